@@ -1,0 +1,205 @@
+"""Decode once: every dataset becomes uint8 arrays in a cache that all workspaces share.
+
+<cache>/datasets/<name>-<resolution>-<digest>/
+    train_images.npy  train_labels.npy  test_images.npy  test_labels.npy    (N, C, H, W) uint8 and (N,) int64
+    manifest.json                                                           counts, classes, sha256 of each file
+"""
+
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import platformdirs
+from filelock import FileLock
+
+from engine.data.dataset import Classes, Dataset, split_holdout
+from engine.data.pictures import to_square
+from engine.data.sources import OpenSource, SourceSplit, find_source
+from engine.errors import CorruptFileError, DataError
+from engine.events import Event, Notice, Progress
+from engine.storage import FORMAT, TEMP_MARK, publishing_folder, read_json, sha256_file, write_json
+
+STAGE = "data"
+CHUNK = 512
+MOST_HASHED = 2**30
+"""Files larger than this (bytes) are hashed by `verify_cache` only, not at every opening."""
+TEST_SHARE = 0.2
+"""Held out as a test set where the source has none."""
+DEFAULT_RESOLUTION = 32
+ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+
+
+def cache_root(cache: Path | None = None) -> Path:
+    """The shared cache: the argument, else $TESLA_CACHE, else the user's cache folder."""
+    if cache is not None:
+        return cache
+    return Path(os.environ.get("TESLA_CACHE") or platformdirs.user_cache_path("tesla"))
+
+
+def prepare_dataset(
+    name: str,
+    *,
+    path: Path | None = None,
+    resolution: int | None = None,
+    cache: Path | None = None,
+    on_bad_file: str = "error",
+) -> Generator[Event, None, Dataset]:
+    """Open a dataset, decoding it first if the cache does not have it. Use as `dataset = yield from ...`.
+
+    Args:
+        name: a known name, `folder`, or a hub id.
+        path: local files instead of a download.
+        resolution: side of the images, pixels; None for their own (32 where sizes differ).
+        cache: the cache folder, see `cache_root`.
+        on_bad_file: `error`, or `skip` to leave bad files of a folder out.
+
+    Raises:
+        UsageError, DataError: see `find_source`; also a bad file, or no room.
+    """
+    source = find_source(name, path, on_bad_file)
+    key = hashlib.sha256(f"{FORMAT}\0{name}\0{source.key}\0{resolution}".encode()).hexdigest()[:12]
+    label = name.replace("/", "--")
+    folder = cache_root(cache) / "datasets" / f"{label}-{resolution or 'native'}-{key}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f"{folder.name}.lock")):
+        problems = verify_cache(folder, hash_up_to=MOST_HASHED) if folder.exists() else []
+        if problems:
+            yield Notice(level="warning", message=f"The cached dataset is damaged and is decoded again: {problems[0]}")
+            shutil.rmtree(folder)
+        if not folder.exists():
+            for dead in folder.parent.glob(f"{folder.name}{TEMP_MARK}*"):
+                shutil.rmtree(dead, ignore_errors=True)
+            yield from _build(source.name, source.description, source.open(), resolution, folder)
+    return open_cache(folder)
+
+
+def open_cache(folder: Path) -> Dataset:
+    """The dataset in a cache entry, memory-mapped; not verified."""
+    manifest = read_json(folder / "manifest.json")
+    arrays: dict[str, Any] = {}
+    for name in ARRAYS:
+        mode = "r" if name.endswith("images") else None
+        arrays[name] = np.load(folder / f"{name}.npy", mmap_mode=mode, allow_pickle=False)
+    return Dataset(
+        name=manifest["name"],
+        source=manifest["source"],
+        classes=tuple(manifest["classes"]),
+        channels=manifest["channels"],
+        resolution=manifest["resolution"],
+        fingerprint=manifest["fingerprint"],
+        folder=folder,
+        **arrays,
+    )
+
+
+def verify_cache(folder: Path, hash_up_to: int | None = None) -> list[str]:
+    """Problems of a cache entry, in words; empty if it is whole.
+
+    Args:
+        folder: the entry.
+        hash_up_to: larger files (bytes) are checked by size only; None hashes all.
+    """
+    try:
+        manifest = read_json(folder / "manifest.json")
+        if manifest["format"] != FORMAT:
+            return [f"{folder} has format {manifest['format']}, not {FORMAT}"]
+        expected = manifest["files"]
+    except (OSError, CorruptFileError, KeyError, TypeError):
+        return [f"{folder / 'manifest.json'} is missing or damaged"]
+    problems = []
+    for name, facts in expected.items():
+        path = folder / name
+        if not path.exists():
+            problems.append(f"{path} is missing")
+        elif path.stat().st_size != facts["bytes"]:
+            problems.append(f"{path} has {path.stat().st_size} bytes instead of {facts['bytes']}")
+        elif (hash_up_to is None or facts["bytes"] <= hash_up_to) and sha256_file(path) != facts["sha256"]:
+            problems.append(f"{path} does not match its checksum")
+    return problems
+
+
+def _build(
+    name: str, description: str, source: OpenSource, resolution: int | None, folder: Path
+) -> Generator[Event, None, None]:
+    if len(source.classes) < 2:
+        raise DataError(
+            f"{name} has a single class; there is nothing to tell apart.", "Use a dataset with at least two."
+        )
+    side = resolution or source.resolution or DEFAULT_RESOLUTION
+    left_out = list(source.left_out)
+    if left_out:
+        shown = ", ".join(left_out[:3]) + (", ..." if len(left_out) > 3 else "")
+        yield Notice(level="warning", message=f"{len(left_out)} files that are no images were left out: {shown}")
+    if source.test is None:
+        kept, held = split_holdout(source.train.labels, TEST_SHARE, seed=0)
+        parts = {"train": (source.train, kept), "test": (source.train, held)}
+    else:
+        parts = {
+            split: (part, np.arange(len(part.labels)))
+            for split, part in (("train", source.train), ("test", source.test))
+        }
+    total = sum(len(index) for _, index in parts.values())
+    with publishing_folder(folder) as temp:
+        done = 0
+        for split, (part, index) in parts.items():
+            done = yield from _decode(part, index, source.channels, side, temp, split, done, total)
+        for split in parts:
+            _check_classes(np.load(temp / f"{split}_labels.npy"), source.classes, split, name)
+        facts = {
+            f"{array}.npy": {
+                "sha256": sha256_file(temp / f"{array}.npy"),
+                "bytes": (temp / f"{array}.npy").stat().st_size,
+            }
+            for array in ARRAYS
+        }
+        fingerprint = hashlib.sha256("".join(fact["sha256"] for fact in facts.values()).encode()).hexdigest()
+        write_json(
+            temp / "manifest.json",
+            {
+                "format": FORMAT, "name": name, "source": description, "classes": list(source.classes),
+                "channels": source.channels, "resolution": side, "left_out": left_out,
+                "fingerprint": fingerprint, "files": facts,
+            },
+        )  # fmt: skip
+
+
+def _decode(
+    part: SourceSplit, index: Classes, channels: int, side: int, temp: Path, split: str, done: int, total: int
+) -> Generator[Event, None, int]:
+    images = np.lib.format.open_memmap(
+        temp / f"{split}_images.npy", mode="w+", dtype=np.uint8, shape=(len(index), channels, side, side)
+    )
+    shown = 0.0
+    # Pillow lets go of the interpreter while it decodes, so threads are enough; a chunk bounds what is in memory.
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        for start in range(0, len(index), CHUNK):
+            chunk = index[start : start + CHUNK]
+            squares = pool.map(lambda i: to_square(part.image(i), channels, side), chunk)
+            for offset, square in enumerate(squares):
+                images[start + offset] = square
+            done += len(chunk)
+            if time.monotonic() - shown > 0.1 or done == total:
+                shown = time.monotonic()
+                yield Progress(stage=STAGE, done=done, total=total, unit="images", detail=f"decoding {split}")
+    images.flush()
+    np.save(temp / f"{split}_labels.npy", part.labels[index].astype(np.int64), allow_pickle=False)
+    return done
+
+
+def _check_classes(labels: Classes, classes: tuple[str, ...], split: str, name: str) -> None:
+    present = np.bincount(labels, minlength=len(classes))
+    if len(present) > len(classes):
+        raise DataError(f"{name}: the {split} split has class numbers past its {len(classes)} classes.")
+    empty = [classes[k] for k in np.flatnonzero(present == 0)]
+    if empty:
+        raise DataError(
+            f"{name}: the class {empty[0]!r} has no {split} images"
+            + (f" (and {len(empty) - 1} more)." if empty[1:] else "."),
+            "Every class needs at least one.",
+        )

@@ -1,0 +1,98 @@
+"""A class-per-folder tree: `train/<class>/*` with `test/` or `val/`, or just `<class>/*`."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from engine.data.pictures import GREY_MODES, load_picture, open_header
+from engine.data.sources import OpenSource, Source, SourceSplit, file_key, natural_key
+from engine.errors import DataError
+
+TEST_NAMES = ("test", "val", "valid", "validation")
+Files = dict[str, list[Path]]
+
+
+def folder_source(root: Path, on_bad_file: str) -> Source:
+    """A source over the tree below `root`.
+
+    Raises:
+        DataError: `root` is not a folder, or holds no classes, a single class or an empty class.
+    """
+    if not root.is_dir():
+        raise DataError(f"dataset.path = {root} is not a folder.", "It must hold one subfolder per class.")
+    train_root = root / "train" if (root / "train").is_dir() else root
+    test_root = (
+        next((root / name for name in TEST_NAMES if (root / name).is_dir()), None) if train_root != root else None
+    )
+    train = _class_files(train_root)
+    if len(train) < 2:
+        what = f"only the class {next(iter(train))!r}" if train else "no subfolders"
+        raise DataError(
+            f"{train_root} has {what}; a dataset needs at least two classes.",
+            "Put the images of each class into a subfolder of its own.",
+        )
+    test = _class_files(test_root) if test_root else None
+    if test is not None and set(test) != set(train):
+        differing = sorted(set(test) ^ set(train), key=natural_key)
+        raise DataError(
+            f"{train_root} and {test_root} do not have the same classes: {', '.join(map(repr, differing[:5]))} "
+            f"{'is' if len(differing) == 1 else 'are'} in one of them only.",
+            "Give both the same subfolders.",
+        )
+    everything = [path for tree in (train, test or {}) for paths in tree.values() for path in paths]
+    return Source(
+        "folder", f"folder {root}", f"{on_bad_file}-{file_key(everything)}", lambda: _open(train, test, on_bad_file)
+    )
+
+
+def _class_files(root: Path) -> Files:
+    found: Files = {}
+    try:
+        folders = sorted(
+            (entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")),
+            key=lambda entry: natural_key(entry.name),
+        )
+        for folder in folders:
+            paths = [Path(entry) for entry in os.scandir(folder) if not entry.name.startswith(".") and entry.is_file()]
+            found[folder.name] = sorted(paths, key=lambda path: natural_key(path.name))
+    except PermissionError as error:
+        raise DataError(f"{error.filename} cannot be read: no permission.", "chmod it, or run as its owner.") from error
+    for name, paths in found.items():
+        if not paths:
+            raise DataError(f"The class {name!r} ({root / name}) has no images.", "Add some, or remove the folder.")
+    return found
+
+
+def _open(train: Files, test: Files | None, on_bad_file: str) -> OpenSource:
+    modes: set[str] = set()
+    sizes: set[tuple[int, int]] = set()
+    left_out: list[str] = []
+
+    def scanned(tree: Files) -> SourceSplit:
+        paths: list[Path] = []
+        labels: list[int] = []
+        for number, (name, members) in enumerate(tree.items()):
+            good = 0
+            for path in members:
+                try:
+                    mode, size = open_header(path)
+                except DataError:
+                    if on_bad_file != "skip":
+                        raise
+                    left_out.append(str(path))
+                    continue
+                modes.add(mode)
+                sizes.add(size)
+                paths.append(path)
+                labels.append(number)
+                good += 1
+            if not good:
+                raise DataError(f"The class {name!r} has no readable image in {members[0].parent}.", "Add some.")
+        return SourceSplit(np.array(labels, dtype=np.int64), lambda i: load_picture(paths[i]))
+
+    train_split = scanned(train)
+    test_split = scanned(test) if test is not None else None
+    side = next(iter(sizes))[0] if len(sizes) == 1 and len(set(next(iter(sizes)))) == 1 else None
+    channels = 1 if modes <= GREY_MODES else 3
+    return OpenSource(tuple(train), channels, side, train_split, test_split, tuple(left_out))

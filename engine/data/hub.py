@@ -1,0 +1,100 @@
+"""Datasets of the Hugging Face hub, or Parquet files laid out like them, through the `datasets` library."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine.data.pictures import GREY_MODES
+from engine.data.sources import OpenSource, Source, SourceSplit, file_key
+from engine.errors import DataError
+
+TRAIN_SPLITS = ("train",)
+TEST_SPLITS = ("test", "valid", "validation", "val")
+TEST_SPLIT_OF = {"benjamin-paine/imagenet-1k-64x64": "validation"}
+"""ImageNet's own test labels are secret: the field evaluates on validation."""
+LABEL_OF = {"uoft-cs/cifar100": "fine_label"}
+LOOK = 256
+"""Images looked at to learn whether a set is grey, and its size."""
+
+
+def hub_source(name: str, hub_id: str, path: Path | None) -> Source:
+    """A source over a hub dataset, or over local Parquet files in its place."""
+    if path is None:
+        return Source(name, f"Hugging Face {hub_id}", f"hub-{hub_id}", lambda: _open(name, hub_id, None))
+    parquet = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+    if not parquet:
+        raise DataError(f"{path} holds no Parquet files for {name}.", "Give the folder of a downloaded dataset.")
+    return Source(
+        name, f"{name}, Parquet files in {path}", f"parquet-{file_key(parquet)}", lambda: _open(name, hub_id, parquet)
+    )
+
+
+def _open(name: str, hub_id: str, parquet: list[Path] | None) -> OpenSource:
+    loaded = _load(name, hub_id, parquet)
+    train_name = next((split for split in TRAIN_SPLITS if split in loaded), None)
+    if train_name is None:
+        raise DataError(f"{name} has no split `train`; it has {', '.join(loaded)}.", "Choose another dataset.")
+    wanted = TEST_SPLIT_OF.get(hub_id)
+    test_name = wanted if wanted in loaded else next((split for split in TEST_SPLITS if split in loaded), None)
+    train = loaded[train_name]
+    image_column = next((key for key, value in train.features.items() if type(value).__name__ == "Image"), None)
+    label_column = LABEL_OF.get(hub_id) or next(
+        (key for key, value in train.features.items() if type(value).__name__ == "ClassLabel"), None
+    )
+    if label_column is None and "label" in train.features:
+        label_column = "label"
+    if image_column is None or label_column not in train.features:
+        raise DataError(
+            f"{name} has no image column or no class label: its columns are {', '.join(train.features)}.",
+            "It must have one of type Image and one of type ClassLabel.",
+        )
+    feature = train.features[label_column]
+    labels = np.asarray(train[label_column], dtype=np.int64)
+    if labels.min() < 0:
+        raise DataError(f"{name}: the split {train_name} has images without a class.", "Choose another dataset.")
+    classes = tuple(getattr(feature, "names", None) or map(str, range(int(labels.max()) + 1)))
+    modes, sizes = _look(train, image_column)
+    side = sizes.pop()[0] if len(sizes) == 1 and len(set(next(iter(sizes)))) == 1 else None
+
+    def split(part: Any) -> SourceSplit:
+        return SourceSplit(np.asarray(part[label_column], dtype=np.int64), lambda i: part[int(i)][image_column])
+
+    return OpenSource(
+        classes, 1 if modes <= GREY_MODES else 3, side, split(train), split(loaded[test_name]) if test_name else None
+    )
+
+
+def _load(name: str, hub_id: str, parquet: list[Path] | None) -> Any:
+    # A box without a network should hear so in seconds, not after minutes of retries.
+    os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", "10")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    import datasets
+
+    if not os.environ.get("TESLA_HUB_PROGRESS"):
+        datasets.disable_progress_bars()
+    try:
+        if parquet is None:
+            return datasets.load_dataset(hub_id)
+        files: dict[str, list[str]] = {}
+        for path in parquet:
+            known = next((split for split in (*TRAIN_SPLITS, *TEST_SPLITS) if split in path.stem.lower()), "train")
+            files.setdefault(known, []).append(str(path))
+        return datasets.load_dataset("parquet", data_files=files)
+    except Exception as error:  # the library raises its own, the hub's, httpx's and pyarrow's errors
+        if parquet is not None:
+            raise DataError(f"The Parquet files of {name} cannot be read: {error}.", "Download them again.") from error
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        extra = " For Fashion-MNIST, `apt install dataset-fashion-mnist` is enough." if name == "fashion-mnist" else ""
+        raise DataError(
+            f"{name} could not be had from the Hugging Face hub ({hub_id}): {reason}",
+            "Check the network, or download its Parquet files elsewhere and set dataset.path to their folder."
+            f"{extra} The embedded dataset `digits` needs no network.",
+        ) from error
+
+
+def _look(part: Any, image_column: str) -> tuple[set[str], set[tuple[int, int]]]:
+    step = max(1, len(part) // LOOK)
+    pictures = [part[i][image_column] for i in range(0, len(part), step)]
+    return {picture.mode for picture in pictures}, {picture.size for picture in pictures}

@@ -1,0 +1,73 @@
+"""Images of a split where the device can reach them: resident if they fit, else read batch by batch."""
+
+import os
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engine.data.dataset import Classes, Pixels
+from engine.data.space import InputSpace
+
+SHARE = 0.4
+"""Share of the free memory a split may take."""
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes free on the device (available RAM for the CPU)."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+class ResidentImages:
+    """Batches of images by index, without work per image.
+
+    Args:
+        pixels: all images of the file, uint8 `(N, C, H, W)`, possibly memory-mapped.
+        index: which of them make up this split, `(n,)`.
+        space: their input space, on the device.
+        device: where batches are wanted.
+        budget: bytes that may be kept; None for a share of the free memory.
+    """
+
+    def __init__(
+        self, pixels: Pixels, index: Classes, space: InputSpace, device: torch.device, budget: int | None = None
+    ) -> None:
+        self._pixels = pixels
+        self._index = index
+        self._space = space
+        self._device = device
+        budget = int(SHARE * free_memory(device)) if budget is None else budget
+        size = len(index) * int(np.prod(pixels.shape[1:]))
+        self._resident: Tensor | None = None
+        if size <= budget:
+            self._resident = torch.from_numpy(np.ascontiguousarray(pixels[index])).to(device)
+        # Whitening a batch is a product with a D x D matrix: done once for all images where they fit as floats too.
+        self._encoded: Tensor | None = None
+        element = space.tensors()["mean"].element_size()
+        if space.kind == "zca" and self._resident is not None and size * (1 + element) <= budget:
+            parts = [space.encode(chunk) for chunk in self._resident.split(4096)]
+            self._encoded = torch.cat(parts) if parts else None
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def batch(self, index: Tensor) -> Tensor:
+        """uint8 images `(B, C, H, W)` on the device; `index` `(B,)` counts within the split, on the host."""
+        if self._resident is not None:
+            return self._resident[index.to(self._device, non_blocking=True)]
+        wanted = self._index[index.numpy()]
+        order = np.argsort(wanted, kind="stable")  # read the file in its order, hand back in the order asked for
+        rows = np.empty((len(wanted), *self._pixels.shape[1:]), dtype=np.uint8)
+        rows[order] = self._pixels[wanted[order]]
+        tensor = torch.from_numpy(rows)
+        if self._device.type == "cuda":
+            tensor = tensor.pin_memory()
+        return tensor.to(self._device, non_blocking=True)
+
+    def encoded(self, index: Tensor) -> Tensor:
+        """The same images in the network's input space."""
+        if self._encoded is not None:
+            return self._encoded[index.to(self._device, non_blocking=True)]
+        return self._space.encode(self.batch(index))

@@ -1,0 +1,118 @@
+"""The network's input space: per-channel normalisation or ZCA whitening, and the way back to pixels."""
+
+import hashlib
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engine.data.dataset import Classes, Dataset
+from engine.errors import CorruptFileError, UsageError
+from engine.storage import read_tensors, write_tensors
+
+ZCA_EPS = 0.1
+"""Added to the eigenvalues (PROTOCOL: Kornia's ZCAWhitening(eps=0.1), as MTT and TESLA use it)."""
+MOST_ZCA = 8192
+"""Largest C*H*W for ZCA: its matrices are that number squared."""
+CHUNK = 4096
+
+
+class InputSpace:
+    """The affine map between pixels in [0, 1] and what the network sees.
+
+    normalise: `(x - mean_c) / std_c`. zca: `(x - mean) W` on flattened images, `W` symmetric. `decode` inverts it.
+
+    Args:
+        kind: which of the two.
+        tensors: `mean`, `std` `(C,)`; or `mean` `(1, D)`, `matrix`, `inverse` `(D, D)`.
+    """
+
+    def __init__(self, kind: Literal["normalise", "zca"], tensors: dict[str, Tensor]) -> None:
+        self.kind = kind
+        self._tensors = tensors
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> "InputSpace":
+        """The same map on a device, in a floating-point type."""
+        return InputSpace(self.kind, {name: tensor.to(device, dtype) for name, tensor in self._tensors.items()})
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What `InputSpace(kind, tensors)` needs again."""
+        return dict(self._tensors)
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Network inputs `(B, C, H, W)` of images: uint8, or floats in [0, 1]."""
+        own = self._tensors["mean"]
+        scaled = pixels.to(own.device, own.dtype)
+        if not pixels.is_floating_point():
+            scaled = scaled / 255
+        if self.kind == "normalise":
+            return (scaled - self._channel("mean")) / self._channel("std")
+        return ((scaled.flatten(1) - own) @ self._tensors["matrix"]).view_as(scaled)
+
+    def decode(self, inputs: Tensor) -> Tensor:
+        """Pixel values of network inputs, in the scale of [0, 1], not clamped."""
+        if self.kind == "normalise":
+            return inputs * self._channel("std") + self._channel("mean")
+        return (inputs.flatten(1) @ self._tensors["inverse"] + self._tensors["mean"]).view_as(inputs)
+
+    def _channel(self, name: str) -> Tensor:
+        return self._tensors[name].view(1, -1, 1, 1)
+
+
+def fit_space(dataset: Dataset, index: Classes | None, zca: bool) -> InputSpace:
+    """Fit the input space to training images (float32, on the CPU); the result is kept in the dataset's cache.
+
+    Args:
+        dataset: whose training images are used.
+        index: which of them; None for all.
+        zca: whitening instead of normalisation.
+
+    Raises:
+        UsageError: the images are too large for ZCA.
+    """
+    kind: Literal["normalise", "zca"] = "zca" if zca else "normalise"
+    pixels = dataset.channels * dataset.resolution**2
+    if zca and pixels > MOST_ZCA:
+        raise UsageError(
+            f"dataset.zca: {dataset.resolution}x{dataset.resolution} images with {dataset.channels} channels need a matrix "
+            f"of {pixels} x {pixels} numbers.",
+            "Set dataset.zca = false, or a smaller dataset.resolution.",
+        )
+    which = hashlib.sha256(b"all" if index is None else np.ascontiguousarray(index).tobytes()).hexdigest()[:12]
+    path = dataset.folder / f"space-{kind}-{which}.safetensors"
+    try:
+        return InputSpace(kind, read_tensors(path)[0])
+    except CorruptFileError:
+        pass
+    images = dataset.train_images if index is None else dataset.train_images[index]
+    space = InputSpace(kind, _fit_zca(images) if zca else _fit_moments(images))
+    write_tensors(path, space.tensors(), {"kind": kind})
+    return space
+
+
+def _fit_moments(images: np.ndarray) -> dict[str, Tensor]:
+    channels = images.shape[1]
+    total, squares, count = np.zeros(channels), np.zeros(channels), 0
+    for start in range(0, len(images), CHUNK):
+        chunk = images[start : start + CHUNK].astype(np.float64) / 255
+        total += chunk.sum(axis=(0, 2, 3))
+        squares += (chunk**2).sum(axis=(0, 2, 3))
+        count += chunk.size // channels
+    mean = total / count
+    # A channel that never varies is left in its place instead of divided by zero.
+    std = np.sqrt(np.maximum(squares / count - mean**2, 1e-12))
+    std[std < 1e-4] = 1.0
+    return {"mean": torch.tensor(mean, dtype=torch.float32), "std": torch.tensor(std, dtype=torch.float32)}
+
+
+def _fit_zca(images: np.ndarray) -> dict[str, Tensor]:
+    from kornia.enhance import ZCAWhitening
+
+    zca = ZCAWhitening(dim=0, eps=ZCA_EPS, compute_inv=True)
+    zca.fit(torch.from_numpy(np.ascontiguousarray(images)).float().div_(255))
+    return {
+        "mean": zca.mean_vector.contiguous(),
+        "matrix": zca.transform_matrix.contiguous(),
+        "inverse": zca.transform_inv.contiguous(),
+    }

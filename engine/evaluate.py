@@ -1,0 +1,143 @@
+"""Stage 3: train fresh networks on a small set of images and measure them on real ones.
+
+Protocol (PROTOCOL of MTT and TESLA): SGD with momentum 0.9, weight decay 5e-4, batch 256, DSA, learning rate a tenth
+after half the epochs. The checkpoint is selected on a held-out part of the training images; the test images are
+looked at once, for the one that was selected.
+"""
+
+import statistics
+import time
+from collections.abc import Generator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from engine.data.augment import draw_augment
+from engine.events import EvaluationDone, Event, Progress
+from engine.labels import class_index, hard_labels
+from engine.matching.steps import soft_cross_entropy
+from engine.randomness import counted_generator, counted_seed
+from engine.selection import random_real
+from engine.task import Split, Task
+
+STAGE = "evaluation"
+
+BATCH = 256
+MOMENTUM = 0.9
+WEIGHT_DECAY = 5e-4
+BASELINE_LR = 0.01
+"""Learning rate for random real images, which have none of their own: that of DC, DM and MTT."""
+MEASURE = 1024
+"""Real images per forward pass."""
+
+
+@dataclass(frozen=True)
+class SmallSet:
+    """What a network is trained on."""
+
+    images: Tensor
+    """`(N, C, H, W)` in the input space."""
+    labels: Tensor
+    """Probabilities `(N, K)`."""
+    lr: float
+
+
+def evaluate_distilled(
+    task: Task, small: SmallSet, *, iteration: int, split: str, network: str, repeats: int
+) -> Generator[Event, None, EvaluationDone]:
+    """Train `repeats` fresh networks on the distilled images and measure them on `split` (holdout or test).
+
+    Every repeat has its own initial weights and augmentations, the same at every iteration, so that checkpoints are
+    compared and not draws.
+    """
+    started = time.monotonic()
+    accuracies = []
+    for repeat in range(repeats):
+        accuracy = yield from _one(task, small, f"distilled, {network}", split, network, repeat, repeats)
+        accuracies.append(accuracy)
+    return _done(iteration, "distilled", split, network, accuracies, started)
+
+
+def evaluate_random(task: Task, *, split: str, network: str, repeats: int) -> Generator[Event, None, EvaluationDone]:
+    """The baseline: random real images at the same IPC, one-hot labels, another draw in every repeat."""
+    started = time.monotonic()
+    accuracies = []
+    ipc = task.settings.distill.ipc
+    labels = hard_labels(class_index(task.classes, ipc).to(task.device), task.classes, task.dtype)
+    for repeat in range(repeats):
+        images = task.train.images.encoded(random_real(task, ipc, "baseline", repeat)).to(task.dtype)
+        small = SmallSet(images, labels, BASELINE_LR)
+        accuracy = yield from _one(task, small, f"random, {network}", split, network, repeat, repeats)
+        accuracies.append(accuracy)
+    return _done(0, "random", split, network, accuracies, started)
+
+
+def _one(
+    task: Task, small: SmallSet, what: str, split: str, network: str, repeat: int, repeats: int
+) -> Generator[Event, None, float]:
+    seed = task.settings.seed
+    model = task.fresh_network(counted_seed(seed, "evaluate-init", repeat), network)
+    epochs = task.settings.evaluate.epochs
+    for epoch in train_on_small(task, model, small, repeat):
+        if epoch % 10 == 0 or epoch == epochs:
+            yield Progress(
+                stage=STAGE, done=repeat + 0.95 * epoch / epochs, total=repeats, unit="networks",
+                detail=f"{what}, network {repeat + 1}/{repeats}",
+            )  # fmt: skip
+    accuracy = yield from measure(model, task.test if split == "test" else task.holdout, repeat, repeats)
+    return accuracy
+
+
+def train_on_small(task: Task, model: nn.Module, small: SmallSet, repeat: int) -> Generator[int, None, None]:
+    """Train a network on a small set to the protocol, yielding the number of epochs done after each."""
+    settings = task.settings
+    model.train()
+    optimiser = torch.optim.SGD(model.parameters(), lr=small.lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
+    count = len(small.images)
+    for epoch in range(settings.evaluate.epochs):
+        if epoch == (settings.evaluate.epochs + 1) // 2:
+            optimiser.param_groups[0]["lr"] = small.lr * 0.1
+        generator = counted_generator(settings.seed, "evaluate", repeat, epoch)
+        order = torch.randperm(count, generator=generator)
+        for index in order.split(BATCH):
+            there = index.to(task.device, non_blocking=True)
+            batch = small.images[there]
+            augment = draw_augment(generator, settings.augment.ops, batch.shape, task.device)
+            loss = soft_cross_entropy(model(augment(batch)), small.labels[there])
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+        yield epoch + 1
+
+
+def measure(model: nn.Module, split: Split, repeat: int, repeats: int) -> Generator[Event, None, float]:
+    """Accuracy 0..1 of a network on real images, without augmentation."""
+    model.eval()
+    correct = torch.zeros((), dtype=torch.int64, device=next(model.parameters()).device)
+    parts = torch.arange(len(split)).split(MEASURE)
+    for number, index in enumerate(parts):
+        with torch.no_grad():
+            predicted = model(split.images.encoded(index)).argmax(dim=1)
+            correct += (predicted == split.labels[index].to(predicted.device)).sum()
+        yield Progress(
+            stage=STAGE, done=repeat + 0.95 + 0.05 * (number + 1) / len(parts), total=repeats, unit="networks",
+            detail="measuring",
+        )  # fmt: skip
+    return correct.item() / len(split)
+
+
+def _done(
+    iteration: int, subject: str, split: str, network: str, accuracies: list[float], started: float
+) -> EvaluationDone:
+    return EvaluationDone(
+        iteration=iteration,
+        subject=subject,
+        split=split,
+        network=network,
+        mean=statistics.fmean(accuracies),
+        # Standard deviation of the sample, as published tables give it.
+        std=statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0,
+        accuracies=accuracies,
+        seconds=time.monotonic() - started,
+    )

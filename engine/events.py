@@ -1,0 +1,240 @@
+"""The typed events that every stage yields; the journal is a list of them, one JSON object a line.
+
+An event is a fact in the past tense or a measurement. `journaled` events are facts worth keeping; the others only
+move a progress bar and come often (every training batch, every matching step).
+"""
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, ClassVar
+
+SCHEMA = 1
+"""Version of the journal's lines."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Base of all events."""
+
+    journaled: ClassVar[bool] = True
+
+    @property
+    def kind(self) -> str:
+        """Name of the event in the journal."""
+        return type(self).__name__
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress(Event):
+    """How far the current stage is. Never journaled."""
+
+    journaled: ClassVar[bool] = False
+    stage: str
+    """`data`, `teachers`, `distillation`, `evaluation`."""
+    done: float
+    total: float
+    unit: str
+    """What `done` and `total` count, in the plural: `images`, `epochs`, `iterations`."""
+    detail: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunStarted(Event):
+    """A driver took the run's lock."""
+
+    run: str
+    resumed_from: int | None
+    """Iteration of the checkpoint it goes on from; None for a fresh run."""
+    settings: dict[str, Any]
+    """Effective settings, flat: dotted key to value."""
+    environment: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunStopped(Event):
+    """The driver was asked to stop and saved its state."""
+
+    reason: str
+    iteration: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFailed(Event):
+    """The driver ended on an error."""
+
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFinished(Event):
+    """Everything asked for is done."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageStarted(Event):
+    """A stage has work to do and begins (or goes on)."""
+
+    stage: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageFinished(Event):
+    """A stage is complete."""
+
+    stage: str
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataReady(Event):
+    """The dataset is decoded and open."""
+
+    name: str
+    classes: int
+    channels: int
+    resolution: int
+    train: int
+    """Images the teachers train on."""
+    holdout: int
+    """Training images kept aside to select the checkpoint."""
+    test: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeachersPlanned(Event):
+    """What the teacher stage will do."""
+
+    buffer: str
+    count: int
+    epochs: int
+    """Epochs a trajectory is trained for."""
+    epochs_asked: int
+    """`teachers.epochs`; those past `epochs` can never be read by this run."""
+    missing: int
+    """Trajectories not on disk yet."""
+    bytes: int
+    """Disk the whole buffer takes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherEpoch(Event):
+    """One epoch of one trajectory."""
+
+    trajectory: int
+    epoch: int
+    epochs: int
+    loss: float
+    """Mean training cross-entropy under augmentation."""
+    accuracy: float
+    """Training accuracy under augmentation, 0..1."""
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherPublished(Event):
+    """A trajectory is whole on disk."""
+
+    trajectory: int
+    path: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class IterationDone(Event):
+    """One outer iteration: the images were updated."""
+
+    iteration: int
+    """1-based: how many iterations are complete."""
+    iterations: int
+    loss: float
+    """Matching loss before the update."""
+    student_lr: float
+    """After the update."""
+    gradient_norm: float
+    """Euclidean norm of dL/dimages."""
+    student_lr_gradient: float
+    trajectory: int
+    start_epoch: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class IterationSkipped(Event):
+    """The numbers were bad; nothing was updated."""
+
+    iteration: int
+    reason: str
+    loss: float | None
+    consecutive: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecovered(Event):
+    """Too many skips in a row: momentum was cleared and student_lr halved."""
+
+    iteration: int
+    student_lr: float
+    recoveries: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointSaved(Event):
+    """A checkpoint is whole on disk."""
+
+    iteration: int
+    path: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationDone(Event):
+    """Fresh networks were trained on a small set and measured on real images."""
+
+    iteration: int
+    subject: str
+    """`distilled` or `random` (random real images at the same IPC)."""
+    split: str
+    """`holdout` or `test`."""
+    network: str
+    mean: float
+    """Accuracy, 0..1."""
+    std: float
+    accuracies: list[float] = field(default_factory=list)
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Notice(Event):
+    """Something a person should know; `level` is `info` or `warning`."""
+
+    level: str
+    message: str
+
+
+KINDS: dict[str, type[Event]] = {
+    cls.__name__: cls
+    for cls in (
+        Progress, RunStarted, RunStopped, RunFailed, RunFinished, StageStarted, StageFinished, DataReady,
+        TeachersPlanned, TeacherEpoch, TeacherPublished, IterationDone, IterationSkipped, RunRecovered,
+        CheckpointSaved, EvaluationDone, Notice,
+    )
+}  # fmt: skip
+
+
+def event_to_json(event: Event) -> dict[str, Any]:
+    """The event as a JSON object, without the journal's own fields."""
+    return {"kind": event.kind, **asdict(event)}
+
+
+def event_from_json(value: dict[str, Any]) -> Event | None:
+    """The event in a journal line; None for a kind this version does not know.
+
+    Fields it does not know are dropped, so that an older reader can follow a newer writer.
+    """
+    cls = KINDS.get(str(value.get("kind")))
+    if cls is None:
+        return None
+    known = {f.name for f in fields(cls)}
+    try:
+        return cls(**{name: item for name, item in value.items() if name in known})
+    except TypeError:
+        return None

@@ -1,0 +1,61 @@
+"""Labels of the synthetic images: `hard`, `target` (SLA), `last`, `learned`.
+
+`target` labels are the teacher's own answers: softmax(f(theta*; x)) on the un-augmented images, detached. Which teacher
+speaks changes from iteration to iteration, so what ships is defined apart: see `mean_labels`.
+"""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from engine.networks.flat import FlatNetwork
+
+LOGIT = 10.0
+"""Initial logit of an image's own class for learned labels, 0 elsewhere (TESLA, App. A.7)."""
+
+CHUNK = 512
+"""Images per forward pass when labels are assigned."""
+
+
+def class_index(classes: int, ipc: int) -> Tensor:
+    """Class of every synthetic image, `(classes * ipc,)`: images are ordered by class."""
+    return torch.arange(classes).repeat_interleave(ipc)
+
+
+def hard_labels(index: Tensor, classes: int, dtype: torch.dtype) -> Tensor:
+    """One-hot probabilities `(N, K)`."""
+    return torch.nn.functional.one_hot(index, classes).to(dtype)
+
+
+def initial_logits(index: Tensor, classes: int, dtype: torch.dtype) -> Tensor:
+    """Logits `(N, K)` that learned labels start from."""
+    return hard_labels(index, classes, dtype) * LOGIT
+
+
+@torch.no_grad()
+def teacher_labels(network: FlatNetwork, theta: Tensor, images: Tensor) -> Tensor:
+    """Probabilities `(N, K)` that the network with parameters `theta` gives `images`, in chunks.
+
+    Networks with running statistics keep training mode: snapshots hold parameters only, so a snapshot's own
+    statistics are those of the batch.
+    """
+    return torch.cat([network(theta, chunk).softmax(dim=1) for chunk in images.split(CHUNK)])
+
+
+def mean_labels(network: FlatNetwork, thetas: Iterable[Tensor], images: Tensor) -> Tensor:
+    """Mean of the teachers' probabilities `(N, K)` over many snapshots.
+
+    A function of the images and the buffer alone: it does not depend on which teacher the last iteration drew.
+
+    Raises:
+        ValueError: no snapshots.
+    """
+    total, count = torch.zeros(()), 0
+    for theta in thetas:
+        labels = teacher_labels(network, theta.to(images), images)
+        total = labels if count == 0 else total + labels
+        count += 1
+    if count == 0:
+        raise ValueError("mean_labels needs at least one snapshot.")
+    return total / count

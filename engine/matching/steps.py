@@ -1,0 +1,87 @@
+"""What one student step computes: its gradient, and the derivatives of that gradient along the adjoint.
+
+Pure functions of tensors. Costs in forward passes F over the batch: `gradient` 3F, `derivatives` 9F (a double
+backward).
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from engine.networks.flat import FlatNetwork
+
+
+class Derivatives(NamedTuple):
+    """Derivatives of `s = <g(theta, X, Y), lam>` with lam held constant."""
+
+    gradient: Tensor
+    """g itself, `(P,)`."""
+    images: Tensor
+    """ds/dX `(B, C, H, W)`."""
+    labels: Tensor
+    """ds/dY `(B, K)`."""
+    theta: Tensor | None
+    """ds/dtheta `(P,)`, the Hessian-vector product; None where it was not asked for."""
+
+
+def student_loss(network: FlatNetwork, theta: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy of the student on a batch, with label probabilities `(B, K)`."""
+    return soft_cross_entropy(network(theta, images), labels)
+
+
+def soft_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean over the batch of `-<labels, log softmax(logits)>`; both `(B, K)`, labels are probabilities."""
+    return -(labels * logits.log_softmax(dim=1)).sum(dim=1).mean()
+
+
+def step_gradient(network: FlatNetwork, theta: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+    """`g = dloss/dtheta` `(P,)`, first order only: the graph is gone on return."""
+    theta = theta.detach().requires_grad_()
+    with torch.enable_grad():
+        loss = student_loss(network, theta, images, labels)
+        (gradient,) = torch.autograd.grad(loss, theta)
+    return gradient
+
+
+def step_derivatives(
+    network: FlatNetwork, theta: Tensor, images: Tensor, labels: Tensor, adjoint: Tensor, *, hessian: bool
+) -> Derivatives:
+    """Differentiate `<g, adjoint>` once more (reverse over reverse).
+
+    Args:
+        network: the student.
+        theta: `(P,)`.
+        images: the augmented batch `(B, C, H, W)`.
+        labels: `(B, K)` probabilities.
+        adjoint: lam `(P,)`, a constant.
+        hessian: also return ds/dtheta.
+    """
+    theta = theta.detach().requires_grad_()
+    images = images.detach().requires_grad_()
+    labels = labels.detach().requires_grad_()
+    with torch.enable_grad():
+        loss = student_loss(network, theta, images, labels)
+        (gradient,) = torch.autograd.grad(loss, theta, create_graph=True)
+        wanted = (images, labels, theta) if hessian else (images, labels)
+        # grad_outputs instead of a dot product: the same number, one kernel and one saved tensor less.
+        found = torch.autograd.grad(gradient, wanted, grad_outputs=adjoint, materialize_grads=True)
+    return Derivatives(gradient.detach(), found[0], found[1], found[2] if hessian else None)
+
+
+def saved_bytes(forward: Callable[[], Tensor]) -> tuple[Tensor, int]:
+    """Run `forward` and count the bytes its autograd graph keeps alive (each storage once).
+
+    This is the yardstick for `store="auto"`: parameters may be kept where they are small beside the graph.
+    """
+    sizes: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        sizes[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        result = forward()
+    return result, sum(sizes.values())

@@ -1,0 +1,285 @@
+"""Three ways to the gradient of the matching loss: `exact`, `paper`, `unrolled`.
+
+`exact` is the reverse-mode adjoint of the SGD recursion, one step's graph alive at a time:
+
+    lam = 2 (theta_T - theta*) / D ,   D = ||theta_0 - theta*||^2
+    for i = T-1 .. 0:
+        s         = <g_i(theta_i, X_i, Y_i), lam>            lam held constant
+        dL/dX_i   = -beta ds/dX_i                            chained through augment_i, added into the images
+        dL/dY_i   = -beta ds/dY_i
+        dL/dbeta += -<g_i, lam>
+        lam       = lam - beta ds/dtheta_i                   a Hessian-vector product
+
+`paper` (TESLA, eq. 6) is the same without the last line: it leaves out that theta_i depends on the images of the
+steps before. Without it the order of the steps does not matter, so the second sweep runs forward and needs no
+stored parameters at all. `unrolled` (MTT) keeps all T graphs and calls backward: the reference.
+"""
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from engine.matching.steps import saved_bytes, step_derivatives, step_gradient, student_loss
+from engine.matching.stores import STORES, Store, make_trace
+from engine.networks.flat import FlatNetwork
+
+Mode = Literal["exact", "paper", "unrolled"]
+MODES = ("exact", "paper", "unrolled")
+
+Schedule = Sequence[tuple[Tensor, Callable[[Tensor], Tensor]]]
+"""T pairs `(index, augment)`: a LongTensor `(B,)` into the images and a deterministic, replayable augmentation."""
+
+
+@dataclass(frozen=True)
+class MatchingGradient:
+    """The matching loss and its gradients, detached, on the device of the images."""
+
+    loss: Tensor
+    """L, a scalar."""
+    images: Tensor
+    """dL/dimages `(N, C, H, W)`."""
+    labels: Tensor
+    """dL/dlabels `(N, K)`, with respect to probabilities."""
+    student_lr: Tensor
+    """dL/dbeta, a scalar."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One matching problem: everything the sweeps read."""
+
+    network: FlatNetwork
+    start: Tensor
+    target: Tensor
+    images: Tensor
+    labels: Tensor
+    student_lr: Tensor
+    schedule: Schedule
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """The augmented images and labels of a step, without a graph."""
+        index, augment = self.schedule[step]
+        with torch.no_grad():
+            return augment(self.images[index]), self.labels[index]
+
+    def advance(self, theta: Tensor, step: int) -> Tensor:
+        """The student step theta_{i+1} = theta_i - beta g_i."""
+        gradient = step_gradient(self.network, theta, *self.batch(step))
+        return torch.addcmul(theta, gradient, self.student_lr, value=-1)
+
+    def loss_and_adjoint(self, end: Tensor) -> tuple[Tensor, Tensor]:
+        """L and dL/dtheta_T at theta_T."""
+        difference = end - self.target
+        scale = (self.start - self.target).square().sum()
+        return difference.square().sum() / scale, difference * (2 / scale)
+
+
+def matching_gradient(
+    model: nn.Module,
+    *,
+    start: Tensor,
+    target: Tensor,
+    images: Tensor,
+    labels: Tensor,
+    student_lr: Tensor | float,
+    schedule: Schedule,
+    mode: Mode = "exact",
+    store: Store = "auto",
+) -> MatchingGradient:
+    """The matching loss after T student steps, and its gradient with respect to images, labels and step size.
+
+    Args:
+        model: the student network, any module; only its shape is used, never its parameter values.
+        start: theta_0 `(P,)`, teacher parameters the student starts from, in `model.parameters()` order.
+        target: theta* `(P,)`, teacher parameters the student should reach.
+        images: synthetic images `(N, C, H, W)` in the network's input space.
+        labels: class probabilities `(N, K)`.
+        student_lr: beta, the student's step size, a positive scalar.
+        schedule: T pairs `(index, augment)`; batches may repeat images, overlap, and need not cover all.
+        mode: `exact` (default), `paper` (eq. 6 of the paper) or `unrolled` (all T graphs; the reference).
+        store: where `exact` keeps the T parameter vectors: `device`, `host`, `checkpoint` or `auto`.
+
+    Returns:
+        Loss and gradients of the *whole* loss L (published code uses half the image gradient).
+
+    Raises:
+        ValueError: shapes that do not fit, an empty schedule, an unknown mode or store.
+    """
+    sweeps = matching_sweeps(
+        model, start=start, target=target, images=images, labels=labels, student_lr=student_lr, schedule=schedule,
+        mode=mode, store=store,
+    )  # fmt: skip
+    while True:
+        try:
+            next(sweeps)
+        except StopIteration as end:
+            result: MatchingGradient = end.value
+            return result
+
+
+def matching_sweeps(
+    model: nn.Module | FlatNetwork,
+    *,
+    start: Tensor,
+    target: Tensor,
+    images: Tensor,
+    labels: Tensor,
+    student_lr: Tensor | float,
+    schedule: Schedule,
+    mode: Mode = "exact",
+    store: Store = "auto",
+) -> Generator[float, None, MatchingGradient]:
+    """As `matching_gradient`, but pausing after every student step, so that the caller can stop or report.
+
+    Yields:
+        The share of the work done, 0..1.
+    """
+    problem = _checked_problem(model, start, target, images, labels, student_lr, schedule, mode, store)
+    if mode == "exact":
+        return (yield from _exact(problem, store))
+    if mode == "paper":
+        return (yield from _paper(problem))
+    return (yield from _unrolled(problem))
+
+
+def _exact(problem: Problem, store: Store) -> Generator[float, None, MatchingGradient]:
+    steps = len(problem.schedule)
+    # A first-order step costs 3F, a second-order one 9F: progress in quarters of a step pair.
+    work = 4.0 * steps
+    theta = problem.start
+    graph_bytes = _graph_bytes(problem) if store == "auto" else 0
+    trace = make_trace(store, steps, theta, graph_bytes)
+    for step in range(steps):
+        trace.put(step, theta)
+        theta = problem.advance(theta, step)
+        yield (step + 1) / work
+    loss, adjoint = problem.loss_and_adjoint(theta)
+    del theta
+    totals = _Totals(problem)
+    for step, parameters in trace.backward(problem.advance):
+        if parameters is None:  # a replayed step; nothing to differentiate yet
+            yield totals.done / work + 0.25
+            continue
+        hessian_vector = totals.add(step, parameters, adjoint, hessian=step > 0)
+        del parameters
+        if hessian_vector is not None:
+            adjoint = torch.addcmul(adjoint, hessian_vector, problem.student_lr, value=-1)
+        yield 0.25 + totals.done * 3 / work
+    return totals.result(loss)
+
+
+def _paper(problem: Problem) -> Generator[float, None, MatchingGradient]:
+    steps = len(problem.schedule)
+    work = 4.0 * steps
+    theta = problem.start
+    for step in range(steps):
+        theta = problem.advance(theta, step)
+        yield (step + 1) / work
+    loss, adjoint = problem.loss_and_adjoint(theta)
+    totals = _Totals(problem)
+    theta = problem.start
+    for step in range(steps):
+        totals.add(step, theta, adjoint, hessian=False)
+        # The second sweep computes g_i anyway, so it can walk forward from the start and store nothing.
+        theta = torch.addcmul(theta, totals.gradient, problem.student_lr, value=-1)
+        yield 0.25 + totals.done * 3 / work
+    return totals.result(loss)
+
+
+def _unrolled(problem: Problem) -> Generator[float, None, MatchingGradient]:
+    images = problem.images.detach().requires_grad_()
+    labels = problem.labels.detach().requires_grad_()
+    student_lr = problem.student_lr.detach().requires_grad_()
+    theta = problem.start.detach().requires_grad_()
+    with torch.enable_grad():
+        for step, (index, augment) in enumerate(problem.schedule):
+            loss = student_loss(problem.network, theta, augment(images[index]), labels[index])
+            (gradient,) = torch.autograd.grad(loss, theta, create_graph=True)
+            theta = theta - student_lr * gradient
+            yield (step + 1) / (len(problem.schedule) + 1)
+        loss, _ = problem.loss_and_adjoint(theta)
+        found = torch.autograd.grad(loss, (images, labels, student_lr), materialize_grads=True)
+    return MatchingGradient(loss.detach(), found[0], found[1], found[2])
+
+
+class _Totals:
+    """The gradients being summed over steps."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.images = torch.zeros_like(problem.images)
+        self.labels = torch.zeros_like(problem.labels)
+        self.student_lr = torch.zeros_like(problem.student_lr)
+        self.gradient = problem.start
+        self.done = 0
+
+    def add(self, step: int, theta: Tensor, adjoint: Tensor, *, hessian: bool) -> Tensor | None:
+        """Add what step i contributes; give back ds/dtheta_i if asked for."""
+        index, augment = self.problem.schedule[step]
+        with torch.enable_grad():
+            chosen = self.problem.images[index].requires_grad_()
+            augmented = augment(chosen)
+        found = step_derivatives(
+            self.problem.network, theta, augmented, self.problem.labels[index], adjoint, hessian=hessian
+        )
+        # Replayed here and differentiated at once: no augmentation graph outlives its step.
+        (pulled,) = torch.autograd.grad(augmented, chosen, grad_outputs=found.images, materialize_grads=True)
+        self.images.index_add_(0, index, pulled)
+        self.labels.index_add_(0, index, found.labels)
+        self.student_lr.sub_(torch.dot(found.gradient, adjoint))
+        self.gradient = found.gradient
+        self.done += 1
+        return found.theta
+
+    def result(self, loss: Tensor) -> MatchingGradient:
+        """The factor -beta, common to all steps, comes last."""
+        factor = -self.problem.student_lr
+        return MatchingGradient(loss, self.images.mul_(factor), self.labels.mul_(factor), self.student_lr)
+
+
+def _graph_bytes(problem: Problem) -> int:
+    """Bytes that one first-order graph of this problem keeps alive; costs one forward pass."""
+    images, labels = problem.batch(0)
+    theta = problem.start.detach().requires_grad_()
+    with torch.enable_grad():
+        _, size = saved_bytes(lambda: student_loss(problem.network, theta, images, labels))
+    return size
+
+
+def _checked_problem(
+    model: nn.Module | FlatNetwork,
+    start: Tensor,
+    target: Tensor,
+    images: Tensor,
+    labels: Tensor,
+    student_lr: Tensor | float,
+    schedule: Schedule,
+    mode: str,
+    store: str,
+) -> Problem:
+    network = model if isinstance(model, FlatNetwork) else FlatNetwork(model)
+    if mode not in MODES:
+        raise ValueError(f"mode must be one of {', '.join(MODES)}; got {mode!r}.")
+    if store not in STORES:
+        raise ValueError(f"store must be one of {', '.join(STORES)}; got {store!r}.")
+    if not schedule:
+        raise ValueError("The schedule is empty: matching needs at least one student step.")
+    for name, vector in (("start", start), ("target", target)):
+        if vector.shape != (network.size,):
+            raise ValueError(f"{name} has shape {tuple(vector.shape)}; the model needs ({network.size},).")
+    if images.ndim != 4 or labels.ndim != 2 or len(images) != len(labels):
+        raise ValueError(
+            f"images must be (N, C, H, W) and labels (N, K); got {tuple(images.shape)} and {tuple(labels.shape)}."
+        )
+    return Problem(
+        network=network,
+        start=start.detach(),
+        target=target.detach(),
+        images=images.detach(),
+        labels=labels.detach(),
+        student_lr=torch.as_tensor(student_lr, dtype=start.dtype, device=start.device).detach(),
+        schedule=schedule,
+    )

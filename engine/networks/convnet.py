@@ -1,0 +1,57 @@
+"""The ConvNet of dataset distillation: [conv 3x3 - instance norm - ReLU - average pool 2x2] x depth, linear."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from engine.errors import UsageError
+
+
+class ConvNet(nn.Module):
+    """ConvNetD{depth} as in DC, DSA, MTT and TESLA (App. A.5).
+
+    Instance norm is `GroupNorm(width, width)`, affine. A one-channel 28x28 input is padded to 32x32 by the first
+    convolution (pad 3 instead of 1), as those papers do for MNIST.
+
+    Args:
+        channels: C of the images.
+        classes: K.
+        resolution: side of the images, pixels.
+        width: channels of every block.
+        depth: blocks; each halves the map.
+
+    Raises:
+        UsageError: the images are too small for that many halvings.
+    """
+
+    def __init__(self, channels: int, classes: int, resolution: int, width: int = 128, depth: int = 3) -> None:
+        super().__init__()
+        side = 32 if (channels, resolution) == (1, 28) else resolution
+        first_padding = 1 + (side - resolution) // 2
+        # The last norm needs a map of at least 2x2: over one pixel it is zero whatever the image.
+        most = int(math.log2(side))
+        if depth > most:
+            raise UsageError(
+                f"network.depth = {depth} halves {resolution}x{resolution} images to nothing.",
+                f"The greatest depth for this resolution is {most}.",
+            )
+        layers: list[nn.Module] = []
+        inputs = channels
+        for block in range(depth):
+            padding = first_padding if block == 0 else 1
+            layers += [
+                nn.Conv2d(inputs, width, 3, padding=padding),
+                nn.GroupNorm(width, width),
+                nn.ReLU(),
+                nn.AvgPool2d(2),
+            ]
+            inputs = width
+            side //= 2
+        self.features = nn.Sequential(*layers)
+        self.classifier = nn.Linear(width * side * side, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits `(B, K)` of images `(B, C, H, W)`."""
+        logits: Tensor = self.classifier(torch.flatten(self.features(images), 1))
+        return logits

@@ -1,0 +1,68 @@
+"""A functional view of any `nn.Module` over one flat parameter vector.
+
+Trajectory matching treats a network as a point in parameter space, so everything above this module speaks of
+flat vectors `(P,)` in `model.parameters()` order, and the module itself is only a shape.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+
+class FlatNetwork:
+    """`network(theta, x) -> logits`, a pure function of a flat vector and images.
+
+    Buffers (running statistics) are passed as copies, so that a call never changes the module: a network with
+    batch norm in training mode uses batch statistics, and its running averages stay as they were.
+
+    Args:
+        model: any module with floating-point parameters; its mode (`train`/`eval`) is respected. Layers that draw
+            random numbers in the forward pass (dropout) must be off, or two sweeps do not see the same function.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        named = list(model.named_parameters())
+        if not named:
+            raise ValueError("The model has no parameters.")
+        self.model = model
+        self.names = [name for name, _ in named]
+        self.shapes = [parameter.shape for _, parameter in named]
+        self.sizes = [parameter.numel() for _, parameter in named]
+        self.size = sum(self.sizes)
+        """P, the number of parameters."""
+        self._buffers = dict(model.named_buffers())
+
+    def __call__(self, theta: Tensor, images: Tensor) -> Tensor:
+        """Logits `(B, K)` of `images` `(B, C, H, W)` under the parameters `theta` `(P,)`."""
+        state: dict[str, Tensor] = self.unflatten(theta)
+        for name, buffer in self._buffers.items():
+            state[name] = buffer.to(theta.dtype).clone() if buffer.is_floating_point() else buffer.clone()
+        logits: Tensor = functional_call(self.model, state, (images,))
+        return logits
+
+    def unflatten(self, theta: Tensor) -> dict[str, Tensor]:
+        """Views of `theta` `(P,)`, by parameter name.
+
+        Raises:
+            ValueError: `theta` is not a vector of P numbers.
+        """
+        if theta.shape != (self.size,):
+            raise ValueError(f"The parameter vector has shape {tuple(theta.shape)}; the model needs ({self.size},).")
+        parts = torch.split(theta, self.sizes)
+        return {name: part.view(shape) for name, part, shape in zip(self.names, parts, self.shapes, strict=True)}
+
+
+def flatten_parameters(model: nn.Module) -> Tensor:
+    """A detached copy `(P,)` of the model's parameters, in `model.parameters()` order.
+
+    A copy, never an alias: snapshots that share memory with a network in training are all equal in the end.
+    """
+    return torch.cat([parameter.detach().reshape(-1) for parameter in model.parameters()])
+
+
+@torch.no_grad()
+def load_parameters(model: nn.Module, theta: Tensor) -> None:
+    """Copy the flat vector `theta` `(P,)` into the model's own parameters."""
+    views = FlatNetwork(model).unflatten(theta)
+    for parameter, view in zip(model.parameters(), views.values(), strict=True):
+        parameter.copy_(view)

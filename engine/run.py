@@ -1,0 +1,184 @@
+"""The files of one run: frozen settings, checkpoints, evaluations, previews."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from engine.errors import CorruptFileError, UsageError
+from engine.events import EvaluationDone
+from engine.settings import EffectiveSettings, Settings, frozen_settings, settings_to_toml
+from engine.storage import TEMP_MARK, disk, read_json, read_tensors, write_bytes, write_json, write_tensors
+
+MAY_CHANGE = (
+    "compute.",
+    "evaluate.",
+    "distill.iterations",
+    "distill.checkpoint_every",
+    "distill.keep",
+    "distill.store",
+)
+"""Settings that may change between two drives of a run; all others would make it a different experiment."""
+
+BITS_CHANGE = ("compute.dtype",)
+"""... except these."""
+
+
+class Run:
+    """A run's folder; nothing in it need exist yet."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.name = folder.name
+
+    @property
+    def settings_file(self) -> Path:
+        """The frozen settings."""
+        return self.folder / "settings.toml"
+
+    @property
+    def journal_file(self) -> Path:
+        """The event log."""
+        return self.folder / "journal.jsonl"
+
+    @property
+    def exists(self) -> bool:
+        """Whether it was ever started."""
+        return self.settings_file.exists()
+
+    @property
+    def last_change(self) -> float:
+        """When it was last written to, seconds since 1970."""
+        file = self.journal_file if self.journal_file.exists() else self.settings_file
+        return file.stat().st_mtime
+
+    def frozen(self) -> EffectiveSettings:
+        """The settings it runs with."""
+        return frozen_settings(self.settings_file)
+
+    def command_line(self) -> dict[str, Any]:
+        """Keys that earlier command lines set, with their values."""
+        frozen = self.frozen()
+        flat = frozen.flat()
+        return {key: flat[key] for key, origin in frozen.origins.items() if origin == "command line"}
+
+    def check(self, effective: EffectiveSettings) -> None:
+        """Refuse settings that would make an existing run another experiment.
+
+        Raises:
+            UsageError: names every such key with its old and new value.
+        """
+        old, new = self.frozen().flat(), effective.flat()
+        changed = [key for key in new if old.get(key) != new[key]]
+        refused = [key for key in changed if not key.startswith(MAY_CHANGE) or key in BITS_CHANGE]
+        if refused:
+            words = "; ".join(f"{key} was {old.get(key)!r}, now {new[key]!r}" for key in refused)
+            raise UsageError(
+                f"The run {self.name} was started with other settings: {words}.",
+                "Undo the change, or start another run beside it with --run NAME.",
+            )
+
+    def freeze(self, effective: EffectiveSettings) -> None:
+        """Write the settings down; on an existing run see `check`."""
+        if self.exists:
+            self.check(effective)
+            if self.frozen() == effective:
+                return
+        write_bytes(self.settings_file, settings_to_toml(effective).encode())
+
+    def checkpoint_path(self, iteration: int) -> Path:
+        """Where the checkpoint after that many iterations is."""
+        return self.folder / "checkpoints" / f"{iteration:07d}.safetensors"
+
+    def checkpoints(self) -> list[int]:
+        """Iterations with a checkpoint, ascending; not verified."""
+        return sorted(
+            int(path.stem) for path in (self.folder / "checkpoints").glob("*.safetensors") if path.stem.isdigit()
+        )
+
+    def save_checkpoint(self, tensors: dict[str, Tensor], record: dict[str, Any]) -> Path:
+        """Publish a checkpoint; `record["iteration"]` names it."""
+        path = self.checkpoint_path(record["iteration"])
+        write_tensors(path, tensors, record)
+        return path
+
+    def load_checkpoint(self, iteration: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """A checkpoint, verified.
+
+        Raises:
+            CorruptFileError: missing or damaged.
+        """
+        return read_tensors(self.checkpoint_path(iteration))
+
+    def newest_valid(
+        self, bad: Callable[[CorruptFileError], None] | None = None
+    ) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """The newest checkpoint that is whole; `bad` is told of every one that is not."""
+        for iteration in reversed(self.checkpoints()):
+            try:
+                return self.load_checkpoint(iteration)
+            except CorruptFileError as error:
+                if bad:
+                    bad(error)
+        return None
+
+    def prune(self, keep: int, besides: set[int]) -> None:
+        """Remove checkpoints older than the last `keep`, but for those in `besides`; and leftovers of dead writers."""
+        folder = self.folder / "checkpoints"
+        for iteration in self.checkpoints()[:-keep]:
+            if iteration not in besides:
+                path = self.checkpoint_path(iteration)
+                disk.remove(path.with_suffix(".json"))  # first what makes it valid
+                disk.remove(path)
+        for path in folder.glob(f"*{TEMP_MARK}*"):
+            disk.remove(path)
+
+    def preview_path(self, iteration: int) -> Path:
+        """The picture of the images after that many iterations."""
+        return self.folder / "previews" / f"{iteration:07d}.png"
+
+    def evaluation_path(self, iteration: int, subject: str, split: str, network: str) -> Path:
+        """Where an evaluation is written down."""
+        safe = "".join(c if c.isalnum() or c in "._" else "-" for c in network)
+        return self.folder / "evaluations" / f"{iteration:07d}-{split}-{subject}-{safe}.json"
+
+    def save_evaluation(self, result: EvaluationDone, protocol: dict[str, Any]) -> None:
+        """Publish a result with the protocol it was measured to."""
+        path = self.evaluation_path(result.iteration, result.subject, result.split, result.network)
+        write_json(path, {"protocol": protocol, "result": asdict(result)})
+
+    def evaluation(
+        self, iteration: int, subject: str, split: str, network: str, protocol: dict[str, Any]
+    ) -> EvaluationDone | None:
+        """The result, if it was measured to the same protocol."""
+        path = self.evaluation_path(iteration, subject, split, network)
+        try:
+            value = read_json(path)
+            return EvaluationDone(**value["result"]) if value["protocol"] == protocol else None
+        except (FileNotFoundError, CorruptFileError, KeyError, TypeError):
+            return None
+
+    def evaluations(self) -> list[EvaluationDone]:
+        """Every result on disk, by iteration."""
+        found = []
+        for path in sorted((self.folder / "evaluations").glob("*.json")):
+            try:
+                found.append(EvaluationDone(**read_json(path)["result"]))
+            except (CorruptFileError, KeyError, TypeError):
+                continue
+        return found
+
+
+def selected_iteration(run: Run, settings: Settings) -> int | None:
+    """Iteration of the checkpoint with the best held-out accuracy; without a held-out part the newest; None if none."""
+    kept = set(run.checkpoints())
+    scored = [
+        (result.mean, result.iteration)
+        for result in run.evaluations()
+        if result.split == "holdout" and result.subject == "distilled" and result.iteration in kept
+    ]
+    if settings.dataset.holdout > 0 and scored:
+        return max(scored)[1]
+    return max(kept, default=None)

@@ -1,0 +1,69 @@
+"""Choosing or making small sets of images: the start of a distillation, and the random baseline."""
+
+import torch
+from torch import Tensor
+
+from engine.errors import UsageError
+from engine.randomness import counted_generator, counted_seed, forked_global_rng
+from engine.task import Task
+
+KMEANS_ELEMENTS = 2**27
+"""Images x centres x pixels one k-means may compare at once (half a gigabyte of float32)."""
+
+
+def check_ipc(task: Task) -> None:
+    """Raise UsageError when a class has fewer images than are to be made of it."""
+    ipc = task.settings.distill.ipc
+    sizes = [len(members) for members in task.class_members]
+    smallest = min(range(len(sizes)), key=sizes.__getitem__)
+    if sizes[smallest] < ipc:
+        raise UsageError(
+            f"distill.ipc = {ipc} is more than the smallest class has: {task.dataset.classes[smallest]!r} has "
+            f"{sizes[smallest]} training images (after the held-out part).",
+            f"Ask for --ipc {sizes[smallest]} or fewer.",
+        )
+
+
+def random_real(task: Task, ipc: int, purpose: str, *counters: int) -> Tensor:
+    """Indices `(K * ipc,)` into the training images: `ipc` of every class without repetition, ordered by class."""
+    generator = counted_generator(task.settings.seed, purpose, *counters)
+    return torch.cat(
+        [members[torch.randperm(len(members), generator=generator)[:ipc]] for members in task.class_members]
+    )
+
+
+def initial_images(task: Task) -> Tensor:
+    """First synthetic images `(K * ipc, C, H, W)` in the input space, on the device, ordered by class."""
+    distill = task.settings.distill
+    if distill.init == "noise":
+        generator = counted_generator(task.settings.seed, "init-noise")
+        shape = (task.classes * distill.ipc, *task.image_shape)
+        return torch.randn(shape, generator=generator).to(task.device, task.dtype)
+    if distill.init == "kmeans":
+        index = torch.cat([_nearest_to_centres(task, k, distill.ipc) for k in range(task.classes)])
+    else:
+        index = random_real(task, distill.ipc, "init-real")
+    return task.train.images.encoded(index).to(task.device, task.dtype).clone()
+
+
+def _nearest_to_centres(task: Task, k: int, ipc: int) -> Tensor:
+    """For each k-means centre of a class, in the input space, its nearest image; no image twice."""
+    from kornia.contrib import KMeans
+
+    members = task.class_members[k]
+    pixels = task.dataset.channels * task.dataset.resolution**2
+    generator = counted_generator(task.settings.seed, "init-kmeans", k)
+    most = max(ipc, KMEANS_ELEMENTS // (ipc * pixels))
+    members = members[torch.randperm(len(members), generator=generator)[:most]]
+    points = task.train.images.encoded(members).flatten(1)
+    # Kornia moves an empty cluster with a draw from the global generator.
+    with forked_global_rng(counted_seed(task.settings.seed, "init-kmeans-empty", k)):
+        kmeans = KMeans(ipc, points[:ipc].clone(), tolerance=1e-3, max_iterations=30)
+        kmeans.fit(points)
+    distances = torch.cdist(kmeans.cluster_centers, points)
+    chosen: list[Tensor] = []
+    for centre in range(ipc):
+        nearest = distances[centre].argmin()
+        distances[:, nearest] = torch.inf
+        chosen.append(nearest)
+    return members[torch.stack(chosen).cpu()]

@@ -1,0 +1,295 @@
+"""A session chains the stages: data -> teachers -> distillation with evaluations -> the test. The main loop is `drive`.
+
+Each function here is a generator of events; whoever iterates it renders, and stops it by closing it.
+"""
+
+import time
+from collections.abc import Generator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from engine.buffers import TeacherBuffer
+from engine.compute import configure, environment
+from engine.data import ResidentImages, fit_space, prepare_dataset, split_holdout
+from engine.data.dataset import Classes, Pixels
+from engine.distill import DistillState, distill, initial_state, restored_state, shipped_labels
+from engine.errors import CorruptFileError, TeslaError, UsageError
+from engine.evaluate import SmallSet, evaluate_distilled, evaluate_random
+from engine.events import (
+    CheckpointSaved,
+    DataReady,
+    EvaluationDone,
+    Event,
+    Notice,
+    RunFailed,
+    RunFinished,
+    RunStarted,
+    RunStopped,
+    StageFinished,
+    StageStarted,
+)
+from engine.journal import JournalWriter
+from engine.preview import enlarged, image_grid, save_picture, to_pixels
+from engine.run import Run, selected_iteration
+from engine.selection import check_ipc
+from engine.settings import EffectiveSettings, Settings
+from engine.task import DTYPES, Split, Task
+from engine.teachers import train_teachers
+from engine.workspace import Workspace, driving
+
+Events = Generator[Event, None, None]
+
+
+def drive(workspace: Workspace, run: Run, effective: EffectiveSettings) -> Events:
+    """Do whatever is missing of a run, from data to the test accuracy. Closing the generator saves and stops.
+
+    Nothing of the run is written before its settings and data are known to be good.
+
+    Raises:
+        BusyError: somebody drives the run already.
+        TeslaError: see the stages.
+    """
+    if run.exists:
+        run.check(effective)
+    early: list[Event] = []
+    task, buffer = yield from _opened(workspace, effective.settings, early)
+    with driving(run):
+        run.freeze(effective)
+        journal = JournalWriter(run.journal_file)
+        begun = time.monotonic()
+        resumed: int | None = None
+        if checkpoints := run.checkpoints():
+            resumed = checkpoints[-1]
+        started = RunStarted(
+            run=run.name, resumed_from=resumed, settings=effective.flat(), environment=environment(task.device)
+        )
+        for event in (started, *early):
+            journal.append(event)
+        yield started
+        stages = _stages(task, buffer, run)
+        try:
+            for event in stages:
+                journal.append(event)
+                yield event
+        except GeneratorExit:
+            stages.close()  # saves the stage's state
+            journal.append(RunStopped(reason="asked to stop", iteration=max(run.checkpoints(), default=None)))
+            raise
+        except TeslaError as error:
+            journal.append(RunFailed(message=str(error)))
+            raise
+        except BaseException as error:
+            journal.append(RunFailed(message=f"{type(error).__name__}: {error}"))
+            raise
+        finished = RunFinished(seconds=time.monotonic() - begun)
+        journal.append(finished)
+        yield finished
+
+
+def teach(workspace: Workspace, settings: Settings) -> Events:
+    """Only data and teachers; any number of processes may do this for one workspace at the same time."""
+    task, buffer = yield from _opened(workspace, settings, [])
+    yield from _timed("teachers", train_teachers(task, buffer))
+
+
+def evaluate_run(
+    workspace: Workspace, run: Run, settings: Settings, iteration: int | None, networks: Sequence[str]
+) -> Events:
+    """Measure a run's selected (or a given) checkpoint on the test images, with any networks."""
+    task, buffer = yield from _opened(workspace, settings, [])
+    chosen = selected_iteration(run, settings) if iteration is None else iteration
+    if chosen is None:
+        raise UsageError(f"The run {run.name} has no checkpoint yet.", f"Go on with: tesla run {workspace.folder}")
+    if chosen not in run.checkpoints():
+        raise UsageError(
+            f"The run {run.name} has no checkpoint {chosen}.", f"It has: {', '.join(map(str, run.checkpoints()))}."
+        )
+    yield from _timed("evaluation", _test(task, buffer, run, chosen, networks))
+
+
+def open_task(workspace: Workspace, settings: Settings) -> Generator[Event, None, tuple[Task, TeacherBuffer]]:
+    """Data and buffer of a workspace under given settings, on the device. Use as `yield from`."""
+    return (yield from _opened(workspace, settings, []))
+
+
+def _opened(
+    workspace: Workspace, settings: Settings, journaled: list[Event]
+) -> Generator[Event, None, tuple[Task, TeacherBuffer]]:
+    device = configure(settings.compute)
+    dataset = yield from prepare_dataset(
+        settings.dataset.name,
+        path=workspace.dataset_path(settings),
+        resolution=settings.dataset.resolution,
+        on_bad_file=settings.dataset.on_bad_file,
+    )
+    kept, held = split_holdout(dataset.train_labels, settings.dataset.holdout, settings.seed)
+    space = fit_space(dataset, kept, settings.dataset.zca).to(device, DTYPES[settings.compute.dtype])
+
+    def part(pixels: Pixels, labels: Classes, index: Classes) -> Split:
+        return Split(ResidentImages(pixels, index, space, device), torch.from_numpy(labels[index]))
+
+    task = Task(
+        settings=settings,
+        dataset=dataset,
+        space=space,
+        device=device,
+        train=part(dataset.train_images, dataset.train_labels, kept),
+        holdout=part(dataset.train_images, dataset.train_labels, held),
+        test=part(dataset.test_images, dataset.test_labels, np.arange(len(dataset.test_labels))),
+    )
+    _check(task)
+    identity = workspace.buffer_identity(settings, dataset)
+    buffer = TeacherBuffer(workspace.buffer_folder(settings, identity), identity)
+    ready = DataReady(
+        name=dataset.name, classes=task.classes, channels=dataset.channels, resolution=dataset.resolution,
+        train=len(task.train), holdout=len(task.holdout), test=len(task.test),
+    )  # fmt: skip
+    journaled.append(ready)
+    yield ready
+    return task, buffer
+
+
+def _check(task: Task) -> None:
+    """Settings that only the data can prove wrong."""
+    settings = task.settings
+    check_ipc(task)
+    count = task.classes * settings.distill.ipc
+    batch = settings.distill.batch
+    if batch != "full" and batch > count:
+        raise UsageError(
+            f"distill.batch = {batch} is more than the {count} synthetic images there are "
+            f"({task.classes} classes x IPC {settings.distill.ipc}).",
+            "Set distill.batch = full, or a smaller number.",
+        )
+    if settings.teachers.batch > len(task.train):
+        raise UsageError(
+            f"teachers.batch = {settings.teachers.batch} is more than the {len(task.train)} training images.",
+            "Set a smaller teachers.batch.",
+        )
+    for name in settings.evaluate.networks or ():
+        task.fresh_network(0, name)
+    task.flat_network()
+
+
+def _timed(stage: str, events: Events) -> Events:
+    begun = time.monotonic()
+    yield StageStarted(stage=stage)
+    yield from events
+    yield StageFinished(stage=stage, seconds=time.monotonic() - begun)
+
+
+def _stages(task: Task, buffer: TeacherBuffer, run: Run) -> Events:
+    buffer.open()
+    yield from _timed("teachers", train_teachers(task, buffer))
+    state = yield from _state(task, run)
+    yield from _timed("distillation", _distilled(task, buffer, run, state))
+    chosen = selected_iteration(run, task.settings)
+    if chosen is not None:
+        networks = task.settings.evaluate.networks or (task.network_name,)
+        yield from _timed("evaluation", _test(task, buffer, run, chosen, networks))
+
+
+def _state(task: Task, run: Run) -> Generator[Event, None, DistillState]:
+    problems: list[CorruptFileError] = []
+    found = run.newest_valid(problems.append)
+    for problem in problems:
+        yield Notice(level="warning", message=str(problem))
+    return initial_state(task) if found is None else restored_state(*found, task)
+
+
+def _distilled(task: Task, buffer: TeacherBuffer, run: Run, state: DistillState) -> Events:
+    """Distil, saving and evaluating on the way; on any stop the state is saved."""
+    settings = task.settings
+    saved = state.iteration if state.iteration in run.checkpoints() else None
+    loop = distill(task, buffer, state)
+    try:
+        if saved is None:
+            yield _save(task, run, state)
+            saved = state.iteration
+        yield from _evaluated(task, buffer, run, state)
+        for event in loop:
+            yield event
+            if not event.journaled or state.iteration == saved:
+                continue
+            if state.iteration % settings.distill.checkpoint_every == 0 or _evaluation_due(state, settings):
+                yield _save(task, run, state)
+                saved = state.iteration
+                yield from _evaluated(task, buffer, run, state)
+                run.prune(settings.distill.keep, {0, selected_iteration(run, settings) or 0})
+    finally:
+        loop.close()
+        if state.iteration != saved:
+            _save(task, run, state)
+
+
+def _save(task: Task, run: Run, state: DistillState) -> CheckpointSaved:
+    path = run.save_checkpoint(state.tensors(), state.counters())
+    pixels = to_pixels(state.images, task.space)
+    picture = enlarged(image_grid(pixels, task.settings.distill.ipc), task.dataset.resolution)
+    save_picture(run.preview_path(state.iteration), picture)
+    return CheckpointSaved(iteration=state.iteration, path=str(path.relative_to(run.folder)))
+
+
+def _evaluation_due(state: DistillState, settings: Settings) -> bool:
+    return state.iteration % settings.evaluate.every == 0 or state.iteration == settings.distill.iterations
+
+
+def _evaluated(task: Task, buffer: TeacherBuffer, run: Run, state: DistillState) -> Events:
+    """The held-out accuracy of this state, unless it is known or nothing is held out."""
+    settings = task.settings
+    if not _evaluation_due(state, settings) or len(task.holdout) == 0:
+        return
+    repeats = settings.evaluate.selection_repeats
+    protocol = _protocol(settings, repeats)
+    if run.evaluation(state.iteration, "distilled", "holdout", task.network_name, protocol):
+        return
+    yield StageStarted(stage="evaluation")
+    result = yield from evaluate_distilled(
+        task, small_set(task, buffer, state), iteration=state.iteration, split="holdout", network=task.network_name,
+        repeats=repeats,
+    )  # fmt: skip
+    run.save_evaluation(result, protocol)
+    yield result
+
+
+def _test(task: Task, buffer: TeacherBuffer, run: Run, iteration: int, networks: Sequence[str]) -> Events:
+    """Test accuracy of one checkpoint and of random real images, for every network; known results are shown again."""
+    settings = task.settings
+    state = restored_state(*run.load_checkpoint(iteration), task)
+    repeats = settings.evaluate.repeats
+    protocol = _protocol(settings, repeats)
+    small = small_set(task, buffer, state)
+    for network in networks:
+        wanted = ["distilled", "random"] if settings.evaluate.baseline else ["distilled"]
+        for subject in wanted:
+            at = iteration if subject == "distilled" else 0
+            result: EvaluationDone | None = run.evaluation(at, subject, "test", network, protocol)
+            if result is None:
+                if subject == "distilled":
+                    result = yield from evaluate_distilled(
+                        task, small, iteration=iteration, split="test", network=network, repeats=repeats
+                    )
+                else:
+                    result = yield from evaluate_random(task, split="test", network=network, repeats=repeats)
+                run.save_evaluation(result, protocol)
+                yield result
+
+
+def small_set(task: Task, buffer: TeacherBuffer, state: DistillState) -> SmallSet:
+    """A state as it ships: images, the labels that go with them, and the learned step size."""
+    return SmallSet(state.images.clone(), shipped_labels(task, buffer, state), state.student_lr.item())
+
+
+def _protocol(settings: Settings, repeats: int) -> dict[str, Any]:
+    """What a result depends on besides the checkpoint; a result measured to another protocol is not reused."""
+    return {
+        "epochs": settings.evaluate.epochs,
+        "repeats": repeats,
+        "ops": list(settings.augment.ops),
+        "labels": settings.labels.model_dump(),
+        "width": settings.network.width,
+        "depth": settings.network.depth,
+        "seed": settings.seed,
+    }

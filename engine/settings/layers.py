@@ -1,0 +1,243 @@
+"""Effective settings = defaults <- preset(dataset, ipc) <- tesla.toml <- its [ipc.N] <- command line, with provenance.
+
+Layers are flat dictionaries from dotted key to value; the last one that names a key wins, and is remembered as its
+origin. Validation happens once, on the result, and its errors name key, value, origin and way out.
+"""
+
+import difflib
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from pydantic import BaseModel, ValidationError
+
+from engine.errors import SettingsError
+from engine.settings.schema import Settings
+
+Flat = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class EffectiveSettings:
+    """Validated settings and, for every key, the name of the layer its value comes from."""
+
+    settings: Settings
+    origins: Mapping[str, str]
+
+    def flat(self) -> Flat:
+        """Dotted key to plain value (lists for tuples), every key of the schema."""
+        return flatten(self.settings.model_dump(mode="json"))
+
+
+@cache
+def known_keys() -> tuple[str, ...]:
+    """Every dotted key of the schema, in its order."""
+    keys: list[str] = []
+    for section, field in Settings.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            keys.extend(f"{section}.{name}" for name in inner.model_fields)
+        else:
+            keys.append(section)
+    return tuple(keys)
+
+
+@cache
+def _presets() -> dict[str, Any]:
+    return tomllib.loads(files("engine.settings").joinpath("presets.toml").read_text())
+
+
+def preset_names() -> tuple[str, ...]:
+    """Datasets that have a preset."""
+    return tuple(_presets())
+
+
+def flatten(nested: Mapping[str, Any], prefix: str = "") -> Flat:
+    """Nested tables to dotted keys."""
+    flat: Flat = {}
+    for key, value in nested.items():
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted keys to nested tables."""
+    nested: dict[str, Any] = {}
+    for key, value in flat.items():
+        *sections, name = key.split(".")
+        table = nested
+        for section in sections:
+            table = table.setdefault(section, {})
+        table[name] = value
+    return nested
+
+
+def resolve_settings(
+    toml: Path | None = None,
+    *,
+    ipc: int | None = None,
+    overrides: Sequence[str] = (),
+    frozen_overrides: Mapping[str, Any] | None = None,
+) -> EffectiveSettings:
+    """Read and merge all layers.
+
+    Args:
+        toml: the workspace's tesla.toml, if any.
+        ipc: images per class asked for on the command line.
+        overrides: `key=value` texts of the command line.
+        frozen_overrides: dotted keys that an earlier command line set for this run; below this command line.
+
+    Raises:
+        SettingsError: not TOML, an unknown key (with the nearest known one), a wrong type or range, or settings that
+            contradict each other.
+    """
+    table = _read_toml(toml) if toml else {}
+    by_ipc = table.pop("ipc", {})
+    if not isinstance(by_ipc, dict) or not all(isinstance(part, dict) for part in by_ipc.values()):
+        raise SettingsError(
+            f"`ipc` in {toml} must be a group of tables.",
+            "Write [ipc.10] and put settings for 10 images per class under it.",
+        )
+    where = toml.name if toml else "tesla.toml"
+    from_file = flatten(table)
+    command = dict(parse_override(text) for text in overrides)
+    if ipc is not None:
+        if command.get("distill.ipc", ipc) != ipc:
+            raise SettingsError(
+                f"--ipc {ipc} contradicts --set distill.ipc={command['distill.ipc']}.", "Give one of the two."
+            )
+        command["distill.ipc"] = ipc
+    earlier = dict(frozen_overrides or {})
+
+    chosen = {**from_file, **earlier, **command}
+    wanted_ipc = chosen.get("distill.ipc", 1)
+    layers: list[tuple[str, Flat]] = [
+        *_preset_layers(chosen.get("dataset.name", "digits"), wanted_ipc),
+        (where, from_file),
+        (f"{where} [ipc.{wanted_ipc}]", flatten(by_ipc.get(str(wanted_ipc), {}))),
+        ("command line", earlier),
+        ("command line", command),
+    ]
+    for name, part in by_ipc.items():  # a typo in a table that is not in use now is a typo all the same
+        _check_keys(flatten(part), f"{where} [ipc.{name}]")
+    values: Flat = {}
+    origins = dict.fromkeys(known_keys(), "default")
+    for origin, layer in layers:
+        _check_keys(layer, origin)
+        values.update(layer)
+        origins.update(dict.fromkeys(layer, origin))
+    return EffectiveSettings(_validated(values, origins), origins)
+
+
+def frozen_settings(path: Path) -> EffectiveSettings:
+    """The settings a run was started with, from its settings.toml.
+
+    Raises:
+        SettingsError: the file is damaged.
+    """
+    table = _read_toml(path)
+    origins = table.pop("provenance", {})
+    values = flatten(table)
+    _check_keys(values, str(path))
+    return EffectiveSettings(_validated(values, origins), {key: origins.get(key, "default") for key in known_keys()})
+
+
+def settings_to_toml(effective: EffectiveSettings) -> str:
+    """The effective settings as TOML, provenance included; `frozen_settings` reads it back."""
+    values = {key: value for key, value in effective.flat().items() if value is not None}
+    head = "# The effective settings of this run, frozen when it started. Edit ../../tesla.toml instead.\n\n"
+    return head + tomli_w.dumps({**nest(values), "provenance": dict(effective.origins)})
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """`key=value` to key and value: TOML where it parses, a comma list for list keys, else a plain string."""
+    key, sign, raw = text.partition("=")
+    key, raw = key.strip(), raw.strip()
+    if not sign or not key:
+        raise SettingsError(f"--set {text!r} is not key=value.", "Example: --set distill.steps=20")
+    _check_keys({key: raw}, "command line")
+    value: Any
+    try:
+        value = tomllib.loads(f"value = {raw}")["value"]
+    except (tomllib.TOMLDecodeError, KeyError):
+        value = raw
+    if key in ("evaluate.networks", "augment.ops") and isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    return key, value
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is not valid TOML: {error}.", "Mend that line; strings need quotes.") from error
+    except RecursionError as error:
+        raise SettingsError(f"{path} is nested too deeply.", "Settings are at most two tables deep.") from error
+
+
+def _preset_layers(dataset: Any, ipc: Any) -> list[tuple[str, Flat]]:
+    presets = _presets()
+    name = dataset if dataset in presets else "folder"
+    table = dict(presets[name])
+    by_ipc = {int(key): part for key, part in table.pop("ipc", {}).items()}
+    layers = [(f"preset {name}", flatten(table))]
+    if by_ipc and isinstance(ipc, int):
+        # Between two published rows the smaller IPC's is the safer start; the origin says which row it is.
+        row = max((known for known in by_ipc if known <= ipc), default=min(by_ipc))
+        layers.append((f"preset {name}, IPC {row}", flatten(by_ipc[row])))
+    return layers
+
+
+def _check_keys(layer: Flat, origin: str) -> None:
+    for key in layer:
+        if key in known_keys():
+            continue
+        if any(known.startswith(f"{key}.") for known in known_keys()):
+            raise SettingsError(
+                f"`{key}` ({origin}) is a group, not a setting.", f"See `tesla config` for what is in {key}."
+            )
+        near = difflib.get_close_matches(key, known_keys(), n=1, cutoff=0.5)
+        if not near:
+            last = key.rpartition(".")[2]
+            near = difflib.get_close_matches(last, [known.rpartition(".")[2] for known in known_keys()], n=1)
+            near = [known for known in known_keys() if near and known.rpartition(".")[2] == near[0]][:1]
+        hint = f"Did you mean `{near[0]}`?" if near else "`tesla config` lists every key."
+        raise SettingsError(f"There is no setting `{key}` ({origin}).", hint)
+
+
+def _validated(values: Flat, origins: Mapping[str, str]) -> Settings:
+    # TOML and JSON have no tuples; strict models want them.
+    plain = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    if isinstance(plain.get("compute.compile"), bool):
+        plain["compute.compile"] = "on" if plain["compute.compile"] else "off"
+    try:
+        return Settings.model_validate(nest(plain))
+    except ValidationError as error:
+        raise SettingsError(*_describe(error, origins)) from error
+
+
+def _describe(error: ValidationError, origins: Mapping[str, str]) -> tuple[str, str]:
+    problems: dict[str, tuple[Any, list[str]]] = {}
+    general: list[str] = []
+    for item in error.errors(include_url=False):
+        if item["type"] == "value_error":
+            general.append(item["msg"].removeprefix("Value error, "))
+            continue
+        key = ".".join(str(part) for part in item["loc"][:2])
+        key = key if key in known_keys() else str(item["loc"][0])
+        reason = item["msg"].removeprefix("Input should be ")
+        value = item["input"]
+        problems.setdefault(key, (value, []))[1].append(reason)
+    lines = [
+        f"`{key}` must be {' or '.join(dict.fromkeys(reasons))}; got {value!r} ({origins.get(key, 'tesla.toml')})."
+        for key, (value, reasons) in problems.items()
+    ]
+    return " ".join(lines + general), "" if general else "`tesla config --help` tells where settings come from."

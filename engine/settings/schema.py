@@ -1,0 +1,184 @@
+"""Every setting with its unit, range and meaning. The docstring under a field is its help text everywhere.
+
+Names are public: they are spelled the same in tesla.toml, on the command line (`--set distill.steps=20`) and on screen.
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+PositiveInt = Annotated[int, Field(ge=1)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys are errors, values never change after validation, `"5"` is not 5."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, strict=True)
+
+
+class DatasetSettings(Section):
+    """The real dataset."""
+
+    name: Annotated[str, Field(min_length=1)] = "digits"
+    """A known name (digits, fashion-mnist, mnist, cifar10, cifar100, tiny-imagenet, imagenet), `folder`, or a Hugging Face id `owner/name`."""
+    path: str | None = None
+    """Local files instead of a download: a class-per-folder tree, the idx files of (Fashion-)MNIST, or Parquet files."""
+    resolution: Annotated[int, Field(ge=4, le=1024)] | None = None
+    """Side of the square images, pixels. Unset: the images' own size (32 where sizes differ)."""
+    zca: bool = False
+    """ZCA whitening as the network's input space instead of per-channel mean/std normalisation."""
+    holdout: Annotated[float, Field(ge=0, le=0.5)] = 0.1
+    """Share of the training images kept from the teachers, on which the best checkpoint is selected. 0: ship the last."""
+    on_bad_file: Literal["error", "skip"] = "error"
+    """What a corrupt or non-image file in a folder dataset does."""
+
+
+class NetworkSettings(Section):
+    """The network of teachers and students."""
+
+    name: Annotated[str, Field(min_length=1)] = "convnet"
+    """convnet, resnet18, vit, or an import path `package.module:callable`."""
+    width: PositiveInt | None = None
+    """Channels of the network's blocks. Unset: the network's own default (ConvNet: 128)."""
+    depth: PositiveInt | None = None
+    """Number of blocks. Unset: from the resolution (ConvNet: halve down to 4 pixels)."""
+
+
+class TeacherSettings(Section):
+    """Teacher trajectories, trained on the real data by plain SGD."""
+
+    count: PositiveInt = 100
+    """Trajectories in the buffer."""
+    epochs: PositiveInt = 50
+    """Epochs of a whole trajectory; only those a distillation can reach are trained."""
+    lr: PositiveFloat = 0.01
+    """Learning rate (no momentum, no weight decay, no schedule)."""
+    batch: PositiveInt = 256
+    """Images per step."""
+
+
+class AugmentSettings(Section):
+    """Differentiable augmentation (DSA) of teachers, matching and evaluation."""
+
+    ops: tuple[Literal["color", "crop", "cutout", "flip", "scale", "rotate"], ...] = (
+        "color", "crop", "cutout", "flip", "scale", "rotate",
+    )  # fmt: skip
+    """Operations one of which is drawn for each batch. An empty list switches augmentation off."""
+
+
+class DistillSettings(Section):
+    """Trajectory matching."""
+
+    ipc: PositiveInt = 1
+    """Synthetic images per class."""
+    iterations: PositiveInt = 5000
+    """Updates of the synthetic images. May be raised on an existing run."""
+    steps: PositiveInt = 20
+    """T, matching steps: student SGD steps per iteration."""
+    teacher_epochs: PositiveInt = 2
+    """M, teacher epochs between start and target."""
+    max_start_epoch: PositiveInt = 5
+    """Start epochs are drawn from 0 .. max_start_epoch - 1."""
+    batch: PositiveInt | Literal["full"] = "full"
+    """Synthetic images per matching step, or `full`."""
+    gradient: Literal["exact", "paper", "unrolled"] = "exact"
+    """How dL/dimages is computed: exact, paper (TESLA's eq. 6) or unrolled (MTT; memory grows with steps)."""
+    store: Literal["auto", "device", "host", "checkpoint"] = "auto"
+    """Where the exact gradient keeps the student's parameters of every step."""
+    lr_images: PositiveFloat = 100.0
+    """Learning rate of the images, for the gradient of the whole loss (published TESLA rates are for half of it)."""
+    lr_student_lr: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-5
+    """Learning rate of student_lr."""
+    student_lr: PositiveFloat = 0.01
+    """Initial student step size, learned from there."""
+    init: Literal["real", "noise", "kmeans"] = "real"
+    """First images: random real ones, noise, or the real images nearest to each class's k-means centres."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """Momentum of the images' and student_lr's updates."""
+    max_loss: PositiveFloat = 10.0
+    """An iteration whose matching loss is above this is skipped (1 means: no nearer to the target than at the start)."""
+    checkpoint_every: PositiveInt = 100
+    """Iterations between checkpoints (one is also saved at every evaluation and stop)."""
+    keep: PositiveInt = 3
+    """Latest checkpoints kept, besides the best."""
+
+
+class LabelSettings(Section):
+    """Labels of the synthetic images."""
+
+    kind: Literal["hard", "target", "last", "learned"] = "hard"
+    """hard: one-hot. target: the teacher's soft labels at the target epoch (SLA). last: at its last epoch. learned: by gradient."""
+    ship: Literal["mean", "last-iteration"] = "mean"
+    """Which `target`/`last` labels go with a dataset: the mean over all teachers and reachable epochs, or the last iteration's teacher."""
+    lr: PositiveFloat = 0.1
+    """Learning rate of learned label logits."""
+
+
+class EvaluateSettings(Section):
+    """Training fresh networks on the synthetic images and measuring them on real ones."""
+
+    every: PositiveInt = 500
+    """Iterations between evaluations on the held-out part, which select the checkpoint."""
+    epochs: PositiveInt = 1000
+    """Epochs over the synthetic set; the learning rate falls to a tenth halfway."""
+    repeats: PositiveInt = 5
+    """Fresh networks for the final test accuracy."""
+    selection_repeats: PositiveInt = 1
+    """Fresh networks for each evaluation on the held-out part."""
+    networks: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    """Networks of the final test. Unset: the teachers' network."""
+    baseline: bool = True
+    """Also evaluate random real images at the same IPC."""
+
+
+class ComputeSettings(Section):
+    """The machine."""
+
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
+    """auto, cpu, cuda, cuda:N or mps."""
+    dtype: Literal["float32", "float64"] = "float32"
+    """Floating-point type of images and parameters."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Fuse the matching steps with torch.compile. auto: when the run is long enough to win back the compilation."""
+    threads: PositiveInt | Literal["auto"] = "auto"
+    """CPU threads. Results are bit-identical only for an equal number."""
+    deterministic: bool = True
+    """Deterministic kernels where PyTorch has them (accelerators; the CPU always is)."""
+
+
+class Settings(Section):
+    """All settings of a run."""
+
+    dataset: DatasetSettings = DatasetSettings()
+    network: NetworkSettings = NetworkSettings()
+    teachers: TeacherSettings = TeacherSettings()
+    augment: AugmentSettings = AugmentSettings()
+    distill: DistillSettings = DistillSettings()
+    labels: LabelSettings = LabelSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+    compute: ComputeSettings = ComputeSettings()
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Seed of every random draw."""
+
+    @property
+    def reachable_epochs(self) -> int:
+        """The last teacher epoch a distillation can read: the greatest start epoch plus M."""
+        return self.distill.max_start_epoch - 1 + self.distill.teacher_epochs
+
+    @property
+    def trained_epochs(self) -> int:
+        """Epochs a trajectory of this run is trained for."""
+        return self.teachers.epochs if self.labels.kind == "last" else self.reachable_epochs
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.teachers.epochs < self.reachable_epochs:
+            raise ValueError(
+                f"teachers.epochs = {self.teachers.epochs} is too short: distill.max_start_epoch = "
+                f"{self.distill.max_start_epoch} and distill.teacher_epochs = {self.distill.teacher_epochs} read up to "
+                f"epoch {self.reachable_epochs}. Raise teachers.epochs or lower one of the two."
+            )
+        if self.dataset.name == "folder" and self.dataset.path is None:
+            raise ValueError("dataset.name = folder needs dataset.path, the class-per-folder tree.")
+        return self

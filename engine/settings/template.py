@@ -1,0 +1,49 @@
+"""The commented tesla.toml that `tesla init` writes: every setting, its meaning, its value; only a few switched on."""
+
+import textwrap
+from typing import Any
+
+import tomli_w
+from pydantic import BaseModel
+
+from engine.settings.layers import EffectiveSettings
+from engine.settings.schema import Settings
+
+HEAD = """\
+# Settings of this workspace. Lines that start with `# ` and hold a value show what is in force without them: remove
+# the mark to change one. `tesla config` prints every effective value and where it came from.
+#
+# Settings for one number of images per class go under a table of their own, at the end:
+#
+#     [ipc.10.distill]
+#     steps = 30
+"""
+
+
+def settings_template(effective: EffectiveSettings, active: set[str]) -> str:
+    """TOML text with one commented entry per setting.
+
+    Args:
+        effective: the values to show.
+        active: dotted keys to write as real settings instead of comments.
+    """
+    flat = effective.flat()
+    lines = [HEAD, *_entry("seed", Settings.model_fields["seed"].description, flat["seed"], "seed" in active)]
+    for section, field in Settings.model_fields.items():
+        model = field.annotation
+        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+            continue
+        lines.append(f"\n[{section}]  # {(model.__doc__ or '').splitlines()[0]}")
+        for name, inner in model.model_fields.items():
+            key = f"{section}.{name}"
+            if key == "distill.ipc":
+                continue  # given on the command line, run by run
+            lines.extend(_entry(name, inner.description, flat[key], key in active))
+    return "\n".join(lines) + "\n"
+
+
+def _entry(name: str, description: str | None, value: Any, active: bool) -> list[str]:
+    words = textwrap.wrap(" ".join((description or "").split()), 112)
+    text = f"{name} =" if value is None else tomli_w.dumps({name: value}).replace("\n", " ").strip().replace(" ]", "]")
+    text = text.replace("[     ", "[").replace(",     ", ", ").replace(",]", "]")
+    return [*(f"# {line}" for line in words), text if active else f"# {text}", ""]

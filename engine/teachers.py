@@ -1,0 +1,154 @@
+"""Stage 1: train teacher trajectories by plain SGD on the real data, a snapshot at initialisation and after each epoch.
+
+Trajectories are independent: each is claimed with a lock, so any number of processes may work on one buffer, and
+published whole. Which images a step sees and how they are augmented depends on counters alone, so a teacher that is
+stopped in mid-epoch ends in the same bits.
+"""
+
+import time
+from collections.abc import Generator
+from dataclasses import dataclass
+
+import torch
+from filelock import Timeout
+from torch import Tensor, nn
+
+from engine.buffers import Position, TeacherBuffer, TrajectoryWriter
+from engine.data.augment import draw_augment
+from engine.errors import DivergedError
+from engine.events import Event, Progress, TeacherEpoch, TeacherPublished, TeachersPlanned
+from engine.networks.flat import flatten_parameters, load_parameters
+from engine.randomness import counted_generator, counted_seed
+from engine.task import Task
+
+STAGE = "teachers"
+
+
+@dataclass(frozen=True)
+class TeacherPlan:
+    """How much teaching a run needs."""
+
+    count: int
+    epochs: int
+
+
+def plan_teachers(task: Task, buffer: TeacherBuffer) -> TeachersPlanned:
+    """What is missing, and what is saved by not training epochs that no iteration can read."""
+    settings = task.settings
+    epochs = settings.trained_epochs
+    missing = sum(buffer.epochs(trajectory) < epochs for trajectory in range(settings.teachers.count))
+    rows = settings.teachers.count * (epochs + 1)
+    return TeachersPlanned(
+        buffer=buffer.folder.name,
+        count=settings.teachers.count,
+        epochs=epochs,
+        epochs_asked=settings.teachers.epochs,
+        missing=missing,
+        bytes=rows * task.flat_network().size * 4,
+    )
+
+
+def train_teachers(task: Task, buffer: TeacherBuffer) -> Generator[Event, None, None]:
+    """Train every trajectory that is missing or too short.
+
+    A trajectory somebody else is training is left to them, and waited for at the end.
+
+    Raises:
+        DivergedError: a teacher's loss became infinite or not a number.
+    """
+    plan = plan_teachers(task, buffer)
+    yield plan
+    waiting = [trajectory for trajectory in range(plan.count) if buffer.epochs(trajectory) < plan.epochs]
+    while waiting:
+        left = []
+        for trajectory in waiting:
+            try:
+                with buffer.claim(trajectory).acquire(blocking=False):
+                    buffer.forget(trajectory)
+                    if buffer.epochs(trajectory) < plan.epochs:
+                        yield from _train_one(task, buffer, trajectory, plan.count, plan.epochs)
+            except Timeout:
+                left.append(trajectory)
+        if left == waiting:
+            yield Progress(
+                stage=STAGE, done=plan.count - len(left), total=plan.count, unit="trajectories",
+                detail="waiting for another worker",
+            )  # fmt: skip
+            time.sleep(0.5)
+            for trajectory in left:
+                buffer.forget(trajectory)
+        waiting = [trajectory for trajectory in left if buffer.epochs(trajectory) < plan.epochs]
+
+
+def _train_one(
+    task: Task, buffer: TeacherBuffer, trajectory: int, count: int, epochs: int
+) -> Generator[Event, None, None]:
+    seed = task.settings.seed
+    model = task.fresh_network(counted_seed(seed, "teacher-init", trajectory))
+    model.train()
+    writer = buffer.begin(trajectory, flatten_parameters(model).numel())
+    row = writer.last_row()
+    if row is None:
+        writer.append(flatten_parameters(model))
+    else:
+        load_parameters(model, row.to(task.device, task.dtype))
+    for epoch in range(writer.record.rows, epochs + 1):
+        started = time.monotonic()
+        done = trajectory * epochs + epoch - 1
+        loss, accuracy = yield from _train_epoch(task, model, writer, trajectory, epoch, done, count * epochs)
+        if not torch.isfinite(torch.tensor(loss)):
+            raise DivergedError(
+                f"Teacher {trajectory} diverged in epoch {epoch} (loss {loss}).",
+                "Lower teachers.lr and start a new workspace.",
+            )
+        writer.append(flatten_parameters(model), loss, accuracy)
+        yield TeacherEpoch(
+            trajectory=trajectory, epoch=epoch, epochs=epochs, loss=loss, accuracy=accuracy,
+            seconds=time.monotonic() - started,
+        )  # fmt: skip
+    writer.publish()
+    yield TeacherPublished(trajectory=trajectory, path=str(buffer.path(trajectory)))
+
+
+def _train_epoch(
+    task: Task, model: nn.Module, writer: TrajectoryWriter, trajectory: int, epoch: int, done: int, total: int
+) -> Generator[Event, None, tuple[float, float]]:
+    settings = task.settings
+    images, labels = task.train.images, task.train.labels
+    order = torch.randperm(len(labels), generator=counted_generator(settings.seed, "teacher-order", trajectory, epoch))
+    batches = order.split(settings.teachers.batch)
+    optimiser = torch.optim.SGD(model.parameters(), lr=settings.teachers.lr)
+    # Sums stay on the device: reading them every step would make the device wait for the host.
+    loss_sum = torch.zeros((), device=task.device, dtype=torch.float64)
+    correct = torch.zeros((), device=task.device, dtype=torch.float64)
+    first = 0
+    position = writer.position()
+    if position is not None:
+        load_parameters(model, position.theta.to(task.device, task.dtype))
+        loss_sum += position.loss
+        correct += position.correct
+        first = position.step
+    step = first
+    try:
+        for step in range(first, len(batches)):
+            index = batches[step]
+            target = labels[index].to(task.device)
+            batch = images.encoded(index)
+            generator = counted_generator(settings.seed, "teacher-augment", trajectory, epoch, step)
+            augment = draw_augment(generator, settings.augment.ops, batch.shape, task.device)
+            logits: Tensor = model(augment(batch))
+            loss = torch.nn.functional.cross_entropy(logits, target)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            loss_sum += loss.detach() * len(index)
+            correct += (logits.detach().argmax(dim=1) == target).sum()
+            step += 1
+            yield Progress(
+                stage=STAGE, done=done + step / len(batches), total=total, unit="epochs",
+                detail=f"trajectory {trajectory + 1}, epoch {epoch}",
+            )  # fmt: skip
+    except GeneratorExit:
+        writer.save_position(Position(flatten_parameters(model), epoch, step, loss_sum.item(), correct.item()))
+        raise
+    return loss_sum.item() / len(labels), correct.item() / len(labels)

@@ -1,0 +1,182 @@
+"""Directories: a workspace holds tesla.toml, teacher buffers shared by all runs, and the runs."""
+
+import hashlib
+import json
+import os
+import re
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from engine.data import Dataset
+from engine.errors import BusyError, CorruptFileError, UsageError
+from engine.run import Run
+from engine.settings import EffectiveSettings, Settings, resolve_settings, settings_template
+from engine.storage import read_json, write_bytes, write_json
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+class Workspace:
+    """An existing workspace.
+
+    Raises:
+        UsageError: the folder is not one.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        if not folder.exists():
+            raise UsageError(
+                f"There is no folder {folder}.", f"Make a workspace with: tesla init {folder} --dataset digits"
+            )
+        if not self.toml.is_file():
+            raise UsageError(
+                f"{folder} is not a workspace: it has no tesla.toml.",
+                f"Make one with: tesla init {folder} --dataset digits",
+            )
+
+    @property
+    def toml(self) -> Path:
+        """The settings a user edits."""
+        return self.folder / "tesla.toml"
+
+    @staticmethod
+    def create(folder: Path, effective: EffectiveSettings, active: set[str]) -> "Workspace":
+        """Make a workspace in a folder that is new or empty.
+
+        Raises:
+            UsageError: there is something already.
+        """
+        if (folder / "tesla.toml").exists():
+            raise UsageError(f"{folder} is a workspace already.", f"Go on with: tesla run {folder}")
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise UsageError(f"{folder} exists and is not empty.", "Choose another name.")
+        folder.mkdir(parents=True, exist_ok=True)
+        write_bytes(folder / "tesla.toml", settings_template(effective, active).encode())
+        return Workspace(folder)
+
+    def run(self, name: str) -> Run:
+        """A run by name, existing or not.
+
+        Raises:
+            UsageError: not a name for a folder.
+        """
+        if not NAME.fullmatch(name):
+            raise UsageError(
+                f"{name!r} is not a name for a run.",
+                "Use letters, digits, dot, dash and underscore, at most 64 of them.",
+            )
+        return Run(self.folder / "runs" / name)
+
+    def runs(self) -> list[Run]:
+        """Existing runs, by name."""
+        folder = self.folder / "runs"
+        names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+        return [
+            Run(folder / name) for name in names if NAME.fullmatch(name) and (folder / name / "settings.toml").exists()
+        ]
+
+    def existing_run(self, name: str | None) -> Run:
+        """The run of that name; without a name the only one, or the one that was written to last.
+
+        Raises:
+            UsageError: there is none (the message lists those there are).
+        """
+        runs = self.runs()
+        if not runs:
+            raise UsageError(f"{self.folder} has no runs yet.", f"Start one with: tesla run {self.folder} --ipc 1")
+        if name is None:
+            return max(runs, key=lambda run: run.last_change)
+        for run in runs:
+            if run.name == name:
+                return run
+        raise UsageError(f"{self.folder} has no run {name!r}.", f"It has: {', '.join(run.name for run in runs)}.")
+
+    def settings(
+        self, *, ipc: int | None = None, overrides: tuple[str, ...] = (), run: Run | None = None
+    ) -> EffectiveSettings:
+        """Effective settings for a run, existing or new.
+
+        An existing run keeps what earlier command lines set for it, so that `tesla run my-run --run NAME` goes on.
+        """
+        earlier: Mapping[str, Any] = run.command_line() if run is not None and run.exists else {}
+        if ipc is not None:
+            earlier = {key: value for key, value in earlier.items() if key != "distill.ipc"}
+        return resolve_settings(self.toml, ipc=ipc, overrides=overrides, frozen_overrides=earlier)
+
+    def dataset_path(self, settings: Settings) -> Path | None:
+        """`dataset.path`, relative to the workspace."""
+        path = settings.dataset.path
+        return None if path is None else (self.folder / Path(path).expanduser())
+
+    def buffer_identity(self, settings: Settings, dataset: Dataset) -> dict[str, Any]:
+        """Everything that determines a teacher's parameters."""
+        return {
+            "dataset": dataset.fingerprint,
+            "dataset_name": dataset.name,
+            "zca": settings.dataset.zca,
+            "holdout": settings.dataset.holdout,
+            "network": settings.network.model_dump(),
+            "augment": list(settings.augment.ops),
+            "lr": settings.teachers.lr,
+            "batch": settings.teachers.batch,
+            "dtype": settings.compute.dtype,
+            "seed": settings.seed,
+        }
+
+    def buffer_folder(self, settings: Settings, identity: Mapping[str, Any]) -> Path:
+        """Folder of the teachers with that identity: the network's name and a digest."""
+        digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
+        name = re.sub(r"[^A-Za-z0-9]+", "-", settings.network.name).strip("-")[:40]
+        return self.folder / "buffers" / f"{name}-{digest}"
+
+
+@contextmanager
+def driving(run: Run) -> Iterator[None]:
+    """Hold the run's lock: one driver, elected by the kernel, whoever else wants to may only watch.
+
+    Raises:
+        BusyError: somebody drives it; the message says who and since when.
+    """
+    run.folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(run.folder / "driver.lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise BusyError(
+            f"The run {run.name} is being driven already{_who(run)}.", "Wait for it, or watch it with `tesla status`."
+        ) from error
+    try:
+        write_json(run.folder / "driver.json", {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()})
+        yield
+    finally:
+        lock.release()
+
+
+def is_driven(run: Run) -> bool:
+    """Whether a process holds the run's lock now."""
+    path = run.folder / "driver.lock"
+    if not path.exists():
+        return False
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
+def _who(run: Run) -> str:
+    try:
+        facts = read_json(run.folder / "driver.json")
+        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(facts["since"]))
+        return f" by process {facts['pid']} on {facts['host']} since {since}"
+    except (OSError, CorruptFileError, KeyError, TypeError):
+        return ""
