@@ -96,7 +96,7 @@ class TeacherBuffer:
 
     def claim(self, trajectory: int) -> FileLock:
         """The lock a worker holds while it trains this trajectory."""
-        return FileLock(self.folder / f"trajectory-{trajectory:04d}.lock")
+        return FileLock(self.folder / f".trajectory-{trajectory:04d}.lock")
 
     def record(self, trajectory: int) -> TrajectoryRecord | None:
         """The record of a published trajectory, None if there is none."""

@@ -1,8 +1,8 @@
-"""Stage 2: trajectory matching. The main loop is `distill`; everything an iteration draws is a function of its number."""
+"""Stage 2: trajectory matching. The main loop is `distill`; what an iteration draws is a function of its number."""
 
 import time
 from collections.abc import Generator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -294,12 +294,6 @@ def _skip(state: DistillState, reason: str, loss: float) -> Generator[Event, Non
     if state.recoveries > MOST_RECOVERIES:
         raise DivergedError(
             f"The matching loss stayed bad ({reason}) after student_lr was halved {MOST_RECOVERIES} times.",
-            "Start a new run with a smaller distill.student_lr or distill.lr_images; this run's last checkpoint is intact.",
+            "Start a new run with a smaller distill.student_lr or distill.lr_images; the last checkpoint is intact.",
         )
     yield RunRecovered(iteration=iteration, student_lr=state.student_lr.item(), recoveries=state.recoveries)
-
-
-def copied_state(state: DistillState) -> DistillState:
-    """A state that does not change when the original goes on."""
-    tensors = {name: tensor.clone() for name, tensor in state.tensors().items()}
-    return replace(state, **tensors)

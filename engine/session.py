@@ -59,9 +59,7 @@ def drive(workspace: Workspace, run: Run, effective: EffectiveSettings) -> Event
         run.freeze(effective)
         journal = JournalWriter(run.journal_file)
         begun = time.monotonic()
-        resumed: int | None = None
-        if checkpoints := run.checkpoints():
-            resumed = checkpoints[-1]
+        resumed = max(run.checkpoints(), default=None)
         started = RunStarted(
             run=run.name, resumed_from=resumed, settings=effective.flat(), environment=environment(task.device)
         )

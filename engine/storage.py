@@ -10,7 +10,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ class Disk:
     """The one door to the file system for durable writes."""
 
     def write(self, path: Path, data: bytes) -> None:
+        """Write a new file."""
         with open(path, "wb") as file:
             file.write(data)
 
@@ -41,6 +42,7 @@ class Disk:
             os.close(descriptor)
 
     def fsync(self, path: Path) -> None:
+        """Force a file or folder to the device."""
         descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -48,13 +50,24 @@ class Disk:
             os.close(descriptor)
 
     def rename(self, source: Path, target: Path) -> None:
-        os.replace(source, target)
+        """Give `source` the name `target`, atomically, replacing what has it."""
+        source.replace(target)
 
     def remove(self, path: Path) -> None:
+        """Remove a file if it is there."""
         path.unlink(missing_ok=True)
 
 
 disk = Disk()
+
+
+def _umask() -> int:
+    # The only way to read it is to set it; the kernel also tells it without that race.
+    with suppress(OSError, ValueError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("Umask:"):
+                return int(line.split()[1], 8)
+    return 0o022
 
 
 @contextmanager
@@ -63,6 +76,8 @@ def publishing(target: Path) -> Iterator[Path]:
     temp = target.with_name(f"{target.name}{TEMP_MARK}{uuid.uuid4().hex[:8]}")
     try:
         yield temp
+        # Some writers make private files; ours are as readable as the user's umask says, for shared folders.
+        temp.chmod(0o666 & ~_umask())
         disk.fsync(temp)
         disk.rename(temp, target)
         disk.fsync(target.parent)

@@ -145,7 +145,7 @@ def driving(run: Run) -> Iterator[None]:
         BusyError: somebody drives it; the message says who and since when.
     """
     run.folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(run.folder / "driver.lock")
+    lock = FileLock(run.folder / ".driver.lock")
     try:
         lock.acquire(blocking=False)
     except Timeout as error:
@@ -161,7 +161,7 @@ def driving(run: Run) -> Iterator[None]:
 
 def is_driven(run: Run) -> bool:
     """Whether a process holds the run's lock now."""
-    path = run.folder / "driver.lock"
+    path = run.folder / ".driver.lock"
     if not path.exists():
         return False
     lock = FileLock(path)

@@ -84,8 +84,9 @@ def open_cache(folder: Path) -> Dataset:
     manifest = read_json(folder / "manifest.json")
     arrays: dict[str, Any] = {}
     for name in ARRAYS:
-        mode = "r" if name.endswith("images") else None
-        arrays[name] = np.load(folder / f"{name}.npy", mmap_mode=mode, allow_pickle=False)
+        path = folder / f"{name}.npy"
+        images = name.endswith("images")
+        arrays[name] = np.load(path, mmap_mode="r", allow_pickle=False) if images else np.load(path, allow_pickle=False)
     return Dataset(
         name=manifest["name"],
         source=manifest["source"],
@@ -151,14 +152,14 @@ def _build(
             done = yield from _decode(part, index, source.channels, side, temp, split, done, total)
         for split in parts:
             _check_classes(np.load(temp / f"{split}_labels.npy"), source.classes, split, name)
-        facts = {
+        facts: dict[str, dict[str, Any]] = {
             f"{array}.npy": {
                 "sha256": sha256_file(temp / f"{array}.npy"),
                 "bytes": (temp / f"{array}.npy").stat().st_size,
             }
             for array in ARRAYS
         }
-        fingerprint = hashlib.sha256("".join(fact["sha256"] for fact in facts.values()).encode()).hexdigest()
+        fingerprint = hashlib.sha256("".join(str(fact["sha256"]) for fact in facts.values()).encode()).hexdigest()
         write_json(
             temp / "manifest.json",
             {

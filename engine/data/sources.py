@@ -115,7 +115,7 @@ def find_source(name: str, path: Path | None, on_bad_file: str = "error") -> Sou
     hint = f"Did you mean {near[0]}? " if near else ""
     raise UsageError(
         f"There is no dataset {name!r}.",
-        f"{hint}Known: {', '.join(KNOWN[:-1])}; or the path of a folder with one subfolder per class, or a hub id owner/name.",
+        f"{hint}Known: {', '.join(KNOWN[:-1])}; or a folder with one subfolder per class, or a hub id owner/name.",
     )
 
 

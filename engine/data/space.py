@@ -75,8 +75,8 @@ def fit_space(dataset: Dataset, index: Classes | None, zca: bool) -> InputSpace:
     pixels = dataset.channels * dataset.resolution**2
     if zca and pixels > MOST_ZCA:
         raise UsageError(
-            f"dataset.zca: {dataset.resolution}x{dataset.resolution} images with {dataset.channels} channels need a matrix "
-            f"of {pixels} x {pixels} numbers.",
+            f"dataset.zca: {dataset.resolution}x{dataset.resolution} images with {dataset.channels} channels need "
+            f"a matrix of {pixels} x {pixels} numbers.",
             "Set dataset.zca = false, or a smaller dataset.resolution.",
         )
     which = hashlib.sha256(b"all" if index is None else np.ascontiguousarray(index).tobytes()).hexdigest()[:12]

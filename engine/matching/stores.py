@@ -28,7 +28,7 @@ class Trace(Protocol):
         """Called once per step, in order, before the step is taken."""
 
     def backward(self, advance: Advance) -> Generator[tuple[int, Tensor | None], None, None]:
-        """Yield `(i, theta_i)` for i = T-1 .. 0; `(i, None)` after a replayed step, so that the caller stays in control."""
+        """Yield `(i, theta_i)` for i = T-1 .. 0, and `(i, None)` after a replayed step, to stay interruptible."""
 
 
 class DeviceTrace:
@@ -118,10 +118,8 @@ def make_trace(store: Store, steps: int, start: Tensor, graph_bytes: int) -> Tra
     """
     if store == "auto":
         needed = steps * start.numel() * start.element_size()
-        if needed <= SMALL * graph_bytes:
-            store = "device"
-        else:
-            store = "checkpoint" if start.device.type == "cpu" else "host"
+        large: Store = "checkpoint" if start.device.type == "cpu" else "host"
+        store = "device" if needed <= SMALL * graph_bytes else large
     if store == "device":
         return DeviceTrace()
     if store == "host":

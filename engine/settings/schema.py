@@ -21,15 +21,15 @@ class DatasetSettings(Section):
     """The real dataset."""
 
     name: Annotated[str, Field(min_length=1)] = "digits"
-    """A known name (digits, fashion-mnist, mnist, cifar10, cifar100, tiny-imagenet, imagenet), `folder`, or a Hugging Face id `owner/name`."""
+    """digits, fashion-mnist, mnist, cifar10, cifar100, tiny-imagenet, imagenet, `folder`, or a hub id `owner/name`."""
     path: str | None = None
-    """Local files instead of a download: a class-per-folder tree, the idx files of (Fashion-)MNIST, or Parquet files."""
+    """Local files instead of a download: a class-per-folder tree, idx files of (Fashion-)MNIST, or Parquet files."""
     resolution: Annotated[int, Field(ge=4, le=1024)] | None = None
     """Side of the square images, pixels. Unset: the images' own size (32 where sizes differ)."""
     zca: bool = False
     """ZCA whitening as the network's input space instead of per-channel mean/std normalisation."""
     holdout: Annotated[float, Field(ge=0, le=0.5)] = 0.1
-    """Share of the training images kept from the teachers, on which the best checkpoint is selected. 0: ship the last."""
+    """Share of the training images kept from the teachers, to select the best checkpoint on. 0: ship the last."""
     on_bad_file: Literal["error", "skip"] = "error"
     """What a corrupt or non-image file in a folder dataset does."""
 
@@ -97,7 +97,7 @@ class DistillSettings(Section):
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.5
     """Momentum of the images' and student_lr's updates."""
     max_loss: PositiveFloat = 10.0
-    """An iteration whose matching loss is above this is skipped (1 means: no nearer to the target than at the start)."""
+    """An iteration whose matching loss is above this is skipped (1: no nearer to the target than at the start)."""
     checkpoint_every: PositiveInt = 100
     """Iterations between checkpoints (one is also saved at every evaluation and stop)."""
     keep: PositiveInt = 3
@@ -108,9 +108,11 @@ class LabelSettings(Section):
     """Labels of the synthetic images."""
 
     kind: Literal["hard", "target", "last", "learned"] = "hard"
-    """hard: one-hot. target: the teacher's soft labels at the target epoch (SLA). last: at its last epoch. learned: by gradient."""
+    """hard: one-hot. target: the teacher's soft labels at the target epoch (SLA). last: at its last epoch.
+    learned: by gradient."""
     ship: Literal["mean", "last-iteration"] = "mean"
-    """Which `target`/`last` labels go with a dataset: the mean over all teachers and reachable epochs, or the last iteration's teacher."""
+    """Which `target` or `last` labels go with a dataset: the mean over teachers and reachable epochs, or those of the
+    last iteration's teacher."""
     lr: PositiveFloat = 0.1
     """Learning rate of learned label logits."""
 

@@ -1,0 +1,103 @@
+"""The dataset card, README.md of an export: what it is, where it is from, how good it measured, how to use it."""
+
+from typing import Any
+
+from engine.events import EvaluationDone
+
+SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+
+
+def dataset_card(
+    facts: dict[str, Any], results: list[EvaluationDone], classes: tuple[str, ...], with_test: bool
+) -> str:
+    """Markdown with the hub's YAML header.
+
+    Args:
+        facts: the recipe.
+        results: test accuracies of this checkpoint and of the random baseline.
+        classes: their names.
+        with_test: whether test.safetensors is there.
+    """
+    dataset, image, training = facts["dataset"], facts["image"], facts["training"]
+    count = facts["ipc"] * len(classes)
+    size = next((name for most, name in SIZES if count < most), "1M<n<10M")
+    name = _plain(dataset["name"])
+    shown = ", ".join(_plain(c) for c in classes[:20]) + (", ..." if len(classes) > 20 else "")
+    settings = facts["settings"]
+    return f"""---
+pretty_name: "{name}, distilled to {facts["ipc"]} images per class"
+task_categories:
+- image-classification
+size_categories:
+- {size}
+tags:
+- dataset-distillation
+configs:
+- config_name: default
+  data_files:
+  - split: train
+    path: data/train-*.parquet
+---
+
+# {name}, distilled to {facts["ipc"]} image{"s" if facts["ipc"] > 1 else ""} per class
+
+![all images](grid.png)
+
+{count} synthetic images of {len(classes)} classes ({shown}), {image["resolution"]}x{image["resolution"]},
+{"grey" if image["channels"] == 1 else "RGB"}. They were made by trajectory matching (TESLA, ICML 2023) with the
+**{settings["distill.gradient"]}** gradient and **{settings["labels.kind"]}** labels, so that a network trained on them alone does
+well on real images. They are training data, not pictures of anything.
+
+## Measured
+
+{_table(results)}
+Accuracy on the {dataset["test_images"]:,} real test images: mean and standard deviation over freshly initialised networks, trained
+for {training["epochs"]} epochs. The checkpoint (iteration {facts["iteration"]}) was selected on a held-out part of the training images;
+the test images were looked at once. `random` is as many real images of each class drawn at random.
+
+## Use
+
+    python train.py{"" if with_test else " test.safetensors"}
+
+trains a network in plain PyTorch as the accuracy above was measured{"" if with_test else " (export with `--with-test` for the test images)"}. In your own code:
+
+    from safetensors.torch import load_file
+    data = load_file("distilled.safetensors")
+    data["images"]   # ({count}, {image["channels"]}, {image["resolution"]}, {image["resolution"]}) float, in the network's input space: train on these
+    data["labels"]   # ({count}, {len(classes)}) class probabilities
+    data["pixels"]   # the same images in the scale of [0, 1], not clamped
+
+or `datasets.load_dataset(".")` for 8-bit pictures with `label` and `soft_label`. Real images must be brought into the same input
+space ({image["space"]}; tensors `space.*`, as train.py does). Learning rate {training["student_lr"]:.6g}, momentum {training["momentum"]}, weight decay
+{training["weight_decay"]}, batch {training["batch"]}, {training["lr_decay"]}.
+
+## Provenance
+
+Real data: {_plain(dataset["source"])}, {dataset["train_images"]:,} training images, sha256 {dataset["fingerprint"]}.
+Made by {facts["made_by"]} at {facts["made_at"]}, run {facts["run"]}; every setting is in recipe.json.
+The licence of the real data applies.
+"""
+
+
+def _table(results: list[EvaluationDone]) -> str:
+    distilled = [r for r in results if r.subject == "distilled"]
+    random = {r.network: r for r in results if r.subject == "random"}
+    if not distilled:
+        return "Not measured yet for this checkpoint.\n"
+    rows = ["| network | random | distilled | networks trained |", "|---|---|---|---|"]
+    for result in distilled:
+        base = random.get(result.network)
+        rows.append(
+            f"| {_plain(result.network)} | {_percent(base) if base else ''} | **{_percent(result)}** "
+            f"| {len(result.accuracies)} |"
+        )
+    return "\n".join(rows) + "\n"
+
+
+def _percent(result: EvaluationDone) -> str:
+    spread = f" ± {100 * result.std:.1f}" if len(result.accuracies) > 1 else ""
+    return f"{100 * result.mean:.1f}{spread} %"
+
+
+def _plain(text: str) -> str:
+    return "".join(c for c in text if c.isprintable()).replace('"', "'").replace("|", "/")

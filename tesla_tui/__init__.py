@@ -1,0 +1,1 @@
+"""The terminal workbench: the `tesla` command over the engine."""

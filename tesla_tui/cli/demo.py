@@ -1,0 +1,47 @@
+"""`tesla demo`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def demo(
+    to: Annotated[Path, typer.Option("--to", help="Folder for the demo's workspace.")] = Path("demo"),
+) -> None:
+    """Distil the embedded digits to one image per class; a minute or two on two CPU cores.
+
+    Example:
+
+        tesla demo
+    """
+    from rich.console import Console
+
+    from engine.errors import ExitCode
+    from engine.settings import resolve_settings
+    from engine.workspace import Workspace
+    from tesla_tui.cli.follow import follow
+    from tesla_tui.cli.result import print_result
+
+    console = Console()
+    if not (to / "tesla.toml").exists():
+        effective = resolve_settings(overrides=["dataset.name=digits"])
+        Workspace.create(to, effective, {"dataset.name"})
+    workspace = Workspace(to)
+    run = workspace.run("ipc-1")
+    console.print(
+        "[bold]1,797 handwritten digits, distilled to one synthetic image per class.[/]\n"
+        f"Workspace: {to}. Ctrl-C stops, the same command goes on.",
+        highlight=False,
+    )
+    from engine.session import drive
+
+    code = follow(drive(workspace, run, workspace.settings(ipc=1, run=run)), console)
+    if code is not ExitCode.OK:
+        console.print("[yellow]Stopped and saved.[/] The same command goes on.", highlight=False)
+        raise typer.Exit(code)
+    print_result(console, workspace, run)
+    console.print(
+        "Then something real: [bold]tesla init my-run --dataset fashion-mnist && tesla run my-run --ipc 1[/]",
+        highlight=False,
+    )

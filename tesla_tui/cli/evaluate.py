@@ -1,0 +1,62 @@
+"""`tesla evaluate`."""
+
+from typing import Annotated
+
+import typer
+
+from tesla_tui.cli.options import ExistingRun, Iteration, Overrides, WorkspacePath
+
+
+def evaluate(
+    workspace: WorkspacePath,
+    run: ExistingRun = None,
+    network: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--network", help="convnet, resnet18, vit or package.module:callable. Repeatable.", show_default=False
+        ),
+    ] = None,
+    iteration: Iteration = None,
+    overrides: Overrides = None,
+) -> None:
+    """Train fresh networks on the distilled images and report test accuracy beside that of random real images.
+
+    Examples:
+
+        tesla evaluate my-run --run ipc-10 --network convnet --network resnet18 --network vit
+
+        tesla evaluate my-run --set evaluate.repeats=10
+    """
+    from rich.console import Console
+
+    from engine.errors import ExitCode, UsageError
+    from engine.run import MAY_CHANGE, selected_iteration
+    from engine.settings.layers import parse_override
+    from engine.workspace import Workspace
+    from tesla_tui.cli.follow import follow
+    from tesla_tui.render.tables import results_table
+
+    console = Console()
+    opened = Workspace(workspace)
+    chosen = opened.existing_run(run)
+    for text in overrides or ():
+        key = parse_override(text)[0]
+        if not key.startswith(MAY_CHANGE):
+            raise UsageError(
+                f"{key} belongs to the run and cannot change for an evaluation.", "Only evaluate.* and compute.* can."
+            )
+    effective = opened.settings(overrides=tuple(overrides or ()), run=chosen)
+    chosen.check(effective)
+    settings = effective.settings
+    networks = tuple(network or settings.evaluate.networks or (settings.network.name,))
+    from engine.session import evaluate_run
+
+    code = follow(evaluate_run(opened, chosen, settings, iteration, networks), console)
+    if code is not ExitCode.OK:
+        console.print("[yellow]Stopped.[/] The same command goes on; finished networks are kept.", highlight=False)
+        raise typer.Exit(code)
+    at = selected_iteration(chosen, settings) if iteration is None else iteration
+    results = [result for result in chosen.evaluations() if result.split == "test" and result.network in networks]
+    distilled = tuple(result for result in results if result.subject == "distilled" and result.iteration == at)
+    random = tuple(result for result in results if result.subject == "random")
+    console.print(results_table(distilled, random, settings.distill.ipc))

@@ -1,0 +1,42 @@
+"""`tesla export`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tesla_tui.cli.options import ExistingRun, Iteration, WorkspacePath
+
+
+def export(
+    workspace: WorkspacePath,
+    to: Annotated[Path, typer.Option("--to", help="Folder to make.", show_default=False)],
+    run: ExistingRun = None,
+    iteration: Iteration = None,
+    with_test: Annotated[
+        bool,
+        typer.Option("--with-test", help="Also write the real test images, so that train.py can measure accuracy."),
+    ] = False,
+) -> None:
+    """Write a distilled dataset that needs nothing of ours: PNGs, tensors, soft labels, Parquet, a card, a script.
+
+    Example:
+
+        tesla export my-run --run ipc-10 --to out/ --with-test
+    """
+    from rich.console import Console
+
+    from engine.export import export_run
+    from engine.workspace import Workspace
+
+    console = Console()
+    opened = Workspace(workspace)
+    chosen = opened.existing_run(run)
+    with console.status("Exporting ...", spinner="dots"):
+        exported = export_run(opened, chosen, to, iteration=iteration, with_test=with_test)
+    console.print(
+        f"Wrote {exported.images} images of {exported.classes} classes to [bold]{to}[/] "
+        f"({chosen.name}, iteration {exported.iteration}).",
+        highlight=False,
+    )
+    console.print(f"Read {to / 'README.md'}; train on it with: [bold]python {to / 'train.py'}[/]", highlight=False)

@@ -1,0 +1,30 @@
+"""The end of a run as a person wants to see it: the images, the table, the next command."""
+
+from rich.console import Console
+
+from engine.run import Run
+from engine.status import run_status
+from engine.workspace import Workspace
+from tesla_tui.render.tables import results_table
+
+MOST_SHOWN = 20
+"""Images shown under a finished run; `tesla show` has them all."""
+
+
+def print_result(console: Console, workspace: Workspace, run: Run, *, pictures: bool = True) -> None:
+    """Grid, results, what to do next."""
+    status = run_status(run)
+    if pictures and status.selected is not None:
+        from tesla_tui.cli.show import grid_of
+
+        console.print(grid_of(workspace, run, status.selected, None, MOST_SHOWN))
+    if status.test:
+        console.print(results_table(status.test, status.random, status.ipc))
+    if status.selected is not None:
+        why = f"best held-out accuracy, {100 * status.holdout:.1f} %" if status.holdout is not None else "the last one"
+        console.print(f"Checkpoint {status.selected} of {status.iterations} iterations ({why}).", highlight=False)
+    console.print(
+        f"Next: [bold]tesla export {workspace.folder} --run {run.name} --to out/[/]   or   "
+        f"[bold]tesla show {workspace.folder} --run {run.name}[/]",
+        highlight=False,
+    )

@@ -1,0 +1,99 @@
+"""`tesla run` and `tesla teach`."""
+
+import typer
+
+from tesla_tui.cli.options import Ipc, Overrides, RunName, WorkspacePath
+
+
+def run(workspace: WorkspacePath, ipc: Ipc = None, run: RunName = None, overrides: Overrides = None) -> None:
+    """Do whatever is missing: data, teachers, distillation, evaluation. Stop with Ctrl-C; the same command goes on.
+
+    Examples:
+
+        tesla run my-run --ipc 10
+
+        tesla run my-run --ipc 10 --run paper-gradient --set distill.gradient=paper
+    """
+    from rich.console import Console
+
+    from engine.errors import ExitCode
+    from engine.status import run_status
+    from engine.workspace import Workspace
+    from tesla_tui.cli.follow import follow
+    from tesla_tui.cli.result import print_result
+
+    console = Console()
+    opened = Workspace(workspace)
+    overrides_given = tuple(overrides or ())
+    chosen = opened.run(run) if run else None
+    effective = opened.settings(ipc=ipc, overrides=overrides_given, run=chosen)
+    if chosen is None:
+        chosen = opened.run(f"ipc-{effective.settings.distill.ipc}")
+        effective = opened.settings(ipc=effective.settings.distill.ipc, overrides=overrides_given, run=chosen)
+    if chosen.exists:
+        chosen.check(effective)
+        status = run_status(chosen)
+        if status.finished and chosen.frozen().settings == effective.settings:
+            console.print(f"[bold green]{chosen.name} is finished.[/]", highlight=False)
+            print_result(console, opened, chosen)
+            console.print(
+                f"To go on longer: tesla run {workspace} --run {chosen.name} "
+                f"--set distill.iterations={2 * status.iterations}",
+                highlight=False,
+            )
+            return
+    console.print(f"[bold]{chosen.name}[/] in {workspace}", highlight=False)
+    from engine.session import drive  # loads PyTorch: after everything that can fail at once
+
+    code = follow(drive(opened, chosen, effective), console)
+    if code is not ExitCode.OK:
+        saved = max(chosen.checkpoints(), default=None)
+        what = "the teachers so far are saved" if saved is None else f"saved at iteration {saved}"
+        console.print(
+            f"[yellow]Stopped; {what}.[/] Go on with: [bold]{_same(workspace, ipc, run, overrides_given)}[/]",
+            highlight=False,
+        )
+        raise typer.Exit(code)
+    print_result(console, opened, chosen)
+
+
+def teach(
+    workspace: WorkspacePath,
+    ipc: Ipc = None,
+    overrides: Overrides = None,
+) -> None:
+    """Train the teacher trajectories only. Several processes may share the work: start it more than once.
+
+    Example:
+
+        tesla teach my-run --ipc 10
+    """
+    from rich.console import Console
+
+    from engine.errors import ExitCode
+    from engine.workspace import Workspace
+    from tesla_tui.cli.follow import follow
+
+    console = Console()
+    opened = Workspace(workspace)
+    effective = opened.settings(ipc=ipc, overrides=tuple(overrides or ()))
+    from engine.session import teach as taught
+
+    code = follow(taught(opened, effective.settings), console)
+    if code is not ExitCode.OK:
+        console.print("[yellow]Stopped; what is trained is saved.[/] The same command goes on.", highlight=False)
+        raise typer.Exit(code)
+    console.print(
+        f"The teachers are there. Next: [bold]tesla run {workspace} --ipc {effective.settings.distill.ipc}[/]"
+    )
+
+
+def _same(workspace: object, ipc: int | None, run: str | None, overrides: tuple[str, ...]) -> str:
+    import shlex
+
+    words = ["tesla", "run", str(workspace)]
+    words += ["--ipc", str(ipc)] if ipc is not None else []
+    words += ["--run", run] if run else []
+    for text in overrides:
+        words += ["--set", text]
+    return shlex.join(words)

@@ -1,0 +1,90 @@
+"""`tesla show`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tesla_tui.cli.options import ExistingRun, Iteration, WorkspacePath
+
+if TYPE_CHECKING:
+    from engine.run import Run
+    from engine.workspace import Workspace
+    from tesla_tui.render.grid import ImageGrid
+
+
+def show(
+    workspace: WorkspacePath,
+    run: ExistingRun = None,
+    iteration: Iteration = None,
+    class_name: Annotated[
+        str | None, typer.Option("--class", help="Only this class (name or number).", show_default=False)
+    ] = None,
+    most: Annotated[int, typer.Option("--most", min=1, help="Images to show at the most.")] = 100,
+    png: Annotated[
+        Path | None, typer.Option("--png", help="Write the whole grid as a PNG instead.", show_default=False)
+    ] = None,
+) -> None:
+    """Look at the synthetic images in the terminal, or as a PNG.
+
+    Examples:
+
+        tesla show my-run --run ipc-10 --class Sneaker
+
+        tesla show my-run --iteration 0 --png start.png
+    """
+    from rich.console import Console
+
+    from engine.errors import UsageError
+    from engine.run import selected_iteration
+    from engine.workspace import Workspace
+
+    console = Console()
+    opened = Workspace(workspace)
+    chosen = opened.existing_run(run)
+    settings = chosen.frozen().settings
+    at = selected_iteration(chosen, settings) if iteration is None else iteration
+    if at is None:
+        raise UsageError(
+            f"The run {chosen.name} has no images yet.", f"Go on with: tesla run {workspace} --run {chosen.name}"
+        )
+    if at not in chosen.checkpoints():
+        raise UsageError(
+            f"The run {chosen.name} has no checkpoint {at}.", f"It has: {', '.join(map(str, chosen.checkpoints()))}."
+        )
+    if png is not None:
+        from engine.gallery import decoded_images
+        from engine.preview import enlarged, image_grid, save_picture
+
+        gallery = decoded_images(opened, chosen, at)
+        save_picture(png, enlarged(image_grid(gallery.pixels, settings.distill.ipc), gallery.pixels.shape[1]))
+        console.print(f"Wrote {png}: {chosen.name}, iteration {at}.", highlight=False)
+        return
+    console.print(f"[bold]{chosen.name}[/], iteration {at}", highlight=False)
+    console.print(grid_of(opened, chosen, at, class_name, most))
+
+
+def grid_of(workspace: "Workspace", run: "Run", iteration: int, class_name: str | None, most: int) -> "ImageGrid":
+    """The images of a checkpoint, ready to print; with many images per class the first of every class come first."""
+    from engine.errors import UsageError
+    from engine.gallery import decoded_images
+    from tesla_tui.render.grid import ImageGrid
+    from tesla_tui.render.words import clean
+
+    gallery = decoded_images(workspace, run, iteration)
+    ipc = run.frozen().settings.distill.ipc
+    numbers = range(len(gallery.classes))
+    if class_name is not None:
+        found = [k for k in numbers if class_name in (gallery.classes[k], str(k))]
+        if not found:
+            known = ", ".join(clean(name) for name in gallery.classes[:20])
+            raise UsageError(
+                f"There is no class {class_name!r}.", f"Classes: {known}{', ...' if len(gallery.classes) > 20 else ''}"
+            )
+        order = [found[0] * ipc + i for i in range(ipc)]
+    elif len(gallery.pixels) <= most:
+        order = list(range(len(gallery.pixels)))
+    else:
+        order = [k * ipc + i for i in range(ipc) for k in numbers][:most]
+    names = [gallery.classes[place // ipc] for place in order]
+    return ImageGrid(gallery.pixels[order[:most]], names[:most])

@@ -1,0 +1,40 @@
+"""`tesla status`."""
+
+import typer
+
+from tesla_tui.cli.options import Json, WorkspacePath
+
+
+def status(workspace: WorkspacePath, as_json: Json = False) -> None:
+    """All runs of a workspace at one glance: state, progress, time left, accuracy.
+
+    Example:
+
+        tesla status my-run --json | jq '.runs[0].iteration'
+    """
+    import json
+    from dataclasses import asdict
+
+    from rich.console import Console
+
+    from engine.status import run_status
+    from engine.workspace import Workspace
+    from tesla_tui.render.tables import runs_table
+
+    opened = Workspace(workspace)
+    runs = [run_status(run) for run in opened.runs()]
+    if as_json:
+        typer.echo(json.dumps({"workspace": str(workspace), "runs": [asdict(run) for run in runs]}, indent=2))
+        return
+    console = Console()
+    if not runs:
+        console.print(
+            f"{workspace} has no runs yet. Start one with: [bold]tesla run {workspace} --ipc 1[/]", highlight=False
+        )
+        return
+    console.print(runs_table(runs))
+    for run in runs:
+        if run.state in ("stopped", "interrupted"):
+            console.print(f"{run.name} goes on with: [bold]tesla run {workspace} --run {run.name}[/]", highlight=False)
+        elif run.state == "failed":
+            console.print(f"[red]{run.name}:[/] {run.message}", highlight=False)

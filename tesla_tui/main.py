@@ -1,0 +1,71 @@
+"""Entry point of `tesla`: runs the command and turns errors into words and exit codes."""
+
+import errno
+import os
+import sys
+
+from engine.errors import ExitCode, TeslaError
+
+
+def main() -> int:
+    """Run the command line; the exit code."""
+    from tesla_tui.cli.app import app
+
+    try:
+        app(standalone_mode=True)
+    except TeslaError as error:
+        return complain(error.message, error.hint, error.exit_code)
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        # The reader went away (`tesla status | head`); Python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.OK
+    except MemoryError:
+        return complain("The machine is out of memory.", _OUT_OF_MEMORY, ExitCode.FAILURE)
+    except OSError as error:
+        return complain(*_about(error), ExitCode.FAILURE)
+    except RuntimeError as error:
+        if "out of memory" in str(error).lower() or "can't allocate memory" in str(error):
+            return complain(f"Out of memory: {str(error).splitlines()[0]}", _OUT_OF_MEMORY, ExitCode.FAILURE)
+        raise
+    return ExitCode.OK
+
+
+_OUT_OF_MEMORY = (
+    "The run is saved as of its last checkpoint. Lower distill.batch, or set distill.store = checkpoint, and go on with "
+    "the same command."
+)
+
+
+def complain(message: str, hint: str, code: ExitCode) -> int:
+    """One paragraph on standard error: what happened, and the way out."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from tesla_tui.render.words import clean
+
+    text = Text.assemble(("Error: ", "bold red"), clean(message))
+    if hint:
+        text.append(" ").append(clean(hint), "bold")
+    Console(stderr=True, soft_wrap=not sys.stderr.isatty()).print(text)
+    return code
+
+
+def _about(error: OSError) -> tuple[str, str]:
+    where = f" ({error.filename})" if error.filename else ""
+    if error.errno == errno.ENOSPC:
+        return (
+            f"The disk is full{where}.",
+            "Free some room and give the same command again; what was saved is intact.",
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"No permission to write or read{where}: {error.strerror}.", "Check the folder's owner and mode."
+    return (
+        f"{error.strerror or error}{where}.",
+        "Give the same command again when that is mended; saved state is intact.",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

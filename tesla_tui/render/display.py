@@ -1,0 +1,168 @@
+"""What a driven run shows: live bars with time left on a terminal, plain lines anywhere else."""
+
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
+from rich.text import Text
+
+from engine import events as ev
+from tesla_tui.render.words import clean, duration, plus_minus, size
+
+PLAIN_EVERY = 10.0
+"""Seconds between progress lines where there is no terminal."""
+STAGES = {
+    "data": "Data",
+    "teachers": "Teachers",
+    "distillation": "Distilling",
+    "evaluation": "Evaluating",
+}
+
+
+class Clock:
+    """Time left of a stage, from the pace since it was first seen and, more weight, lately."""
+
+    def __init__(self) -> None:
+        self._marks: list[tuple[float, float]] = []
+
+    def left(self, done: float, total: float) -> float | None:
+        """Seconds left when `done` of `total` is reached now."""
+        now = time.monotonic()
+        if not self._marks or now - self._marks[-1][0] > 0.5:
+            self._marks.append((now, done))
+            self._marks = self._marks[-120:]
+        (then, before) = self._marks[0]
+        if done <= before or now - then < 1:
+            return None
+        return (total - done) * (now - then) / (done - before)
+
+
+class _Left(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        left = task.fields.get("left")
+        return Text("" if left is None or task.finished else f"{duration(left)} left", style="cyan")
+
+
+class Display:
+    """Shows events. Use as a context manager around the loop that iterates them."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.live = console.is_terminal
+        self._clocks: dict[str, Clock] = {}
+        self._tasks: dict[str, TaskID] = {}
+        self._shown = 0.0
+        self._words = ""
+        self._bars = Progress(
+            TextColumn("{task.description:<11}"),
+            BarColumn(bar_width=None, complete_style="green", finished_style="green"),
+            TextColumn("[progress.percentage]{task.percentage:>3.0f}%"),
+            TextColumn("{task.fields[amount]}", style="dim"),
+            TextColumn("{task.fields[detail]}", style="dim"),
+            _Left(),
+            console=console,
+            transient=True,
+            refresh_per_second=4,
+            disable=not self.live,
+        )
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+    def show(self, event: ev.Event) -> None:
+        """Take notice of one event."""
+        if isinstance(event, ev.Progress):
+            self._progress(event)
+        elif isinstance(event, ev.StageFinished):
+            self._finish(event)
+        elif isinstance(event, ev.IterationDone):
+            self._words = f"loss {event.loss:.3f}  student_lr {event.student_lr:.4f}"
+        else:
+            for line, style in _lines(event):
+                self.console.print(Text(line, style=style))
+
+    def _progress(self, event: ev.Progress) -> None:
+        left = self._clocks.setdefault(event.stage, Clock()).left(event.done, event.total)
+        name = STAGES.get(event.stage, event.stage)
+        detail = self._words if event.stage == "distillation" and self._words else clean(event.detail)
+        amount = f"{int(event.done)}/{int(event.total)} {event.unit}"
+        if self.live:
+            if event.stage not in self._tasks:
+                self._tasks[event.stage] = self._bars.add_task(name, amount="", detail="", left=None)
+            self._bars.update(
+                self._tasks[event.stage],
+                completed=event.done,
+                total=event.total,
+                amount=amount,
+                detail=detail,
+                left=left,
+            )
+            if event.stage == "evaluation" and event.done >= event.total:
+                self._drop("evaluation")
+            return
+        now = time.monotonic()
+        if now - self._shown >= PLAIN_EVERY:
+            self._shown = now
+            ending = "" if left is None else f", {duration(left)} left"
+            self.console.print(f"{name}: {amount}, {detail}{ending}", highlight=False)
+
+    def _finish(self, event: ev.StageFinished) -> None:
+        self._drop(event.stage)
+        if event.seconds > 0.5:
+            self.console.print(
+                Text(f"✓ {STAGES.get(event.stage, event.stage)}: done in {duration(event.seconds)}", style="green")
+            )
+
+    def _drop(self, stage: str) -> None:
+        task = self._tasks.pop(stage, None)
+        self._clocks.pop(stage, None)
+        if task is not None:
+            self._bars.remove_task(task)
+
+
+def _lines(event: ev.Event) -> list[tuple[str, str]]:
+    """What is printed for good, with its style."""
+    match event:
+        case ev.DataReady():
+            kind = "grey" if event.channels == 1 else "RGB"
+            return [
+                (
+                    f"  {clean(event.name)}: {event.classes} classes, {event.resolution}x{event.resolution} {kind}; "
+                    f"{event.train:,} images to teach, {event.holdout:,} held out to select, {event.test:,} to test",
+                    "",
+                )
+            ]
+        case ev.TeachersPlanned():
+            saved = 1 - event.epochs / event.epochs_asked
+            words = f"  {event.count} trajectories of {event.epochs} epochs, {size(event.bytes)} on disk"
+            if saved > 0:
+                unread = f"epochs {event.epochs + 1} to {event.epochs_asked} are never read"
+                words += f"; {unread}: {saved:.0%} of the training saved"
+            if not event.missing:
+                words += " (all there)"
+            elif event.missing < event.count:
+                words += f" ({event.count - event.missing} there already)"
+            return [(words, "")]
+        case ev.RunStarted() if event.resumed_from is not None:
+            return [(f"  {event.run}: goes on from iteration {event.resumed_from}", "cyan")]
+        case ev.EvaluationDone():
+            split = "held-out" if event.split == "holdout" else "test"
+            which = "random real images" if event.subject == "random" else f"iteration {event.iteration}"
+            accuracy = plus_minus(event.mean, event.std, len(event.accuracies))
+            return [(f"  {which}: {split} accuracy {accuracy} % ({clean(event.network)})", "")]
+        case ev.IterationSkipped():
+            loss = "" if event.loss is None else f", loss {event.loss:.3g}"
+            return [(f"! iteration {event.iteration} skipped: {event.reason}{loss}", "yellow")]
+        case ev.RunRecovered():
+            return [(f"! {event.iteration}: student_lr halved to {event.student_lr:.3g}, momentum cleared", "yellow")]
+        case ev.Notice():
+            return [(("! " if event.level == "warning" else "  ") + clean(event.message), "yellow")]
+    return []

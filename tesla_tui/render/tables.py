@@ -1,0 +1,66 @@
+"""The tables of results and runs."""
+
+from rich.table import Table
+
+from engine.events import EvaluationDone
+from engine.status import RunStatus
+from tesla_tui.render.words import ago, clean, duration, percent, plus_minus
+
+STATE_STYLE = {"running": "green", "finished": "bold green", "failed": "bold red", "interrupted": "yellow"}
+
+
+def results_table(distilled: tuple[EvaluationDone, ...], random: tuple[EvaluationDone, ...], ipc: int) -> Table:
+    """Test accuracy of random real images and of the distilled ones, per network."""
+    table = Table(title=f"Test accuracy, {ipc} image{'s' if ipc > 1 else ''} per class", title_justify="left")
+    table.add_column("network")
+    table.add_column("random real images", justify="right")
+    table.add_column("distilled", justify="right", style="bold")
+    table.add_column("gained", justify="right", style="green")
+    table.add_column("networks trained", justify="right", style="dim")
+    by_network = {result.network: result for result in random}
+    for result in distilled:
+        base = by_network.get(result.network)
+        table.add_row(
+            clean(result.network),
+            _cell(base) if base else "not measured",
+            _cell(result),
+            f"{100 * (result.mean - base.mean):+.1f}" if base else "",
+            str(len(result.accuracies)),
+        )
+    return table
+
+
+def _cell(result: EvaluationDone) -> str:
+    return plus_minus(result.mean, result.std, len(result.accuracies)) + " %"
+
+
+def runs_table(runs: list[RunStatus]) -> Table:
+    """All runs of a workspace, a line each."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("run", "state", "stage", "progress"):
+        table.add_column(name, no_wrap=True)
+    for name in ("loss", "held-out %", "test %", "random %"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("written", no_wrap=True, style="dim")
+    for run in runs:
+        style = STATE_STYLE.get(run.state, "")
+        table.add_row(
+            run.name,
+            f"[{style}]{run.state}[/]" if style else run.state,
+            run.stage,
+            progress_words(run),
+            "" if run.loss is None else f"{run.loss:.3f}",
+            "" if run.holdout is None else percent(run.holdout),
+            plus_minus(run.test[0].mean, run.test[0].std, len(run.test[0].accuracies)) if run.test else "",
+            plus_minus(run.random[0].mean, run.random[0].std, len(run.random[0].accuracies)) if run.random else "",
+            ago(run.updated),
+        )
+    return table
+
+
+def progress_words(run: RunStatus) -> str:
+    """How far a run is, with the time left where it is known."""
+    if run.stage == "teachers":
+        return f"{run.teachers_done}/{run.teachers_total} trajectories"
+    words = f"{run.iteration}/{run.iterations} iterations"
+    return words if run.eta is None else f"{words}, {duration(run.eta)} left"

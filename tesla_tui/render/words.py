@@ -1,0 +1,46 @@
+"""Numbers, times and foreign text as a person wants to read them."""
+
+import time
+import unicodedata
+
+
+def clean(text: str) -> str:
+    """Text of others (class names, file names) without what would steer the terminal."""
+    return "".join(c if unicodedata.category(c)[0] != "C" or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def percent(value: float) -> str:
+    """An accuracy 0..1 in percent, one decimal."""
+    return f"{100 * value:.1f}"
+
+
+def plus_minus(mean: float, std: float, count: int) -> str:
+    """Mean and standard deviation in percent; a single measurement has none."""
+    return f"{100 * mean:.1f} ± {100 * std:.1f}" if count > 1 else percent(mean)
+
+
+def duration(seconds: float) -> str:
+    """7 s, 3 min 20 s, 2 h 05 min, 3 d 4 h."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    if whole < 48 * 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def size(count: float) -> str:
+    """Bytes with a decimal unit."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def ago(moment: float) -> str:
+    """How long ago a time (seconds since 1970) was."""
+    passed = max(0.0, time.time() - moment)
+    return "just now" if passed < 5 else f"{duration(passed)} ago"
