@@ -11,10 +11,10 @@ from engine import labels as label_rules
 from engine.buffers import TeacherBuffer
 from engine.data.augment import draw_augment
 from engine.errors import DivergedError
-from engine.events import Event, IterationDone, IterationSkipped, Progress, RunRecovered
-from engine.matching import MatchingGradient, Schedule, matching_sweeps
-from engine.networks.flat import FlatNetwork
-from engine.randomness import counted_generator
+from engine.events import Event, IterationDone, IterationSkipped, Notice, Progress, RunRecovered
+from engine.matching import EagerSteps, MatchingGradient, Schedule, Steps, checked_steps, matching_sweeps
+from engine.networks import flatten_parameters
+from engine.randomness import counted_generator, counted_seed
 from engine.selection import initial_images
 from engine.settings import Settings
 from engine.task import Task
@@ -110,13 +110,13 @@ def distill(task: Task, buffer: TeacherBuffer, state: DistillState) -> Generator
     Raises:
         DivergedError: the matching loss stayed bad through every recovery.
     """
-    network = task.flat_network()
+    steps = yield from _steps(task, state)
     total = task.settings.distill.iterations
     while state.iteration < total:
         started = time.monotonic()
         iteration = state.iteration
         draw = draw_iteration(task, iteration)
-        gradient, logit_gradient = yield from _matching_gradient(task, network, buffer, state, draw)
+        gradient, logit_gradient = yield from _matching_gradient(task, steps, buffer, state, draw)
         # The one point of an iteration where the host waits for the device.
         loss, norm, lr_gradient = torch.stack(
             [gradient.loss, gradient.images.norm(), gradient.student_lr]
@@ -131,6 +131,24 @@ def distill(task: Task, buffer: TeacherBuffer, state: DistillState) -> Generator
             gradient_norm=norm, student_lr_gradient=lr_gradient, trajectory=draw.trajectory,
             start_epoch=draw.start_epoch, seconds=time.monotonic() - started,
         )  # fmt: skip
+
+
+def _steps(task: Task, state: DistillState) -> Generator[Event, None, Steps]:
+    """Eager or compiled student steps, as `compute.compile` says."""
+    network = task.flat_network()
+    settings = task.settings
+    if settings.compute.compile != "on" or settings.distill.gradient == "unrolled":
+        return EagerSteps(network)
+    yield Notice(level="info", message="Compiling the matching steps; this takes a minute or so.")
+    draw = draw_iteration(task, 0)
+    index, augment = draw.schedule[0]
+    labels = torch.full((len(index), task.classes), 1 / task.classes, dtype=task.dtype, device=task.device)
+    theta = flatten_parameters(task.fresh_network(counted_seed(settings.seed, "compile-check")))
+    exact = settings.distill.gradient == "exact"
+    steps, reason = checked_steps(network, theta, augment(state.images[index]), labels, hessian=exact)
+    if reason:
+        yield Notice(level="warning", message=f"torch.compile is not used: {reason}.")
+    return steps
 
 
 @dataclass(frozen=True)
@@ -170,7 +188,7 @@ def draw_iteration(task: Task, iteration: int) -> Draw:
 
 
 def _matching_gradient(
-    task: Task, network: FlatNetwork, buffer: TeacherBuffer, state: DistillState, draw: Draw
+    task: Task, steps: Steps, buffer: TeacherBuffer, state: DistillState, draw: Draw
 ) -> Generator[Event, None, tuple[MatchingGradient, Tensor | None]]:
     settings = task.settings
     target_epoch = draw.start_epoch + settings.distill.teacher_epochs
@@ -180,12 +198,12 @@ def _matching_gradient(
         epochs.append(settings.teachers.epochs)
     snapshots = [row.to(task.device, task.dtype) for row in buffer.read(draw.trajectory, *epochs)]
     probabilities = (
-        label_rules.teacher_labels(network, snapshots[2 if kind == "last" else 1], state.images)
+        label_rules.teacher_labels(steps.network, snapshots[2 if kind == "last" else 1], state.images)
         if kind in ("target", "last")
         else fixed_labels(task, state)
     )
     sweeps = matching_sweeps(
-        network, start=snapshots[0], target=snapshots[1], images=state.images, labels=probabilities,
+        steps, start=snapshots[0], target=snapshots[1], images=state.images, labels=probabilities,
         student_lr=state.student_lr, schedule=draw.schedule, mode=settings.distill.gradient,
         store=settings.distill.store,
     )  # fmt: skip

@@ -71,6 +71,13 @@ class Run:
             UsageError: names every such key with its old and new value.
         """
         old, new = self.frozen().flat(), effective.flat()
+        done = max(self.checkpoints(), default=0)
+        if new["distill.iterations"] < done:
+            raise UsageError(
+                f"The run {self.name} has done {done} iterations; distill.iterations = {new['distill.iterations']} is less.",
+                f"`tesla evaluate --iteration N` and `tesla export --iteration N` take any of its checkpoints: "
+                f"{', '.join(map(str, self.checkpoints()))}.",
+            )
         changed = [key for key in new if old.get(key) != new[key]]
         refused = [key for key in changed if not key.startswith(MAY_CHANGE) or key in BITS_CHANGE]
         if refused:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.data import Dataset, InputSpace, ResidentImages
-from engine.networks import build_network, initialised_network
+from engine.networks import initialised_network
 from engine.networks.flat import FlatNetwork
 from engine.settings import Settings
 
@@ -87,13 +87,4 @@ class Task:
 
     def flat_network(self) -> FlatNetwork:
         """The functional view of the teachers' network; its own weights are never used."""
-        network = self.settings.network
-        model = build_network(
-            network.name,
-            channels=self.dataset.channels,
-            classes=self.classes,
-            resolution=self.dataset.resolution,
-            width=network.width,
-            depth=network.depth,
-        )
-        return FlatNetwork(model.to(self.device, self.dtype).train())
+        return FlatNetwork(self.fresh_network(0).train())

@@ -33,8 +33,8 @@ def main() -> int:
 
 
 _OUT_OF_MEMORY = (
-    "The run is saved as of its last checkpoint. Lower distill.batch, or set distill.store = checkpoint, and go on with "
-    "the same command."
+    "The run is saved as of its last checkpoint. Lower distill.batch, or set distill.store = checkpoint, and go on "
+    "with the same command."
 )
 
 
@@ -63,7 +63,7 @@ def _about(error: OSError) -> tuple[str, str]:
         return f"No permission to write or read{where}: {error.strerror}.", "Check the folder's owner and mode."
     return (
         f"{error.strerror or error}{where}.",
-        "Give the same command again when that is mended; saved state is intact.",
+        "Mend that and give the same command again; saved state is intact.",
     )
 
 

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - the text of a card is not code
 """The dataset card, README.md of an export: what it is, where it is from, how good it measured, how to use it."""
 
 from typing import Any

@@ -5,6 +5,17 @@
 `sweeps.py` is the algorithm, `steps.py` what one step computes, `stores.py` where the exact gradient keeps theta_i.
 """
 
+from engine.matching.compiled import CompiledSteps, checked_steps
+from engine.matching.steps import EagerSteps, Steps
 from engine.matching.sweeps import MatchingGradient, Schedule, matching_gradient, matching_sweeps
 
-__all__ = ["MatchingGradient", "Schedule", "matching_gradient", "matching_sweeps"]
+__all__ = [
+    "CompiledSteps",
+    "EagerSteps",
+    "MatchingGradient",
+    "Schedule",
+    "Steps",
+    "checked_steps",
+    "matching_gradient",
+    "matching_sweeps",
+]

@@ -5,7 +5,7 @@ backward).
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -36,38 +36,56 @@ def soft_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return -(labels * logits.log_softmax(dim=1)).sum(dim=1).mean()
 
 
-def step_gradient(network: FlatNetwork, theta: Tensor, images: Tensor, labels: Tensor) -> Tensor:
-    """`g = dloss/dtheta` `(P,)`, first order only: the graph is gone on return."""
-    theta = theta.detach().requires_grad_()
-    with torch.enable_grad():
-        loss = student_loss(network, theta, images, labels)
-        (gradient,) = torch.autograd.grad(loss, theta)
-    return gradient
+class Steps(Protocol):
+    """What a sweep computes at every step."""
+
+    network: FlatNetwork
+
+    def gradient(self, theta: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+        """`g = dloss/dtheta` `(P,)`, first order only: the graph is gone on return."""
+
+    def derivatives(
+        self, theta: Tensor, images: Tensor, labels: Tensor, adjoint: Tensor, *, hessian: bool
+    ) -> Derivatives:
+        """Differentiate `<g, adjoint>` once more.
+
+        Args:
+            theta: `(P,)`.
+            images: the augmented batch `(B, C, H, W)`.
+            labels: `(B, K)` probabilities.
+            adjoint: lam `(P,)`, a constant.
+            hessian: also give ds/dtheta.
+        """
 
 
-def step_derivatives(
-    network: FlatNetwork, theta: Tensor, images: Tensor, labels: Tensor, adjoint: Tensor, *, hessian: bool
-) -> Derivatives:
-    """Differentiate `<g, adjoint>` once more (reverse over reverse).
+class EagerSteps:
+    """`Steps` by autograd, reverse over reverse."""
 
-    Args:
-        network: the student.
-        theta: `(P,)`.
-        images: the augmented batch `(B, C, H, W)`.
-        labels: `(B, K)` probabilities.
-        adjoint: lam `(P,)`, a constant.
-        hessian: also return ds/dtheta.
-    """
-    theta = theta.detach().requires_grad_()
-    images = images.detach().requires_grad_()
-    labels = labels.detach().requires_grad_()
-    with torch.enable_grad():
-        loss = student_loss(network, theta, images, labels)
-        (gradient,) = torch.autograd.grad(loss, theta, create_graph=True)
-        wanted = (images, labels, theta) if hessian else (images, labels)
-        # grad_outputs instead of a dot product: the same number, one kernel and one saved tensor less.
-        found = torch.autograd.grad(gradient, wanted, grad_outputs=adjoint, materialize_grads=True)
-    return Derivatives(gradient.detach(), found[0], found[1], found[2] if hessian else None)
+    def __init__(self, network: FlatNetwork) -> None:
+        self.network = network
+
+    def gradient(self, theta: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+        """See `Steps`."""
+        theta = theta.detach().requires_grad_()
+        with torch.enable_grad():
+            loss = student_loss(self.network, theta, images, labels)
+            (gradient,) = torch.autograd.grad(loss, theta)
+        return gradient
+
+    def derivatives(
+        self, theta: Tensor, images: Tensor, labels: Tensor, adjoint: Tensor, *, hessian: bool
+    ) -> Derivatives:
+        """See `Steps`."""
+        theta = theta.detach().requires_grad_()
+        images = images.detach().requires_grad_()
+        labels = labels.detach().requires_grad_()
+        with torch.enable_grad():
+            loss = student_loss(self.network, theta, images, labels)
+            (gradient,) = torch.autograd.grad(loss, theta, create_graph=True)
+            wanted = (images, labels, theta) if hessian else (images, labels)
+            # grad_outputs instead of a dot product: the same number, one kernel and one saved tensor less.
+            found = torch.autograd.grad(gradient, wanted, grad_outputs=adjoint, materialize_grads=True)
+        return Derivatives(gradient.detach(), found[0], found[1], found[2] if hessian else None)
 
 
 def saved_bytes(forward: Callable[[], Tensor]) -> tuple[Tensor, int]:

@@ -22,7 +22,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from engine.matching.steps import saved_bytes, step_derivatives, step_gradient, student_loss
+from engine.matching.compiled import CompiledSteps
+from engine.matching.steps import EagerSteps, Steps, saved_bytes, student_loss
 from engine.matching.stores import STORES, Store, make_trace
 from engine.networks.flat import FlatNetwork
 
@@ -51,7 +52,7 @@ class MatchingGradient:
 class Problem:
     """One matching problem: everything the sweeps read."""
 
-    network: FlatNetwork
+    steps: Steps
     start: Tensor
     target: Tensor
     images: Tensor
@@ -67,7 +68,7 @@ class Problem:
 
     def advance(self, theta: Tensor, step: int) -> Tensor:
         """The student step theta_{i+1} = theta_i - beta g_i."""
-        gradient = step_gradient(self.network, theta, *self.batch(step))
+        gradient = self.steps.gradient(theta, *self.batch(step))
         return torch.addcmul(theta, gradient, self.student_lr, value=-1)
 
     def loss_and_adjoint(self, end: Tensor) -> tuple[Tensor, Tensor]:
@@ -88,6 +89,7 @@ def matching_gradient(
     schedule: Schedule,
     mode: Mode = "exact",
     store: Store = "auto",
+    compile: bool = False,  # noqa: A002 - the name torch and the settings use
 ) -> MatchingGradient:
     """The matching loss after T student steps, and its gradient with respect to images, labels and step size.
 
@@ -101,6 +103,7 @@ def matching_gradient(
         schedule: T pairs `(index, augment)`; batches may repeat images, overlap, and need not cover all.
         mode: `exact` (default), `paper` (eq. 6 of the paper) or `unrolled` (all T graphs; the reference).
         store: where `exact` keeps the T parameter vectors: `device`, `host`, `checkpoint` or `auto`.
+        compile: fuse the steps with torch.compile, as a run with `compute.compile = on` does (not for `unrolled`).
 
     Returns:
         Loss and gradients of the *whole* loss L (published code uses half the image gradient).
@@ -109,9 +112,16 @@ def matching_gradient(
         ValueError: shapes that do not fit, an empty schedule, an unknown mode or store.
     """
     sweeps = matching_sweeps(
-        model, start=start, target=target, images=images, labels=labels, student_lr=student_lr, schedule=schedule,
-        mode=mode, store=store,
-    )  # fmt: skip
+        CompiledSteps(FlatNetwork(model)) if compile else model,
+        start=start,
+        target=target,
+        images=images,
+        labels=labels,
+        student_lr=student_lr,
+        schedule=schedule,
+        mode=mode,
+        store=store,
+    )
     while True:
         try:
             next(sweeps)
@@ -121,7 +131,7 @@ def matching_gradient(
 
 
 def matching_sweeps(
-    model: nn.Module | FlatNetwork,
+    model: nn.Module | FlatNetwork | Steps,
     *,
     start: Tensor,
     target: Tensor,
@@ -161,7 +171,7 @@ def _exact(problem: Problem, store: Store) -> Generator[float, None, MatchingGra
     totals = _Totals(problem)
     for step, parameters in trace.backward(problem.advance):
         if parameters is None:  # a replayed step; nothing to differentiate yet
-            yield totals.done / work + 0.25
+            yield 0.25 + totals.done * 3 / work
             continue
         hessian_vector = totals.add(step, parameters, adjoint, hessian=step > 0)
         del parameters
@@ -196,7 +206,7 @@ def _unrolled(problem: Problem) -> Generator[float, None, MatchingGradient]:
     theta = problem.start.detach().requires_grad_()
     with torch.enable_grad():
         for step, (index, augment) in enumerate(problem.schedule):
-            loss = student_loss(problem.network, theta, augment(images[index]), labels[index])
+            loss = student_loss(problem.steps.network, theta, augment(images[index]), labels[index])
             (gradient,) = torch.autograd.grad(loss, theta, create_graph=True)
             theta = theta - student_lr * gradient
             yield (step + 1) / (len(problem.schedule) + 1)
@@ -222,8 +232,8 @@ class _Totals:
         with torch.enable_grad():
             chosen = self.problem.images[index].requires_grad_()
             augmented = augment(chosen)
-        found = step_derivatives(
-            self.problem.network, theta, augmented, self.problem.labels[index], adjoint, hessian=hessian
+        found = self.problem.steps.derivatives(
+            theta, augmented.detach(), self.problem.labels[index], adjoint, hessian=hessian
         )
         # Replayed here and differentiated at once: no augmentation graph outlives its step.
         (pulled,) = torch.autograd.grad(augmented, chosen, grad_outputs=found.images, materialize_grads=True)
@@ -245,12 +255,12 @@ def _graph_bytes(problem: Problem) -> int:
     images, labels = problem.batch(0)
     theta = problem.start.detach().requires_grad_()
     with torch.enable_grad():
-        _, size = saved_bytes(lambda: student_loss(problem.network, theta, images, labels))
+        _, size = saved_bytes(lambda: student_loss(problem.steps.network, theta, images, labels))
     return size
 
 
 def _checked_problem(
-    model: nn.Module | FlatNetwork,
+    model: nn.Module | FlatNetwork | Steps,
     start: Tensor,
     target: Tensor,
     images: Tensor,
@@ -260,7 +270,10 @@ def _checked_problem(
     mode: str,
     store: str,
 ) -> Problem:
-    network = model if isinstance(model, FlatNetwork) else FlatNetwork(model)
+    if isinstance(model, nn.Module):
+        model = FlatNetwork(model)
+    steps: Steps = EagerSteps(model) if isinstance(model, FlatNetwork) else model
+    network = steps.network
     if mode not in MODES:
         raise ValueError(f"mode must be one of {', '.join(MODES)}; got {mode!r}.")
     if store not in STORES:
@@ -275,7 +288,7 @@ def _checked_problem(
             f"images must be (N, C, H, W) and labels (N, K); got {tuple(images.shape)} and {tuple(labels.shape)}."
         )
     return Problem(
-        network=network,
+        steps=steps,
         start=start.detach(),
         target=target.detach(),
         images=images.detach(),

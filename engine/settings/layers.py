@@ -119,8 +119,12 @@ def resolve_settings(
 
     chosen = {**from_file, **earlier, **command}
     wanted_ipc = chosen.get("distill.ipc", 1)
+    presets = _preset_layers(chosen.get("dataset.name", "digits"), wanted_ipc)
+    if chosen.get("network.name", "convnet") != "convnet":
+        # Presets size the ConvNet; another network has its own idea of width and depth.
+        presets = [(name, {k: v for k, v in layer.items() if not k.startswith("network.")}) for name, layer in presets]
     layers: list[tuple[str, Flat]] = [
-        *_preset_layers(chosen.get("dataset.name", "digits"), wanted_ipc),
+        *presets,
         (where, from_file),
         (f"{where} [ipc.{wanted_ipc}]", flatten(by_ipc.get(str(wanted_ipc), {}))),
         ("command line", earlier),

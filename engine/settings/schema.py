@@ -142,7 +142,7 @@ class ComputeSettings(Section):
     dtype: Literal["float32", "float64"] = "float32"
     """Floating-point type of images and parameters."""
     compile: Literal["auto", "on", "off"] = "auto"
-    """Fuse the matching steps with torch.compile. auto: when the run is long enough to win back the compilation."""
+    """Fuse the matching steps with torch.compile, checked against eager. auto: off, until it is measured to pay."""
     threads: PositiveInt | Literal["auto"] = "auto"
     """CPU threads. Results are bit-identical only for an equal number."""
     deterministic: bool = True

@@ -1,0 +1,65 @@
+"""Shared fixtures: one dataset cache for the whole session, and tiny but real problems on the embedded digits."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from engine.events import Event
+from engine.run import Run
+from engine.session import drive
+from engine.settings import resolve_settings
+from engine.workspace import Workspace
+
+TINY = (
+    "network.width=4",
+    "teachers.count=2",
+    "teachers.epochs=4",
+    "distill.max_start_epoch=2",
+    "distill.teacher_epochs=1",
+    "distill.iterations=6",
+    "distill.steps=4",
+    "distill.lr_images=10",
+    "distill.checkpoint_every=4",
+    "evaluate.every=3",
+    "evaluate.epochs=8",
+    "evaluate.repeats=2",
+    "compute.threads=1",
+)
+"""Settings of a run that takes about a second."""
+
+
+@pytest.fixture(autouse=True, scope="session")
+def dataset_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Tests never touch the user's cache."""
+    os.environ["TESLA_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    os.environ["HF_DATASETS_CACHE"] = str(tmp_path_factory.mktemp("hf"))
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """An empty workspace for digits."""
+    return Workspace.create(tmp_path / "ws", resolve_settings(overrides=["dataset.name=digits"]), {"dataset.name"})
+
+
+Drive = Callable[..., Run]
+
+
+@pytest.fixture
+def tiny_run(workspace: Workspace) -> Drive:
+    """`tiny_run("name", "key=value", ..., until=predicate)` drives a tiny run, stopping after the event `until` accepts."""
+
+    def run_it(name: str = "r", *overrides: str, until: Callable[[Event], bool] | None = None) -> Run:
+        run = workspace.run(name)
+        effective = workspace.settings(overrides=(*TINY, *overrides), run=run)
+        events = drive(workspace, run, effective)
+        for event in events:
+            if until is not None and until(event):
+                events.close()
+                break
+        return run
+
+    return run_it
