@@ -74,7 +74,8 @@ class Run:
         done = max(self.checkpoints(), default=0)
         if new["distill.iterations"] < done:
             raise UsageError(
-                f"The run {self.name} has done {done} iterations; distill.iterations = {new['distill.iterations']} is less.",
+                f"The run {self.name} has done {done} iterations; distill.iterations = {new['distill.iterations']} "
+                "is less.",
                 f"`tesla evaluate --iteration N` and `tesla export --iteration N` take any of its checkpoints: "
                 f"{', '.join(map(str, self.checkpoints()))}.",
             )

@@ -50,7 +50,7 @@ Drive = Callable[..., Run]
 
 @pytest.fixture
 def tiny_run(workspace: Workspace) -> Drive:
-    """`tiny_run("name", "key=value", ..., until=predicate)` drives a tiny run, stopping after the event `until` accepts."""
+    """`tiny_run("name", "key=value", until=predicate)` drives a tiny run up to the event that `until` accepts."""
 
     def run_it(name: str = "r", *overrides: str, until: Callable[[Event], bool] | None = None) -> Run:
         run = workspace.run(name)

@@ -33,7 +33,7 @@ class Case:
 def make_case(
     channels: int = 3, steps: int = 5, seed: int = 0, student_lr: float = 0.4, network: str = "convnet", side: int = 8
 ) -> Case:
-    """Random images, soft labels, a start and a target; batches of 5 of 9 images: they repeat, and image 8 is never used."""
+    """Random images, soft labels, a start and a target; batches of 5 images that repeat and never use image 8."""
     generator = counted_generator(seed, "case")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -82,7 +82,7 @@ def test_exact_equals_unrolled_on_other_networks(network: str) -> None:
 
 
 def literal_equation_6(case: Case) -> tuple[Tensor, Tensor, Tensor]:
-    """Eq. (6) as written: theta_T with every gradient but the i-th held constant, differentiated by X_i, summed over i."""
+    """Eq. (6) as written: theta_T with all gradients but the i-th held constant, differentiated, summed over i."""
     a = case.arguments
     network = FlatNetwork(case.model)
 
