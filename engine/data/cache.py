@@ -18,7 +18,7 @@ import numpy as np
 import platformdirs
 from filelock import FileLock
 
-from engine.data.dataset import Classes, Dataset, split_holdout
+from engine.data.dataset import Classes, Dataset, Pixels, split_holdout
 from engine.data.pictures import to_square
 from engine.data.sources import OpenSource, SourceSplit, find_source
 from engine.errors import CorruptFileError, DataError
@@ -75,7 +75,8 @@ def prepare_dataset(
         if not folder.exists():
             for dead in folder.parent.glob(f"{folder.name}{TEMP_MARK}*"):
                 shutil.rmtree(dead, ignore_errors=True)
-            yield from _build(source.name, source.description, source.open(), resolution, folder)
+            opened = source.open()
+            yield from _build(source.name, source.description, opened, resolution, folder, skip=on_bad_file == "skip")
     return open_cache(folder)
 
 
@@ -126,7 +127,7 @@ def verify_cache(folder: Path, hash_up_to: int | None = None) -> list[str]:
 
 
 def _build(
-    name: str, description: str, source: OpenSource, resolution: int | None, folder: Path
+    name: str, description: str, source: OpenSource, resolution: int | None, folder: Path, *, skip: bool
 ) -> Generator[Event, None, None]:
     if len(source.classes) < 2:
         raise DataError(
@@ -134,9 +135,6 @@ def _build(
         )
     side = resolution or source.resolution or DEFAULT_RESOLUTION
     left_out = list(source.left_out)
-    if left_out:
-        shown = ", ".join(left_out[:3]) + (", ..." if len(left_out) > 3 else "")
-        yield Notice(level="warning", message=f"{len(left_out)} files that are no images were left out: {shown}")
     if source.test is None:
         kept, held = split_holdout(source.train.labels, TEST_SHARE, seed=0)
         parts = {"train": (source.train, kept), "test": (source.train, held)}
@@ -149,7 +147,11 @@ def _build(
     with publishing_folder(folder) as temp:
         done = 0
         for split, (part, index) in parts.items():
-            done = yield from _decode(part, index, source.channels, side, temp, split, done, total)
+            bad = left_out if skip else None
+            done = yield from _decode(part, index, source.channels, side, temp, split, done, total, bad)
+        if left_out:
+            shown = ", ".join(left_out[:3]) + (", ..." if len(left_out) > 3 else "")
+            yield Notice(level="warning", message=f"{len(left_out)} files that are no images were left out: {shown}")
         for split in parts:
             _check_classes(np.load(temp / f"{split}_labels.npy"), source.classes, split, name)
         facts: dict[str, dict[str, Any]] = {
@@ -171,26 +173,58 @@ def _build(
 
 
 def _decode(
-    part: SourceSplit, index: Classes, channels: int, side: int, temp: Path, split: str, done: int, total: int
+    part: SourceSplit,
+    index: Classes,
+    channels: int,
+    side: int,
+    temp: Path,
+    split: str,
+    done: int,
+    total: int,
+    left_out: list[str] | None,
 ) -> Generator[Event, None, int]:
-    images = np.lib.format.open_memmap(
-        temp / f"{split}_images.npy", mode="w+", dtype=np.uint8, shape=(len(index), channels, side, side)
-    )
+    """Write a split's arrays. Pictures that cannot be decoded are added to `left_out`; where that is None they raise."""
+    path = temp / f"{split}_images.npy"
+    images = _new_array(path, (len(index), channels, side, side))
+    good: list[int] = []
     shown = 0.0
+
+    def square(i: int) -> Pixels | DataError:
+        try:
+            return to_square(part.image(i), channels, side)
+        except DataError as error:
+            return error
+
     # Pillow lets go of the interpreter while it decodes, so threads are enough; a chunk bounds what is in memory.
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         for start in range(0, len(index), CHUNK):
             chunk = index[start : start + CHUNK]
-            squares = pool.map(lambda i: to_square(part.image(i), channels, side), chunk)
-            for offset, square in enumerate(squares):
-                images[start + offset] = square
+            for i, found in zip(chunk, pool.map(square, chunk), strict=True):
+                if isinstance(found, DataError):
+                    if left_out is None:
+                        raise found
+                    left_out.append(found.message)
+                    continue
+                images[len(good)] = found
+                good.append(int(i))
             done += len(chunk)
             if time.monotonic() - shown > 0.1 or done == total:
                 shown = time.monotonic()
                 yield Progress(stage=STAGE, done=done, total=total, unit="images", detail=f"decoding {split}")
+    if len(good) < len(index):  # an .npy file cannot be cut short: copy what is good
+        whole = images
+        path.unlink()
+        images = _new_array(path, (len(good), channels, side, side))
+        for start in range(0, len(good), CHUNK):
+            images[start : start + CHUNK] = whole[start : start + CHUNK][: len(good) - start]
     images.flush()
-    np.save(temp / f"{split}_labels.npy", part.labels[index].astype(np.int64), allow_pickle=False)
+    np.save(temp / f"{split}_labels.npy", part.labels[good].astype(np.int64), allow_pickle=False)
     return done
+
+
+def _new_array(path: Path, shape: tuple[int, ...]) -> "np.memmap[Any, np.dtype[np.uint8]]":
+    array: np.memmap[Any, np.dtype[np.uint8]] = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    return array
 
 
 def _check_classes(labels: Classes, classes: tuple[str, ...], split: str, name: str) -> None:

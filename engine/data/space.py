@@ -110,7 +110,7 @@ def _fit_zca(images: np.ndarray) -> dict[str, Tensor]:
     from kornia.enhance import ZCAWhitening
 
     zca = ZCAWhitening(dim=0, eps=ZCA_EPS, compute_inv=True)
-    zca.fit(torch.from_numpy(np.ascontiguousarray(images)).float().div_(255))
+    zca.fit(torch.from_numpy(np.array(images)).float().div_(255))
     return {
         "mean": zca.mean_vector.contiguous(),
         "matrix": zca.transform_matrix.contiguous(),
