@@ -151,7 +151,7 @@ def _build(
             done = yield from _decode(part, index, source.channels, side, temp, split, done, total, bad)
         if left_out:
             shown = ", ".join(left_out[:3]) + (", ..." if len(left_out) > 3 else "")
-            yield Notice(level="warning", message=f"{len(left_out)} files that are no images were left out: {shown}")
+            yield Notice(level="warning", message=f"{len(left_out)} bad files were left out: {shown}")
         for split in parts:
             _check_classes(np.load(temp / f"{split}_labels.npy"), source.classes, split, name)
         facts: dict[str, dict[str, Any]] = {
