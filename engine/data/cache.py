@@ -183,7 +183,7 @@ def _decode(
     total: int,
     left_out: list[str] | None,
 ) -> Generator[Event, None, int]:
-    """Write a split's arrays. Pictures that cannot be decoded are added to `left_out`; where that is None they raise."""
+    """Write a split's arrays. What cannot be decoded is added to `left_out`; where that is None it raises."""
     path = temp / f"{split}_images.npy"
     images = _new_array(path, (len(index), channels, side, side))
     good: list[int] = []

@@ -1,0 +1,78 @@
+"""Peak memory and time of one matching gradient by mode and T, each in a process of its own.
+
+    python benchmarks/gradient_memory.py            ConvNetD3 width 128, 3x32x32, 100 classes, batch 100, T = 1 and 100
+    python benchmarks/gradient_memory.py --width 32 --batch 50 --steps 1 20
+
+Peak is the process's resident set, less what it holds before the gradient.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+
+CASES = (("paper", "auto"), ("exact", "checkpoint"), ("exact", "device"))
+
+
+def one(mode: str, store: str, steps: int, width: int, batch: int, threads: int) -> dict[str, float]:
+    """Measure in this process; peak in bytes, seconds for the whole gradient."""
+    import torch
+
+    from engine.compute import keep_freed_memory
+    from engine.data import draw_augment
+    from engine.matching import matching_gradient
+    from engine.networks import flatten_parameters, initialised_network
+    from engine.randomness import counted_generator
+
+    keep_freed_memory()
+    torch.set_num_threads(threads)
+    model = initialised_network("convnet", seed=0, channels=3, classes=100, resolution=32, width=width, depth=3)
+    start = flatten_parameters(model)
+    generator = counted_generator(0, "benchmark")
+    shape = (batch, 3, 32, 32)
+    ops = ("color", "crop", "cutout", "flip", "scale", "rotate")
+    schedule = [(torch.arange(batch), draw_augment(generator, ops, shape)) for _ in range(steps)]
+    images = torch.randn(shape, generator=generator)
+    labels = torch.full((batch, 100), 0.01)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    began = time.perf_counter()
+    matching_gradient(
+        model, start=start, target=start + 0.01, images=images, labels=labels, student_lr=0.01, schedule=schedule,
+        mode=mode, store=store,
+    )  # fmt: skip
+    seconds = time.perf_counter() - began
+    return {"peak": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024, "seconds": seconds}
+
+
+def main() -> None:
+    """Print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, nargs="+", default=[1, 100])
+    parser.add_argument("--width", type=int, default=128)
+    parser.add_argument("--batch", type=int, default=100)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        mode, store = options.one
+        print(json.dumps(one(mode, store, options.steps[0], options.width, options.batch, options.threads)))
+        return
+    print(f"{'mode':8}{'store':12}{'T':>5}{'peak MB':>10}{'of T=' + str(options.steps[0]):>10}{'s/step':>9}")
+    for mode, store in CASES:
+        first = 0.0
+        for steps in options.steps:
+            command = [sys.executable, __file__, "--one", mode, store, "--steps", str(steps), "--width",
+                       str(options.width), "--batch", str(options.batch), "--threads", str(options.threads)]  # fmt: skip
+            found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+            first = first or found["peak"]
+            print(
+                f"{mode:8}{store:12}{steps:5}{found['peak'] / 1e6:10.0f}{found['peak'] / first:10.3f}"
+                f"{found['seconds'] / steps:9.3f}",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
