@@ -48,7 +48,7 @@ def one(mode: str, store: str, steps: int, width: int, batch: int, threads: int)
 
 def main() -> None:
     """Print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0] if __doc__ else None)
     parser.add_argument("--steps", type=int, nargs="+", default=[1, 100])
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--batch", type=int, default=100)

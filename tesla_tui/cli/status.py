@@ -32,7 +32,7 @@ def status(workspace: WorkspacePath, as_json: Json = False) -> None:
             f"{workspace} has no runs yet. Start one with: [bold]tesla run {workspace} --ipc 1[/]", highlight=False
         )
         return
-    console.print(runs_table(runs))
+    console.print(runs_table(runs, console.width))
     for run in runs:
         if run.state in ("stopped", "interrupted"):
             console.print(f"{run.name} goes on with: [bold]tesla run {workspace} --run {run.name}[/]", highlight=False)

@@ -34,26 +34,27 @@ def _cell(result: EvaluationDone) -> str:
     return plus_minus(result.mean, result.std, len(result.accuracies)) + " %"
 
 
-def runs_table(runs: list[RunStatus]) -> Table:
-    """All runs of a workspace, a line each."""
+def runs_table(runs: list[RunStatus], width: int) -> Table:
+    """All runs of a workspace, a line each; on a terminal narrower than 100 characters without the age."""
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("run", "state", "stage", "progress"):
+    for name in ("run", "state", "progress"):
         table.add_column(name, no_wrap=True)
-    for name in ("loss", "held-out %", "test %", "random %"):
+    for name in ("loss", "held out %", "test %", "random %"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("written", no_wrap=True, style="dim")
+    wide = width >= 100
+    if wide:
+        table.add_column("written", no_wrap=True, style="dim")
     for run in runs:
         style = STATE_STYLE.get(run.state, "")
         table.add_row(
             run.name,
             f"[{style}]{run.state}[/]" if style else run.state,
-            run.stage,
             progress_words(run),
             "" if run.loss is None else f"{run.loss:.3f}",
             "" if run.holdout is None else percent(run.holdout),
             plus_minus(run.test[0].mean, run.test[0].std, len(run.test[0].accuracies)) if run.test else "",
             plus_minus(run.random[0].mean, run.random[0].std, len(run.random[0].accuracies)) if run.random else "",
-            ago(run.updated),
+            *([ago(run.updated)] if wide else []),
         )
     return table
 
@@ -61,6 +62,6 @@ def runs_table(runs: list[RunStatus]) -> Table:
 def progress_words(run: RunStatus) -> str:
     """How far a run is, with the time left where it is known."""
     if run.stage == "teachers":
-        return f"{run.teachers_done}/{run.teachers_total} trajectories"
-    words = f"{run.iteration}/{run.iterations} iterations"
+        return f"teachers {run.teachers_done}/{run.teachers_total}"
+    words = f"{run.iteration}/{run.iterations}"
     return words if run.eta is None else f"{words}, {duration(run.eta)} left"
