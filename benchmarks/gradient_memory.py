@@ -12,21 +12,27 @@ import resource
 import subprocess
 import sys
 import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from engine.memory import Policy
 
 CASES = (("paper", "auto"), ("exact", "checkpoint"), ("exact", "device"))
 
 
-def one(mode: str, store: str, steps: int, width: int, batch: int, threads: int) -> dict[str, float]:
+def one(
+    mode: str, store: str, steps: int, width: int, batch: int, threads: int, memory: "Policy" = "flat"
+) -> dict[str, float]:
     """Measure in this process; peak in bytes, seconds for the whole gradient."""
     import torch
 
-    from engine.compute import keep_freed_memory
     from engine.data import draw_augment
     from engine.matching import matching_gradient
+    from engine.memory import choose_memory
     from engine.networks import flatten_parameters, initialised_network
     from engine.randomness import counted_generator
 
-    keep_freed_memory()
+    choose_memory(memory)
     torch.set_num_threads(threads)
     model = initialised_network("convnet", seed=0, channels=3, classes=100, resolution=32, width=width, depth=3)
     start = flatten_parameters(model)
@@ -53,18 +59,23 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--batch", type=int, default=100)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--memory", choices=("flat", "fast"), default="flat")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
         mode, store = options.one
-        print(json.dumps(one(mode, store, options.steps[0], options.width, options.batch, options.threads)))
+        print(
+            json.dumps(
+                one(mode, store, options.steps[0], options.width, options.batch, options.threads, options.memory)
+            )
+        )
         return
-    print(f"{'mode':8}{'store':12}{'T':>5}{'peak MB':>10}{'of T=' + str(options.steps[0]):>10}{'s/step':>9}")
+    shared = [f"--{name}={getattr(options, name)}" for name in ("width", "batch", "threads", "memory")]
+    print(f"{'mode':8}{'store':12}{'T':>5}{'peak MB':>10}{'growth':>10}{'s/step':>9}")
     for mode, store in CASES:
         first = 0.0
         for steps in options.steps:
-            command = [sys.executable, __file__, "--one", mode, store, "--steps", str(steps), "--width",
-                       str(options.width), "--batch", str(options.batch), "--threads", str(options.threads)]  # fmt: skip
+            command = [sys.executable, __file__, "--one", mode, store, "--steps", str(steps), *shared]
             found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
             first = first or found["peak"]
             print(

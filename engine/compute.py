@@ -1,7 +1,5 @@
 """The machine: which device, how many threads, which numeric switches; and a record of it for every run."""
 
-import contextlib
-import ctypes
 import os
 import platform
 from typing import Any
@@ -9,6 +7,7 @@ from typing import Any
 import torch
 
 from engine.errors import UsageError
+from engine.memory import choose_memory
 from engine.settings import ComputeSettings
 
 
@@ -34,34 +33,13 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-_MALLOPT = {
-    "M_MMAP_MAX": (-4, 0),
-    "M_TRIM_THRESHOLD": (-1, 2**31 - 1),
-    "M_TOP_PAD": (-2, 2**26),
-    "M_ARENA_MAX": (-8, 1),
-}
-
-
-def keep_freed_memory() -> None:
-    """Tell glibc to keep freed memory for the next tensor instead of giving it back to the kernel.
-
-    By default every tensor of more than 32 MB is a fresh mapping whose pages the kernel must zero one fault at a time.
-    Measured on 2 cores: a teacher step of ConvNetD3 width 32, batch 256, takes 0.60 of its time with this, a
-    second-order matching step of width 128, batch 100, 0.55. Nothing happens on systems without glibc.
-    """
-    with contextlib.suppress(OSError, AttributeError):
-        libc = ctypes.CDLL("libc.so.6")
-        for parameter, value in _MALLOPT.values():
-            libc.mallopt(parameter, value)
-
-
 def configure(settings: ComputeSettings) -> torch.device:
     """Apply the process-wide switches and give the device. Call once, before the first kernel."""
     if settings.threads != "auto":
         torch.set_num_threads(settings.threads)
     device = resolve_device(settings.device)
     if device.type == "cpu":
-        keep_freed_memory()
+        choose_memory("flat" if settings.memory == "flat" else "fast")
     if settings.deterministic and device.type != "cpu":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from engine.matching.compiled import CompiledSteps
 from engine.matching.steps import EagerSteps, Steps, saved_bytes, student_loss
 from engine.matching.stores import STORES, Store, make_trace
+from engine.memory import choose_memory
 from engine.networks.flat import FlatNetwork
 
 Mode = Literal["exact", "paper", "unrolled"]
@@ -148,6 +149,8 @@ def matching_sweeps(
         The share of the work done, 0..1.
     """
     problem = _checked_problem(model, start, target, images, labels, student_lr, schedule, mode, store)
+    if images.device.type == "cpu":
+        choose_memory("flat")  # unless the program has chosen already, as a session has
     if mode == "exact":
         return (yield from _exact(problem, store))
     if mode == "paper":

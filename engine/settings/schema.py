@@ -145,6 +145,8 @@ class ComputeSettings(Section):
     """Fuse the matching steps with torch.compile, checked against eager. auto: off, until it is measured to pay."""
     threads: PositiveInt | Literal["auto"] = "auto"
     """CPU threads. Results are bit-identical only for an equal number."""
+    memory: Literal["auto", "fast", "flat"] = "auto"
+    """CPU allocator: fast keeps freed memory for the next tensor, flat returns it (smaller peak, slower). auto: fast."""
     deterministic: bool = True
     """Deterministic kernels where PyTorch has them (accelerators; the CPU always is)."""
 
