@@ -1,11 +1,11 @@
 """How the C library's allocator treats large tensors on the CPU: flat or fast. Nothing happens without glibc.
 
-By default glibc changes its mind while a program runs (its threshold for fresh mappings grows with what is freed), so the
-peak creeps up with the number of steps. Two fixed policies instead, measured for a matching step of ConvNetD3 width 128,
-batch 100, on 2 cores:
+By default glibc changes its mind while a program runs (its threshold for fresh mappings grows with what is freed), so
+the peak creeps up with the number of steps. Two fixed policies instead, measured for a matching step of ConvNetD3
+width 128, batch 100, on 2 cores:
 
-* flat: every tensor over 1 MB is a mapping of its own, returned when freed; huge pages keep the faults few. The peak does not
-  depend on T. As fast as the default.
+* flat: every tensor over 1 MB is a mapping of its own, returned when freed; huge pages keep the faults few. The peak
+  does not depend on T. As fast as the default.
 * fast: freed memory is kept for the next tensor, no page is zeroed twice. About 0.6 of the time per step, but the heap
   fragments: a peak up to three times that of flat.
 """

@@ -146,7 +146,7 @@ class ComputeSettings(Section):
     threads: PositiveInt | Literal["auto"] = "auto"
     """CPU threads. Results are bit-identical only for an equal number."""
     memory: Literal["auto", "fast", "flat"] = "auto"
-    """CPU allocator: fast keeps freed memory for the next tensor, flat returns it (smaller peak, slower). auto: fast."""
+    """CPU allocator: fast keeps freed memory for the next tensor, flat returns it (lower peak, slower). auto: fast."""
     deterministic: bool = True
     """Deterministic kernels where PyTorch has them (accelerators; the CPU always is)."""
 
