@@ -1,8 +1,10 @@
 """Datasets of the Hugging Face hub, or Parquet files laid out like them, through the `datasets` library."""
 
 import os
+import socket
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -70,6 +72,8 @@ def _load(name: str, hub_id: str, parquet: list[Path] | None) -> Any:
     # A box without a network should hear so in seconds, not after minutes of retries.
     os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", "10")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    if parquet is None and not _reachable():
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read on import: what is downloaded already still opens
     import datasets
 
     if not os.environ.get("TESLA_HUB_PROGRESS"):
@@ -88,10 +92,22 @@ def _load(name: str, hub_id: str, parquet: list[Path] | None) -> Any:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         extra = " For Fashion-MNIST, `apt install dataset-fashion-mnist` is enough." if name == "fashion-mnist" else ""
         raise DataError(
-            f"{name} could not be had from the Hugging Face hub ({hub_id}): {reason}",
+            f"{name} could not be had from the Hugging Face hub ({hub_id}): {reason.rstrip('.')}.",
             "Check the network, or download its Parquet files elsewhere and set dataset.path to their folder."
             f"{extra} The embedded dataset `digits` needs no network.",
         ) from error
+
+
+def _reachable() -> bool:
+    """Whether the hub's host answers; with a proxy only the library itself can tell."""
+    if os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"):
+        return True
+    endpoint = urlsplit(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
+    try:
+        socket.create_connection((endpoint.hostname or "", endpoint.port or 443), timeout=5).close()
+    except OSError:
+        return False
+    return True
 
 
 def _look(part: Any, image_column: str) -> tuple[set[str], set[tuple[int, int]]]:

@@ -22,6 +22,7 @@ def demo(
     from engine.workspace import Workspace
     from tesla_tui.cli.follow import follow
     from tesla_tui.cli.result import print_result
+    from tesla_tui.render.words import program
 
     console = Console()
     if not (to / "tesla.toml").exists():
@@ -42,6 +43,7 @@ def demo(
         raise typer.Exit(code)
     print_result(console, workspace, run)
     console.print(
-        "Then something real: [bold]tesla init my-run --dataset fashion-mnist && tesla run my-run --ipc 1[/]",
+        f"Then something real: [bold]{program()} init my-run --dataset fashion-mnist[/] and "
+        f"[bold]{program()} run my-run --ipc 1[/]",
         highlight=False,
     )

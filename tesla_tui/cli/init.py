@@ -34,6 +34,7 @@ def init(
     from engine.settings import resolve_settings
     from engine.settings.layers import parse_override
     from engine.workspace import Workspace
+    from tesla_tui.render.words import program
 
     chosen = [f'dataset.name="{dataset}"']
     path = Path(dataset).expanduser()
@@ -53,7 +54,7 @@ def init(
     console = Console()
     console.print(f"Made [bold]{made.folder}[/] for {source.description}.", highlight=False)
     console.print(f"Settings to edit: {made.toml}", highlight=False)
-    console.print(f"Next: [bold]tesla run {made.folder} --ipc 1[/]", highlight=False)
+    console.print(f"Next: [bold]{program()} run {made.folder} --ipc 1[/]", highlight=False)
 
 
 def _known() -> tuple[str, ...]:

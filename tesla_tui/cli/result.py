@@ -6,6 +6,7 @@ from engine.run import Run
 from engine.status import run_status
 from engine.workspace import Workspace
 from tesla_tui.render.tables import results_table
+from tesla_tui.render.words import program
 
 MOST_SHOWN = 20
 """Images shown under a finished run; `tesla show` has them all."""
@@ -24,7 +25,7 @@ def print_result(console: Console, workspace: Workspace, run: Run, *, pictures: 
         why = f"best held-out accuracy, {100 * status.holdout:.1f} %" if status.holdout is not None else "the last one"
         console.print(f"Checkpoint {status.selected} of {status.iterations} iterations ({why}).", highlight=False)
     console.print(
-        f"Next: [bold]tesla export {workspace.folder} --run {run.name} --to out/[/]   or   "
-        f"[bold]tesla show {workspace.folder} --run {run.name}[/]",
+        f"Next: [bold]{program()} export {workspace.folder} --run {run.name} --to out/[/]   or   "
+        f"[bold]{program()} show {workspace.folder} --run {run.name}[/]",
         highlight=False,
     )

@@ -3,6 +3,7 @@
 import typer
 
 from tesla_tui.cli.options import Ipc, Overrides, RunName, WorkspacePath
+from tesla_tui.render.words import program
 
 
 def run(workspace: WorkspacePath, ipc: Ipc = None, run: RunName = None, overrides: Overrides = None) -> None:
@@ -37,7 +38,7 @@ def run(workspace: WorkspacePath, ipc: Ipc = None, run: RunName = None, override
             console.print(f"[bold green]{chosen.name} is finished.[/]", highlight=False)
             print_result(console, opened, chosen)
             console.print(
-                f"To go on longer: tesla run {workspace} --run {chosen.name} "
+                f"To go on longer: {program()} run {workspace} --run {chosen.name} "
                 f"--set distill.iterations={2 * status.iterations}",
                 highlight=False,
             )
@@ -84,14 +85,14 @@ def teach(
         console.print("[yellow]Stopped; what is trained is saved.[/] The same command goes on.", highlight=False)
         raise typer.Exit(code)
     console.print(
-        f"The teachers are there. Next: [bold]tesla run {workspace} --ipc {effective.settings.distill.ipc}[/]"
+        f"The teachers are there. Next: [bold]{program()} run {workspace} --ipc {effective.settings.distill.ipc}[/]"
     )
 
 
 def _same(workspace: object, ipc: int | None, run: str | None, overrides: tuple[str, ...]) -> str:
     import shlex
 
-    words = ["tesla", "run", str(workspace)]
+    words = [program(), "run", str(workspace)]
     words += ["--ipc", str(ipc)] if ipc is not None else []
     words += ["--run", run] if run else []
     for text in overrides:

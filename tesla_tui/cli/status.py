@@ -20,6 +20,7 @@ def status(workspace: WorkspacePath, as_json: Json = False) -> None:
     from engine.status import run_status
     from engine.workspace import Workspace
     from tesla_tui.render.tables import runs_table
+    from tesla_tui.render.words import program
 
     opened = Workspace(workspace)
     runs = [run_status(run) for run in opened.runs()]
@@ -29,12 +30,15 @@ def status(workspace: WorkspacePath, as_json: Json = False) -> None:
     console = Console()
     if not runs:
         console.print(
-            f"{workspace} has no runs yet. Start one with: [bold]tesla run {workspace} --ipc 1[/]", highlight=False
+            f"{workspace} has no runs yet. Start one with: [bold]{program()} run {workspace} --ipc 1[/]",
+            highlight=False,
         )
         return
     console.print(runs_table(runs, console.width))
     for run in runs:
         if run.state in ("stopped", "interrupted"):
-            console.print(f"{run.name} goes on with: [bold]tesla run {workspace} --run {run.name}[/]", highlight=False)
+            console.print(
+                f"{run.name} goes on with: [bold]{program()} run {workspace} --run {run.name}[/]", highlight=False
+            )
         elif run.state == "failed":
             console.print(f"[red]{run.name}:[/] {run.message}", highlight=False)

@@ -110,7 +110,8 @@ def test_an_export_is_useful_without_us(tesla: Tesla, tmp_path: Path) -> None:
     tensors = load_file(out / "distilled.safetensors")
     assert tensors["images"].shape == (10, 1, 8, 8)
     assert torch.allclose(tensors["labels"].sum(dim=1), torch.ones(10))
-    shown = np.asarray(Image.open(out / "images" / "3-3" / "0000.png"))
+    with Image.open(out / "images" / "3-3" / "0000.png") as picture:
+        shown = np.asarray(picture)
     assert np.abs(shown / 255 - tensors["pixels"][3, 0].clamp(0, 1).numpy()).max() <= 0.5 / 255 + 1e-6
     table = datasets.load_dataset(str(out), split="train")
     assert table.features["label"].names == [str(k) for k in range(10)]
@@ -136,7 +137,8 @@ def test_status_show_config_evaluate(tesla: Tesla, tmp_path: Path) -> None:
     assert out.count("\n") >= 6
     assert " 9" in out
     assert tesla("show", "ws", "--iteration", 0, "--png", "a.png")[0] == 0
-    assert Image.open(tmp_path / "a.png").size[0] > 300
+    with Image.open(tmp_path / "a.png") as grid:
+        assert grid.size[0] > 300
     assert "There is no class 'cat'" in one_paragraph(tesla("show", "ws", "--class", "cat")[2])
     assert "has no checkpoint 5" in one_paragraph(tesla("show", "ws", "--iteration", 5)[2])
 

@@ -136,6 +136,7 @@ def test_no_network_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ConnectionError("Name or service not known")
 
     monkeypatch.setattr(datasets, "load_dataset", offline)
+    monkeypatch.setattr("engine.data.hub._reachable", lambda: True)
     with pytest.raises(DataError, match=r"cifar10 could not be had.*uoft-cs/cifar10.*Name or service.*dataset\.path"):
         prepared("cifar10")
 
