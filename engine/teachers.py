@@ -7,7 +7,6 @@ stopped in mid-epoch ends in the same bits.
 
 import time
 from collections.abc import Generator
-from dataclasses import dataclass
 
 import torch
 from filelock import Timeout
@@ -22,14 +21,6 @@ from engine.randomness import counted_generator, counted_seed
 from engine.task import Task
 
 STAGE = "teachers"
-
-
-@dataclass(frozen=True)
-class TeacherPlan:
-    """How much teaching a run needs."""
-
-    count: int
-    epochs: int
 
 
 def plan_teachers(task: Task, buffer: TeacherBuffer) -> TeachersPlanned:
@@ -89,7 +80,7 @@ def _train_one(
     writer = buffer.begin(trajectory, flatten_parameters(model).numel())
     row = writer.last_row()
     if row is None:
-        writer.append(flatten_parameters(model))
+        _snapshot(task, model, writer)
     else:
         load_parameters(model, row.to(task.device, task.dtype))
     for epoch in range(writer.record.rows, epochs + 1):
@@ -101,13 +92,23 @@ def _train_one(
                 f"Teacher {trajectory} diverged in epoch {epoch} (loss {loss}).",
                 "Lower teachers.lr and start a new workspace.",
             )
-        writer.append(flatten_parameters(model), loss, accuracy)
+        _snapshot(task, model, writer, loss, accuracy)
         yield TeacherEpoch(
             trajectory=trajectory, epoch=epoch, epochs=epochs, loss=loss, accuracy=accuracy,
             seconds=time.monotonic() - started,
         )  # fmt: skip
     writer.publish()
     yield TeacherPublished(trajectory=trajectory, path=str(buffer.path(trajectory)))
+
+
+def _snapshot(
+    task: Task, model: nn.Module, writer: TrajectoryWriter, loss: float | None = None, accuracy: float | None = None
+) -> None:
+    """Append the parameters; the teacher goes on from what was written, as it would after a resume."""
+    theta = flatten_parameters(model)
+    writer.append(theta, loss, accuracy)
+    if task.dtype is not torch.float32:  # rows are float32
+        load_parameters(model, theta.float().to(task.dtype))
 
 
 def _train_epoch(

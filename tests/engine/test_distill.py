@@ -116,12 +116,13 @@ def test_stopped_anywhere_and_resumed_gives_the_same_bits(tiny_run: RunIt, stop:
     assert_same_bits(stopped, whole)
 
 
-def test_teachers_stopped_in_mid_epoch_are_the_same_bits(tmp_path: Path) -> None:
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_teachers_stopped_in_mid_epoch_are_the_same_bits(tmp_path: Path, dtype: str) -> None:
     buffers = []
     for name in ("whole", "stopped"):
         workspace = Workspace.create(tmp_path / name, resolve_settings(), set())
         run = workspace.run("r")
-        effective = workspace.settings(overrides=TINY, run=run)
+        effective = workspace.settings(overrides=(*TINY, f"compute.dtype={dtype}"), run=run)
         if name == "stopped":
             for share in (0.3, 1.6, 3.2):
                 events = drive(workspace, run, effective)
