@@ -1,7 +1,7 @@
 """Where the exact gradient keeps the T parameter vectors it needs again on its way back.
 
-`device` keeps all of them, T*P numbers. `host` parks them in (pinned) host memory. `checkpoint` keeps about every
-sqrt(T)-th and replays the steps between, O(sqrt T) vectors for at most one more first-order sweep.
+`device` keeps all of them, T*P numbers. `host` parks them in (pinned) host memory. `checkpoint` keeps a few, at most
+sqrt(2 T), and replays the steps between.
 """
 
 import math
@@ -16,6 +16,9 @@ STORES = ("auto", "device", "host", "checkpoint")
 
 SMALL = 0.25
 """`auto` keeps parameters on the device while they take at most this share of one first-order graph."""
+
+TINY = 0.04
+"""`checkpoint` takes at most this share of one first-order graph (but at least 4 vectors)."""
 
 Advance = Callable[[Tensor, int], Tensor]
 """`advance(theta_i, i) -> theta_{i+1}`, the student step."""
@@ -44,8 +47,7 @@ class DeviceTrace:
     def backward(self, advance: Advance) -> Generator[tuple[int, Tensor | None], None, None]:
         """Hand the vectors back last to first, letting go of each."""
         while self._thetas:
-            theta = self._thetas.pop()
-            yield len(self._thetas), theta
+            yield len(self._thetas) - 1, self._thetas.pop()
 
 
 class HostTrace:
@@ -70,41 +72,64 @@ class HostTrace:
 
 
 class CheckpointTrace:
-    """About sqrt(T) vectors: the first of every segment, and all of the segment at work.
+    """A few vectors at a time; the steps between are replayed (binomial checkpointing, Griewank & Walther, 2000).
 
     A replayed step gives the same bits as the first time, so this store changes no result.
+
+    Args:
+        steps: T.
+        slots: vectors kept besides theta_0. With about sqrt(2 T) no step is replayed more than once.
     """
 
-    def __init__(self, steps: int) -> None:
+    def __init__(self, steps: int, slots: int) -> None:
         self._steps = steps
-        self._length = max(1, math.isqrt(max(steps - 1, 0)) + 1)
-        self._last = (steps - 1) // self._length * self._length
-        self._heads: dict[int, Tensor] = {}
-        self._tail: list[Tensor] = []
+        self._slots = slots
+        # The way back needs the right-most vectors first: those are kept on the way there.
+        self._spine: dict[int, Tensor] = {}
+        self._wanted = {0}
+        low = 0
+        for free in range(slots, 0, -1):
+            if steps - low <= 1:
+                break
+            low = _middle(low, steps, free)
+            self._wanted.add(low)
 
     def put(self, step: int, theta: Tensor) -> None:
-        """Keep segment heads, and the whole last segment: it is needed first."""
-        if step >= self._last:
-            self._tail.append(theta)
-        elif step % self._length == 0:
-            self._heads[step] = theta
+        """Keep the vectors of the spine."""
+        if step in self._wanted:
+            self._spine[step] = theta
 
     def backward(self, advance: Advance) -> Generator[tuple[int, Tensor | None], None, None]:
-        """Hand back the last segment, then replay and hand back the others, last to first."""
-        segment, head = self._tail, self._last
-        while True:
-            while segment:
-                theta = segment.pop()
-                yield head + len(segment), theta
-            if head == 0:
-                return
-            head -= self._length
-            theta = self._heads.pop(head)
-            segment.append(theta)
-            for step in range(head, head + self._length - 1):
-                theta = advance(theta, step)
-                segment.append(theta)
-                yield step, None
+        """Hand the vectors back, replaying what lies between two that are kept."""
+        yield from self._interval(0, self._steps, [self._spine.pop(0)], self._slots, advance)
+
+    def _interval(
+        self, low: int, high: int, held: list[Tensor], slots: int, advance: Advance
+    ) -> Generator[tuple[int, Tensor | None], None, None]:
+        """Steps high-1 .. low, given theta_low in `held`, a box of one so that it can be let go before its last use."""
+        while high - low > 1:
+            middle = _middle(low, high, slots) if slots else high - 1
+            theta = self._spine.pop(middle, None)
+            if theta is None:
+                theta = held[0]
+                for step in range(low, middle):
+                    theta = advance(theta, step)
+                    yield step, None
+            box = [theta]
+            del theta
+            yield from self._interval(middle, high, box, max(slots - 1, 0), advance)
+            high = middle
+        yield low, held.pop()
+
+
+def _middle(low: int, high: int, slots: int) -> int:
+    """Where to put the next of `slots` vectors in steps low .. high-1 for the fewest replays."""
+    count = high - low
+    repeats = 1
+    while math.comb(slots + repeats, repeats) < count:
+        repeats += 1
+    right = math.comb(slots - 1 + repeats, repeats)
+    return max(low + 1, min(high - 1, high - right))
 
 
 def make_trace(store: Store, steps: int, start: Tensor, graph_bytes: int) -> Trace:
@@ -114,7 +139,7 @@ def make_trace(store: Store, steps: int, start: Tensor, graph_bytes: int) -> Tra
         store: see the module.
         steps: T.
         start: theta_0 `(P,)`, for size, type and device.
-        graph_bytes: what one first-order graph keeps alive, in bytes; only `auto` looks at it.
+        graph_bytes: what one first-order graph keeps alive, in bytes; `auto` and `checkpoint` look at it.
     """
     if store == "auto":
         needed = steps * start.numel() * start.element_size()
@@ -124,4 +149,6 @@ def make_trace(store: Store, steps: int, start: Tensor, graph_bytes: int) -> Tra
         return DeviceTrace()
     if store == "host":
         return HostTrace(steps, start)
-    return CheckpointTrace(steps)
+    # Few enough to stay small beside the graph, at least 4; more than sqrt(2 T) would save nothing.
+    fitting = int(TINY * graph_bytes / (start.numel() * start.element_size()))
+    return CheckpointTrace(steps, min(math.isqrt(2 * steps), max(4, fitting)))

@@ -163,7 +163,7 @@ def _exact(problem: Problem, store: Store) -> Generator[float, None, MatchingGra
     # A first-order step costs 3F, a second-order one 9F: progress in quarters of a step pair.
     work = 4.0 * steps
     theta = problem.start
-    graph_bytes = _graph_bytes(problem) if store == "auto" else 0
+    graph_bytes = _graph_bytes(problem) if store in ("auto", "checkpoint") else 0
     trace = make_trace(store, steps, theta, graph_bytes)
     for step in range(steps):
         trace.put(step, theta)
@@ -179,7 +179,8 @@ def _exact(problem: Problem, store: Store) -> Generator[float, None, MatchingGra
         hessian_vector = totals.add(step, parameters, adjoint, hessian=step > 0)
         del parameters
         if hessian_vector is not None:
-            adjoint = torch.addcmul(adjoint, hessian_vector, problem.student_lr, value=-1)
+            adjoint.addcmul_(hessian_vector, problem.student_lr, value=-1)
+            del hessian_vector
         yield 0.25 + totals.done * 3 / work
     return totals.result(loss)
 
@@ -197,7 +198,9 @@ def _paper(problem: Problem) -> Generator[float, None, MatchingGradient]:
     for step in range(steps):
         totals.add(step, theta, adjoint, hessian=False)
         # The second sweep computes g_i anyway, so it can walk forward from the start and store nothing.
+        assert totals.gradient is not None
         theta = torch.addcmul(theta, totals.gradient, problem.student_lr, value=-1)
+        totals.gradient = None
         yield 0.25 + totals.done * 3 / work
     return totals.result(loss)
 
@@ -226,7 +229,8 @@ class _Totals:
         self.images = torch.zeros_like(problem.images)
         self.labels = torch.zeros_like(problem.labels)
         self.student_lr = torch.zeros_like(problem.student_lr)
-        self.gradient = problem.start
+        self.gradient: Tensor | None = None
+        """g of the last step, for `paper`, which walks on with it."""
         self.done = 0
 
     def add(self, step: int, theta: Tensor, adjoint: Tensor, *, hessian: bool) -> Tensor | None:
@@ -243,7 +247,7 @@ class _Totals:
         self.images.index_add_(0, index, pulled)
         self.labels.index_add_(0, index, found.labels)
         self.student_lr.sub_(torch.dot(found.gradient, adjoint))
-        self.gradient = found.gradient
+        self.gradient = None if hessian else found.gradient
         self.done += 1
         return found.theta
 
