@@ -5,6 +5,7 @@
     manifest.json                                                           counts, classes, sha256 of each file
 """
 
+import errno
 import hashlib
 import os
 import shutil
@@ -63,7 +64,9 @@ def prepare_dataset(
         UsageError, DataError: see `find_source`; also a bad file, or no room.
     """
     source = find_source(name, path, on_bad_file)
-    key = hashlib.sha256(f"{FORMAT}\0{name}\0{source.key}\0{resolution}".encode()).hexdigest()[:12]
+    # An entry with bad files left out must not answer for one without.
+    skip = "\0skip" if on_bad_file == "skip" else ""
+    key = hashlib.sha256(f"{FORMAT}\0{name}\0{source.key}\0{resolution}{skip}".encode()).hexdigest()[:12]
     label = name.replace("/", "--")
     folder = cache_root(cache) / "datasets" / f"{label}-{resolution or 'native'}-{key}"
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -224,6 +227,22 @@ def _decode(
 
 def _new_array(path: Path, shape: tuple[int, ...]) -> "np.memmap[Any, np.dtype[np.uint8]]":
     array: np.memmap[Any, np.dtype[np.uint8]] = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    # The file is sparse so far, and a write through the map to a full disk is a bus error that kills the process.
+    reserve = getattr(os, "posix_fallocate", None)  # macOS has none
+    if reserve is not None:
+        size = path.stat().st_size
+        with open(path, "r+b") as file:
+            try:
+                reserve(file.fileno(), 0, size)
+            except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                    raise DataError(
+                        f"There is no room for the decoded images: {path.parent.parent} needs {size / 1e6:,.1f} MB "
+                        f"({error.strerror}).",
+                        "Free some, set TESLA_CACHE to a folder on a larger disk, or lower dataset.resolution.",
+                    ) from error
+                if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # file systems that cannot reserve
+                    raise
     return array
 
 

@@ -2,13 +2,15 @@
 
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
 
-from engine.data.pictures import GREY_MODES
+from engine.data.dataset import Classes
+from engine.data.pictures import BAD_FILE, GREY_MODES
 from engine.data.sources import OpenSource, Source, SourceSplit, file_key
 from engine.errors import DataError
 
@@ -39,7 +41,6 @@ def _open(name: str, hub_id: str, parquet: list[Path] | None) -> OpenSource:
     if train_name is None:
         raise DataError(f"{name} has no split `train`; it has {', '.join(loaded)}.", "Choose another dataset.")
     wanted = TEST_SPLIT_OF.get(hub_id)
-    test_name = wanted if wanted in loaded else next((split for split in TEST_SPLITS if split in loaded), None)
     train = loaded[train_name]
     image_column = next((key for key, value in train.features.items() if type(value).__name__ == "Image"), None)
     label_column = LABEL_OF.get(hub_id) or next(
@@ -47,25 +48,51 @@ def _open(name: str, hub_id: str, parquet: list[Path] | None) -> OpenSource:
     )
     if label_column is None and "label" in train.features:
         label_column = "label"
-    if image_column is None or label_column not in train.features:
+    if image_column is None or label_column is None or label_column not in train.features:
         raise DataError(
             f"{name} has no image column or no class label: its columns are {', '.join(train.features)}.",
             "It must have one of type Image and one of type ClassLabel.",
         )
     feature = train.features[label_column]
-    labels = np.asarray(train[label_column], dtype=np.int64)
+    labels = _labels(name, train, train_name, label_column)
     if labels.min() < 0:
         raise DataError(f"{name}: the split {train_name} has images without a class.", "Choose another dataset.")
+    # A test split whose labels are kept secret (-1) measures nothing: the next one, else a part of train.
+    test_labels, test_name = None, None
+    for candidate in dict.fromkeys((wanted or TEST_SPLITS[0], *TEST_SPLITS)):
+        if candidate in loaded and len(loaded[candidate]):
+            found = _labels(name, loaded[candidate], candidate, label_column)
+            if found.min() >= 0:
+                test_labels, test_name = found, candidate
+                break
     classes = tuple(getattr(feature, "names", None) or map(str, range(int(labels.max()) + 1)))
-    modes, sizes = _look(train, image_column)
+    modes, sizes = _look(name, train, train_name, image_column)
     side = sizes.pop()[0] if len(sizes) == 1 and len(set(next(iter(sizes)))) == 1 else None
 
-    def split(part: Any) -> SourceSplit:
-        return SourceSplit(np.asarray(part[label_column], dtype=np.int64), lambda i: part[int(i)][image_column])
+    def split(of: str, numbers: Classes) -> SourceSplit:
+        return SourceSplit(numbers, lambda i: _picture(name, loaded[of], of, image_column, int(i)))
 
-    return OpenSource(
-        classes, 1 if modes <= GREY_MODES else 3, side, split(train), split(loaded[test_name]) if test_name else None
-    )
+    test = split(test_name, test_labels) if test_name is not None and test_labels is not None else None
+    return OpenSource(classes, 1 if modes <= GREY_MODES else 3, side, split(train_name, labels), test)
+
+
+def _labels(name: str, part: Any, split: str, column: str) -> Classes:
+    """Class numbers of a split; -1 where the publisher keeps them."""
+    values = np.asarray(part[column]) if len(part) else np.empty(0)
+    if values.dtype.kind not in "iu":
+        what = f"the column {column!r} does not hold class numbers" if len(values) else "there are no images"
+        raise DataError(f"{name}: in the split {split} {what}.", "Its labels must be of type ClassLabel or integers.")
+    return values.astype(np.int64)
+
+
+def _picture(name: str, part: Any, split: str, column: str, i: int) -> Any:
+    try:
+        picture = part[i][column]
+    except (OSError, SyntaxError, ValueError, NotImplementedError) as error:
+        raise DataError(f"{name}: image {i} of the split {split} cannot be decoded ({error}).", BAD_FILE) from error
+    if picture is None:
+        raise DataError(f"{name}: row {i} of the split {split} has no image.", BAD_FILE)
+    return picture
 
 
 def _load(name: str, hub_id: str, parquet: list[Path] | None) -> Any:
@@ -83,7 +110,9 @@ def _load(name: str, hub_id: str, parquet: list[Path] | None) -> Any:
             return datasets.load_dataset(hub_id)
         files: dict[str, list[str]] = {}
         for path in parquet:
-            known = next((split for split in (*TRAIN_SPLITS, *TEST_SPLITS) if split in path.stem.lower()), "train")
+            # Longest first: `validation` is not `valid` of something.
+            names = sorted((*TRAIN_SPLITS, *TEST_SPLITS), key=len, reverse=True)
+            known = next((split for split in names if split in path.stem.lower()), "train")
             files.setdefault(known, []).append(str(path))
         return datasets.load_dataset("parquet", data_files=files)
     except Exception as error:  # the library raises its own, the hub's, httpx's and pyarrow's errors
@@ -110,7 +139,10 @@ def _reachable() -> bool:
     return True
 
 
-def _look(part: Any, image_column: str) -> tuple[set[str], set[tuple[int, int]]]:
-    step = max(1, len(part) // LOOK)
-    pictures = [part[i][image_column] for i in range(0, len(part), step)]
+def _look(name: str, part: Any, split: str, column: str) -> tuple[set[str], set[tuple[int, int]]]:
+    pictures = []
+    for i in range(0, len(part), max(1, len(part) // LOOK)):
+        # A bad image is the decoder's to refuse or to leave out.
+        with suppress(DataError):
+            pictures.append(_picture(name, part, split, column, i))
     return {picture.mode for picture in pictures}, {picture.size for picture in pictures}

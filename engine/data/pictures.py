@@ -27,7 +27,7 @@ def open_header(path: Path) -> tuple[str, tuple[int, int]]:
         raise DataError(f"{path} is not an image that can be read ({type(error).__name__}).", BAD_FILE) from error
     except PermissionError as error:
         raise DataError(f"{path} cannot be read: no permission.", "chmod it, or run as its owner.") from error
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, NotImplementedError) as error:
         raise DataError(f"{path} is not an image that can be read ({error}).", BAD_FILE) from error
     if size[0] * size[1] > MOST_PIXELS:
         raise DataError(f"{path} claims {size[0]} x {size[1]} pixels, too many to decode safely.", BAD_FILE)
@@ -47,7 +47,14 @@ def load_picture(path: Path) -> Image.Image:
         with Image.open(path) as picture:
             picture.load()
             return ImageOps.exif_transpose(picture)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        NotImplementedError,
+        Image.DecompressionBombError,
+        Image.DecompressionBombWarning,
+    ) as error:
         raise DataError(f"{path} cannot be decoded ({error}).", BAD_FILE) from error
 
 
@@ -72,8 +79,10 @@ def to_square(picture: Any, channels: int, resolution: int) -> npt.NDArray[np.ui
 def _plain(image: Image.Image, channels: int) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
         values = np.asarray(image, dtype=np.float64)
-        # 16-bit grey: the high byte; Pillow's own conversion clips at 255.
-        image = Image.fromarray((values / (257 if values.max() > 255 else 1)).clip(0, 255).round().astype(np.uint8))
+        # 16-bit grey: the high byte; Pillow's own conversion clips at 255. Only modes without a range of their own
+        # (I, F) are judged by their values: a dark 16-bit picture must not come out brighter than a light one.
+        scale = 257 if image.mode.startswith("I;16") or values.max() > 255 else 1
+        image = Image.fromarray((values / scale).clip(0, 255).round().astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or (image.mode == "P" and "transparency" in image.info):
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image).convert("RGB")

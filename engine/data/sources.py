@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import re
 import struct
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -120,8 +121,10 @@ def find_source(name: str, path: Path | None, on_bad_file: str = "error") -> Sou
 
 
 def natural_key(text: str) -> list[tuple[int, int, str]]:
-    """Sort key that puts `2` before `10`."""
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", text) if part]
+    """Sort key that puts `2` before `10`; different texts never tie (`1`, `01`), so an order is the same everywhere."""
+    # isdecimal, not isdigit: int() refuses digits such as a superscript two.
+    parts = [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", text) if part]
+    return [*parts, (-1, 0, text)]
 
 
 def file_key(paths: Sequence[Path]) -> str:
@@ -147,7 +150,7 @@ def read_idx(path: Path) -> npt.NDArray[np.uint8]:
         if zeros != 0 or kind != 8:
             raise ValueError("not an idx file of bytes")
         return np.frombuffer(data, dtype=np.uint8, offset=4 + 4 * axes).reshape(shape)
-    except (OSError, EOFError, ValueError, struct.error) as error:
+    except (OSError, EOFError, ValueError, struct.error, zlib.error) as error:
         raise DataError(
             f"{path} cannot be read as an idx file ({error}).", "Replace it, or reinstall its package."
         ) from error

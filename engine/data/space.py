@@ -1,6 +1,7 @@
 """The network's input space: per-channel normalisation or ZCA whitening, and the way back to pixels."""
 
 import hashlib
+import os
 from typing import Literal
 
 import numpy as np
@@ -69,7 +70,7 @@ def fit_space(dataset: Dataset, index: Classes | None, zca: bool) -> InputSpace:
         zca: whitening instead of normalisation.
 
     Raises:
-        UsageError: the images are too large for ZCA.
+        UsageError: the images are too large for ZCA, or too many for this machine's memory.
     """
     kind: Literal["normalise", "zca"] = "zca" if zca else "normalise"
     pixels = dataset.channels * dataset.resolution**2
@@ -85,6 +86,17 @@ def fit_space(dataset: Dataset, index: Classes | None, zca: bool) -> InputSpace:
         return InputSpace(kind, read_tensors(path)[0])
     except CorruptFileError:
         pass
+    count = len(dataset.train_images) if index is None else len(index)
+    if zca:
+        # Kornia fits on all images at once, as float32, and keeps a centred copy. Physical, not free memory: what is
+        # refused must not depend on what else runs.
+        needed, physical = 8 * count * pixels, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        if needed > physical:
+            raise UsageError(
+                f"dataset.zca: fitting to {count:,} images of {pixels} numbers takes {needed / 1e9:,.1f} GB of memory; "
+                f"this machine has {physical / 1e9:,.1f} GB.",
+                "Set dataset.zca = false, or a smaller dataset.resolution.",
+            )
     images = dataset.train_images if index is None else dataset.train_images[index]
     space = InputSpace(kind, _fit_zca(images) if zca else _fit_moments(images))
     write_tensors(path, space.tensors(), {"kind": kind})

@@ -98,7 +98,7 @@ def saved_bytes(forward: Callable[[], Tensor]) -> tuple[Tensor, int]:
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         sizes[storage.data_ptr()] = storage.nbytes()
-        return tensor
+        return tensor.detach()  # a node that saved its own output would keep itself, and the whole graph, alive
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         result = forward()
