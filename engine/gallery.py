@@ -5,10 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from engine.data import Dataset, InputSpace, fit_space, prepare_dataset, split_holdout
+from engine.generators import result_of
 from engine.preview import to_pixels
 from engine.run import Run
-from engine.settings import Settings
 from engine.workspace import Workspace
 
 
@@ -30,24 +29,5 @@ def decoded_images(workspace: Workspace, run: Run, iteration: int) -> Gallery:
     """
     tensors, _ = run.load_checkpoint(iteration)
     settings = run.frozen().settings
-    dataset, space = dataset_and_space(workspace, settings)
-    images = tensors["images"]
-    return Gallery(to_pixels(images.float(), space), dataset.classes)
-
-
-def dataset_and_space(workspace: Workspace, settings: Settings) -> tuple[Dataset, InputSpace]:
-    """The dataset from the cache (decoded again if need be) and the input space of its teachers."""
-    opening = prepare_dataset(
-        settings.dataset.name,
-        path=workspace.dataset_path(settings),
-        resolution=settings.dataset.resolution,
-        on_bad_file=settings.dataset.on_bad_file,
-    )
-    while True:
-        try:
-            next(opening)
-        except StopIteration as end:
-            dataset: Dataset = end.value
-            break
-    kept, _ = split_holdout(dataset.train_labels, settings.dataset.holdout, settings.seed)
-    return dataset, fit_space(dataset, kept, settings.dataset.zca)
+    opened = result_of(workspace.open_dataset(settings))
+    return Gallery(to_pixels(tensors["images"].float(), opened.space), opened.dataset.classes)

@@ -190,3 +190,19 @@ def selected_iteration(run: Run, settings: Settings) -> int | None:
     if settings.dataset.holdout > 0 and scored:
         return max(scored)[1]
     return max(kept, default=None)
+
+
+def checkpoint_to_use(run: Run, settings: Settings, iteration: int | None) -> int:
+    """The checkpoint a person asked for, or the selected one.
+
+    Raises:
+        UsageError: there is none, or not that one.
+    """
+    kept = run.checkpoints()
+    chosen = selected_iteration(run, settings) if iteration is None else iteration
+    if chosen is None:
+        again = f"tesla run {run.folder.parents[1]} --run {run.name}"
+        raise UsageError(f"The run {run.name} has no checkpoint yet.", f"Go on with: {again}")
+    if chosen not in kept:
+        raise UsageError(f"The run {run.name} has no checkpoint {chosen}.", f"It has: {', '.join(map(str, kept))}.")
+    return chosen

@@ -12,7 +12,7 @@ import torch
 
 from engine.buffers import TeacherBuffer
 from engine.compute import configure, environment
-from engine.data import ResidentImages, fit_space, prepare_dataset, split_holdout
+from engine.data import ResidentImages
 from engine.data.dataset import Classes, Pixels
 from engine.distill import DistillState, distill, initial_state, restored_state, shipped_labels
 from engine.errors import CorruptFileError, TeslaError, UsageError
@@ -20,7 +20,6 @@ from engine.evaluate import SmallSet, evaluate_distilled, evaluate_random
 from engine.events import (
     CheckpointSaved,
     DataReady,
-    EvaluationDone,
     Event,
     Notice,
     RunFailed,
@@ -32,7 +31,7 @@ from engine.events import (
 )
 from engine.journal import JournalWriter
 from engine.preview import enlarged, image_grid, save_picture, to_pixels
-from engine.run import Run, selected_iteration
+from engine.run import Run, checkpoint_to_use, selected_iteration
 from engine.selection import check_ipc
 from engine.settings import EffectiveSettings, Settings
 from engine.task import DTYPES, Split, Task
@@ -54,7 +53,16 @@ def drive(workspace: Workspace, run: Run, effective: EffectiveSettings) -> Event
     if run.exists:
         run.check(effective)
     early: list[Event] = []
-    task, buffer = yield from _opened(workspace, effective.settings, early)
+    opening = open_task(workspace, effective.settings)
+    while True:
+        try:
+            event = next(opening)
+        except StopIteration as end:
+            task, buffer = end.value
+            break
+        if event.journaled:
+            early.append(event)  # there is no journal before the run is known to be possible
+        yield event
     with driving(run):
         run.freeze(effective)
         journal = JournalWriter(run.journal_file)
@@ -88,7 +96,7 @@ def drive(workspace: Workspace, run: Run, effective: EffectiveSettings) -> Event
 
 def teach(workspace: Workspace, settings: Settings) -> Events:
     """Only data and teachers; any number of processes may do this for one workspace at the same time."""
-    task, buffer = yield from _opened(workspace, settings, [])
+    task, buffer = yield from open_task(workspace, settings)
     yield from _timed("teachers", train_teachers(task, buffer))
 
 
@@ -96,34 +104,17 @@ def evaluate_run(
     workspace: Workspace, run: Run, settings: Settings, iteration: int | None, networks: Sequence[str]
 ) -> Events:
     """Measure a run's selected (or a given) checkpoint on the test images, with any networks."""
-    task, buffer = yield from _opened(workspace, settings, [])
-    chosen = selected_iteration(run, settings) if iteration is None else iteration
-    if chosen is None:
-        raise UsageError(f"The run {run.name} has no checkpoint yet.", f"Go on with: tesla run {workspace.folder}")
-    if chosen not in run.checkpoints():
-        raise UsageError(
-            f"The run {run.name} has no checkpoint {chosen}.", f"It has: {', '.join(map(str, run.checkpoints()))}."
-        )
+    task, buffer = yield from open_task(workspace, settings)
+    chosen = checkpoint_to_use(run, settings, iteration)
     yield from _timed("evaluation", _test(task, buffer, run, chosen, networks))
 
 
 def open_task(workspace: Workspace, settings: Settings) -> Generator[Event, None, tuple[Task, TeacherBuffer]]:
     """Data and buffer of a workspace under given settings, on the device. Use as `yield from`."""
-    return (yield from _opened(workspace, settings, []))
-
-
-def _opened(
-    workspace: Workspace, settings: Settings, journaled: list[Event]
-) -> Generator[Event, None, tuple[Task, TeacherBuffer]]:
     device = configure(settings.compute)
-    dataset = yield from prepare_dataset(
-        settings.dataset.name,
-        path=workspace.dataset_path(settings),
-        resolution=settings.dataset.resolution,
-        on_bad_file=settings.dataset.on_bad_file,
-    )
-    kept, held = split_holdout(dataset.train_labels, settings.dataset.holdout, settings.seed)
-    space = fit_space(dataset, kept, settings.dataset.zca).to(device, DTYPES[settings.compute.dtype])
+    opened = yield from workspace.open_dataset(settings)
+    dataset, kept, held = opened.dataset, opened.kept, opened.held
+    space = opened.space.to(device, DTYPES[settings.compute.dtype])
 
     def part(pixels: Pixels, labels: Classes, index: Classes) -> Split:
         return Split(ResidentImages(pixels, index, space, device), torch.from_numpy(labels[index]))
@@ -140,12 +131,10 @@ def _opened(
     _check(task)
     identity = workspace.buffer_identity(settings, dataset)
     buffer = TeacherBuffer(workspace.buffer_folder(settings, identity), identity)
-    ready = DataReady(
+    yield DataReady(
         name=dataset.name, classes=task.classes, channels=dataset.channels, resolution=dataset.resolution,
         train=len(task.train), holdout=len(task.holdout), test=len(task.test),
     )  # fmt: skip
-    journaled.append(ready)
-    yield ready
     return task, buffer
 
 
@@ -253,26 +242,29 @@ def _evaluated(task: Task, buffer: TeacherBuffer, run: Run, state: DistillState)
 
 
 def _test(task: Task, buffer: TeacherBuffer, run: Run, iteration: int, networks: Sequence[str]) -> Events:
-    """Test accuracy of one checkpoint and of random real images, for every network; known results are shown again."""
+    """Test accuracy of one checkpoint and of random real images, for every network; known results are kept."""
     settings = task.settings
-    state = restored_state(*run.load_checkpoint(iteration), task)
     repeats = settings.evaluate.repeats
     protocol = _protocol(settings, repeats)
-    small = small_set(task, buffer, state)
-    for network in networks:
-        wanted = ["distilled", "random"] if settings.evaluate.baseline else ["distilled"]
-        for subject in wanted:
-            at = iteration if subject == "distilled" else 0
-            result: EvaluationDone | None = run.evaluation(at, subject, "test", network, protocol)
-            if result is None:
-                if subject == "distilled":
-                    result = yield from evaluate_distilled(
-                        task, small, iteration=iteration, split="test", network=network, repeats=repeats
-                    )
-                else:
-                    result = yield from evaluate_random(task, split="test", network=network, repeats=repeats)
-                run.save_evaluation(result, protocol)
-                yield result
+    subjects = [("distilled", iteration), *([("random", 0)] if settings.evaluate.baseline else [])]
+    missing = [
+        (network, subject)
+        for network in networks
+        for subject, at in subjects
+        if run.evaluation(at, subject, "test", network, protocol) is None
+    ]
+    small: SmallSet | None = None
+    for network, subject in missing:
+        if subject == "random":
+            result = yield from evaluate_random(task, split="test", network=network, repeats=repeats)
+        else:
+            # Soft labels ask up to a hundred teachers: once, and only if they are needed.
+            small = small or small_set(task, buffer, restored_state(*run.load_checkpoint(iteration), task))
+            result = yield from evaluate_distilled(
+                task, small, iteration=iteration, split="test", network=network, repeats=repeats
+            )
+        run.save_evaluation(result, protocol)
+        yield result
 
 
 def small_set(task: Task, buffer: TeacherBuffer, state: DistillState) -> SmallSet:

@@ -6,20 +6,36 @@ import os
 import re
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from engine.data import Dataset
+from engine.data import Dataset, InputSpace, fit_space, prepare_dataset, split_holdout
+from engine.data.dataset import Classes
 from engine.errors import BusyError, CorruptFileError, UsageError
+from engine.events import Event
 from engine.run import Run
 from engine.settings import EffectiveSettings, Settings, resolve_settings, settings_template
 from engine.storage import read_json, write_bytes, write_json
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True, eq=False)
+class OpenDataset:
+    """A dataset under the settings of a run."""
+
+    dataset: Dataset
+    space: InputSpace
+    """Fitted to the images that teachers see; float32, on the CPU."""
+    kept: Classes
+    """Training images that teachers see, by index."""
+    held: Classes
+    """Training images held out to select the checkpoint, by index."""
 
 
 class Workspace:
@@ -114,6 +130,17 @@ class Workspace:
         """`dataset.path`, relative to the workspace."""
         path = settings.dataset.path
         return None if path is None else (self.folder / Path(path).expanduser())
+
+    def open_dataset(self, settings: Settings) -> Generator[Event, None, OpenDataset]:
+        """The real data as the settings see it: decoded, divided, with its input space. Use as `yield from`."""
+        dataset = yield from prepare_dataset(
+            settings.dataset.name,
+            path=self.dataset_path(settings),
+            resolution=settings.dataset.resolution,
+            on_bad_file=settings.dataset.on_bad_file,
+        )
+        kept, held = split_holdout(dataset.train_labels, settings.dataset.holdout, settings.seed)
+        return OpenDataset(dataset, fit_space(dataset, kept, settings.dataset.zca), kept, held)
 
     def buffer_identity(self, settings: Settings, dataset: Dataset) -> dict[str, Any]:
         """Everything that determines a teacher's parameters."""

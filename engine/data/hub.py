@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from engine.data.dataset import Classes
-from engine.data.pictures import BAD_FILE, GREY_MODES
+from engine.data.pictures import BAD_FILE, GREY_MODES, UNDECODABLE
 from engine.data.sources import OpenSource, Source, SourceSplit, file_key
 from engine.errors import DataError
 
@@ -88,7 +88,7 @@ def _labels(name: str, part: Any, split: str, column: str) -> Classes:
 def _picture(name: str, part: Any, split: str, column: str, i: int) -> Any:
     try:
         picture = part[i][column]
-    except (OSError, SyntaxError, ValueError, NotImplementedError) as error:
+    except UNDECODABLE as error:
         raise DataError(f"{name}: image {i} of the split {split} cannot be decoded ({error}).", BAD_FILE) from error
     if picture is None:
         raise DataError(f"{name}: row {i} of the split {split} has no image.", BAD_FILE)
@@ -109,9 +109,9 @@ def _load(name: str, hub_id: str, parquet: list[Path] | None) -> Any:
         if parquet is None:
             return datasets.load_dataset(hub_id)
         files: dict[str, list[str]] = {}
+        # Longest first: `validation` is not `valid` of something.
+        names = sorted((*TRAIN_SPLITS, *TEST_SPLITS), key=len, reverse=True)
         for path in parquet:
-            # Longest first: `validation` is not `valid` of something.
-            names = sorted((*TRAIN_SPLITS, *TEST_SPLITS), key=len, reverse=True)
             known = next((split for split in names if split in path.stem.lower()), "train")
             files.setdefault(known, []).append(str(path))
         return datasets.load_dataset("parquet", data_files=files)

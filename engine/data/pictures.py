@@ -10,6 +10,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from engine.errors import DataError
 
 GREY_MODES = {"1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "F"}
+UNDECODABLE = (OSError, SyntaxError, ValueError, NotImplementedError)
+"""What Pillow raises for pictures it cannot decode."""
 MOST_PIXELS = 100_000_000
 """A picture that claims more is taken for a decompression bomb."""
 
@@ -27,7 +29,7 @@ def open_header(path: Path) -> tuple[str, tuple[int, int]]:
         raise DataError(f"{path} is not an image that can be read ({type(error).__name__}).", BAD_FILE) from error
     except PermissionError as error:
         raise DataError(f"{path} cannot be read: no permission.", "chmod it, or run as its owner.") from error
-    except (OSError, SyntaxError, ValueError, NotImplementedError) as error:
+    except UNDECODABLE as error:
         raise DataError(f"{path} is not an image that can be read ({error}).", BAD_FILE) from error
     if size[0] * size[1] > MOST_PIXELS:
         raise DataError(f"{path} claims {size[0]} x {size[1]} pixels, too many to decode safely.", BAD_FILE)
@@ -47,14 +49,7 @@ def load_picture(path: Path) -> Image.Image:
         with Image.open(path) as picture:
             picture.load()
             return ImageOps.exif_transpose(picture)
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        NotImplementedError,
-        Image.DecompressionBombError,
-        Image.DecompressionBombWarning,
-    ) as error:
+    except (*UNDECODABLE, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"{path} cannot be decoded ({error}).", BAD_FILE) from error
 
 

@@ -20,11 +20,13 @@ from PIL import Image
 
 from engine.distill import restored_state, shipped_labels
 from engine.errors import UsageError
+from engine.evaluate import BATCH, MOMENTUM, WEIGHT_DECAY
 from engine.export.card import dataset_card
 from engine.export.parquet import write_parquet
+from engine.generators import result_of
 from engine.labels import class_index
 from engine.preview import enlarged, image_grid, to_pixels
-from engine.run import Run, selected_iteration
+from engine.run import Run, checkpoint_to_use
 from engine.session import open_task
 from engine.storage import disk, publishing_folder
 from engine.task import Task
@@ -58,19 +60,8 @@ def export_run(
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise UsageError(f"{to} exists and is not empty.", "Choose a new folder with --to.")
     settings = run.frozen().settings
-    chosen = selected_iteration(run, settings) if iteration is None else iteration
-    if chosen is None or chosen not in run.checkpoints():
-        what = "no checkpoint yet" if chosen is None else f"no checkpoint {chosen}"
-        raise UsageError(
-            f"The run {run.name} has {what}.", f"Go on with: tesla run {workspace.folder} --run {run.name}"
-        )
-    opening = open_task(workspace, settings)
-    while True:
-        try:
-            next(opening)
-        except StopIteration as end:
-            task, buffer = end.value
-            break
+    chosen = checkpoint_to_use(run, settings, iteration)
+    task, buffer = result_of(open_task(workspace, settings))
     state = restored_state(*run.load_checkpoint(chosen), task)
     labels = shipped_labels(task, buffer, state)
     to.parent.mkdir(parents=True, exist_ok=True)
@@ -152,9 +143,9 @@ def _recipe(task: Task, run: Run, iteration: int, student_lr: float) -> dict[str
         },
         "training": {
             "student_lr": student_lr,
-            "momentum": 0.9,
-            "weight_decay": 5e-4,
-            "batch": 256,
+            "momentum": MOMENTUM,
+            "weight_decay": WEIGHT_DECAY,
+            "batch": BATCH,
             "epochs": settings.evaluate.epochs,
             "lr_decay": "x0.1 after half the epochs",
             "augment": list(settings.augment.ops),

@@ -22,6 +22,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from engine.generators import result_of
 from engine.matching.compiled import CompiledSteps
 from engine.matching.steps import EagerSteps, Steps, saved_bytes, student_loss
 from engine.matching.stores import STORES, Store, make_trace
@@ -112,23 +113,19 @@ def matching_gradient(
     Raises:
         ValueError: shapes that do not fit, an empty schedule, an unknown mode or store.
     """
-    sweeps = matching_sweeps(
-        CompiledSteps(FlatNetwork(model)) if compile else model,
-        start=start,
-        target=target,
-        images=images,
-        labels=labels,
-        student_lr=student_lr,
-        schedule=schedule,
-        mode=mode,
-        store=store,
+    return result_of(
+        matching_sweeps(
+            CompiledSteps(FlatNetwork(model)) if compile else model,
+            start=start,
+            target=target,
+            images=images,
+            labels=labels,
+            student_lr=student_lr,
+            schedule=schedule,
+            mode=mode,
+            store=store,
+        )
     )
-    while True:
-        try:
-            next(sweeps)
-        except StopIteration as end:
-            result: MatchingGradient = end.value
-            return result
 
 
 def matching_sweeps(

@@ -30,7 +30,7 @@ def evaluate(
     from rich.console import Console
 
     from engine.errors import ExitCode, UsageError
-    from engine.run import MAY_CHANGE, selected_iteration
+    from engine.run import MAY_CHANGE, checkpoint_to_use
     from engine.settings.layers import parse_override
     from engine.workspace import Workspace
     from tesla_tui.cli.follow import follow
@@ -55,7 +55,7 @@ def evaluate(
     if code is not ExitCode.OK:
         console.print("[yellow]Stopped.[/] The same command goes on; finished networks are kept.", highlight=False)
         raise typer.Exit(code)
-    at = selected_iteration(chosen, settings) if iteration is None else iteration
+    at = checkpoint_to_use(chosen, settings, iteration)
     results = [result for result in chosen.evaluations() if result.split == "test" and result.network in networks]
     distilled = tuple(result for result in results if result.subject == "distilled" and result.iteration == at)
     random = tuple(result for result in results if result.subject == "random")

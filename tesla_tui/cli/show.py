@@ -35,23 +35,14 @@ def show(
     """
     from rich.console import Console
 
-    from engine.errors import UsageError
-    from engine.run import selected_iteration
+    from engine.run import checkpoint_to_use
     from engine.workspace import Workspace
 
     console = Console()
     opened = Workspace(workspace)
     chosen = opened.existing_run(run)
     settings = chosen.frozen().settings
-    at = selected_iteration(chosen, settings) if iteration is None else iteration
-    if at is None:
-        raise UsageError(
-            f"The run {chosen.name} has no images yet.", f"Go on with: tesla run {workspace} --run {chosen.name}"
-        )
-    if at not in chosen.checkpoints():
-        raise UsageError(
-            f"The run {chosen.name} has no checkpoint {at}.", f"It has: {', '.join(map(str, chosen.checkpoints()))}."
-        )
+    at = checkpoint_to_use(chosen, settings, iteration)
     if png is not None:
         from engine.gallery import decoded_images
         from engine.preview import enlarged, image_grid, save_picture

@@ -23,6 +23,7 @@ from engine.events import (
     RunStopped,
     TeacherEpoch,
 )
+from engine.generators import result_of
 from engine.journal import read_journal
 from engine.labels import teacher_labels
 from engine.matching import MatchingGradient
@@ -53,13 +54,7 @@ def assert_same_bits(a: Run, b: Run) -> None:
 
 def opened(workspace: Workspace, *overrides: str) -> tuple[Task, TeacherBuffer]:
     """A task and its buffer, without a run."""
-    opening = open_task(workspace, resolve_settings(overrides=[*TINY, *overrides]).settings)
-    while True:
-        try:
-            next(opening)
-        except StopIteration as end:
-            found: tuple[Task, TeacherBuffer] = end.value
-            return found
+    return result_of(open_task(workspace, resolve_settings(overrides=[*TINY, *overrides]).settings))
 
 
 def test_a_run_goes_from_data_to_a_test_accuracy(tiny_run: RunIt) -> None:
@@ -249,13 +244,10 @@ def test_learned_label_gradient_is_the_chain_through_softmax(
     from engine.matching import EagerSteps
 
     draw = draw_iteration(task, 0)
-    loop = distillation._matching_gradient(task, EagerSteps(task.flat_network()), buffer, state, draw)
-    while True:
-        try:
-            next(loop)
-        except StopIteration as end:
-            gradient, logit_gradient = end.value
-            break
+    gradient, logit_gradient = result_of(
+        distillation._matching_gradient(task, EagerSteps(task.flat_network()), buffer, state, draw)
+    )
+    assert logit_gradient is not None
     logits = state.logits.clone().requires_grad_()
     (expected,) = torch.autograd.grad(logits.softmax(dim=1), logits, grad_outputs=gradient.labels)
     assert torch.allclose(logit_gradient, expected, atol=1e-14)
