@@ -21,7 +21,7 @@ def demo(
     from engine.settings import resolve_settings
     from engine.workspace import Workspace
     from tesla_tui.cli.follow import follow
-    from tesla_tui.cli.result import print_result
+    from tesla_tui.cli.result import print_commands, print_result
     from tesla_tui.render.words import program
 
     console = Console()
@@ -42,8 +42,9 @@ def demo(
         console.print("[yellow]Stopped and saved.[/] The same command goes on.", highlight=False)
         raise typer.Exit(code)
     print_result(console, workspace, run)
-    console.print(
-        f"Then something real: [bold]{program()} init my-run --dataset fashion-mnist[/] and "
-        f"[bold]{program()} run my-run --ipc 1[/]",
-        highlight=False,
+    print_commands(
+        console,
+        "Then something real:",
+        f"{program()} init my-run --dataset fashion-mnist",
+        f"{program()} run my-run --ipc 1",
     )

@@ -1,6 +1,7 @@
 """The end of a run as a person wants to see it: the images, the table, the next command."""
 
 from rich.console import Console
+from rich.text import Text
 
 from engine.run import Run
 from engine.status import run_status
@@ -24,8 +25,16 @@ def print_result(console: Console, workspace: Workspace, run: Run, *, pictures: 
     if status.selected is not None:
         why = f"best held-out accuracy, {100 * status.holdout:.1f} %" if status.holdout is not None else "the last one"
         console.print(f"Checkpoint {status.selected} of {status.iterations} iterations ({why}).", highlight=False)
-    console.print(
-        f"Next: [bold]{program()} export {workspace.folder} --run {run.name} --to out/[/]   or   "
-        f"[bold]{program()} show {workspace.folder} --run {run.name}[/]",
-        highlight=False,
+    print_commands(
+        console,
+        "Next:",
+        f"{program()} export {workspace.folder} --run {run.name} --to out/",
+        f"{program()} show {workspace.folder} --run {run.name}",
     )
+
+
+def print_commands(console: Console, words: str, *commands: str) -> None:
+    """Commands to type, each on a line of its own that the terminal may wrap but we do not break."""
+    console.print(words, highlight=False)
+    for command in commands:
+        console.print(Text(f"  {command}", style="bold"), soft_wrap=True)

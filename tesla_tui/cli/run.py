@@ -21,7 +21,7 @@ def run(workspace: WorkspacePath, ipc: Ipc = None, run: RunName = None, override
     from engine.status import run_status
     from engine.workspace import Workspace
     from tesla_tui.cli.follow import follow
-    from tesla_tui.cli.result import print_result
+    from tesla_tui.cli.result import print_commands, print_result
 
     console = Console()
     opened = Workspace(workspace)
@@ -37,11 +37,8 @@ def run(workspace: WorkspacePath, ipc: Ipc = None, run: RunName = None, override
         if status.finished and chosen.frozen().settings == effective.settings:
             console.print(f"[bold green]{chosen.name} is finished.[/]", highlight=False)
             print_result(console, opened, chosen)
-            console.print(
-                f"To go on longer: {program()} run {workspace} --run {chosen.name} "
-                f"--set distill.iterations={2 * status.iterations}",
-                highlight=False,
-            )
+            longer = f"--set distill.iterations={2 * status.iterations}"
+            print_commands(console, "To go on longer:", f"{program()} run {workspace} --run {chosen.name} {longer}")
             return
     console.print(f"[bold]{chosen.name}[/] in {workspace}", highlight=False)
     from engine.session import drive  # loads PyTorch: after everything that can fail at once
@@ -50,10 +47,8 @@ def run(workspace: WorkspacePath, ipc: Ipc = None, run: RunName = None, override
     if code is not ExitCode.OK:
         saved = max(chosen.checkpoints(), default=None)
         what = "the teachers so far are saved" if saved is None else f"saved at iteration {saved}"
-        console.print(
-            f"[yellow]Stopped; {what}.[/] Go on with: [bold]{_same(workspace, ipc, run, overrides_given)}[/]",
-            highlight=False,
-        )
+        again = _same(workspace, ipc, run, overrides_given)
+        print_commands(console, f"[yellow]Stopped; {what}.[/] Go on with:", again)
         raise typer.Exit(code)
     print_result(console, opened, chosen)
 

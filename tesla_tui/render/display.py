@@ -6,6 +6,7 @@ from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
+from rich.table import Column
 from rich.text import Text
 
 from engine import events as ev
@@ -13,6 +14,9 @@ from tesla_tui.render.words import clean, duration, plus_minus, size
 
 PLAIN_EVERY = 10.0
 """Seconds between progress lines where there is no terminal."""
+WIDE = 100
+"""Characters from which on the live line has room for student_lr."""
+WIDEST_LEFT = len("59 min 59 s left")
 STAGES = {
     "data": "Data",
     "teachers": "Teachers",
@@ -59,9 +63,9 @@ class Display:
             TextColumn("{task.description:<11}"),
             BarColumn(bar_width=None, complete_style="green", finished_style="green"),
             TextColumn("[progress.percentage]{task.percentage:>3.0f}%"),
-            TextColumn("{task.fields[amount]}", style="dim"),
-            TextColumn("{task.fields[detail]}", style="dim"),
-            _Left(),
+            TextColumn("{task.fields[amount]}", style="dim", table_column=Column(no_wrap=True)),
+            TextColumn("{task.fields[detail]}", style="dim", table_column=Column(no_wrap=True)),
+            _Left(table_column=Column(no_wrap=True, min_width=WIDEST_LEFT)),
             console=console,
             transient=True,
             refresh_per_second=4,
@@ -84,7 +88,9 @@ class Display:
         elif isinstance(event, ev.StageFinished):
             self._finish(event)
         elif isinstance(event, ev.IterationDone):
-            self._words = f"loss {event.loss:.3f}  student_lr {event.student_lr:.4f}"
+            self._words = f"loss {event.loss:.3f}"
+            if self.console.width >= WIDE or not self.live:
+                self._words += f"  student_lr {event.student_lr:.4f}"
         else:
             for line, style in _lines(event):
                 self.console.print(Text(line, style=style))

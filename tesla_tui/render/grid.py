@@ -1,5 +1,7 @@
 """Images in the terminal: two pixels a character in colour, or shades of grey signs where there is no colour."""
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
@@ -38,6 +40,8 @@ class ImageGrid:
         side = max(min(native, SMALLEST), min(native, LARGEST, (width + 1) // wanted - 1))
         side = max(2, min(side, width))
         per_row = max(1, min(wanted, (width + 1) // (side + 1)))
+        if len(self._pixels) <= 3 * per_row:  # ten pictures where nine fit: five and five
+            per_row = math.ceil(len(self._pixels) / math.ceil(len(self._pixels) / per_row))
         colour = console.color_system is not None
         for start in range(0, len(self._pixels), per_row):
             row = [_resized(image, side) for image in self._pixels[start : start + per_row]]
