@@ -52,6 +52,8 @@ class DistillState:
     skipped: int = 0
     """Skips in a row."""
     recoveries: int = 0
+    labels: Tensor | None = None
+    """Soft labels `(N, K)` of the last iteration, for pictures; not carried. None while labels are hard."""
 
     def tensors(self) -> dict[str, Tensor]:
         """For a checkpoint file."""
@@ -207,6 +209,7 @@ def _matching_gradient(
         student_lr=state.student_lr, schedule=draw.schedule, mode=settings.distill.gradient,
         store=settings.distill.store,
     )  # fmt: skip
+    state.labels = None if kind == "hard" else probabilities
     total = settings.distill.iterations
     while True:
         try:

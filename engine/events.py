@@ -58,6 +58,19 @@ class RunStopped(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class RunPaused(Event):
+    """The driver stands still at the user's wish; its state is in memory, and the lock is held."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResumed(Event):
+    """It goes on."""
+
+    seconds: float
+    """How long it stood still."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunFailed(Event):
     """The driver ended on an error."""
 
@@ -99,6 +112,8 @@ class DataReady(Event):
     holdout: int
     """Training images kept aside to select the checkpoint."""
     test: int
+    names: list[str] = field(default_factory=list)
+    """Names of the classes, in order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,7 +228,8 @@ class Notice(Event):
 KINDS: dict[str, type[Event]] = {
     cls.__name__: cls
     for cls in (
-        Progress, RunStarted, RunStopped, RunFailed, RunFinished, StageStarted, StageFinished, DataReady,
+        Progress, RunStarted, RunStopped, RunPaused, RunResumed, RunFailed, RunFinished, StageStarted, StageFinished,
+        DataReady,
         TeachersPlanned, TeacherEpoch, TeacherPublished, IterationDone, IterationSkipped, RunRecovered,
         CheckpointSaved, EvaluationDone, Notice,
     )
@@ -225,16 +241,19 @@ def event_to_json(event: Event) -> dict[str, Any]:
     return {"kind": event.kind, **asdict(event)}
 
 
+_FIELDS = {kind: tuple(f.name for f in fields(cls)) for kind, cls in KINDS.items()}
+
+
 def event_from_json(value: dict[str, Any]) -> Event | None:
     """The event in a journal line; None for a kind this version does not know.
 
     Fields it does not know are dropped, so that an older reader can follow a newer writer.
     """
-    cls = KINDS.get(str(value.get("kind")))
+    kind = str(value.get("kind"))
+    cls = KINDS.get(kind)
     if cls is None:
         return None
-    known = {f.name for f in fields(cls)}
     try:
-        return cls(**{name: item for name, item in value.items() if name in known})
+        return cls(**{name: value[name] for name in _FIELDS[kind] if name in value})
     except TypeError:
         return None

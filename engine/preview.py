@@ -1,54 +1,30 @@
-"""Pictures of synthetic images: decoded to pixels, laid out as a grid, one row a class."""
+"""Pictures of synthetic images: decoded to pixels, and filmed while they change."""
 
-import math
+import time
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
+import torch
 from PIL import Image
 from torch import Tensor
 
 from engine.data import InputSpace
+from engine.film import Frame, Pixels, TopLabels, frame_path, images_shown, thin, write_frame
 from engine.storage import publishing
 
-GAP = 2
-"""Pixels between images."""
-SMALLEST = 32
-"""Images are enlarged by a whole factor to at least this side."""
+RESTING = 50
+"""The film costs at most one part in this many of a run's time."""
+SOONEST = 1.0
+"""Seconds between two frames at the least."""
+TOP = 5
+"""Leading labels a frame remembers of every image."""
 
 
-def to_pixels(images: Tensor, space: InputSpace) -> npt.NDArray[np.uint8]:
+def to_pixels(images: Tensor, space: InputSpace) -> Pixels:
     """Images `(N, C, H, W)` of the input space as bytes `(N, H, W, C)`, clamped to what a picture can show."""
     decoded = space.decode(images).clamp(0, 1).mul(255).round()
     return decoded.permute(0, 2, 3, 1).cpu().numpy().astype(np.uint8)
-
-
-def image_grid(pixels: npt.NDArray[np.uint8], ipc: int, columns: int | None = None) -> npt.NDArray[np.uint8]:
-    """A grid `(H, W, C)` of images `(N, H, W, C)` ordered by class.
-
-    With one image per class the classes run on in rows; else every class has a row of its own, and at most `columns`
-    images of it are shown.
-    """
-    count, side, _, channels = pixels.shape
-    if ipc == 1:
-        width = columns or min(count, max(10, math.ceil(math.sqrt(count))))
-        shown = list(range(count))
-    else:
-        width = min(ipc, columns or ipc)
-        shown = [k * ipc + i for k in range(count // ipc) for i in range(width)]
-    rows = math.ceil(len(shown) / width)
-    grid = np.zeros((rows * (side + GAP) - GAP, width * (side + GAP) - GAP, channels), dtype=np.uint8)
-    for place, number in enumerate(shown):
-        top, left = place // width * (side + GAP), place % width * (side + GAP)
-        grid[top : top + side, left : left + side] = pixels[number]
-    return grid
-
-
-def enlarged(grid: npt.NDArray[np.uint8], side: int) -> Image.Image:
-    """A grid as a picture, small images enlarged by a whole factor."""
-    picture = Image.fromarray(grid[:, :, 0] if grid.shape[2] == 1 else grid)
-    factor = max(1, math.ceil(SMALLEST / side))
-    return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
 
 
 def save_picture(path: Path, picture: Image.Image) -> None:
@@ -56,3 +32,49 @@ def save_picture(path: Path, picture: Image.Image) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with publishing(path) as temp:
         picture.save(temp, format="PNG", optimize=True)
+
+
+class Camera:
+    """Films a run's images into a folder: a lasting frame at every checkpoint, quick ones between as time allows.
+
+    Which quick frames there are depends on the clock; they are pictures and no number depends on them.
+
+    Args:
+        folder: where the frames go.
+        space: decodes the images.
+        classes: K.
+        ipc: images per class.
+        side: H = W, pixels.
+    """
+
+    def __init__(self, folder: Path, space: InputSpace, classes: int, ipc: int, side: int) -> None:
+        self._folder = folder
+        self._space = space
+        self._shown = images_shown(classes, ipc, side)
+        self._index = torch.tensor([k * ipc + i for k in range(classes) for i in range(self._shown)])
+        self._next = 0.0
+
+    def due(self) -> bool:
+        """Whether it is time for a quick frame."""
+        return time.monotonic() >= self._next
+
+    def shoot(self, iteration: int, images: Tensor, labels: Tensor | None, *, lasting: bool) -> None:
+        """Take a frame of images `(N, C, H, W)` in the input space and their soft labels `(N, K)`, if they have any."""
+        begun = time.monotonic()
+        index = self._index.to(images.device)
+        pixels = to_pixels(images[index], self._space)
+        top = None if labels is None else _leading(labels[index])
+        frame = Frame(iteration, pixels, self._shown, top)
+        write_frame(frame_path(self._folder, iteration), frame, lasting=lasting)
+        now = time.monotonic()
+        self._next = now + max(SOONEST, RESTING * (now - begun))
+
+    def thin(self, keep: Collection[int]) -> None:
+        """Keep the film within its bounds."""
+        thin(self._folder, keep)
+
+
+def _leading(labels: Tensor) -> TopLabels:
+    best = labels.topk(min(TOP, labels.shape[1]), dim=1)
+    rows = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    return [list(zip(classes, values, strict=True)) for classes, values in rows]

@@ -3,14 +3,15 @@
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from engine.errors import CorruptFileError, UsageError
 from engine.events import EvaluationDone
 from engine.settings import EffectiveSettings, Settings, frozen_settings, settings_to_toml
 from engine.storage import TEMP_MARK, disk, read_json, read_tensors, write_bytes, write_json, write_tensors
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MAY_CHANGE = (
     "compute.",
@@ -42,6 +43,16 @@ class Run:
     def journal_file(self) -> Path:
         """The event log."""
         return self.folder / "journal.jsonl"
+
+    @property
+    def pulse_file(self) -> Path:
+        """Where its driver gives a sign of life every second."""
+        return self.folder / ".pulse.json"
+
+    @property
+    def film(self) -> Path:
+        """Folder of the frames that show the images changing."""
+        return self.folder / "previews"
 
     @property
     def exists(self) -> bool:
@@ -106,13 +117,13 @@ class Run:
             int(path.stem) for path in (self.folder / "checkpoints").glob("*.safetensors") if path.stem.isdigit()
         )
 
-    def save_checkpoint(self, tensors: dict[str, Tensor], record: dict[str, Any]) -> Path:
+    def save_checkpoint(self, tensors: dict[str, "Tensor"], record: dict[str, Any]) -> Path:
         """Publish a checkpoint; `record["iteration"]` names it."""
         path = self.checkpoint_path(record["iteration"])
         write_tensors(path, tensors, record)
         return path
 
-    def load_checkpoint(self, iteration: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def load_checkpoint(self, iteration: int) -> tuple[dict[str, "Tensor"], dict[str, Any]]:
         """A checkpoint, verified.
 
         Raises:
@@ -122,7 +133,7 @@ class Run:
 
     def newest_valid(
         self, bad: Callable[[CorruptFileError], None] | None = None
-    ) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    ) -> "tuple[dict[str, Tensor], dict[str, Any]] | None":
         """The newest checkpoint that is whole; `bad` is told of every one that is not."""
         for iteration in reversed(self.checkpoints()):
             try:
@@ -142,10 +153,6 @@ class Run:
                 disk.remove(path)
         for path in folder.glob(f"*{TEMP_MARK}*"):
             disk.remove(path)
-
-    def preview_path(self, iteration: int) -> Path:
-        """The picture of the images after that many iterations."""
-        return self.folder / "previews" / f"{iteration:07d}.png"
 
     def evaluation_path(self, iteration: int, subject: str, split: str, network: str) -> Path:
         """Where an evaluation is written down."""

@@ -12,6 +12,7 @@ import torch
 
 from engine.buffers import TeacherBuffer
 from engine.compute import configure, environment
+from engine.control import Control
 from engine.data import ResidentImages
 from engine.data.dataset import Classes, Pixels
 from engine.distill import DistillState, distill, initial_state, restored_state, shipped_labels
@@ -20,17 +21,22 @@ from engine.evaluate import SmallSet, evaluate_distilled, evaluate_random
 from engine.events import (
     CheckpointSaved,
     DataReady,
+    EvaluationDone,
     Event,
     Notice,
+    Progress,
     RunFailed,
     RunFinished,
+    RunPaused,
+    RunResumed,
     RunStarted,
     RunStopped,
     StageFinished,
     StageStarted,
 )
 from engine.journal import JournalWriter
-from engine.preview import enlarged, image_grid, save_picture, to_pixels
+from engine.preview import Camera
+from engine.pulse import Heart, beating
 from engine.run import Run, checkpoint_to_use, selected_iteration
 from engine.selection import check_ipc
 from engine.settings import EffectiveSettings, Settings
@@ -41,8 +47,14 @@ from engine.workspace import Workspace, driving
 Events = Generator[Event, None, None]
 
 
-def drive(workspace: Workspace, run: Run, effective: EffectiveSettings) -> Events:
+STILL = 0.1
+"""Seconds between two looks at the wishes of a paused session."""
+
+
+def drive(workspace: Workspace, run: Run, effective: EffectiveSettings, control: Control | None = None) -> Events:
     """Do whatever is missing of a run, from data to the test accuracy. Closing the generator saves and stops.
+
+    `control` takes wishes from any thread: pause, save now, evaluate now.
 
     Nothing of the run is written before its settings and data are known to be good.
 
@@ -52,6 +64,7 @@ def drive(workspace: Workspace, run: Run, effective: EffectiveSettings) -> Event
     """
     if run.exists:
         run.check(effective)
+    control = control or Control()
     early: list[Event] = []
     opening = open_task(workspace, effective.settings)
     while True:
@@ -63,7 +76,7 @@ def drive(workspace: Workspace, run: Run, effective: EffectiveSettings) -> Event
         if event.journaled:
             early.append(event)  # there is no journal before the run is known to be possible
         yield event
-    with driving(run):
+    with driving(run), beating(run.pulse_file) as heart:
         run.freeze(effective)
         journal = JournalWriter(run.journal_file)
         begun = time.monotonic()
@@ -74,11 +87,14 @@ def drive(workspace: Workspace, run: Run, effective: EffectiveSettings) -> Event
         for event in (started, *early):
             journal.append(event)
         yield started
-        stages = _stages(task, buffer, run)
+        stages = _stages(task, buffer, run, control)
         try:
             for event in stages:
                 journal.append(event)
+                heart.note(event)
                 yield event
+                if control.paused:
+                    yield from _standing(control, journal, heart)
         except GeneratorExit:
             stages.close()  # saves the stage's state
             journal.append(RunStopped(reason="asked to stop", iteration=max(run.checkpoints(), default=None)))
@@ -92,6 +108,24 @@ def drive(workspace: Workspace, run: Run, effective: EffectiveSettings) -> Event
         finished = RunFinished(seconds=time.monotonic() - begun)
         journal.append(finished)
         yield finished
+
+
+def _standing(control: Control, journal: JournalWriter, heart: Heart) -> Events:
+    """Stand still until the wish to pause is gone or another is to be granted first."""
+    begun = time.monotonic()
+    for event in (RunPaused(),):
+        journal.append(event)
+        heart.note(event)
+        yield event
+    try:
+        while control.paused:
+            time.sleep(STILL)
+            yield Progress(stage="", done=0, total=0, unit="", detail="paused")
+    finally:
+        resumed = RunResumed(seconds=time.monotonic() - begun)
+        journal.append(resumed)
+        heart.note(resumed)
+    yield resumed
 
 
 def teach(workspace: Workspace, settings: Settings) -> Events:
@@ -133,7 +167,7 @@ def open_task(workspace: Workspace, settings: Settings) -> Generator[Event, None
     buffer = TeacherBuffer(workspace.buffer_folder(settings, identity), identity)
     yield DataReady(
         name=dataset.name, classes=task.classes, channels=dataset.channels, resolution=dataset.resolution,
-        train=len(task.train), holdout=len(task.holdout), test=len(task.test),
+        train=len(task.train), holdout=len(task.holdout), test=len(task.test), names=list(dataset.classes),
     )  # fmt: skip
     return task, buffer
 
@@ -167,11 +201,11 @@ def _timed(stage: str, events: Events) -> Events:
     yield StageFinished(stage=stage, seconds=time.monotonic() - begun)
 
 
-def _stages(task: Task, buffer: TeacherBuffer, run: Run) -> Events:
+def _stages(task: Task, buffer: TeacherBuffer, run: Run, control: Control) -> Events:
     buffer.open()
     yield from _timed("teachers", train_teachers(task, buffer))
     state = yield from _state(task, run)
-    yield from _timed("distillation", _distilled(task, buffer, run, state))
+    yield from _timed("distillation", _distilled(task, buffer, run, state, control))
     chosen = selected_iteration(run, task.settings)
     if chosen is not None:
         networks = task.settings.evaluate.networks or (task.network_name,)
@@ -186,36 +220,45 @@ def _state(task: Task, run: Run) -> Generator[Event, None, DistillState]:
     return initial_state(task) if found is None else restored_state(*found, task)
 
 
-def _distilled(task: Task, buffer: TeacherBuffer, run: Run, state: DistillState) -> Events:
-    """Distil, saving and evaluating on the way; on any stop the state is saved."""
+def _distilled(task: Task, buffer: TeacherBuffer, run: Run, state: DistillState, control: Control) -> Events:
+    """Distil, saving, evaluating and filming on the way; on any stop the state is saved."""
     settings = task.settings
     saved = state.iteration if state.iteration in run.checkpoints() else None
     loop = distill(task, buffer, state)
+    camera = Camera(run.film, task.space, task.classes, settings.distill.ipc, task.dataset.resolution)
+    control.accept(True)
     try:
         if saved is None:
-            yield _save(task, run, state)
+            yield _save(run, state, camera)
             saved = state.iteration
-        yield from _evaluated(task, buffer, run, state)
+        yield from _baseline(task, run)
+        if _evaluation_due(state, settings):
+            yield from _evaluated(task, buffer, run, state)
         for event in loop:
             yield event
             if not event.journaled or state.iteration == saved:
                 continue
-            if state.iteration % settings.distill.checkpoint_every == 0 or _evaluation_due(state, settings):
-                yield _save(task, run, state)
+            save_now, evaluate_now = control.take()
+            evaluating = evaluate_now or _evaluation_due(state, settings)
+            if save_now or evaluating or state.iteration % settings.distill.checkpoint_every == 0:
+                yield _save(run, state, camera)
                 saved = state.iteration
-                yield from _evaluated(task, buffer, run, state)
+                if evaluating:
+                    yield from _evaluated(task, buffer, run, state)
                 run.prune(settings.distill.keep, {0, selected_iteration(run, settings) or 0})
+                camera.thin(run.checkpoints())
+            elif camera.due():
+                camera.shoot(state.iteration, state.images, state.labels, lasting=False)
     finally:
+        control.accept(False)
         loop.close()
         if state.iteration != saved:
-            _save(task, run, state)
+            _save(run, state, camera)
 
 
-def _save(task: Task, run: Run, state: DistillState) -> CheckpointSaved:
+def _save(run: Run, state: DistillState, camera: Camera) -> CheckpointSaved:
     path = run.save_checkpoint(state.tensors(), state.counters())
-    pixels = to_pixels(state.images, task.space)
-    picture = enlarged(image_grid(pixels, task.settings.distill.ipc), task.dataset.resolution)
-    save_picture(run.preview_path(state.iteration), picture)
+    camera.shoot(state.iteration, state.images, state.labels, lasting=True)
     return CheckpointSaved(iteration=state.iteration, path=str(path.relative_to(run.folder)))
 
 
@@ -226,17 +269,32 @@ def _evaluation_due(state: DistillState, settings: Settings) -> bool:
 def _evaluated(task: Task, buffer: TeacherBuffer, run: Run, state: DistillState) -> Events:
     """The held-out accuracy of this state, unless it is known or nothing is held out."""
     settings = task.settings
-    if not _evaluation_due(state, settings) or len(task.holdout) == 0:
-        return
     repeats = settings.evaluate.selection_repeats
     protocol = _protocol(settings, repeats)
-    if run.evaluation(state.iteration, "distilled", "holdout", task.network_name, protocol):
+    known = run.evaluation(state.iteration, "distilled", "holdout", task.network_name, protocol)
+    if known or len(task.holdout) == 0:
         return
-    yield StageStarted(stage="evaluation")
-    result = yield from evaluate_distilled(
-        task, small_set(task, buffer, state), iteration=state.iteration, split="holdout", network=task.network_name,
-        repeats=repeats,
-    )  # fmt: skip
+    small = small_set(task, buffer, state)
+    evaluation = evaluate_distilled(
+        task, small, iteration=state.iteration, split="holdout", network=task.network_name, repeats=repeats
+    )
+    yield from _timed("evaluation", _kept(run, evaluation, protocol))
+
+
+def _baseline(task: Task, run: Run) -> Events:
+    """The held-out accuracy of random real images: what the curve starts from and has to beat."""
+    settings = task.settings
+    repeats = settings.evaluate.selection_repeats
+    protocol = _protocol(settings, repeats)
+    known = run.evaluation(0, "random", "holdout", task.network_name, protocol)
+    if known or len(task.holdout) == 0 or not settings.evaluate.baseline:
+        return
+    evaluation = evaluate_random(task, split="holdout", network=task.network_name, repeats=repeats)
+    yield from _timed("evaluation", _kept(run, evaluation, protocol))
+
+
+def _kept(run: Run, evaluation: Generator[Event, None, EvaluationDone], protocol: dict[str, Any]) -> Events:
+    result = yield from evaluation
     run.save_evaluation(result, protocol)
     yield result
 
@@ -256,15 +314,14 @@ def _test(task: Task, buffer: TeacherBuffer, run: Run, iteration: int, networks:
     small: SmallSet | None = None
     for network, subject in missing:
         if subject == "random":
-            result = yield from evaluate_random(task, split="test", network=network, repeats=repeats)
+            evaluation = evaluate_random(task, split="test", network=network, repeats=repeats)
         else:
             # Soft labels ask up to a hundred teachers: once, and only if they are needed.
             small = small or small_set(task, buffer, restored_state(*run.load_checkpoint(iteration), task))
-            result = yield from evaluate_distilled(
+            evaluation = evaluate_distilled(
                 task, small, iteration=iteration, split="test", network=network, repeats=repeats
             )
-        run.save_evaluation(result, protocol)
-        yield result
+        yield from _kept(run, evaluation, protocol)
 
 
 def small_set(task: Task, buffer: TeacherBuffer, state: DistillState) -> SmallSet:

@@ -1,5 +1,6 @@
 """One glance at a run, from its files alone: works while somebody else drives it, and without loading PyTorch."""
 
+import socket
 from dataclasses import dataclass
 
 from engine.events import (
@@ -15,6 +16,7 @@ from engine.events import (
     TeachersPlanned,
 )
 from engine.journal import read_journal
+from engine.pulse import read_pulse
 from engine.run import Run, selected_iteration
 from engine.workspace import is_driven
 
@@ -25,7 +27,8 @@ class RunStatus:
 
     name: str
     state: str
-    """`running`, `stopped`, `failed`, `finished`, or `interrupted` (its driver died without a word)."""
+    """`running`, `paused`, `stalled` (its driver lives but makes no progress, or gives no sign), `stopped`, `failed`,
+    `finished`, or `interrupted` (its driver died without a word)."""
     stage: str
     """`teachers`, `distillation`, `evaluation` or `done`."""
     dataset: str
@@ -63,6 +66,25 @@ class RunStatus:
     def finished(self) -> bool:
         """Everything its settings ask for is done."""
         return self.state == "finished"
+
+
+def liveness(run: Run) -> str:
+    """`running`, `paused` or `stalled` while somebody drives the run; empty if nobody does.
+
+    A beating pulse answers at once and from any host. Without one the kernel's lock decides: held means that the driver
+    is there but gives no sign (suspended, or starved by the machine); free means that it is gone.
+    """
+    pulse = read_pulse(run.pulse_file)
+    if pulse is not None and pulse.alive:
+        here = pulse.host == socket.gethostname()
+        if here and not is_driven(run):
+            return ""  # killed within the last seconds; the kernel knows before the clock does
+        if pulse.paused:
+            return "paused"
+        return "stalled" if pulse.stalled else "running"
+    if not is_driven(run):
+        return ""
+    return "running" if pulse is None else "stalled"  # without a pulse file it has just begun, or is ending
 
 
 def run_status(run: Run) -> RunStatus:
@@ -106,15 +128,15 @@ def run_status(run: Run) -> RunStatus:
             state = "finished"
         if isinstance(event, IterationDone) and state == "interrupted":
             iteration = max(iteration, event.iteration)
-    driven = is_driven(run)
+    live = liveness(run)
     selected = selected_iteration(run, settings)
     results = run.evaluations()
     holdout = [r for r in results if r.split == "holdout" and r.subject == "distilled" and r.iteration == selected]
     test = tuple(r for r in results if r.split == "test" and r.subject == "distilled" and r.iteration == selected)
     random = tuple(r for r in results if r.split == "test" and r.subject == "random")
     total = settings.distill.iterations
-    if driven:
-        state = "running"
+    if live:
+        state = live
     elif state == "finished" and (iteration < total or not test):
         state = "stopped"  # its settings ask for more by now
     pace = sum(seconds[-20:]) / len(seconds[-20:]) if seconds else None
@@ -145,7 +167,7 @@ def run_status(run: Run) -> RunStatus:
         skipped=skipped,
         recoveries=recoveries,
         seconds_per_iteration=pace,
-        eta=pace * (total - iteration) if driven and pace and stage == "distillation" else None,
+        eta=pace * (total - iteration) if live == "running" and pace and stage == "distillation" else None,
         updated=run.last_change,
         message=message,
     )

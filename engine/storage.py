@@ -53,6 +53,12 @@ class Disk:
         """Give `source` the name `target`, atomically, replacing what has it."""
         source.replace(target)
 
+    def replace(self, path: Path, data: bytes) -> None:
+        """Rewrite a small file that readers must find whole but that need not survive a power cut."""
+        temp = path.with_name(f"{path.name}{TEMP_MARK}{os.getpid()}")
+        self.write(temp, data)
+        self.rename(temp, path)
+
     def remove(self, path: Path) -> None:
         """Remove a file if it is there."""
         path.unlink(missing_ok=True)

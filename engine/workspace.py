@@ -10,17 +10,22 @@ from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from engine.data import Dataset, InputSpace, fit_space, prepare_dataset, split_holdout
-from engine.data.dataset import Classes
 from engine.errors import BusyError, CorruptFileError, UsageError
 from engine.events import Event
 from engine.run import Run
 from engine.settings import EffectiveSettings, Settings, resolve_settings, settings_template
 from engine.storage import read_json, write_bytes, write_json
+
+if TYPE_CHECKING:  # engine.data loads PyTorch, which whoever only watches does not need
+    from engine.data import Dataset, InputSpace
+    from engine.data.dataset import Classes
+
+PATIENCE = 2.0
+"""Seconds a driver waits for the lock: a watcher that looks whether it is free holds it for a moment."""
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -29,12 +34,12 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 class OpenDataset:
     """A dataset under the settings of a run."""
 
-    dataset: Dataset
-    space: InputSpace
+    dataset: "Dataset"
+    space: "InputSpace"
     """Fitted to the images that teachers see; float32, on the CPU."""
-    kept: Classes
+    kept: "Classes"
     """Training images that teachers see, by index."""
-    held: Classes
+    held: "Classes"
     """Training images held out to select the checkpoint, by index."""
 
 
@@ -133,6 +138,8 @@ class Workspace:
 
     def open_dataset(self, settings: Settings) -> Generator[Event, None, OpenDataset]:
         """The real data as the settings see it: decoded, divided, with its input space. Use as `yield from`."""
+        from engine.data import fit_space, prepare_dataset, split_holdout
+
         dataset = yield from prepare_dataset(
             settings.dataset.name,
             path=self.dataset_path(settings),
@@ -142,7 +149,7 @@ class Workspace:
         kept, held = split_holdout(dataset.train_labels, settings.dataset.holdout, settings.seed)
         return OpenDataset(dataset, fit_space(dataset, kept, settings.dataset.zca), kept, held)
 
-    def buffer_identity(self, settings: Settings, dataset: Dataset) -> dict[str, Any]:
+    def buffer_identity(self, settings: Settings, dataset: "Dataset") -> dict[str, Any]:
         """Everything that determines a teacher's parameters."""
         return {
             "dataset": dataset.fingerprint,
@@ -174,10 +181,11 @@ def driving(run: Run) -> Iterator[None]:
     run.folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(run.folder / ".driver.lock")
     try:
-        lock.acquire(blocking=False)
+        lock.acquire(timeout=PATIENCE, poll_interval=0.05)
     except Timeout as error:
         raise BusyError(
-            f"The run {run.name} is being driven already{_who(run)}.", "Wait for it, or watch it with `tesla status`."
+            f"The run {run.name} is being driven already{driver_words(run)}.",
+            f"Watch it with: tesla tui {run.folder.parents[1]} --run {run.name}",
         ) from error
     try:
         write_json(run.folder / "driver.json", {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()})
@@ -200,10 +208,34 @@ def is_driven(run: Run) -> bool:
     return False
 
 
-def _who(run: Run) -> str:
+@dataclass(frozen=True)
+class Driver:
+    """Who drives a run, or was the last to."""
+
+    pid: int
+    host: str
+    since: float
+    """Seconds since 1970."""
+
+    @property
+    def here(self) -> bool:
+        """Whether it is (or was) a process of this machine."""
+        return self.host == socket.gethostname()
+
+
+def driver_of(run: Run) -> Driver | None:
+    """The last process that took the run's lock; whether it still holds it says `is_driven`."""
     try:
         facts = read_json(run.folder / "driver.json")
-        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(facts["since"]))
-        return f" by process {facts['pid']} on {facts['host']} since {since}"
-    except (OSError, CorruptFileError, KeyError, TypeError):
+        return Driver(int(facts["pid"]), str(facts["host"]), float(facts["since"]))
+    except (OSError, CorruptFileError, KeyError, TypeError, ValueError):
+        return None
+
+
+def driver_words(run: Run) -> str:
+    """` by process 12 on host since ...`; empty if it is not known."""
+    driver = driver_of(run)
+    if driver is None:
         return ""
+    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(driver.since))
+    return f" by process {driver.pid} on {driver.host} since {since}"

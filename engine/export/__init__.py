@@ -23,9 +23,10 @@ from engine.errors import UsageError
 from engine.evaluate import BATCH, MOMENTUM, WEIGHT_DECAY
 from engine.export.card import dataset_card
 from engine.export.parquet import write_parquet
+from engine.film import enlarged, image_grid
 from engine.generators import result_of
 from engine.labels import class_index
-from engine.preview import enlarged, image_grid, to_pixels
+from engine.preview import to_pixels
 from engine.run import Run, checkpoint_to_use
 from engine.session import open_task
 from engine.storage import disk, publishing_folder
@@ -70,7 +71,9 @@ def export_run(
         ipc = settings.distill.ipc
         folders = [f"{k:0{len(str(task.classes - 1))}d}-{_safe(name)}" for k, name in enumerate(task.dataset.classes)]
         names = _write_pictures(temp, pixels, folders, ipc)
-        enlarged(image_grid(pixels, ipc, 10), task.dataset.resolution).save(temp / "grid.png")
+        shown = min(ipc, 10)
+        first = pixels.reshape(task.classes, ipc, *pixels.shape[1:])[:, :shown].reshape(-1, *pixels.shape[1:])
+        enlarged(image_grid(first, shown), task.dataset.resolution).save(temp / "grid.png")
         facts = _recipe(task, run, chosen, state.student_lr.item())
         disk.write(temp / "recipe.json", (json.dumps(facts, indent=2, ensure_ascii=False) + "\n").encode())
         _write_tensors(temp / "distilled.safetensors", task, state.images, labels)

@@ -44,8 +44,9 @@ def show(
     settings = chosen.frozen().settings
     at = checkpoint_to_use(chosen, settings, iteration)
     if png is not None:
+        from engine.film import enlarged, image_grid
         from engine.gallery import decoded_images
-        from engine.preview import enlarged, image_grid, save_picture
+        from engine.preview import save_picture
 
         gallery = decoded_images(opened, chosen, at)
         save_picture(png, enlarged(image_grid(gallery.pixels, settings.distill.ipc), gallery.pixels.shape[1]))

@@ -59,6 +59,7 @@ class Display:
         self._tasks: dict[str, TaskID] = {}
         self._shown = 0.0
         self._words = ""
+        self._distilling = False
         self._bars = Progress(
             TextColumn("{task.description:<11}"),
             BarColumn(bar_width=None, complete_style="green", finished_style="green"),
@@ -85,6 +86,8 @@ class Display:
         """Take notice of one event."""
         if isinstance(event, ev.Progress):
             self._progress(event)
+        elif isinstance(event, ev.StageStarted):
+            self._distilling |= event.stage == "distillation"
         elif isinstance(event, ev.StageFinished):
             self._finish(event)
         elif isinstance(event, ev.IterationDone):
@@ -122,7 +125,10 @@ class Display:
 
     def _finish(self, event: ev.StageFinished) -> None:
         self._drop(event.stage)
-        if event.seconds > 0.5:
+        between = event.stage == "evaluation" and self._distilling  # its result has a line already
+        if event.stage == "distillation":
+            self._distilling = False
+        if event.seconds > 0.5 and not between:
             self.console.print(
                 Text(f"✓ {STAGES.get(event.stage, event.stage)}: done in {duration(event.seconds)}", style="green")
             )

@@ -6,7 +6,14 @@ from engine.events import EvaluationDone
 from engine.status import RunStatus
 from tesla_tui.render.words import ago, clean, duration, percent, plus_minus
 
-STATE_STYLE = {"running": "green", "finished": "bold green", "failed": "bold red", "interrupted": "yellow"}
+STATE_STYLE = {
+    "running": "green",
+    "paused": "yellow",
+    "stalled": "bold yellow",
+    "finished": "bold green",
+    "failed": "bold red",
+    "interrupted": "yellow",
+}
 
 
 def results_table(distilled: tuple[EvaluationDone, ...], random: tuple[EvaluationDone, ...], ipc: int) -> Table:
