@@ -57,6 +57,18 @@ def preset_names() -> tuple[str, ...]:
     return tuple(_presets())
 
 
+def preset_values(name: str) -> Flat:
+    """What a preset sets for any IPC, flat, but for the dataset itself.
+
+    Raises:
+        SettingsError: there is no such preset.
+    """
+    if name not in _presets():
+        raise SettingsError(f"There is no preset {name!r}.", f"Presets: {', '.join(preset_names())}.")
+    table = {key: part for key, part in _presets()[name].items() if key not in ("ipc", "dataset")}
+    return flatten(table)
+
+
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> Flat:
     """Nested tables to dotted keys."""
     flat: Flat = {}

@@ -13,6 +13,8 @@ from tesla_tui.cli.init import init
 from tesla_tui.cli.run import run, teach
 from tesla_tui.cli.show import show
 from tesla_tui.cli.status import status
+from tesla_tui.cli.stop import stop
+from tesla_tui.cli.tui import tui
 
 EPILOG = """
 Three lines to a distilled dataset:
@@ -60,8 +62,10 @@ def options(
 app.command(rich_help_panel=WORK)(init)
 app.command(rich_help_panel=WORK)(run)
 app.command(rich_help_panel=WORK)(teach)
+app.command(rich_help_panel=WORK)(stop)
 app.command(rich_help_panel=WORK)(evaluate)
 app.command(rich_help_panel=WORK)(export)
+app.command(rich_help_panel=LOOK)(tui)
 app.command(rich_help_panel=LOOK)(status)
 app.command(rich_help_panel=LOOK)(show)
 app.command(rich_help_panel=LOOK)(config)

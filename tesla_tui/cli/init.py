@@ -30,40 +30,12 @@ def init(
     """
     from rich.console import Console
 
-    from engine.data.sources import find_source
-    from engine.settings import resolve_settings
-    from engine.settings.layers import parse_override
-    from engine.workspace import Workspace
+    from tesla_tui.making import plan_workspace
     from tesla_tui.render.words import program
 
-    chosen = [f'dataset.name="{dataset}"']
-    path = Path(dataset).expanduser()
-    if path.is_dir() and ("/" in dataset or dataset not in _known()):
-        chosen = ['dataset.name="folder"', f"dataset.path={_quoted(str(path.resolve()))}"]
-    elif dataset.startswith(("/", "./", "../", "~")):
-        from engine.errors import DataError
-
-        raise DataError(f"--dataset {dataset}: there is no such folder.", "It must hold one subfolder per class.")
-    extra = list(overrides or [])
-    effective = resolve_settings(overrides=[*chosen, *extra])
-    settings = effective.settings
-    local = None if settings.dataset.path is None else workspace / Path(settings.dataset.path).expanduser()
-    source = find_source(settings.dataset.name, local, settings.dataset.on_bad_file)
-    active = {parse_override(text)[0] for text in [*chosen, *extra]}
-    made = Workspace.create(workspace, effective, active)
+    plan = plan_workspace(workspace, dataset, list(overrides or []))
+    made = plan.make()
     console = Console()
-    console.print(f"Made [bold]{made.folder}[/] for {source.description}.", highlight=False)
+    console.print(f"Made [bold]{made.folder}[/] for {plan.source}.", highlight=False)
     console.print(f"Settings to edit: {made.toml}", highlight=False)
     console.print(f"Next: [bold]{program()} run {made.folder} --ipc 1[/]", highlight=False)
-
-
-def _known() -> tuple[str, ...]:
-    from engine.data.sources import KNOWN
-
-    return KNOWN
-
-
-def _quoted(text: str) -> str:
-    import json
-
-    return json.dumps(text)

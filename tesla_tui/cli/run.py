@@ -1,12 +1,23 @@
 """`tesla run` and `tesla teach`."""
 
+from typing import Annotated
+
 import typer
 
 from tesla_tui.cli.options import Ipc, Overrides, RunName, WorkspacePath
 from tesla_tui.render.words import program
 
 
-def run(workspace: WorkspacePath, ipc: Ipc = None, run: RunName = None, overrides: Overrides = None) -> None:
+def run(
+    workspace: WorkspacePath,
+    ipc: Ipc = None,
+    run: RunName = None,
+    overrides: Overrides = None,
+    detach: Annotated[
+        bool,
+        typer.Option("--detach", help="Go on in the background, in a session that survives this connection."),
+    ] = False,
+) -> None:
     """Do whatever is missing: data, teachers, distillation, evaluation. Stop with Ctrl-C; the same command goes on.
 
     Examples:
@@ -14,6 +25,8 @@ def run(workspace: WorkspacePath, ipc: Ipc = None, run: RunName = None, override
         tesla run my-run --ipc 10
 
         tesla run my-run --ipc 10 --run paper-gradient --set distill.gradient=paper
+
+        tesla run my-run --ipc 10 --detach
     """
     from rich.console import Console
 
@@ -22,6 +35,7 @@ def run(workspace: WorkspacePath, ipc: Ipc = None, run: RunName = None, override
     from engine.workspace import Workspace
     from tesla_tui.cli.follow import follow
     from tesla_tui.cli.result import print_commands, print_result
+    from tesla_tui.headless import start_detached
 
     console = Console()
     opened = Workspace(workspace)
@@ -40,6 +54,16 @@ def run(workspace: WorkspacePath, ipc: Ipc = None, run: RunName = None, override
             longer = f"--set distill.iterations={2 * status.iterations}"
             print_commands(console, "To go on longer:", f"{program()} run {workspace} --run {chosen.name} {longer}")
             return
+    if detach:
+        options = ["--ipc", str(effective.settings.distill.ipc)]
+        options += [word for text in overrides_given for word in ("--set", text)]
+        pid = start_detached(workspace, chosen, options)
+        words = f"[bold]{chosen.name}[/] goes on without this terminal (process {pid})."
+        where = f"{workspace} --run {chosen.name}"
+        print_commands(
+            console, f"{words} Watch it, or stop it, with:", f"{program()} tui {where}", f"{program()} stop {where}"
+        )
+        return
     console.print(f"[bold]{chosen.name}[/] in {workspace}", highlight=False)
     from engine.session import drive  # loads PyTorch: after everything that can fail at once
 

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from engine import events as ev
 from tesla_tui.render.words import clean, duration, plus_minus, size
+from tesla_tui.watch.clock import Clock
 
 PLAIN_EVERY = 10.0
 """Seconds between progress lines where there is no terminal."""
@@ -23,24 +24,6 @@ STAGES = {
     "distillation": "Distilling",
     "evaluation": "Evaluating",
 }
-
-
-class Clock:
-    """Time left of a stage, from the pace since it was first seen and, more weight, lately."""
-
-    def __init__(self) -> None:
-        self._marks: list[tuple[float, float]] = []
-
-    def left(self, done: float, total: float) -> float | None:
-        """Seconds left when `done` of `total` is reached now."""
-        now = time.monotonic()
-        if not self._marks or now - self._marks[-1][0] > 0.5:
-            self._marks.append((now, done))
-            self._marks = self._marks[-120:]
-        (then, before) = self._marks[0]
-        if done <= before or now - then < 1:
-            return None
-        return (total - done) * (now - then) / (done - before)
 
 
 class _Left(ProgressColumn):

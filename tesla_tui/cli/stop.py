@@ -1,0 +1,50 @@
+"""`tesla stop`."""
+
+from typing import Annotated
+
+import typer
+
+from tesla_tui.cli.options import ExistingRun, WorkspacePath
+
+
+def stop(
+    workspace: WorkspacePath,
+    run: ExistingRun = None,
+    wait: Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait until it has saved.")] = 60.0,
+) -> None:
+    """Ask a run that is driven elsewhere on this machine to save and stop. It takes at most one matching step.
+
+    Example:
+
+        tesla stop my-run --run ipc-10
+    """
+    from rich.console import Console
+
+    from engine.errors import TeslaError
+    from engine.workspace import Workspace
+    from tesla_tui.cli.result import print_commands
+    from tesla_tui.headless import ask_to_stop, wait_until_free
+    from tesla_tui.render.words import duration, program
+
+    console = Console()
+    opened = Workspace(workspace)
+    if run is None:
+        from engine.workspace import is_driven
+
+        driven = [each.name for each in opened.runs() if is_driven(each)]
+        run = driven[0] if len(driven) == 1 else None
+    chosen = opened.existing_run(run)
+    pid = ask_to_stop(chosen)
+    if not wait_until_free(chosen, wait):
+        raise TeslaError(
+            f"The run {chosen.name} (process {pid}) did not stop within {duration(wait)}.",
+            "It may be in a long step; give it time, or see `tesla status`. A second `tesla stop` ends it at once: "
+            "it is saved as of its last checkpoint.",
+        )
+    saved = max(chosen.checkpoints(), default=None)
+    what = "the teachers so far are saved" if saved is None else f"saved at iteration {saved}"
+    print_commands(
+        console,
+        f"[yellow]{chosen.name} stopped;[/] {what}. Go on with:",
+        f"{program()} run {workspace} --run {chosen.name}",
+    )

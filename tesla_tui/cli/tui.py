@@ -1,0 +1,72 @@
+"""`tesla tui`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tesla_tui.cli.options import Ipc, Overrides, RunName
+
+
+def tui(
+    workspace: Annotated[
+        Path | None,
+        typer.Argument(
+            help="The workspace's folder; without it, those below the current folder are listed.",
+            metavar="[WORKSPACE]",
+            show_default=False,
+        ),
+    ] = None,
+    ipc: Ipc = None,
+    run: RunName = None,
+    overrides: Overrides = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Only look: never start the engine.")] = False,
+    images: Annotated[
+        str | None,
+        typer.Option(
+            "--images",
+            help="How pictures are drawn: auto, blocks, kitty or sixel (also TESLA_IMAGES).",
+            show_default=False,
+        ),
+    ] = None,
+    theme: Annotated[
+        str | None,
+        typer.Option("--theme", help="tesla-dark, tesla-light, high-contrast, colour-blind, ...", show_default=False),
+    ] = None,
+) -> None:
+    """Drive or watch a run live: curves, GPU memory, and the images as they change.
+
+    If nobody drives the run, this does; if somebody does, this watches. Press ? for help, q to leave.
+
+    Examples:
+
+        tesla tui my-run --ipc 10
+
+        tesla tui my-run --run ipc-10 --watch
+    """
+    import sys
+
+    from engine.errors import ExitCode, UsageError
+    from engine.workspace import Workspace
+    from tesla_tui.preferences import load_preferences
+
+    opened = Workspace(workspace) if workspace is not None else None
+    if opened is None and (ipc is not None or run is not None):
+        raise UsageError("--ipc and --run need a workspace.", "tesla tui my-run --ipc 10")
+    preferences = load_preferences()
+    changes = {name: value for name, value in (("images", images), ("theme", theme)) if value is not None}
+    if images not in (None, "auto", "blocks", "kitty", "sixel"):
+        raise UsageError(f"--images {images} is not a way to draw.", "Use auto, blocks, kitty or sixel.")
+    preferences = preferences.model_copy(update=changes)
+    if not (sys.stdin.isatty() and sys.stdout.isatty()) and "TEXTUAL_DRIVER" not in __import__("os").environ:
+        where = workspace if workspace is not None else "my-run"
+        raise UsageError("`tesla tui` needs a terminal, and there is none here.", f"Without one: tesla run {where}")
+    from tesla_tui.live.graphics import choose_protocol
+
+    choose_protocol(preferences.images)  # writes to the terminal: before the app starts
+    from tesla_tui.live.app import TeslaApp, run_app
+
+    app = TeslaApp(preferences, opened, run=run, ipc=ipc, overrides=tuple(overrides or ()), watch=watch)
+    code = run_app(app)
+    if code:
+        raise typer.Exit(ExitCode(code) if code in set(ExitCode) else 1)

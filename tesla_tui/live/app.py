@@ -1,0 +1,289 @@
+"""The Textual app: which screen is open, themes, the command palette, and leaving without losing anything."""
+
+import signal
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import ClassVar
+
+from textual.app import App, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+
+from engine.errors import ExitCode, TeslaError
+from engine.workspace import Workspace
+from tesla_tui.live.screens.dialogs import Ask, Choice, HelpScreen
+from tesla_tui.live.screens.workbench import TABS, Workbench
+from tesla_tui.live.screens.workspaces import WorkspacesScreen
+from tesla_tui.live.themes import DEFAULTS, THEMES
+from tesla_tui.preferences import Preferences, preferences_file
+from tesla_tui.render.words import program
+from tesla_tui.watch.devices import Devices
+
+SIGNALS = {signal.SIGTERM: ExitCode.TERMINATED, signal.SIGHUP: ExitCode.TERMINATED, signal.SIGINT: ExitCode.INTERRUPTED}
+
+
+class TeslaApp(App[str]):
+    """Ends with what to print when the terminal is back.
+
+    Args:
+        preferences: the user's.
+        workspace: to open; None lists those below `folder`.
+        run: name of the run to open; None for the one written to last.
+        ipc: images per class of the run to open or start.
+        watch: never drive anything.
+        folder: where workspaces are looked for.
+        devices: looks at the machine; a stand-in in tests.
+    """
+
+    CSS_PATH = "app.tcss"
+    TITLE = "tesla"
+    HORIZONTAL_BREAKPOINTS = [  # noqa: RUF012 - Textual declares it so
+        (0, "-narrow"),
+        (100, "-medium"),
+        (140, "-wide"),
+    ]
+    VERTICAL_BREAKPOINTS = [  # noqa: RUF012
+        (0, "-short"),
+        (32, "-tall"),
+    ]
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+q,ctrl+c", "leave", "quit", show=False, priority=True, id="app.leave"),
+        Binding("f2", "screenshot", "screenshot", show=False, id="app.screenshot"),
+        Binding("T", "next_theme", "next theme", show=False, id="app.theme"),
+        Binding("w", "workspaces", "workspaces", show=False, id="app.workspaces"),
+    ]
+
+    def __init__(
+        self,
+        preferences: Preferences,
+        workspace: Workspace | None = None,
+        *,
+        run: str | None = None,
+        ipc: int | None = None,
+        overrides: tuple[str, ...] = (),
+        watch: bool = False,
+        folder: Path | None = None,
+        devices: Devices | None = None,
+    ) -> None:
+        super().__init__()
+        self.preferences = preferences
+        self._workspace = workspace
+        self._run, self._ipc, self._overrides, self._watch = run, ipc, overrides, watch
+        self._folder = folder or Path.cwd()
+        self._devices = devices or Devices()
+        self.bench: Workbench | None = None
+
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        """What the charts need in themes that do not name it."""
+        return DEFAULTS
+
+    def on_mount(self) -> None:
+        """Themes, keys, signals, first screen."""
+        for theme in THEMES:
+            self.register_theme(theme)
+        known = self.available_themes
+        self.theme = self.preferences.theme if self.preferences.theme in known else "tesla-dark"
+        if self.preferences.theme not in known:
+            self.notify(f"There is no theme {self.preferences.theme!r} (tui.toml).", severity="warning")
+        self.set_keymap(dict(self.preferences.keys))
+        self._catch_signals()
+        if self._workspace is None:
+            self.action_workspaces()
+        else:
+            self.open_workspace(self._workspace)
+
+    def _catch_signals(self) -> None:
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        for number, code in SIGNALS.items():
+            try:
+                loop.add_signal_handler(number, self._signalled, code)
+            except (NotImplementedError, RuntimeError, ValueError):
+                return  # not in the main thread (tests), or a system without signals
+
+    def _signalled(self, code: ExitCode) -> None:
+        """Told to stop: save, restore the terminal, leave. A second signal within that time leaves at once."""
+        if self.bench is not None and self.bench.driving and not (self.bench.engine and self.bench.engine.stopping):
+            self.bench.stop_engine(lambda: self.exit(self._saved_words(), return_code=code))
+        else:
+            self.exit(self._saved_words(), return_code=code)
+
+    # --- screens
+
+    def open_workspace(self, workspace: Workspace) -> None:
+        """Show a workspace; drive the run it was opened for, unless somebody does or it is finished."""
+        bench = Workbench(workspace, self.preferences, self._devices)
+        self.bench = bench
+        self.push_screen(bench)
+        self.call_after_refresh(self._open_run, bench)
+
+    def _open_run(self, bench: Workbench) -> None:
+        workspace = bench.context.workspace
+        name, ipc = self._run, self._ipc
+        self._run = self._ipc = None  # only for the first workspace
+        try:
+            if name is None and ipc is None and not workspace.runs():
+                bench.look_now()
+                return
+            if name is None:
+                run = workspace.existing_run(None) if ipc is None else workspace.run(f"ipc-{ipc}")
+            else:
+                run = workspace.run(name)
+            bench.open_run(run)
+            if self._watch:
+                return
+            effective = workspace.settings(ipc=ipc, overrides=self._overrides, run=run)
+            if run.exists:
+                run.check(effective)
+                from engine.status import run_status
+
+                status = run_status(run)
+                if status.state in ("running", "paused", "stalled"):
+                    return
+                if status.finished and run.frozen().settings == effective.settings:
+                    return
+            bench.drive(run, effective)
+        except TeslaError as error:
+            bench.report("not driven", error)
+
+    def action_workspaces(self) -> None:
+        """The list of workspaces."""
+        if self.bench is None:
+            self.push_screen(WorkspacesScreen(self._folder), self._chosen)
+        elif isinstance(self.screen, Workbench):
+            if self.bench.driving:
+                self.notify("A run is driven here; stop it first (q).", severity="warning")
+                return
+            self.pop_screen()
+            self.bench = None
+            if not any(isinstance(screen, WorkspacesScreen) for screen in self.screen_stack):
+                self.push_screen(WorkspacesScreen(self._folder), self._chosen)
+
+    def _chosen(self, workspace: Workspace | None) -> None:
+        if workspace is not None:
+            self.open_workspace(workspace)
+
+    # --- keys that work anywhere
+
+    def action_help(self) -> None:
+        """Help for where one is."""
+        screen = self.screen
+        where, text = type(screen).__name__.removesuffix("Screen"), str(getattr(screen, "HELP", ""))
+        if isinstance(screen, Workbench):
+            where, text = TABS[[name.lower() for name, _ in TABS].index(screen.pane.id or "")][0], screen.pane.HELP
+        keys = []
+        for _, binding, _enabled, _tooltip in screen.active_bindings.values():
+            if binding.description and binding.id:
+                keys.append((self.get_key_display(binding), binding.description, binding.id or ""))
+        keys.append(
+            (
+                self.get_key_display(next(self.app._bindings.get_bindings_for_key("ctrl+p").__iter__())),
+                "all commands",
+                "",
+            )
+        )
+        self.push_screen(HelpScreen(where, text, list(dict.fromkeys(keys)), str(preferences_file())))
+
+    def action_next_theme(self) -> None:
+        """The next of our themes."""
+        names = [theme.name for theme in THEMES]
+        at = names.index(self.theme) if self.theme in names else -1
+        self.theme = names[(at + 1) % len(names)]
+        self.notify(f'theme {self.theme}; keep it with theme = "{self.theme}" in tui.toml', timeout=4)
+
+    def action_screenshot(self, filename: str | None = None, path: str | None = None) -> None:
+        """An SVG of the screen, beside the workspace."""
+        to = self.save_screenshot(filename, path)
+        self.notify(f"Screenshot: {to}", timeout=6)
+
+    def watch_theme(self) -> None:
+        """Everything is drawn again in the new colours."""
+        if self.bench is not None:
+            self.bench._stale = True
+            self.bench.look_now()
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """Everything in the palette."""
+        yield from super().get_system_commands(screen)
+        if isinstance(screen, Workbench):
+            for number, (name, _) in enumerate(TABS):
+                yield SystemCommand(
+                    f"Tab: {name}", f"Key {number + 1}", lambda number=number: screen.action_tab(number)
+                )
+            yield SystemCommand("Pause or go on", "Hold the run, or drive it on", screen.action_pause)
+            yield SystemCommand("Evaluate now", "Accuracy of the images as they are", screen.action_evaluate)
+            yield SystemCommand("Save a checkpoint", "At the end of this iteration", screen.action_save)
+            yield SystemCommand("Export", "PNGs, tensors, labels, Parquet, a card, a script", screen.action_export)
+            yield SystemCommand("New run", "Choose settings, see what they come to, start", screen.action_new)
+            yield SystemCommand("Take over", "Drive a run that somebody else drives", screen.action_take_over)
+            yield SystemCommand("Workspaces", "Choose or make another workspace", self.action_workspaces)
+            for name in ("toggle_log", "smooth", "toggle_raw", "compare", "play"):
+                method = getattr(screen.pane, f"action_{name}", None)
+                if method is not None:
+                    yield SystemCommand(
+                        f"{name.replace('_', ' ').capitalize()}", (method.__doc__ or "").strip(), method
+                    )
+        for theme in THEMES:
+            yield SystemCommand(f"Theme: {theme.name}", "Colours", lambda name=theme.name: setattr(self, "theme", name))
+
+    # --- leaving
+
+    def action_leave(self) -> None:
+        """Quit; ask first while a run is driven here."""
+        bench = self.bench
+        if bench is None or bench.engine is None:
+            self.exit()
+            return
+        if isinstance(self.screen, Ask) or bench.engine.stopping:
+            return
+        name = bench.engine.driven.name
+        choices = [
+            Choice("stop", "s", "Stop and save", "at most one matching step; goes on where it was", "primary"),
+            Choice("detach", "d", "Detach", "a process without a terminal goes on; attach again with tesla tui"),
+            Choice("stay", "k", "Keep going", "stay here"),
+        ]
+        self.push_screen(Ask("quit", f"{name} is being driven in this window.", choices), self._leaving)
+
+    def _leaving(self, answer: str | None) -> None:
+        bench = self.bench
+        if answer not in ("stop", "detach") or bench is None:
+            return
+        if bench.engine is None:
+            self.exit()
+            return
+        run, workspace = bench.engine.driven, bench.context.workspace
+        again = f"{program()} tui {workspace.folder} --run {run.name}"
+
+        def detached(pid: int) -> None:
+            self.exit(f"{run.name} goes on without this terminal (process {pid}). Attach again with: {again}")
+
+        if answer == "stop":
+            bench.jobs.stop_and(lambda: self.exit(self._saved_words()))
+        else:
+            bench.jobs.stop_and(lambda: bench.jobs.start_detached(run, (), then=detached))
+
+    def _saved_words(self) -> str:
+        bench = self.bench
+        feed = bench.context.feed if bench is not None else None
+        if bench is None or feed is None:
+            return ""
+        saved = max(feed.run.checkpoints(), default=None)
+        state = "teachers so far are saved" if saved is None else f"saved at iteration {saved}"
+        again = f"{program()} tui {bench.context.workspace.folder} --run {feed.run.name}"
+        return f"{feed.run.name}: {state}. Go on with: {again}"
+
+
+def run_app(app: TeslaApp) -> int:
+    """Run the app; the engine is stopped and has saved when this returns, whatever happened to the screens."""
+    try:
+        words = app.run()
+    finally:
+        if app.bench is not None and app.bench.engine is not None:
+            app.bench.engine.stop()
+            app.bench.engine.join()
+    if words:
+        print(words, file=sys.stderr if app.return_code else sys.stdout)
+    return app.return_code or 0

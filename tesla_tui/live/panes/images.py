@@ -1,0 +1,274 @@
+"""Tab 2: the synthetic images, now and at any remembered iteration."""
+
+from typing import ClassVar
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.timer import Timer
+from textual.widgets import Static
+
+from engine.film import Frame
+from tesla_tui.live.context import Context
+from tesla_tui.live.panes.pane import Pane
+from tesla_tui.live.screens.picture import PictureScreen
+from tesla_tui.live.widgets.pictures import Layout, PictureGrid, layout_for
+from tesla_tui.live.widgets.pixel_grid import picture_grid
+from tesla_tui.live.widgets.scrubber import Scrubber
+from tesla_tui.render.words import clean
+
+PLAY = 0.25
+"""Seconds a frame is shown while playing; a slow terminal gets longer."""
+EMPTY = "No images yet. They are there from the first iteration on; 1 shows how far the run is."
+
+
+class ImagesPane(Pane):
+    """The grid, the scrubber, and comparing with the beginning."""
+
+    HELP = """
+Each picture is one synthetic image, named after its class. The line below is time: every remembered iteration, `┿`
+where a checkpoint is kept. `.` and `,` step through it, `p` plays it, `>` returns to live. `c` sets the first images
+beside those shown. `enter` opens an image with its soft labels and its history.
+"""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("left", "move(-1,0)", "select", show=False, id="images.left"),
+        Binding("right", "move(1,0)", "select", show=False, id="images.right"),
+        Binding("up", "move(0,-1)", "select", show=False, id="images.up"),
+        Binding("down", "move(0,1)", "select", show=False, id="images.down"),
+        Binding("pageup", "page(-1)", "page back", show=False, id="images.page-back"),
+        Binding("pagedown", "page(1)", "next page", show=False, id="images.page-on"),
+        Binding("enter", "open", "open", id="images.open"),
+        Binding("comma", "step(-1)", "back", key_display=",", id="images.back"),
+        Binding("full_stop", "step(1)", "on", key_display=".", id="images.on"),
+        Binding("p", "play", "play", id="images.play"),
+        Binding("c", "compare", "initial | now", id="images.compare"),
+        Binding("less_than_sign,home", "ends(0)", "first", key_display="<", show=False, id="images.first"),
+        Binding("greater_than_sign,end", "ends(1)", "live", key_display=">", id="images.live"),
+        Binding("plus", "zoom(1)", "larger", key_display="+", show=False, id="images.larger"),
+        Binding("minus", "zoom(-1)", "smaller", key_display="-", show=False, id="images.smaller"),
+    ]
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context, id="images")
+        self._at: int | None = None
+        """Iteration that is shown; None follows the newest."""
+        self._selected = 0
+        self._zoom = 0
+        self._compare = False
+        self._playing: Timer | None = None
+        self._key: tuple[object, ...] = ()
+        self._layout = Layout(8, 1, 1)
+        self._count = 0
+
+    def compose(self) -> ComposeResult:
+        """A title, one or two grids, the scrubber."""
+        yield Static(id="images-title")
+        yield Static(EMPTY, id="images-empty")
+        with Horizontal(id="images-grids"):
+            with Vertical(id="initial-half"):
+                yield Static("initial", id="initial-title")
+                yield picture_grid(selectable=False, id="initial-grid")
+            with Vertical(id="now-half"):
+                yield Static(id="now-title")
+                yield picture_grid(id="image-grid")
+        with Horizontal(id="scrub-line"):
+            yield Scrubber(id="scrubber")
+            yield Static(id="scrub-words")
+
+    def focus_first(self) -> None:
+        """The grid."""
+        self.query_one("#image-grid").focus()
+
+    def run_changed(self) -> None:
+        """Back to live."""
+        self._at, self._selected, self._key = None, 0, ()
+        self._stop_playing()
+
+    # --- what keys do
+
+    def action_move(self, columns: int, rows: int) -> None:
+        """Select a neighbour; the page follows."""
+        wanted = self._selected + columns + rows * self._layout.per_row
+        if 0 <= wanted < self._count:
+            self._selected = wanted
+            self.update_view()
+
+    def action_page(self, by: int) -> None:
+        """A page on or back."""
+        self._selected = min(max(self._selected + by * self._layout.per_page, 0), max(self._count - 1, 0))
+        self.update_view()
+
+    def action_zoom(self, by: int) -> None:
+        """Larger or smaller pictures."""
+        self._zoom = min(max(self._zoom + by, -20), 20)
+        self.update_view()
+
+    def action_compare(self) -> None:
+        """The first images beside the shown ones, or not."""
+        self._compare = not self._compare
+        self.call_after_refresh(self.update_view)
+        self.update_view()
+
+    def action_step(self, by: int) -> None:
+        """One remembered iteration on or back."""
+        self._stop_playing()
+        self._step(by)
+
+    def action_ends(self, last: int) -> None:
+        """The first iteration, or live."""
+        self._stop_playing()
+        there = self._iterations()
+        self._at = None if last or not there else there[0]
+        self.update_view()
+
+    def action_play(self) -> None:
+        """Play the film from here (from the start when at the end); again stops."""
+        if self._playing is not None:
+            self._stop_playing()
+            self.update_view()
+            return
+        there = self._iterations()
+        if len(there) < 2:
+            self.notify("One frame is no film yet.", severity="warning")
+            return
+        if self._at is None or self._at >= there[-1]:
+            self._at = there[0]
+        self._playing = self.set_interval(PLAY, self._play_on)
+        self.update_view()
+
+    def action_open(self) -> None:
+        """The selected image, large."""
+        if self.context.film is not None and self._count:
+            self.app.push_screen(PictureScreen(self.context, self._selected, self._at), self._picture_closed)
+
+    def on_scrubber_moved(self, message: Scrubber.Moved) -> None:
+        """Somebody took the scrubber."""
+        self._stop_playing()
+        there = self._iterations()
+        if message.position < len(there):
+            self._at = None if message.position == len(there) - 1 else there[message.position]
+            self.update_view()
+
+    def on_picture_grid_chosen(self, message: PictureGrid.Chosen) -> None:
+        """Somebody clicked a picture."""
+        self._selected = message.number
+        self.update_view()
+        if message.opened:
+            self.action_open()
+
+    # --- drawing
+
+    def update_view(self) -> None:
+        """The frame that is due, if it is not drawn yet."""
+        film, feed = self.context.film, self.context.feed
+        there = self._iterations()
+        frame = None
+        if film is not None and there:
+            frame = film.latest() if self._at is None else film.frame(self._at)
+        first = film.frame(there[0]) if film is not None and there and self._compare else None
+        self.query_one("#images-empty").display = frame is None
+        self.query_one("#images-grids").display = frame is not None
+        self.query_one("#scrub-line").display = frame is not None
+        self.query_one("#initial-half").display = self._compare
+        self.query_one("#now-title").display = self._compare
+        if frame is None or feed is None:
+            self.query_one("#images-title", Static).update("")
+            return
+        grid = self.query_one("#image-grid", PictureGrid)
+        self._count = len(frame.pixels)
+        self._selected = min(self._selected, self._count - 1)
+        self._layout = layout_for(self._count, frame.pixels.shape[1], grid.size, frame.shown, self._zoom)
+        page = self._selected // self._layout.per_page
+        key = (
+            id(frame),
+            id(first),
+            grid.size,
+            self._zoom,
+            page,
+            self.app.theme,
+            grid.graphics,
+            tuple(feed.view.names[:1]),
+        )
+        if key != self._key:
+            self._key = key
+            captions = self._captions(frame)
+            grid.show(frame.pixels, captions, self._layout, page * self._layout.per_page)
+            if first is not None:
+                other = self.query_one("#initial-grid", PictureGrid)
+                other.show(first.pixels, captions, self._layout, page * self._layout.per_page)
+                self.query_one("#initial-title", Static).update(f"initial  iteration {first.iteration}")
+        grid.selected = self._selected
+        self._words(frame, page)
+        position = there.index(frame.iteration) if frame.iteration in there else len(there) - 1
+        self.query_one("#scrubber", Scrubber).show(there, feed.run.checkpoints(), position)
+
+    def on_resize(self) -> None:
+        """Another size, another layout."""
+        self.call_after_refresh(self.update_view)
+
+    def _words(self, frame: Frame, page: int) -> None:
+        colours = self.app.theme_variables
+        feed, there = self.context.feed, self._iterations()
+        assert feed is not None
+        title = Text(no_wrap=True, overflow="ellipsis")
+        title.append(f"iteration {frame.iteration}", style="bold")
+        live = self._at is None
+        if self._playing is not None:
+            title.append("  ▶ playing", style=colours["accent"])
+        elif live:
+            title.append("  live" if feed.live else "  newest", style=colours["success"])
+        name = self._captions(frame)[self._selected]
+        title.append(f"   ▸ {name}", style=colours["primary"])
+        if frame.top is not None and self._selected < len(frame.top):
+            best = ", ".join(f"{self._class(k)} {100 * p:.0f} %" for k, p in frame.top[self._selected][:3])
+            title.append(f"  {best}", style=colours["quiet"])
+        pages = -(-self._count // self._layout.per_page)
+        if pages > 1:
+            title.append(f"   page {page + 1}/{pages}", style=colours["quiet"])
+        ipc = int(feed.view.settings.get("distill.ipc", frame.shown))
+        if frame.shown < ipc:
+            title.append(f"   first {frame.shown} of {ipc} per class", style=colours["quiet"])
+        self.query_one("#images-title", Static).update(title)
+        self.query_one("#now-title", Static).update(f"{'now' if live else 'then'}  iteration {frame.iteration}")
+        at = there.index(frame.iteration) + 1 if frame.iteration in there else len(there)
+        self.query_one("#scrub-words", Static).update(Text(f"frame {at}/{len(there)}", style=colours["quiet"]))
+
+    def _captions(self, frame: Frame) -> list[str]:
+        return [
+            self._class(n // frame.shown) + (f" {n % frame.shown + 1}" if frame.shown > 1 else "")
+            for n in range(len(frame.pixels))
+        ]
+
+    def _class(self, number: int) -> str:
+        names = self.context.feed.view.names if self.context.feed is not None else []
+        return clean(names[number]) if number < len(names) else f"class {number}"
+
+    def _iterations(self) -> list[int]:
+        return self.context.film.iterations if self.context.film is not None else []
+
+    def _step(self, by: int) -> None:
+        there = self._iterations()
+        if not there:
+            return
+        index = len(there) - 1 if self._at not in there else there.index(self._at or 0)
+        index = min(max(index + by, 0), len(there) - 1)
+        self._at = None if index == len(there) - 1 else there[index]
+        self.update_view()
+
+    def _play_on(self) -> None:
+        self._step(1)
+        if self._at is None:
+            self._stop_playing()
+            self.update_view()
+
+    def _stop_playing(self) -> None:
+        if self._playing is not None:
+            self._playing.stop()
+            self._playing = None
+
+    def _picture_closed(self, result: tuple[int, int | None] | None) -> None:
+        if result is not None:
+            self._selected, self._at = result
+            self.update_view()

@@ -1,0 +1,189 @@
+"""Tab 1: how the run goes, at one glance."""
+
+from typing import ClassVar
+
+import numpy as np
+from rich.table import Table
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Grid, Horizontal, Vertical
+from textual.widgets import Static
+
+from tesla_tui.live.context import Context
+from tesla_tui.live.panes.pane import Pane
+from tesla_tui.live.widgets.chart import Chart, Line
+from tesla_tui.live.widgets.device_panel import DevicePanel
+from tesla_tui.live.widgets.pictures import PictureGrid, layout_for
+from tesla_tui.live.widgets.stage import StageStrip
+from tesla_tui.render.words import clean, plus_minus
+from tesla_tui.watch.series import Series, smoothed
+from tesla_tui.watch.view import RunView
+
+SMOOTHING = (("off", 0), ("light", 9), ("medium", 33), ("strong", 129))
+"""Names and widths in buckets of at most 1024."""
+
+
+class OverviewPane(Pane):
+    """Charts, results, the machine, and the images as they change."""
+
+    HELP = """
+The **matching loss** is how far the student ends from the teacher, 1 being no nearer than it began. It falls while the
+images learn; it is noisy because every iteration draws another stretch of another teacher, so watch the trend.
+
+**Accuracy** is measured on training images held out from the teachers; the dashed line is random real images at the
+same number per class. `e` measures now.
+"""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("l", "toggle_log", "log scale", id="overview.log"),
+        Binding("m", "smooth", "smoothing", id="overview.smoothing"),
+        Binding("r", "toggle_raw", "raw", id="overview.raw"),
+        Binding("z", "zoom", "zoom chart", id="overview.zoom"),
+    ]
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context, id="overview")
+        self._log = context.preferences.log_scale
+        self._smoothing = context.preferences.smoothing
+        self._raw = True
+        self._shown_frame: tuple[object, ...] = ()
+
+    def compose(self) -> ComposeResult:
+        """The layout; what does not fit a small terminal is hidden by the style sheet."""
+        yield StageStrip()
+        with Horizontal(id="overview-top"):
+            with Grid(id="charts"):
+                yield Chart("matching loss", id="loss", empty="no iteration yet")
+                yield Chart("held-out accuracy", id="accuracy", empty="nothing measured yet: e evaluates")
+                yield Chart("student_lr", id="student-lr", empty="no iteration yet")
+                yield Chart("gradient norm", id="gradient-norm", empty="no iteration yet")
+            with Vertical(id="overview-images"):
+                yield Static("synthetic images", id="overview-images-title")
+                yield PictureGrid(selectable=False, id="overview-grid")
+        with Horizontal(id="overview-bottom"):
+            yield Static(id="results")
+            yield DevicePanel(id="devices")
+
+    def focus_first(self) -> None:
+        """The loss chart."""
+        self.query_one("#loss").focus()
+
+    def action_toggle_log(self) -> None:
+        """The loss on a logarithmic scale, or not."""
+        self._log = not self._log
+        self.update_view()
+
+    def action_smooth(self) -> None:
+        """The next degree of smoothing."""
+        self._smoothing = (self._smoothing + 1) % len(SMOOTHING)
+        self.update_view()
+
+    def action_toggle_raw(self) -> None:
+        """Show or hide the single values behind the trend."""
+        self._raw = not self._raw
+        self.update_view()
+
+    def action_zoom(self) -> None:
+        """The focused chart over the whole screen, and back."""
+        if self.screen.maximized is not None:
+            self.screen.minimize()
+        elif isinstance(self.screen.focused, Chart):
+            self.screen.maximize(self.screen.focused)
+
+    def run_changed(self) -> None:
+        """Forget the frame."""
+        self._shown_frame = ()
+        self.query_one("#overview-grid", PictureGrid).show(
+            np.zeros((0, 1, 1, 1), dtype=np.uint8), (), layout_for(0, 8, self.size), 0
+        )
+
+    def update_view(self) -> None:
+        """Everything, from the run's files."""
+        self.query_one(StageStrip).show(self.context)
+        feed = self.context.feed
+        view = feed.view if feed is not None else RunView()
+        name, width = SMOOTHING[self._smoothing]
+        note = f"{'log  ' if self._log else ''}trend {name}" if self._smoothing else ("log" if self._log else "")
+        self._series("#loss", view.loss, width, note, self._log)
+        self._series("#student-lr", view.student_lr, 0, "", False)
+        self._series("#gradient-norm", view.gradient_norm, width, "", self._log)
+        self._accuracy(view)
+        self.query_one("#results", Static).update(self._results(view))
+        self._pictures()
+        pid = feed.driver.pid if feed is not None and feed.live and feed.driver and feed.driver.here else None
+        self.query_one(DevicePanel).show(self.context.devices, pid)
+
+    def _series(self, chart: str, series: Series, width: int, note: str, logarithmic: bool) -> None:
+        points = series.points()
+        lines = []
+        if width and (self._raw or len(points.x) < 3):
+            lines.append(Line(points.x, points.low, points.high, "chart-raw"))
+        lines.append(Line.through(points.x, smoothed(points.mean, width), "primary"))
+        value = "" if series.latest is None else f"{series.latest:.4g}"
+        self.query_one(chart, Chart).show(lines, value=value, note=note, logarithmic=logarithmic)
+
+    def _accuracy(self, view: RunView) -> None:
+        results = view.held_out()
+        lines = []
+        x = np.array([float(result.iteration) for result in results])
+        baseline = view.baseline()
+        if baseline is not None and len(x):
+            right = max(float(x[-1]), float(view.iteration), 1.0)
+            lines.append(Line.level(baseline.mean, float(x[0]), right, "chart-second"))
+        lines.append(Line.through(x, np.array([result.mean for result in results]), "primary", points=True))
+        best = view.best()
+        value = "" if best is None else f"best {100 * best.mean:.1f} % at {best.iteration}"
+        note = "" if baseline is None else f"┄ random {100 * baseline.mean:.1f} %"
+        self.query_one("#accuracy", Chart).show(lines, value=value, note=note, percent=True)
+
+    def _results(self, view: RunView) -> Table | Text:
+        colours = self.app.theme_variables
+        tests = view.tests()
+        if not tests:
+            best, baseline = view.best(), view.baseline()
+            text = Text("test accuracy\n", style="bold")
+            words = "measured once, at the end, for the checkpoint with the best held-out accuracy"
+            text.append(words, style=f"not bold {colours['quiet']}")
+            if best is not None and baseline is not None:
+                gain = 100 * (best.mean - baseline.mean)
+                text.append(
+                    f"\nheld out so far: {gain:+.1f} points over random", style=f"not bold {colours['success']}"
+                )
+            return text
+        table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False, padding=(0, 1, 0, 0))
+        table.add_column("test %", no_wrap=True)
+        table.add_column("random", justify="right", no_wrap=True)
+        table.add_column("distilled", justify="right", no_wrap=True)
+        table.add_column("gained", justify="right", style=colours["success"], no_wrap=True)
+        random = {result.network: result for result in tests if result.subject == "random"}
+        for result in tests:
+            if result.subject == "random":
+                continue
+            base = random.get(result.network)
+            table.add_row(
+                clean(result.network),
+                "" if base is None else plus_minus(base.mean, base.std, len(base.accuracies)),
+                Text(plus_minus(result.mean, result.std, len(result.accuracies)), style="bold"),
+                "" if base is None else f"{100 * (result.mean - base.mean):+.1f}",
+            )
+        return table
+
+    def _pictures(self) -> None:
+        grid = self.query_one("#overview-grid", PictureGrid)
+        film, feed = self.context.film, self.context.feed
+        if film is None or feed is None or grid.size.width < 8:
+            return
+        frame = film.latest()
+        if frame is None:
+            return
+        key = (id(frame), grid.size, self.app.theme)
+        if key == self._shown_frame:
+            return
+        self._shown_frame = key
+        title = f"synthetic images  iteration {frame.iteration}"
+        self.query_one("#overview-images-title", Static).update(Text(title, style="bold"))
+        names = [clean(name) for name in feed.view.names]
+        captions = [names[n // frame.shown] if names else str(n // frame.shown) for n in range(len(frame.pixels))]
+        layout = layout_for(len(frame.pixels), frame.pixels.shape[1], grid.size, frame.shown)
+        grid.show(frame.pixels, captions, layout, 0)

@@ -1,0 +1,156 @@
+"""Tab 3: the teacher trajectories, whoever trains them."""
+
+import time
+from typing import ClassVar
+
+import numpy as np
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Horizontal
+from textual.coordinate import Coordinate
+from textual.widgets import DataTable, Static
+
+from tesla_tui.live.context import Context
+from tesla_tui.live.panes.pane import Pane
+from tesla_tui.live.widgets.bars import bar, strip
+from tesla_tui.live.widgets.chart import Chart, Line
+from tesla_tui.render.words import duration, size
+from tesla_tui.watch.clock import Clock
+from tesla_tui.watch.teachers import BufferReader, Trajectory
+
+EMPTY = "No teachers planned yet. They are the first stage of a run: space starts it, n makes a new one."
+COLUMNS = ("teacher", "progress", "epochs", "loss", "accuracy", "accuracy by epoch", "disk")
+READ_EVERY = 1.0
+"""Seconds between two looks at the buffer's folder: it may hold hundreds of files."""
+
+
+class TeachersPane(Pane):
+    """A line for each trajectory, and the curves of the one under the cursor."""
+
+    HELP = """
+A teacher is a network trained on the real images; its parameters after every epoch are what distillation matches. Each
+line is one trajectory, those of other processes and hosts included. The cursor's curves are drawn below.
+"""
+    BINDINGS: ClassVar[list[BindingType]] = []
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context, id="teachers")
+        self._reader: BufferReader | None = None
+        self._read_at = 0.0
+        self._there: dict[int, Trajectory] = {}
+        self._clock = Clock()
+        self._rows: dict[int, tuple[object, ...]] = {}
+
+    def compose(self) -> ComposeResult:
+        """Summary, table, curves."""
+        yield Static(id="teachers-summary")
+        yield DataTable(id="teachers-table", cursor_type="row", zebra_stripes=False)
+        with Horizontal(id="teachers-charts"):
+            yield Chart("training loss", unit="epoch", id="teacher-loss", empty="no epoch yet")
+            yield Chart("training accuracy", unit="epoch", id="teacher-accuracy", empty="no epoch yet")
+
+    def on_mount(self) -> None:
+        """The table's head."""
+        table: DataTable[Text] = self.query_one(DataTable)
+        for name in COLUMNS:
+            table.add_column(name, key=name)
+
+    def focus_first(self) -> None:
+        """The table."""
+        self.query_one(DataTable).focus()
+
+    def run_changed(self) -> None:
+        """Another buffer, perhaps."""
+        self._reader, self._read_at, self._there, self._clock = None, 0.0, {}, Clock()
+        self._rows.clear()
+        self.query_one(DataTable).clear()
+
+    def on_data_table_row_highlighted(self) -> None:
+        """The cursor moved: its curves."""
+        self._curves()
+
+    def update_view(self) -> None:
+        """Read the buffer's records and write what changed."""
+        feed = self.context.feed
+        plan = feed.view.plan if feed is not None else None
+        table = self.query_one(DataTable)
+        table.display = plan is not None
+        self.query_one("#teachers-charts").display = plan is not None
+        if feed is None or plan is None:
+            self.query_one("#teachers-summary", Static).update(Text(EMPTY, style=self.app.theme_variables["quiet"]))
+            return
+        now = time.monotonic()
+        if self._reader is None or now - self._read_at >= READ_EVERY:
+            folder = self.context.workspace.folder / "buffers" / plan.buffer
+            if self._reader is None or self._reader.folder != folder:
+                self._reader = BufferReader(folder)
+            self._there = self._reader.read()
+            self._read_at = now
+        self._table(plan.count, plan.epochs)
+        self._summary(plan.count, plan.epochs, plan.bytes)
+        self._curves()
+
+    def _table(self, count: int, epochs: int) -> None:
+        table: DataTable[Text] = self.query_one(DataTable)
+        colours = self.app.theme_variables
+        pulse = self.context.feed.pulse if self.context.feed else None
+        for number in range(count):
+            teacher = self._there.get(number)
+            done = float(teacher.epochs) if teacher else 0.0
+            # The pulse tells of the epoch that is being trained right now.
+            if pulse and pulse.stage == "teachers" and pulse.unit == "epochs" and int(pulse.done // epochs) == number:
+                done = max(done, pulse.done - number * epochs)
+            state = (teacher, round(done * 20), self.app.theme)
+            if self._rows.get(number) == state:
+                continue
+            whole = done >= epochs
+            colour = colours["success"] if whole else colours["primary"]
+            accuracies = teacher.accuracies if teacher else ()
+            cells = [
+                Text(str(number), justify="right"),
+                bar(done / epochs, 16, colour, colours["chart-axis"]),
+                Text(f"{int(done)}/{epochs}", justify="right"),
+                Text(f"{teacher.losses[-1]:.3f}" if teacher and teacher.losses else "", justify="right"),
+                Text(f"{100 * accuracies[-1]:.1f} %" if accuracies else "", justify="right"),
+                Text(strip(accuracies, 24, 1.0), style=colours["primary"]),
+                Text(size(teacher.bytes) if teacher else "", justify="right"),
+            ]
+            if number in self._rows:
+                for column, cell in enumerate(cells):
+                    table.update_cell_at(Coordinate(number, column), cell)
+            else:
+                table.add_row(*cells, key=str(number))
+            self._rows[number] = state
+
+    def _summary(self, count: int, epochs: int, planned: int) -> None:
+        colours = self.app.theme_variables
+        feed = self.context.feed
+        whole = sum(1 for teacher in self._there.values() if teacher.published and teacher.epochs >= epochs)
+        used = sum(teacher.bytes for teacher in self._there.values())
+        text = Text(no_wrap=True, overflow="ellipsis")
+        text.append(f"{whole}/{count} trajectories", style="bold")
+        text.append(f" of {epochs} epochs · {size(used)} of {size(planned)} on disk", style=colours["quiet"])
+        pulse = feed.pulse if feed else None
+        if feed and feed.state == "running" and pulse and pulse.stage == "teachers" and pulse.total:
+            left = self._clock.left(pulse.done, pulse.total)
+            if left is not None:
+                text.append(f" · {duration(left)} left", style=colours["accent"])
+        accuracies = [teacher.accuracies[-1] for teacher in self._there.values() if teacher.accuracies]
+        if accuracies:
+            text.append(f" · last accuracy {100 * float(np.mean(accuracies)):.1f} % on average", style=colours["quiet"])
+        self.query_one("#teachers-summary", Static).update(text)
+
+    def _curves(self) -> None:
+        table = self.query_one(DataTable)
+        teacher = self._there.get(table.cursor_row)
+        for name, values, percent in (
+            ("#teacher-loss", teacher.losses if teacher else (), False),
+            ("#teacher-accuracy", teacher.accuracies if teacher else (), True),
+        ):
+            y = np.array(values, dtype=float)
+            x = np.arange(1, len(y) + 1, dtype=float)
+            value = "" if len(y) == 0 else (f"{100 * y[-1]:.1f} %" if percent else f"{y[-1]:.3f}")
+            note = "" if teacher is None else f"teacher {teacher.number}"
+            lines = [Line.through(x, y, "primary", points=len(y) < 30)]
+            self.query_one(name, Chart).show(lines, value=value, note=note, percent=percent)

@@ -1,0 +1,161 @@
+"""One image, large: its soft labels and how it came to look like this."""
+
+from typing import ClassVar
+
+import numpy as np
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.screen import Screen
+from textual.widgets import Footer, Static
+
+from tesla_tui.live.context import Context
+from tesla_tui.live.widgets.bars import bar
+from tesla_tui.live.widgets.pictures import Layout, PictureGrid
+from tesla_tui.live.widgets.pixel_grid import picture_grid
+from tesla_tui.live.widgets.scrubber import Scrubber
+from tesla_tui.render.words import clean
+
+HISTORY = 6
+"""Pictures in the history strip at the most."""
+
+
+class PictureScreen(Screen[tuple[int, int | None]]):
+    """An image in full. Ends with the image and iteration that were last looked at."""
+
+    HELP = "One synthetic image. Arrows go to its neighbours, `,` and `.` through time, `escape` back."
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q,enter", "close", "back", key_display="esc", id="picture.close"),
+        Binding("left,up", "move(-1)", "previous", key_display="←", id="picture.previous"),
+        Binding("right,down", "move(1)", "next", key_display="→", id="picture.next"),
+        Binding("comma", "step(-1)", "back in time", key_display=",", id="picture.back"),
+        Binding("full_stop", "step(1)", "on", key_display=".", id="picture.on"),
+        Binding("question_mark", "app.help", "help", key_display="?", show=False),
+    ]
+
+    def __init__(self, context: Context, number: int, iteration: int | None) -> None:
+        super().__init__()
+        self.context = context
+        self._number = number
+        self._at = iteration
+
+    def compose(self) -> ComposeResult:
+        """Picture at the left, words at the right, time below."""
+        with Horizontal(id="picture-body"):
+            yield picture_grid(selectable=False, id="picture-large")
+            with Vertical(id="picture-words"):
+                yield Static(id="picture-facts")
+                yield Static("history", id="picture-history-title")
+                yield picture_grid(selectable=False, id="picture-history")
+        yield Scrubber(id="picture-scrubber")
+        yield Footer()
+
+    def on_mount(self) -> None:
+        """Draw when the size is known."""
+        self.call_after_refresh(self.draw)
+        self.set_interval(1.0, self._follow)
+
+    def on_resize(self) -> None:
+        """Draw to the new size."""
+        self.call_after_refresh(self.draw)
+
+    def action_close(self) -> None:
+        """Back to the grid."""
+        self.dismiss((self._number, self._at))
+
+    def action_move(self, by: int) -> None:
+        """A neighbour."""
+        self._number = max(0, self._number + by)
+        self.draw()
+
+    def action_step(self, by: int) -> None:
+        """Through time."""
+        there = self._iterations()
+        if there:
+            index = there.index(self._at) if self._at in there else len(there) - 1
+            index = min(max(index + by, 0), len(there) - 1)
+            self._at = None if index == len(there) - 1 else there[index]
+            self.draw()
+
+    def on_scrubber_moved(self, message: Scrubber.Moved) -> None:
+        """By mouse."""
+        there = self._iterations()
+        if message.position < len(there):
+            self._at = there[message.position]
+            self.draw()
+
+    def _iterations(self) -> list[int]:
+        return self.context.film.iterations if self.context.film else []
+
+    def _follow(self) -> None:
+        if self._at is None:
+            self.draw()
+
+    def draw(self) -> None:
+        """Everything, from the film."""
+        film = self.context.film
+        frame = None if film is None else (film.latest() if self._at is None else film.frame(self._at))
+        feed = self.context.feed
+        if film is None or frame is None or feed is None:
+            return
+        self._number = min(self._number, len(frame.pixels) - 1)
+        names = feed.view.names
+        k = self._number // frame.shown
+        name = clean(names[k]) if k < len(names) else f"class {k}"
+        large = self.query_one("#picture-large", PictureGrid)
+        side = max(2, min(large.size.width, 2 * (large.size.height - 1)))
+        native = frame.pixels.shape[1]
+        side = native * (side // native) if side >= native else side
+        large.show(frame.pixels[self._number : self._number + 1], [name], Layout(side, 1, 1), 0)
+        self.query_one("#picture-facts", Static).update(
+            self._facts(frame.top, name, frame.iteration, native, frame.shown)
+        )
+        self._history(name)
+        there = self._iterations()
+        position = there.index(frame.iteration) if frame.iteration in there else len(there) - 1
+        self.query_one("#picture-scrubber", Scrubber).show(there, feed.run.checkpoints(), position)
+
+    def _facts(self, top: object, name: str, iteration: int, native: int, shown: int) -> Text:
+        colours = self.app.theme_variables
+        feed = self.context.feed
+        assert feed is not None
+        text = Text(name, style="bold")
+        if shown > 1:
+            text.append(f"  image {self._number % shown + 1}", style=f"not bold {colours['quiet']}")
+        text.append(f"\niteration {iteration}, {native}x{native} pixels\n\n", style=f"not bold {colours['quiet']}")
+        if not isinstance(top, list) or self._number >= len(top):
+            kind = feed.view.settings.get("labels.kind", "hard")
+            soft = kind != "hard"
+            words = f"{kind} labels: none drawn yet" if soft else f"hard label: {name}"
+            return text.append(words, style="not bold")
+        text.append("soft label\n", style="bold")
+        width = max((len(self._class_name(k)) for k, _ in top[self._number]), default=0)
+        for k, share in top[self._number]:
+            text.append(f"{self._class_name(k):<{width}} ", style="not bold")
+            text.append_text(bar(share, 12, colours["primary"], colours["chart-axis"]))
+            text.append(f" {100 * share:5.1f} %\n", style="not bold")
+        return text
+
+    def _class_name(self, k: int) -> str:
+        names = self.context.feed.view.names if self.context.feed else []
+        return clean(names[k])[:16] if k < len(names) else f"class {k}"
+
+    def _history(self, name: str) -> None:
+        film = self.context.film
+        strip = self.query_one("#picture-history", PictureGrid)
+        if film is None or strip.size.width < 6 or strip.size.height < 3:
+            return
+        there = film.iterations
+        count = min(HISTORY, len(there))
+        chosen = [there[round(i * (len(there) - 1) / max(count - 1, 1))] for i in range(count)]
+        frames = [frame for iteration in chosen if (frame := film.frame(iteration)) is not None]
+        frames = [frame for frame in frames if self._number < len(frame.pixels)]
+        if not frames:
+            return
+        pixels = np.stack([frame.pixels[self._number] for frame in frames])
+        per_row = 3 if len(frames) > 3 else len(frames)
+        rows = -(-len(frames) // per_row)
+        side = max(4, min((strip.size.width + 1) // per_row - 1, 2 * (strip.size.height // rows - 1)))
+        strip.show(pixels, [str(frame.iteration) for frame in frames], Layout(side, per_row, rows), 0)

@@ -1,0 +1,341 @@
+"""The workbench: one run of one workspace, its tabs, and what keys do to it. The main loop is `_tick`."""
+
+import time
+from collections.abc import Callable
+from typing import ClassVar
+
+from textual import work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+from textual.timer import Timer
+from textual.widgets import ContentSwitcher, DataTable, Footer
+
+from engine.errors import TeslaError
+from engine.run import Run
+from engine.settings import EffectiveSettings
+from engine.workspace import Workspace
+from tesla_tui.driver import EngineThread
+from tesla_tui.live.context import Context
+from tesla_tui.live.jobs import Jobs
+from tesla_tui.live.panes.images import ImagesPane
+from tesla_tui.live.panes.log import LogPane
+from tesla_tui.live.panes.overview import OverviewPane
+from tesla_tui.live.panes.pane import Pane
+from tesla_tui.live.panes.runs import RunsPane
+from tesla_tui.live.panes.settings import SettingsPane
+from tesla_tui.live.panes.teachers import TeachersPane
+from tesla_tui.live.screens.dialogs import Message
+from tesla_tui.live.screens.new_run import NewRun, NewRunScreen
+from tesla_tui.live.widgets.header import RunBar, TabBar, badge_words
+from tesla_tui.preferences import Preferences
+from tesla_tui.watch.devices import Devices
+from tesla_tui.watch.feed import RunFeed
+from tesla_tui.watch.film import Film
+
+TABS: tuple[tuple[str, Callable[[Context], Pane]], ...] = (
+    ("Overview", OverviewPane),
+    ("Images", ImagesPane),
+    ("Teachers", TeachersPane),
+    ("Runs", RunsPane),
+    ("Log", LogPane),
+    ("Settings", SettingsPane),
+)
+
+SHARE = 0.03
+"""Share of the time that looking may take from one core while this process drives the run."""
+SLOWEST = 3.0
+"""Seconds between two looks at the most."""
+
+
+class Workbench(Screen[None]):
+    """Six tabs over one run."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *(Binding(str(n), f"tab({n - 1})", name, show=False, id=f"tab.{n}") for n, (name, _) in enumerate(TABS, 1)),
+        # The footer shows them in this order, as many as fit.
+        Binding("space", "pause", "pause/go on", id="run.pause"),
+        Binding("question_mark", "app.help", "help", key_display="?", id="app.help"),
+        Binding("q", "app.leave", "quit", id="app.quit"),
+        Binding("e", "evaluate", "evaluate", id="run.evaluate"),
+        Binding("s", "save", "save", id="run.save"),
+        Binding("x", "export", "export", id="run.export"),
+        Binding("n", "new", "new run", id="run.new"),
+        Binding("t", "take_over", "take over", id="run.take-over"),
+    ]
+
+    def __init__(self, workspace: Workspace, preferences: Preferences, devices: Devices) -> None:
+        super().__init__()
+        self.context = Context(workspace, preferences, devices)
+        self.jobs = Jobs(self)
+        self.engine: EngineThread | None = None
+        self._tab = 0
+        self._timer: Timer | None = None
+        self._interval = preferences.refresh
+        self._mark = (time.monotonic(), time.thread_time())
+        self._was_live = False
+        self._stale = True
+        self._after_stop: Callable[[], None] | None = None
+
+    @property
+    def driving(self) -> bool:
+        """Whether the engine runs in this process."""
+        return self.engine is not None
+
+    def compose(self) -> ComposeResult:
+        """Two lines, the tab, the keys."""
+        yield RunBar()
+        yield TabBar(tuple(name for name, _ in TABS))
+        with ContentSwitcher(initial="overview"):
+            for _, make in TABS:
+                yield make(self.context)
+        yield Footer(show_command_palette=False, compact=True)
+
+    def on_mount(self) -> None:
+        """Begin to look."""
+        self._timer = self.set_timer(0.05, self._tick)
+        self.call_after_refresh(self.pane.focus_first)
+
+    @property
+    def pane(self) -> Pane:
+        """The open tab."""
+        return self.query_one(f"#{TABS[self._tab][0].lower()}", Pane)
+
+    # --- which run
+
+    def open_run(self, run: Run) -> None:
+        """Show a run, existing or about to be."""
+        self.context.feed = RunFeed(run)
+        self.context.film = Film(run)
+        self.context.loading = run.journal_file.exists()
+        for pane in self.query(Pane):
+            pane.run_changed()
+        self._was_live = False
+        self._stale = True
+        self._catch_up(self.context.feed)
+
+    @work(thread=True, exclusive=True, group="catch-up")
+    def _catch_up(self, feed: RunFeed) -> None:
+        feed.catch_up()
+        self.app.call_from_thread(self._caught_up, feed)
+
+    def _caught_up(self, feed: RunFeed) -> None:
+        if feed is self.context.feed:
+            self.context.loading = False
+            self._stale = True
+            self.look_now()
+
+    def drive(self, run: Run, effective: EffectiveSettings) -> None:
+        """Start the engine for a run in its thread, and show it."""
+        if self.engine is not None:
+            return
+        if self.context.feed is None or self.context.feed.run.name != run.name:
+            self.open_run(run)
+        self.engine = EngineThread(self.context.workspace, run, effective)
+        self.engine.start()
+        self.look_now()
+
+    # --- looking
+
+    def look_now(self) -> None:
+        """Do not wait for the next tick."""
+        if self._timer is not None:
+            self._timer.stop()
+        self._timer = self.set_timer(0.01, self._tick)
+
+    def _tick(self) -> None:
+        """Read what is new, draw the open tab if anything is, and look after the engine."""
+        context = self.context
+        feed = context.feed
+        changed = self._stale
+        self._stale = False
+        if feed is not None and not context.loading:
+            changed |= feed.poll()
+        if context.film is not None:
+            changed |= context.film.look()
+        changed |= self._look_after_engine()
+        if self.app.screen is self or changed:
+            self._bar()
+        if self.app.screen is self:
+            if changed or self._tab in (0, 3):
+                self.pane.update_view()
+        elif changed:
+            self._stale = True
+        self._timer = self.set_timer(self._next_interval(), self._tick)
+
+    def _next_interval(self) -> float:
+        """Longer while drawing costs the engine too much: at most `SHARE` of a core goes into looking."""
+        now, spent = time.monotonic(), time.thread_time()
+        wall, cost = now - self._mark[0], spent - self._mark[1]
+        self._mark = (now, spent)
+        shortest = self.context.preferences.refresh
+        if self.engine is None or wall <= 0:
+            self._interval = shortest
+        elif cost / wall > SHARE:
+            self._interval = min(self._interval * 1.5, SLOWEST)
+        elif cost / wall < SHARE / 2:
+            self._interval = max(self._interval / 1.2, shortest)
+        return self._interval
+
+    def _look_after_engine(self) -> bool:
+        context, engine = self.context, self.engine
+        before = (context.driving, context.preparing)
+        context.driving = engine is not None
+        context.preparing = engine.preparing if engine is not None else ""
+        if engine is not None and not engine.is_alive():
+            self.engine = None
+            context.driving, context.preparing = False, ""
+            self._ended(engine)
+        feed = context.feed
+        if feed is not None and not context.loading:
+            if self._was_live and not feed.live and engine is None:
+                self._left_alone(feed)
+            self._was_live = feed.live
+        return before != (context.driving, context.preparing)
+
+    def _ended(self, engine: EngineThread) -> None:
+        """The engine's thread is over."""
+        after, self._after_stop = self._after_stop, None
+        self._was_live = False
+        self._stale = True
+        if engine.error is not None:
+            self.jobs.failed(engine)
+        elif after is not None:
+            after()
+        elif not engine.stopping:
+            self.notify(f"{engine.driven.name} is finished.", timeout=10)
+
+    def _left_alone(self, feed: RunFeed) -> None:
+        """Whoever drove the run we watch is gone."""
+        if feed.state == "finished":
+            self.notify(f"{feed.run.name} is finished.", timeout=10)
+        elif feed.state == "interrupted":
+            self.notify(
+                "Its driver died; everything up to the last checkpoint is there. t takes over.",
+                severity="error", timeout=30,
+            )  # fmt: skip
+        else:
+            self.notify(f"The driver ended ({feed.state}). t takes over.", severity="warning", timeout=30)
+
+    def _bar(self) -> None:
+        feed = self.context.feed
+        here = self.engine is not None and feed is not None and self.engine.driven.name == feed.run.name
+        badge = badge_words(here, feed is not None and feed.live, feed.driver if feed else None)
+        self.query_one(RunBar).show(str(self.context.workspace.folder), feed, badge)
+
+    # --- what keys do
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Keys that make no sense now are not offered."""
+        feed = self.context.feed
+        if action == "take_over":
+            return feed is not None and self.engine is None and feed.state not in ("new", "finished")
+        if action in ("evaluate", "save"):
+            return self.engine is not None
+        if action == "export":
+            return feed is not None
+        return True
+
+    def action_tab(self, number: int) -> None:
+        """Open a tab."""
+        self._tab = number
+        name = TABS[number][0].lower()
+        self.query_one(ContentSwitcher).current = name
+        self.query_one(TabBar).show(number)
+        self.pane.update_view()
+        self.pane.focus_first()
+        self.call_after_refresh(self.pane.update_view)
+
+    def on_tab_bar_picked(self, message: TabBar.Picked) -> None:
+        """A tab was clicked."""
+        self.action_tab(message.number)
+
+    def action_pause(self) -> None:
+        """Pause, go on, or begin."""
+        feed = self.context.feed
+        if self.engine is not None:
+            control = self.engine.control
+            if control.wants_pause:
+                control.resume()
+            else:
+                control.pause()
+                self.notify("Pausing at the next matching step.", timeout=2)
+            self.look_now()
+        elif feed is None:
+            self.action_new()
+        elif feed.live:
+            self.notify(
+                f"Read-only: {badge_words(False, True, feed.driver)} drives it. t takes over.", severity="warning"
+            )
+        elif feed.state == "finished":
+            self.notify("It is finished. n starts another; or raise distill.iterations in tesla.toml.", timeout=8)
+        else:
+            self.jobs.go_on()
+
+    def action_evaluate(self) -> None:
+        """Measure the images as they are now."""
+        if self.engine is not None:
+            if self.engine.control.evaluate():
+                self.notify("Evaluating when this iteration is complete.", timeout=4)
+            else:
+                self.notify("Nothing is being distilled now, so there is nothing new to evaluate.", severity="warning")
+
+    def action_save(self) -> None:
+        """A checkpoint now."""
+        if self.engine is not None:
+            if self.engine.control.save():
+                self.notify("Saving when this iteration is complete.", timeout=4)
+            else:
+                self.notify("Nothing is being distilled now. Teachers are saved after every epoch.", severity="warning")
+
+    def action_export(self) -> None:
+        """Write the distilled dataset into a folder."""
+        self.jobs.export()
+
+    def action_new(self) -> None:
+        """The form for a new run."""
+        self.app.push_screen(NewRunScreen(self.context.workspace), self._new)
+
+    def action_take_over(self) -> None:
+        """Drive the run here."""
+        self.jobs.take_over()
+
+    def on_runs_pane_opened(self, message: RunsPane.Opened) -> None:
+        """Another run."""
+        self.open_run(self.context.workspace.run(message.name))
+        self.action_tab(0)
+
+    def _new(self, made: NewRun | None) -> None:
+        if made is None:
+            return
+        if made.detached:
+            self.jobs.start_detached(made.run, made.arguments)
+        elif self.engine is not None:
+            self.jobs.start_instead(made)
+        else:
+            self.begin(made)
+
+    def begin(self, made: NewRun) -> None:
+        """Start a new run here and show it."""
+        self.open_run(made.run)
+        self.action_tab(0)
+        self.drive(made.run, made.effective)
+
+    def stop_engine(self, after: Callable[[], None]) -> None:
+        """Stop the engine; `after` is called when it has saved."""
+        if self.engine is None:
+            after()
+            return
+        self._after_stop = after
+        self.engine.stop()
+        self.look_now()
+
+    def report(self, title: str, error: BaseException) -> None:
+        """Words about an error."""
+        body = error.message if isinstance(error, TeslaError) else f"{type(error).__name__}: {error}"
+        hint = error.hint if isinstance(error, TeslaError) else ""
+        self.app.push_screen(Message(title, f"{body}\n\n{hint}".strip()))
+
+    def on_data_table_row_highlighted(self, message: DataTable.RowHighlighted) -> None:
+        """Tables of panes handle this themselves."""
+        message.stop()

@@ -1,0 +1,63 @@
+"""The machine: a few lines for every GPU, else for the processor."""
+
+from rich.text import Text
+from textual.widgets import Static
+
+from tesla_tui.live.widgets.bars import strip
+from tesla_tui.render.words import clean, size
+from tesla_tui.watch.devices import Devices, Gpu, Processor
+
+UNKNOWN = "n/a"
+
+
+class DevicePanel(Static):
+    """Devices as text; whatever is not known is n/a."""
+
+    DEFAULT_CSS = "DevicePanel { height: auto; width: 1fr; }"
+
+    def show(self, devices: Devices, pid: int | None) -> None:
+        """Look at the machine and draw."""
+        sample = devices.sample(pid)
+        width = max(20, self.content_size.width)
+        lines = [Text("device", style="bold")]
+        for gpu in sample.gpus:
+            lines += self._gpu(gpu, devices, width)
+        lines += self._processor(sample.processor, devices, width)
+        self.update(Text("\n").join(line for line in lines))
+
+    def _gpu(self, gpu: Gpu, devices: Devices, width: int) -> list[Text]:
+        colours = self.app.theme_variables
+        name = clean(gpu.name) if gpu.name else UNKNOWN
+        heat = UNKNOWN if gpu.temperature is None else f"{gpu.temperature} °C"
+        busy = UNKNOWN if gpu.utilisation is None else f"{gpu.utilisation} %"
+        power = UNKNOWN if gpu.power is None else f"{gpu.power:.0f} W"
+        if gpu.power is not None and gpu.power_limit:
+            power = f"{gpu.power:.0f}/{gpu.power_limit:.0f} W"
+        first = Text(no_wrap=True, overflow="ellipsis")
+        first.append(f"GPU {gpu.index} ", style=colours["primary"])
+        first.append(f"{name}  ")
+        first.append(f"{busy}  {heat}  {power}", style=colours["quiet"])
+        memory = UNKNOWN if gpu.used is None or not gpu.total else f"{size(gpu.used)} of {size(gpu.total)}"
+        second = Text(no_wrap=True, overflow="ellipsis")
+        second.append("  memory ", style=colours["quiet"])
+        second.append(f"{memory} ")
+        history = devices.history.get(gpu.index, ())
+        second.append(strip(list(history), width - second.cell_len - 1, 1.0), style=colours["primary"])
+        return [first, second]
+
+    def _processor(self, cpu: Processor, devices: Devices, width: int) -> list[Text]:
+        colours = self.app.theme_variables
+        first = Text(no_wrap=True, overflow="ellipsis")
+        first.append("CPU ", style=colours["primary"])
+        load = UNKNOWN if cpu.load is None else f"{cpu.load:.1f}"
+        first.append(f"{cpu.utilisation:.0f} % of {cpu.cores} cores")
+        first.append(f"  load {load}", style=colours["quiet"])
+        memory = Text(no_wrap=True, overflow="ellipsis")
+        memory.append("memory ", style=colours["quiet"])
+        memory.append(f"{size(cpu.memory_used)} of {size(cpu.memory_total)}")
+        driver = Text(no_wrap=True, overflow="ellipsis")
+        driver.append("driver ", style=colours["quiet"])
+        driver.append(f"{UNKNOWN if cpu.rss is None else size(cpu.rss)} ")
+        history = list(devices.history.get(-1, ()))
+        driver.append(strip(history, width - driver.cell_len - 1), style=colours["primary"])
+        return [first, memory, driver]

@@ -1,0 +1,196 @@
+"""A grid of pictures with captions: half blocks drawn row by row, or real pixels where the terminal has them."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from rich.color import Color
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+from textual.geometry import Size
+from textual.message import Message
+from textual.reactive import reactive
+from textual.strip import Strip
+from textual.widget import Widget
+
+Pixels = npt.NDArray[np.uint8]
+
+SMALLEST = 8
+"""Side below which a picture says nothing, characters."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where pictures go: `side` characters wide, half as many high, a caption under each."""
+
+    side: int
+    per_row: int
+    rows: int
+    """Rows on a page."""
+
+    @property
+    def per_page(self) -> int:
+        """Pictures on a page."""
+        return self.per_row * self.rows
+
+    @property
+    def height(self) -> int:
+        """Lines of a row of pictures, caption and gap included."""
+        return math.ceil(self.side / 2) + 1
+
+
+def layout_for(count: int, native: int, size: Size, group: int = 1, zoom: int = 0) -> Layout:
+    """The largest pictures with which all are seen at once, but not smaller than legible: then they are paged.
+
+    Args:
+        count: pictures.
+        native: their side, pixels.
+        size: characters there are.
+        group: pictures of a class; rows are made of whole classes where they fit.
+        zoom: steps larger (or smaller) than that.
+    """
+    least = max(4, min(native, SMALLEST if native <= 16 else 12))
+    sides = sorted({*range(least, 2 * max(native, 16) + 1, 2), *(native * k for k in range(1, 9))})
+    sides = [side for side in sides if side <= size.width and math.ceil(side / 2) + 1 <= max(size.height, 1)] or [4]
+    fitting = [side for side in sides if _layout(count, side, size, group).per_page >= count]
+    index = sides.index(fitting[-1]) if fitting else 0
+    side = sides[min(max(index + zoom, 0), len(sides) - 1)]
+    return _layout(count, side, size, group)
+
+
+def _layout(count: int, side: int, size: Size, group: int) -> Layout:
+    per_row = max(1, (size.width + 1) // (side + 1))
+    if 1 < group <= per_row:
+        per_row -= per_row % group
+    rows = max(1, size.height // (math.ceil(side / 2) + 1))
+    if per_row >= count:
+        return Layout(side, count or 1, rows)
+    even = math.ceil(count / math.ceil(count / per_row))  # ten where nine fit a row: five and five
+    if group == 1 and math.ceil(count / even) <= rows:
+        per_row = even
+    return Layout(side, per_row, rows)
+
+
+class PictureGrid(Widget, can_focus=True):
+    """A page of pictures in half blocks. Arrow keys are the pane's; this shows which one is selected."""
+
+    graphics = "blocks"
+
+    DEFAULT_CSS = "PictureGrid { width: 1fr; height: 1fr; }"
+
+    selected: reactive[int] = reactive(0)
+    """Number of the selected picture among all; -1 for none."""
+
+    class Chosen(Message):
+        """A picture was clicked."""
+
+        def __init__(self, number: int, opened: bool) -> None:
+            super().__init__()
+            self.number = number
+            """Among all pictures."""
+            self.opened = opened
+            """By a second click: show it large."""
+
+    def __init__(self, *, selectable: bool = True, id: str | None = None) -> None:  # noqa: A002
+        super().__init__(id=id)
+        self.selectable = selectable
+        self.pixels: Pixels = np.zeros((0, 1, 1, 1), dtype=np.uint8)
+        self.captions: Sequence[str] = ()
+        self.layout_now = Layout(SMALLEST, 1, 1)
+        self.first = 0
+        self._strips: dict[int, Strip] = {}
+        self._small: dict[int, Pixels] = {}
+
+    def show(self, pixels: Pixels, captions: Sequence[str], layout: Layout, first: int) -> None:
+        """Draw the page that begins with picture `first` of `(N, H, W, C)`."""
+        self.pixels, self.captions, self.layout_now, self.first = pixels, captions, layout, first
+        self._strips.clear()
+        self._small.clear()
+        self.refresh()
+
+    def watch_selected(self) -> None:
+        """Draw the frame elsewhere."""
+        self._strips.clear()
+
+    def on_click(self, event: events.Click) -> None:
+        """Select; twice opens."""
+        layout = self.layout_now
+        column, row = event.x // (layout.side + 1), event.y // layout.height
+        number = self.first + row * layout.per_row + column
+        if self.selectable and column < layout.per_row and number < len(self.pixels):
+            self.post_message(self.Chosen(number, event.chain > 1))
+
+    def render_line(self, y: int) -> Strip:
+        """One line of characters: a line of two rows of pixels, or captions."""
+        strip = self._strips.get(y)
+        if strip is None or strip.cell_length != self.size.width:
+            strip = self._strips[y] = self._line(y)
+        return strip
+
+    def _line(self, y: int) -> Strip:
+        base = self.rich_style
+        layout = self.layout_now
+        row, inside = divmod(y, layout.height)
+        start = self.first + row * layout.per_row
+        end = min(start + layout.per_row, len(self.pixels))
+        if row >= layout.rows or start >= end:
+            return Strip.blank(self.size.width, base)
+        segments: list[Segment] = []
+        for number in range(start, end):
+            if number > start:
+                segments.append(Segment(" ", base))
+            if inside == layout.height - 1:
+                segments.append(self._caption(number, base))
+            else:
+                segments.extend(_blocks(self._resized(number), inside))
+        return Strip(segments).adjust_cell_length(self.size.width, base)
+
+    def _caption(self, number: int, base: Style) -> Segment:
+        side = self.layout_now.side
+        text = self.captions[number] if number < len(self.captions) else ""
+        if len(text) > side:
+            text = text[: side - 1] + "…"
+        colours = self.app.theme_variables
+        if self.selectable and number == self.selected:
+            text = f"▸{text}"[:side]
+            style = Style(color=colours.get("background"), bgcolor=colours.get("primary"), bold=True)
+            return Segment(text.center(side), style)
+        return Segment(text.center(side), base + Style(color=colours.get("quiet")))
+
+    def _resized(self, number: int) -> Pixels:
+        if number not in self._small:
+            self._small[number] = resized(self.pixels[number], self.layout_now.side)
+        return self._small[number]
+
+
+def resized(image: Pixels, side: int) -> Pixels:
+    """A picture `(H, W, C)` as RGB of `side` pixels: whole pixels where it grows, means where it shrinks."""
+    rgb = np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image
+    how = Image.Resampling.NEAREST if side % rgb.shape[0] == 0 else Image.Resampling.BOX
+    return np.asarray(Image.fromarray(rgb).resize((side, side), how))
+
+
+def _blocks(image: Pixels, line: int) -> list[Segment]:
+    """One line of characters of a picture, equal neighbours in one segment."""
+    upper = image[2 * line].tolist()
+    lower = image[2 * line + 1].tolist() if 2 * line + 1 < len(image) else upper
+    segments: list[Segment] = []
+    run, before = 0, None
+    for pair in zip(map(tuple, upper), map(tuple, lower), strict=True):
+        if pair != before and before is not None:
+            segments.append(Segment("▀" * run, _pair_style(*before)))
+            run = 0
+        run, before = run + 1, pair
+    if before is not None:
+        segments.append(Segment("▀" * run, _pair_style(*before)))
+    return segments
+
+
+@lru_cache(maxsize=65536)
+def _pair_style(upper: tuple[int, int, int], lower: tuple[int, int, int]) -> Style:
+    return Style(color=Color.from_rgb(*upper), bgcolor=Color.from_rgb(*lower))

@@ -1,0 +1,85 @@
+"""Events as lines of a log: when, how serious, what."""
+
+from dataclasses import dataclass
+
+from engine import events as ev
+from tesla_tui.render.words import clean, duration, plus_minus, size
+
+LEVELS = ("info", "warning", "error")
+"""From harmless to serious."""
+
+
+@dataclass(frozen=True)
+class LogLine:
+    """One line."""
+
+    time: float
+    """Seconds since 1970."""
+    level: str
+    """`info`, `warning` or `error`."""
+    kind: str
+    """The event's name, as in the journal."""
+    text: str
+
+    def matches(self, wanted: str, level: str) -> bool:
+        """Whether it is at least as serious as `level` and has every word of `wanted` in it."""
+        if LEVELS.index(self.level) < LEVELS.index(level):
+            return False
+        there = f"{self.kind} {self.text}".lower()
+        return all(word in there for word in wanted.lower().split())
+
+
+def log_line(event: ev.Event, time: float) -> LogLine | None:
+    """The line of an event; None for those that are only charted."""
+    found = _words(event)
+    if found is None:
+        return None
+    level, text = found
+    return LogLine(time, level, event.kind, clean(text).replace("\n", " "))
+
+
+def _words(event: ev.Event) -> tuple[str, str] | None:
+    match event:
+        case ev.RunStarted():
+            where = "from the beginning" if event.resumed_from is None else f"from iteration {event.resumed_from}"
+            return "info", f"{event.run} starts {where}"
+        case ev.RunStopped():
+            saved = "" if event.iteration is None else f"; saved at iteration {event.iteration}"
+            return "info", f"stopped: {event.reason}{saved}"
+        case ev.RunPaused():
+            return "info", "paused"
+        case ev.RunResumed():
+            return "info", f"goes on after {duration(event.seconds)}"
+        case ev.RunFailed():
+            return "error", event.message
+        case ev.RunFinished():
+            return "info", f"finished in {duration(event.seconds)}"
+        case ev.StageStarted():
+            return "info", f"{event.stage} begins"
+        case ev.StageFinished():
+            return "info", f"{event.stage} done in {duration(event.seconds)}"
+        case ev.DataReady():
+            sizes = f"{event.train:,} to teach, {event.holdout:,} held out, {event.test:,} to test"
+            return "info", f"{event.name}: {event.classes} classes, {sizes}"
+        case ev.TeachersPlanned():
+            there = event.count - event.missing
+            return "info", f"{event.count} trajectories of {event.epochs} epochs, {size(event.bytes)}, {there} there"
+        case ev.TeacherEpoch():
+            result = f"loss {event.loss:.3f}, accuracy {100 * event.accuracy:.1f} %"
+            return "info", f"teacher {event.trajectory}: epoch {event.epoch}/{event.epochs}, {result}"
+        case ev.TeacherPublished():
+            return "info", f"teacher {event.trajectory} is on disk"
+        case ev.IterationSkipped():
+            return "warning", f"iteration {event.iteration} skipped: {event.reason}"
+        case ev.RunRecovered():
+            return "warning", f"student_lr halved to {event.student_lr:.3g} at iteration {event.iteration}"
+        case ev.CheckpointSaved():
+            return "info", f"checkpoint at iteration {event.iteration}"
+        case ev.EvaluationDone():
+            which = "random real images" if event.subject == "random" else f"iteration {event.iteration}"
+            accuracy = plus_minus(event.mean, event.std, len(event.accuracies))
+            split = "held-out" if event.split == "holdout" else event.split
+            return "info", f"{which}: {split} accuracy {accuracy} % ({event.network})"
+        case ev.Notice():
+            return ("warning" if event.level == "warning" else "info"), event.message
+    return None

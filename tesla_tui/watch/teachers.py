@@ -1,0 +1,65 @@
+"""The teacher trajectories of a run, read from the buffer's records: whoever trains them, on whatever host."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+MARK = "trajectory-"
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """One trajectory."""
+
+    number: int
+    epochs: int
+    """Whole epochs there are."""
+    losses: tuple[float, ...]
+    """Training loss of epochs 1, 2, ..."""
+    accuracies: tuple[float, ...]
+    """Training accuracy of epochs 1, 2, ..., 0..1."""
+    published: bool
+    bytes: int
+    changed: float
+    """When its file was last written, seconds since 1970."""
+
+
+class BufferReader:
+    """Reads `buffers/<name>`; a record that did not change is not read again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._known: dict[Path, tuple[int, int, Trajectory]] = {}
+
+    def read(self) -> dict[int, Trajectory]:
+        """Trajectories that are there or in the making, by number."""
+        found: dict[int, Trajectory] = {}
+        for record in sorted(self.folder.glob(f"{MARK}*.json"), reverse=True):  # `.part` first: the published one wins
+            trajectory = self._one(record)
+            if trajectory is not None:
+                found[trajectory.number] = trajectory
+        return found
+
+    def _one(self, path: Path) -> Trajectory | None:
+        published = not path.name.endswith(".part.json")
+        try:
+            facts = path.stat()
+            known = self._known.get(path)
+            if known is not None and known[:2] == (facts.st_mtime_ns, facts.st_size):
+                return known[2]
+            record: dict[str, Any] = json.loads(path.read_bytes())
+            tensors = path.with_suffix(".safetensors") if published else path.with_suffix("")
+            trajectory = Trajectory(
+                number=int(path.name.removeprefix(MARK).split(".")[0]),
+                epochs=int(record["rows"]) - 1,
+                losses=tuple(float(x) for x in record["losses"]),
+                accuracies=tuple(float(x) for x in record["accuracies"]),
+                published=published,
+                bytes=tensors.stat().st_size,
+                changed=facts.st_mtime,
+            )
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        self._known[path] = (facts.st_mtime_ns, facts.st_size, trajectory)
+        return trajectory
