@@ -11,6 +11,7 @@ from tesla_tui.cli.evaluate import evaluate
 from tesla_tui.cli.export import export
 from tesla_tui.cli.init import init
 from tesla_tui.cli.run import run, teach
+from tesla_tui.cli.serve import serve
 from tesla_tui.cli.show import show
 from tesla_tui.cli.status import status
 from tesla_tui.cli.stop import stop
@@ -66,6 +67,7 @@ app.command(rich_help_panel=WORK)(stop)
 app.command(rich_help_panel=WORK)(evaluate)
 app.command(rich_help_panel=WORK)(export)
 app.command(rich_help_panel=LOOK)(tui)
+app.command(rich_help_panel=LOOK)(serve)
 app.command(rich_help_panel=LOOK)(status)
 app.command(rich_help_panel=LOOK)(show)
 app.command(rich_help_panel=LOOK)(config)

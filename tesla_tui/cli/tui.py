@@ -44,6 +44,7 @@ def tui(
 
         tesla tui my-run --run ipc-10 --watch
     """
+    import os
     import sys
 
     from engine.errors import ExitCode, UsageError
@@ -58,7 +59,7 @@ def tui(
     if images not in (None, "auto", "blocks", "kitty", "sixel"):
         raise UsageError(f"--images {images} is not a way to draw.", "Use auto, blocks, kitty or sixel.")
     preferences = preferences.model_copy(update=changes)
-    if not (sys.stdin.isatty() and sys.stdout.isatty()) and "TEXTUAL_DRIVER" not in __import__("os").environ:
+    if not (sys.stdin.isatty() and sys.stdout.isatty()) and "TEXTUAL_DRIVER" not in os.environ:
         where = workspace if workspace is not None else "my-run"
         raise UsageError("`tesla tui` needs a terminal, and there is none here.", f"Without one: tesla run {where}")
     from tesla_tui.live.graphics import choose_protocol

@@ -1,5 +1,6 @@
 """The Textual app: which screen is open, themes, the command palette, and leaving without losing anything."""
 
+import os
 import signal
 import sys
 from collections.abc import Iterable
@@ -12,6 +13,7 @@ from textual.screen import Screen
 
 from engine.errors import ExitCode, TeslaError
 from engine.workspace import Workspace
+from tesla_tui.headless import start_detached
 from tesla_tui.live.screens.dialogs import Ask, Choice, HelpScreen
 from tesla_tui.live.screens.workbench import TABS, Workbench
 from tesla_tui.live.screens.workspaces import WorkspacesScreen
@@ -19,6 +21,9 @@ from tesla_tui.live.themes import DEFAULTS, THEMES
 from tesla_tui.preferences import Preferences, preferences_file
 from tesla_tui.render.words import program
 from tesla_tui.watch.devices import Devices
+
+WEB = "TEXTUAL_DRIVER"
+"""Set in the environment of an app that is shown in a browser."""
 
 SIGNALS = {signal.SIGTERM: ExitCode.TERMINATED, signal.SIGHUP: ExitCode.TERMINATED, signal.SIGINT: ExitCode.INTERRUPTED}
 
@@ -242,7 +247,7 @@ class TeslaApp(App[str]):
         name = bench.engine.driven.name
         choices = [
             Choice("stop", "s", "Stop and save", "at most one matching step; goes on where it was", "primary"),
-            Choice("detach", "d", "Detach", "a process without a terminal goes on; attach again with tesla tui"),
+            Choice("detach", "d", "Detach", "it goes on without a terminal; tesla tui attaches"),
             Choice("stay", "k", "Keep going", "stay here"),
         ]
         self.push_screen(Ask("quit", f"{name} is being driven in this window.", choices), self._leaving)
@@ -277,13 +282,19 @@ class TeslaApp(App[str]):
 
 
 def run_app(app: TeslaApp) -> int:
-    """Run the app; the engine is stopped and has saved when this returns, whatever happened to the screens."""
+    """Run the app; the engine is stopped and has saved when this returns, whatever happened to the screens.
+
+    In a browser a page that is closed detaches instead: the run goes on in a process of its own.
+    """
     try:
         words = app.run()
     finally:
-        if app.bench is not None and app.bench.engine is not None:
-            app.bench.engine.stop()
-            app.bench.engine.join()
+        engine = app.bench.engine if app.bench is not None else None
+        if engine is not None:
+            engine.stop()
+            engine.join()
+            if WEB in os.environ and engine.error is None:
+                start_detached(engine.workspace.folder, engine.driven, ())
     if words:
         print(words, file=sys.stderr if app.return_code else sys.stdout)
     return app.return_code or 0

@@ -4,7 +4,7 @@ from rich.table import Table
 
 from engine.events import EvaluationDone
 from engine.status import RunStatus
-from tesla_tui.render.words import ago, clean, duration, percent, plus_minus
+from tesla_tui.render.words import ago, clean, percent, plus_minus, short_duration
 
 STATE_STYLE = {
     "running": "green",
@@ -44,8 +44,8 @@ def _cell(result: EvaluationDone) -> str:
 def runs_table(runs: list[RunStatus], width: int) -> Table:
     """All runs of a workspace, a line each; on a terminal narrower than 100 characters without the age."""
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("run", "state", "progress"):
-        table.add_column(name, no_wrap=True)
+    for name, longest in (("run", max((len(run.name) for run in runs), default=0)), ("state", 8), ("progress", 9)):
+        table.add_column(name, no_wrap=True, min_width=min(longest, 24))
     for name in ("loss", "held out %", "test %", "random %"):
         table.add_column(name, justify="right", no_wrap=True)
     wide = width >= 100
@@ -71,4 +71,4 @@ def progress_words(run: RunStatus) -> str:
     if run.stage == "teachers":
         return f"teachers {run.teachers_done}/{run.teachers_total}"
     words = f"{run.iteration}/{run.iterations}"
-    return words if run.eta is None else f"{words}, {duration(run.eta)} left"
+    return words if run.eta is None else f"{words}, {short_duration(run.eta)} left"

@@ -169,6 +169,8 @@ class Workbench(Screen[None]):
         wall, cost = now - self._mark[0], spent - self._mark[1]
         self._mark = (now, spent)
         shortest = self.context.preferences.refresh
+        if self.engine is not None and self.engine.stopping:
+            return 0.1
         if self.engine is None or wall <= 0:
             self._interval = shortest
         elif cost / wall > SHARE:
@@ -264,9 +266,7 @@ class Workbench(Screen[None]):
         elif feed is None:
             self.action_new()
         elif feed.live:
-            self.notify(
-                f"Read-only: {badge_words(False, True, feed.driver)} drives it. t takes over.", severity="warning"
-            )
+            self.notify("Another process drives this run; this window only looks. t takes over.", severity="warning")
         elif feed.state == "finished":
             self.notify("It is finished. n starts another; or raise distill.iterations in tesla.toml.", timeout=8)
         else:

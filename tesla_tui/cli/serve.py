@@ -1,0 +1,71 @@
+"""`tesla serve`."""
+
+from typing import Annotated
+
+import typer
+
+from tesla_tui.cli.options import Ipc, RunName, WorkspacePath
+
+
+def serve(
+    workspace: WorkspacePath,
+    ipc: Ipc = None,
+    run: RunName = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Only look: never start the engine.")] = False,
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port to listen on.")] = 8000,
+    token: Annotated[
+        str | None,
+        typer.Option("--token", help="Asked of every browser; made up when others can reach it.", show_default=False),
+    ] = None,
+) -> None:
+    """The live screens in a browser. Only this machine can reach them, unless --host says otherwise.
+
+    Closing the page detaches: the run goes on without it, and the page attaches again.
+
+    Examples:
+
+        tesla serve my-run --ipc 10
+
+        ssh -L 8000:localhost:8000 gpu-box tesla serve my-run
+    """
+    import shlex
+    import socket
+    import sys
+
+    from rich.console import Console
+
+    from engine.errors import UsageError
+    from engine.workspace import Workspace
+    from tesla_tui.cli.result import print_commands
+    from tesla_tui.preferences import load_preferences
+    from tesla_tui.serving import TeslaServer, choose_token, is_loopback
+
+    Workspace(workspace)
+    load_preferences()
+    console = Console()
+    asked = choose_token(host, token)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError as error:
+        raise UsageError(
+            f"Cannot listen on {host}:{port}: {error.strerror}.", "Choose another --port or --host."
+        ) from error
+    words = [sys.executable, "-m", "tesla_tui.main", "tui", str(workspace.resolve()), "--images", "blocks"]
+    words += ["--ipc", str(ipc)] if ipc is not None else []
+    words += ["--run", run] if run is not None else []
+    words += ["--watch"] if watch else []
+    shown = f"[{host}]" if ":" in host else host
+    if host in ("0.0.0.0", "::"):
+        shown = socket.gethostname()
+    address = f"http://{shown}:{port}/" + (f"?token={asked}" if asked else "")
+    print_commands(console, f"Serving {workspace}. Open:", address)
+    if not is_loopback(host):
+        console.print(
+            "[yellow]Anybody with this address can start and stop runs as you; it is not encrypted.[/]", highlight=False
+        )
+    console.print("Ctrl-C ends the server; runs that pages left go on.", style="dim", highlight=False)
+    TeslaServer(shlex.join(words), host, port, asked).serve()
