@@ -26,6 +26,8 @@ class RunFeed:
         """Who drives it, if anybody does."""
         self._offset = 0
         self._inode = 0
+        self._torn = -1
+        """Size of the file when nothing whole was left to read in it."""
 
     @property
     def live(self) -> bool:
@@ -33,34 +35,42 @@ class RunFeed:
         return self.state in ("running", "paused", "stalled")
 
     def catch_up(self) -> None:
-        """Read the whole journal as it is now."""
-        while self._read():
-            pass
+        """Read everything new in the journal, however much it is.
+
+        The first time it is shown all at once at the end, so that a screen may draw `view` while a thread does this.
+        """
+        view = self.view if self._offset else RunView()
+        while self._more():
+            view = self._fold_slice(view)
+        self.view = view
         self._look()
 
     def poll(self) -> bool:
         """Read at most one slice; whether anything changed."""
         before = (self.view.events, self.state, self.pulse)
-        self._read()
+        if self._more():
+            self.view = self._fold_slice(self.view)
         self._look()
         return before != (self.view.events, self.state, self.pulse)
 
-    def _read(self) -> bool:
-        path: Path = self.run.journal_file
+    def _more(self) -> bool:
+        """Whether the journal has grown, or is another file than it was."""
         try:
-            facts = path.stat()
+            facts = self.run.journal_file.stat()
         except OSError:
             return False
+        return facts.st_ino != self._inode or facts.st_size not in (self._offset, self._torn)
+
+    def _fold_slice(self, view: RunView) -> RunView:
+        path: Path = self.run.journal_file
+        facts = path.stat()
         if facts.st_ino != self._inode or facts.st_size < self._offset:  # another file, or cut: start over
-            self._inode, self._offset, self.view = facts.st_ino, 0, RunView()
-        if facts.st_size == self._offset:
-            return False
+            self._inode, self._offset, view = facts.st_ino, 0, RunView()
         values, offset = read_lines(path, self._offset, SLICE)
-        if offset == self._offset:
-            return False
+        self._torn = facts.st_size if offset == self._offset else -1  # a torn last line: wait until it grows
         self._offset = offset
-        self.view.fold(values)
-        return True
+        view.fold(values)
+        return view
 
     def _look(self) -> None:
         self.pulse = read_pulse(self.run.pulse_file)

@@ -174,7 +174,7 @@ beside those shown. `enter` opens an image with its soft labels and its history.
         self.query_one("#initial-half").display = self._compare
         self.query_one("#now-title").display = self._compare
         if frame is None or feed is None:
-            self.query_one("#images-title", Static).update("")
+            self.query_one("#images-title", Static).update("", layout=False)
             return
         grid = self.query_one("#image-grid", PictureGrid)
         self._count = len(frame.pixels)
@@ -198,7 +198,7 @@ beside those shown. `enter` opens an image with its soft labels and its history.
             if first is not None:
                 other = self.query_one("#initial-grid", PictureGrid)
                 other.show(first.pixels, captions, self._layout, page * self._layout.per_page)
-                self.query_one("#initial-title", Static).update(f"initial  iteration {first.iteration}")
+                self.query_one("#initial-title", Static).update(f"initial  iteration {first.iteration}", layout=False)
         grid.selected = self._selected
         self._words(frame, page)
         position = there.index(frame.iteration) if frame.iteration in there else len(there) - 1
@@ -230,10 +230,14 @@ beside those shown. `enter` opens an image with its soft labels and its history.
         ipc = int(feed.view.settings.get("distill.ipc", frame.shown))
         if frame.shown < ipc:
             title.append(f"   first {frame.shown} of {ipc} per class", style=colours["quiet"])
-        self.query_one("#images-title", Static).update(title)
-        self.query_one("#now-title", Static).update(f"{'now' if live else 'then'}  iteration {frame.iteration}")
+        self.query_one("#images-title", Static).update(title, layout=False)
+        self.query_one("#now-title", Static).update(
+            f"{'now' if live else 'then'}  iteration {frame.iteration}", layout=False
+        )
         at = there.index(frame.iteration) + 1 if frame.iteration in there else len(there)
-        self.query_one("#scrub-words", Static).update(Text(f"frame {at}/{len(there)}", style=colours["quiet"]))
+        self.query_one("#scrub-words", Static).update(
+            Text(f"frame {at}/{len(there)}", style=colours["quiet"]), layout=False
+        )
 
     def _captions(self, frame: Frame) -> list[str]:
         return [

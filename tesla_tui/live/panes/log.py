@@ -13,7 +13,7 @@ from tesla_tui.live.context import Context
 from tesla_tui.live.panes.pane import Pane
 from tesla_tui.watch.log import LEVELS, LogLine
 
-SHOWN = 1000
+SHOWN = 300
 """Newest matching lines in the table."""
 SIGNS = {"info": " ", "warning": "!", "error": "✕"}
 
@@ -103,7 +103,7 @@ line. `v` raises the level: everything, warnings and errors, errors only.
         if matching and at_end:
             table.move_cursor(row=table.row_count - 1, animate=False)
         words = {"info": "all levels", "warning": "warnings and errors", "error": "errors only"}[level]
-        self.query_one("#log-words", Static).update(f"{table.row_count} lines · {words}")
+        self.query_one("#log-words", Static).update(f"{table.row_count} lines · {words}", layout=False)
 
     def _cells(self, line: LogLine) -> tuple[Text, Text, Text, Text]:
         colours = self.app.theme_variables

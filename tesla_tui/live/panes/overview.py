@@ -63,7 +63,7 @@ same number per class. `e` measures now.
                 yield PictureGrid(selectable=False, id="overview-grid")
         with Horizontal(id="overview-bottom"):
             yield Static(id="results")
-            yield DevicePanel(id="devices")
+            yield DevicePanel()
 
     def focus_first(self) -> None:
         """The loss chart."""
@@ -98,6 +98,12 @@ same number per class. `e` measures now.
             np.zeros((0, 1, 1, 1), dtype=np.uint8), (), layout_for(0, 8, self.size), 0
         )
 
+    def look_around(self) -> None:
+        """The machine."""
+        feed = self.context.feed
+        pid = feed.driver.pid if feed is not None and feed.live and feed.driver and feed.driver.here else None
+        self.query_one(DevicePanel).show(self.context.devices, pid)
+
     def update_view(self) -> None:
         """Everything, from the run's files."""
         self.query_one(StageStrip).show(self.context)
@@ -109,10 +115,9 @@ same number per class. `e` measures now.
         self._series("#student-lr", view.student_lr, 0, "", False)
         self._series("#gradient-norm", view.gradient_norm, width, "", self._log)
         self._accuracy(view)
-        self.query_one("#results", Static).update(self._results(view))
+        self.query_one("#results", Static).update(self._results(view), layout=False)
         self._pictures()
-        pid = feed.driver.pid if feed is not None and feed.live and feed.driver and feed.driver.here else None
-        self.query_one(DevicePanel).show(self.context.devices, pid)
+        self.look_around()
 
     def _series(self, chart: str, series: Series, width: int, note: str, logarithmic: bool) -> None:
         points = series.points()
@@ -182,7 +187,7 @@ same number per class. `e` measures now.
             return
         self._shown_frame = key
         title = f"synthetic images  iteration {frame.iteration}"
-        self.query_one("#overview-images-title", Static).update(Text(title, style="bold"))
+        self.query_one("#overview-images-title", Static).update(Text(title, style="bold"), layout=False)
         names = [clean(name) for name in feed.view.names]
         captions = [names[n // frame.shown] if names else str(n // frame.shown) for n in range(len(frame.pixels))]
         layout = layout_for(len(frame.pixels), frame.pixels.shape[1], grid.size, frame.shown)

@@ -18,6 +18,9 @@ class Pane(Vertical):
     def update_view(self) -> None:
         """Draw what is new. Called when the tab opens, at every change of the run, and when another run is opened."""
 
+    def look_around(self) -> None:
+        """Draw what changes by itself while the run does not: the machine, other runs. Called at every tick."""
+
     def run_changed(self) -> None:
         """Another run was opened: forget what was remembered of the last."""
 

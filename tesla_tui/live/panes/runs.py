@@ -102,6 +102,10 @@ curve out.
         if row < len(self._names):
             self.post_message(self.Opened(self._names[row]))
 
+    def look_around(self) -> None:
+        """Other runs go on by themselves."""
+        self.update_view()
+
     def update_view(self) -> None:
         """Look at all runs, in a thread: some have long journals."""
         if time.monotonic() - self._looked >= LOOK_EVERY:
@@ -188,7 +192,7 @@ curve out.
         chart.display = bool(rows)
         chart.show(lines, note="log" if self._log else "trend", logarithmic=self._log)
         words = f"{len(rows)} run{'s' if len(rows) != 1 else ''} in {self.context.workspace.folder}" if rows else EMPTY
-        self.query_one("#runs-summary", Static).update(Text(words, style=colours["quiet"]))
+        self.query_one("#runs-summary", Static).update(Text(words, style=colours["quiet"]), layout=False)
 
 
 def sum_seconds(feed: RunFeed) -> float | None:

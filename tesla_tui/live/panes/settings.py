@@ -82,7 +82,7 @@ what is at its default. A run's settings are frozen when it starts; change tesla
         if 0 <= message.cursor_row < len(self._keys):
             key = self._keys[message.cursor_row]
             text = Text(f"{key}  ", style="bold").append(meaning(key), style="not bold")
-            self.query_one("#settings-meaning", Static).update(text)
+            self.query_one("#settings-meaning", Static).update(text, layout=False)
 
     def _effective(self) -> EffectiveSettings | None:
         feed = self.context.feed

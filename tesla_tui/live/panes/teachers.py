@@ -139,7 +139,7 @@ line is one trajectory, those of other processes and hosts included. The cursor'
         accuracies = [teacher.accuracies[-1] for teacher in self._there.values() if teacher.accuracies]
         if accuracies:
             text.append(f" · last accuracy {100 * float(np.mean(accuracies)):.1f} % on average", style=colours["quiet"])
-        self.query_one("#teachers-summary", Static).update(text)
+        self.query_one("#teachers-summary", Static).update(text, layout=False)
 
     def _curves(self) -> None:
         table = self.query_one(DataTable)

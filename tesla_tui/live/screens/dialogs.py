@@ -9,7 +9,9 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.screen import ModalScreen
-from textual.widgets import Button, Footer, Input, Markdown, Static
+from textual.widgets import Button, Input, Markdown, Static
+
+from tesla_tui.live.widgets.key_line import KeyLine
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,7 @@ class HelpScreen(ModalScreen[None]):
                 yield Static(
                     Text(f"Keys change in {self._preferences}, by id:\n  [keys]\n  {self._example()}"), classes="quiet"
                 )
-            yield Footer()
+            yield KeyLine()
 
     def _example(self) -> str:
         return next((f'"{name}" = "f5"' for _, _, name in self._keys if name), "")

@@ -8,9 +8,10 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.screen import ModalScreen
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from engine.run import Run
+from tesla_tui.live.widgets.key_line import KeyLine
 from tesla_tui.render.words import clean
 
 
@@ -48,7 +49,7 @@ class ErrorScreen(ModalScreen[bool]):
             with VerticalScroll(classes="dialog-scroll"):
                 yield Static(text, classes="dialog-text")
             yield Static("r: try again   esc: look at the run   q: quit", classes="quiet")
-        yield Footer()
+        yield KeyLine()
 
     def action_retry(self) -> None:
         """From the last checkpoint."""

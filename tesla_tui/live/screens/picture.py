@@ -8,10 +8,11 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.screen import Screen
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from tesla_tui.live.context import Context
 from tesla_tui.live.widgets.bars import bar
+from tesla_tui.live.widgets.key_line import KeyLine
 from tesla_tui.live.widgets.pictures import Layout, PictureGrid
 from tesla_tui.live.widgets.pixel_grid import picture_grid
 from tesla_tui.live.widgets.scrubber import Scrubber
@@ -50,7 +51,7 @@ class PictureScreen(Screen[tuple[int, int | None]]):
                 yield Static("history", id="picture-history-title")
                 yield picture_grid(selectable=False, id="picture-history")
         yield Scrubber(id="picture-scrubber")
-        yield Footer()
+        yield KeyLine()
 
     def on_mount(self) -> None:
         """Draw when the size is known."""

@@ -9,7 +9,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 from textual.timer import Timer
-from textual.widgets import ContentSwitcher, DataTable, Footer
+from textual.widgets import ContentSwitcher, DataTable
 
 from engine.errors import TeslaError
 from engine.run import Run
@@ -28,6 +28,7 @@ from tesla_tui.live.panes.teachers import TeachersPane
 from tesla_tui.live.screens.dialogs import Message
 from tesla_tui.live.screens.new_run import NewRun, NewRunScreen
 from tesla_tui.live.widgets.header import RunBar, TabBar, badge_words
+from tesla_tui.live.widgets.key_line import KeyLine
 from tesla_tui.preferences import Preferences
 from tesla_tui.watch.devices import Devices
 from tesla_tui.watch.feed import RunFeed
@@ -89,7 +90,7 @@ class Workbench(Screen[None]):
         with ContentSwitcher(initial="overview"):
             for _, make in TABS:
                 yield make(self.context)
-        yield Footer(show_command_palette=False, compact=True)
+        yield KeyLine()
 
     def on_mount(self) -> None:
         """Begin to look."""
@@ -157,8 +158,10 @@ class Workbench(Screen[None]):
         if self.app.screen is self or changed:
             self._bar()
         if self.app.screen is self:
-            if changed or self._tab in (0, 3):
+            if changed:
                 self.pane.update_view()
+            else:
+                self.pane.look_around()
         elif changed:
             self._stale = True
         self._timer = self.set_timer(self._next_interval(), self._tick)

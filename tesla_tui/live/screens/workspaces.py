@@ -8,11 +8,12 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.screen import ModalScreen, Screen
-from textual.widgets import Button, DataTable, Footer, Input, Label, Select, Static
+from textual.widgets import Button, DataTable, Input, Label, Select, Static
 
 from engine.errors import TeslaError
 from engine.settings import preset_names
 from engine.workspace import Workspace
+from tesla_tui.live.widgets.key_line import KeyLine
 from tesla_tui.making import WorkspacePlan, plan_workspace
 from tesla_tui.render.words import ago, clean
 
@@ -70,7 +71,7 @@ makes a new one.
         yield Static(Text.assemble((" tesla ", "reverse bold"), "  workspaces below ", str(self._folder)), id="where")
         yield Static(id="workspaces-empty")
         yield DataTable(id="workspaces-table", cursor_type="row")
-        yield Footer()
+        yield KeyLine()
 
     def on_mount(self) -> None:
         """Look for workspaces."""

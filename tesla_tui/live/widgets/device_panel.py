@@ -13,17 +13,27 @@ UNKNOWN = "n/a"
 class DevicePanel(Static):
     """Devices as text; whatever is not known is n/a."""
 
-    DEFAULT_CSS = "DevicePanel { height: auto; width: 1fr; }"
+    DEFAULT_CSS = "DevicePanel { height: 1fr; width: 1fr; }"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._drawn: tuple[object, ...] = ()
 
     def show(self, devices: Devices, pid: int | None) -> None:
         """Look at the machine and draw."""
         sample = devices.sample(pid)
+        drawn = (sample, self.app.theme, self.content_size)
+        if drawn == self._drawn:
+            return
+        self._drawn = drawn
+        if self.parent is not None:
+            self.parent.set_class(len(sample.gpus) > 0, "-gpus")
         width = max(20, self.content_size.width)
         lines = [Text("device", style="bold")]
         for gpu in sample.gpus:
             lines += self._gpu(gpu, devices, width)
         lines += self._processor(sample.processor, devices, width)
-        self.update(Text("\n").join(line for line in lines))
+        self.update(Text("\n").join(lines), layout=False)
 
     def _gpu(self, gpu: Gpu, devices: Devices, width: int) -> list[Text]:
         colours = self.app.theme_variables
