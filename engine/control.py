@@ -57,9 +57,12 @@ class Control:
             if not accepting:
                 self._save = self._evaluate = False
 
-    def take(self) -> tuple[bool, bool]:
-        """For the session: the pending wishes `(save, evaluate)`; they count as granted from now on."""
+    def wishes(self) -> tuple[bool, bool]:
+        """For the session: the pending wishes `(save, evaluate)`."""
         with self._lock:
-            wishes = (self._save, self._evaluate)
+            return self._save, self._evaluate
+
+    def granted(self) -> None:
+        """For the session: pending wishes are done. Until then a paused session does not stand still."""
+        with self._lock:
             self._save = self._evaluate = False
-            return wishes

@@ -238,13 +238,14 @@ def _distilled(task: Task, buffer: TeacherBuffer, run: Run, state: DistillState,
             yield event
             if not event.journaled or state.iteration == saved:
                 continue
-            save_now, evaluate_now = control.take()
+            save_now, evaluate_now = control.wishes()
             evaluating = evaluate_now or _evaluation_due(state, settings)
             if save_now or evaluating or state.iteration % settings.distill.checkpoint_every == 0:
                 yield _save(run, state, camera)
                 saved = state.iteration
                 if evaluating:
                     yield from _evaluated(task, buffer, run, state)
+                control.granted()
                 run.prune(settings.distill.keep, {0, selected_iteration(run, settings) or 0})
                 camera.thin(run.checkpoints())
             elif camera.due():

@@ -200,7 +200,7 @@ class TeslaApp(App[str]):
         self.notify(f'theme {self.theme}; keep it with theme = "{self.theme}" in tui.toml', timeout=4)
 
     def action_screenshot(self, filename: str | None = None, path: str | None = None) -> None:
-        """An SVG of the screen, beside the workspace."""
+        """An SVG of the screen, in the current folder."""
         to = self.save_screenshot(filename, path)
         self.notify(f"Screenshot: {to}", timeout=6)
 

@@ -110,23 +110,23 @@ same number per class. `e` measures now.
         feed = self.context.feed
         view = feed.view if feed is not None else RunView()
         name, width = SMOOTHING[self._smoothing]
-        note = f"{'log  ' if self._log else ''}trend {name}" if self._smoothing else ("log" if self._log else "")
-        self._series("#loss", view.loss, width, note, self._log)
-        self._series("#student-lr", view.student_lr, 0, "", False)
-        self._series("#gradient-norm", view.gradient_norm, width, "", self._log)
+        notes = ("log" if self._log else "", f"trend {name}" if self._smoothing else "")
+        self._series("#loss", view.loss, width, notes, self._log)
+        self._series("#student-lr", view.student_lr, 0, (), False)
+        self._series("#gradient-norm", view.gradient_norm, width, notes[:1], self._log)
         self._accuracy(view)
         self.query_one("#results", Static).update(self._results(view), layout=False)
         self._pictures()
         self.look_around()
 
-    def _series(self, chart: str, series: Series, width: int, note: str, logarithmic: bool) -> None:
+    def _series(self, chart: str, series: Series, width: int, notes: tuple[str, ...], logarithmic: bool) -> None:
         points = series.points()
         lines = []
         if width and (self._raw or len(points.x) < 3):
             lines.append(Line(points.x, points.low, points.high, "chart-raw"))
         lines.append(Line.through(points.x, smoothed(points.mean, width), "primary"))
         value = "" if series.latest is None else f"{series.latest:.4g}"
-        self.query_one(chart, Chart).show(lines, value=value, note=note, logarithmic=logarithmic)
+        self.query_one(chart, Chart).show(lines, value=value, notes=notes, logarithmic=logarithmic)
 
     def _accuracy(self, view: RunView) -> None:
         results = view.held_out()
@@ -140,7 +140,7 @@ same number per class. `e` measures now.
         best = view.best()
         value = "" if best is None else f"best {100 * best.mean:.1f} % at {best.iteration}"
         note = "" if baseline is None else f"┄ random {100 * baseline.mean:.1f} %"
-        self.query_one("#accuracy", Chart).show(lines, value=value, note=note, percent=True)
+        self.query_one("#accuracy", Chart).show(lines, value=value, notes=(note,), percent=True)
 
     def _results(self, view: RunView) -> Table | Text:
         colours = self.app.theme_variables

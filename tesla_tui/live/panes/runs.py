@@ -190,7 +190,7 @@ curve out.
         table.display = bool(rows)
         chart = self.query_one("#runs-loss", Chart)
         chart.display = bool(rows)
-        chart.show(lines, note="log" if self._log else "trend", logarithmic=self._log)
+        chart.show(lines, notes=("log" if self._log else "", "trend"), logarithmic=self._log)
         words = f"{len(rows)} run{'s' if len(rows) != 1 else ''} in {self.context.workspace.folder}" if rows else EMPTY
         self.query_one("#runs-summary", Static).update(Text(words, style=colours["quiet"]), layout=False)
 

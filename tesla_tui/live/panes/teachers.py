@@ -153,4 +153,4 @@ line is one trajectory, those of other processes and hosts included. The cursor'
             value = "" if len(y) == 0 else (f"{100 * y[-1]:.1f} %" if percent else f"{y[-1]:.3f}")
             note = "" if teacher is None else f"teacher {teacher.number}"
             lines = [Line.through(x, y, "primary", points=len(y) < 30)]
-            self.query_one(name, Chart).show(lines, value=value, note=note, percent=percent)
+            self.query_one(name, Chart).show(lines, value=value, notes=(note,), percent=percent)

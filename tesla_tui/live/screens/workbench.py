@@ -7,7 +7,7 @@ from typing import ClassVar
 from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.screen import Screen
+from textual.screen import ModalScreen, Screen
 from textual.timer import Timer
 from textual.widgets import ContentSwitcher, DataTable
 
@@ -155,9 +155,9 @@ class Workbench(Screen[None]):
         if context.film is not None:
             changed |= context.film.look()
         changed |= self._look_after_engine()
-        if self.app.screen is self or changed:
+        seen = self.app.screen is self or isinstance(self.app.screen, ModalScreen)  # dialogs let it shine through
+        if seen:
             self._bar()
-        if self.app.screen is self:
             if changed:
                 self.pane.update_view()
             else:
@@ -226,7 +226,7 @@ class Workbench(Screen[None]):
         feed = self.context.feed
         here = self.engine is not None and feed is not None and self.engine.driven.name == feed.run.name
         badge = badge_words(here, feed is not None and feed.live, feed.driver if feed else None)
-        self.query_one(RunBar).show(str(self.context.workspace.folder), feed, badge)
+        self.query_one(RunBar).show(self.context.workspace.folder.resolve().name, feed, badge)
 
     # --- what keys do
 

@@ -66,7 +66,7 @@ class Chart(Widget, can_focus=True):
         self._unit = unit
         self._lines: Sequence[Line] = ()
         self._value = ""
-        self._note = ""
+        self._notes: Sequence[str] = ()
         self._logarithmic = False
         self._percent = False
         self._rows: list[Strip] = []
@@ -78,13 +78,13 @@ class Chart(Widget, can_focus=True):
         lines: Sequence[Line],
         *,
         value: str = "",
-        note: str = "",
+        notes: Sequence[str] = (),
         logarithmic: bool = False,
         percent: bool = False,
     ) -> None:
-        """Draw these. `value` stands at the right of the title, `note` beside it."""
+        """Draw these. `value` stands at the right of the title, `notes` beside it."""
         self._lines = [line for line in lines if len(line.x)]
-        self._value, self._note, self._logarithmic, self._percent = value, note, logarithmic, percent
+        self._value, self._notes, self._logarithmic, self._percent = value, notes, logarithmic, percent
         self._drawn = ()
         self.refresh()
 
@@ -174,8 +174,11 @@ class Chart(Widget, can_focus=True):
             value = f"{self._unit} {at:.0f}: {f'{100 * y:.1f} %' if self._percent else f'{y:.4g}'}"
         title = base + Style(bold=True)
         segments = [Segment(self._title, title)]
-        if self._note and width > len(self._title) + len(self._note) + len(value) + 4:
-            segments.append(Segment(f"  {self._note}", quiet))
+        free = width - len(self._title) - len(value) - 2
+        for note in self._notes:  # as many as there is room for
+            if note and len(note) + 2 <= free:
+                segments.append(Segment(f"  {note}", quiet))
+                free -= len(note) + 2
         used = sum(len(segment.text) for segment in segments)
         if value and width >= used + len(value) + 1:
             segments += [Segment(" " * (width - used - len(value)), base), Segment(value, base)]

@@ -1,0 +1,330 @@
+"""Driving from the screens: pausing, saving, evaluating, stopping, detaching, attaching, and errors."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from textual.pilot import Pilot
+from textual.widgets import Input
+
+from engine.events import EvaluationDone, RunPaused, RunResumed, RunStopped
+from engine.journal import read_journal
+from engine.run import Run
+from engine.workspace import Workspace, is_driven
+from tesla_tui.driver import REPORT
+from tesla_tui.headless import ask_to_stop, wait_until_free
+from tesla_tui.live.screens.dialogs import Ask
+from tesla_tui.live.screens.error import ErrorScreen
+from tesla_tui.live.screens.workbench import Workbench
+from tests.conftest import TINY
+from tests.tui.live.conftest import Show, app_of, screen_text, until
+
+LONG = (*TINY, "distill.iterations=100000", "evaluate.every=1000", "distill.checkpoint_every=1000")
+"""Settings of a run that does not end by itself."""
+
+DRIVE = {"watch": False, "run": "long", "overrides": LONG}
+
+
+def kinds(run: Run) -> list[str]:
+    return [entry.event.kind for entry, _ in read_journal(run.journal_file)]
+
+
+def iterations(run: Run) -> int:
+    return sum(kind == "IterationDone" for kind in kinds(run))
+
+
+async def distilling(pilot: Pilot[str], run: Run) -> None:
+    await until(pilot, lambda: iterations(run) >= 3)
+
+
+async def answered(pilot: Pilot[str], key: str) -> None:
+    await pilot.press("q")
+    await until(pilot, lambda: isinstance(pilot.app.screen, Ask))
+    await pilot.press(key)
+
+
+def test_space_pauses_and_goes_on(show: Show, ws: Workspace) -> None:
+    run = ws.run("long")
+
+    async def body(pilot: Pilot[str]) -> None:
+        await distilling(pilot, run)
+        await until(pilot, lambda: "driven here" in screen_text(pilot) and "iterations/s" in screen_text(pilot))
+        await pilot.press("space")
+        await until(pilot, lambda: "‖ paused" in screen_text(pilot))
+        before = iterations(run)
+        await pilot.pause(0.5)
+        assert iterations(run) == before
+        await pilot.press("space")
+        await until(pilot, lambda: iterations(run) > before)
+        await until(pilot, lambda: "● running" in screen_text(pilot))
+
+    show(body, **DRIVE)
+    found = [entry.event for entry, _ in read_journal(run.journal_file)]
+    assert sum(isinstance(event, RunPaused) for event in found) == 1
+    assert next(event.seconds for event in found if isinstance(event, RunResumed)) >= 0.4
+
+
+def test_save_and_evaluate_now_also_while_paused(show: Show, ws: Workspace) -> None:
+    run = ws.run("long")
+
+    async def body(pilot: Pilot[str]) -> None:
+        await distilling(pilot, run)
+        await pilot.press("s")
+        await until(pilot, lambda: len(run.checkpoints()) == 2)
+        await pilot.press("space")
+        await until(pilot, lambda: "‖ paused" in screen_text(pilot))
+        held = [e for e in run.evaluations() if e.split == "holdout" and e.subject == "distilled"]
+        await pilot.press("e")
+        await until(
+            pilot,
+            lambda: (
+                len([e for e in run.evaluations() if e.split == "holdout" and e.subject == "distilled"]) > len(held)
+            ),
+        )
+        await until(pilot, lambda: "‖ paused" in screen_text(pilot))  # it stands still again afterwards
+
+    show(body, **DRIVE)
+    done = [e.event for e, _ in read_journal(run.journal_file) if isinstance(e.event, EvaluationDone)]
+    assert {event.subject for event in done} == {"random", "distilled"}
+
+
+def test_quit_stops_and_loses_nothing(show: Show, ws: Workspace) -> None:
+    run = ws.run("long")
+
+    async def body(pilot: Pilot[str]) -> None:
+        await distilling(pilot, run)
+        await answered(pilot, "k")
+        await pilot.pause(0.2)
+        assert app_of(pilot).bench.driving  # type: ignore[union-attr]
+        await answered(pilot, "s")
+        await until(pilot, lambda: not pilot.app.is_running)
+        assert "saved at iteration" in (pilot.app.return_value or "")
+
+    show(body, **DRIVE)
+    assert max(run.checkpoints()) == iterations(run)
+    last = [entry.event for entry, _ in read_journal(run.journal_file)][-1]
+    assert isinstance(last, RunStopped) and last.iteration == max(run.checkpoints())
+    assert not is_driven(run) and not run.pulse_file.exists()
+
+
+def test_a_run_driven_on_screen_has_the_bits_of_a_headless_one(show: Show, ws: Workspace) -> None:
+    async def body(pilot: Pilot[str]) -> None:
+        await until(pilot, lambda: isinstance(pilot.app.screen, Workbench))
+        await until(pilot, lambda: "✓ finished" in screen_text(pilot))
+        assert "gained" in screen_text(pilot)
+
+    overrides = (*TINY, "labels.kind=target", "distill.ipc=2")
+    show(body, watch=False, run="again", overrides=overrides)
+    there, again = (ws.run(name).load_checkpoint(6)[0] for name in ("soft", "again"))
+    assert there.keys() == again.keys() and all((there[name] == again[name]).all() for name in there)
+
+
+def test_detaching_hands_the_run_to_another_process(show: Show, ws: Workspace) -> None:
+    run = ws.run("long")
+
+    async def body(pilot: Pilot[str]) -> None:
+        await distilling(pilot, run)
+        await answered(pilot, "d")
+        await until(pilot, lambda: not pilot.app.is_running, 60)
+        assert "goes on without this terminal" in (pilot.app.return_value or "")
+
+    show(body, **DRIVE)
+    try:
+        assert is_driven(run)
+        pid = json.loads((run.folder / "driver.json").read_text())["pid"]
+        assert pid != os.getpid() and os.getsid(pid) == pid  # a session of its own: no terminal can take it along
+        before = iterations(run)
+        for _ in range(200):
+            if iterations(run) > before + 2:
+                break
+            time.sleep(0.05)
+        assert iterations(run) > before
+    finally:
+        ask_to_stop(run)
+    assert wait_until_free(run, 20)
+    assert max(run.checkpoints()) >= before
+
+
+@pytest.fixture
+def headless(ws: Workspace) -> Iterator[subprocess.Popen[bytes]]:
+    """A separate process that drives the run `long`."""
+    words = [word for text in LONG for word in ("--set", text)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tesla_tui.main", "run", str(ws.folder), "--run", "long", *words],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    for _ in range(600):
+        if ws.run("long").journal_file.exists() and iterations(ws.run("long")) > 2:
+            break
+        time.sleep(0.05)
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_attaching_watches_survives_kill_9_and_takes_over(
+    show: Show, ws: Workspace, headless: subprocess.Popen[bytes]
+) -> None:
+    run = ws.run("long")
+
+    async def body(pilot: Pilot[str]) -> None:
+        await until(pilot, lambda: f"READ-ONLY: process {headless.pid}" in screen_text(pilot))
+        assert not app_of(pilot).bench.driving  # type: ignore[union-attr]
+        await pilot.press("space")
+        await until(pilot, lambda: "only looks" in screen_text(pilot))
+        seen = screen_text(pilot)
+        await until(pilot, lambda: screen_text(pilot) != seen)
+        os.kill(headless.pid, signal.SIGKILL)
+        headless.wait()
+        with open(run.journal_file, "ab") as file:
+            file.write(b'{"schema": 1, "seq": 99, "kind": "Iterat')  # it died in the middle of a line
+        await until(pilot, lambda: "interrupted" in screen_text(pilot))
+        assert "its driver died" in screen_text(pilot)
+        await pilot.press("t")
+        before = iterations(run)
+        await until(pilot, lambda: "driven here" in screen_text(pilot) and iterations(run) > before)
+
+    show(body, watch=False, run="long")
+    assert "RunStopped" in kinds(run)
+
+
+def test_taking_over_from_a_living_driver(show: Show, ws: Workspace, headless: subprocess.Popen[bytes]) -> None:
+    run = ws.run("long")
+
+    async def body(pilot: Pilot[str]) -> None:
+        await until(pilot, lambda: "READ-ONLY" in screen_text(pilot))
+        await pilot.press("t")
+        await until(pilot, lambda: isinstance(pilot.app.screen, Ask))
+        await pilot.press("y")
+        await until(pilot, lambda: "driven here" in screen_text(pilot), 60)
+        assert headless.wait(10) == 143
+
+    show(body, watch=False, run="long")
+    assert kinds(run).count("RunStarted") == 2
+
+
+def test_a_known_error_says_cause_state_and_way_on(show: Show, ws: Workspace) -> None:
+    async def body(pilot: Pilot[str]) -> None:
+        await until(pilot, lambda: isinstance(pilot.app.screen, ErrorScreen), 60)
+        text = screen_text(pilot)
+        assert "stayed bad" in text and "smaller distill.student_lr" in text.replace("\n", " ")
+        assert re.search(r"Everything up to iteration \d+ is saved", text)
+        assert REPORT not in text
+        await pilot.press("escape")
+        await until(pilot, lambda: "✕ failed" in screen_text(pilot))
+
+    overrides = (*TINY, "distill.iterations=200", "distill.max_loss=1e-6")
+    show(body, watch=False, run="bad", overrides=overrides)
+
+
+def test_an_unforeseen_error_leaves_a_report_and_the_screens_stand(
+    show: Show, ws: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from engine import session
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("in the middle of nowhere")
+
+    monkeypatch.setattr(session, "initial_state", broken)
+
+    async def body(pilot: Pilot[str]) -> None:
+        await until(pilot, lambda: isinstance(pilot.app.screen, ErrorScreen), 60)
+        assert "middle of nowhere" in screen_text(pilot) and REPORT in screen_text(pilot).replace("\n", "")
+        monkeypatch.undo()
+        monkeypatch.setenv("TESLA_CACHE", os.environ.get("TESLA_CACHE", ""))
+        await pilot.press("r")
+        await until(pilot, lambda: "✓ finished" in screen_text(pilot), 60)
+
+    show(body, watch=False, run="odd", overrides=TINY)
+    assert "ZeroDivisionError" in (ws.run("odd").folder / REPORT).read_text()
+
+
+def test_a_new_run_starts_from_the_form(show: Show, ws: Workspace) -> None:
+    async def body(pilot: Pilot[str]) -> None:
+        await pilot.press("n")
+        await pilot.pause(0.3)
+        form = pilot.app.screen
+        form.query_one("#new-overrides", Input).value = " ".join(TINY)
+        await pilot.pause(0.1)
+        form.query_one("#new-name", Input).focus()
+        await pilot.press("ctrl+a", "backspace", *"fresh")
+        await pilot.pause(0.1)
+        await pilot.press("ctrl+g")
+        await until(pilot, lambda: "› fresh" in screen_text(pilot) and "✓ finished" in screen_text(pilot), 60)
+
+    show(body, run="soft")
+    assert ws.run("fresh").checkpoints()[-1] == 6
+
+
+def test_a_stalled_driver_is_told_from_a_living_one(
+    show: Show, ws: Workspace, headless: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from engine import pulse
+
+    monkeypatch.setattr(pulse, "LATE", 2.0)
+    os.kill(headless.pid, signal.SIGSTOP)
+
+    async def body(pilot: Pilot[str]) -> None:
+        await until(pilot, lambda: "▲ stalled" in screen_text(pilot))
+        os.kill(headless.pid, signal.SIGCONT)
+        await until(pilot, lambda: "● running" in screen_text(pilot))
+
+    try:
+        show(body, run="long")
+    finally:
+        os.kill(headless.pid, signal.SIGCONT)
+        headless.terminate()
+    assert headless.wait(20) == 143
+
+
+@pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
+def test_in_a_real_terminal(ws: Workspace, tmp_path: Path) -> None:
+    """tmux: a run starts, the loss is drawn, it pauses, it stops, the checkpoint is there, the terminal is whole."""
+    run = ws.run("long")
+    socket = f"tesla-test-{os.getpid()}"
+
+    def tmux(*words: str) -> str:
+        return subprocess.run(["tmux", "-L", socket, *words], capture_output=True, text=True, check=True).stdout
+
+    def screen() -> str:
+        return tmux("capture-pane", "-p", "-t", "t")
+
+    def wait(words: str, seconds: float = 60) -> None:
+        until_then = time.monotonic() + seconds
+        while words not in screen():
+            assert time.monotonic() < until_then, screen()
+            time.sleep(0.1)
+
+    sets = " ".join(f"--set {text}" for text in LONG)
+    command = f"{sys.executable} -m tesla_tui.main tui {ws.folder} --run long {sets}; echo code=$?"
+    environment = {**os.environ, "TESLA_TUI_CONFIG": str(tmp_path / "none.toml"), "SHELL": "/bin/sh"}
+    subprocess.run(
+        ["tmux", "-L", socket, "-f", "/dev/null", "new-session", "-d", "-s", "t", "-x", "100", "-y", "30", "/bin/sh"],
+        env=environment, check=True,
+    )  # fmt: skip
+    try:
+        tmux("send-keys", "-t", "t", command, "Enter")
+        wait("iterations/s")
+        wait("⡇")  # the falling loss
+        tmux("send-keys", "-t", "t", "Space")
+        wait("‖ paused")
+        tmux("send-keys", "-t", "t", "Space")
+        wait("● running")
+        tmux("send-keys", "-t", "t", "2")
+        wait("▀▀▀")
+        tmux("send-keys", "-t", "t", "q")
+        wait("Stop and save")
+        tmux("send-keys", "-t", "t", "s")
+        wait("code=0")
+        assert "saved at iteration" in screen() and "▀▀▀" not in screen()
+    finally:
+        tmux("kill-server")
+    assert max(run.checkpoints()) == iterations(run) > 0
