@@ -255,7 +255,7 @@ def test_a_new_run_starts_from_the_form(show: Show, ws: Workspace) -> None:
         form.query_one("#new-overrides", Input).value = " ".join(TINY)
         await pilot.pause(0.1)
         form.query_one("#new-name", Input).focus()
-        await pilot.press("ctrl+a", "backspace", *"fresh")
+        await pilot.press("end", "ctrl+u", *"fresh")
         await pilot.pause(0.1)
         await pilot.press("ctrl+g")
         await until(pilot, lambda: "› fresh" in screen_text(pilot) and "✓ finished" in screen_text(pilot), 60)
