@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from engine.run import Run
-from engine.workspace import Workspace, driving
+from engine.workspace import Workspace, driving, is_driven
 from tesla_tui.main import main
 from tests.conftest import TINY
 
@@ -317,3 +317,33 @@ def test_class_names_cannot_steer_the_terminal(tesla: Tesla, tmp_path: Path) -> 
     assert code == 0, err
     assert "\x1b[31m" not in out
     assert "\N{REPLACEMENT CHARACTER}" in out
+
+
+def test_a_detached_run_goes_on_without_us_and_stops_when_told(tesla: Tesla, tmp_path: Path) -> None:
+    folder = tmp_path / "ws"
+    sets = [word for text in (*TINY, "distill.iterations=100000", "evaluate.every=5000") for word in ("--set", text)]
+    assert tesla("init", folder, "--dataset", "digits")[0] == 0
+    code, said, complaint = tesla("run", folder, "--run", "far", "--detach", *sets)
+    assert code == 0, complaint
+    assert f"tui {folder} --run far" in said and f"stop {folder} --run far" in said
+    run = Run(folder / "runs" / "far")
+    pid = json.loads((run.folder / "driver.json").read_text())["pid"]
+    try:
+        assert is_driven(run) and os.getsid(pid) == pid
+        code, _, complaint = tesla("run", folder, "--run", "far", "--detach", *sets)
+        assert code == 2 and f"process {pid}" in one_paragraph(complaint)
+    finally:
+        code, said, complaint = tesla("stop", folder)
+    assert code == 0 and "far stopped" in said, complaint
+    assert not is_driven(run)
+    code, _, complaint = tesla("stop", folder, "--run", "far")
+    assert code == 2 and "Nobody drives" in complaint
+
+
+def test_a_detached_run_that_cannot_begin_says_why(tesla: Tesla, tmp_path: Path) -> None:
+    folder = tmp_path / "ws"
+    tesla("init", folder, "--dataset", "digits")
+    code, _, complaint = tesla("run", folder, "--ipc", "100000", "--detach", "--set", "network.width=4")
+    words = one_paragraph(complaint)
+    assert code == 1 and "more than the smallest class has" in words and "detached.log" in words
+    assert "Traceback" not in words
