@@ -44,12 +44,14 @@ class TeslaApp(App[str]):
     CSS_PATH = "app.tcss"
     TITLE = "tesla"
     HORIZONTAL_BREAKPOINTS = [  # noqa: RUF012 - Textual declares it so
-        (0, "-narrow"),
+        (0, "-slim"),
+        (72, "-narrow"),
         (100, "-medium"),
         (140, "-wide"),
     ]
     VERTICAL_BREAKPOINTS = [  # noqa: RUF012
-        (0, "-short"),
+        (0, "-tiny"),
+        (20, "-short"),
         (32, "-tall"),
     ]
 

@@ -38,8 +38,8 @@ same number per class. `e` measures now.
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("l", "toggle_log", "log scale", id="overview.log"),
         Binding("m", "smooth", "smoothing", id="overview.smoothing"),
-        Binding("r", "toggle_raw", "raw", id="overview.raw"),
-        Binding("z", "zoom", "zoom chart", id="overview.zoom"),
+        Binding("r", "toggle_raw", "raw values", show=False, id="overview.raw"),
+        Binding("z", "zoom", "zoom chart", show=False, id="overview.zoom"),
     ]
 
     def __init__(self, context: Context) -> None:
@@ -152,9 +152,8 @@ same number per class. `e` measures now.
             text.append(words, style=f"not bold {colours['quiet']}")
             if best is not None and baseline is not None:
                 gain = 100 * (best.mean - baseline.mean)
-                text.append(
-                    f"\nheld out so far: {gain:+.1f} points over random", style=f"not bold {colours['success']}"
-                )
+                colour = colours["success" if gain > 0 else "warning"]
+                text.append(f"\nheld out so far: {gain:+.1f} points over random", style=f"not bold {colour}")
             return text
         table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False, padding=(0, 1, 0, 0))
         table.add_column("test %", no_wrap=True)

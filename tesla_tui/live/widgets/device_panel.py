@@ -13,7 +13,7 @@ UNKNOWN = "n/a"
 class DevicePanel(Static):
     """Devices as text; whatever is not known is n/a."""
 
-    DEFAULT_CSS = "DevicePanel { height: 1fr; width: 1fr; }"
+    DEFAULT_CSS = "DevicePanel { height: 1fr; width: 1fr; text-wrap: nowrap; text-overflow: ellipsis; }"
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,8 +45,8 @@ class DevicePanel(Static):
             power = f"{gpu.power:.0f}/{gpu.power_limit:.0f} W"
         first = Text(no_wrap=True, overflow="ellipsis")
         first.append(f"GPU {gpu.index} ", style=colours["primary"])
-        first.append(f"{name}  ")
-        first.append(f"{busy}  {heat}  {power}", style=colours["quiet"])
+        first.append(f"{busy}  {heat}  {power}  ")
+        first.append(name, style=colours["quiet"])
         memory = UNKNOWN if gpu.used is None or not gpu.total else f"{size(gpu.used)} of {size(gpu.total)}"
         second = Text(no_wrap=True, overflow="ellipsis")
         second.append("  memory ", style=colours["quiet"])

@@ -90,7 +90,7 @@ class StageStrip(Widget):
         if context.preparing:
             return text.append(f"{context.preparing} …", style=colours["accent"])
         if feed is None:
-            return text.append("No run yet: n starts one.", style=colours["quiet"])
+            return text.append("No run yet: n starts one.", style=f"bold {colours['accent']}")
         view, pulse = feed.view, feed.pulse
         share, words = 0.0, []
         if feed.live and pulse is not None and pulse.total:

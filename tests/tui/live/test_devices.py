@@ -59,8 +59,10 @@ class FakeNvml:
 def test_two_gpus_one_of_them_silent(show: Show) -> None:
     async def body(pilot: Pilot[str]) -> None:
         text = screen_text(pilot)
-        assert "GPU 0 NVIDIA A100-SXM4-80GB  97 %  61 °C  285/400 W" in text
-        assert "n/a  61 °C  n/a" in text  # the second one, its name cleaned of what would steer the terminal
+        assert "GPU 0 97 %  61 °C  285/400 W  NVIDIA A100-SXM4-80GB" in text
+        assert (
+            "GPU 1 n/a  61 °C  n/a  Quadro" in text
+        )  # the second one, its name cleaned of what would steer the terminal
         assert "\x1b" not in text and "31.0 GB of 80.0 GB" in text
         assert "▄" in text.split("31.0 GB")[1][:40] or "▃" in text.split("31.0 GB")[1][:40]
 

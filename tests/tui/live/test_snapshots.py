@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from textual.pilot import Pilot
 
+from engine.film import frame_iterations, frame_path
 from engine.settings import resolve_settings
 from engine.workspace import Workspace
 from tesla_tui.live.app import TeslaApp
@@ -87,10 +88,13 @@ def test_empty(snap_compare: Snap, tmp_path: Path) -> None:
 
 
 def test_attached(snap_compare: Snap, recorded: Workspace) -> None:
-    run = recorded.run("soft")
+    run = recorded.run("learned")
     lines = run.journal_file.read_text().splitlines(keepends=True)
     cut = next(n for n, line in enumerate(lines) if '"iteration": 33' in line)
     run.journal_file.write_text("".join(lines[:cut]))
+    for frame in frame_iterations(run.film):
+        if frame > 33:
+            frame_path(run.film, frame).unlink()
     now = time.time()
     pulse = {
         "pid": 4711,
@@ -111,7 +115,7 @@ def test_error(snap_compare: Snap, recorded: Workspace) -> None:
         await settled(pilot)
         message = "The disk is full (checkpoints/0000060.safetensors)."
         hint = "Free some room and press r; what was saved is intact."
-        pilot.app.push_screen(ErrorScreen(recorded.run("soft"), message=message, hint=hint, report=None))
+        pilot.app.push_screen(ErrorScreen(recorded.run("learned"), message=message, hint=hint, report=None))
         await pilot.pause(0.3)
 
     assert snap_compare(app_for(recorded), terminal_size=(80, 24), run_before=fail)
