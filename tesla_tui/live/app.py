@@ -1,9 +1,9 @@
 """The Textual app: which screen is open, themes, the command palette, and leaving without losing anything."""
 
 import os
-import signal
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,6 +14,7 @@ from textual.screen import Screen
 from engine.errors import ExitCode, TeslaError
 from engine.workspace import Workspace
 from tesla_tui.headless import start_detached
+from tesla_tui.live.leaving import Leaving
 from tesla_tui.live.screens.dialogs import Ask, Choice, HelpScreen
 from tesla_tui.live.screens.workbench import TABS, Workbench
 from tesla_tui.live.screens.workspaces import WorkspacesScreen
@@ -24,8 +25,6 @@ from tesla_tui.watch.devices import Devices
 
 WEB = "TEXTUAL_DRIVER"
 """Set in the environment of an app that is shown in a browser."""
-
-SIGNALS = {signal.SIGTERM: ExitCode.TERMINATED, signal.SIGHUP: ExitCode.TERMINATED, signal.SIGINT: ExitCode.INTERRUPTED}
 
 
 class TeslaApp(App[str]):
@@ -95,28 +94,17 @@ class TeslaApp(App[str]):
         if self.preferences.theme not in known:
             self.notify(f"There is no theme {self.preferences.theme!r} (tui.toml).", severity="warning")
         self.set_keymap(dict(self.preferences.keys))
-        self._catch_signals()
         if self._workspace is None:
             self.action_workspaces()
         else:
             self.open_workspace(self._workspace)
 
-    def _catch_signals(self) -> None:
-        import asyncio
-
-        loop = asyncio.get_running_loop()
-        for number, code in SIGNALS.items():
-            try:
-                loop.add_signal_handler(number, self._signalled, code)
-            except (NotImplementedError, RuntimeError, ValueError):
-                return  # not in the main thread (tests), or a system without signals
-
-    def _signalled(self, code: ExitCode) -> None:
-        """Told to stop: save, restore the terminal, leave. A second signal within that time leaves at once."""
-        if self.bench is not None and self.bench.driving and not (self.bench.engine and self.bench.engine.stopping):
-            self.bench.stop_engine(lambda: self.exit(self._saved_words(), return_code=code))
-        else:
-            self.exit(self._saved_words(), return_code=code)
+    def leave_now(self, code: ExitCode) -> None:
+        """Everything is saved: end the screens. From any thread."""
+        loop = self._loop
+        if loop is not None and not loop.is_closed():
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(lambda: self.exit(self._saved_words(), return_code=code))
 
     # --- screens
 
@@ -288,6 +276,8 @@ def run_app(app: TeslaApp) -> int:
 
     In a browser a page that is closed detaches instead: the run goes on in a process of its own.
     """
+    leaving = Leaving(app)
+    leaving.install()
     try:
         words = app.run()
     finally:
@@ -297,6 +287,7 @@ def run_app(app: TeslaApp) -> int:
             engine.join()
             if WEB in os.environ and engine.error is None:
                 start_detached(engine.workspace.folder, engine.driven, ())
+        leaving.restore()
     if words:
         print(words, file=sys.stderr if app.return_code else sys.stdout)
     return app.return_code or 0

@@ -328,3 +328,44 @@ def test_in_a_real_terminal(ws: Workspace, tmp_path: Path) -> None:
     finally:
         tmux("kill-server")
     assert max(run.checkpoints()) == iterations(run) > 0
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 143)])
+def test_told_to_stop_from_outside_it_saves_and_leaves(ws: Workspace, tmp_path: Path, number: int, code: int) -> None:
+    """Also when the terminal is gone: then the terminal's end is closed, which sends SIGHUP by itself."""
+    import pty
+    import select
+
+    run = ws.run("long")
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.environ.update(TERM="xterm-256color", TESLA_TUI_CONFIG=str(tmp_path / "none"))
+        words = [word for text in LONG for word in ("--set", text)]
+        command = ["tui", str(ws.folder), "--run", "long", *words]
+        os.execv(sys.executable, [sys.executable, "-m", "tesla_tui.main", *command])
+    drawn, limit = b"", time.monotonic() + 60
+    while time.monotonic() < limit and not (run.journal_file.exists() and iterations(run) > 5):
+        if select.select([terminal], [], [], 0.1)[0]:
+            drawn += os.read(terminal, 65536)
+    if number == signal.SIGHUP:
+        os.close(terminal)
+    else:
+        os.kill(pid, number)
+    ended, status = 0, 0
+    limit = time.monotonic() + 30
+    while not ended and time.monotonic() < limit:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if number != signal.SIGHUP and select.select([terminal], [], [], 0.05)[0]:
+            try:
+                drawn += os.read(terminal, 65536)
+            except OSError:
+                time.sleep(0.05)
+        elif number == signal.SIGHUP:
+            time.sleep(0.05)
+    if not ended:
+        os.kill(pid, signal.SIGKILL)
+    if number != signal.SIGHUP:
+        os.close(terminal)
+        assert b"saved at iteration" in drawn and drawn.rfind(b"\x1b[?1049l") > drawn.rfind(b"\x1b[?1049h")
+    assert os.waitstatus_to_exitcode(status) == code
+    assert max(run.checkpoints()) == iterations(run) > 5 and not is_driven(run)
