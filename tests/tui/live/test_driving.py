@@ -292,7 +292,9 @@ def test_in_a_real_terminal(ws: Workspace, tmp_path: Path) -> None:
     socket = f"tesla-test-{os.getpid()}"
 
     def tmux(*words: str) -> str:
-        return subprocess.run(["tmux", "-L", socket, *words], capture_output=True, text=True, check=True).stdout
+        return subprocess.run(
+            ["tmux", "-u", "-L", socket, *words], capture_output=True, encoding="utf-8", check=True
+        ).stdout
 
     def screen() -> str:
         return tmux("capture-pane", "-p", "-t", "t")
@@ -305,9 +307,14 @@ def test_in_a_real_terminal(ws: Workspace, tmp_path: Path) -> None:
 
     sets = " ".join(f"--set {text}" for text in LONG)
     command = f"{sys.executable} -m tesla_tui.main tui {ws.folder} --run long {sets}; echo code=$?"
-    environment = {**os.environ, "TESLA_TUI_CONFIG": str(tmp_path / "none.toml"), "SHELL": "/bin/sh"}
+    environment = {
+        **os.environ,
+        "TESLA_TUI_CONFIG": str(tmp_path / "none.toml"),
+        "SHELL": "/bin/sh",
+        "LC_ALL": "C.UTF-8",
+    }
     subprocess.run(
-        ["tmux", "-L", socket, "-f", "/dev/null", "new-session", "-d", "-s", "t", "-x", "100", "-y", "30", "/bin/sh"],
+        ["tmux", "-u", "-L", socket, "-f", "/dev/null", "new-session", "-d", "-s", "t", "-x", "100", "-y", "30", "/bin/sh"],
         env=environment, check=True,
     )  # fmt: skip
     try:
