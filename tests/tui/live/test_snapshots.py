@@ -1,13 +1,19 @@
-"""How the screens look, compared with pictures that somebody looked at. `pytest --snapshot-update` makes them anew.
+"""How the screens look, compared with pictures that somebody looked at. `UPDATE_SNAPSHOTS=1 pytest ...` makes them anew.
 
 They show a recorded run (tests/data), a machine that stands still and UTC, so that no number depends on where they are
 made.
 """
 
+import asyncio
+import difflib
+import html
 import json
+import os
+import re
 import shutil
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,11 +26,11 @@ from tesla_tui.live.app import TeslaApp
 from tesla_tui.live.screens.error import ErrorScreen
 from tesla_tui.preferences import Preferences
 from tesla_tui.watch.devices import Devices, Gpu, Processor, Sample
-from tests.tui.live.conftest import settled, until
+from tests.tui.live.conftest import settled
 
 RECORDED = Path(__file__).parents[2] / "data" / "recorded"
 
-Snap = Callable[..., bool]
+PICTURES = Path(__file__).with_name("snapshots")
 
 
 class StillDevices(Devices):
@@ -54,15 +60,38 @@ def app_for(workspace: Workspace) -> TeslaApp:
     return TeslaApp(Preferences(refresh=30), workspace, watch=True, devices=StillDevices(nvml=object()))
 
 
-def pressing(*keys: str) -> Callable[[Pilot[str]], object]:
-    async def press(pilot: Pilot[str]) -> None:
-        await settled(pilot)
-        await until(pilot, lambda: not pilot.app.bench.context.loading)  # type: ignore[attr-defined]
-        await pilot.press(*keys)
-        await pilot.pause(0.4)
-        await pilot.pause()
+def compare(app: TeslaApp, name: str, size: tuple[int, int], prepare: Callable[[Pilot[str]], Awaitable[None]]) -> None:
+    """The screen as SVG against the picture of that name."""
 
-    return press
+    async def draw() -> str:
+        async with app.run_test(size=size) as pilot:
+            await settled(pilot)
+            await prepare(pilot)
+            await pilot.pause(0.4)
+            return app.export_screenshot(simplify=True)
+
+    drawn = re.sub(r"terminal-\d+", "terminal", asyncio.run(draw()))
+    path = PICTURES / f"{name}.svg"
+    if os.environ.get("UPDATE_SNAPSHOTS"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(drawn)
+    if drawn != path.read_text():
+        actual = Path(tempfile.gettempdir()) / f"tesla-{name}-actual.svg"
+        actual.write_text(drawn)
+        before, now = (visible(text) for text in (path.read_text(), drawn))
+        lines = "\n".join(difflib.unified_diff(before, now, "expected", "actual", lineterm="", n=0))
+        raise AssertionError(
+            f"{name} looks different; compare {path} with {actual}.\n{lines or 'Only colours differ.'}"
+        )
+
+
+def visible(svg: str) -> list[str]:
+    """The texts in a picture, in order."""
+    return [html.unescape(text) for text in re.findall(r"<text[^>]*>([^<]*)</text>", svg)]
+
+
+async def nothing(pilot: Pilot[str]) -> None:
+    """As it opens."""
 
 
 @pytest.mark.parametrize(
@@ -76,18 +105,19 @@ def pressing(*keys: str) -> Callable[[Pilot[str]], object]:
         ("log", (100, 30), ("5",)),
     ],
 )
-def test_screens(
-    snap_compare: Snap, recorded: Workspace, name: str, size: tuple[int, int], keys: tuple[str, ...]
-) -> None:
-    assert snap_compare(app_for(recorded), terminal_size=size, run_before=pressing(*keys))
+def test_screens(recorded: Workspace, name: str, size: tuple[int, int], keys: tuple[str, ...]) -> None:
+    async def press(pilot: Pilot[str]) -> None:
+        await pilot.press(*keys)
+
+    compare(app_for(recorded), name, size, press)
 
 
-def test_empty(snap_compare: Snap, tmp_path: Path) -> None:
+def test_empty(tmp_path: Path) -> None:
     empty = Workspace.create(tmp_path / "empty", resolve_settings(), {"dataset.name"})
-    assert snap_compare(app_for(empty), terminal_size=(80, 24), run_before=pressing())
+    compare(app_for(empty), "empty", (80, 24), nothing)
 
 
-def test_attached(snap_compare: Snap, recorded: Workspace) -> None:
+def test_attached(recorded: Workspace) -> None:
     run = recorded.run("learned")
     lines = run.journal_file.read_text().splitlines(keepends=True)
     cut = next(n for n, line in enumerate(lines) if '"iteration": 33' in line)
@@ -107,15 +137,13 @@ def test_attached(snap_compare: Snap, recorded: Workspace) -> None:
     }
     run.pulse_file.write_text(json.dumps(pulse))
     (run.folder / "driver.json").write_text(json.dumps({"pid": 4711, "host": "gpu-box", "since": now - 7205}))
-    assert snap_compare(app_for(recorded), terminal_size=(120, 40), run_before=pressing())
+    compare(app_for(recorded), "attached", (120, 40), nothing)
 
 
-def test_error(snap_compare: Snap, recorded: Workspace) -> None:
+def test_error(recorded: Workspace) -> None:
     async def fail(pilot: Pilot[str]) -> None:
-        await settled(pilot)
         message = "The disk is full (checkpoints/0000060.safetensors)."
         hint = "Free some room and press r; what was saved is intact."
         pilot.app.push_screen(ErrorScreen(recorded.run("learned"), message=message, hint=hint, report=None))
-        await pilot.pause(0.3)
 
-    assert snap_compare(app_for(recorded), terminal_size=(80, 24), run_before=fail)
+    compare(app_for(recorded), "error", (80, 24), fail)
