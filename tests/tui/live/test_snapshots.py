@@ -1,4 +1,4 @@
-"""How the screens look, compared with pictures that somebody looked at. `UPDATE_SNAPSHOTS=1 pytest ...` makes them anew.
+"""How the screens look, compared with pictures that somebody looked at; `UPDATE_SNAPSHOTS=1 pytest` makes them anew.
 
 They show a recorded run (tests/data), a machine that stands still and UTC, so that no number depends on where they are
 made.
@@ -30,6 +30,7 @@ from tests.tui.live.conftest import settled
 
 RECORDED = Path(__file__).parents[2] / "data" / "recorded"
 
+Prepare = Callable[[Pilot[str]], Awaitable[None]]
 PICTURES = Path(__file__).with_name("snapshots")
 
 
@@ -60,7 +61,7 @@ def app_for(workspace: Workspace) -> TeslaApp:
     return TeslaApp(Preferences(refresh=30), workspace, watch=True, devices=StillDevices(nvml=object()))
 
 
-def compare(app: TeslaApp, name: str, size: tuple[int, int], prepare: Callable[[Pilot[str]], Awaitable[None]]) -> None:
+def compare(app: TeslaApp, name: str, size: tuple[int, int], prepare: Prepare) -> None:
     """The screen as SVG against the picture of that name."""
 
     async def draw() -> str:
