@@ -313,10 +313,9 @@ def test_in_a_real_terminal(ws: Workspace, tmp_path: Path) -> None:
         "SHELL": "/bin/sh",
         "LC_ALL": "C.UTF-8",
     }
-    subprocess.run(
-        ["tmux", "-u", "-L", socket, "-f", "/dev/null", "new-session", "-d", "-s", "t", "-x", "100", "-y", "30", "/bin/sh"],
-        env=environment, check=True,
-    )  # fmt: skip
+    size = ["-x", "100", "-y", "30"]
+    session = ["tmux", "-u", "-L", socket, "-f", "/dev/null", "new-session", "-d", "-s", "t", *size, "/bin/sh"]
+    subprocess.run(session, env=environment, check=True)
     try:
         tmux("send-keys", "-t", "t", command, "Enter")
         wait("iterations/s")
