@@ -30,6 +30,8 @@ SMALLEST = 32
 """Images are enlarged by a whole factor to at least this side when people are to look at the file."""
 MOST_PIXELS = 2**21
 """Pixels of a frame, before enlarging; of larger sets it shows the first images of every class."""
+READABLE_PIXELS = 2**26
+"""A file that claims more is not read: a quarter of a gigabyte in colour."""
 MOST_FRAMES = 200
 MOST_BYTES = 64 * 10**6
 CHUNK = "tesla"
@@ -93,7 +95,7 @@ def write_frame(path: Path, frame: Frame, *, lasting: bool) -> None:
     chunk = PngImagePlugin.PngInfo()
     chunk.add_itxt(CHUNK, json.dumps(layout), zip=True)
     file = io.BytesIO()
-    picture.save(file, format="PNG", pnginfo=chunk, compress_level=9 if lasting else 3)
+    picture.save(file, format="PNG", pnginfo=chunk, compress_level=6 if lasting else 3)
     path.parent.mkdir(parents=True, exist_ok=True)
     if lasting:
         write_bytes(path, file.getvalue())
@@ -112,7 +114,7 @@ def read_frame(path: Path) -> Frame:
             # Text after the pixels is read with them; ours stands before.
             layout: dict[str, Any] = json.loads(picture.info[CHUNK])
             count, shown, side, factor = (int(layout[name]) for name in ("count", "shown", "side", "factor"))
-            if min(count, shown, side, factor) < 1 or count * side * side > 2 * MOST_PIXELS:
+            if min(count, shown, side, factor) < 1 or count * side * side > READABLE_PIXELS:
                 raise ValueError("its layout is impossible")
             width = grid_width(count, shown)
             rows = math.ceil(count / width)

@@ -12,6 +12,7 @@ from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
 from engine.errors import ExitCode, TeslaError
+from engine.run import Run
 from engine.workspace import Workspace
 from tesla_tui.headless import start_detached
 from tesla_tui.live.leaving import Leaving
@@ -127,18 +128,20 @@ class TeslaApp(App[str]):
                 run = workspace.existing_run(None) if ipc is None else workspace.run(f"ipc-{ipc}")
             else:
                 run = workspace.run(name)
-            bench.open_run(run)
-            if self._watch:
-                return
-            effective = workspace.settings(ipc=ipc, overrides=self._overrides, run=run)
+            bench.open_run(run, None if self._watch else lambda: self._drive(bench, run, ipc))
+        except TeslaError as error:
+            bench.report("not driven", error)
+
+    def _drive(self, bench: Workbench, run: Run, ipc: int | None) -> None:
+        """Drive a run that was opened, unless somebody does or nothing is left to do."""
+        feed = bench.context.feed
+        if feed is None or feed.live:
+            return
+        try:
+            effective = bench.context.workspace.settings(ipc=ipc, overrides=self._overrides, run=run)
             if run.exists:
                 run.check(effective)
-                from engine.status import run_status
-
-                status = run_status(run)
-                if status.state in ("running", "paused", "stalled"):
-                    return
-                if status.finished and run.frozen().settings == effective.settings:
+                if feed.state == "finished" and run.frozen().settings == effective.settings:
                     return
             bench.drive(run, effective)
         except TeslaError as error:

@@ -104,8 +104,8 @@ class Workbench(Screen[None]):
 
     # --- which run
 
-    def open_run(self, run: Run) -> None:
-        """Show a run, existing or about to be."""
+    def open_run(self, run: Run, then: Callable[[], None] | None = None) -> None:
+        """Show a run, existing or about to be. `then` is called when its journal is read."""
         self.context.feed = RunFeed(run)
         self.context.film = Film(run)
         self.context.loading = run.journal_file.exists()
@@ -113,18 +113,20 @@ class Workbench(Screen[None]):
             pane.run_changed()
         self._was_live = False
         self._stale = True
-        self._catch_up(self.context.feed)
+        self._catch_up(self.context.feed, then)
 
     @work(thread=True, exclusive=True, group="catch-up")
-    def _catch_up(self, feed: RunFeed) -> None:
+    def _catch_up(self, feed: RunFeed, then: Callable[[], None] | None) -> None:
         feed.catch_up()
-        self.app.call_from_thread(self._caught_up, feed)
+        self.app.call_from_thread(self._caught_up, feed, then)
 
-    def _caught_up(self, feed: RunFeed) -> None:
+    def _caught_up(self, feed: RunFeed, then: Callable[[], None] | None) -> None:
         if feed is self.context.feed:
             self.context.loading = False
             self._stale = True
             self.look_now()
+            if then is not None:
+                then()
 
     def drive(self, run: Run, effective: EffectiveSettings) -> None:
         """Start the engine for a run in its thread, and show it."""
