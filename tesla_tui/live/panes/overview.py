@@ -126,7 +126,12 @@ same number per class. `e` measures now.
             lines.append(Line(points.x, points.low, points.high, "chart-raw"))
         lines.append(Line.through(points.x, smoothed(points.mean, width), "primary"))
         value = "" if series.latest is None else f"{series.latest:.4g}"
-        self.query_one(chart, Chart).show(lines, value=value, notes=notes, logarithmic=logarithmic)
+        self.query_one(chart, Chart).show(
+            lines, value=value, notes=notes, logarithmic=logarithmic, growing=self._growing()
+        )
+
+    def _growing(self) -> bool:
+        return self.context.feed is not None and self.context.feed.live
 
     def _accuracy(self, view: RunView) -> None:
         results = view.held_out()
@@ -140,7 +145,9 @@ same number per class. `e` measures now.
         best = view.best()
         value = "" if best is None else f"best {100 * best.mean:.1f} % at {best.iteration}"
         note = "" if baseline is None else f"┄ random {100 * baseline.mean:.1f} %"
-        self.query_one("#accuracy", Chart).show(lines, value=value, notes=(note,), percent=True)
+        self.query_one("#accuracy", Chart).show(
+            lines, value=value, notes=(note,), percent=True, growing=self._growing()
+        )
 
     def _results(self, view: RunView) -> Table | Text:
         colours = self.app.theme_variables

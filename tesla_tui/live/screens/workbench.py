@@ -43,7 +43,7 @@ TABS: tuple[tuple[str, Callable[[Context], Pane]], ...] = (
     ("Settings", SettingsPane),
 )
 
-SHARE = 0.03
+SHARE = 0.02
 """Share of the time that looking may take from one core while this process drives the run."""
 SLOWEST = 3.0
 """Seconds between two looks at the most."""

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
-from textual.geometry import Size
+from textual.geometry import Region, Size
 from textual.strip import Strip
 from textual.widget import Widget
 
@@ -72,6 +72,9 @@ class Chart(Widget, can_focus=True):
         self._rows: list[Strip] = []
         self._drawn: tuple[object, ...] = ()
         self._hover: int | None = None
+        self._growing = False
+        self._held: tuple[float, float] | None = None
+        """The y scale of a growing curve, kept as long as it fits."""
 
     def show(
         self,
@@ -81,20 +84,39 @@ class Chart(Widget, can_focus=True):
         notes: Sequence[str] = (),
         logarithmic: bool = False,
         percent: bool = False,
+        growing: bool = False,
     ) -> None:
-        """Draw these. `value` stands at the right of the title, `notes` beside it."""
+        """Draw these. `value` stands at the right of the title, `notes` beside it.
+
+        While a curve is `growing` its scales move in steps, so that it does not tremble, and only rows that changed are
+        painted.
+        """
+        if logarithmic != self._logarithmic:
+            self._held = None
         self._lines = [line for line in lines if len(line.x)]
         self._value, self._notes, self._logarithmic, self._percent = value, notes, logarithmic, percent
-        self._drawn = ()
-        self.refresh()
+        self._growing = growing
+        old, key = self._rows, self._key()
+        if not growing or self._drawn != key or len(old) != self.size.height:
+            self._drawn = ()
+            self.refresh()
+            return
+        self._rows = self._draw(self.size)
+        width = self.size.width
+        changed = [Region(0, y, width, 1) for y, row in enumerate(self._rows) if row != old[y]]
+        if changed:
+            self.refresh(*changed)
 
     def render_line(self, y: int) -> Strip:
         """One row, from the picture that is drawn once per change."""
-        key = (self.size, self.app.theme, self._hover, self.has_focus, id(self._lines))
+        key = self._key()
         if key != self._drawn:
             self._rows = self._draw(self.size)
             self._drawn = key
         return self._rows[y] if y < len(self._rows) else Strip.blank(self.size.width, self.rich_style)
+
+    def _key(self) -> tuple[object, ...]:
+        return (self.size, self.app.theme, self._hover, self.has_focus)
 
     def on_mouse_move(self, event: events.MouseMove) -> None:
         """Read the curve off under the mouse."""
@@ -125,6 +147,8 @@ class Chart(Widget, can_focus=True):
         columns, rows_of_plot = width - SCALE - 1, height - 2
         x0 = min(float(line.x[0]) for line in lines)
         x1 = max(float(line.x[-1]) for line in lines)
+        if self._growing:
+            x1 = _stepped(x0, x1)
         low, high = self._range(lines)
         layer = np.full((rows_of_plot, columns), -1)
         bits = np.zeros((rows_of_plot, columns), dtype=int)
@@ -164,7 +188,10 @@ class Chart(Widget, can_focus=True):
         low = min(float(line.low.min()) for line in lines)
         high = max(float(line.high.max()) for line in lines)
         room = 0.05 * (high - low) or 0.05 * abs(high) or 1e-9
-        return low - room, high + room
+        held = self._held if self._growing else None
+        if held is None or low < held[0] or high > held[1] or high - low < 0.6 * (held[1] - held[0]):
+            held = self._held = (low - room, high + room)
+        return held
 
     def _heading(self, width: int, base: Style, quiet: Style, at: float | None) -> Strip:
         value = self._value
@@ -257,6 +284,16 @@ def _cells(
         number = int(layer[start])
         segments.append(Segment(text[start:end], base if number < 0 else styles[number]))
     return segments
+
+
+def _stepped(first: float, last: float) -> float:
+    """A round end of the x scale, at most a tenth beyond the last point."""
+    span = last - first
+    if span < 20:
+        return last
+    power = 10.0 ** math.floor(math.log10(span / 10))
+    step = max(m * power for m in (1, 2, 5) if m * power <= span / 10)
+    return math.ceil(last / step) * step
 
 
 def _ticks(low: float, high: float, most: int) -> list[float]:

@@ -8,7 +8,8 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from rich.color import Color
+from rich.color import Color, ColorType
+from rich.color_triplet import ColorTriplet
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
@@ -193,4 +194,9 @@ def _blocks(image: Pixels, line: int) -> list[Segment]:
 
 @lru_cache(maxsize=65536)
 def _pair_style(upper: tuple[int, int, int], lower: tuple[int, int, int]) -> Style:
-    return Style(color=Color.from_rgb(*upper), bgcolor=Color.from_rgb(*lower))
+    return Style(color=_colour(upper), bgcolor=_colour(lower))
+
+
+def _colour(rgb: tuple[int, int, int]) -> Color:
+    # As Color.from_rgb, without spelling it in hexadecimal first.
+    return Color(str(rgb), ColorType.TRUECOLOR, None, ColorTriplet(*rgb))
