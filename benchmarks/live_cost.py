@@ -1,7 +1,7 @@
 """What the live screens cost: iterations per second driven in `tesla tui` against headless `tesla run`, in pairs; idle
 processor time of an attached window; and how long a key takes to be answered while the engine runs on all cores.
 
-    python benchmarks/live_cost.py WORKSPACE --run NAME [--pairs 5] [--seconds 20] [--size 120x40]
+    python benchmarks/live_cost.py WORKSPACE --run NAME [--pairs 15] [--seconds 5] [--size 120x40]
 
 The run must have its teachers; it is copied for every measurement, and goes on from its last checkpoint.
 """
@@ -78,13 +78,14 @@ class Terminal:
         os.waitpid(self.pid, 0)
 
 
-def pace(journal: Path, skip: float, seconds: float) -> float:
-    """Iterations per second of the last drive, from `skip` seconds after its first iteration on."""
-    lines = [json.loads(line) for line in journal.read_text().splitlines()]
-    start = max(n for n, line in enumerate(lines) if line["kind"] == "RunStarted")
-    times = [line["time"] for line in lines[start:] if line["kind"] == "IterationDone"]
-    inside = [t for t in times if times[0] + skip <= t <= times[0] + skip + seconds]
-    return (len(inside) - 1) / (inside[-1] - inside[0])
+def pace(journal: Path, begin: float, end: float) -> float | None:
+    """Iterations per second between two moments."""
+    times = []
+    for line in journal.read_text().splitlines():
+        if '"IterationDone"' in line:
+            times.append(json.loads(line)["time"])
+    inside = [t for t in times if begin <= t <= end]
+    return (len(inside) - 1) / (inside[-1] - inside[0]) if len(inside) > 2 else None
 
 
 def copied(workspace: Path, run: str, into: Path) -> Path:
@@ -97,58 +98,85 @@ def copied(workspace: Path, run: str, into: Path) -> Path:
     return target
 
 
+def compared(workspace: Path, run: str, folder: Path, options: argparse.Namespace) -> dict[str, object]:
+    """Two processes on copies of one run, headless and on screen; only one of them runs at a time, in turns.
+
+    Turns of a few seconds, because the speed of a shared machine changes by more than what is measured here.
+    """
+    columns, rows = map(int, options.size.split("x"))
+    settings = ("--set", "distill.iterations=1000000", "--set", "evaluate.every=1000000")
+    copies = [copied(workspace, run, folder) for _ in range(2)]
+    journals = [copy / "runs" / run / "journal.jsonl" for copy in copies]
+    headless = subprocess.Popen(
+        (*COMMAND, "run", str(copies[0]), "--run", run, *settings), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    time.sleep(8)
+    headless.send_signal(signal.SIGSTOP)
+    terminal = Terminal((*COMMAND, "tui", str(copies[1]), "--run", run, *settings), columns, rows)
+    terminal.read(8)
+    os.write(terminal.descriptor, options.tab.encode())
+    terminal.read(2)
+    keys: list[float] = []
+    paces: list[list[float]] = [[], []]
+    pids = [headless.pid, terminal.pid]
+    os.kill(terminal.pid, signal.SIGSTOP)
+    for turn in range(2 * options.pairs):
+        which = (turn + turn // 2) % 2  # 0 1 1 0 0 1 1 0 ...
+        os.kill(pids[which], signal.SIGCONT)
+        terminal.read(1.0)
+        begin = time.time()
+        terminal.read(options.seconds)
+        rate = pace(journals[which], begin, time.time())
+        if rate is not None:
+            paces[which].append(rate)
+        if which == 1:
+            keys += [terminal.answer(b"6", b"dataset.zca"), terminal.answer(options.tab.encode(), b"1 Overview")]
+        os.kill(pids[which], signal.SIGSTOP)
+    for pid in pids:
+        os.kill(pid, signal.SIGCONT)
+    headless.terminate()
+    terminal.end()
+    headless.wait()
+    ratios = [driven / alone for alone, driven in zip(*paces, strict=False)]
+    ordered = sorted(ratios)
+    return {
+        "pairs": len(ratios), "seconds_a_turn": options.seconds, "size": options.size, "tab": options.tab,
+        "headless_iterations_per_second": round(statistics.median(paces[0]), 3),
+        "driven_iterations_per_second": round(statistics.median(paces[1]), 3),
+        "ratio_of_means": round(statistics.fmean(paces[1]) / statistics.fmean(paces[0]), 4),
+        "ratio_median": round(statistics.median(ratios), 4),
+        "ratio_quartiles": [round(ordered[len(ratios) // 4], 3), round(ordered[3 * len(ratios) // 4], 3)],
+        "key_seconds_median": round(statistics.median(keys), 3), "key_seconds_worst": round(max(keys), 3),
+    }  # fmt: skip
+
+
+def idle(workspace: Path, run: str, folder: Path, options: argparse.Namespace) -> float:
+    """Share of a core that a window on a run nobody drives takes."""
+    columns, rows = map(int, options.size.split("x"))
+    here = copied(workspace, run, folder)
+    terminal = Terminal((*COMMAND, "tui", str(here), "--run", run, "--watch"), columns, rows)
+    terminal.read(6)
+    before = sum(psutil.Process(terminal.pid).cpu_times()[:2])
+    terminal.read(20)
+    used = sum(psutil.Process(terminal.pid).cpu_times()[:2]) - before
+    terminal.end()
+    return float(used) / 20
+
+
 def main() -> None:
     """Measure and print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("workspace", type=Path)
     parser.add_argument("--run", required=True)
-    parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--pairs", type=int, default=15)
+    parser.add_argument("--seconds", type=float, default=5.0, help="length of a turn")
     parser.add_argument("--size", default="120x40")
     parser.add_argument("--tab", default="1", help="key of the tab that is open")
     options = parser.parse_args()
-    columns, rows = map(int, options.size.split("x"))
-    iterations = json.loads((options.workspace / "runs" / options.run / "driver.json").read_text()) and 10**6
-    settings = ("--set", f"distill.iterations={iterations}", "--set", "evaluate.every=1000000")
-    ratios, headless, driven, keys = [], [], [], []
     with tempfile.TemporaryDirectory() as folder:
-        for number in range(options.pairs):
-            for which in ("headless", "driven") if number % 2 == 0 else ("driven", "headless"):
-                here = copied(options.workspace, options.run, Path(folder))
-                journal = here / "runs" / options.run / "journal.jsonl"
-                if which == "headless":
-                    command = (*COMMAND, "run", str(here), "--run", options.run, *settings)
-                    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-                    time.sleep(options.seconds + 12)
-                    process.send_signal(signal.SIGTERM)
-                    process.wait()
-                    headless.append(pace(journal, 4, options.seconds))
-                else:
-                    terminal = Terminal((*COMMAND, "tui", str(here), "--run", options.run, *settings), columns, rows)
-                    terminal.read(8)
-                    os.write(terminal.descriptor, options.tab.encode())
-                    terminal.read(options.seconds + 4)
-                    keys += [terminal.answer(b"6", b"dataset.zca"), terminal.answer(b"1", b"student_lr")]
-                    terminal.end()
-                    driven.append(pace(journal, 4, options.seconds))
-            ratios.append(driven[-1] / headless[-1])
-        here = copied(options.workspace, options.run, Path(folder))
-        terminal = Terminal((*COMMAND, "tui", str(here), "--run", options.run, "--watch"), columns, rows)
-        terminal.read(6)
-        before = sum(psutil.Process(terminal.pid).cpu_times()[:2])
-        terminal.read(20)
-        idle = (sum(psutil.Process(terminal.pid).cpu_times()[:2]) - before) / 20
-        terminal.end()
-    print(
-        json.dumps({
-            "size": options.size, "tab": options.tab, "pairs": options.pairs,
-            "headless_iterations_per_second": round(statistics.median(headless), 3),
-            "driven_iterations_per_second": round(statistics.median(driven), 3),
-            "ratio_median": round(statistics.median(ratios), 4), "ratios": [round(r, 3) for r in ratios],
-            "idle_share_of_a_core": round(idle, 4),
-            "key_seconds_median": round(statistics.median(keys), 3), "key_seconds_worst": round(max(keys), 3),
-        }, indent=2)
-    )  # fmt: skip
+        found = compared(options.workspace, options.run, Path(folder), options)
+        found["idle_share_of_a_core"] = round(idle(options.workspace, options.run, Path(folder), options), 4)
+    print(json.dumps(found, indent=2))
 
 
 if __name__ == "__main__":

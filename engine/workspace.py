@@ -1,5 +1,6 @@
 """Directories: a workspace holds tesla.toml, teacher buffers shared by all runs, and the runs."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -196,15 +197,19 @@ def driving(run: Run) -> Iterator[None]:
 
 def is_driven(run: Run) -> bool:
     """Whether a process holds the run's lock now."""
-    path = run.folder / ".driver.lock"
-    if not path.exists():
-        return False
-    lock = FileLock(path)
+    # A shared lock on a descriptor for reading: whoever may read the run may ask, and watchers disturb nobody.
     try:
-        lock.acquire(blocking=False)
-    except Timeout:
+        descriptor = os.open(run.folder / ".driver.lock", os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
         return True
-    lock.release()
+    except OSError:
+        return False  # a file system without locks: the pulse has to do
+    finally:
+        os.close(descriptor)
     return False
 
 

@@ -44,7 +44,8 @@ def demo(
     print_result(console, workspace, run)
     print_commands(
         console,
-        "Then something real:",
+        "Look at it, then something real:",
+        f"{program()} tui {to}",
         f"{program()} init my-run --dataset fashion-mnist",
         f"{program()} run my-run --ipc 1",
     )

@@ -27,6 +27,7 @@ class Jobs:
 
     def __init__(self, bench: "Workbench") -> None:
         self._bench = bench
+        self._waiting: Callable[[], None] | None = None
 
     # --- the run that is shown
 
@@ -183,13 +184,23 @@ class Jobs:
 
         timer = bench.set_interval(0.2, tell)
 
-        def after() -> None:
+        def close() -> None:
             timer.stop()
             if busy.is_current:
                 bench.app.pop_screen()
+
+        def after() -> None:
+            self.forget_waiting()
             then()
 
+        self._waiting = close
         bench.stop_engine(after)
+
+    def forget_waiting(self) -> None:
+        """Take away the message that waits for the engine: it saved, or failed."""
+        close, self._waiting = self._waiting, None
+        if close is not None:
+            close()
 
     def _stopping_words(self, engine: EngineThread) -> str:
         passed = time.monotonic() - (engine.stop_asked or time.monotonic())

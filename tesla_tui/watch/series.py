@@ -87,10 +87,11 @@ class Series:
 
 
 def smoothed(values: Array, width: int) -> Array:
-    """Mean over the `width` nearest buckets, less at the ends; the trend in a noisy curve."""
-    if len(values) < 3 or width < 2:
+    """Mean over the `width` nearest buckets (at most a fifth of all), less at the ends: the trend in a noisy curve."""
+    width = min(width, len(values) // 5)  # a short curve keeps its shape
+    if width < 2:
         return values
-    half = min(width, len(values)) // 2
+    half = width // 2
     total = np.concatenate(([0.0], np.cumsum(values)))
     index = np.arange(len(values))
     left, right = np.maximum(index - half, 0), np.minimum(index + half + 1, len(values))

@@ -98,6 +98,10 @@ same number per class. `e` measures now.
             np.zeros((0, 1, 1, 1), dtype=np.uint8), (), layout_for(0, 8, self.size), 0
         )
 
+    def on_picture_grid_resized(self) -> None:
+        """Lay the images out anew."""
+        self._pictures()
+
     def look_around(self) -> None:
         """The machine."""
         feed = self.context.feed

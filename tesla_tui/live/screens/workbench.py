@@ -206,6 +206,7 @@ class Workbench(Screen[None]):
         self._was_live = False
         self._stale = True
         if engine.error is not None:
+            self.jobs.forget_waiting()
             self.jobs.failed(engine)
         elif after is not None:
             after()
@@ -261,6 +262,8 @@ class Workbench(Screen[None]):
         """Pause, go on, or begin."""
         feed = self.context.feed
         if self.engine is not None:
+            if not self._shows_driven():
+                return
             control = self.engine.control
             if control.wants_pause:
                 control.resume()
@@ -277,9 +280,17 @@ class Workbench(Screen[None]):
         else:
             self.jobs.go_on()
 
+    def _shows_driven(self) -> bool:
+        """Whether the run on screen is the one this window drives; says so if it is not."""
+        feed = self.context.feed
+        same = self.engine is not None and feed is not None and self.engine.driven.name == feed.run.name
+        if not same and self.engine is not None:
+            self.notify(f"This window drives {self.engine.driven.name}; open that run first (4).", severity="warning")
+        return same
+
     def action_evaluate(self) -> None:
         """Measure the images as they are now."""
-        if self.engine is not None:
+        if self.engine is not None and self._shows_driven():
             if self.engine.control.evaluate():
                 self.notify("Evaluating when this iteration is complete.", timeout=4)
             else:
@@ -287,7 +298,7 @@ class Workbench(Screen[None]):
 
     def action_save(self) -> None:
         """A checkpoint now."""
-        if self.engine is not None:
+        if self.engine is not None and self._shows_driven():
             if self.engine.control.save():
                 self.notify("Saving when this iteration is complete.", timeout=4)
             else:

@@ -1,11 +1,13 @@
 """The machine: a few lines for every GPU, else for the processor."""
 
 from rich.text import Text
+from textual import work
 from textual.widgets import Static
+from textual.worker import get_current_worker
 
 from tesla_tui.live.widgets.bars import strip
 from tesla_tui.render.words import clean, size
-from tesla_tui.watch.devices import Devices, Gpu, Processor
+from tesla_tui.watch.devices import Devices, Gpu, Processor, Sample
 
 UNKNOWN = "n/a"
 
@@ -20,8 +22,16 @@ class DevicePanel(Static):
         self._drawn: tuple[object, ...] = ()
 
     def show(self, devices: Devices, pid: int | None) -> None:
-        """Look at the machine and draw."""
+        """Look at the machine, in a thread because eight busy GPUs take their time to answer, and draw."""
+        self._look(devices, pid)
+
+    @work(thread=True, group="devices", exclusive=True)
+    def _look(self, devices: Devices, pid: int | None) -> None:
         sample = devices.sample(pid)
+        if not get_current_worker().is_cancelled:
+            self.app.call_from_thread(self._draw, devices, sample)
+
+    def _draw(self, devices: Devices, sample: Sample) -> None:
         drawn = (sample, self.app.theme, self.content_size)
         if drawn == self._drawn:
             return

@@ -97,6 +97,13 @@ class PictureGrid(Widget, can_focus=True):
             self.opened = opened
             """By a second click: show it large."""
 
+    class Resized(Message):
+        """There is another room for the pictures: lay them out anew."""
+
+    def on_resize(self) -> None:
+        """Tell."""
+        self.post_message(self.Resized())
+
     def __init__(self, *, selectable: bool = True, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
         self.selectable = selectable
