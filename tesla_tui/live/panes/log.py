@@ -10,7 +10,7 @@ from textual.containers import Horizontal
 from textual.widgets import DataTable, Input, Static
 
 from tesla_tui.live.context import Context
-from tesla_tui.live.panes.pane import Pane
+from tesla_tui.live.panes.search import SearchPane
 from tesla_tui.watch.log import LEVELS, LogLine
 
 SHOWN = 300
@@ -18,7 +18,7 @@ SHOWN = 300
 SIGNS = {"info": " ", "warning": "!", "error": "✕"}
 
 
-class LogPane(Pane):
+class LogPane(SearchPane):
     """The run's events as lines, newest last; filtered by words and level."""
 
     HELP = """
@@ -34,7 +34,6 @@ line. `v` raises the level: everything, warnings and errors, errors only.
     def __init__(self, context: Context) -> None:
         super().__init__(context, id="log")
         self._level = 0
-        self._wanted = ""
         self._drawn: tuple[object, ...] = ()
         self._last: LogLine | None = None
 
@@ -51,32 +50,15 @@ line. `v` raises the level: everything, warnings and errors, errors only.
         for name in ("time", "", "event", "what"):
             table.add_column(name, key=name or "level")
 
-    def focus_first(self) -> None:
-        """The table."""
-        self.query_one(DataTable).focus()
-
     def run_changed(self) -> None:
         """Another journal."""
         self._drawn, self._last = (), None
         self.query_one(DataTable).clear()
 
-    def action_search(self) -> None:
-        """Type words."""
-        self.query_one(Input).focus()
-
     def action_level(self) -> None:
         """The next level."""
         self._level = (self._level + 1) % len(LEVELS)
         self.update_view()
-
-    def on_input_changed(self, message: Input.Changed) -> None:
-        """Filter while typing."""
-        self._wanted = message.value
-        self.update_view()
-
-    def on_input_submitted(self) -> None:
-        """Back to the lines."""
-        self.focus_first()
 
     def update_view(self) -> None:
         """New lines; all of them when the filter changed."""

@@ -11,13 +11,13 @@ from textual.widgets import DataTable, Input, Static
 from engine.errors import TeslaError
 from engine.settings import EffectiveSettings
 from tesla_tui.live.context import Context
-from tesla_tui.live.panes.pane import Pane
+from tesla_tui.live.panes.search import SearchPane
 from tesla_tui.live.setting_words import meaning, shortened, value_words
 
 EMPTY = "No run yet: these are the settings a run of this workspace would have."
 
 
-class SettingsPane(Pane):
+class SettingsPane(SearchPane):
     """All settings, searchable; the meaning of the one under the cursor below."""
 
     HELP = """
@@ -33,7 +33,6 @@ what is at its default. A run's settings are frozen when it starts; change tesla
     def __init__(self, context: Context) -> None:
         super().__init__(context, id="settings")
         self._changed = False
-        self._wanted = ""
         self._drawn: tuple[object, ...] = ()
         self._keys: list[str] = []
 
@@ -51,31 +50,14 @@ what is at its default. A run's settings are frozen when it starts; change tesla
         for name in ("setting", "value", "from"):
             table.add_column(name, key=name)
 
-    def focus_first(self) -> None:
-        """The table."""
-        self.query_one(DataTable).focus()
-
     def run_changed(self) -> None:
         """Other settings."""
         self._drawn = ()
-
-    def action_search(self) -> None:
-        """Type words."""
-        self.query_one(Input).focus()
 
     def action_changed(self) -> None:
         """Only what is not a default, or all."""
         self._changed = not self._changed
         self.update_view()
-
-    def on_input_changed(self, message: Input.Changed) -> None:
-        """Filter while typing."""
-        self._wanted = message.value
-        self.update_view()
-
-    def on_input_submitted(self) -> None:
-        """Back to the lines."""
-        self.focus_first()
 
     def on_data_table_row_highlighted(self, message: DataTable.RowHighlighted) -> None:
         """Say what the setting under the cursor means."""

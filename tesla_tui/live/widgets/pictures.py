@@ -199,7 +199,7 @@ def _blocks(image: Pixels, line: int) -> list[Segment]:
     return segments
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=8192)
 def _pair_style(upper: tuple[int, int, int], lower: tuple[int, int, int]) -> Style:
     return Style(color=_colour(upper), bgcolor=_colour(lower))
 

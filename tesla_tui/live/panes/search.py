@@ -1,0 +1,31 @@
+"""A tab that is a table with a search line."""
+
+from textual.widgets import DataTable, Input
+
+from tesla_tui.live.context import Context
+from tesla_tui.live.panes.pane import Pane
+
+
+class SearchPane(Pane):
+    """Words that are typed filter the table at once; enter goes back to its lines."""
+
+    def __init__(self, context: Context, id: str) -> None:  # noqa: A002
+        super().__init__(context, id=id)
+        self._wanted = ""
+
+    def focus_first(self) -> None:
+        """The table."""
+        self.query_one(DataTable).focus()
+
+    def action_search(self) -> None:
+        """Type words."""
+        self.query_one(Input).focus()
+
+    def on_input_changed(self, message: Input.Changed) -> None:
+        """Filter while typing."""
+        self._wanted = message.value
+        self.update_view()
+
+    def on_input_submitted(self) -> None:
+        """Back to the lines."""
+        self.focus_first()
