@@ -200,5 +200,5 @@ same number per class. `e` measures now.
         self.query_one("#overview-images-title", Static).update(Text(title, style="bold"), layout=False)
         names = [clean(name) for name in feed.view.names]
         captions = [names[n // frame.shown] if names else str(n // frame.shown) for n in range(len(frame.pixels))]
-        layout = layout_for(len(frame.pixels), frame.pixels.shape[1], grid.size, frame.shown)
+        layout = layout_for(len(frame.pixels), frame.pixels.shape[1], grid.size, frame.shown, least=6)
         grid.show(frame.pixels, captions, layout, 0)

@@ -45,7 +45,7 @@ class Layout:
         return math.ceil(self.side / 2) + 1
 
 
-def layout_for(count: int, native: int, size: Size, group: int = 1, zoom: int = 0) -> Layout:
+def layout_for(count: int, native: int, size: Size, group: int = 1, zoom: int = 0, least: int | None = None) -> Layout:
     """The largest pictures with which all are seen at once, but not smaller than legible: then they are paged.
 
     Args:
@@ -54,8 +54,9 @@ def layout_for(count: int, native: int, size: Size, group: int = 1, zoom: int = 
         size: characters there are.
         group: pictures of a class; rows are made of whole classes where they fit.
         zoom: steps larger (or smaller) than that.
+        least: side down to which seeing all at once is worth more than size; by default what is legible.
     """
-    least = max(4, min(native, SMALLEST if native <= 16 else 12))
+    least = least or max(4, min(native, SMALLEST if native <= 16 else 12))
     sides = sorted({*range(least, 2 * max(native, 16) + 1, 2), *(native * k for k in range(1, 9))})
     sides = [side for side in sides if side <= size.width and math.ceil(side / 2) + 1 <= max(size.height, 1)] or [4]
     fitting = [side for side in sides if _layout(count, side, size, group).per_page >= count]

@@ -76,4 +76,5 @@ def test_pictures_fit_their_room(size: tuple[int, int], count: int, native: int,
 def test_everything_is_on_one_page_where_it_is_legible() -> None:
     assert layout_for(10, 8, Size(80, 19)).per_page >= 10
     assert layout_for(100, 28, Size(200, 75), 10).per_page >= 100
+    assert layout_for(10, 28, Size(39, 27), least=6).per_page >= 10  # the overview shows every class
     assert layout_for(1000, 64, Size(80, 19)).side >= 12  # else paged, not a mosaic
