@@ -30,7 +30,7 @@ class Preferences(BaseModel):
     log_scale: bool = False
     """Draw the matching loss on a logarithmic scale from the start."""
     smoothing: Annotated[int, Field(ge=0, le=3)] = 2
-    """Smoothing of the trend: 0 none, 1 light, 2 medium, 3 strong."""
+    """Smoothing of the trend: 0 off, 1 low, 2 mid, 3 high."""
     keys: dict[str, str] = Field(default_factory=dict)
     """Other keys for actions, by the ids that the help (?) shows: `pause = "p"`, several with commas."""
 

@@ -176,13 +176,7 @@ class TeslaApp(App[str]):
         for _, binding, _enabled, _tooltip in screen.active_bindings.values():
             if binding.description and binding.id:
                 keys.append((self.get_key_display(binding), binding.description, binding.id or ""))
-        keys.append(
-            (
-                self.get_key_display(next(self.app._bindings.get_bindings_for_key("ctrl+p").__iter__())),
-                "all commands",
-                "",
-            )
-        )
+        keys.append(("^p", "every command by name", ""))
         self.push_screen(HelpScreen(where, text, list(dict.fromkeys(keys)), str(preferences_file())))
 
     def action_next_theme(self) -> None:
@@ -200,8 +194,7 @@ class TeslaApp(App[str]):
     def watch_theme(self) -> None:
         """Everything is drawn again in the new colours."""
         if self.bench is not None:
-            self.bench._stale = True
-            self.bench.look_now()
+            self.bench.redraw()
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """Everything in the palette."""

@@ -20,7 +20,7 @@ from tesla_tui.render.words import clean, plus_minus
 from tesla_tui.watch.series import Series, smoothed
 from tesla_tui.watch.view import RunView
 
-SMOOTHING = (("off", 0), ("light", 9), ("medium", 33), ("strong", 129))
+SMOOTHING = (("off", 0), ("low", 9), ("mid", 33), ("high", 129))
 """Names and widths in buckets of at most 1024."""
 
 

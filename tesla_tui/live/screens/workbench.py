@@ -146,6 +146,11 @@ class Workbench(Screen[None]):
             self._timer.stop()
         self._timer = self.set_timer(0.01, self._tick)
 
+    def redraw(self) -> None:
+        """Draw everything anew, as after a change of colours."""
+        self._stale = True
+        self.look_now()
+
     def _tick(self) -> None:
         """Read what is new, draw the open tab if anything is, and look after the engine."""
         context = self.context
