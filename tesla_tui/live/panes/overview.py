@@ -114,7 +114,7 @@ same number per class. `e` measures now.
         feed = self.context.feed
         view = feed.view if feed is not None else RunView()
         name, width = SMOOTHING[self._smoothing]
-        notes = ("log" if self._log else "", f"trend {name}" if self._smoothing else "")
+        notes = ("log" if self._log else "", f"avg {name}" if self._smoothing else "")
         self._series("#loss", view.loss, width, notes, self._log)
         self._series("#student-lr", view.student_lr, 0, (), False)
         self._series("#gradient-norm", view.gradient_norm, width, notes[:1], self._log)

@@ -49,7 +49,7 @@ def test_log_scale_smoothing_and_raw_change_the_chart(show: Show, tmp_path: Path
 
     async def body(pilot: Pilot[str]) -> None:
         seen = [screen_text(pilot)]
-        for key, note in (("l", "log"), ("m", "trend high"), ("r", "trend high")):
+        for key, note in (("l", "log"), ("m", "avg high"), ("r", "avg high")):
             await pilot.press(key)
             await pilot.pause(0.1)
             seen.append(screen_text(pilot))
