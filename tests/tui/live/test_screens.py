@@ -49,13 +49,13 @@ def test_log_scale_smoothing_and_raw_change_the_chart(show: Show, tmp_path: Path
 
     async def body(pilot: Pilot[str]) -> None:
         seen = [screen_text(pilot)]
-        for key, note in (("l", "log"), ("m", "avg high"), ("r", "avg high")):
-            await pilot.press(key)
+        for keys, note in (("l", "log"), ("mm", "log"), ("m", "avg low"), ("r", "avg low")):
+            await pilot.press(*keys)
             await pilot.pause(0.1)
             seen.append(screen_text(pilot))
             assert note in seen[-1].split("matching loss")[1].split("\n")[0]
             # The curve itself is another, not only the words above it.
-            assert seen[-1].split("\n")[6:16] != seen[-2].split("\n")[6:16], key
+            assert seen[-1].split("\n")[6:16] != seen[-2].split("\n")[6:16], keys
 
     show(body, workspace=recorded, run="learned")
 
