@@ -113,10 +113,10 @@ def drive(workspace: Workspace, run: Run, effective: EffectiveSettings, control:
 def _standing(control: Control, journal: JournalWriter, heart: Heart) -> Events:
     """Stand still until the wish to pause is gone or another is to be granted first."""
     begun = time.monotonic()
-    for event in (RunPaused(),):
-        journal.append(event)
-        heart.note(event)
-        yield event
+    paused = RunPaused()
+    journal.append(paused)
+    heart.note(paused)
+    yield paused
     try:
         while control.paused:
             time.sleep(STILL)

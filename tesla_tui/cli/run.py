@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from tesla_tui.cli.options import Ipc, Overrides, RunName, WorkspacePath
-from tesla_tui.render.words import program
+from tesla_tui.render.words import program, saved_words
 
 
 def run(
@@ -69,8 +69,7 @@ def run(
 
     code = follow(drive(opened, chosen, effective), console)
     if code is not ExitCode.OK:
-        saved = max(chosen.checkpoints(), default=None)
-        what = "the teachers so far are saved" if saved is None else f"saved at iteration {saved}"
+        what = saved_words(max(chosen.checkpoints(), default=None))
         again = _same(workspace, ipc, run, overrides_given)
         print_commands(console, f"[yellow]Stopped; {what}.[/] Go on with:", again)
         raise typer.Exit(code)

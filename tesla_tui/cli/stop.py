@@ -24,7 +24,7 @@ def stop(
     from engine.workspace import Workspace
     from tesla_tui.cli.result import print_commands
     from tesla_tui.headless import ask_to_stop, wait_until_free
-    from tesla_tui.render.words import duration, program
+    from tesla_tui.render.words import duration, program, saved_words
 
     console = Console()
     opened = Workspace(workspace)
@@ -41,8 +41,7 @@ def stop(
             "It may be in a long step; give it time, or see `tesla status`. A second `tesla stop` ends it at once: "
             "it is saved as of its last checkpoint.",
         )
-    saved = max(chosen.checkpoints(), default=None)
-    what = "the teachers so far are saved" if saved is None else f"saved at iteration {saved}"
+    what = saved_words(max(chosen.checkpoints(), default=None))
     print_commands(
         console,
         f"[yellow]{chosen.name} stopped;[/] {what}. Go on with:",

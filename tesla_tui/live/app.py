@@ -21,7 +21,7 @@ from tesla_tui.live.screens.workbench import TABS, Workbench
 from tesla_tui.live.screens.workspaces import WorkspacesScreen
 from tesla_tui.live.themes import DEFAULTS, THEMES
 from tesla_tui.preferences import Preferences, preferences_file
-from tesla_tui.render.words import program
+from tesla_tui.render.words import program, saved_words
 from tesla_tui.watch.devices import Devices
 
 WEB = "TEXTUAL_DRIVER"
@@ -232,7 +232,7 @@ class TeslaApp(App[str]):
             return
         name = bench.engine.driven.name
         choices = [
-            Choice("stop", "s", "Stop and save", "at most one matching step; goes on where it was", "primary"),
+            Choice("stop", "s", "Stop and save", "at most one matching step; goes on where it was"),
             Choice("detach", "d", "Detach", "it goes on without a terminal; tesla tui attaches"),
             Choice("stay", "k", "Keep going", "stay here"),
         ]
@@ -261,8 +261,7 @@ class TeslaApp(App[str]):
         feed = bench.context.feed if bench is not None else None
         if bench is None or feed is None:
             return ""
-        saved = max(feed.run.checkpoints(), default=None)
-        state = "teachers so far are saved" if saved is None else f"saved at iteration {saved}"
+        state = saved_words(max(feed.run.checkpoints(), default=None))
         again = f"{program()} tui {bench.context.workspace.folder} --run {feed.run.name}"
         return f"{feed.run.name}: {state}. Go on with: {again}"
 

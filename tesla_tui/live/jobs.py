@@ -60,7 +60,7 @@ class Jobs:
         question = Ask(
             "take over",
             f"Process {feed.driver.pid} drives {feed.run.name}. Shall it save and stop, and this window go on?",
-            [Choice("yes", "y", "Stop it there, go on here", variant="primary"), Choice("no", "n", "Keep watching")],
+            [Choice("yes", "y", "Stop it there, go on here"), Choice("no", "n", "Keep watching")],
         )
         bench.app.push_screen(question, self._take_over_answered)
 

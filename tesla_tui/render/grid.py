@@ -44,7 +44,7 @@ class ImageGrid:
             per_row = math.ceil(len(self._pixels) / math.ceil(len(self._pixels) / per_row))
         colour = console.color_system is not None
         for start in range(0, len(self._pixels), per_row):
-            row = [_resized(image, side) for image in self._pixels[start : start + per_row]]
+            row = [np.asarray(resized(image, side, side)) for image in self._pixels[start : start + per_row]]
             yield from _row(row, side, colour)
             names = self._captions[start : start + per_row]
             if any(names):
@@ -53,9 +53,10 @@ class ImageGrid:
                 yield Segment.line()
 
 
-def _resized(image: Pixels, side: int) -> Pixels:
+def resized(image: Pixels, width: int, height: int) -> Image.Image:
+    """A picture `(H, W, C)` in colour, of another size: means where it shrinks, whole pixels where it grows evenly."""
     rgb = np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image
-    return np.asarray(Image.fromarray(rgb).resize((side, side), Image.Resampling.BOX))
+    return Image.fromarray(rgb).resize((width, height), Image.Resampling.BOX)
 
 
 def _row(images: list[Pixels], side: int, colour: bool) -> RenderResult:

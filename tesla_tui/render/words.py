@@ -47,6 +47,11 @@ def short_duration(seconds: float) -> str:
     return f"{seconds / 86400:.0f} d"
 
 
+def saved_words(checkpoint: int | None) -> str:
+    """What a run that stopped has saved: its newest checkpoint, or only teachers."""
+    return "the teachers so far are saved" if checkpoint is None else f"saved at iteration {checkpoint}"
+
+
 def size(count: float) -> str:
     """Bytes with a decimal unit."""
     for unit in ("B", "kB", "MB", "GB"):

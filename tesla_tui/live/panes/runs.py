@@ -149,7 +149,7 @@ curve out.
             random = next((r for r in tests if r.subject == "random"), None)
             shown = name not in self._hidden
             current = self.context.feed is not None and self.context.feed.run.name == name
-            spent = sum_seconds(feed)
+            spent = feed.view.driven_seconds(time.time() if feed.live else None)
             rows.append(
                 [
                     Text("━━" if shown else "  ", style=colour),
@@ -193,11 +193,6 @@ curve out.
         chart.show(lines, notes=("log" if self._log else "", "trend"), logarithmic=self._log)
         words = f"{len(rows)} run{'s' if len(rows) != 1 else ''} in {self.context.workspace.folder}" if rows else EMPTY
         self.query_one("#runs-summary", Static).update(Text(words, style=colours["quiet"]), layout=False)
-
-
-def sum_seconds(feed: RunFeed) -> float | None:
-    """Seconds the run has been driven, all drivers together; None if it never was."""
-    return feed.view.driven_seconds(time.time() if feed.live else None)
 
 
 def _differences(settings: list[dict[str, Any]]) -> list[str]:

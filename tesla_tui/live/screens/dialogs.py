@@ -22,7 +22,6 @@ class Choice:
     key: str
     label: str
     words: str = ""
-    variant: str = "default"
 
 
 class Ask(ModalScreen[str | None]):
@@ -49,7 +48,7 @@ class Ask(ModalScreen[str | None]):
                 label = Text.assemble((f" {choice.key} ", "reverse"), f"  {choice.label}")
                 if choice.words:
                     label.append(f"  {choice.words}", style="dim")
-                yield Button(label, id=f"answer-{choice.id}", classes=f"answer -{choice.variant}", compact=True)
+                yield Button(label, id=f"answer-{choice.id}", classes="answer", compact=True)
 
     def on_mount(self) -> None:
         """The first answer has the focus."""

@@ -9,7 +9,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen, Screen
 from textual.timer import Timer
-from textual.widgets import ContentSwitcher, DataTable
+from textual.widgets import ContentSwitcher
 
 from engine.errors import TeslaError
 from engine.run import Run
@@ -356,7 +356,3 @@ class Workbench(Screen[None]):
         body = error.message if isinstance(error, TeslaError) else f"{type(error).__name__}: {error}"
         hint = error.hint if isinstance(error, TeslaError) else ""
         self.app.push_screen(Message(title, f"{body}\n\n{hint}".strip()))
-
-    def on_data_table_row_highlighted(self, message: DataTable.RowHighlighted) -> None:
-        """Tables of panes handle this themselves."""
-        message.stop()

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image
 from rich.color import Color, ColorType
 from rich.color_triplet import ColorTriplet
 from rich.segment import Segment
@@ -19,7 +17,7 @@ from textual.reactive import reactive
 from textual.strip import Strip
 from textual.widget import Widget
 
-Pixels = npt.NDArray[np.uint8]
+from tesla_tui.render.grid import Pixels, resized
 
 SMALLEST = 8
 """Side below which a picture says nothing, characters."""
@@ -173,15 +171,9 @@ class PictureGrid(Widget, can_focus=True):
 
     def _resized(self, number: int) -> Pixels:
         if number not in self._small:
-            self._small[number] = resized(self.pixels[number], self.layout_now.side)
+            side = self.layout_now.side
+            self._small[number] = np.asarray(resized(self.pixels[number], side, side))
         return self._small[number]
-
-
-def resized(image: Pixels, side: int) -> Pixels:
-    """A picture `(H, W, C)` as RGB of `side` pixels: whole pixels where it grows, means where it shrinks."""
-    rgb = np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image
-    how = Image.Resampling.NEAREST if side % rgb.shape[0] == 0 else Image.Resampling.BOX
-    return np.asarray(Image.fromarray(rgb).resize((side, side), how))
 
 
 def _blocks(image: Pixels, line: int) -> list[Segment]:

@@ -6,7 +6,6 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 from PIL import Image
 from rich.style import Style
 from rich.text import Text
@@ -15,7 +14,8 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from tesla_tui.live import graphics
-from tesla_tui.live.widgets.pictures import Layout, PictureGrid, Pixels, resized
+from tesla_tui.live.widgets.pictures import Layout, PictureGrid
+from tesla_tui.render.grid import Pixels, resized
 
 
 def picture_grid(*, selectable: bool = True, id: str | None = None) -> PictureGrid:  # noqa: A002
@@ -84,9 +84,7 @@ class PixelGrid(PictureGrid):
             canvas = Image.new("RGB", ((layout.per_row * (layout.side + 1) - 1) * wide, (layout.height - 1) * high))
             side = (layout.side * wide, (layout.height - 1) * high)
             for number, picture in enumerate(part):
-                rgb = np.repeat(picture, 3, axis=2) if picture.shape[2] == 1 else picture
-                how = Image.Resampling.NEAREST if side[0] >= rgb.shape[1] else Image.Resampling.BOX
-                canvas.paste(Image.fromarray(rgb).resize(side, how), (number * (layout.side + 1) * wide, 0))
+                canvas.paste(resized(picture, *side), (number * (layout.side + 1) * wide, 0))
             image.image = canvas  # type: ignore[attr-defined]
         self._fill_captions()
 
@@ -99,6 +97,3 @@ class PixelGrid(PictureGrid):
                 segment = self._caption(number, base)
                 text.append(segment.text, style=segment.style or "").append(" ")
             static.update(text)
-
-
-__all__ = ["PixelGrid", "picture_grid", "resized"]

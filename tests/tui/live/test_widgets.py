@@ -7,7 +7,8 @@ import pytest
 from textual.geometry import Size
 
 from tesla_tui.live.widgets.chart import Line, _raster, _short, _ticks
-from tesla_tui.live.widgets.pictures import _blocks, layout_for, resized
+from tesla_tui.live.widgets.pictures import _blocks, layout_for
+from tesla_tui.render.grid import resized
 
 
 def test_a_line_passes_through_its_points_and_has_no_gap() -> None:
@@ -58,7 +59,7 @@ def test_half_blocks_have_the_colours_of_the_pixels() -> None:
 
 def test_grey_is_shown_in_grey_and_growth_repeats_pixels() -> None:
     image = np.arange(16, dtype=np.uint8).reshape(4, 4, 1)
-    large = resized(image, 8)
+    large = np.asarray(resized(image, 8, 8))
     assert (large == np.repeat(np.repeat(np.repeat(image, 3, 2), 2, 0), 2, 1)).all()
 
 
