@@ -142,12 +142,12 @@ def _steps(task: Task, state: DistillState) -> Generator[Event, None, Steps]:
     if settings.compute.compile != "on" or settings.distill.gradient == "unrolled":
         return EagerSteps(network)
     yield Notice(level="info", message="Compiling the matching steps; this takes a minute or so.")
-    draw = draw_iteration(task, 0)
-    index, augment = draw.schedule[0]
-    labels = torch.full((len(index), task.classes), 1 / task.classes, dtype=task.dtype, device=task.device)
+    # One batch of every size there will be: all iterations cut their permutation in the same chunks.
+    by_size = {len(index): (index, augment) for index, augment in draw_iteration(task, 0).schedule}
+    labels = fixed_labels(task, state)
+    batches = [(augment(state.images[index]), labels[index]) for index, augment in by_size.values()]
     theta = flatten_parameters(task.fresh_network(counted_seed(settings.seed, "compile-check")))
-    exact = settings.distill.gradient == "exact"
-    steps, reason = checked_steps(network, theta, augment(state.images[index]), labels, hessian=exact)
+    steps, reason = checked_steps(network, theta, batches, hessian=settings.distill.gradient == "exact")
     if reason:
         yield Notice(level="warning", message=f"torch.compile is not used: {reason}.")
     return steps

@@ -1,95 +1,143 @@
 """The two step functions fused by torch.compile: whole functions that contain the `torch.func` transforms.
 
-Double backward of a compiled graph is not supported by PyTorch; compiling the function that *does* the double backward
-is. Miscompilations are silent where they happen, so `checked_steps` compares with eager before it hands anything out.
+Double backward of a compiled graph is not supported by PyTorch; compiling the function that *does* the differentiating
+is. `s = <g, lam>` is the derivative of the loss along lam, so forward mode gives it in 3F, and one reverse sweep over
+that gives everything else: 8F with ds/dtheta, where a double backward takes 9F. Where a network has an operation
+without forward mode, the double backward is compiled instead.
+
+Miscompilations are silent where they happen, so `checked_steps` compares with eager before it hands anything out.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from engine.matching.steps import Derivatives, EagerSteps, Steps, student_loss
+from engine.matching.zeros import NoZeroConvolutions
 from engine.networks.flat import FlatNetwork
 
 TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-9}
 """Largest relative difference between compiled and eager results."""
 
+Batch = tuple[Tensor, Tensor]
+"""Images `(B, C, H, W)` and label probabilities `(B, K)`."""
+
 
 class CompiledSteps:
-    """`Steps` through torch.compile with static shapes; the first call of every batch size compiles."""
+    """`Steps` through torch.compile with static shapes; the first call of every batch size compiles.
 
-    def __init__(self, network: FlatNetwork) -> None:
+    Args:
+        network: the student.
+        hessian: made for sweeps that need Hessian-vector products (`exact`); else for sweeps that walk on with g
+            (`paper`). `derivatives` always gives what it was made for: one graph for a whole run.
+        forward: reverse over forward; False for reverse over reverse.
+    """
+
+    def __init__(self, network: FlatNetwork, *, hessian: bool, forward: bool = True) -> None:
         self.network = network
-        self._gradient = torch.compile(self._gradient_function(), dynamic=False, fullgraph=True)
-        self._derivatives = {
-            hessian: torch.compile(self._derivatives_function(hessian), dynamic=False, fullgraph=True)
-            for hessian in (True, False)
-        }
+        self.hessian = hessian
+        self._gradient = _compiled(_gradient_function(network))
+        along = _along_forward(network) if forward else _along_reverse(network)
+        # ds/dlam is g: s is linear in lam.
+        wanted = (0, 1, 2) if hessian else (0, 1, 3)
+        self._derivatives = _compiled(torch.func.grad_and_value(along, argnums=wanted))
 
+    @torch.no_grad()
     def gradient(self, theta: Tensor, images: Tensor, labels: Tensor) -> Tensor:
         """See `Steps`."""
-        found: Tensor = self._gradient(theta, images, labels)
+        found: Tensor = self._gradient(theta, _packed(images), _packed(labels))
         return found
 
+    @torch.no_grad()
     def derivatives(
         self, theta: Tensor, images: Tensor, labels: Tensor, adjoint: Tensor, *, hessian: bool
     ) -> Derivatives:
-        """See `Steps`."""
-        gradient, *found = self._derivatives[hessian](theta, images, labels, adjoint)
-        return Derivatives(gradient, found[0], found[1], found[2] if hessian else None)
+        """See `Steps`. In the one step of a run that asks for less than this was made for, the rest is left aside.
 
-    def _gradient_function(self) -> Callable[..., Tensor]:
-        network = self.network
-
-        def gradient(theta: Tensor, images: Tensor, labels: Tensor) -> Tensor:
-            found: Tensor = torch.func.grad(lambda t: student_loss(network, t, images, labels))(theta)
-            return found
-
-        return gradient
-
-    def _derivatives_function(self, hessian: bool) -> Callable[..., tuple[Tensor, ...]]:
-        gradient_of = self._gradient_function()
-
-        def along(images: Tensor, labels: Tensor, theta: Tensor, adjoint: Tensor) -> tuple[Tensor, Tensor]:
-            gradient = gradient_of(theta, images, labels)
-            return torch.dot(gradient, adjoint), gradient
-
-        def derivatives(theta: Tensor, images: Tensor, labels: Tensor, adjoint: Tensor) -> tuple[Tensor, ...]:
-            wanted = (0, 1, 2) if hessian else (0, 1)
-            found, gradient = torch.func.grad(along, argnums=wanted, has_aux=True)(images, labels, theta, adjoint)
-            return (gradient, *found)
-
-        return derivatives
+        Raises:
+            ValueError: Hessian-vector products from steps that were not made for them.
+        """
+        if hessian and not self.hessian:
+            raise ValueError("These steps were compiled without Hessian-vector products.")
+        (by_images, by_labels, last), along = self._derivatives(_packed(images), _packed(labels), theta, adjoint)
+        if self.hessian:
+            return Derivatives(along, by_images, by_labels, theta=last if hessian else None)
+        return Derivatives(along, by_images, by_labels, gradient=last)
 
 
-def checked_steps(
-    network: FlatNetwork, theta: Tensor, images: Tensor, labels: Tensor, *, hessian: bool
-) -> tuple[Steps, str]:
-    """Compiled steps that agree with eager on this batch, or eager steps and the reason why not.
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    compiled: Callable[..., Any] = torch.compile(
+        function, dynamic=False, fullgraph=True, options={"post_grad_custom_pre_pass": NoZeroConvolutions()}
+    )
+    return compiled
+
+
+def _packed(tensor: Tensor) -> Tensor:
+    """The same numbers in the one memory order the graphs were compiled for: an augmentation may give any."""
+    if tensor.stride() == torch.empty(tensor.shape, device="meta").stride():
+        return tensor
+    return torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device).copy_(tensor)
+
+
+def _gradient_function(network: FlatNetwork) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    def gradient(theta: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+        found: Tensor = torch.func.grad(lambda t: student_loss(network, t, images, labels))(theta)
+        return found
+
+    return gradient
+
+
+def _along_forward(network: FlatNetwork) -> Callable[..., Tensor]:
+    def along(images: Tensor, labels: Tensor, theta: Tensor, adjoint: Tensor) -> Tensor:
+        found: Tensor = torch.func.jvp(lambda t: student_loss(network, t, images, labels), (theta,), (adjoint,))[1]
+        return found
+
+    return along
+
+
+def _along_reverse(network: FlatNetwork) -> Callable[..., Tensor]:
+    gradient_of = _gradient_function(network)
+
+    def along(images: Tensor, labels: Tensor, theta: Tensor, adjoint: Tensor) -> Tensor:
+        return torch.dot(gradient_of(theta, images, labels), adjoint)
+
+    return along
+
+
+def checked_steps(network: FlatNetwork, theta: Tensor, batches: Sequence[Batch], *, hessian: bool) -> tuple[Steps, str]:
+    """Compiled steps that agree with eager on these batches, or eager steps and the reason why not.
 
     Args:
         network: the student.
         theta: `(P,)`.
-        images: a batch of the shape the run will use.
-        labels: its probabilities.
+        batches: one of every size the run will use, so that nothing compiles later.
         hessian: whether the run needs Hessian-vector products.
     """
     eager = EagerSteps(network)
-    adjoint = eager.gradient(theta, images, labels)
-    wanted = eager.derivatives(theta, images, labels, adjoint, hessian=hessian)
-    try:
-        compiled = CompiledSteps(network)
-        found = (
-            compiled.gradient(theta, images, labels),
-            *compiled.derivatives(theta, images, labels, adjoint, hessian=hessian),
-        )
-    except Exception as error:  # the compiler's own errors have no common base, and none of them may end a run
-        return eager, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-    for name, a, b in zip(("first-order gradient", *Derivatives._fields), found, (adjoint, *wanted), strict=True):
+    reasons = []
+    for forward in (True, False):
+        try:
+            compiled = CompiledSteps(network, hessian=hessian, forward=forward)
+            problems = [_difference(eager, compiled, theta, batch, hessian) for batch in batches]
+        except Exception as error:  # the compiler's own errors have no common base, and none of them may end a run
+            problems = [f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"]
+        if not any(problems):
+            return compiled, ""
+        reasons.append(next(filter(None, problems)))
+    return eager, reasons[-1]
+
+
+def _difference(eager: Steps, compiled: Steps, theta: Tensor, batch: Batch, hessian: bool) -> str:
+    """What the compiled steps get wrong on a batch; empty if nothing."""
+    adjoint = eager.gradient(theta, *batch)
+    wanted = (adjoint, *eager.derivatives(theta, *batch, adjoint, hessian=hessian))
+    found = (compiled.gradient(theta, *batch), *compiled.derivatives(theta, *batch, adjoint, hessian=hessian))
+    for name, a, b in zip(("first-order gradient", *Derivatives._fields), found, wanted, strict=True):
         if a is None or b is None:
             continue
-        error_size = ((a - b).norm() / b.norm().clamp_min(torch.finfo(b.dtype).tiny)).item()
-        if not error_size <= TOLERANCE.get(theta.dtype, 1e-3):
-            return eager, f"the compiled {name} differs from eager by {error_size:.1e} relative"
-    return compiled, ""
+        error = ((a - b).norm() / b.norm().clamp_min(torch.finfo(b.dtype).tiny)).item()
+        if not error <= TOLERANCE.get(theta.dtype, 1e-3):
+            return f"the compiled {name} differs from eager by {error:.1e} relative"
+    return ""

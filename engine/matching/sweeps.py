@@ -15,15 +15,18 @@ steps before. Without it the order of the steps does not matter, so the second s
 stored parameters at all. `unrolled` (MTT) keeps all T graphs and calls backward: the reference.
 """
 
+import copy
+import warnings
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Literal
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 from engine.generators import result_of
-from engine.matching.compiled import CompiledSteps
+from engine.matching.compiled import checked_steps
 from engine.matching.steps import EagerSteps, Steps, saved_bytes, student_loss
 from engine.matching.stores import STORES, Store, make_trace
 from engine.memory import choose_memory
@@ -106,6 +109,8 @@ def matching_gradient(
         mode: `exact` (default), `paper` (eq. 6 of the paper) or `unrolled` (all T graphs; the reference).
         store: where `exact` keeps the T parameter vectors: `device`, `host`, `checkpoint` or `auto`.
         compile: fuse the steps with torch.compile, as a run with `compute.compile = on` does (not for `unrolled`).
+            The first call for a model, mode and batch size compiles and checks against eager; where the compiler
+            fails, a warning says why and the result is eager's.
 
     Returns:
         Loss and gradients of the *whole* loss L (published code uses half the image gradient).
@@ -113,9 +118,13 @@ def matching_gradient(
     Raises:
         ValueError: shapes that do not fit, an empty schedule, an unknown mode or store.
     """
+    steps: nn.Module | Steps = model
+    if compile and mode != "unrolled":
+        problem = _checked_problem(model, start, target, images, labels, student_lr, schedule, mode, store)
+        steps = _fused_steps(problem, model, hessian=mode == "exact")
     return result_of(
         matching_sweeps(
-            CompiledSteps(FlatNetwork(model)) if compile else model,
+            steps,
             start=start,
             target=target,
             images=images,
@@ -243,8 +252,8 @@ class _Totals:
         (pulled,) = torch.autograd.grad(augmented, chosen, grad_outputs=found.images, materialize_grads=True)
         self.images.index_add_(0, index, pulled)
         self.labels.index_add_(0, index, found.labels)
-        self.student_lr.sub_(torch.dot(found.gradient, adjoint))
-        self.gradient = None if hessian else found.gradient
+        self.student_lr.sub_(found.along)
+        self.gradient = found.gradient
         self.done += 1
         return found.theta
 
@@ -252,6 +261,23 @@ class _Totals:
         """The factor -beta, common to all steps, comes last."""
         factor = -self.problem.student_lr
         return MatchingGradient(loss, self.images.mul_(factor), self.labels.mul_(factor), self.student_lr)
+
+
+_fused: WeakKeyDictionary[nn.Module, dict[tuple[object, ...], Steps]] = WeakKeyDictionary()
+"""Compiled steps by model, so that only the first of many calls compiles."""
+
+
+def _fused_steps(problem: Problem, model: nn.Module, *, hessian: bool) -> Steps:
+    sizes = {len(index): step for step, (index, _) in enumerate(problem.schedule)}
+    key = (hessian, model.training, *sorted(sizes), problem.images.shape[1:], problem.start.dtype, problem.start.device)
+    known = _fused.setdefault(model, {})
+    if key not in known:
+        batches = [problem.batch(step) for step in sizes.values()]
+        # The model itself must not be a value in its own weak dictionary: its shape is all the steps use.
+        known[key], reason = checked_steps(FlatNetwork(copy.deepcopy(model)), problem.start, batches, hessian=hessian)
+        if reason:
+            warnings.warn(f"torch.compile is not used: {reason}.", stacklevel=3)
+    return known[key]
 
 
 def _graph_bytes(problem: Problem) -> int:

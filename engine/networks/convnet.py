@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.errors import UsageError
+from engine.networks.layers import HalvingPool, InstanceNorm
 
 
 class ConvNet(nn.Module):
@@ -42,9 +43,9 @@ class ConvNet(nn.Module):
             padding = first_padding if block == 0 else 1
             layers += [
                 nn.Conv2d(inputs, width, 3, padding=padding),
-                nn.GroupNorm(width, width),
+                InstanceNorm(width),
                 nn.ReLU(),
-                nn.AvgPool2d(2),
+                HalvingPool(),
             ]
             inputs = width
             side //= 2

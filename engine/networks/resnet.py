@@ -7,13 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from engine.errors import UsageError
+from engine.networks.layers import InstanceNorm
 
 STAGES = 4
 BLOCKS = 2
-
-
-def _norm(channels: int) -> nn.Module:
-    return nn.GroupNorm(channels, channels)
 
 
 class BasicBlock(nn.Module):
@@ -22,12 +19,14 @@ class BasicBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
-        self.norm1 = _norm(outputs)
+        self.norm1 = InstanceNorm(outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
-        self.norm2 = _norm(outputs)
+        self.norm2 = InstanceNorm(outputs)
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or inputs != outputs:
-            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False), _norm(outputs))
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False), InstanceNorm(outputs)
+            )
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `(B, inputs, H, W)` to `(B, outputs, H/stride, W/stride)`."""
@@ -53,7 +52,7 @@ class ResNet18(nn.Module):
         super().__init__()
         if depth is not None:
             raise UsageError("network.depth does not apply to resnet18.", "Leave it unset.")
-        self.stem = nn.Sequential(nn.Conv2d(channels, width, 3, padding=1, bias=False), _norm(width), nn.ReLU())
+        self.stem = nn.Sequential(nn.Conv2d(channels, width, 3, padding=1, bias=False), InstanceNorm(width), nn.ReLU())
         blocks: list[nn.Module] = []
         inputs, side = width, resolution
         for stage in range(STAGES):

@@ -301,7 +301,7 @@ def test_a_failing_compiler_falls_back_with_a_reason(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(torch, "compile", broken)
     case = make_case(1, 1)
     a = case.arguments
-    steps, reason = checked_steps(FlatNetwork(case.model), a["start"], a["images"], a["labels"], hessian=True)
+    steps, reason = checked_steps(FlatNetwork(case.model), a["start"], [(a["images"], a["labels"])], hessian=True)
     assert "no compiler here" in reason
     assert type(steps).__name__ == "EagerSteps"
 
@@ -317,6 +317,6 @@ def test_a_miscompilation_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "compile", slightly_wrong)
     case = make_case(1, 1)
     a = case.arguments
-    steps, reason = checked_steps(FlatNetwork(case.model), a["start"], a["images"], a["labels"], hessian=True)
+    steps, reason = checked_steps(FlatNetwork(case.model), a["start"], [(a["images"], a["labels"])], hessian=True)
     assert "first-order gradient differs" in reason
     assert type(steps).__name__ == "EagerSteps"
