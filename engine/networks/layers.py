@@ -55,4 +55,4 @@ def halving_pool(images: Tensor) -> Tensor:
     """As `HalvingPool`, as a mean over two axes of a view."""
     height, width = images.shape[2] // 2, images.shape[3] // 2
     even = images[:, :, : 2 * height, : 2 * width]
-    return even.unflatten(3, (width, 2)).unflatten(2, (height, 2)).mean((3, 5))
+    return even.reshape(*images.shape[:2], height, 2, width, 2).mean((3, 5))
