@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.matching.steps import Derivatives, EagerSteps, Steps, student_loss
 from engine.matching.passes import LeanConvolutions
+from engine.matching.steps import Derivatives, EagerSteps, Steps, student_loss
 from engine.networks.flat import FlatNetwork
 
 TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-9}
@@ -25,8 +25,8 @@ SHAKE = {torch.float32: 2e-6, torch.float64: 1e-14}
 """Relative change of the parameters that stands for another order of rounding."""
 
 SHAKEN = 5.0
-"""How many times the effect of that change compiled results may differ. A sign under a ReLU that rounding decides makes a
-difference far above the rounding itself: 1e-4 to 2e-3 of a gradient, measured, in eager too."""
+"""How many times the effect of that change compiled results may differ. A sign under a ReLU that rounding decides makes
+a difference far above the rounding itself: 1e-4 to 2e-3 of a gradient, measured, in eager too."""
 
 MOST = 2e-2
 """Relative difference that is never allowed."""

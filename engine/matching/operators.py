@@ -6,6 +6,7 @@
 """
 
 import ctypes
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -68,6 +69,9 @@ def _many_transposed_shape(rows: Tensor, others: Tensor) -> Tensor:
 WEIGHTS = ("weight", "weight_adjoint")
 """The transforms of weights; the others are of images."""
 
+SMALL = 2**14
+"""Numbers in a tensor that one thread transforms alone."""
+
 
 @torch.library.impl(_library, "winograd", "CPU")
 def _winograd(tensor: Tensor, transform: str) -> Tensor:
@@ -79,10 +83,20 @@ def _winograd(tensor: Tensor, transform: str) -> Tensor:
         sizes = [outer[0] * outer[1]]
     else:
         sizes = [*winograd.tiles_of(tensor if tensor.dim() == 4 else found), tensor.shape[-1]]
-    function = getattr(kernels(), f"{transform}_{'float' if tensor.dtype is torch.float32 else 'double'}")
-    function.argtypes = [ctypes.c_void_p] * 2 + [ctypes.c_long] * (len(sizes) + 1)
+    # A thread costs a few microseconds to wake; a small tensor is done by then.
+    threads = torch.get_num_threads() if tensor.numel() > SMALL else 1
+    kernel = _kernel(transform, tensor.dtype)
+    kernel(tensor.data_ptr(), found.data_ptr(), *sizes, threads)
+    return found
+
+
+@cache
+def _kernel(transform: str, dtype: torch.dtype) -> Callable[..., None]:
+    function = getattr(kernels(), f"{transform}_{'float' if dtype is torch.float32 else 'double'}")
+    sizes = 1 if transform in WEIGHTS else 4
+    function.argtypes = [ctypes.c_void_p] * 2 + [ctypes.c_long] * (sizes + 1)
     function.restype = None
-    function(tensor.data_ptr(), found.data_ptr(), *sizes, torch.get_num_threads())
+    found: Callable[..., None] = function
     return found
 
 

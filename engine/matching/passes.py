@@ -77,7 +77,7 @@ class _Rewriter:
             images, weight, bias, *geometry = node.args
             kind = _kind(images, weight, *geometry)
             if kind == "few":
-                _replace(node, self._few(node, images, weight, bias, geometry[1][0]))  # type: ignore[index]
+                _replace(node, self._few(node, images, weight, bias, _padding(geometry)))
             elif kind == "many":
                 tiles = self._tiles(node, images, weight)
                 self._put(node, _Sum(tiles, _output, None if bias is None else bias))
@@ -85,8 +85,7 @@ class _Rewriter:
             outer, images, weight, _, *geometry = node.args[:-1]
             kind = _kind(images, weight, *geometry)
             if kind == "few":
-                padding = geometry[1][0]  # type: ignore[index]
-                self._backward_few(node, outer, weight, padding)
+                self._backward_few(node, outer, weight, _padding(geometry))
             elif kind == "many":
                 self._backward_many(node, outer, images, weight)
         elif node.target is aten.add.Tensor and not node.kwargs:
@@ -161,7 +160,8 @@ class _Rewriter:
         with self._graph.inserting_before(before):
             for node in traced.graph.nodes:
                 if node.op == "output":
-                    return known[node.args[0]]
+                    result: Node = known[node.args[0]]
+                    return result
                 if node.op != "placeholder":
                     known[node] = self._graph.node_copy(node, known.__getitem__)
         raise AssertionError("a traced graph ends in its output")
@@ -248,6 +248,12 @@ def _kind(images: Any, weight: Any, stride: Any, padding: Any, dilation: Any, tr
     lanes = 64 // value.element_size()
     wide = min(outputs, channels) >= MANY and outputs % lanes == 0 and channels % lanes == 0
     return "many" if plain and tiled and wide else ""
+
+
+def _padding(geometry: Any) -> int:
+    """Of (stride, padding, dilation, ...), the same on all sides."""
+    found: int = geometry[1][0]
+    return found
 
 
 def _parts(node: Node, number: int) -> list[Node]:

@@ -1,8 +1,8 @@
 """Convolutions over the 1 or 3 channels of an image as matrix products of patches, for the CPU.
 
-A direct convolution keeps most of a CPU's vector lanes idle where there are few channels: on two cores it ran at a sixth
-of the rate of the later ones. As a product of patches it takes half the time or less, and the patches of a batch serve
-every convolution over it. Tensors are channels-last: images `(B, H, W, C)`, patches `(B * H' * W', k * k * C)`.
+A direct convolution keeps most of a CPU's vector lanes idle where there are few channels: on two cores it ran at a
+sixth of the rate of the later ones. As a product of patches it takes half the time or less, and the patches of a batch
+serve every convolution over it. Tensors are channels-last: images `(B, H, W, C)`, patches `(B * H' * W', k * k * C)`.
 """
 
 import torch

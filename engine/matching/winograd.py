@@ -1,15 +1,16 @@
 """3x3 convolutions by Winograd's F(4x4, 3x3): a quarter of the multiplications, for the CPU.
 
-Tiles of 6x6 pixels, overlapping by two, make tiles of 4x4 outputs (Lavin & Gray, 2016, with the points 0, 1, -1, 2, -2):
+Tiles of 6x6 pixels, overlapping by two, make tiles of 4x4 outputs (Lavin & Gray, 2016; points 0, 1, -1, 2, -2):
 
     Y = A^T [ (G w G^T) * (B^T x B) ] A ,
 
 a sum over input channels for each of the 36 places of a tile, hence 36 matrix products. The same places serve the
-derivatives: with dM = A dY A^T, the gradient by the images is the adjoint of B^T x B applied to dM (G w G^T), and by the
-weights G^T [ (B^T x B) * dM ] G. So every tensor is transformed once, however many products it goes into.
+derivatives: with dM = A dY A^T, the gradient by the images is the adjoint of B^T x B applied to dM (G w G^T), and by
+the weights G^T [ (B^T x B) * dM ] G. So every tensor is transformed once, however many products it goes into.
 
-These functions say what the transforms are; winograd.cpp does them fast. All tensors are channels-last: images `(B, H, W, C)`, tiles `(B, H / 4, W / 4, 36, C)`, weights `(36, O, C)`. Rounding
-errors are a few times those of a direct convolution (tested); nothing is approximated.
+These functions say what the transforms are; winograd.cpp does them fast. All tensors are channels-last: images
+`(B, H, W, C)`, tiles `(B, H / 4, W / 4, 36, C)`, weights `(36, O, C)`. Nothing is approximated; rounding errors are
+about five times those of a direct convolution (tested).
 """
 
 from collections.abc import Callable, Sequence
