@@ -86,8 +86,8 @@ class Case:
     shape: Shape
     steps: tuple[int, ...]
     rounds: int = 5
-    compiled_steps: tuple[int, ...] | None = None
-    """Values of T that are compiled, too; None: all of them."""
+    compiled: tuple[tuple[str, int], ...] | None = None
+    """Modes and values of T that are compiled, too; None: all of them."""
 
 
 CASES = {
@@ -110,7 +110,7 @@ CASES = {
         Shape(width=64, depth=3, classes=10, batch=20),
         (1, 5, 20),
         rounds=3,
-        compiled_steps=(20,),
+        compiled=(("exact", 20),),
     ),
 }
 
@@ -155,7 +155,7 @@ def configurations(
     *,
     stores: Sequence[str] = ("auto",),
     compiled: bool | None = None,
-    compiled_steps: Sequence[int] | None = None,
+    compiled_only: Sequence[tuple[str, int]] | None = None,
     compute: Compute | None = None,
 ) -> list[Configuration]:
     """All combinations; ordered so that what is compared is measured side by side.
@@ -166,7 +166,7 @@ def configurations(
         steps: values of T.
         stores: of `exact`; the other modes have none.
         compiled: True: `paper` and `exact` only compiled; False: only eager; None: both.
-        compiled_steps: values of T that are compiled; None for all.
+        compiled_only: modes and values of T that are compiled; None for all.
         compute: device, threads, memory policy.
     """
     found = []
@@ -176,7 +176,7 @@ def configurations(
                 fusing = [False]
                 if mode in COMPILABLE and compiled is not False:
                     fusing = [True] if compiled else [False, True]
-                    if compiled_steps is not None and count not in compiled_steps:
+                    if compiled_only is not None and (mode, count) not in compiled_only:
                         fusing = [False]
                 found += [
                     Configuration(shape, mode, count, fused, store, compute or Compute())

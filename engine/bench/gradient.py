@@ -16,7 +16,7 @@ GROWING = "unrolled"
 """The mode that keeps the graph of every step; a T for which that cannot fit is not tried."""
 HEADROOM = 0.9
 """Share of the free memory that it may be expected to take."""
-COMPILING = 60.0
+COMPILING = 35.0
 """Guess, in seconds of two CPU cores, for the time left; nothing else depends on it."""
 
 

@@ -133,7 +133,7 @@ def gradient(
         steps or named.steps,
         stores=[name.value for name in store] if store else ("auto",),
         compiled=compiled,
-        compiled_steps=None if steps else named.compiled_steps,
+        compiled_only=None if steps or compiled else named.compiled,
         compute=Compute(device, threads, memory.value),
     )
     measured = GradientBench(chosen, rounds or named.rounds)

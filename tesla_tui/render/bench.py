@@ -97,15 +97,20 @@ def stage_table(bench: StageBench) -> Table:
 
 
 def short_seconds(value: float) -> str:
-    """12 ms, 0.85 s, 12.3 s, 3 min 20 s: three digits."""
-    if value < 0.1:
-        return f"{1000 * value:.3g} ms"
-    return f"{value:.3g} s" if value < 100 else duration(value)
+    """12.3 ms, 850 ms, 12.3 s, 3 min 20 s: three digits."""
+    if value < 0.9995:
+        return f"{_three(1000 * value)} ms"
+    return f"{_three(value)} s" if value < 100 else duration(value)
 
 
 def spread_words(seconds: Spread) -> str:
     """`0.81 .. 0.93`, in the unit of the median; a single measurement has none."""
     if seconds.count < 2:
         return "1 sample"
-    unit = 1000 if seconds.median < 0.1 else 1
-    return f"{seconds.low * unit:.3g} .. {seconds.high * unit:.3g}"
+    unit = 1000 if seconds.median < 0.9995 else 1
+    return f"{_three(seconds.low * unit)} .. {_three(seconds.high * unit)}"
+
+
+def _three(value: float) -> str:
+    """Three digits, never as a power of ten."""
+    return f"{value:.0f}" if value >= 100 else f"{value:#.3g}"

@@ -10,17 +10,21 @@ from matplotlib.figure import Figure
 
 from engine.bench.cases import PUBLISHED, Configuration, Shape
 from engine.bench.gradient import GradientBench, Row
+from tesla_tui.render.bench import short_seconds
 
 # Okabe and Ito's colours, told apart by all eyes; published code is the grey one.
 COLOURS = {PUBLISHED: "#555555", "unrolled": "#E69F00", "paper": "#56B4E9", "exact": "#0072B2"}
 MARKERS = {PUBLISHED: "s", "unrolled": "^", "paper": "o", "exact": "D"}
 WORDS = {
-    PUBLISHED: "published code (TESLA)",
-    "unrolled": "unrolled (MTT: keeps every step)",
-    "paper": "paper (TESLA's approximation)",
-    "exact": "exact (this program's default)",
+    PUBLISHED: ("published code", "TESLA as published"),
+    "unrolled": ("unrolled", "MTT: keeps every step"),
+    "paper": ("paper", "TESLA's approximation"),
+    "exact": ("exact", "the whole gradient"),
 }
+"""A name, and what it is."""
 INK, FAINT = "#222222", "#777777"
+COLUMNS = (1.03, 1.2)
+"""Where the two columns of figures beside the bars begin, in widths of the panel."""
 
 
 def draw_gradient(bench: GradientBench, shape: Shape, where: dict[str, Any], path: Path) -> None:
@@ -36,7 +40,7 @@ def draw_gradient(bench: GradientBench, shape: Shape, where: dict[str, Any], pat
     figure = Figure(figsize=(12, 6.2), dpi=130, facecolor="white")
     FigureCanvasAgg(figure)
     memory, time = figure.subplots(1, 2, width_ratios=(1, 1.1))
-    figure.subplots_adjust(left=0.07, right=0.975, top=0.76, bottom=0.17, wspace=0.5)
+    figure.subplots_adjust(left=0.065, right=0.86, top=0.76, bottom=0.17, wspace=0.52)
     figure.text(0.02, 0.94, "What the gradient costs", fontsize=18, weight="bold", color=INK)
     figure.text(0.02, 0.885, f"One iteration of dataset distillation. {shape.words}.", fontsize=11.5, color=INK)
     _memory(memory, [row for row in rows if row.peak_bytes is not None])
@@ -106,22 +110,21 @@ def _time(axes: Axes, bench: GradientBench, rows: Sequence[Row]) -> None:
             place, value, height=0.62, color=COLOURS[chosen.mode], alpha=0.55 if _compiled_beside(chosen, bars) else 1,
             xerr=[[value - low], [high - value]], error_kw={"ecolor": INK, "elinewidth": 1.2, "capsize": 3},
         )  # fmt: skip
-        share = bench.share(row)
-        amount = f"{value:.2f}" if relative else ""
-        more = f"{seconds.median / steps:.3g} s a step"
-        more += "" if share is None else f", {share:.0%} of the matmul peak"
         axes.annotate(
-            f"{amount}  ", (high, place), xytext=(6, 5), textcoords="offset points", fontsize=12, weight="bold",
-            va="center", color=INK,
+            f"{value:.2f}", (high, place), xytext=(7, 0), textcoords="offset points", fontsize=12, weight="bold",
+            va="center", color=INK, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
         )  # fmt: skip
-        axes.annotate(
-            more, (high, place), xytext=(6, -9), textcoords="offset points", fontsize=8.5, va="center", color=FAINT
-        )
+        share = bench.share(row)
+        cells = (short_seconds(seconds.median / steps), "" if share is None else f"{share:.0%}")
+        for at, words in zip(COLUMNS, cells, strict=True):
+            axes.text(at, place, words, transform=axes.get_yaxis_transform(), fontsize=10, va="center", color=INK)
+    for at, words in zip(COLUMNS, ("a step", "of matmul\npeak"), strict=True):
+        axes.text(at, -0.62, words, transform=axes.get_yaxis_transform(), fontsize=9, va="bottom", color=FAINT)
     axes.set_yticks(range(len(bars)), [_tick(row.configuration) for row in bars], fontsize=10)
     axes.invert_yaxis()
-    axes.set_xlim(0, longest * 1.42)
+    axes.set_xlim(0, longest * 1.16)
     if relative:
-        axes.axvline(1, color=COLOURS[PUBLISHED], linewidth=1, linestyle=":")
+        axes.axvline(1, color=COLOURS[PUBLISHED], linewidth=1, linestyle=":", zorder=0)
     axes.set_xlabel("published code = 1; shorter is faster" if relative else "seconds", fontsize=11, color=INK)
 
 
@@ -133,6 +136,5 @@ def _compiled_beside(chosen: Configuration, bars: Sequence[Row]) -> bool:
 
 
 def _tick(chosen: Configuration) -> str:
-    what = WORDS[chosen.mode].partition(" (")
-    about = what[2].rstrip(")")
-    return f"{what[0]}{' compiled' if chosen.compile else ''}\n{about}"
+    name, about = WORDS[chosen.mode]
+    return f"{name}{' compiled' if chosen.compile else ''}\n{about}"
