@@ -7,7 +7,7 @@ from typing import Any
 from engine.bench.cases import PUBLISHED, Configuration
 from engine.bench.flops import needed_flops
 from engine.bench.measuring import available_memory
-from engine.bench.turns import Candidate, Spread, Turn, in_turns, spread
+from engine.bench.turns import STARTING, Candidate, Spread, Turn, in_turns, spread
 from engine.compute import resolve_device
 from engine.events import Progress
 
@@ -113,7 +113,7 @@ class GradientBench:
             for turn in self._group(rows):
                 share = (before + turn.share * weight) / sum(weights)
                 words = f"{turn.name}, T = {rows[0].configuration.steps}"
-                if turn.first:
+                if turn.first and turn.name != STARTING:
                     words += " (compiling)" if turn.name.endswith("compiled") else " (warming up)"
                 yield Progress(stage=STAGE, done=share * count, total=count, unit="measurements", detail=words)
             before += weight

@@ -7,7 +7,7 @@ from typing import Any
 
 from engine.bench.cases import PUBLISHED
 from engine.bench.gradient import STAGE
-from engine.bench.turns import Candidate, Spread, in_turns, spread
+from engine.bench.turns import STARTING, Candidate, Spread, in_turns, spread
 from engine.events import Progress
 
 STAGES = ("teachers", "evaluate", "data")
@@ -88,6 +88,6 @@ class StageBench:
         """Measure in turns."""
         count = len(self.rows) * (self.rounds + 1)
         for turn in in_turns([row.candidate for row in self.rows], self.rounds):
-            words = f"{turn.name}{' (warming up)' if turn.first else ''}"
+            words = turn.name + (" (warming up)" if turn.first and turn.name != STARTING else "")
             yield Progress(stage=STAGE, done=turn.share * count, total=count, unit="measurements", detail=words)
         yield Progress(stage=STAGE, done=count, total=count, unit="measurements")

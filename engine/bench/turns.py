@@ -2,7 +2,8 @@
 
 import statistics
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,8 @@ from engine.errors import TeslaError
 
 SHARE = 0.4
 """While less than this share of the machine's memory is free, a process is ended after its turn and begins anew."""
+
+STARTING = "starting processes"
 
 
 @dataclass
@@ -57,33 +60,47 @@ def in_turns(candidates: Sequence[Candidate], rounds: int) -> Generator[Turn, No
     total = sum(candidate.extra + candidate.weight * (rounds + 1) for candidate in candidates)
     done = 0.0
     try:
+        # Beginning takes seconds on one core: all at once, and nothing is measured before the last is ready.
+        yield Turn(0.0, STARTING, first=True)
+        for place, candidate in enumerate(candidates):
+            if not candidate.problem:
+                workers[place] = Worker(candidate.function, candidate.arguments)
+        for place in list(workers):
+            with _problems_of(candidates[place], workers, place):
+                workers[place].ready()
         for number in range(rounds + 1):
             for place, candidate in enumerate(candidates):
                 if not candidate.problem:
-                    yield Turn(done / total, candidate.name, number == 0)
-                    _turn(candidate, workers, place)
+                    yield Turn(done / total, candidate.name, first=number == 0)
+                    with _problems_of(candidate, workers, place):
+                        _turn(candidate, workers, place)
                 done += candidate.weight + (candidate.extra if number == 0 else 0)
     finally:
         for worker in workers.values():
             worker.close()
 
 
-def _turn(candidate: Candidate, workers: dict[int, Worker], place: int) -> None:
+@contextmanager
+def _problems_of(candidate: Candidate, workers: dict[int, Worker], place: int) -> Iterator[None]:
     try:
-        fresh = place not in workers
-        if fresh:
-            workers[place] = Worker(candidate.function, candidate.arguments)
-            answer = workers[place].measure()
-            if not candidate.first:
-                candidate.first = answer
-                return
-        candidate.answers.append(workers[place].measure())
+        yield
     except TeslaError as error:
         candidate.problem = error.message
-    finally:
-        crowded = available_memory(torch.device("cpu")) < SHARE * psutil.virtual_memory().total
-        if place in workers and (candidate.problem or crowded):
-            workers.pop(place).close()
+        workers.pop(place).close()
+
+
+def _turn(candidate: Candidate, workers: dict[int, Worker], place: int) -> None:
+    if place not in workers:
+        workers[place] = Worker(candidate.function, candidate.arguments)
+        workers[place].ready()
+        workers[place].measure()
+    answer = workers[place].measure()
+    if candidate.first:
+        candidate.answers.append(answer)
+    else:
+        candidate.first = answer
+    if available_memory(torch.device("cpu")) < SHARE * psutil.virtual_memory().total:
+        workers.pop(place).close()
 
 
 @dataclass(frozen=True)

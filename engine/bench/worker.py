@@ -3,8 +3,9 @@
 Rounds go round over many such processes, so that whatever else the machine does falls on all of them alike; a process
 of its own for each keeps allocators, caches and peaks apart, and lives on so that each compiles only once.
 
-The child calls `prepare(**arguments)`, which gives a function; each line on its standard input calls that function, and
-the dictionary it returns goes back as one line of JSON. The end of its input ends it, so it cannot outlive its parent.
+The child calls `prepare(**arguments)`, which gives a function, and says that it is ready; each line on its standard
+input calls that function, and the dictionary it returns goes back as one line of JSON. The end of its input ends it, so
+it cannot outlive its parent.
 """
 
 import importlib
@@ -41,18 +42,30 @@ class Worker:
             start_new_session=True,  # Ctrl-C is for the parent, which ends its children itself
         )
 
-    def measure(self) -> dict[str, Any]:
-        """One measurement.
+    def ready(self) -> None:
+        """Wait until it is prepared.
 
         Raises:
             TeslaError: the process failed; the message has its last words.
         """
-        assert self._process.stdin is not None and self._process.stdout is not None
+        self._answer()
+
+    def measure(self) -> dict[str, Any]:
+        """One measurement.
+
+        Raises:
+            TeslaError: see `ready`.
+        """
+        assert self._process.stdin is not None
         try:
             self._process.stdin.write("\n")
             self._process.stdin.flush()
         except BrokenPipeError:
             raise self._failure() from None
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
         for line in self._process.stdout:
             if line.startswith(MARK):
                 found: dict[str, Any] = json.loads(line[len(MARK) :])
@@ -78,9 +91,14 @@ def _main() -> None:
     path, arguments = sys.argv[1:3]
     module, _, name = path.partition(":")
     run = getattr(importlib.import_module(module), name)(**json.loads(arguments))
+    _say({})
     for _ in sys.stdin:
-        sys.stdout.write(f"{MARK}{json.dumps(run())}\n")
-        sys.stdout.flush()
+        _say(run())
+
+
+def _say(answer: dict[str, Any]) -> None:
+    sys.stdout.write(f"{MARK}{json.dumps(answer)}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":
