@@ -117,7 +117,7 @@ class GradientBench:
                     words += " (compiling)" if turn.name.endswith("compiled") else " (warming up)"
                 yield Progress(stage=STAGE, done=share * count, total=count, unit="measurements", detail=words)
             before += weight
-        yield Progress(stage=STAGE, done=count, total=count, unit="measurements")
+        yield Progress(stage=STAGE, done=count, total=count, unit="measurements", detail="done")
 
     def _group(self, rows: list[Row]) -> Generator[Turn, None, None]:
         compute = rows[0].configuration.compute

@@ -90,4 +90,4 @@ class StageBench:
         for turn in in_turns([row.candidate for row in self.rows], self.rounds):
             words = turn.name + (" (warming up)" if turn.first and turn.name != STARTING else "")
             yield Progress(stage=STAGE, done=turn.share * count, total=count, unit="measurements", detail=words)
-        yield Progress(stage=STAGE, done=count, total=count, unit="measurements")
+        yield Progress(stage=STAGE, done=count, total=count, unit="measurements", detail="done")
