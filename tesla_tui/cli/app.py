@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from tesla_tui.cli.bench import bench
 from tesla_tui.cli.config import config
 from tesla_tui.cli.demo import demo
 from tesla_tui.cli.doctor import doctor
@@ -73,3 +74,4 @@ app.command(rich_help_panel=LOOK)(show)
 app.command(rich_help_panel=LOOK)(config)
 app.command(rich_help_panel=OTHER)(demo)
 app.command(rich_help_panel=OTHER)(doctor)
+app.add_typer(bench, rich_help_panel=OTHER)

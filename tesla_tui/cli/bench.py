@@ -1,0 +1,158 @@
+"""`tesla bench`: the group, and `tesla bench gradient`. The stages are in bench_stages.py."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tesla_tui.cli.bench_stages import data, evaluate, teachers
+
+PNG = Path("bench-gradient.png")
+
+bench = typer.Typer(
+    name="bench",
+    help="Measure this machine: what the engine costs beside a loop written the way published code does it.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+)
+
+
+class CaseName(StrEnum):
+    """The names in `engine.bench.cases.CASES`, which this module must not load for `--help`."""
+
+    cifar100 = "cifar100"
+    imagenet = "imagenet"
+    small = "small"
+
+
+class ModeName(StrEnum):
+    """The names in `engine.bench.cases.MODES`."""
+
+    published = "published"
+    unrolled = "unrolled"
+    paper = "paper"
+    exact = "exact"
+
+
+class StoreName(StrEnum):
+    """Where `exact` keeps parameters, see `distill.store`."""
+
+    auto = "auto"
+    device = "device"
+    host = "host"
+    checkpoint = "checkpoint"
+
+
+class MemoryName(StrEnum):
+    """Allocator policies, see `compute.memory`."""
+
+    auto = "auto"
+    fast = "fast"
+    flat = "flat"
+
+
+@bench.command()
+def gradient(
+    quick: Annotated[bool, typer.Option("--quick", help="A small problem: two minutes on two cores.")] = False,
+    case: Annotated[
+        CaseName,
+        typer.Option(
+            "--case",
+            help="cifar100: ConvNetD3 width 128, 3x32x32, 100 classes, batch 100. imagenet: ConvNetD4 width 128, "
+            "3x64x64, 1000 classes, batch 50. small: ten images of 1x32x32, width 32. The options below change it.",
+        ),
+    ] = CaseName.cifar100,
+    mode: Annotated[list[ModeName] | None, typer.Option("--mode", help="Only these. Repeatable.")] = None,
+    steps: Annotated[
+        list[int] | None, typer.Option("--steps", min=1, help="T, matching steps an iteration. Repeatable.")
+    ] = None,
+    batch: Annotated[list[int] | None, typer.Option("--batch", min=1, help="Images a step. Repeatable.")] = None,
+    network: Annotated[
+        str | None, typer.Option("--network", help="convnet, resnet18, vit or package.module:callable.")
+    ] = None,
+    width: Annotated[list[int] | None, typer.Option("--width", min=1, help="Network width. Repeatable.")] = None,
+    depth: Annotated[int | None, typer.Option("--depth", min=1, help="Network depth.")] = None,
+    channels: Annotated[int | None, typer.Option("--channels", min=1, help="Of the images.")] = None,
+    resolution: Annotated[
+        list[int] | None, typer.Option("--resolution", min=4, help="Side, pixels. Repeatable.")
+    ] = None,
+    classes: Annotated[int | None, typer.Option("--classes", min=2, help="Number of classes.")] = None,
+    store: Annotated[
+        list[StoreName] | None, typer.Option("--store", help="Where `exact` keeps parameters. Repeatable.")
+    ] = None,
+    memory: Annotated[
+        MemoryName, typer.Option("--memory", help="CPU allocator of our modes, as compute.memory.")
+    ] = MemoryName.auto,
+    compiled: Annotated[
+        bool | None,
+        typer.Option(
+            "--compile/--no-compile", help="`paper` and `exact` only compiled, or only eager.", show_default="both"
+        ),
+    ] = None,
+    rounds: Annotated[
+        int | None, typer.Option("--rounds", min=1, help="Measurements of each, in turns, after one to warm up.")
+    ] = None,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads.")] = None,
+    png: Annotated[Path, typer.Option("--png", help="The picture.")] = PNG,
+    json: Annotated[
+        Path | None, typer.Option("--json", help="All samples; without it beside the picture.", show_default=False)
+    ] = None,
+) -> None:
+    """Time and peak memory of the matching gradient: ours, and published code's.
+
+    Every combination runs in a process of its own, in turns, so that whatever else the machine does hits all alike.
+    Prints a table, draws a picture and writes every sample as JSON. Ctrl-C stops; what was measured is kept.
+
+    Examples:
+
+        tesla bench gradient --quick
+
+        tesla bench gradient --case imagenet --steps 3 --mode published --mode exact --compile
+
+        tesla bench gradient --mode paper --mode exact --store checkpoint --memory flat --steps 1 --steps 100 --rounds 1
+    """
+    from engine.bench.cases import CASES, MODES, Compute, configurations, varied
+    from engine.bench.gradient import GradientBench
+    from engine.bench.record import gradient_record, machine
+    from engine.compute import resolve_device
+    from engine.settings import resolve_settings
+    from tesla_tui.cli.measuring import finish, watch
+    from tesla_tui.render.bench import gradient_tables, gradient_words
+
+    resolve_device(resolve_settings(overrides=[f"compute.device={device}"]).settings.compute.device)
+    named = CASES["quick" if quick else case.value]
+    shapes = varied(
+        named.shape, network=network, depth=depth, channels=channels, classes=classes, batch=batch, width=width,
+        resolution=resolution,
+    )  # fmt: skip
+    chosen = configurations(
+        shapes,
+        [name.value for name in mode] if mode else MODES,
+        steps or named.steps,
+        stores=[name.value for name in store] if store else ("auto",),
+        compiled=compiled,
+        compiled_only=None if steps or compiled else named.compiled,
+        compute=Compute(device, threads, memory.value),
+    )
+    measured = GradientBench(chosen, rounds or named.rounds)
+    where = machine(device, threads)
+    console, code = watch(measured.run())
+    for table in gradient_tables(measured):
+        console.print(table)
+    for line in gradient_words(measured):
+        console.print(line, style="yellow" if line.startswith("!") else "dim", highlight=False, markup=False)
+    if any(row.peak_bytes is not None for row in measured.rows):
+        from tesla_tui.render.bench_chart import draw_gradient
+
+        for number, shape in enumerate(shapes):
+            path = png if number == 0 else png.with_stem(f"{png.stem}-{number + 1}")
+            draw_gradient(measured, shape, where, path)
+            console.print(f"Picture: [bold]{path}[/]", highlight=False)
+    finish(console, gradient_record(measured, where, complete=not code), json or png.with_suffix(".json"), code)
+
+
+bench.command()(teachers)
+bench.command()(evaluate)
+bench.command()(data)
