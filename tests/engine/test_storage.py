@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -60,9 +61,9 @@ class FailingDisk(storage.Disk):
         if self.left < 0:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    def write(self, path: Path, data: bytes) -> None:
+    def write_parts(self, path: Path, parts: Iterable[bytes | memoryview]) -> None:
         self._count()
-        super().write(path, data)
+        super().write_parts(path, parts)
 
     def fsync(self, path: Path) -> None:
         self._count()
