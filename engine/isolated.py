@@ -6,12 +6,14 @@ calls `measure(mode="exact")` in a fresh interpreter and gives back the dictiona
 process beside it.
 """
 
+import contextlib
 import importlib
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from engine.errors import TeslaError
@@ -43,7 +45,8 @@ def isolated(
         env={**os.environ, **(environment or {})},
         check=False,
     )
-    answers = [line[len(MARK) :] for line in done.stdout.splitlines() if line.startswith(MARK)]
+    # Not splitlines(): it splits at the mark itself.
+    answers = [line[len(MARK) :] for line in done.stdout.split("\n") if line.startswith(MARK)]
     if done.returncode or not answers:
         words = " ".join(done.stderr.strip().splitlines()[-2:])
         if done.returncode < 0:
@@ -54,7 +57,14 @@ def isolated(
 
 
 def peak_bytes() -> int:
-    """The greatest resident size of this process so far, bytes."""
+    """The greatest resident size of this process so far, bytes.
+
+    Linux hands the `ru_maxrss` of a large parent down to what it starts, so the process's own record comes first.
+    """
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
