@@ -23,6 +23,7 @@ STAGES = {
     "teachers": "Teachers",
     "distillation": "Distilling",
     "evaluation": "Evaluating",
+    "plan": "Measuring",
 }
 
 
