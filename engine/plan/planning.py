@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +40,11 @@ SECONDS = 4.0
 """Spent on each measurement, about."""
 DIRECT = 2**18
 """Pixels of a batch (B H W) up to which its size is measured at once; before a larger one, a small one is."""
-BOLD = 0.7
-"""Share of the free memory that a large batch may be expected to take, to be measured all the same."""
+BOLD = 0.75
+"""Share of the available memory that a large batch may be expected to take, to be measured all the same."""
 BUSY = 0.5
 """Load per CPU from which on times are not to be trusted."""
-LONGEST = 15
+LONGEST = 30
 """Times the seconds of a measurement that a large one may be expected to take."""
 
 Found = dict[str, Any]
@@ -120,6 +120,7 @@ def plan_run(
     teachers_left = _teachers_left(workspace, settings, facts)
     iterations = max(0, settings.distill.iterations - max(run.checkpoints(), default=0))
     free = free_memory(device)
+    available = _available(device.type, free)
     load, cpus = os.getloadavg()[0], os.cpu_count() or 1
     if load > BUSY * cpus:
         words = (
@@ -127,21 +128,20 @@ def plan_run(
         )
         yield Notice(level="warning", message=words)
     with _scratch(workspace.folder) as folder:
-        bench = _Bench(settings, facts, folder, seconds, total=len(_evaluated(settings, facts)) + 3)
+        bench = _Bench(settings, facts, folder, seconds, total=len(_evaluated(settings, facts)) + 4)
         teachers: Found | None = None
         if teachers_left:
             teachers = yield from bench.measure("teachers", "a teacher's batches", images=facts.train)
-        matching, batch = yield from _matching(bench, free)
-        problem = Problem(settings, facts, device.type, matching["parameters"], matching["graph_bytes"])
-        scale = problem.batch / batch
-        evaluations = yield from _evaluations(bench, problem.images)
-    if scale != 1:
-        problem = Problem(settings, facts, device.type, matching["parameters"], int(matching["graph_bytes"] * scale))
-    there = limits.memory if limits.memory is not None else _available(device.type, free)
+        evaluations = yield from _evaluations(bench, facts.classes * settings.distill.ipc)
+        measured = yield from _matching(bench, available)
+    matching = measured[-1]
+    problem = Problem(settings, facts, device.type, matching["parameters"], 0)
+    scale = problem.batch / matching["batch"]
+    problem = replace(problem, graph_bytes=int(matching["graph_bytes"] * scale))
     parts = memory_parts(
-        problem, matching, scale, teachers, list(evaluations.values()), limits.memory if limits.memory else free
+        problem, measured, teachers, list(evaluations.values()), limits.memory if limits.memory else free
     )
-    kinds: dict[Where, int] = {"device": there}
+    kinds: dict[Where, int] = {"device": available if limits.memory is None else limits.memory}
     if device.type != "cpu":
         kinds["host"] = psutil.virtual_memory().available
     most = peaks(parts, kinds)
@@ -174,30 +174,29 @@ def plan_run(
     )
 
 
-def _matching(bench: _Bench, free: int) -> Generator[Event, None, tuple[Found, int]]:
-    """Measure matching steps, and the batch they were measured at: the run's where that is safe, else a smaller one."""
+def _matching(bench: _Bench, available: int) -> Generator[Event, None, list[Found]]:
+    """Measure matching steps at the run's batch where that is safe and short, else at two smaller ones."""
     settings, facts = bench.settings, bench.facts
     images = facts.classes * settings.distill.ipc
     wanted = settings.distill.batch
     batch = images if wanted == "full" else min(wanted, images)
     pixels = facts.resolution**2
-    found: Found | None = None
-    small = batch
+    probes: list[Found] = []
     step = 0.0
     if batch * pixels > DIRECT:
-        small = max(1, DIRECT // 4 // pixels)
-        found = yield from bench.measure(
-            "matching", f"a step of {small} images", changed(settings, "distill", batch=small),
-            ipc=_ipc(facts, small), step=0.0, probe=True,
-        )  # fmt: skip
-        scale = batch / small
-        step = scale * found["seconds"]
-        memory = scale * (found["device"] or found["host"])  # a CPU has no device of its own
-        if memory > BOLD * free or 2 * step > LONGEST * bench.seconds:
-            yield Notice(
-                level="info", message=f"Steps of {batch} images are not tried: they are scaled up from {small}."
-            )
-            return found, small
+        for small in (max(1, DIRECT // 4 // pixels), max(2, DIRECT // pixels)):
+            found = yield from bench.measure(
+                "matching", f"a step of {small} images", changed(settings, "distill", batch=small),
+                ipc=_ipc(facts, small), step=0.0, probe=True,
+            )  # fmt: skip
+            probes.append({**found, "batch": small})
+        first, second = probes
+        each = (second["host"] - first["host"]) / (second["batch"] - first["batch"])
+        step = second["seconds"] * batch / second["batch"]
+        if second["host"] + each * (batch - second["batch"]) > BOLD * available or 2 * step > LONGEST * bench.seconds:
+            words = f"Steps of {batch} images are scaled up from {first['batch']} and {second['batch']}."
+            yield Notice(level="info", message=words)
+            return probes
     # Two batches, so that a second one is not the first again.
     ipc = min(settings.distill.ipc, _ipc(facts, 2 * batch))
     try:
@@ -205,11 +204,11 @@ def _matching(bench: _Bench, free: int) -> Generator[Event, None, tuple[Found, i
             "matching", f"matching steps of {batch} images", ipc=ipc, step=step, probe=False
         )  # fmt: skip
     except TeslaError as error:
-        if found is None:
+        if not probes:
             raise
-        yield Notice(level="warning", message=f"{error.message} Scaled up from {small} images instead.")
-        return found, small
-    return whole, batch
+        yield Notice(level="warning", message=f"{error.message} Scaled up from smaller batches instead.")
+        return probes
+    return [{**whole, "batch": batch}]
 
 
 def _ipc(facts: Facts, images: int) -> int:

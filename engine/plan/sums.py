@@ -84,28 +84,53 @@ def kept_vectors(problem: Problem, store: Store, steps: int) -> tuple[str, int]:
     )  # fmt: skip
 
 
+def used_bytes(problem: Problem, found: Found) -> int:
+    """Bytes of the device that a measured stage took."""
+    return int(found["host"] if problem.device == "cpu" else found["device"])
+
+
+def step_bytes(problem: Problem, matching: list[Found]) -> int:
+    """Bytes that one matching step takes besides what is carried from step to step.
+
+    From one measurement at the run's batch; or from two at smaller ones, `batch`, by the line through them.
+    """
+    wanted = problem.settings.distill
+    vector = problem.parameters * problem.element
+    sizes: list[int] = []
+    for found in matching:
+        vectors = kept_vectors(problem, wanted.store, found["steps"])[1]
+        if problem.settings.distill.gradient == "exact" and found["steps"] < wanted.steps:
+            vectors = found["steps"] - 1  # measured with store = device
+        held = found["images"] * (problem.facts.values + 2 * problem.facts.classes) * problem.element
+        sizes.append(int(max(0, used_bytes(problem, found) - held - vectors * vector)))
+    size = sizes[-1]
+    if len(sizes) > 1:
+        small, large = matching[0]["batch"], matching[1]["batch"]
+        each = max(0.0, (sizes[1] - sizes[0]) / (large - small))
+        size += int(each * (problem.batch - large))
+    if wanted.gradient == "unrolled":
+        size = int(size * wanted.steps / matching[-1]["steps"])
+    return size
+
+
 def memory_parts(
-    problem: Problem, matching: Found, scale: float, teachers: Found | None, evaluations: list[Found], free: int
+    problem: Problem, matching: list[Found], teachers: Found | None, evaluations: list[Found], free: int
 ) -> list[Part]:
     """Every use of memory.
 
     Args:
         problem: the run.
-        matching: measured.
-        scale: the run's batch over the measured one.
+        matching: measured; see `step_bytes`.
         teachers: measured; None if none are left to train.
         evaluations: measured.
         free: bytes free on the device, of which the dataset may take a share.
     """
     settings, facts = problem.settings, problem.facts
     cpu = problem.device == "cpu"
-    exact: How = "measured" if scale == 1 else "extrapolated"
-
-    def used(found: Found) -> int:
-        return int(found["host"] if cpu else found["device"])
-
+    exact: How = "measured" if len(matching) == 1 else "extrapolated"
+    first = matching[0]
     small = facts.classes * facts.values  # the random pixels of the measured task
-    base = matching["base"] - (matching["state_bytes"] + 2 * small if cpu else 0)
+    base = first["base"] - (first["state_bytes"] + 2 * small if cpu else 0)
     program: Where = "device" if cpu else "host"
     parts = [
         Part("Python, PyTorch, the program", max(0, base), program, "always", "measured"),
@@ -132,18 +157,17 @@ def memory_parts(
         vectors = 2
     if store:
         parts.append(Part(f"student parameters ({store})", vectors * vector, "device", "distillation", "computed"))
-    measured_vectors = kept_vectors(problem, settings.distill.store, matching["steps"])[1]
-    if matching["steps"] < settings.distill.steps and store:
-        measured_vectors = matching["steps"] - 1  # measured with store = device
-    of_all = matching["images"] * (facts.values + 2 * facts.classes) * problem.element
-    step = max(0, used(matching) - of_all - measured_vectors * vector) * scale
-    if settings.distill.gradient == "unrolled":
-        step *= settings.distill.steps / matching["steps"]
-    parts.append(Part("one step's graph and scratch", int(step), "device", "distillation", exact))
+    parts.append(Part("one step's graph and scratch", step_bytes(problem, matching), "device", "distillation", exact))
     if teachers is not None:
-        parts.append(Part("a teacher and its batch", used(teachers), "device", "teachers", "measured"))
+        parts.append(Part("a teacher and its batch", used_bytes(problem, teachers), "device", "teachers", "measured"))
     parts.append(
-        Part("evaluated networks and their batches", max(map(used, evaluations)), "device", "evaluation", "measured")
+        Part(
+            "evaluated networks and their batches",
+            max(used_bytes(problem, found) for found in evaluations),
+            "device",
+            "evaluation",
+            "measured",
+        )
     )
     return parts
 
@@ -244,14 +268,14 @@ def durations(
         epoch = facts.train * teachers["seconds_per_image"] + teachers["snapshot_seconds"]
         found.append(
             Duration("teachers", teachers_left * settings.trained_epochs * epoch, "extrapolated",
-                     f"{teachers_left} x {settings.trained_epochs} epochs of {epoch:,.1f} s "
+                     f"{teachers_left} x {settings.trained_epochs} epochs of {span(epoch)} "
                      f"({1 / teachers['seconds_per_image']:,.0f} images/s)")
         )  # fmt: skip
     seconds, _, _ = iteration_seconds(problem, matching, scale)
     if matching["compiling"]:
         found.append(Duration("compilation", matching["compiling"], "measured", "less once its cache is warm"))
     found.append(
-        Duration("distillation", iterations * seconds, "extrapolated", f"{iterations} iterations of {seconds:,.2f} s")
+        Duration("distillation", iterations * seconds, "extrapolated", f"{iterations:,} iterations of {span(seconds)}")
     )
     done = settings.distill.iterations - iterations
     measured_at = [
@@ -261,7 +285,7 @@ def durations(
     saves = {i for i in range(done, settings.distill.iterations + 1) if i % settings.distill.checkpoint_every == 0}
     saves |= set(measured_at)
     save = matching["save_seconds"] + max(0, problem.checkpoint_bytes - matching["state_bytes"]) / matching["save_rate"]
-    found.append(Duration("checkpoints", len(saves) * save, "extrapolated", f"{len(saves)} of {save:,.2f} s"))
+    found.append(Duration("checkpoints", len(saves) * save, "extrapolated", f"{len(saves)} of {span(save)}"))
     shipped = _shipped_seconds(problem, matching)
     own = (settings.network.name, settings.evaluate.selection_repeats)
     if facts.holdout and measured_at:
@@ -269,7 +293,7 @@ def durations(
         count = len(measured_at) + (1 if settings.evaluate.baseline and done == 0 else 0)
         found.append(
             Duration("evaluations that select", count * one + len(measured_at) * shipped, "extrapolated",
-                     f"{count} of {one:,.1f} s" + (f", and {shipped:,.1f} s of labels" if shipped else ""))
+                     f"{count} of {span(one)}" + (f", and {span(shipped)} of labels" if shipped else ""))
         )  # fmt: skip
     networks = settings.evaluate.networks or (settings.network.name,)
     subjects = 2 if settings.evaluate.baseline else 1
@@ -278,7 +302,7 @@ def durations(
     ]
     found.append(
         Duration("test", subjects * sum(tests) + shipped, "extrapolated",
-                 f"{subjects * len(tests)} of {settings.evaluate.repeats} networks, {tests[0]:,.1f} s")
+                 f"{subjects * len(tests)} of {settings.evaluate.repeats} networks, {span(tests[0])}")
     )  # fmt: skip
     return found
 
@@ -297,6 +321,14 @@ def _shipped_seconds(problem: Problem, matching: Found) -> float:
     epochs = 1 if settings.labels.kind == "last" else settings.reachable_epochs - settings.distill.teacher_epochs + 1
     snapshots = 1 if settings.labels.ship == "last-iteration" else min(MOST_SHIP, epochs * settings.teachers.count)
     return float(snapshots * problem.images * matching["label_seconds"])
+
+
+def span(seconds: float) -> str:
+    """A time for people: 0.25 s, 12 s, 3.4 min, 2.1 h, 8.5 d."""
+    for limit, unit, name in ((100, 1, "s"), (6000, 60, "min"), (48 * 3600, 3600, "h")):
+        if seconds < limit:
+            return f"{seconds / unit:.2g} {name}" if seconds < 10 * unit else f"{seconds / unit:.0f} {name}"
+    return f"{seconds / 86400:,.0f} d"
 
 
 def saved_bytes_of(folder: Path) -> int:
