@@ -114,11 +114,12 @@ def distill(task: Task, buffer: TeacherBuffer, state: DistillState) -> Generator
     """
     steps = yield from _steps(task, state)
     total = task.settings.distill.iterations
+    gradient: MatchingGradient | None = None
     while state.iteration < total:
         started = time.monotonic()
         iteration = state.iteration
         draw = draw_iteration(task, iteration)
-        gradient, logit_gradient = yield from _matching_gradient(task, steps, buffer, state, draw)
+        gradient, logit_gradient = yield from _matching_gradient(task, steps, buffer, state, draw, gradient)
         # The one point of an iteration where the host waits for the device.
         loss, norm, lr_gradient = torch.stack(
             [gradient.loss, gradient.images.norm(), gradient.student_lr]
@@ -190,7 +191,12 @@ def draw_iteration(task: Task, iteration: int) -> Draw:
 
 
 def _matching_gradient(
-    task: Task, steps: Steps, buffer: TeacherBuffer, state: DistillState, draw: Draw
+    task: Task,
+    steps: Steps,
+    buffer: TeacherBuffer,
+    state: DistillState,
+    draw: Draw,
+    reuse: MatchingGradient | None = None,
 ) -> Generator[Event, None, tuple[MatchingGradient, Tensor | None]]:
     settings = task.settings
     target_epoch = draw.start_epoch + settings.distill.teacher_epochs
@@ -199,6 +205,7 @@ def _matching_gradient(
     if kind == "last":
         epochs.append(settings.teachers.epochs)
     snapshots = [row.to(task.device, task.dtype) for row in buffer.read(draw.trajectory, *epochs)]
+    state.labels = None  # the last iteration's need not be held beside this one's
     probabilities = (
         label_rules.teacher_labels(steps.network, snapshots[2 if kind == "last" else 1], state.images)
         if kind in ("target", "last")
@@ -207,7 +214,7 @@ def _matching_gradient(
     sweeps = matching_sweeps(
         steps, start=snapshots[0], target=snapshots[1], images=state.images, labels=probabilities,
         student_lr=state.student_lr, schedule=draw.schedule, mode=settings.distill.gradient,
-        store=settings.distill.store,
+        store=settings.distill.store, reuse=reuse,
     )  # fmt: skip
     state.labels = None if kind == "hard" else probabilities
     total = settings.distill.iterations

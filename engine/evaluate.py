@@ -18,7 +18,7 @@ from engine.events import EvaluationDone, Event, Progress
 from engine.labels import class_index, hard_labels
 from engine.matching.steps import soft_cross_entropy
 from engine.randomness import counted_generator, counted_seed
-from engine.selection import random_real
+from engine.selection import random_real, real_images
 from engine.task import Split, Task
 
 STAGE = "evaluation"
@@ -66,8 +66,7 @@ def evaluate_random(task: Task, *, split: str, network: str, repeats: int) -> Ge
     ipc = task.settings.distill.ipc
     labels = hard_labels(class_index(task.classes, ipc).to(task.device), task.classes, task.dtype)
     for repeat in range(repeats):
-        images = task.train.images.encoded(random_real(task, ipc, "baseline", repeat)).to(task.dtype)
-        small = SmallSet(images, labels, BASELINE_LR)
+        small = SmallSet(real_images(task, random_real(task, ipc, "baseline", repeat)), labels, BASELINE_LR)
         accuracy = yield from _one(task, small, f"random, {network}", split, network, repeat, repeats)
         accuracies.append(accuracy)
     return _done(0, "random", split, network, accuracies, started)

@@ -12,11 +12,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+import tempfile
+import time
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
 from engine.errors import TeslaError
+from engine.generators import result_of
 
 MARK = "\x1eresult "
 """Begins the one line of output that is the answer; whatever else a library prints is not."""
@@ -25,7 +28,17 @@ MARK = "\x1eresult "
 def isolated(
     function: str, arguments: Mapping[str, Any], *, environment: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """Call `package.module:function` with JSON-able keyword arguments in a new process.
+    """As `measuring`, waiting for the answer."""
+    return result_of(measuring(function, arguments, environment=environment))
+
+
+def measuring(
+    function: str, arguments: Mapping[str, Any], *, environment: Mapping[str, str] | None = None
+) -> Generator[float, None, dict[str, Any]]:
+    """Call `package.module:function` with JSON-able keyword arguments in a new process. Closing ends the process.
+
+    Yields:
+        Every fifth of a second, the seconds that have passed.
 
     Args:
         function: import path; the function returns a JSON-able dictionary.
@@ -38,19 +51,30 @@ def isolated(
     Raises:
         TeslaError: the process failed; the message has its last words.
     """
-    done = subprocess.run(
-        [sys.executable, "-m", "engine.isolated", function, json.dumps(dict(arguments))],
-        capture_output=True,
-        text=True,
-        env={**os.environ, **(environment or {})},
-        check=False,
-    )
-    # Not splitlines(): it splits at the mark itself.
-    answers = [line[len(MARK) :] for line in done.stdout.split("\n") if line.startswith(MARK)]
-    if done.returncode or not answers:
-        words = " ".join(done.stderr.strip().splitlines()[-2:])
-        if done.returncode < 0:
-            words = f"ended by signal {-done.returncode} (9: usually out of memory). {words}"
+    command = [sys.executable, "-m", "engine.isolated", function, json.dumps(dict(arguments))]
+    begun = time.monotonic()
+    # Files, not pipes: nobody reads while the process runs. A session of its own: Ctrl-C is the caller's to handle.
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        process = subprocess.Popen(
+            command, stdout=out, stderr=err, env={**os.environ, **(environment or {})}, start_new_session=True
+        )
+        try:
+            while process.poll() is None:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(0.2)
+                yield time.monotonic() - begun
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+        out.seek(0)
+        err.seek(0)
+        lines, words_said = out.read().split("\n"), err.read()  # not splitlines(): it splits at the mark itself
+    answers = [line[len(MARK) :] for line in lines if line.startswith(MARK)]
+    if process.returncode or not answers:
+        words = " ".join(words_said.strip().splitlines()[-2:])
+        if process.returncode < 0:
+            words = f"ended by signal {-process.returncode} (9: usually out of memory). {words}"
         raise TeslaError(f"Measuring {function} failed: {words.strip() or 'it said nothing'}")
     found: dict[str, Any] = json.loads(answers[-1])
     return found

@@ -15,7 +15,11 @@ LOGIT = 10.0
 """Initial logit of an image's own class for learned labels, 0 elsewhere (TESLA, App. A.7)."""
 
 CHUNK = 512
-"""Images per forward pass when labels are assigned."""
+"""Images per forward pass when labels are assigned, at most."""
+
+CHUNK_PIXELS = 2**19
+"""Pixels (B x H x W) per forward pass, at most: larger images go in smaller chunks, so that labels take less memory
+than a matching step. A constant, not the free memory: networks with batch statistics see the chunk."""
 
 
 def class_index(classes: int, ipc: int) -> Tensor:
@@ -25,7 +29,9 @@ def class_index(classes: int, ipc: int) -> Tensor:
 
 def hard_labels(index: Tensor, classes: int, dtype: torch.dtype) -> Tensor:
     """One-hot probabilities `(N, K)`."""
-    return torch.nn.functional.one_hot(index, classes).to(dtype)
+    # Not `one_hot`, which makes a table of integers, twice this size, first.
+    table = torch.zeros((len(index), classes), dtype=dtype, device=index.device)
+    return table.scatter_(1, index[:, None], 1.0)
 
 
 def initial_logits(index: Tensor, classes: int, dtype: torch.dtype) -> Tensor:
@@ -40,7 +46,14 @@ def teacher_labels(network: FlatNetwork, theta: Tensor, images: Tensor) -> Tenso
     Networks with running statistics keep training mode: snapshots hold parameters only, so a snapshot's own
     statistics are those of the batch.
     """
-    return torch.cat([network(theta, chunk).softmax(dim=1) for chunk in images.split(CHUNK)])
+    size = max(1, min(CHUNK, CHUNK_PIXELS // images[0, 0].numel()))
+    first = network(theta, images[:size]).softmax(dim=1)
+    # Written in place: joining the parts would hold every label twice.
+    labels = first.new_empty((len(images), first.shape[1]))
+    labels[:size] = first
+    for begin in range(size, len(images), size):
+        labels[begin : begin + size] = network(theta, images[begin : begin + size]).softmax(dim=1)
+    return labels
 
 
 def mean_labels(network: FlatNetwork, thetas: Iterable[Tensor], images: Tensor) -> Tensor:
@@ -54,8 +67,8 @@ def mean_labels(network: FlatNetwork, thetas: Iterable[Tensor], images: Tensor) 
     total, count = torch.zeros(()), 0
     for theta in thetas:
         labels = teacher_labels(network, theta.to(images), images)
-        total = labels if count == 0 else total + labels
+        total = labels if count == 0 else total.add_(labels)
         count += 1
     if count == 0:
         raise ValueError("mean_labels needs at least one snapshot.")
-    return total / count
+    return total.div_(count)

@@ -17,14 +17,20 @@ RESTING = 50
 """The film costs at most one part in this many of a run's time."""
 SOONEST = 1.0
 """Seconds between two frames at the least."""
+CHUNK = 1024
+"""Images decoded at once."""
 TOP = 5
 """Leading labels a frame remembers of every image."""
 
 
 def to_pixels(images: Tensor, space: InputSpace) -> Pixels:
     """Images `(N, C, H, W)` of the input space as bytes `(N, H, W, C)`, clamped to what a picture can show."""
-    decoded = space.decode(images).clamp(0, 1).mul(255).round()
-    return decoded.permute(0, 2, 3, 1).cpu().numpy().astype(np.uint8)
+    count, channels, height, width = images.shape
+    pixels = np.empty((count, height, width, channels), dtype=np.uint8)
+    for begin in range(0, count, CHUNK):  # decoding makes copies in floating point: of a chunk only
+        decoded = space.decode(images[begin : begin + CHUNK]).clamp_(0, 1).mul_(255).round_()
+        pixels[begin : begin + CHUNK] = decoded.permute(0, 2, 3, 1).cpu().numpy()
+    return pixels
 
 
 def save_picture(path: Path, picture: Image.Image) -> None:

@@ -206,6 +206,7 @@ def _stages(task: Task, buffer: TeacherBuffer, run: Run, control: Control) -> Ev
     yield from _timed("teachers", train_teachers(task, buffer))
     state = yield from _state(task, run)
     yield from _timed("distillation", _distilled(task, buffer, run, state, control))
+    del state  # the test reads the selected one
     chosen = selected_iteration(run, task.settings)
     if chosen is not None:
         networks = task.settings.evaluate.networks or (task.network_name,)
@@ -326,8 +327,8 @@ def _test(task: Task, buffer: TeacherBuffer, run: Run, iteration: int, networks:
 
 
 def small_set(task: Task, buffer: TeacherBuffer, state: DistillState) -> SmallSet:
-    """A state as it ships: images, the labels that go with them, and the learned step size."""
-    return SmallSet(state.images.clone(), shipped_labels(task, buffer, state), state.student_lr.item())
+    """A state as it ships: its own images (no copy), the labels that go with them, the learned step size."""
+    return SmallSet(state.images, shipped_labels(task, buffer, state), state.student_lr.item())
 
 
 def _protocol(settings: Settings, repeats: int) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,8 +30,13 @@ class Disk:
 
     def write(self, path: Path, data: bytes) -> None:
         """Write a new file."""
+        self.write_parts(path, (data,))
+
+    def write_parts(self, path: Path, parts: "Iterable[bytes | memoryview]") -> None:
+        """Write a new file, part after part."""
         with open(path, "wb") as file:
-            file.write(data)
+            for part in parts:
+                file.write(part)
 
     def append(self, path: Path, data: bytes) -> None:
         """One `write(2)` to the end of the file, so that lines of two writers never mix."""
@@ -150,14 +155,21 @@ def write_tensors(path: Path, tensors: Mapping[str, "Tensor"], record: Mapping[s
     """Publish `tensors` as `path` (safetensors) with `record` beside it as `.json`.
 
     The JSON carries the sha256 of the tensors and is renamed last: it is the commit point, so a pair is valid
-    only when both files are whole and belong together.
+    only when both files are whole and belong together. The tensors are written as they lie in memory, not copied.
     """
-    from safetensors.torch import save
+    from engine.tensor_file import file_parts
 
-    data = save({name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()})
-    write_bytes(path, data)
-    digest = hashlib.sha256(data).hexdigest()
-    write_json(path.with_suffix(".json"), {"format": FORMAT, "sha256": digest, **record})
+    digest = hashlib.sha256()
+
+    def hashed() -> Iterator[memoryview]:
+        for part in file_parts(tensors):
+            digest.update(part)
+            yield part
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with publishing(path) as temp:
+        disk.write_parts(temp, hashed())
+    write_json(path.with_suffix(".json"), {"format": FORMAT, "sha256": digest.hexdigest(), **record})
 
 
 def read_tensors(path: Path) -> tuple[dict[str, "Tensor"], dict[str, Any]]:
@@ -166,22 +178,22 @@ def read_tensors(path: Path) -> tuple[dict[str, "Tensor"], dict[str, Any]]:
     Raises:
         CorruptFileError: a file of the pair is missing, truncated, altered or of a newer format.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load
+    from engine.tensor_file import read_file
 
+    older = "An older checkpoint is used if there is one."
+    digest = hashlib.sha256()
     try:
         record = read_json(path.with_suffix(".json"))
-        data = path.read_bytes()
+        if not isinstance(record, dict) or record.get("format") != FORMAT:
+            found = record.get("format") if isinstance(record, dict) else "none"
+            raise CorruptFileError(
+                f"{path} has format {found}; this version reads format {FORMAT}.", "Update tesla-tui."
+            )
+        tensors = read_file(path, digest.update)
     except FileNotFoundError as error:
-        raise CorruptFileError(
-            f"{error.filename} is missing.", "An older checkpoint is used if there is one."
-        ) from error
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
-        found = record.get("format") if isinstance(record, dict) else "none"
-        raise CorruptFileError(f"{path} has format {found}; this version reads format {FORMAT}.", "Update tesla-tui.")
-    if hashlib.sha256(data).hexdigest() != record.get("sha256"):
-        raise CorruptFileError(f"{path} does not match its checksum.", "An older checkpoint is used if there is one.")
-    try:
-        return load(data), record
-    except SafetensorError as error:
-        raise CorruptFileError(f"{path} is not a safetensors file ({error}).", "Delete it.") from error
+        raise CorruptFileError(f"{error.filename} is missing.", older) from error
+    except ValueError as error:
+        raise CorruptFileError(f"{path} is not a whole safetensors file: {error}.", older) from error
+    if digest.hexdigest() != record.get("sha256"):
+        raise CorruptFileError(f"{path} does not match its checksum.", older)
+    return tensors, record

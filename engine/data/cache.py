@@ -21,7 +21,7 @@ from filelock import FileLock
 
 from engine.data.dataset import Classes, Dataset, Pixels, split_holdout
 from engine.data.pictures import to_square
-from engine.data.sources import OpenSource, SourceSplit, find_source
+from engine.data.sources import OpenSource, Source, SourceSplit, find_source
 from engine.errors import CorruptFileError, DataError
 from engine.events import Event, Notice, Progress
 from engine.storage import FORMAT, TEMP_MARK, publishing_folder, read_json, sha256_file, write_json
@@ -64,11 +64,7 @@ def prepare_dataset(
         UsageError, DataError: see `find_source`; also a bad file, or no room.
     """
     source = find_source(name, path, on_bad_file)
-    # An entry with bad files left out must not answer for one without.
-    skip = "\0skip" if on_bad_file == "skip" else ""
-    key = hashlib.sha256(f"{FORMAT}\0{name}\0{source.key}\0{resolution}{skip}".encode()).hexdigest()[:12]
-    label = name.replace("/", "--")
-    folder = cache_root(cache) / "datasets" / f"{label}-{resolution or 'native'}-{key}"
+    folder = _entry(source, name, resolution, cache, on_bad_file)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f"{folder.name}.lock")):
         problems = verify_cache(folder, hash_up_to=MOST_HASHED) if folder.exists() else []
@@ -81,6 +77,27 @@ def prepare_dataset(
             opened = source.open()
             yield from _build(source.name, source.description, opened, resolution, folder, skip=on_bad_file == "skip")
     return open_cache(folder)
+
+
+def cached_dataset(
+    name: str,
+    *,
+    path: Path | None = None,
+    resolution: int | None = None,
+    cache: Path | None = None,
+    on_bad_file: str = "error",
+) -> Dataset | None:
+    """The dataset if the cache has it, not verified; nothing is downloaded or written. See `prepare_dataset`."""
+    folder = _entry(find_source(name, path, on_bad_file), name, resolution, cache, on_bad_file)
+    return open_cache(folder) if (folder / "manifest.json").exists() else None
+
+
+def _entry(source: Source, name: str, resolution: int | None, cache: Path | None, on_bad_file: str) -> Path:
+    # An entry with bad files left out must not answer for one without.
+    skip = "\0skip" if on_bad_file == "skip" else ""
+    key = hashlib.sha256(f"{FORMAT}\0{name}\0{source.key}\0{resolution}{skip}".encode()).hexdigest()[:12]
+    label = name.replace("/", "--")
+    return cache_root(cache) / "datasets" / f"{label}-{resolution or 'native'}-{key}"
 
 
 def open_cache(folder: Path) -> Dataset:

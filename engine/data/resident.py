@@ -20,6 +20,20 @@ def free_memory(device: torch.device) -> int:
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
+def resident_bytes(size: int, budget: int, whitened: int = 0) -> int:
+    """Bytes of memory that a split of `size` bytes is kept in; 0 where it is read batch by batch.
+
+    Args:
+        size: of the uint8 images.
+        budget: that may be kept.
+        whitened: bytes of a whitened pixel value, 0 without ZCA. Whitening a batch is a product with a D x D matrix:
+            done once for all images where they fit as floats too.
+    """
+    if size > budget:
+        return 0
+    return size * (1 + whitened) if size * (1 + whitened) <= budget else size
+
+
 class ResidentImages:
     """Batches of images by index, without work per image.
 
@@ -40,13 +54,13 @@ class ResidentImages:
         self._device = device
         budget = int(SHARE * free_memory(device)) if budget is None else budget
         size = len(index) * int(np.prod(pixels.shape[1:]))
+        whitened = space.tensors()["mean"].element_size() if space.kind == "zca" else 0
+        kept = resident_bytes(size, budget, whitened)
         self._resident: Tensor | None = None
-        if size <= budget:
+        if kept or not size:
             self._resident = torch.from_numpy(np.ascontiguousarray(pixels[index])).to(device)
-        # Whitening a batch is a product with a D x D matrix: done once for all images where they fit as floats too.
         self._encoded: Tensor | None = None
-        element = space.tensors()["mean"].element_size()
-        if space.kind == "zca" and self._resident is not None and size * (1 + element) <= budget:
+        if kept > size and self._resident is not None:
             parts = [space.encode(chunk) for chunk in self._resident.split(4096)]
             self._encoded = torch.cat(parts) if parts else None
 

@@ -31,6 +31,7 @@ from engine.run import Run, checkpoint_to_use
 from engine.session import open_task
 from engine.storage import disk, publishing_folder
 from engine.task import Task
+from engine.tensor_file import file_parts
 from engine.workspace import Workspace
 
 
@@ -102,8 +103,6 @@ def _write_pictures(folder: Path, pixels: np.ndarray, folders: list[str], ipc: i
 
 
 def _write_tensors(path: Path, task: Task, images: torch.Tensor, labels: torch.Tensor) -> None:
-    from safetensors.torch import save
-
     tensors = {
         "images": images,
         "labels": labels,
@@ -111,7 +110,7 @@ def _write_tensors(path: Path, task: Task, images: torch.Tensor, labels: torch.T
         "pixels": task.space.decode(images),
         **{f"space.{name}": tensor for name, tensor in task.space.tensors().items()},
     }
-    disk.write(path, save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
+    disk.write_parts(path, file_parts(tensors))
 
 
 def _write_test(path: Path, task: Task) -> None:

@@ -148,8 +148,13 @@ def matching_sweeps(
     schedule: Schedule,
     mode: Mode = "exact",
     store: Store = "auto",
+    reuse: MatchingGradient | None = None,
 ) -> Generator[float, None, MatchingGradient]:
     """As `matching_gradient`, but pausing after every student step, so that the caller can stop or report.
+
+    Args (besides those of `matching_gradient`):
+        reuse: an earlier result for images of the same shape, which is overwritten: at 50,000 images of 3x64x64 the
+            gradient has 2.5 GB, and a loop would else hold the last one while it computes the next.
 
     Yields:
         The share of the work done, 0..1.
@@ -158,13 +163,13 @@ def matching_sweeps(
     if images.device.type == "cpu":
         choose_memory("flat")  # unless the program has chosen already, as a session has
     if mode == "exact":
-        return (yield from _exact(problem, store))
+        return (yield from _exact(problem, store, reuse))
     if mode == "paper":
-        return (yield from _paper(problem))
+        return (yield from _paper(problem, reuse))
     return (yield from _unrolled(problem))
 
 
-def _exact(problem: Problem, store: Store) -> Generator[float, None, MatchingGradient]:
+def _exact(problem: Problem, store: Store, reuse: MatchingGradient | None) -> Generator[float, None, MatchingGradient]:
     steps = len(problem.schedule)
     # A first-order step costs 3F, a second-order one 9F: progress in quarters of a step pair.
     work = 4.0 * steps
@@ -177,7 +182,7 @@ def _exact(problem: Problem, store: Store) -> Generator[float, None, MatchingGra
         yield (step + 1) / work
     loss, adjoint = problem.loss_and_adjoint(theta)
     del theta
-    totals = _Totals(problem)
+    totals = _Totals(problem, reuse)
     for step, parameters in trace.backward(problem.advance):
         if parameters is None:  # a replayed step; nothing to differentiate yet
             yield 0.25 + totals.done * 3 / work
@@ -191,7 +196,7 @@ def _exact(problem: Problem, store: Store) -> Generator[float, None, MatchingGra
     return totals.result(loss)
 
 
-def _paper(problem: Problem) -> Generator[float, None, MatchingGradient]:
+def _paper(problem: Problem, reuse: MatchingGradient | None) -> Generator[float, None, MatchingGradient]:
     steps = len(problem.schedule)
     work = 4.0 * steps
     theta = problem.start
@@ -199,7 +204,7 @@ def _paper(problem: Problem) -> Generator[float, None, MatchingGradient]:
         theta = problem.advance(theta, step)
         yield (step + 1) / work
     loss, adjoint = problem.loss_and_adjoint(theta)
-    totals = _Totals(problem)
+    totals = _Totals(problem, reuse)
     theta = problem.start
     for step in range(steps):
         totals.add(step, theta, adjoint, hessian=False)
@@ -230,10 +235,10 @@ def _unrolled(problem: Problem) -> Generator[float, None, MatchingGradient]:
 class _Totals:
     """The gradients being summed over steps."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, reuse: MatchingGradient | None) -> None:
         self.problem = problem
-        self.images = torch.zeros_like(problem.images)
-        self.labels = torch.zeros_like(problem.labels)
+        self.images = torch.zeros_like(problem.images) if reuse is None else reuse.images.zero_()
+        self.labels = torch.zeros_like(problem.labels) if reuse is None else reuse.labels.zero_()
         self.student_lr = torch.zeros_like(problem.student_lr)
         self.gradient: Tensor | None = None
         """g of the last step, for `paper`, which walks on with it."""
@@ -280,13 +285,19 @@ def _fused_steps(problem: Problem, model: nn.Module, *, hessian: bool) -> Steps:
     return known[key]
 
 
+_graphs: WeakKeyDictionary[FlatNetwork, dict[torch.Size, int]] = WeakKeyDictionary()
+"""Bytes of a graph by network and shape of the batch, so that a run looks once."""
+
+
 def _graph_bytes(problem: Problem) -> int:
-    """Bytes that one first-order graph of this problem keeps alive; costs one forward pass."""
+    """Bytes that one first-order graph of this problem keeps alive; costs one forward pass the first time."""
     images, labels = problem.batch(0)
-    theta = problem.start.detach().requires_grad_()
-    with torch.enable_grad():
-        _, size = saved_bytes(lambda: student_loss(problem.steps.network, theta, images, labels))
-    return size
+    known = _graphs.setdefault(problem.steps.network, {})
+    if images.shape not in known:
+        theta = problem.start.detach().requires_grad_()
+        with torch.enable_grad():
+            _, known[images.shape] = saved_bytes(lambda: student_loss(problem.steps.network, theta, images, labels))
+    return known[images.shape]
 
 
 def _checked_problem(

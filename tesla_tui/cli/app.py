@@ -11,6 +11,7 @@ from tesla_tui.cli.doctor import doctor
 from tesla_tui.cli.evaluate import evaluate
 from tesla_tui.cli.export import export
 from tesla_tui.cli.init import init
+from tesla_tui.cli.plan import plan
 from tesla_tui.cli.run import run, teach
 from tesla_tui.cli.serve import serve
 from tesla_tui.cli.show import show
@@ -62,6 +63,7 @@ def options(
 
 
 app.command(rich_help_panel=WORK)(init)
+app.command(rich_help_panel=WORK)(plan)
 app.command(rich_help_panel=WORK)(run)
 app.command(rich_help_panel=WORK)(teach)
 app.command(rich_help_panel=WORK)(stop)

@@ -24,6 +24,7 @@ STAGES = {
     "distillation": "Distilling",
     "evaluation": "Evaluating",
     "benchmark": "Measuring",
+    "plan": "Measuring",
 }
 
 

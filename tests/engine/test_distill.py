@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from engine import distill as distillation
+from engine import labels as label_rules
+from engine import selection
 from engine.buffers import TeacherBuffer
 from engine.distill import DistillState, draw_iteration, initial_state, shipped_labels, update
 from engine.errors import BusyError, CorruptFileError, DivergedError, UsageError
@@ -28,12 +30,14 @@ from engine.generators import result_of
 from engine.journal import read_journal
 from engine.labels import teacher_labels
 from engine.matching import MatchingGradient
+from engine.networks import flatten_parameters
 from engine.run import Run, selected_iteration
 from engine.session import drive, open_task
 from engine.settings import resolve_settings
 from engine.task import Task
 from engine.workspace import Workspace, driving
 from tests.conftest import TINY
+from tests.live_bytes import LiveBytes
 
 RunIt = Callable[..., Run]
 
@@ -267,6 +271,32 @@ def test_shipped_target_labels_are_the_mean_over_teachers_and_epochs(workspace: 
     assert torch.allclose(found.sum(dim=1), torch.ones(10))
     state.iteration = 5  # which teacher the last iteration drew does not matter
     assert torch.equal(shipped_labels(task, buffer, state), found)
+
+
+def test_labels_in_chunks_are_those_of_one_pass_and_are_held_once(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, _ = opened(workspace, "distill.ipc=7")
+    state = initial_state(task)
+    network = task.flat_network()
+    theta = flatten_parameters(task.fresh_network(0))
+    whole = network(theta, state.images).softmax(dim=1)
+    monkeypatch.setattr(label_rules, "CHUNK_PIXELS", 12 * 8 * 8)
+    with LiveBytes() as counter:
+        found = teacher_labels(network, theta, state.images)
+    assert torch.allclose(found, whole, atol=1e-6)
+    # A pass over 12 of 70 images, at width 4: about five tensors of its first layer.
+    assert counter.peak < found.nbytes + 5 * 12 * 4 * 8 * 8 * 4 + 2 * theta.nbytes
+    hard = label_rules.hard_labels(torch.tensor([2, 0]), 3, torch.float64)
+    assert hard.tolist() == [[0, 0, 1], [1, 0, 0]]
+
+
+def test_first_images_are_encoded_in_chunks(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    task, _ = opened(workspace, "distill.ipc=3")
+    index = selection.random_real(task, 3, "init-real")
+    whole = task.train.images.encoded(index)
+    monkeypatch.setattr(selection, "CHUNK", 7)
+    assert torch.equal(selection.real_images(task, index), whole)
 
 
 def test_an_iteration_depends_on_its_number_alone(workspace: Workspace) -> None:

@@ -2,6 +2,8 @@
 
 import contextlib
 import errno
+import tracemalloc
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,8 @@ from engine.errors import CorruptFileError
 from engine.events import Notice, Progress
 from engine.journal import JournalWriter, last_entry, read_journal
 from engine.storage import publishing_folder, read_tensors, write_bytes, write_json, write_tensors
+from engine.tensor_file import read_file
+from tests.live_bytes import LiveBytes
 
 TENSORS = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(3)}
 
@@ -49,6 +53,44 @@ def test_every_damage_is_noticed(tmp_path: Path, damage: str) -> None:
         read_tensors(path)
 
 
+def test_the_format_is_that_of_the_library(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    kinds = {
+        "d": torch.randn(2, 3, dtype=torch.float64), "scalar": torch.tensor(2.5), "empty": torch.zeros(0, 4),
+        "half": torch.randn(3).half(), "brain": torch.randn(3).bfloat16(), "b": torch.tensor([True, False, True]),
+        "i": torch.arange(7), "turned": torch.randn(3, 5).T, "bytes": torch.arange(5, dtype=torch.uint8),
+    }  # fmt: skip
+    write_tensors(tmp_path / "ours.safetensors", kinds, {})
+    theirs = load_file(tmp_path / "ours.safetensors")
+    assert theirs.keys() == kinds.keys()
+    assert all(torch.equal(theirs[name], kinds[name]) for name in kinds)
+    save_file(
+        {name: tensor.contiguous() for name, tensor in kinds.items()}, tmp_path / "theirs.safetensors", {"a": "b"}
+    )
+    seen: list[bytes] = []
+    ours = read_file(tmp_path / "theirs.safetensors", lambda part: seen.append(bytes(part)))
+    assert all(torch.equal(ours[name], kinds[name]) and ours[name].dtype == kinds[name].dtype for name in kinds)
+    assert b"".join(seen) == (tmp_path / "theirs.safetensors").read_bytes()
+
+
+def test_saving_and_reading_hold_no_second_copy(tmp_path: Path) -> None:
+    tensors = {"images": torch.randn(2_000_000), "velocity": torch.randn(2_000_000)}
+    size = sum(tensor.nbytes for tensor in tensors.values())
+    path = tmp_path / "x.safetensors"
+    tracemalloc.start()  # byte strings and buffers
+    with LiveBytes(*tensors.values()) as written:  # tensors
+        write_tensors(path, tensors, {})
+    with LiveBytes() as read:
+        back, _ = read_tensors(path)
+    strings = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert written.peak == 0
+    assert read.peak == size
+    assert strings < size / 20
+    assert torch.equal(back["images"], tensors["images"])
+
+
 class FailingDisk(storage.Disk):
     """Fails at the n-th call of a save, as a full disk does."""
 
@@ -60,9 +102,9 @@ class FailingDisk(storage.Disk):
         if self.left < 0:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    def write(self, path: Path, data: bytes) -> None:
+    def write_parts(self, path: Path, parts: Iterable[bytes | memoryview]) -> None:
         self._count()
-        super().write(path, data)
+        super().write_parts(path, parts)
 
     def fsync(self, path: Path) -> None:
         self._count()

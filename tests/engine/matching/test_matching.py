@@ -1,7 +1,6 @@
 """MATH.md's identities: the fast ways to the gradient against naive oracles, in float64."""
 
 import gc
-import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -9,12 +8,13 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from engine.data import draw_augment
+from engine.generators import result_of
 from engine.matching import MatchingGradient, checked_steps, matching_gradient, matching_sweeps
 from engine.networks import FlatNetwork, build_network, flatten_parameters
 from engine.randomness import counted_generator
+from tests.live_bytes import LiveBytes
 
 OPS = ("color", "crop", "cutout", "flip", "scale", "rotate")
 
@@ -196,35 +196,6 @@ def test_inputs_are_not_changed() -> None:
     assert all(torch.equal(case.arguments[k], v) for k, v in before.items())
 
 
-class LiveBytes(TorchDispatchMode):
-    """Counts the bytes of tensors that are alive, and their greatest sum: the peak, free of any allocator's habits."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.live = self.peak = 0
-        self._known: set[int] = set()
-
-    def __torch_dispatch__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        for tensor in result if isinstance(result, tuple | list) else (result,):
-            if isinstance(tensor, Tensor):
-                self._count(tensor.untyped_storage())
-        return result
-
-    def _count(self, storage: torch.UntypedStorage) -> None:
-        key, size = storage._cdata, storage.nbytes()
-        if key in self._known:
-            return
-        self._known.add(key)
-        self.live += size
-        self.peak = max(self.peak, self.live)
-        weakref.finalize(storage, self._forget, key, size)
-
-    def _forget(self, key: int, size: int) -> None:
-        self._known.discard(key)
-        self.live -= size
-
-
 def peak_bytes(mode: str, store: str, steps: int) -> int:
     """Peak of live tensor bytes of one gradient; augmentations are drawn before."""
     generator = counted_generator(0, "memory")
@@ -255,6 +226,27 @@ def test_the_other_stores_grow_by_their_parameters_and_unrolled_by_graphs() -> N
     few, many = peak_bytes("exact", "device", 4), peak_bytes("exact", "device", 64)
     assert 0 <= many - few <= 1.1 * 60 * size
     assert peak_bytes("unrolled", "auto", 16) > 2 * peak_bytes("unrolled", "auto", 4)
+
+
+@pytest.mark.parametrize("mode", ["exact", "paper"])
+def test_a_loop_holds_one_gradient_and_reuses_its_memory(mode: Any) -> None:
+    case = make_case(1, 3)
+    images = torch.randn(4000, 1, 8, 8, generator=counted_generator(1, "many"), dtype=torch.float64)
+    labels = torch.full((4000, 4), 0.25, dtype=torch.float64)
+    arguments = {**case.arguments, "images": images, "labels": labels, "mode": mode}
+    once = case.gradient(**arguments)
+    expected = [tensor.clone() for tensor in (once.images, once.labels, once.student_lr)]
+    with LiveBytes(once.images, once.labels) as counter:
+        again = result_of(matching_sweeps(case.model, **arguments, reuse=once))
+    assert again.images.data_ptr() == once.images.data_ptr()
+    assert all(torch.equal(a, b) for a, b in zip((again.images, again.labels, again.student_lr), expected, strict=True))
+    with LiveBytes() as fresh:
+        case.gradient(**arguments)
+    assert fresh.peak - counter.peak == pytest.approx(images.nbytes + labels.nbytes, rel=0.01)
+    # What is left does not grow with the images there are, only with the batch.
+    with LiveBytes() as few:
+        case.gradient(**{**arguments, "images": images[:9], "labels": labels[:9]})
+    assert counter.peak < 1.01 * few.peak
 
 
 def test_sweeps_report_progress_and_can_be_stopped() -> None:

@@ -1,0 +1,101 @@
+"""The sizes of a dataset, without downloading or decoding it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from engine.data import Dataset, cached_dataset, find_source, split_holdout
+from engine.data.cache import DEFAULT_RESOLUTION, TEST_SHARE
+from engine.data.dataset import Classes
+from engine.data.sources import HUB_IDS, IDX_FOLDERS
+from engine.errors import UsageError
+from engine.settings import Settings
+
+PUBLISHED = {
+    "mnist": (10, 1, 28, 60_000, 10_000),
+    "fashion-mnist": (10, 1, 28, 60_000, 10_000),
+    "cifar10": (10, 3, 32, 50_000, 10_000),
+    "cifar100": (100, 3, 32, 50_000, 10_000),
+    "tiny-imagenet": (200, 3, 64, 100_000, 10_000),
+    "imagenet": (1000, 3, 64, 1_281_167, 50_000),
+}
+"""Classes, channels, side, training images and images to test on, as the datasets' authors publish them (for ImageNet
+and Tiny ImageNet the validation split): for planning before a download."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What planning has to know of a dataset."""
+
+    classes: int
+    channels: int
+    resolution: int
+    train: int
+    """Images that teachers see."""
+    holdout: int
+    test: int
+    origin: str
+    """How these are known, in words."""
+    dataset: Dataset | None = None
+    """The dataset itself where the cache has it."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Classes, channels, resolution."""
+        return (self.classes, self.channels, self.resolution)
+
+    @property
+    def values(self) -> int:
+        """Numbers in an image, C H W."""
+        return self.channels * self.resolution**2
+
+    @property
+    def images(self) -> int:
+        """Images of all splits."""
+        return self.train + self.holdout + self.test
+
+
+def find_facts(settings: Settings, path: Path | None) -> Facts:
+    """The sizes of the dataset that settings name: from the cache, from local files, or as published.
+
+    Args:
+        settings: of the run.
+        path: `dataset.path`, resolved.
+
+    Raises:
+        UsageError: the dataset is neither here nor known.
+        DataError: local files that cannot be read.
+    """
+    name, wanted = settings.dataset.name, settings.dataset.resolution
+    there = cached_dataset(name, path=path, resolution=wanted, on_bad_file=settings.dataset.on_bad_file)
+    if there is not None:
+        kept, held = split_holdout(there.train_labels, settings.dataset.holdout, settings.seed)
+        return Facts(
+            len(there.classes), there.channels, there.resolution, len(kept), len(held), len(there.test_labels),
+            "the cached dataset", there,
+        )  # fmt: skip
+    if path is not None or name == "digits" or any(folder.is_dir() for folder in IDX_FOLDERS.get(name, ())):
+        return _from_files(settings, path)
+    if name in PUBLISHED:
+        classes, channels, side, train, test = PUBLISHED[name]
+        held_out = round(settings.dataset.holdout * train)
+        origin = f"published sizes; {HUB_IDS[name]} is not downloaded yet"
+        return Facts(classes, channels, wanted or side, train - held_out, held_out, test, origin)
+    raise UsageError(
+        f"The sizes of {name} are not known before it is downloaded.",
+        "`tesla teach` downloads and decodes it; then plan again.",
+    )
+
+
+def _from_files(settings: Settings, path: Path | None) -> Facts:
+    opened = find_source(settings.dataset.name, path, settings.dataset.on_bad_file).open()
+    labels: Classes = np.asarray(opened.train.labels)
+    if opened.test is None:
+        kept, test = split_holdout(labels, TEST_SHARE, seed=0)
+        labels, count = labels[kept], len(test)
+    else:
+        count = len(opened.test.labels)
+    kept, held = split_holdout(labels, settings.dataset.holdout, settings.seed)
+    side = settings.dataset.resolution or opened.resolution or DEFAULT_RESOLUTION
+    return Facts(len(opened.classes), opened.channels, side, len(kept), len(held), count, "files, not decoded yet")

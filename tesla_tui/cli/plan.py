@@ -1,0 +1,76 @@
+"""`tesla plan`."""
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tesla_tui.cli.options import Ipc, Json, Overrides, RunName, WorkspacePath
+
+if TYPE_CHECKING:
+    from engine.events import Event
+    from engine.plan import Plan
+
+
+def plan(
+    workspace: WorkspacePath,
+    ipc: Ipc = None,
+    run: RunName = None,
+    overrides: Overrides = None,
+    memory: Annotated[
+        float | None,
+        typer.Option("--memory", min=0, help="GB of memory to fit into, instead of what is free here now."),
+    ] = None,
+    disk: Annotated[
+        float | None, typer.Option("--disk", min=0, help="GB of disk to fit into, instead of what is free here now.")
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=0.1, help="Time for each of the measurements, about.")
+    ] = 4.0,
+    as_json: Json = False,
+) -> None:
+    """What a run will take before you begin it: memory, disk and time, from a short measurement on this machine.
+
+    The dataset need not be downloaded where its sizes are published. Nothing is kept, and no run is touched.
+
+    Examples:
+
+        tesla plan my-run --ipc 50
+
+        tesla plan my-run --ipc 50 --set distill.batch=250 --set compute.memory=flat
+    """
+    import json
+    from dataclasses import asdict
+
+    from rich.console import Console
+
+    from engine.workspace import Workspace
+    from tesla_tui.cli.follow import follow
+
+    console = Console()
+    opened = Workspace(workspace)
+    given = tuple(overrides or ())
+    chosen = opened.run(run) if run else None
+    effective = opened.settings(ipc=ipc, overrides=given, run=chosen)
+    if chosen is None:
+        chosen = opened.run(f"ipc-{effective.settings.distill.ipc}")
+        effective = opened.settings(ipc=effective.settings.distill.ipc, overrides=given, run=chosen)
+    from engine.plan import Limits, plan_run  # loads PyTorch: after everything that can fail at once
+
+    limits = Limits(
+        memory=None if memory is None else round(memory * 1e9), disk=None if disk is None else round(disk * 1e9)
+    )
+    made: list[Plan] = []
+
+    def planning() -> "Generator[Event, None, None]":
+        made.append((yield from plan_run(opened, chosen, effective, limits=limits, seconds=seconds)))
+
+    code = follow(planning(), Console(stderr=True) if as_json else console)
+    if not made:
+        raise typer.Exit(code)
+    if as_json:
+        typer.echo(json.dumps(asdict(made[0]), indent=2))
+        return
+    from tesla_tui.render.plan import plan_words
+
+    console.print(plan_words(made[0]))

@@ -1,0 +1,82 @@
+"""A plan as tables."""
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from engine.plan.report import Peak, Plan
+from tesla_tui.render.words import clean, duration, size
+
+STAGES = {"always": "always", "teachers": "teachers", "distillation": "distilling", "evaluation": "evaluating"}
+HOW = {"measured": "measured", "extrapolated": "extrapolated", "computed": "added up"}
+
+
+def plan_words(plan: Plan) -> RenderableType:
+    """Everything a plan says, shortages last and loud."""
+    store = f", {plan.store} store" if plan.store else ""
+    compiled = "compiled" if plan.compiled else "eager"
+    about = Text.assemble(
+        (clean(plan.run), "bold"),
+        f": {plan.images:,} images (IPC {plan.ipc}) of {clean(plan.dataset)}, {plan.parameters:,} parameters, "
+        f"{plan.device}, {compiled}{store}. Sizes: {plan.origin}.",
+    )
+    parts: list[RenderableType] = [about, _memory(plan), _disk(plan), _time(plan)]
+    if plan.shortages:
+        parts += [
+            Text.assemble(("Does not fit: ", "bold red"), clean(shortage.message), " ", (shortage.hint, "bold"))
+            for shortage in plan.shortages
+        ]
+    else:
+        parts.append(Text("It fits.", style="bold green"))
+    parts.append(
+        Text(
+            f"measured: just now, at the run's own size. extrapolated: measured smaller or shorter, scaled up. "
+            f"added up: sizes. The measurement took {duration(plan.measuring_seconds)}.",
+            style="dim",
+        )
+    )
+    return Group(*parts)
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="dim", title_style="bold")
+
+
+def _memory(plan: Plan) -> Table:
+    table = _table("Memory")
+    two = len(plan.peaks) > 1
+    for name, justify in (("", "left"), ("bytes", "right"), ("when", "left"), ("how known", "left")):
+        table.add_column(name, justify=justify, no_wrap=name != "")  # type: ignore[arg-type]
+    for part in plan.memory:
+        where = f" ({part.where})" if two else ""
+        table.add_row(f"{part.name}{where}", size(part.bytes), STAGES[part.stage], HOW[part.how])
+    for peak in plan.peaks:
+        table.add_row(*_peak_row(peak, two), style="bold")
+    return table
+
+
+def _peak_row(peak: Peak, two: bool) -> tuple[str, str, str, str]:
+    name = f"at most at once ({peak.where})" if two else "at most at once"
+    return name, size(peak.bytes), STAGES[peak.stage], f"{size(peak.free)} free"
+
+
+def _disk(plan: Plan) -> Table:
+    table = _table("Disk")
+    for name, justify in (("", "left"), ("bytes", "right"), ("", "left")):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    for use in plan.disk:
+        table.add_row(use.name, size(use.bytes), use.note)
+    for room in plan.room:
+        table.add_row(f"in all at {clean(room.place)}", size(room.bytes), f"{size(room.free)} free", style="bold")
+    return table
+
+
+def _time(plan: Plan) -> Table:
+    table = _table("Time")
+    for name, justify in (("", "left"), ("", "right"), ("", "left"), ("how known", "left")):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    for stage in plan.time:
+        table.add_row(stage.name, duration(stage.seconds), stage.note, HOW[stage.how])
+    words = f"{plan.seconds_per_iteration:,.3g} s an iteration, {plan.seconds_per_step:,.3g} s a matching step"
+    table.add_row("in all", duration(plan.seconds), words, "", style="bold")
+    return table
