@@ -14,7 +14,6 @@ from collections.abc import Generator
 
 import torch
 from filelock import Timeout
-from torch import Tensor
 
 from engine.background import OneInFlight
 from engine.buffers import Position, TeacherBuffer, TrajectoryWriter
