@@ -43,7 +43,8 @@ def isolated(
         env={**os.environ, **(environment or {})},
         check=False,
     )
-    answers = [line[len(MARK) :] for line in done.stdout.splitlines() if line.startswith(MARK)]
+    # Not splitlines(): it splits at the mark itself.
+    answers = [line[len(MARK) :] for line in done.stdout.split("\n") if line.startswith(MARK)]
     if done.returncode or not answers:
         words = " ".join(done.stderr.strip().splitlines()[-2:])
         if done.returncode < 0:
