@@ -196,13 +196,13 @@ class TrajectoryWriter:
         record = {"epoch": position.epoch, "step": position.step, "loss": position.loss, "correct": position.correct}
         write_tensors(self._position, {"parameters": position.theta}, record)
 
-    def position(self) -> Position | None:
-        """The mid-epoch stop, if it belongs to the epoch after the last row and is whole."""
+    def position(self, epoch: int) -> Position | None:
+        """The mid-epoch stop in this epoch, if there is one and it is whole."""
         try:
             tensors, record = read_tensors(self._position)
         except CorruptFileError:
             return None
-        if record["epoch"] != self.record.rows:
+        if record["epoch"] != epoch:
             return None
         return Position(tensors["parameters"], record["epoch"], record["step"], record["loss"], record["correct"])
 

@@ -16,16 +16,17 @@ from torch import Tensor, nn
 from engine.data.augment import draw_augment
 from engine.events import EvaluationDone, Event, Progress
 from engine.labels import class_index, hard_labels
-from engine.matching.steps import soft_cross_entropy
+from engine.matching.training import SgdRule, Trainer
+from engine.networks.flat import load_parameters
 from engine.randomness import counted_generator, counted_seed
 from engine.selection import random_real, real_images
 from engine.task import Split, Task
+from engine.training import trainer
 
 STAGE = "evaluation"
 
 BATCH = 256
-MOMENTUM = 0.9
-WEIGHT_DECAY = 5e-4
+RULE = SgdRule(momentum=0.9, weight_decay=5e-4)
 BASELINE_LR = 0.01
 """Learning rate for random real images, which have none of their own: that of DC, DM and MTT."""
 MEASURE = 1024
@@ -76,37 +77,56 @@ def _one(
     task: Task, small: SmallSet, what: str, split: str, network: str, repeat: int, repeats: int
 ) -> Generator[Event, None, float]:
     seed = task.settings.seed
-    model = task.fresh_network(counted_seed(seed, "evaluate-init", repeat), network)
+    model = task.fresh_network(counted_seed(seed, "evaluate-init", repeat), network).train()
+    counts = planned_steps(task, network, len(small.images))
+    batches = [(small.images[:size], small.labels[:size]) for size in counts]
+    learner = yield from trainer(task, model, network, RULE, batches, counts)
     epochs = task.settings.evaluate.epochs
-    for epoch in train_on_small(task, model, small, repeat):
+    for epoch in train_on_small(task, learner, small, repeat):
         if epoch % 10 == 0 or epoch == epochs:
             yield Progress(
                 stage=STAGE, done=repeat + 0.95 * epoch / epochs, total=repeats, unit="networks",
                 detail=f"{what}, network {repeat + 1}/{repeats}",
             )  # fmt: skip
+    load_parameters(model, learner.theta())
     accuracy = yield from measure(model, task.test if split == "test" else task.holdout, repeat, repeats)
     return accuracy
 
 
-def train_on_small(task: Task, model: nn.Module, small: SmallSet, repeat: int) -> Generator[int, None, None]:
+def planned_steps(task: Task, network: str, count: int) -> dict[int, int]:
+    """SGD steps of all evaluations of a run with one network, by batch size.
+
+    Of the settings alone, whatever is done already. The teachers' network is also the one that checkpoints are
+    selected with.
+    """
+    settings = task.settings
+    subjects = 2 if settings.evaluate.baseline else 1
+    networks = 0
+    if network in (settings.evaluate.networks or (task.network_name,)):
+        networks += subjects * settings.evaluate.repeats
+    if network == task.network_name:
+        selections = settings.distill.iterations // settings.evaluate.every + subjects
+        networks += selections * settings.evaluate.selection_repeats
+    epochs = max(networks, settings.evaluate.repeats) * settings.evaluate.epochs
+    planned = {min(BATCH, count): epochs * max(count // BATCH, 1)}
+    if count > BATCH and count % BATCH:
+        planned[count % BATCH] = epochs
+    return planned
+
+
+def train_on_small(task: Task, learner: Trainer, small: SmallSet, repeat: int) -> Generator[int, None, None]:
     """Train a network on a small set to the protocol, yielding the number of epochs done after each."""
     settings = task.settings
-    model.train()
-    optimiser = torch.optim.SGD(model.parameters(), lr=small.lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
     count = len(small.images)
     for epoch in range(settings.evaluate.epochs):
-        if epoch == (settings.evaluate.epochs + 1) // 2:
-            optimiser.param_groups[0]["lr"] = small.lr * 0.1
+        lr = small.lr if epoch < (settings.evaluate.epochs + 1) // 2 else small.lr * 0.1
         generator = counted_generator(settings.seed, "evaluate", repeat, epoch)
         order = torch.randperm(count, generator=generator)
         for index in order.split(BATCH):
             there = index.to(task.device, non_blocking=True)
             batch = small.images[there]
             augment = draw_augment(generator, settings.augment.ops, batch.shape, task.device)
-            loss = soft_cross_entropy(model(augment(batch)), small.labels[there])
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            optimiser.step()
+            learner.step(augment(batch), small.labels[there], lr)
         yield epoch + 1
 
 

@@ -175,6 +175,17 @@ class Run:
         except (FileNotFoundError, CorruptFileError, KeyError, TypeError):
             return None
 
+    def evaluation_of_another(
+        self, iteration: int, subject: str, split: str, network: str, protocol: dict[str, Any]
+    ) -> EvaluationDone | None:
+        """A result that another run of the workspace has already, measured to the same protocol."""
+        for folder in sorted(self.folder.parent.iterdir()):
+            if folder != self.folder:
+                found = Run(folder).evaluation(iteration, subject, split, network, protocol)
+                if found is not None:
+                    return found
+        return None
+
     def evaluations(self) -> list[EvaluationDone]:
         """Every result on disk, by iteration."""
         found = []

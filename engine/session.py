@@ -285,14 +285,23 @@ def _evaluated(task: Task, buffer: TeacherBuffer, run: Run, state: DistillState)
 
 def _baseline(task: Task, run: Run) -> Events:
     """The held-out accuracy of random real images: what the curve starts from and has to beat."""
-    settings = task.settings
-    repeats = settings.evaluate.selection_repeats
-    protocol = _protocol(settings, repeats)
-    known = run.evaluation(0, "random", "holdout", task.network_name, protocol)
-    if known or len(task.holdout) == 0 or not settings.evaluate.baseline:
+    if len(task.holdout) > 0 and task.settings.evaluate.baseline:
+        repeats = task.settings.evaluate.selection_repeats
+        yield from _random(task, run, "holdout", task.network_name, repeats, stage=True)
+
+
+def _random(task: Task, run: Run, split: str, network: str, repeats: int, *, stage: bool) -> Events:
+    """The accuracy of random real images, unless it is known; runs of a workspace that draw the same share it."""
+    protocol = _random_protocol(task, repeats)
+    if run.evaluation(0, "random", split, network, protocol):
         return
-    evaluation = evaluate_random(task, split="holdout", network=task.network_name, repeats=repeats)
-    yield from _timed("evaluation", _kept(run, evaluation, protocol))
+    known = run.evaluation_of_another(0, "random", split, network, protocol)
+    if known:
+        run.save_evaluation(known, protocol)
+        yield known
+        return
+    evaluation = _kept(run, evaluate_random(task, split=split, network=network, repeats=repeats), protocol)
+    yield from (_timed("evaluation", evaluation) if stage else evaluation)
 
 
 def _kept(run: Run, evaluation: Generator[Event, None, EvaluationDone], protocol: dict[str, Any]) -> Events:
@@ -306,24 +315,17 @@ def _test(task: Task, buffer: TeacherBuffer, run: Run, iteration: int, networks:
     settings = task.settings
     repeats = settings.evaluate.repeats
     protocol = _protocol(settings, repeats)
-    subjects = [("distilled", iteration), *([("random", 0)] if settings.evaluate.baseline else [])]
-    missing = [
-        (network, subject)
-        for network in networks
-        for subject, at in subjects
-        if run.evaluation(at, subject, "test", network, protocol) is None
-    ]
     small: SmallSet | None = None
-    for network, subject in missing:
-        if subject == "random":
-            evaluation = evaluate_random(task, split="test", network=network, repeats=repeats)
-        else:
+    for network in networks:
+        if run.evaluation(iteration, "distilled", "test", network, protocol) is None:
             # Soft labels ask up to a hundred teachers: once, and only if they are needed.
             small = small or small_set(task, buffer, restored_state(*run.load_checkpoint(iteration), task))
             evaluation = evaluate_distilled(
                 task, small, iteration=iteration, split="test", network=network, repeats=repeats
             )
-        yield from _kept(run, evaluation, protocol)
+            yield from _kept(run, evaluation, protocol)
+        if settings.evaluate.baseline:
+            yield from _random(task, run, "test", network, repeats, stage=False)
 
 
 def small_set(task: Task, buffer: TeacherBuffer, state: DistillState) -> SmallSet:
@@ -340,5 +342,22 @@ def _protocol(settings: Settings, repeats: int) -> dict[str, Any]:
         "labels": settings.labels.model_dump(),
         "width": settings.network.width,
         "depth": settings.network.depth,
+        "seed": settings.seed,
+    }
+
+
+def _random_protocol(task: Task, repeats: int) -> dict[str, Any]:
+    """What the accuracy of random real images depends on, whichever run asks for it."""
+    settings = task.settings
+    return {
+        "epochs": settings.evaluate.epochs,
+        "repeats": repeats,
+        "ops": list(settings.augment.ops),
+        "network": settings.network.model_dump(),
+        "ipc": settings.distill.ipc,
+        "dataset": task.dataset.fingerprint,
+        "zca": settings.dataset.zca,
+        "holdout": settings.dataset.holdout,
+        "dtype": settings.compute.dtype,
         "seed": settings.seed,
     }

@@ -3,22 +3,28 @@
 Trajectories are independent: each is claimed with a lock, so any number of processes may work on one buffer, and
 published whole. Which images a step sees and how they are augmented depends on counters alone, so a teacher that is
 stopped in mid-epoch ends in the same bits.
+
+Snapshots are written, synced and hashed beside the next epoch, at most one at a time: a process that is killed loses
+an epoch more at worst, and trains it again.
 """
 
+import math
 import time
 from collections.abc import Generator
 
 import torch
 from filelock import Timeout
-from torch import Tensor, nn
 
+from engine.background import OneInFlight
 from engine.buffers import Position, TeacherBuffer, TrajectoryWriter
 from engine.data.augment import draw_augment
 from engine.errors import DivergedError
 from engine.events import Event, Progress, TeacherEpoch, TeacherPublished, TeachersPlanned
-from engine.networks.flat import flatten_parameters, load_parameters
+from engine.matching.training import SgdRule, Trainer
+from engine.networks.flat import flatten_parameters
 from engine.randomness import counted_generator, counted_seed
 from engine.task import Task
+from engine.training import Batch, trainer
 
 STAGE = "teachers"
 
@@ -75,57 +81,84 @@ def _train_one(
     task: Task, buffer: TeacherBuffer, trajectory: int, count: int, epochs: int
 ) -> Generator[Event, None, None]:
     seed = task.settings.seed
-    model = task.fresh_network(counted_seed(seed, "teacher-init", trajectory))
-    model.train()
+    model = task.fresh_network(counted_seed(seed, "teacher-init", trajectory)).train()
+    learner = yield from trainer(task, model, task.network_name, SgdRule(), _samples(task), _counts(task, epochs))
     writer = buffer.begin(trajectory, flatten_parameters(model).numel())
-    row = writer.last_row()
-    if row is None:
-        _snapshot(task, model, writer)
-    else:
-        load_parameters(model, row.to(task.device, task.dtype))
-    for epoch in range(writer.record.rows, epochs + 1):
-        started = time.monotonic()
-        done = trajectory * epochs + epoch - 1
-        loss, accuracy = yield from _train_epoch(task, model, writer, trajectory, epoch, done, count * epochs)
-        if not torch.isfinite(torch.tensor(loss)):
-            raise DivergedError(
-                f"Teacher {trajectory} diverged in epoch {epoch} (loss {loss}).",
-                "Lower teachers.lr and start a new workspace.",
+    with OneInFlight("snapshots") as writing:
+        row = writer.last_row()
+        if row is None:
+            _snapshot(task, learner, writer, writing)
+        else:
+            learner.load(row.to(task.device, task.dtype))
+        # The row in flight counts as written: if it fails, nothing after it is.
+        for epoch in range(max(writer.record.rows, 1), epochs + 1):
+            started = time.monotonic()
+            done = trajectory * epochs + epoch - 1
+            loss, accuracy = yield from _train_epoch(
+                task, learner, writer, writing, trajectory, epoch, done, count * epochs
             )
-        _snapshot(task, model, writer, loss, accuracy)
-        yield TeacherEpoch(
-            trajectory=trajectory, epoch=epoch, epochs=epochs, loss=loss, accuracy=accuracy,
-            seconds=time.monotonic() - started,
-        )  # fmt: skip
-    writer.publish()
+            if not math.isfinite(loss):
+                raise DivergedError(
+                    f"Teacher {trajectory} diverged in epoch {epoch} (loss {loss}).",
+                    "Lower teachers.lr and start a new workspace.",
+                )
+            _snapshot(task, learner, writer, writing, loss, accuracy)
+            yield TeacherEpoch(
+                trajectory=trajectory, epoch=epoch, epochs=epochs, loss=loss, accuracy=accuracy,
+                seconds=time.monotonic() - started,
+            )  # fmt: skip
+        writing.wait()
+        writer.publish()
     yield TeacherPublished(trajectory=trajectory, path=str(buffer.path(trajectory)))
 
 
+def _samples(task: Task) -> list[Batch]:
+    """A batch of every size an epoch has."""
+    size, total = task.settings.teachers.batch, len(task.train)
+    sizes = [size] if total % size == 0 else [size, total % size]
+    return [
+        (task.train.images.encoded(torch.arange(n)).to(task.dtype), task.train.labels[:n].to(task.device))
+        for n in sizes
+    ]
+
+
+def _counts(task: Task, epochs: int) -> dict[int, int]:
+    """Steps of all trajectories by batch size, trained already or not."""
+    size, total = task.settings.teachers.batch, len(task.train)
+    every = task.settings.teachers.count * epochs
+    return {size: every * (total // size), total % size: every}
+
+
 def _snapshot(
-    task: Task, model: nn.Module, writer: TrajectoryWriter, loss: float | None = None, accuracy: float | None = None
+    task: Task,
+    learner: Trainer,
+    writer: TrajectoryWriter,
+    writing: OneInFlight,
+    loss: float | None = None,
+    accuracy: float | None = None,
 ) -> None:
-    """Append the parameters; the teacher goes on from what was written, as it would after a resume."""
-    theta = flatten_parameters(model)
-    writer.append(theta, loss, accuracy)
+    """Append the parameters; the teacher goes on from what is written, as it would after a resume."""
+    theta = learner.theta()
+    writing.begin(lambda: writer.append(theta, loss, accuracy))
     if task.dtype is not torch.float32:  # rows are float32
-        load_parameters(model, theta.float().to(task.dtype))
+        learner.load(theta.float().to(task.dtype))
 
 
 def _train_epoch(
-    task: Task, model: nn.Module, writer: TrajectoryWriter, trajectory: int, epoch: int, done: int, total: int
-) -> Generator[Event, None, tuple[float, float]]:
+    task: Task, learner: Trainer, writer: TrajectoryWriter, writing: OneInFlight,
+    trajectory: int, epoch: int, done: int, total: int,
+) -> Generator[Event, None, tuple[float, float]]:  # fmt: skip
     settings = task.settings
     images, labels = task.train.images, task.train.labels
     order = torch.randperm(len(labels), generator=counted_generator(settings.seed, "teacher-order", trajectory, epoch))
     batches = order.split(settings.teachers.batch)
-    optimiser = torch.optim.SGD(model.parameters(), lr=settings.teachers.lr)
     # Sums stay on the device: reading them every step would make the device wait for the host.
     loss_sum = torch.zeros((), device=task.device, dtype=torch.float64)
     correct = torch.zeros((), device=task.device, dtype=torch.float64)
     first = 0
-    position = writer.position()
+    position = writer.position(epoch)
     if position is not None:
-        load_parameters(model, position.theta.to(task.device, task.dtype))
+        learner.load(position.theta.to(task.device, task.dtype))
         loss_sum += position.loss
         correct += position.correct
         first = position.step
@@ -137,19 +170,16 @@ def _train_epoch(
             batch = images.encoded(index)
             generator = counted_generator(settings.seed, "teacher-augment", trajectory, epoch, step)
             augment = draw_augment(generator, settings.augment.ops, batch.shape, task.device)
-            logits: Tensor = model(augment(batch))
-            loss = torch.nn.functional.cross_entropy(logits, target)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            optimiser.step()
-            loss_sum += loss.detach() * len(index)
-            correct += (logits.detach().argmax(dim=1) == target).sum()
+            loss, logits = learner.step(augment(batch), target, settings.teachers.lr)
+            loss_sum += loss * len(index)
+            correct += (logits.argmax(dim=1) == target).sum()
             step += 1
             yield Progress(
                 stage=STAGE, done=done + step / len(batches), total=total, unit="epochs",
                 detail=f"trajectory {trajectory + 1}, epoch {epoch}",
             )  # fmt: skip
     except GeneratorExit:
-        writer.save_position(Position(flatten_parameters(model), epoch, step, loss_sum.item(), correct.item()))
+        writing.wait()  # the row before this epoch comes first: it forgets older positions
+        writer.save_position(Position(learner.theta(), epoch, step, loss_sum.item(), correct.item()))
         raise
     return loss_sum.item() / len(labels), correct.item() / len(labels)

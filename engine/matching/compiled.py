@@ -48,16 +48,16 @@ class CompiledSteps:
     def __init__(self, network: FlatNetwork, *, hessian: bool, forward: bool = True) -> None:
         self.network = network
         self.hessian = hessian
-        self._gradient = _compiled(_gradient_function(network))
+        self._gradient = fused(_gradient_function(network))
         along = _along_forward(network) if forward else _along_reverse(network)
         # ds/dlam is g: s is linear in lam.
         wanted = (0, 1, 2) if hessian else (0, 1, 3)
-        self._derivatives = _compiled(torch.func.grad_and_value(along, argnums=wanted))
+        self._derivatives = fused(torch.func.grad_and_value(along, argnums=wanted))
 
     @torch.no_grad()
     def gradient(self, theta: Tensor, images: Tensor, labels: Tensor) -> Tensor:
         """See `Steps`."""
-        found: Tensor = self._gradient(theta, _packed(images), _packed(labels))
+        found: Tensor = self._gradient(theta, packed(images), packed(labels))
         return found
 
     @torch.no_grad()
@@ -71,20 +71,21 @@ class CompiledSteps:
         """
         if hessian and not self.hessian:
             raise ValueError("These steps were compiled without Hessian-vector products.")
-        (by_images, by_labels, last), along = self._derivatives(_packed(images), _packed(labels), theta, adjoint)
+        (by_images, by_labels, last), along = self._derivatives(packed(images), packed(labels), theta, adjoint)
         if self.hessian:
             return Derivatives(along, by_images, by_labels, theta=last if hessian else None)
         return Derivatives(along, by_images, by_labels, gradient=last)
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+def fused(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function through torch.compile, as one graph of static shapes."""
     compiled: Callable[..., Any] = torch.compile(
         function, dynamic=False, fullgraph=True, options={"post_grad_custom_pre_pass": LeanConvolutions()}
     )
     return compiled
 
 
-def _packed(tensor: Tensor) -> Tensor:
+def packed(tensor: Tensor) -> Tensor:
     """The same numbers in the one memory order the graphs were compiled for: an augmentation may give any."""
     if tensor.stride() == torch.empty(tensor.shape, device="meta").stride():
         return tensor

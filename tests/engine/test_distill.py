@@ -9,7 +9,7 @@ import torch
 
 from engine import distill as distillation
 from engine import labels as label_rules
-from engine import selection
+from engine import selection, session
 from engine.buffers import TeacherBuffer
 from engine.distill import DistillState, draw_iteration, initial_state, shipped_labels, update
 from engine.errors import BusyError, CorruptFileError, DivergedError, UsageError
@@ -414,6 +414,31 @@ def test_evaluations_are_not_repeated(tiny_run: RunIt) -> None:
     done = [e for e, _ in read_journal(run.journal_file) if isinstance(e.event, EvaluationDone)]
     assert len(done) == len(times)
     assert sum(isinstance(e.event, RunStarted) for e, _ in read_journal(run.journal_file)) == 2
+
+
+def test_runs_of_a_workspace_share_the_random_baseline(tiny_run: RunIt, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    real = session.evaluate_random
+
+    def counted(task: Task, **arguments: Any) -> Any:
+        drawn.append(arguments["split"])
+        return real(task, **arguments)
+
+    monkeypatch.setattr(session, "evaluate_random", counted)
+
+    def random(run: Run) -> list[EvaluationDone]:
+        return [result for result in run.evaluations() if result.subject == "random"]
+
+    first = tiny_run("first")
+    assert drawn == ["holdout", "test"]
+    second = tiny_run("second", "distill.gradient=paper", "labels.kind=learned")
+    assert drawn == ["holdout", "test"]
+    assert random(second) == random(first)
+    told = [e.event for e, _ in read_journal(second.journal_file) if isinstance(e.event, EvaluationDone)]
+    assert sum(event.subject == "random" for event in told) == 2
+    third = tiny_run("third", "distill.ipc=2")
+    assert drawn == ["holdout", "test"] * 2
+    assert random(third) != random(first)
 
 
 def test_the_global_generator_is_left_alone(tiny_run: RunIt) -> None:

@@ -1,0 +1,138 @@
+"""Evaluation of a small set: this engine beside plain loops one after the other, as published code does it.
+
+    python benchmarks/evaluation.py --size fashion --epochs 60 --rounds 3
+
+Each side has a process of its own (they differ in the allocator), the sides take turns, and the median of the rounds
+is shown. `compile` is told apart: it is paid once for all evaluations of a run.
+"""
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from engine.data.augment import draw_augment
+from engine.isolated import isolated
+
+SIZES: dict[str, dict[str, Any]] = {
+    "digits": {"shape": (100, 1, 8, 8), "classes": 10, "width": 32, "depth": 2},
+    "fashion": {"shape": (100, 1, 28, 28), "classes": 10, "width": 32, "depth": 3},
+    "cifar": {"shape": (100, 3, 32, 32), "classes": 10, "width": 128, "depth": 3},
+}
+OPS = ("color", "crop", "cutout", "flip", "scale", "rotate")
+
+
+def small_set(shape: tuple[int, ...], classes: int) -> tuple[Tensor, Tensor]:
+    """Random images: the time does not depend on what is in them."""
+    labels = torch.arange(shape[0]).repeat_interleave(shape[0] // classes)[: shape[0]] % classes
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0)), torch.eye(classes)[labels]
+
+
+def published_network(shape: tuple[int, ...], classes: int, width: int, depth: int) -> nn.Module:
+    """ConvNet from PyTorch's own layers."""
+    side = 32 if shape[1:] == (1, 28, 28) else shape[2]
+    layers: list[nn.Module] = []
+    channels = shape[1]
+    for block in range(depth):
+        padding = 1 + (side - shape[2]) // 2 if block == 0 else 1
+        layers += [nn.Conv2d(channels, width, 3, padding=padding), nn.GroupNorm(width, width), nn.ReLU(True)]
+        layers += [nn.AvgPool2d(2, 2)]
+        channels = width
+    for _ in range(depth):
+        side //= 2
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(width * side * side, classes))
+
+
+def plain(size: str, epochs: int, repeats: int) -> dict[str, float]:
+    """Seconds of five networks one after the other: eager, NCHW, default allocator."""
+    case = SIZES[size]
+    images, labels = small_set(case["shape"], case["classes"])
+    seconds = 0.0
+    for repeat in range(repeats):
+        model = published_network(**case)
+        optimiser = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
+        generator = torch.Generator().manual_seed(repeat)
+        started = time.perf_counter()
+        for _ in range(epochs):
+            for index in torch.randperm(len(images), generator=generator).split(256):
+                batch = images[index]
+                batch = draw_augment(generator, OPS, batch.shape)(batch)
+                loss = torch.nn.functional.cross_entropy(model(batch), labels[index])
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step()
+        seconds += time.perf_counter() - started
+    return {"seconds": seconds, "compile": 0.0}
+
+
+def ours(size: str, epochs: int, repeats: int, compile_: str) -> dict[str, float]:
+    """Seconds of the same through `train_on_small`, and of compiling before it."""
+    from engine.compute import configure
+    from engine.evaluate import RULE, SmallSet, train_on_small
+    from engine.generators import result_of
+    from engine.networks import initialised_network
+    from engine.session import open_task
+    from engine.settings import resolve_settings
+    from engine.training import trainer
+    from engine.workspace import Workspace
+
+    case = SIZES[size]
+    overrides = [f"evaluate.epochs={epochs}", f"evaluate.repeats={repeats}", f"compute.compile={compile_}"]
+    settings = resolve_settings(overrides=overrides).settings
+    configure(settings.compute)
+    with TemporaryDirectory() as folder:
+        task = result_of(open_task(Workspace.create(Path(folder) / "w", resolve_settings(), set()), settings))[0]
+        small = SmallSet(*small_set(case["shape"], case["classes"]), 0.01)
+        seconds = compiling = 0.0
+        for repeat in range(repeats):
+            model = initialised_network(
+                "convnet", seed=repeat, channels=case["shape"][1], classes=case["classes"],
+                resolution=case["shape"][2], width=case["width"], depth=case["depth"],
+            )  # fmt: skip
+            started = time.perf_counter()
+            batch = (small.images, small.labels)
+            learner = result_of(trainer(task, model, "convnet", RULE, [batch], {len(small.images): 10**9}))
+            compiling += time.perf_counter() - started
+            started = time.perf_counter()
+            for _ in train_on_small(task, learner, small, repeat):
+                pass
+            seconds += time.perf_counter() - started
+    return {"seconds": seconds, "compile": compiling}
+
+
+def main() -> None:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=SIZES, default="fashion")
+    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    common = {"size": options.size, "epochs": options.epochs, "repeats": options.repeats}
+    sides: dict[str, tuple[str, dict[str, Any]]] = {
+        "plain": ("plain", {}), "eager": ("ours", {"compile_": "off"}), "compiled": ("ours", {"compile_": "on"}),
+    }  # fmt: skip
+    found: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
+    for _ in range(options.rounds):
+        for side, (function, more) in sides.items():
+            found[side].append(isolated(f"benchmarks.evaluation:{function}", {**common, **more}))
+    print(f"{options.size}: {options.repeats} networks, {options.epochs} epochs, {torch.get_num_threads()} threads")
+    base = statistics.median(row["seconds"] for row in found["plain"])
+    for side, rows in found.items():
+        seconds = [row["seconds"] for row in rows]
+        middle = statistics.median(seconds)
+        compiling = statistics.median(row["compile"] for row in rows)
+        print(
+            f"{side:9} {1e3 * middle / options.epochs / options.repeats:8.2f} ms a step "
+            f"({min(seconds) / middle:.2f}..{max(seconds) / middle:.2f})  {middle / base:.2f} of plain"
+            f"  compile {compiling:5.1f} s  peak {max(row['peak_bytes'] for row in rows) / 1e6:,.0f} MB"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""Which way a network is trained, eager or compiled: decided by cost, from settings and shapes alone.
+
+The decision must not depend on timings, on what is in a cache or on how much is left: a stage that is stopped and
+resumed takes the same way again and ends in the same bits.
+"""
+
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from engine.events import Event, Notice
+from engine.matching.training import CompiledTrainer, EagerTrainer, SgdRule, Step, Trainer, compiled_step, difference
+from engine.networks.flat import FlatNetwork, flatten_parameters
+from engine.task import Task
+
+COMPILE_SECONDS = 15.0
+"""Compiling one batch size without a cache, 2 CPU cores (measured: 10 to 19)."""
+MARGIN = 2.0
+"""What compiling has to save before it is worth it, in units of its cost."""
+SAVED_OVERHEAD = 1.5e-3
+"""Seconds a compiled step saves whatever its size: some sixty operations are started less."""
+SAVED_PER_FLOP = 1.1e-12
+"""Seconds saved besides, on a CPU, for every floating-point operation (3 forward passes a step)."""
+
+Batch = tuple[Tensor, Tensor]
+"""Images `(B, C, H, W)`; classes `(B,)` or probabilities `(B, K)`."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What steps can share a compilation."""
+
+    network: str
+    rule: SgdRule
+    images: torch.Size
+    targets: torch.Size
+    dtype: torch.dtype
+
+
+_compiled: "WeakKeyDictionary[Task, dict[Kind, Step | None]]" = WeakKeyDictionary()
+"""Checked steps of a task, so that only the first of many networks compiles; None where compiling failed."""
+
+
+def trainer(
+    task: Task, model: nn.Module, network: str, rule: SgdRule, batches: Sequence[Batch], counts: Mapping[int, int]
+) -> Generator[Event, None, Trainer]:
+    """A trainer for a fresh network, as `compute.compile` says and the cost decides.
+
+    Args:
+        task: its settings decide.
+        model: the network, in the mode and with the weights it is to be trained from.
+        network: its name.
+        rule: of the update.
+        batches: one of every size there will be.
+        counts: steps of the whole stage, by batch size.
+    """
+    # Running statistics are changed by a forward pass, which a pure function cannot do.
+    if task.settings.compute.compile == "off" or any(True for _ in model.buffers()):
+        return EagerTrainer(model, rule)
+    functional = FlatNetwork(model)
+    theta = flatten_parameters(model)
+    known = _compiled.setdefault(task, {})
+    steps: dict[int, Step] = {}
+    for images, targets in batches:
+        size = len(images)
+        if task.settings.compute.compile == "auto" and not worth_compiling(model, images, counts.get(size, 0)):
+            continue
+        kind = Kind(network, rule, images.shape, targets.shape, images.dtype)
+        if kind not in known:
+            yield Notice(
+                level="info",
+                message=f"Compiling the training step of {network} for batches of {size}; this takes some 15 seconds.",
+            )
+            known[kind], reason = _checked(functional, rule, theta, images, targets)
+            if reason:
+                yield Notice(level="warning", message=f"torch.compile is not used: {reason}.")
+        found = known[kind]
+        if found is not None:
+            steps[size] = found
+    return CompiledTrainer(functional, theta, rule, steps) if steps else EagerTrainer(model, rule)
+
+
+def worth_compiling(model: nn.Module, images: Tensor, steps: int) -> bool:
+    """Whether that many steps on batches like this save clearly more than compiling one costs."""
+    saved = SAVED_OVERHEAD
+    if images.device.type == "cpu":
+        saved += SAVED_PER_FLOP * 3 * len(images) * _forward_flops(model, images[:1])
+    return steps * saved > MARGIN * COMPILE_SECONDS
+
+
+def _forward_flops(model: nn.Module, image: Tensor) -> int:
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        model(image)
+    return counter.get_total_flops()
+
+
+def _checked(
+    functional: FlatNetwork, rule: SgdRule, theta: Tensor, images: Tensor, targets: Tensor
+) -> tuple[Step | None, str]:
+    try:
+        step = compiled_step(functional, rule)
+        reason = difference(functional, rule, step, theta, images, targets)
+    except Exception as error:  # the compiler's own errors have no common base, and none of them may end a run
+        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    return (None, reason) if reason else (step, "")
