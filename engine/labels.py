@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from engine.networks.flat import FlatNetwork
+from engine.parallel.ranks import ALONE, Ranks
 
 LOGIT = 10.0
 """Initial logit of an image's own class for learned labels, 0 elsewhere (TESLA, App. A.7)."""
@@ -34,13 +35,14 @@ def initial_logits(index: Tensor, classes: int, dtype: torch.dtype) -> Tensor:
 
 
 @torch.no_grad()
-def teacher_labels(network: FlatNetwork, theta: Tensor, images: Tensor) -> Tensor:
-    """Probabilities `(N, K)` that the network with parameters `theta` gives `images`, in chunks.
+def teacher_labels(network: FlatNetwork, theta: Tensor, images: Tensor, ranks: Ranks = ALONE) -> Tensor:
+    """Probabilities `(N, K)` that the network with parameters `theta` gives `images`, in chunks; ranks divide the work.
 
     Networks with running statistics keep training mode: snapshots hold parameters only, so a snapshot's own
     statistics are those of the batch.
     """
-    return torch.cat([network(theta, chunk).softmax(dim=1) for chunk in images.split(CHUNK)])
+    chunks = images[ranks.part(len(images))].split(CHUNK)
+    return ranks.whole(torch.cat([network(theta, chunk).softmax(dim=1) for chunk in chunks]), len(images))
 
 
 def mean_labels(network: FlatNetwork, thetas: Iterable[Tensor], images: Tensor) -> Tensor:

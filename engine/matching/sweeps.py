@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from engine.generators import result_of
 from engine.matching.compiled import checked_steps
+from engine.matching.shares import WHOLE, Whole
 from engine.matching.steps import EagerSteps, Steps, saved_bytes, student_loss
 from engine.matching.stores import STORES, Store, make_trace
 from engine.memory import choose_memory
@@ -64,6 +65,7 @@ class Problem:
     labels: Tensor
     student_lr: Tensor
     schedule: Schedule
+    shares: Whole = WHOLE
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """The augmented images and labels of a step, without a graph."""
@@ -73,7 +75,7 @@ class Problem:
 
     def advance(self, theta: Tensor, step: int) -> Tensor:
         """The student step theta_{i+1} = theta_i - beta g_i."""
-        gradient = self.steps.gradient(theta, *self.batch(step))
+        gradient = self.shares.vector(step, self.steps.gradient(theta, *self.batch(step)))
         return torch.addcmul(theta, gradient, self.student_lr, value=-1)
 
     def loss_and_adjoint(self, end: Tensor) -> tuple[Tensor, Tensor]:
@@ -148,13 +150,16 @@ def matching_sweeps(
     schedule: Schedule,
     mode: Mode = "exact",
     store: Store = "auto",
+    shares: Whole = WHOLE,
 ) -> Generator[float, None, MatchingGradient]:
     """As `matching_gradient`, but pausing after every student step, so that the caller can stop or report.
+
+    With `shares`, the schedule holds this rank's part of every batch, and all ranks get the gradient of the whole.
 
     Yields:
         The share of the work done, 0..1.
     """
-    problem = _checked_problem(model, start, target, images, labels, student_lr, schedule, mode, store)
+    problem = _checked_problem(model, start, target, images, labels, student_lr, schedule, mode, store, shares)
     if images.device.type == "cpu":
         choose_memory("flat")  # unless the program has chosen already, as a session has
     if mode == "exact":
@@ -248,6 +253,7 @@ class _Totals:
         found = self.problem.steps.derivatives(
             theta, augmented.detach(), self.problem.labels[index], adjoint, hessian=hessian
         )
+        found = self.problem.shares.derivatives(step, found)
         # Replayed here and differentiated at once: no augmentation graph outlives its step.
         (pulled,) = torch.autograd.grad(augmented, chosen, grad_outputs=found.images, materialize_grads=True)
         self.images.index_add_(0, index, pulled)
@@ -259,6 +265,7 @@ class _Totals:
 
     def result(self, loss: Tensor) -> MatchingGradient:
         """The factor -beta, common to all steps, comes last."""
+        self.problem.shares.sum_(self.images, self.labels, self.student_lr)
         factor = -self.problem.student_lr
         return MatchingGradient(loss, self.images.mul_(factor), self.labels.mul_(factor), self.student_lr)
 
@@ -299,11 +306,14 @@ def _checked_problem(
     schedule: Schedule,
     mode: str,
     store: str,
+    shares: Whole = WHOLE,
 ) -> Problem:
     if isinstance(model, nn.Module):
         model = FlatNetwork(model)
     steps: Steps = EagerSteps(model) if isinstance(model, FlatNetwork) else model
     network = steps.network
+    if mode == "unrolled" and shares is not WHOLE:
+        raise ValueError("mode = unrolled needs whole batches.")
     if mode not in MODES:
         raise ValueError(f"mode must be one of {', '.join(MODES)}; got {mode!r}.")
     if store not in STORES:
@@ -325,4 +335,5 @@ def _checked_problem(
         labels=labels.detach(),
         student_lr=torch.as_tensor(student_lr, dtype=start.dtype, device=start.device).detach(),
         schedule=schedule,
+        shares=shares,
     )
