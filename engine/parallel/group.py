@@ -17,7 +17,7 @@ from torch._C._distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from engine.errors import ExitCode, TeslaError, WorkerLostError, WorkersStoppedError
-from engine.parallel.lifeline import DONE, LOST, STOPPED, Lifeline
+from engine.parallel.lifeline import DONE, FAILED, FOLLOWED, STOPPED, Lifeline
 from engine.parallel.place import Place
 from engine.parallel.ranks import ALONE, Ranks
 
@@ -41,7 +41,10 @@ class Group(Ranks):
         super().__init__(place)
         # An NCCL error shall end the collective, not the process: the state is saved first.
         os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "2")
-        store = next(iter(rendezvous("env://", timeout=MEETING)))[0]
+        try:
+            store = next(iter(rendezvous("env://", timeout=MEETING)))[0]
+        except RuntimeError as error:
+            raise WorkerLostError(f"The workers did not come together: {error}") from error
         self._lifeline = Lifeline(PrefixStore("lifeline", store), place, dist.distributed_c10d._abort_process_group)
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
@@ -96,7 +99,7 @@ class Group(Ranks):
     def failed(self, error: BaseException) -> None:
         """Tell the others why this rank goes."""
         message = error.message if isinstance(error, TeslaError) else f"{type(error).__name__}: {error}"
-        self._lifeline.leave(LOST, message)
+        self._lifeline.leave(FOLLOWED if isinstance(error, WorkerLostError) else FAILED, message)
 
     def done(self) -> None:
         """Leave with the work done."""

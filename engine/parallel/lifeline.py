@@ -32,7 +32,8 @@ STUCK = 60.0
 REPLY = timedelta(seconds=20)
 """Longest wait for the store."""
 
-LOST, STOPPED, DONE = "lost", "stopped", "done"
+FAILED, FOLLOWED, STOPPED, DONE = "failed", "followed", "stopped", "done"
+"""Why a process leaves: its own error, another's loss, a signal, the work done."""
 
 
 class Lifeline:
@@ -79,13 +80,16 @@ class Lifeline:
         """Why a collective failed: waits a little for the note of whoever left."""
         self._noticed.set()
         until = time.monotonic() + 3 * EVERY
-        while self._problem is None and time.monotonic() < until:
-            try:
+        try:
+            before = {rank: self._store.get(f"beat/{rank}") for rank in self._others()}
+            while self._problem is None and time.monotonic() < until:
                 for rank in self._others():
                     self._problem = self._problem or self._left(rank) or self._dead_here(rank)
-            except RuntimeError:
-                self._problem = _launcher_gone()
-            time.sleep(0.1)
+                time.sleep(0.1)
+            silent = [rank for rank, beat in before.items() if self._store.get(f"beat/{rank}") == beat]
+            self._problem = self._problem or (self._lost(silent[0]) if silent else None)
+        except RuntimeError:
+            self._problem = self._problem or _launcher_gone()
         return self._problem or WorkerLostError("The connection to another worker was lost.", GO_ON)
 
     def _others(self) -> list[int]:
@@ -122,7 +126,8 @@ class Lifeline:
             return None
         if note["how"] == STOPPED:
             return WorkersStoppedError(f"{self._name(rank)} was asked to stop.", ExitCode(note["code"]))
-        return WorkerLostError(f"{self._name(rank)} failed: {note['message']}", GO_ON)
+        told = note["message"] if note["how"] == FOLLOWED else f"{self._name(rank)} failed: {note['message']}"
+        return WorkerLostError(told, GO_ON)
 
     def _dead_here(self, rank: int) -> TeslaError | None:
         """A process of the same launcher that ended without a note, which is quicker to see than its silence."""
