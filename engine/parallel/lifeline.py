@@ -5,6 +5,7 @@ thread of its own looks every second: the main thread may be training, evaluatin
 """
 
 import json
+import math
 import os
 import socket
 import threading
@@ -51,7 +52,7 @@ class Lifeline:
         self._place = place
         self._unblock = unblock
         self._problem: TeslaError | None = None
-        self._noticed = threading.Event()
+        self._noticed = False
         self._stop = threading.Event()
         self._put("who", {"pid": os.getpid(), "host": socket.gethostname()})
         self._beats = 0
@@ -65,7 +66,7 @@ class Lifeline:
     def check(self) -> None:
         """Raise what the thread found, if anything."""
         if self._problem is not None:
-            self._noticed.set()
+            self._noticed = True
             raise self._problem
 
     def leave(self, how: str, message: str = "", code: int = 0) -> None:
@@ -78,7 +79,7 @@ class Lifeline:
 
     def reason(self) -> TeslaError:
         """Why a collective failed: waits a little for the note of whoever left."""
-        self._noticed.set()
+        self._noticed = True
         until = time.monotonic() + 3 * EVERY
         try:
             before = {rank: self._store.get(f"beat/{rank}") for rank in self._others()}
@@ -98,26 +99,32 @@ class Lifeline:
     def _watch(self) -> None:
         # The first process watches all and the others watch it: it leaves when one is gone, and then all do.
         watched = dict.fromkeys(self._others() if self._place.writes else [0], (0, time.monotonic()))
-        while self._problem is None:
-            if self._stop.wait(EVERY):
-                return
+        found = math.inf
+        while not self._stop.wait(EVERY):
             try:
                 self._beat()
-                for rank in list(watched):
-                    if self._is_done(rank):
-                        del watched[rank]
-                        continue
-                    beats = int(self._store.get(f"beat/{rank}"))
-                    if beats != watched[rank][0]:
-                        watched[rank] = (beats, time.monotonic())
-                    silent = time.monotonic() - watched[rank][1] > LATE
-                    self._problem = self._left(rank) or self._dead_here(rank) or (self._lost(rank) if silent else None)
-                    if self._problem:
-                        break
+                self._problem = self._problem or self._look(watched)
             except RuntimeError:
-                self._problem = _launcher_gone()
-        if not self._noticed.wait(STUCK) and not self._stop.is_set():
-            self._unblock()
+                self._problem = self._problem or _launcher_gone()
+            found = min(found, time.monotonic()) if self._problem else math.inf
+            if time.monotonic() - found > STUCK and not self._noticed:
+                self._unblock()
+                return
+
+    def _look(self, watched: dict[int, tuple[int, float]]) -> TeslaError | None:
+        """What is wrong with one of the processes, by rank their last number of beats and when it changed."""
+        for rank in list(watched):
+            if self._is_done(rank):
+                del watched[rank]
+                continue
+            beats = int(self._store.get(f"beat/{rank}"))
+            if beats != watched[rank][0]:
+                watched[rank] = (beats, time.monotonic())
+            silent = time.monotonic() - watched[rank][1] > LATE
+            problem = self._left(rank) or self._dead_here(rank) or (self._lost(rank) if silent else None)
+            if problem:
+                return problem
+        return None
 
     def _left(self, rank: int) -> TeslaError | None:
         """What the note of a process says that left before the work was done."""
@@ -136,7 +143,7 @@ class Lifeline:
             return None
         try:
             alive = psutil.Process(self._who(rank)["pid"]).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
-        except psutil.Error:
+        except psutil.NoSuchProcess:
             alive = False
         return None if alive or self._note(rank) else self._lost(rank)
 
