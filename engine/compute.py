@@ -4,10 +4,12 @@ import os
 import platform
 from typing import Any
 
+import psutil
 import torch
 
 from engine.errors import UsageError
 from engine.memory import choose_memory
+from engine.parallel.place import Place
 from engine.settings import ComputeSettings
 
 
@@ -33,11 +35,48 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-def configure(settings: ComputeSettings) -> torch.device:
+def own_device(name: str, place: Place) -> torch.device:
+    """The device of one process among several: the CPU for all, or one CUDA device for each of a host.
+
+    Raises:
+        UsageError: more workers than devices, or a device that cannot be shared.
+    """
+    device = resolve_device(name)
+    if place.size == 1 or device.type == "cpu":
+        return device
+    if device.type != "cuda":
+        raise UsageError(f"Several workers cannot share compute.device = {name}.", "Use cuda or cpu, or one worker.")
+    if device.index is not None and place.local_size > 1:
+        raise UsageError(
+            f"compute.device = {name} is one device, for {place.local_size} workers.",
+            "Use cuda, and CUDA_VISIBLE_DEVICES to choose.",
+        )
+    count = torch.cuda.device_count()
+    if place.local_size > count:
+        raise UsageError(
+            f"{place.local_size} workers need {place.local_size} CUDA devices; this machine has {count}.",
+            f"Use at most {count} workers here, or compute.device = cpu.",
+        )
+    return torch.device("cuda", device.index if device.index is not None else place.local_rank)
+
+
+def own_threads(place: Place) -> int:
+    """CPU threads of one process among several of a host: its cores divided."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = min(allowed, psutil.cpu_count(logical=False) or allowed)
+    return max(1, cores // place.local_size)
+
+
+def configure(settings: ComputeSettings, place: Place | None = None) -> torch.device:
     """Apply the process-wide switches and give the device. Call once, before the first kernel."""
+    place = place or Place()
+    device = own_device(settings.device, place)
     if settings.threads != "auto":
         torch.set_num_threads(settings.threads)
-    device = resolve_device(settings.device)
+    elif place.size > 1:
+        torch.set_num_threads(own_threads(place))
+    if device.type == "cuda" and place.size > 1:
+        torch.cuda.set_device(device)
     if device.type == "cpu":
         choose_memory("flat" if settings.memory == "flat" else "fast")
     if settings.deterministic and device.type != "cpu":

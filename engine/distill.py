@@ -12,7 +12,7 @@ from engine.buffers import TeacherBuffer
 from engine.data.augment import draw_augment
 from engine.errors import DivergedError
 from engine.events import Event, IterationDone, IterationSkipped, Notice, Progress, RunRecovered
-from engine.matching import EagerSteps, MatchingGradient, Schedule, Steps, checked_steps, matching_sweeps
+from engine.matching import WHOLE, EagerSteps, MatchingGradient, Parts, Schedule, Steps, checked_steps, matching_sweeps
 from engine.networks import flatten_parameters
 from engine.randomness import counted_generator, counted_seed
 from engine.selection import initial_images
@@ -121,9 +121,8 @@ def distill(task: Task, buffer: TeacherBuffer, state: DistillState) -> Generator
         draw = draw_iteration(task, iteration)
         gradient, logit_gradient = yield from _matching_gradient(task, steps, buffer, state, draw, gradient)
         # The one point of an iteration where the host waits for the device.
-        loss, norm, lr_gradient = torch.stack(
-            [gradient.loss, gradient.images.norm(), gradient.student_lr]
-        ).tolist()  # fmt: skip
+        numbers = torch.stack([gradient.loss, gradient.images.norm(), gradient.student_lr]).tolist()
+        loss, norm, lr_gradient = task.ranks.agreed(numbers)
         problem = _problem(loss, norm, lr_gradient, task.settings)
         if problem:
             yield from _skip(state, problem, loss)
@@ -161,13 +160,16 @@ class Draw:
     trajectory: int
     start_epoch: int
     schedule: Schedule
+    """This rank's part of every batch."""
+    shares: tuple[float, ...]
+    """The share of every batch that this is."""
 
 
 def draw_iteration(task: Task, iteration: int) -> Draw:
     """Trajectory, start epoch, and T batches with their augmentations, from the iteration's number alone.
 
     Batches: a random permutation of all N images is cut into chunks of `distill.batch`; when it is used up a new one
-    is drawn.
+    is drawn. Every rank draws the whole and keeps its rows, so that nothing depends on how many there are.
     """
     settings = task.settings
     distill = settings.distill
@@ -177,7 +179,7 @@ def draw_iteration(task: Task, iteration: int) -> Draw:
     count = task.classes * distill.ipc
     size = count if distill.batch == "full" else distill.batch
     chunks: list[Tensor] = []
-    schedule = []
+    schedule, shares = [], []
     for step in range(distill.steps):
         if not chunks:
             chunks = list(torch.randperm(count, generator=generator).split(size))
@@ -186,8 +188,10 @@ def draw_iteration(task: Task, iteration: int) -> Draw:
         augment = draw_augment(
             counted_generator(settings.seed, "augment", iteration, step), settings.augment.ops, shape, task.device
         )
-        schedule.append((index.to(task.device, non_blocking=True), augment))
-    return Draw(trajectory, start_epoch, schedule)
+        part = task.ranks.part(len(index))
+        shares.append((part.stop - part.start) / len(index))
+        schedule.append((index[part].to(task.device, non_blocking=True), augment.rows(part)))
+    return Draw(trajectory, start_epoch, schedule, tuple(shares))
 
 
 def _matching_gradient(
@@ -207,7 +211,7 @@ def _matching_gradient(
     snapshots = [row.to(task.device, task.dtype) for row in buffer.read(draw.trajectory, *epochs)]
     state.labels = None  # the last iteration's need not be held beside this one's
     probabilities = (
-        label_rules.teacher_labels(steps.network, snapshots[2 if kind == "last" else 1], state.images)
+        label_rules.teacher_labels(steps.network, snapshots[2 if kind == "last" else 1], state.images, task.ranks)
         if kind in ("target", "last")
         else fixed_labels(task, state)
     )
@@ -215,6 +219,7 @@ def _matching_gradient(
         steps, start=snapshots[0], target=snapshots[1], images=state.images, labels=probabilities,
         student_lr=state.student_lr, schedule=draw.schedule, mode=settings.distill.gradient,
         store=settings.distill.store, reuse=reuse,
+        shares=WHOLE if task.ranks.size == 1 else Parts(task.ranks, draw.shares, labels=kind == "learned"),
     )  # fmt: skip
     state.labels = None if kind == "hard" else probabilities
     total = settings.distill.iterations

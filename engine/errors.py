@@ -51,3 +51,15 @@ class BusyError(TeslaError):
 
 class DivergedError(TeslaError):
     """The numbers went wrong and the recovery policy is exhausted."""
+
+
+class WorkerLostError(TeslaError):
+    """Another process of this run failed or vanished."""
+
+
+class WorkersStoppedError(TeslaError):
+    """Another process of this run was asked to stop, so this one stops too; `exit_code` says by which signal."""
+
+    def __init__(self, message: str, code: ExitCode) -> None:
+        super().__init__(message)
+        self.exit_code = code

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from engine.networks.flat import FlatNetwork
+from engine.parallel.ranks import ALONE, Ranks
 
 LOGIT = 10.0
 """Initial logit of an image's own class for learned labels, 0 elsewhere (TESLA, App. A.7)."""
@@ -40,20 +41,21 @@ def initial_logits(index: Tensor, classes: int, dtype: torch.dtype) -> Tensor:
 
 
 @torch.no_grad()
-def teacher_labels(network: FlatNetwork, theta: Tensor, images: Tensor) -> Tensor:
-    """Probabilities `(N, K)` that the network with parameters `theta` gives `images`, in chunks.
+def teacher_labels(network: FlatNetwork, theta: Tensor, images: Tensor, ranks: Ranks = ALONE) -> Tensor:
+    """Probabilities `(N, K)` that the network with parameters `theta` gives `images`, in chunks; ranks divide the work.
 
     Networks with running statistics keep training mode: snapshots hold parameters only, so a snapshot's own
     statistics are those of the batch.
     """
+    mine = images[ranks.part(len(images))]
     size = max(1, min(CHUNK, CHUNK_PIXELS // images[0, 0].numel()))
-    first = network(theta, images[:size]).softmax(dim=1)
+    first = network(theta, mine[:size]).softmax(dim=1)
     # Written in place: joining the parts would hold every label twice.
-    labels = first.new_empty((len(images), first.shape[1]))
+    labels = first.new_empty((len(mine), first.shape[1]))
     labels[:size] = first
-    for begin in range(size, len(images), size):
-        labels[begin : begin + size] = network(theta, images[begin : begin + size]).softmax(dim=1)
-    return labels
+    for begin in range(size, len(mine), size):
+        labels[begin : begin + size] = network(theta, mine[begin : begin + size]).softmax(dim=1)
+    return ranks.whole(labels, len(images))
 
 
 def mean_labels(network: FlatNetwork, thetas: Iterable[Tensor], images: Tensor) -> Tensor:

@@ -3,8 +3,11 @@
 Each function here is a generator of events; whoever iterates it renders, and stops it by closing it.
 """
 
+import itertools
+import json
 import time
 from collections.abc import Generator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -16,7 +19,7 @@ from engine.control import Control
 from engine.data import ResidentImages
 from engine.data.dataset import Classes, Pixels
 from engine.distill import DistillState, distill, initial_state, restored_state, shipped_labels
-from engine.errors import CorruptFileError, TeslaError, UsageError
+from engine.errors import CorruptFileError, TeslaError, UsageError, WorkersStoppedError
 from engine.evaluate import SmallSet, evaluate_distilled, evaluate_random
 from engine.events import (
     CheckpointSaved,
@@ -35,11 +38,13 @@ from engine.events import (
     StageStarted,
 )
 from engine.journal import JournalWriter
+from engine.parallel.ranks import ALONE, Ranks
 from engine.preview import Camera
 from engine.pulse import Heart, beating
 from engine.run import Run, checkpoint_to_use, selected_iteration
 from engine.selection import check_ipc
 from engine.settings import EffectiveSettings, Settings
+from engine.sharing import check_shared
 from engine.task import DTYPES, Split, Task
 from engine.teachers import train_teachers
 from engine.workspace import Workspace, driving
@@ -51,22 +56,30 @@ STILL = 0.1
 """Seconds between two looks at the wishes of a paused session."""
 
 
-def drive(workspace: Workspace, run: Run, effective: EffectiveSettings, control: Control | None = None) -> Events:
+def drive(
+    workspace: Workspace,
+    run: Run,
+    effective: EffectiveSettings,
+    control: Control | None = None,
+    ranks: Ranks = ALONE,
+) -> Events:
     """Do whatever is missing of a run, from data to the test accuracy. Closing the generator saves and stops.
 
     `control` takes wishes from any thread: pause, save now, evaluate now.
 
-    Nothing of the run is written before its settings and data are known to be good.
+    Nothing of the run is written before its settings and data are known to be good. Of several ranks the first drives
+    and the others `assist`.
 
     Raises:
         BusyError: somebody drives the run already.
+        WorkerLostError, WorkersStoppedError: another rank is gone; the state is saved.
         TeslaError: see the stages.
     """
     if run.exists:
         run.check(effective)
     control = control or Control()
     early: list[Event] = []
-    opening = open_task(workspace, effective.settings)
+    opening = open_task(workspace, effective.settings, ranks)
     while True:
         try:
             event = next(opening)
@@ -82,7 +95,10 @@ def drive(workspace: Workspace, run: Run, effective: EffectiveSettings, control:
         begun = time.monotonic()
         resumed = max(run.checkpoints(), default=None)
         started = RunStarted(
-            run=run.name, resumed_from=resumed, settings=effective.flat(), environment=environment(task.device)
+            run=run.name,
+            resumed_from=resumed,
+            settings=effective.flat(),
+            environment={**environment(task.device), "workers": ranks.size},
         )
         for event in (started, *early):
             journal.append(event)
@@ -93,13 +109,19 @@ def drive(workspace: Workspace, run: Run, effective: EffectiveSettings, control:
                 journal.append(event)
                 heart.note(event)
                 yield event
+                ranks.check()
                 if control.paused:
                     yield from _standing(control, journal, heart)
         except GeneratorExit:
             stages.close()  # saves the stage's state
             journal.append(RunStopped(reason="asked to stop", iteration=max(run.checkpoints(), default=None)))
             raise
+        except WorkersStoppedError as stop:
+            stages.close()
+            journal.append(RunStopped(reason=stop.message, iteration=max(run.checkpoints(), default=None)))
+            raise
         except TeslaError as error:
+            stages.close()
             journal.append(RunFailed(message=str(error)))
             raise
         except BaseException as error:
@@ -108,6 +130,23 @@ def drive(workspace: Workspace, run: Run, effective: EffectiveSettings, control:
         finished = RunFinished(seconds=time.monotonic() - begun)
         journal.append(finished)
         yield finished
+
+
+def assist(workspace: Workspace, run: Run, effective: EffectiveSettings, ranks: Ranks) -> Events:
+    """Share the work of a run that the first rank drives: nothing is written but teachers.
+
+    Raises:
+        WorkerLostError, WorkersStoppedError: another rank is gone.
+        TeslaError: see the stages.
+    """
+    task, buffer = yield from open_task(workspace, effective.settings, ranks)
+    stages = _stages(task, buffer, run, Control())
+    try:
+        for event in stages:
+            yield event
+            ranks.check()
+    finally:
+        stages.close()
 
 
 def _standing(control: Control, journal: JournalWriter, heart: Heart) -> Events:
@@ -143,9 +182,11 @@ def evaluate_run(
     yield from _timed("evaluation", _test(task, buffer, run, chosen, networks))
 
 
-def open_task(workspace: Workspace, settings: Settings) -> Generator[Event, None, tuple[Task, TeacherBuffer]]:
+def open_task(
+    workspace: Workspace, settings: Settings, ranks: Ranks = ALONE
+) -> Generator[Event, None, tuple[Task, TeacherBuffer]]:
     """Data and buffer of a workspace under given settings, on the device. Use as `yield from`."""
-    device = configure(settings.compute)
+    device = configure(settings.compute, ranks.place)
     opened = yield from workspace.open_dataset(settings)
     dataset, kept, held = opened.dataset, opened.kept, opened.held
     space = opened.space.to(device, DTYPES[settings.compute.dtype])
@@ -161,10 +202,12 @@ def open_task(workspace: Workspace, settings: Settings) -> Generator[Event, None
         train=part(dataset.train_images, dataset.train_labels, kept),
         holdout=part(dataset.train_images, dataset.train_labels, held),
         test=part(dataset.test_images, dataset.test_labels, np.arange(len(dataset.test_labels))),
+        ranks=ranks,
     )
     _check(task)
     identity = workspace.buffer_identity(settings, dataset)
     buffer = TeacherBuffer(workspace.buffer_folder(settings, identity), identity)
+    _same_everywhere(ranks, {"teachers": identity, "settings": settings.model_dump(mode="json")})
     yield DataReady(
         name=dataset.name, classes=task.classes, channels=dataset.channels, resolution=dataset.resolution,
         train=len(task.train), holdout=len(task.holdout), test=len(task.test), names=list(dataset.classes),
@@ -192,6 +235,18 @@ def _check(task: Task) -> None:
     for name in settings.evaluate.networks or ():
         task.fresh_network(0, name)
     task.flat_network()
+    check_shared(task)
+
+
+def _same_everywhere(ranks: Ranks, mine: dict[str, Any]) -> None:
+    mine = json.loads(json.dumps(mine))
+    theirs = ranks.led(mine)
+    differing = [name for name in mine if mine[name] != theirs[name]]
+    if differing:
+        raise UsageError(
+            f"Worker {ranks.rank} has other {' and '.join(differing)} than worker 0.",
+            "All workers must see the same workspace and dataset, and be started with the same options.",
+        )
 
 
 def _timed(stage: str, events: Events) -> Events:
@@ -205,9 +260,10 @@ def _stages(task: Task, buffer: TeacherBuffer, run: Run, control: Control) -> Ev
     buffer.open()
     yield from _timed("teachers", train_teachers(task, buffer))
     state = yield from _state(task, run)
-    yield from _timed("distillation", _distilled(task, buffer, run, state, control))
+    loop = _distilled(task, buffer, run, state, control) if task.ranks.writes else distill(task, buffer, state)
+    yield from _timed("distillation", loop)
     del state  # the test reads the selected one
-    chosen = selected_iteration(run, task.settings)
+    chosen = task.ranks.led(selected_iteration(run, task.settings))
     if chosen is not None:
         networks = task.settings.evaluate.networks or (task.network_name,)
         yield from _timed("evaluation", _test(task, buffer, run, chosen, networks))
@@ -215,10 +271,15 @@ def _stages(task: Task, buffer: TeacherBuffer, run: Run, control: Control) -> Ev
 
 def _state(task: Task, run: Run) -> Generator[Event, None, DistillState]:
     problems: list[CorruptFileError] = []
-    found = run.newest_valid(problems.append)
+    found = run.newest_valid(problems.append) if task.ranks.writes else None
     for problem in problems:
         yield Notice(level="warning", message=str(problem))
-    return initial_state(task) if found is None else restored_state(*found, task)
+    state = initial_state(task) if found is None else restored_state(*found, task)
+    for tensor in state.tensors().values():
+        task.ranks.lead_(tensor)
+    for name, value in task.ranks.led(state.counters()).items():
+        setattr(state, name, value)
+    return state
 
 
 def _distilled(task: Task, buffer: TeacherBuffer, run: Run, state: DistillState, control: Control) -> Events:
@@ -284,28 +345,28 @@ def _evaluated(task: Task, buffer: TeacherBuffer, run: Run, state: DistillState)
 
 
 def _baseline(task: Task, run: Run) -> Events:
-    """The held-out accuracy of random real images: what the curve starts from and has to beat."""
-    if len(task.holdout) > 0 and task.settings.evaluate.baseline:
-        repeats = task.settings.evaluate.selection_repeats
-        yield from _random(task, run, "holdout", task.network_name, repeats, stage=True)
+    """The held-out accuracy of random real images: what the curve starts from and has to beat.
 
-
-def _random(task: Task, run: Run, split: str, network: str, repeats: int, *, stage: bool) -> Events:
-    """The accuracy of random real images, unless it is known; runs of a workspace that draw the same share it."""
+    Runs of a workspace that draw the same images share it.
+    """
+    repeats, network = task.settings.evaluate.selection_repeats, task.network_name
     protocol = _random_protocol(task, repeats)
-    if run.evaluation(0, "random", split, network, protocol):
+    wanted = len(task.holdout) > 0 and task.settings.evaluate.baseline
+    if not wanted or run.evaluation(0, "random", "holdout", network, protocol):
         return
-    known = run.evaluation_of_another(0, "random", split, network, protocol)
+    known = run.evaluation_of_another(0, "random", "holdout", network, protocol)
     if known:
-        run.save_evaluation(known, protocol)
-        yield known
+        yield from _written(run, known, protocol)
         return
-    evaluation = _kept(run, evaluate_random(task, split=split, network=network, repeats=repeats), protocol)
-    yield from (_timed("evaluation", evaluation) if stage else evaluation)
+    evaluation = evaluate_random(task, split="holdout", network=network, repeats=repeats)
+    yield from _timed("evaluation", _kept(run, evaluation, protocol))
 
 
 def _kept(run: Run, evaluation: Generator[Event, None, EvaluationDone], protocol: dict[str, Any]) -> Events:
-    result = yield from evaluation
+    yield from _written(run, (yield from evaluation), protocol)
+
+
+def _written(run: Run, result: EvaluationDone, protocol: dict[str, Any]) -> Events:
     run.save_evaluation(result, protocol)
     yield result
 
@@ -314,18 +375,35 @@ def _test(task: Task, buffer: TeacherBuffer, run: Run, iteration: int, networks:
     """Test accuracy of one checkpoint and of random real images, for every network; known results are kept."""
     settings = task.settings
     repeats = settings.evaluate.repeats
-    protocol = _protocol(settings, repeats)
+    protocols = {"distilled": _protocol(settings, repeats), "random": _random_protocol(task, repeats)}
+    subjects = [("distilled", iteration), *([("random", 0)] if settings.evaluate.baseline else [])]
+    missing = []
+    for network, (subject, at) in itertools.product(networks, subjects):
+        if run.evaluation(at, subject, "test", network, protocols[subject]):
+            continue
+        shared = subject == "random" and run.evaluation_of_another(0, subject, "test", network, protocols[subject])
+        if not shared:
+            missing.append((network, subject))
+        elif task.ranks.writes:
+            yield from _written(run, shared, protocols[subject])
     small: SmallSet | None = None
-    for network in networks:
-        if run.evaluation(iteration, "distilled", "test", network, protocol) is None:
-            # Soft labels ask up to a hundred teachers: once, and only if they are needed.
-            small = small or small_set(task, buffer, restored_state(*run.load_checkpoint(iteration), task))
-            evaluation = evaluate_distilled(
-                task, small, iteration=iteration, split="test", network=network, repeats=repeats
-            )
-            yield from _kept(run, evaluation, protocol)
-        if settings.evaluate.baseline:
-            yield from _random(task, run, "test", network, repeats, stage=False)
+    missing = task.ranks.led(missing)
+    for first in range(0, len(missing), task.ranks.size):  # a round: one for each rank
+        result = None
+        for network, subject in missing[first : first + task.ranks.size][task.ranks.rank :][:1]:
+            if subject == "random":
+                evaluation = evaluate_random(task, split="test", network=network, repeats=repeats)
+            else:
+                # Soft labels ask up to a hundred teachers: once, and only if they are needed.
+                small = small or small_set(task, buffer, restored_state(*run.load_checkpoint(iteration), task))
+                evaluation = evaluate_distilled(
+                    task, small, iteration=iteration, split="test", network=network, repeats=repeats
+                )
+            result = asdict((yield from evaluation))
+        for found in task.ranks.gathered(result):
+            if found is not None and task.ranks.writes:
+                done = EvaluationDone(**found)
+                yield from _written(run, done, protocols[done.subject])
 
 
 def small_set(task: Task, buffer: TeacherBuffer, state: DistillState) -> SmallSet:

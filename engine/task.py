@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from engine.data import Dataset, InputSpace, ResidentImages
 from engine.networks import initialised_network
 from engine.networks.flat import FlatNetwork
+from engine.parallel.ranks import ALONE, Ranks
 from engine.settings import Settings
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -41,6 +42,8 @@ class Task:
     holdout: Split
     """Kept from both; selects the checkpoint. Empty with dataset.holdout = 0."""
     test: Split
+    ranks: Ranks = ALONE
+    """The processes that share the work."""
 
     @property
     def dtype(self) -> torch.dtype:

@@ -21,6 +21,11 @@ START_WITHIN = 20.0
 """Seconds to wait for a sign of life; a dataset may take longer to decode."""
 
 
+def worker_arguments(workspace: Path, run: Run, options: Sequence[str]) -> list[str]:
+    """The command line of `tesla run` for a process that is not started from this folder."""
+    return ["run", str(workspace.resolve()), "--run", run.name, *options]
+
+
 def start_detached(workspace: Path, run: Run, arguments: Sequence[str]) -> int:
     """Start `tesla run` for a run in a new session; its process id. Returns when it drives, or is still preparing.
 
@@ -39,10 +44,8 @@ def start_detached(workspace: Path, run: Run, arguments: Sequence[str]) -> int:
             f"Watch it with: tesla tui {shlex.quote(str(workspace))} --run {run.name}",
         )
     run.folder.mkdir(parents=True, exist_ok=True)
-    command = [
-        *(sys.executable, "-m", "tesla_tui.main", "run", str(workspace.resolve()), "--run", run.name),
-        *arguments,
-    ]
+    command = [sys.executable, "-m", "tesla_tui.main", *worker_arguments(workspace, run, arguments)]
+    begun = time.time()
     log = run.folder / LOG
     with open(log, "wb") as output:
         process = subprocess.Popen(
@@ -60,7 +63,7 @@ def start_detached(workspace: Path, run: Run, arguments: Sequence[str]) -> int:
                 f"Everything it said is in {log}.",
             )
         pulse = read_pulse(run.pulse_file)
-        if pulse is not None and pulse.pid == process.pid:
+        if pulse is not None and pulse.beat >= begun:  # its own, or that of the first of its workers
             break
         time.sleep(0.05)
     process.returncode = 0  # it goes on without us; nothing to wait for at exit

@@ -3,18 +3,38 @@
 import errno
 import os
 import sys
+import traceback
 
-from engine.errors import ExitCode, TeslaError
+from engine.errors import ExitCode, TeslaError, WorkerLostError
 
 
 def main() -> int:
     """Run the command line; the exit code."""
+    if "RANK" not in os.environ:
+        return _answered()
+    try:
+        code = _answered()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else ExitCode.OK if end.code is None else ExitCode.FAILURE
+    except BaseException:
+        traceback.print_exc()
+        code = ExitCode.FAILURE
+    # A worker that leaves in the middle of a collective would wait for it while Python shuts down, forever if the
+    # others do the same. Files are whole at any moment.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _answered() -> int:
     from tesla_tui.cli.app import app
 
     try:
         app(standalone_mode=True)
     except TeslaError as error:
-        return complain(error.message, error.hint, error.exit_code)
+        if _speaks(error):
+            complain(error.message, error.hint, error.exit_code)
+        return error.exit_code
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
@@ -36,6 +56,14 @@ _OUT_OF_MEMORY = (
     "The run is saved as of its last checkpoint. Lower distill.batch, or set distill.store = checkpoint, and go on "
     "with the same command."
 )
+
+
+def _speaks(error: TeslaError) -> bool:
+    """Whether it is for this process to say what happened: of several workers the first on every host, and what
+    happened to another worker is said once."""
+    if isinstance(error, WorkerLostError):
+        return os.environ.get("RANK", "0") == "0"
+    return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 def complain(message: str, hint: str, code: ExitCode) -> int:

@@ -19,7 +19,7 @@ from engine.bench.published import published_network
 from engine.compute import resolve_device
 from engine.data import draw_augment
 from engine.data.space import InputSpace
-from engine.evaluate import BATCH, MOMENTUM, WEIGHT_DECAY
+from engine.evaluate import BATCH, RULE
 from engine.generators import result_of
 from engine.labels import class_index, hard_labels
 from engine.randomness import counted_generator, forked_global_rng
@@ -143,12 +143,12 @@ def _evaluation(opened: OpenDataset, settings: Settings, device: torch.device) -
         seen = 0
         for _ in range(settings.evaluate.repeats):
             net = _network(opened, settings, device)
-            optimizer = torch.optim.SGD(net.parameters(), lr=LR, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
+            optimizer = torch.optim.SGD(net.parameters(), lr=LR, momentum=RULE.momentum, weight_decay=RULE.weight_decay)
             loader = DataLoader(small, batch_size=BATCH, shuffle=True)
             for epoch in range(settings.evaluate.epochs):
                 if epoch == settings.evaluate.epochs // 2 + 1:
                     optimizer = torch.optim.SGD(
-                        net.parameters(), lr=LR * 0.1, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY
+                        net.parameters(), lr=LR * 0.1, momentum=RULE.momentum, weight_decay=RULE.weight_decay
                     )
                 seen += _epoch(loader, net, optimizer, settings, device)[2]
             with torch.no_grad():

@@ -40,6 +40,10 @@ class Augment:
         """Augmented images; the same bits for the same images."""
         return images if self.op == "identity" else _APPLY[self.op](images, *self.parameters)
 
+    def rows(self, part: slice) -> "Augment":
+        """The same map for some of the images; an image is augmented alike in any part."""
+        return Augment(self.op, tuple(values[part] for values in self.parameters))
+
 
 def draw_augment(
     generator: torch.Generator, ops: Sequence[str], shape: Sequence[int], device: torch.device | str = "cpu"

@@ -2,19 +2,24 @@
 
     L = ||theta_T - theta*||^2 / ||theta_0 - theta*||^2 ,   theta_{i+1} = theta_i - beta g_i      (TESLA, eq. 1)
 
-`sweeps.py` is the algorithm, `steps.py` what one step computes, `stores.py` where the exact gradient keeps theta_i.
+`sweeps.py` is the algorithm, `steps.py` what one step computes, `stores.py` where the exact gradient keeps theta_i,
+`shares.py` how ranks divide a batch.
 """
 
 from engine.matching.compiled import CompiledSteps, checked_steps
+from engine.matching.shares import WHOLE, Parts, Whole
 from engine.matching.steps import EagerSteps, Steps
 from engine.matching.sweeps import MatchingGradient, Schedule, matching_gradient, matching_sweeps
 
 __all__ = [
+    "WHOLE",
     "CompiledSteps",
     "EagerSteps",
     "MatchingGradient",
+    "Parts",
     "Schedule",
     "Steps",
+    "Whole",
     "checked_steps",
     "matching_gradient",
     "matching_sweeps",

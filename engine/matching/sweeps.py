@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from engine.generators import result_of
 from engine.matching.compiled import checked_steps
+from engine.matching.shares import WHOLE, Whole
 from engine.matching.steps import EagerSteps, Steps, saved_bytes, student_loss
 from engine.matching.stores import STORES, Store, make_trace
 from engine.memory import choose_memory
@@ -64,6 +65,7 @@ class Problem:
     labels: Tensor
     student_lr: Tensor
     schedule: Schedule
+    shares: Whole = WHOLE
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """The augmented images and labels of a step, without a graph."""
@@ -73,7 +75,7 @@ class Problem:
 
     def advance(self, theta: Tensor, step: int) -> Tensor:
         """The student step theta_{i+1} = theta_i - beta g_i."""
-        gradient = self.steps.gradient(theta, *self.batch(step))
+        gradient = self.shares.vector(step, self.steps.gradient(theta, *self.batch(step)))
         return torch.addcmul(theta, gradient, self.student_lr, value=-1)
 
     def loss_and_adjoint(self, end: Tensor) -> tuple[Tensor, Tensor]:
@@ -149,17 +151,19 @@ def matching_sweeps(
     mode: Mode = "exact",
     store: Store = "auto",
     reuse: MatchingGradient | None = None,
+    shares: Whole = WHOLE,
 ) -> Generator[float, None, MatchingGradient]:
     """As `matching_gradient`, but pausing after every student step, so that the caller can stop or report.
 
     Args (besides those of `matching_gradient`):
         reuse: an earlier result for images of the same shape, which is overwritten: at 50,000 images of 3x64x64 the
             gradient has 2.5 GB, and a loop would else hold the last one while it computes the next.
+        shares: where the schedule holds only this rank's part of every batch; all ranks get the gradient of the whole.
 
     Yields:
         The share of the work done, 0..1.
     """
-    problem = _checked_problem(model, start, target, images, labels, student_lr, schedule, mode, store)
+    problem = _checked_problem(model, start, target, images, labels, student_lr, schedule, mode, store, shares)
     if images.device.type == "cpu":
         choose_memory("flat")  # unless the program has chosen already, as a session has
     if mode == "exact":
@@ -253,6 +257,7 @@ class _Totals:
         found = self.problem.steps.derivatives(
             theta, augmented.detach(), self.problem.labels[index], adjoint, hessian=hessian
         )
+        found = self.problem.shares.derivatives(step, found)
         # Replayed here and differentiated at once: no augmentation graph outlives its step.
         (pulled,) = torch.autograd.grad(augmented, chosen, grad_outputs=found.images, materialize_grads=True)
         self.images.index_add_(0, index, pulled)
@@ -264,6 +269,7 @@ class _Totals:
 
     def result(self, loss: Tensor) -> MatchingGradient:
         """The factor -beta, common to all steps, comes last."""
+        self.problem.shares.sum_(self.images, self.labels, self.student_lr)
         factor = -self.problem.student_lr
         return MatchingGradient(loss, self.images.mul_(factor), self.labels.mul_(factor), self.student_lr)
 
@@ -310,11 +316,14 @@ def _checked_problem(
     schedule: Schedule,
     mode: str,
     store: str,
+    shares: Whole = WHOLE,
 ) -> Problem:
     if isinstance(model, nn.Module):
         model = FlatNetwork(model)
     steps: Steps = EagerSteps(model) if isinstance(model, FlatNetwork) else model
     network = steps.network
+    if mode == "unrolled" and shares is not WHOLE:
+        raise ValueError("mode = unrolled needs whole batches.")
     if mode not in MODES:
         raise ValueError(f"mode must be one of {', '.join(MODES)}; got {mode!r}.")
     if store not in STORES:
@@ -336,4 +345,5 @@ def _checked_problem(
         labels=labels.detach(),
         student_lr=torch.as_tensor(student_lr, dtype=start.dtype, device=start.device).detach(),
         schedule=schedule,
+        shares=shares,
     )

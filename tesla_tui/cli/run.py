@@ -1,11 +1,21 @@
 """`tesla run` and `tesla teach`."""
 
-from typing import Annotated
+import os
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tesla_tui.cli.options import Ipc, Overrides, RunName, WorkspacePath
 from tesla_tui.render.words import program, saved_words
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from engine.errors import ExitCode
+    from engine.parallel.place import Place
+    from engine.run import Run
+    from engine.settings import EffectiveSettings
+    from engine.workspace import Workspace
 
 
 def run(
@@ -17,6 +27,16 @@ def run(
         bool,
         typer.Option("--detach", help="Go on in the background, in a session that survives this connection."),
     ] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers",
+            min=1,
+            help="Processes of this machine that share the work: one for each CUDA device, or parts of the CPU. "
+            "Several machines: torchrun.",
+            show_default="1",
+        ),
+    ] = None,
 ) -> None:
     """Do whatever is missing: data, teachers, distillation, evaluation. Stop with Ctrl-C; the same command goes on.
 
@@ -27,17 +47,24 @@ def run(
         tesla run my-run --ipc 10 --run paper-gradient --set distill.gradient=paper
 
         tesla run my-run --ipc 10 --detach
+
+        tesla run my-run --ipc 10 --workers 4
+
+        torchrun --nproc-per-node 4 -m tesla_tui.main run my-run --ipc 10
     """
     from rich.console import Console
 
     from engine.errors import ExitCode
+    from engine.parallel.place import this_place
     from engine.status import run_status
     from engine.workspace import Workspace
-    from tesla_tui.cli.follow import follow
     from tesla_tui.cli.result import print_commands, print_result
-    from tesla_tui.headless import start_detached
+    from tesla_tui.headless import start_detached, worker_arguments
+    from tesla_tui.workers import LAUNCHER, check_count, launch
 
-    console = Console()
+    place = this_place()
+    check_count(workers, place)
+    console = Console(quiet=not place.writes)
     opened = Workspace(workspace)
     overrides_given = tuple(overrides or ())
     chosen = opened.run(run) if run else None
@@ -54,9 +81,10 @@ def run(
             longer = f"--set distill.iterations={2 * status.iterations}"
             print_commands(console, "To go on longer:", f"{program()} run {workspace} --run {chosen.name} {longer}")
             return
+    options = ["--ipc", str(effective.settings.distill.ipc)]
+    options += [word for text in overrides_given for word in ("--set", text)]
     if detach:
-        options = ["--ipc", str(effective.settings.distill.ipc)]
-        options += [word for text in overrides_given for word in ("--set", text)]
+        options += ["--workers", str(workers)] if workers else []
         pid = start_detached(workspace, chosen, options)
         words = f"[bold]{chosen.name}[/] goes on without this terminal (process {pid})."
         where = f"{workspace} --run {chosen.name}"
@@ -64,16 +92,44 @@ def run(
             console, f"{words} Watch it, or stop it, with:", f"{program()} tui {where}", f"{program()} stop {where}"
         )
         return
-    console.print(f"[bold]{chosen.name}[/] in {workspace}", highlight=False)
-    from engine.session import drive  # loads PyTorch: after everything that can fail at once
-
-    code = follow(drive(opened, chosen, effective), console)
+    if place.size == 1:
+        console.print(f"[bold]{chosen.name}[/] in {workspace}", highlight=False)
+    # Both load PyTorch: after everything that can fail at once.
+    if workers is not None and workers > 1:
+        code = launch(workers, worker_arguments(workspace, chosen, options), effective.settings.compute)
+    else:
+        code = _driven(opened, chosen, effective, place, console)
+    if place.size > 1 and (not place.writes or LAUNCHER in os.environ):  # who started the workers speaks last
+        raise typer.Exit(code)
     if code is not ExitCode.OK:
         what = saved_words(max(chosen.checkpoints(), default=None))
-        again = _same(workspace, ipc, run, overrides_given)
+        if place.size > 1:
+            console.print(f"[yellow]Stopped; {what}.[/] The same command goes on.", highlight=False)
+            raise typer.Exit(code)
+        again = _same(workspace, ipc, run, overrides_given, workers)
         print_commands(console, f"[yellow]Stopped; {what}.[/] Go on with:", again)
         raise typer.Exit(code)
     print_result(console, opened, chosen)
+
+
+def _driven(
+    workspace: "Workspace", run: "Run", effective: "EffectiveSettings", place: "Place", console: "Console"
+) -> "ExitCode":
+    """The work of this process, to the end or to a signal."""
+    from engine.errors import ExitCode, WorkersStoppedError
+    from engine.parallel.group import joined
+    from engine.session import assist, drive
+    from tesla_tui.cli.follow import follow
+
+    try:
+        with joined(place) as ranks:
+            events = drive if ranks.writes else assist
+            code = follow(events(workspace, run, effective, ranks=ranks), console)
+            if code is not ExitCode.OK:
+                raise WorkersStoppedError("This worker was asked to stop.", code)
+    except WorkersStoppedError as stop:
+        return stop.exit_code
+    return ExitCode.OK
 
 
 def teach(
@@ -107,12 +163,13 @@ def teach(
     )
 
 
-def _same(workspace: object, ipc: int | None, run: str | None, overrides: tuple[str, ...]) -> str:
+def _same(workspace: object, ipc: int | None, run: str | None, overrides: tuple[str, ...], workers: int | None) -> str:
     import shlex
 
     words = [program(), "run", str(workspace)]
     words += ["--ipc", str(ipc)] if ipc is not None else []
     words += ["--run", run] if run else []
+    words += ["--workers", str(workers)] if workers is not None else []
     for text in overrides:
         words += ["--set", text]
     return shlex.join(words)
