@@ -79,6 +79,8 @@ def configure(settings: ComputeSettings, place: Place | None = None) -> torch.de
         torch.cuda.set_device(device)
     if device.type == "cpu":
         choose_memory("flat" if settings.memory == "flat" else "fast")
+    # cuDNN takes TF32 unless it is told not to; here it is a choice, recorded with the run.
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = settings.precision == "tf32"
     if settings.deterministic and device.type != "cpu":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)

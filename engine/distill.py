@@ -1,21 +1,23 @@
 """Stage 2: trajectory matching. The main loop is `distill`; what an iteration draws is a function of its number."""
 
 import time
+from collections import Counter
 from collections.abc import Generator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from engine import labels as label_rules
 from engine.buffers import TeacherBuffer
+from engine.compiling import matching_pays
 from engine.data.augment import draw_augment
 from engine.errors import DivergedError
 from engine.events import Event, IterationDone, IterationSkipped, Notice, Progress, RunRecovered
 from engine.matching import WHOLE, EagerSteps, MatchingGradient, Parts, Schedule, Steps, checked_steps, matching_sweeps
 from engine.networks import flatten_parameters
 from engine.randomness import counted_generator, counted_seed
-from engine.selection import initial_images
+from engine.selection import initial_images, random_real, real_images
 from engine.settings import Settings
 from engine.task import Task
 
@@ -139,18 +141,42 @@ def _steps(task: Task, state: DistillState) -> Generator[Event, None, Steps]:
     """Eager or compiled student steps, as `compute.compile` says."""
     network = task.flat_network()
     settings = task.settings
-    if settings.compute.compile != "on" or settings.distill.gradient == "unrolled":
+    if settings.compute.compile == "off" or settings.distill.gradient == "unrolled":
         return EagerSteps(network)
-    yield Notice(level="info", message="Compiling the matching steps; this takes a minute or so.")
-    # One batch of every size there will be: all iterations cut their permutation in the same chunks.
+    # All iterations cut their permutation in chunks of the same sizes, the ragged last one included.
     by_size = {len(index): (index, augment) for index, augment in draw_iteration(task, 0).schedule}
-    labels = fixed_labels(task, state)
-    batches = [(augment(state.images[index]), labels[index]) for index, augment in by_size.values()]
+    if settings.compute.compile == "auto" and not matching_will_compile(task, network.model):
+        return EagerSteps(network)
+    yield Notice(
+        level="info",
+        message="Compiling the matching steps: a minute or so for a new network or batch size, seconds if this "
+        "workspace has seen it before.",
+    )
+    yield Progress(
+        stage=STAGE, done=state.iteration, total=settings.distill.iterations, unit="iterations", detail="compiling"
+    )
+    # Checked on the same real images whatever iteration this is: a resumed run decides as the first one did.
+    real = random_real(task, settings.distill.ipc, "init-real")
+    classes = label_rules.class_index(task.classes, settings.distill.ipc)
+    batches = []
+    for index, augment in by_size.values():
+        images = real_images(task, real[index.cpu()])
+        labels = label_rules.hard_labels(classes[index.cpu()].to(task.device), task.classes, task.dtype)
+        batches.append((augment(images), labels))
     theta = flatten_parameters(task.fresh_network(counted_seed(settings.seed, "compile-check")))
     steps, reason = checked_steps(network, theta, batches, hessian=settings.distill.gradient == "exact")
     if reason:
         yield Notice(level="warning", message=f"torch.compile is not used: {reason}.")
     return steps
+
+
+def matching_will_compile(task: Task, model: nn.Module) -> bool:
+    """Whether `compute.compile = auto` compiles the matching steps of this run."""
+    settings = task.settings
+    sizes = Counter(len(index) for index, _ in draw_iteration(task, 0).schedule)
+    size, steps = sizes.most_common(1)[0]
+    blank = torch.zeros((1, *task.image_shape), dtype=task.dtype, device=task.device)
+    return matching_pays(model, blank.expand(size, -1, -1, -1), steps * settings.distill.iterations)
 
 
 @dataclass(frozen=True)

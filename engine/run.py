@@ -23,7 +23,7 @@ MAY_CHANGE = (
 )
 """Settings that may change between two drives of a run; all others would make it a different experiment."""
 
-BITS_CHANGE = ("compute.dtype",)
+BITS_CHANGE = ("compute.dtype", "compute.precision")
 """... except these."""
 
 

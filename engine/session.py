@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from engine.buffers import TeacherBuffer
+from engine.compiling import keep_compiled
 from engine.compute import configure, environment
 from engine.control import Control
 from engine.data import ResidentImages
@@ -186,6 +187,7 @@ def open_task(
     workspace: Workspace, settings: Settings, ranks: Ranks = ALONE
 ) -> Generator[Event, None, tuple[Task, TeacherBuffer]]:
     """Data and buffer of a workspace under given settings, on the device. Use as `yield from`."""
+    keep_compiled(workspace.folder)
     device = configure(settings.compute, ranks.place)
     opened = yield from workspace.open_dataset(settings)
     dataset, kept, held = opened.dataset, opened.kept, opened.held

@@ -90,4 +90,4 @@ class Task:
 
     def flat_network(self) -> FlatNetwork:
         """The functional view of the teachers' network; its own weights are never used."""
-        return FlatNetwork(self.fresh_network(0).train())
+        return FlatNetwork(self.fresh_network(0).train(), bf16=self.settings.compute.precision == "bf16")

@@ -1,8 +1,4 @@
-"""Which way a network is trained, eager or compiled: decided by cost, from settings and shapes alone.
-
-The decision must not depend on timings, on what is in a cache or on how much is left: a stage that is stopped and
-resumed takes the same way again and ends in the same bits.
-"""
+"""Which way a network is trained, eager or compiled: decided by cost, see compiling.py."""
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,8 +6,8 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
+from engine.compiling import MARGIN, forward_flops
 from engine.events import Event, Notice
 from engine.matching.training import CompiledTrainer, EagerTrainer, SgdRule, Step, Trainer, compiled_step, difference
 from engine.networks.flat import FlatNetwork, flatten_parameters
@@ -19,8 +15,6 @@ from engine.task import Task
 
 COMPILE_SECONDS = 15.0
 """Compiling one batch size without a cache, 2 CPU cores (measured: 10 to 19)."""
-MARGIN = 2.0
-"""What compiling has to save before it is worth it, in units of its cost."""
 SAVED_OVERHEAD = 1.5e-3
 """Seconds a compiled step saves whatever its size: some sixty operations are started less."""
 SAVED_PER_FLOP = 1.1e-12
@@ -88,15 +82,8 @@ def worth_compiling(model: nn.Module, images: Tensor, steps: int) -> bool:
     """Whether that many steps on batches like this save clearly more than compiling one costs."""
     saved = SAVED_OVERHEAD
     if images.device.type == "cpu":
-        saved += SAVED_PER_FLOP * 3 * len(images) * _forward_flops(model, images[:1])
+        saved += SAVED_PER_FLOP * 3 * len(images) * forward_flops(model, images[:1])
     return steps * saved > MARGIN * COMPILE_SECONDS
-
-
-def _forward_flops(model: nn.Module, image: Tensor) -> int:
-    counter = FlopCounterMode(display=False)
-    with counter, torch.no_grad():
-        model(image)
-    return counter.get_total_flops()
 
 
 def _checked(

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.matching.passes import LeanConvolutions
 from engine.matching.steps import Derivatives, EagerSteps, Steps, student_loss
 from engine.networks.flat import FlatNetwork
 
@@ -27,6 +26,12 @@ SHAKE = {torch.float32: 2e-6, torch.float64: 1e-14}
 SHAKEN = 5.0
 """How many times the effect of that change compiled results may differ. A sign under a ReLU that rounding decides makes
 a difference far above the rounding itself: 1e-4 to 2e-3 of a gradient, measured, in eager too."""
+
+BF16_TOLERANCE = 5e-2
+"""The same where products are in bfloat16, whose rounding hides everything finer."""
+
+LAUNCH_BOUND = 2**17
+"""On CUDA, batches with at most this many numbers spend their time starting kernels: they are replayed as one graph."""
 
 MOST = 2e-2
 """Relative difference that is never allowed."""
@@ -43,20 +48,23 @@ class CompiledSteps:
         hessian: made for sweeps that need Hessian-vector products (`exact`); else for sweeps that walk on with g
             (`paper`). `derivatives` always gives what it was made for: one graph for a whole run.
         forward: reverse over forward; False for reverse over reverse.
+        graphs: replay CUDA graphs. A result is overwritten by the next call; the sweeps use each at once.
     """
 
-    def __init__(self, network: FlatNetwork, *, hessian: bool, forward: bool = True) -> None:
+    def __init__(self, network: FlatNetwork, *, hessian: bool, forward: bool = True, graphs: bool = False) -> None:
         self.network = network
         self.hessian = hessian
-        self._gradient = fused(_gradient_function(network))
+        self._graphs = graphs
+        self._gradient = fused(_gradient_function(network), graphs=graphs)
         along = _along_forward(network) if forward else _along_reverse(network)
         # ds/dlam is g: s is linear in lam.
         wanted = (0, 1, 2) if hessian else (0, 1, 3)
-        self._derivatives = fused(torch.func.grad_and_value(along, argnums=wanted))
+        self._derivatives = fused(torch.func.grad_and_value(along, argnums=wanted), graphs=graphs)
 
     @torch.no_grad()
     def gradient(self, theta: Tensor, images: Tensor, labels: Tensor) -> Tensor:
         """See `Steps`."""
+        self._begin()
         found: Tensor = self._gradient(theta, packed(images), packed(labels))
         return found
 
@@ -71,17 +79,25 @@ class CompiledSteps:
         """
         if hessian and not self.hessian:
             raise ValueError("These steps were compiled without Hessian-vector products.")
+        self._begin()
         (by_images, by_labels, last), along = self._derivatives(packed(images), packed(labels), theta, adjoint)
         if self.hessian:
             return Derivatives(along, by_images, by_labels, theta=last if hessian else None)
         return Derivatives(along, by_images, by_labels, gradient=last)
 
+    def _begin(self) -> None:
+        if self._graphs:
+            torch.compiler.cudagraph_mark_step_begin()
 
-def fused(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function through torch.compile, as one graph of static shapes."""
-    compiled: Callable[..., Any] = torch.compile(
-        function, dynamic=False, fullgraph=True, options={"post_grad_custom_pre_pass": LeanConvolutions()}
-    )
+
+def fused(function: Callable[..., Any], *, graphs: bool = False) -> Callable[..., Any]:
+    """The function through torch.compile, as one graph of static shapes; `graphs` replays it as a CUDA graph."""
+    from engine.matching.passes import LeanConvolutions  # loads the compiler, which whoever does not compile need not
+
+    options: dict[str, Any] = {"post_grad_custom_pre_pass": LeanConvolutions()}
+    if graphs:
+        options["triton.cudagraphs"] = True
+    compiled: Callable[..., Any] = torch.compile(function, dynamic=False, fullgraph=True, options=options)
     return compiled
 
 
@@ -128,9 +144,10 @@ def checked_steps(network: FlatNetwork, theta: Tensor, batches: Sequence[Batch],
     """
     eager = EagerSteps(network)
     reasons = []
+    graphs = theta.device.type == "cuda" and max(images.numel() for images, _ in batches) <= LAUNCH_BOUND
     for forward in (True, False):
         try:
-            compiled = CompiledSteps(network, hessian=hessian, forward=forward)
+            compiled = CompiledSteps(network, hessian=hessian, forward=forward, graphs=graphs)
             problems = [_difference(eager, compiled, theta, batch, hessian) for batch in batches]
         except Exception as error:  # the compiler's own errors have no common base, and none of them may end a run
             problems = [f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"]
@@ -153,7 +170,8 @@ def _difference(eager: Steps, compiled: Steps, theta: Tensor, batch: Batch, hess
         size = b.norm().clamp_min(torch.finfo(b.dtype).tiny)
         allowed = ((moved[name] - b).norm() / size).item() * SHAKEN
         error = ((a - b).norm() / size).item()
-        if not error <= max(TOLERANCE.get(theta.dtype, 1e-3), min(allowed, MOST)):
+        always = BF16_TOLERANCE if compiled.network.bf16 else TOLERANCE.get(theta.dtype, 1e-3)
+        if not error <= max(always, min(allowed, MOST)):
             return f"the compiled {name} differs from eager by {error:.1e} relative"
     return ""
 
@@ -161,5 +179,5 @@ def _difference(eager: Steps, compiled: Steps, theta: Tensor, batch: Batch, hess
 def _everything(steps: Steps, theta: Tensor, batch: Batch, adjoint: Tensor, hessian: bool) -> dict[str, Tensor]:
     """All that steps compute on a batch, by name."""
     found = steps.derivatives(theta, *batch, adjoint, hessian=hessian)._asdict()
-    found = {name: tensor for name, tensor in found.items() if tensor is not None}
-    return {"first-order gradient": steps.gradient(theta, *batch), **found}
+    found = {name: tensor.clone() for name, tensor in found.items() if tensor is not None}
+    return {"first-order gradient": steps.gradient(theta, *batch).clone(), **found}

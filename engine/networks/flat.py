@@ -18,9 +18,10 @@ class FlatNetwork:
     Args:
         model: any module with floating-point parameters; its mode (`train`/`eval`) is respected. Layers that draw
             random numbers in the forward pass (dropout) must be off, or two sweeps do not see the same function.
+        bf16: convolutions and products in bfloat16; parameters, logits and gradients keep their type.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, *, bf16: bool = False) -> None:
         named = list(model.named_parameters())
         if not named:
             raise ValueError("The model has no parameters.")
@@ -30,6 +31,7 @@ class FlatNetwork:
         self.sizes = [parameter.numel() for _, parameter in named]
         self.size = sum(self.sizes)
         """P, the number of parameters."""
+        self.bf16 = bf16
         self._buffers = dict(model.named_buffers())
 
     def __call__(self, theta: Tensor, images: Tensor) -> Tensor:
@@ -37,6 +39,11 @@ class FlatNetwork:
         state: dict[str, Tensor] = self.unflatten(theta)
         for name, buffer in self._buffers.items():
             state[name] = buffer.to(theta.dtype).clone() if buffer.is_floating_point() else buffer.clone()
+        if self.bf16:
+            # Without the cache of cast weights: it would outlive a functional call.
+            with torch.autocast(theta.device.type, dtype=torch.bfloat16, cache_enabled=False):
+                coarse: Tensor = functional_call(self.model, state, (images,))
+            return coarse.to(theta.dtype)
         logits: Tensor = functional_call(self.model, state, (images,))
         return logits
 

@@ -142,7 +142,11 @@ class ComputeSettings(Section):
     dtype: Literal["float32", "float64"] = "float32"
     """Floating-point type of images and parameters."""
     compile: Literal["auto", "on", "off"] = "auto"
-    """Fuse the matching steps with torch.compile, checked against eager. auto: off, until it is measured to pay."""
+    """Fuse the matching and training steps with torch.compile, checked against eager. auto: where a run is long enough
+    to win clearly more than the minute that compiling takes."""
+    precision: Literal["float32", "tf32", "bf16"] = "float32"
+    """Of products in the matching steps: tf32 (CUDA) and bf16 are faster and coarser; parameters, adjoint and sums stay
+    float32."""
     threads: PositiveInt | Literal["auto"] = "auto"
     """CPU threads. Results are bit-identical only for an equal number."""
     memory: Literal["auto", "fast", "flat"] = "auto"
