@@ -20,7 +20,7 @@ from PIL import Image
 
 from engine.distill import restored_state, shipped_labels
 from engine.errors import UsageError
-from engine.evaluate import BATCH, MOMENTUM, WEIGHT_DECAY
+from engine.evaluate import BATCH, RULE
 from engine.export.card import dataset_card
 from engine.export.parquet import write_parquet
 from engine.film import enlarged, image_grid
@@ -146,8 +146,8 @@ def _recipe(task: Task, run: Run, iteration: int, student_lr: float) -> dict[str
         },
         "training": {
             "student_lr": student_lr,
-            "momentum": MOMENTUM,
-            "weight_decay": WEIGHT_DECAY,
+            "momentum": RULE.momentum,
+            "weight_decay": RULE.weight_decay,
             "batch": BATCH,
             "epochs": settings.evaluate.epochs,
             "lr_decay": "x0.1 after half the epochs",
