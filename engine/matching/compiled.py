@@ -8,6 +8,7 @@ without forward mode, the double backward is compiled instead.
 Miscompilations are silent where they happen, so `checked_steps` compares with eager before it hands anything out.
 """
 
+import types
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -97,7 +98,13 @@ def fused(function: Callable[..., Any], *, graphs: bool = False) -> Callable[...
     options: dict[str, Any] = {"post_grad_custom_pre_pass": LeanConvolutions()}
     if graphs:
         options["triton.cudagraphs"] = True
-    compiled: Callable[..., Any] = torch.compile(function, dynamic=False, fullgraph=True, options=options)
+
+    def call(*arguments: Any) -> Any:
+        return function(*arguments)
+
+    # torch.compile counts recompilations by code object and gives up at the eighth; every function has its own.
+    own = types.FunctionType(call.__code__.replace(), call.__globals__, call.__name__, None, call.__closure__)
+    compiled: Callable[..., Any] = torch.compile(own, dynamic=False, fullgraph=True, options=options)
     return compiled
 
 

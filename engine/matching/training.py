@@ -7,7 +7,6 @@ compiled function of the flat parameter vector (`CompiledTrainer`). Compiled ste
 formula as it is written here, before they are used.
 """
 
-import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -69,11 +68,7 @@ def sgd_step(network: FlatNetwork, rule: SgdRule) -> Step:
 
 def compiled_step(network: FlatNetwork, rule: SgdRule) -> Step:
     """`sgd_step` through torch.compile; for batches of one shape."""
-    step = sgd_step(network, rule)
-    assert isinstance(step, types.FunctionType)
-    # torch.compile counts recompilations by code object and gives up at the eighth; every network has its own.
-    own = types.FunctionType(step.__code__.replace(), step.__globals__, step.__name__, None, step.__closure__)
-    return fused(own)
+    return fused(sgd_step(network, rule))
 
 
 def difference(

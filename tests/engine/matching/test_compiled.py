@@ -1,0 +1,137 @@
+"""Compiled matching steps: the same gradients, the same bits after a resume, and compiled only where it pays."""
+
+import os
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from engine.compiling import matching_pays
+from engine.distill import matching_will_compile
+from engine.events import Event, IterationDone, Notice
+from engine.generators import result_of
+from engine.journal import read_journal
+from engine.matching import matching_gradient
+from engine.networks import build_network
+from engine.run import Run
+from engine.session import open_task
+from engine.settings import resolve_settings
+from engine.workspace import Workspace
+from tests.conftest import TINY
+from tests.engine.matching.test_matching import Case, assert_close, make_case
+
+pytestmark = [pytest.mark.timeout(600), pytest.mark.filterwarnings("ignore")]  # the compiler's own
+
+
+def wide_case(dtype: torch.dtype) -> Case:
+    """Wide enough for Winograd's algorithm in the second block, thin enough in the first for patches."""
+    case = make_case(3, 3, side=16, student_lr=0.05)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        model = build_network("convnet", channels=3, classes=4, resolution=16, width=32, depth=2).to(dtype)
+    start = torch.cat([p.detach().reshape(-1) for p in model.parameters()])
+    generator = torch.Generator().manual_seed(2)
+    # Ragged: 5, 5 and 3 images.
+    index, augment = case.arguments["schedule"][2]
+    short = type(augment)(augment.op, tuple(parameter[:3] for parameter in augment.parameters))
+    case.arguments["schedule"][2] = (index[:3], short)
+    names = ("images", "labels")
+    changed = {name: case.arguments[name].to(dtype) for name in names}
+    target = start + 0.05 * torch.randn(start.shape, generator=generator, dtype=torch.float64).to(dtype)
+    return Case(model, {**case.arguments, **changed, "start": start, "target": target})
+
+
+@pytest.mark.parametrize("mode", ["exact", "paper"])
+def test_identities_hold_with_every_convolution_done_otherwise(mode: str) -> None:
+    case = wide_case(torch.float64)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*torch.compile is not used.*")
+        found = case.gradient(compile=True, mode=mode)
+    assert_close(found, case.gradient(mode="unrolled" if mode == "exact" else "paper"), 1e-9)
+    from torch._dynamo.utils import counters
+
+    compiled = counters["stats"]["unique_graphs"]
+    for store in ("host", "checkpoint"):
+        assert torch.equal(case.gradient(compile=True, mode=mode, store=store).images, found.images)
+    assert counters["stats"]["unique_graphs"] == compiled
+
+
+def test_a_compiled_run_resumes_to_the_same_bits(tiny_run: Callable[..., Run], workspace: Workspace) -> None:
+    settings = ("compute.compile=on", "distill.batch=7", "distill.steps=2")  # 7 and 3 images
+
+    def third(event: Event) -> bool:
+        return isinstance(event, IterationDone) and event.iteration == 3
+
+    whole = tiny_run("whole", *settings)
+    stopped = tiny_run("stopped", *settings, until=third)
+    assert max(stopped.checkpoints()) == 3
+    tiny_run("stopped", *settings)
+    a, b = (run.load_checkpoint(6)[0] for run in (whole, stopped))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    entries = [entry for run in (whole, stopped) for entry, _ in read_journal(run.journal_file)]
+    notices = [entry.event for entry in entries if isinstance(entry.event, Notice)]
+    assert sum("Compiling the matching steps" in notice.message for notice in notices) == 3
+    assert not [notice for notice in notices if notice.level == "warning"]
+
+
+def test_auto_compiles_by_cost(workspace: Workspace, tiny_run: Callable[..., Run]) -> None:
+    def decision(*overrides: str) -> bool:
+        settings = resolve_settings(overrides=[*TINY, *overrides]).settings
+        task, _ = result_of(open_task(workspace, settings))
+        return matching_will_compile(task, task.flat_network().model)
+
+    assert not decision()
+    assert decision("distill.iterations=100000")
+    model = build_network("convnet", channels=3, classes=10, resolution=32, width=128, depth=3)
+    images = torch.zeros(100, 3, 32, 32)
+    assert not matching_pays(model, images, 100)
+    assert matching_pays(model, images, 1000)
+    run = tiny_run()
+    notices = [entry.event for entry, _ in read_journal(run.journal_file) if isinstance(entry.event, Notice)]
+    assert not any("Compiling" in notice.message for notice in notices)
+
+
+def test_what_is_compiled_is_kept_in_the_workspace(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    result_of(open_task(workspace, resolve_settings(overrides=list(TINY)).settings))
+    assert Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]) == (workspace.folder / ".compiled").resolve()
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/elsewhere")
+    result_of(open_task(workspace, resolve_settings(overrides=list(TINY)).settings))
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "/elsewhere"
+
+
+def test_bf16_is_coarser_and_close(workspace: Workspace) -> None:
+    gradients = {}
+    for precision in ("float32", "bf16"):
+        settings = resolve_settings(overrides=[*TINY, f"compute.precision={precision}"]).settings
+        task, _ = result_of(open_task(workspace, settings))
+        network = task.flat_network()
+        case = make_case(1, 2, student_lr=0.05)
+        theta = torch.cat([p.detach().reshape(-1) for p in task.fresh_network(1).parameters()])
+        labels = torch.full((9, 10), 0.1)
+        from engine.matching import matching_sweeps
+
+        gradients[precision] = result_of(
+            matching_sweeps(
+                network, start=theta, target=theta + 0.01, images=case.arguments["images"].float(), labels=labels,
+                student_lr=0.05, schedule=case.arguments["schedule"],
+            )
+        ).images  # fmt: skip
+    coarse, fine = gradients["bf16"], gradients["float32"]
+    assert coarse.dtype == torch.float32
+    assert not torch.equal(coarse, fine)
+    assert torch.cosine_similarity(coarse.flatten(), fine.flatten(), dim=0) > 0.98
+
+
+def test_the_library_call_says_when_it_could_not_compile(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: object, **kwargs: object) -> object:
+        raise RuntimeError("no compiler here")
+
+    case = make_case(1, 1)
+    wanted = case.gradient()
+    monkeypatch.setattr(torch, "compile", broken)
+    with pytest.warns(UserWarning, match="no compiler here"):
+        found = matching_gradient(case.model, **case.arguments, compile=True)
+    assert torch.equal(found.images, wanted.images)
