@@ -116,7 +116,7 @@ class _Rewriter:
             self._put(part, _Sum(self._inline(node, _adjoint_products, outers, weights), _input_adjoint, None))
         for part in _parts(node, 1):
             inputs = self._once(node, _input, images, key=("input",))
-            _replace(part, self._inline(node, _weight_products, outers, inputs))
+            self._put(part, _Sum(self._inline(node, _weight_products, outers, inputs), _weight_adjoint, None))
         for part in _parts(node, 2):
             _replace(part, self._inline(node, lambda g: g.sum((0, 2, 3)), outer))
 
@@ -169,7 +169,7 @@ class _Rewriter:
 
 @dataclass(frozen=True)
 class _Sum:
-    """Images that are a transform of tiles, plus a bias."""
+    """Images (plus a bias) or weights that are a transform of tiles."""
 
     tiles: Node
     transform: Callable[[Tensor], Tensor]
@@ -222,8 +222,12 @@ def _adjoint_products(outers: Tensor, weights: Tensor) -> Tensor:
 
 
 def _weight_products(outers: Tensor, inputs: Tensor) -> Tensor:
-    found = torch.ops.tesla.many_transposed_products(outers.flatten(0, 2), inputs.flatten(0, 2))
-    return _transform(found, "weight_adjoint")
+    found: Tensor = torch.ops.tesla.many_transposed_products(outers.flatten(0, 2), inputs.flatten(0, 2))
+    return found
+
+
+def _weight_adjoint(tiles: Tensor) -> Tensor:
+    return _transform(tiles, "weight_adjoint")
 
 
 def _kind(images: Any, weight: Any, stride: Any, padding: Any, dilation: Any, transposed: Any, *rest: Any) -> str:
