@@ -11,6 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from engine.networks import initialised_network
+from engine.settings import Settings
+
 MARGIN = 2.0
 """What compiling has to save before it is worth it, in units of its cost."""
 
@@ -23,6 +26,34 @@ MATCHING_PER_FLOP = 5e-11
 
 CACHE = ".compiled"
 """The compiler's cache in a workspace: the second run of a shape starts in seconds."""
+
+
+def matching_compiles(
+    settings: Settings, shape: tuple[int, int, int], classes: int, model: nn.Module | None = None
+) -> bool:
+    """Whether a run compiles its matching steps: what `compute.compile` says, and for `auto` the cost.
+
+    Args:
+        settings: of the run.
+        shape: (C, H, W).
+        classes: K.
+        model: the network, if there is one already.
+    """
+    if settings.compute.compile == "off" or settings.distill.gradient == "unrolled":
+        return False
+    if settings.compute.compile == "on":
+        return True
+    distill = settings.distill
+    count = classes * distill.ipc
+    size = count if distill.batch == "full" else distill.batch
+    if model is None:
+        model = initialised_network(
+            settings.network.name, seed=0, channels=shape[0], classes=classes, resolution=shape[1],
+            width=settings.network.width, depth=settings.network.depth,
+        )  # fmt: skip
+    first = next(model.parameters())
+    blank = torch.zeros((1, *shape), dtype=first.dtype, device=first.device)
+    return matching_pays(model, blank.expand(size, -1, -1, -1), distill.steps * distill.iterations)
 
 
 def matching_pays(model: nn.Module, images: Tensor, steps: int) -> bool:

@@ -1,16 +1,15 @@
 """Stage 2: trajectory matching. The main loop is `distill`; what an iteration draws is a function of its number."""
 
 import time
-from collections import Counter
 from collections.abc import Generator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from engine import labels as label_rules
 from engine.buffers import TeacherBuffer
-from engine.compiling import matching_pays
+from engine.compiling import matching_compiles
 from engine.data.augment import draw_augment
 from engine.errors import DivergedError
 from engine.events import Event, IterationDone, IterationSkipped, Notice, Progress, RunRecovered
@@ -141,12 +140,10 @@ def _steps(task: Task, state: DistillState) -> Generator[Event, None, Steps]:
     """Eager or compiled student steps, as `compute.compile` says."""
     network = task.flat_network()
     settings = task.settings
-    if settings.compute.compile == "off" or settings.distill.gradient == "unrolled":
+    if not matching_compiles(settings, task.image_shape, task.classes, network.model):
         return EagerSteps(network)
     # All iterations cut their permutation in chunks of the same sizes, the ragged last one included.
     by_size = {len(index): (index, augment) for index, augment in draw_iteration(task, 0).schedule}
-    if settings.compute.compile == "auto" and not matching_will_compile(task, network.model):
-        return EagerSteps(network)
     yield Notice(
         level="info",
         message="Compiling the matching steps: a minute or so for a new network or batch size, seconds if this "
@@ -168,15 +165,6 @@ def _steps(task: Task, state: DistillState) -> Generator[Event, None, Steps]:
     if reason:
         yield Notice(level="warning", message=f"torch.compile is not used: {reason}.")
     return steps
-
-
-def matching_will_compile(task: Task, model: nn.Module) -> bool:
-    """Whether `compute.compile = auto` compiles the matching steps of this run."""
-    settings = task.settings
-    sizes = Counter(len(index) for index, _ in draw_iteration(task, 0).schedule)
-    size, steps = sizes.most_common(1)[0]
-    blank = torch.zeros((1, *task.image_shape), dtype=task.dtype, device=task.device)
-    return matching_pays(model, blank.expand(size, -1, -1, -1), steps * settings.distill.iterations)
 
 
 @dataclass(frozen=True)

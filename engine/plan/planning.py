@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 
 from engine.buffers import TeacherBuffer
+from engine.compiling import matching_compiles
 from engine.compute import resolve_device
 from engine.data import cache_root, free_memory
 from engine.errors import TeslaError, UsageError
@@ -115,7 +116,7 @@ def plan_run(
     device = resolve_device(settings.compute.device)
     facts = find_facts(settings, workspace.dataset_path(settings))
     _check(settings, facts)
-    compiled = settings.compute.compile == "on" and settings.distill.gradient != "unrolled"
+    compiled = matching_compiles(settings, (facts.channels, facts.resolution, facts.resolution), facts.classes)
     settings = changed(settings, "compute", compile="on" if compiled else "off")
     teachers_left = _teachers_left(workspace, settings, facts)
     iterations = max(0, settings.distill.iterations - max(run.checkpoints(), default=0))

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.compiling import matching_pays
-from engine.distill import matching_will_compile
+from engine.compiling import matching_compiles, matching_pays
 from engine.events import Event, IterationDone, Notice
 from engine.generators import result_of
 from engine.journal import read_journal
@@ -79,11 +78,13 @@ def test_a_compiled_run_resumes_to_the_same_bits(tiny_run: Callable[..., Run], w
 def test_auto_compiles_by_cost(workspace: Workspace, tiny_run: Callable[..., Run]) -> None:
     def decision(*overrides: str) -> bool:
         settings = resolve_settings(overrides=[*TINY, *overrides]).settings
-        task, _ = result_of(open_task(workspace, settings))
-        return matching_will_compile(task, task.flat_network().model)
+        return matching_compiles(settings, (1, 8, 8), 10)
 
     assert not decision()
     assert decision("distill.iterations=100000")
+    assert decision("compute.compile=on")
+    assert not decision("distill.iterations=100000", "compute.compile=off")
+    assert not decision("distill.iterations=100000", "distill.gradient=unrolled")
     model = build_network("convnet", channels=3, classes=10, resolution=32, width=128, depth=3)
     images = torch.zeros(100, 3, 32, 32)
     assert not matching_pays(model, images, 100)
