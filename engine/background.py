@@ -1,9 +1,45 @@
-"""Work beside the main thread, one piece at a time: what a stage writes while it goes on computing."""
+"""Work beside the main thread: what a stage writes while it goes on computing, and what cannot be interrupted."""
 
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as NotYet
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
+
+Result = TypeVar("Result")
+
+LOOK = 0.1
+"""Seconds between two looks at work that is waited for."""
+
+
+def beside(work: Callable[[], Result]) -> Generator[float, None, Result]:
+    """Do a piece of work that cannot be interrupted, in a thread, so that whoever waits for it can leave.
+
+    Closing the generator leaves the thread to itself: only for work that changes nothing but what it returns. An
+    error of the work is raised here.
+
+    Yields:
+        Every tenth of a second, the seconds that have passed.
+    """
+    future: Future[Result] = Future()
+
+    def do() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=do, name="beside", daemon=True).start()
+    begun = time.monotonic()
+    while True:
+        try:
+            return future.result(LOOK)
+        except NotYet:
+            if future.done():  # the work's own time-out
+                raise
+        yield time.monotonic() - begun
 
 
 class OneInFlight:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from engine import labels as label_rules
+from engine.background import beside
 from engine.buffers import TeacherBuffer
 from engine.compiling import matching_compiles
 from engine.data.augment import draw_augment
@@ -149,9 +150,6 @@ def _steps(task: Task, state: DistillState) -> Generator[Event, None, Steps]:
         message="Compiling the matching steps: a minute or so for a new network or batch size, seconds if this "
         "workspace has seen it before.",
     )
-    yield Progress(
-        stage=STAGE, done=state.iteration, total=settings.distill.iterations, unit="iterations", detail="compiling"
-    )
     # Checked on the same real images whatever iteration this is: a resumed run decides as the first one did.
     real = random_real(task, settings.distill.ipc, "init-real")
     classes = label_rules.class_index(task.classes, settings.distill.ipc)
@@ -161,7 +159,18 @@ def _steps(task: Task, state: DistillState) -> Generator[Event, None, Steps]:
         labels = label_rules.hard_labels(classes[index.cpu()].to(task.device), task.classes, task.dtype)
         batches.append((augment(images), labels))
     theta = flatten_parameters(task.fresh_network(counted_seed(settings.seed, "compile-check")))
-    steps, reason = checked_steps(network, theta, batches, hessian=settings.distill.gradient == "exact")
+    exact = settings.distill.gradient == "exact"
+    compiling = beside(lambda: checked_steps(network, theta, batches, hessian=exact))
+    while True:
+        try:
+            seconds = next(compiling)
+        except StopIteration as end:
+            steps, reason = end.value
+            break
+        yield Progress(
+            stage=STAGE, done=state.iteration, total=settings.distill.iterations, unit="iterations",
+            detail=f"compiling, {seconds:.0f} s",
+        )  # fmt: skip
     if reason:
         yield Notice(level="warning", message=f"torch.compile is not used: {reason}.")
     return steps
