@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.errors import UsageError
-from engine.networks.layers import HalvingPool, InstanceNorm
+from engine.networks.layers import HalvingPool, InstanceNorm, Rectifier
 
 
 class ConvNet(nn.Module):
@@ -44,7 +44,7 @@ class ConvNet(nn.Module):
             layers += [
                 nn.Conv2d(inputs, width, 3, padding=padding),
                 InstanceNorm(width),
-                nn.ReLU(),
+                Rectifier(),
                 HalvingPool(),
             ]
             inputs = width

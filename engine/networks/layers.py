@@ -56,3 +56,16 @@ def halving_pool(images: Tensor) -> Tensor:
     height, width = images.shape[2] // 2, images.shape[3] // 2
     even = images[:, :, : 2 * height, : 2 * width]
     return even.reshape(*images.shape[:2], height, 2, width, 2).mean((3, 5))
+
+
+class Rectifier(nn.ReLU):
+    """max(0, x)."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """`(B, C, H, W)`, pixel by pixel."""
+        if torch.compiler.is_compiling():
+            # The compiler keeps the result for the backward pass in the order it is computed in. All around it
+            # channels come last; kept in another order, its sixteen loads a vector cost more than the arithmetic.
+            return torch.relu(images.movedim(1, 3)).movedim(3, 1)
+        rectified: Tensor = super().forward(images)
+        return rectified
