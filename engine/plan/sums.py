@@ -135,6 +135,7 @@ def memory_parts(
     parts = [
         Part("Python, PyTorch, the program", max(0, base), program, "always", "measured"),
         Part("dataset, kept as bytes", _resident(problem, free), "device", "always", "computed"),
+        Part("its file, mapped (given back when needed)", _mapped(problem, free), program, "always", "computed"),
         Part("synthetic images", problem.image_bytes, "device", "distillation", "computed", between=True),
         Part("their momentum", problem.image_bytes, "device", "distillation", "computed", between=True),
         Part("their gradient", problem.image_bytes, "device", "distillation", "computed", between=True),
@@ -174,12 +175,25 @@ def memory_parts(
 
 def _resident(problem: Problem, free: int) -> int:
     """Bytes of the dataset that stay in memory, by the rule of ResidentImages for one split after the other."""
+    return sum(_splits(problem, free))
+
+
+def _mapped(problem: Problem, free: int) -> int:
+    """Bytes of the dataset's files that are read through on the way there, and count as the process's."""
     facts = problem.facts
-    total = 0
+    counts = (facts.train, facts.holdout, facts.test)
+    kept = _splits(problem, free)
+    return sum(count * facts.values for count, size in zip(counts, kept, strict=True) if size)
+
+
+def _splits(problem: Problem, free: int) -> list[int]:
+    facts = problem.facts
+    kept: list[int] = []
     for count in (facts.train, facts.holdout, facts.test):
         whitened = problem.element if problem.settings.dataset.zca else 0
-        total += resident_bytes(count * facts.values, int(SHARE * max(0, free - total)), whitened)
-    return total
+        budget = int(SHARE * max(0, free - sum(kept)))
+        kept.append(resident_bytes(count * facts.values, budget, whitened))
+    return kept
 
 
 def disk_uses(problem: Problem, teachers_left: int, saved: int) -> list[DiskUse]:

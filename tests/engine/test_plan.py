@@ -58,6 +58,7 @@ def test_memory_of_imagenet_by_hand() -> None:
     assert sizes["labels and their gradient"] == 2 * 50_000 * 1000 * 4
     # 14.2 GB of training images are not kept in 0.4 of 24 GB; the others are.
     assert sizes["dataset, kept as bytes"] == (128_117 + 50_000) * 12288
+    assert sizes["its file, mapped (given back when needed)"] == (128_117 + 50_000) * 12288
     # 99 vectors of 10 MB are more than a quarter of the graph: 14 are kept, and the steps between are replayed.
     assert sizes["student parameters (checkpoint)"] == 14 * P * 4
     # What the small measurement held of its own is taken off: 1000 images' gradient and labels, one vector.
