@@ -10,7 +10,7 @@ from torch import Tensor
 from engine import labels as label_rules
 from engine.background import beside
 from engine.buffers import TeacherBuffer
-from engine.compiling import matching_compiles
+from engine.compiling import matching_compiles, told
 from engine.data.augment import draw_augment
 from engine.errors import DivergedError
 from engine.events import Event, IterationDone, IterationSkipped, Notice, Progress, RunRecovered
@@ -161,16 +161,8 @@ def _steps(task: Task, state: DistillState) -> Generator[Event, None, Steps]:
     theta = flatten_parameters(task.fresh_network(counted_seed(settings.seed, "compile-check")))
     exact = settings.distill.gradient == "exact"
     compiling = beside(lambda: checked_steps(network, theta, batches, hessian=exact))
-    while True:
-        try:
-            seconds = next(compiling)
-        except StopIteration as end:
-            steps, reason = end.value
-            break
-        yield Progress(
-            stage=STAGE, done=state.iteration, total=settings.distill.iterations, unit="iterations",
-            detail=f"compiling, {seconds:.0f} s",
-        )  # fmt: skip
+    at = Progress(stage=STAGE, done=state.iteration, total=settings.distill.iterations, unit="iterations")
+    steps, reason = yield from told(compiling, at)
     if reason:
         yield Notice(level="warning", message=f"torch.compile is not used: {reason}.")
     return steps

@@ -80,7 +80,8 @@ def _one(
     model = task.fresh_network(counted_seed(seed, "evaluate-init", repeat), network).train()
     counts = planned_steps(task, network, len(small.images))
     batches = [(small.images[:size], small.labels[:size]) for size in counts]
-    learner = yield from trainer(task, model, network, RULE, batches, counts)
+    at = Progress(stage=STAGE, done=repeat, total=repeats, unit="networks")
+    learner = yield from trainer(task, model, network, RULE, batches, counts, at)
     epochs = task.settings.evaluate.epochs
     for epoch in train_on_small(task, learner, small, repeat):
         if epoch % 10 == 0 or epoch == epochs:

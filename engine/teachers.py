@@ -82,7 +82,9 @@ def _train_one(
 ) -> Generator[Event, None, None]:
     seed = task.settings.seed
     model = task.fresh_network(counted_seed(seed, "teacher-init", trajectory)).train()
-    learner = yield from trainer(task, model, task.network_name, SgdRule(), _samples(task), _counts(task, epochs))
+    at = Progress(stage=STAGE, done=trajectory * epochs, total=count * epochs, unit="epochs")
+    counts = _counts(task, epochs)
+    learner = yield from trainer(task, model, task.network_name, SgdRule(), _samples(task), counts, at)
     writer = buffer.begin(trajectory, flatten_parameters(model).numel())
     with OneInFlight("snapshots") as writing:
         row = writer.last_row()

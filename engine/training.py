@@ -2,13 +2,15 @@
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
-from engine.compiling import MARGIN, forward_flops
-from engine.events import Event, Notice
+from engine.background import beside
+from engine.compiling import MARGIN, forward_flops, told
+from engine.events import Event, Notice, Progress
 from engine.matching.training import CompiledTrainer, EagerTrainer, SgdRule, Step, Trainer, compiled_step, difference
 from engine.networks.flat import FlatNetwork, flatten_parameters
 from engine.task import Task
@@ -40,7 +42,13 @@ _compiled: "WeakKeyDictionary[Task, dict[Kind, Step | None]]" = WeakKeyDictionar
 
 
 def trainer(
-    task: Task, model: nn.Module, network: str, rule: SgdRule, batches: Sequence[Batch], counts: Mapping[int, int]
+    task: Task,
+    model: nn.Module,
+    network: str,
+    rule: SgdRule,
+    batches: Sequence[Batch],
+    counts: Mapping[int, int],
+    at: Progress,
 ) -> Generator[Event, None, Trainer]:
     """A trainer for a fresh network, as `compute.compile` says and the cost decides.
 
@@ -51,6 +59,7 @@ def trainer(
         rule: of the update.
         batches: one of every size there will be.
         counts: steps of the whole stage, by batch size.
+        at: where the stage stands, to be told again while something compiles.
     """
     # Running statistics are changed by a forward pass, which a pure function cannot do.
     if task.settings.compute.compile == "off" or any(True for _ in model.buffers()):
@@ -69,7 +78,8 @@ def trainer(
                 level="info",
                 message=f"Compiling the training step of {network} for batches of {size}; this takes some 15 seconds.",
             )
-            known[kind], reason = _checked(functional, rule, theta, images, targets)
+            compiling = beside(partial(_checked, functional, rule, theta, images, targets))
+            known[kind], reason = yield from told(compiling, at)
             if reason:
                 yield Notice(level="warning", message=f"torch.compile is not used: {reason}.")
         found = known[kind]

@@ -13,7 +13,7 @@ from engine import training
 from engine.background import OneInFlight
 from engine.data.augment import draw_augment
 from engine.evaluate import BATCH, RULE, SmallSet, evaluate_distilled, planned_steps
-from engine.events import EvaluationDone, Event, Notice, TeacherEpoch
+from engine.events import EvaluationDone, Event, Notice, Progress, TeacherEpoch
 from engine.generators import result_of
 from engine.labels import class_index, hard_labels
 from engine.matching.training import CompiledTrainer, EagerTrainer, SgdRule, Stepped, Trainer, compiled_step, sgd_step
@@ -167,7 +167,8 @@ def test_networks_with_running_statistics_stay_eager(workspace: Workspace) -> No
     task = task_with(workspace, "compute.compile=on")
     model = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, 10))
     batch = (task.train.images.encoded(torch.arange(10)), torch.eye(10))
-    trainer = result_of(training.trainer(task, model, "mine", SgdRule(), [batch], {10: 10**9}))
+    at = Progress(stage="", done=0, total=1, unit="networks")
+    trainer = result_of(training.trainer(task, model, "mine", SgdRule(), [batch], {10: 10**9}, at))
     assert isinstance(trainer, EagerTrainer)
 
 
