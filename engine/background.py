@@ -10,6 +10,9 @@ from typing import Self, TypeVar
 
 Result = TypeVar("Result")
 
+BESIDE = "beside"
+"""Name of the threads that may be left to themselves."""
+
 LOOK = 0.1
 """Seconds between two looks at work that is waited for."""
 
@@ -31,7 +34,7 @@ def beside(work: Callable[[], Result]) -> Generator[float, None, Result]:
         except BaseException as error:
             future.set_exception(error)
 
-    threading.Thread(target=do, name="beside", daemon=True).start()
+    threading.Thread(target=do, name=BESIDE, daemon=True).start()
     begun = time.monotonic()
     while True:
         try:
@@ -40,6 +43,11 @@ def beside(work: Callable[[], Result]) -> Generator[float, None, Result]:
             if future.done():  # the work's own time-out
                 raise
         yield time.monotonic() - begun
+
+
+def left_behind() -> bool:
+    """Whether work that nobody waits for any more is still going on in a thread."""
+    return any(thread.name == BESIDE for thread in threading.enumerate())
 
 
 class OneInFlight:

@@ -10,20 +10,33 @@ from engine.errors import ExitCode, TeslaError, WorkerLostError
 
 def main() -> int:
     """Run the command line; the exit code."""
-    if "RANK" not in os.environ:
-        return _answered()
     try:
         code = _answered()
     except SystemExit as end:
+        if not _leaves_work():
+            raise
         code = end.code if isinstance(end.code, int) else ExitCode.OK if end.code is None else ExitCode.FAILURE
     except BaseException:
+        if not _leaves_work():
+            raise
         traceback.print_exc()
         code = ExitCode.FAILURE
-    # A worker that leaves in the middle of a collective would wait for it while Python shuts down, forever if the
-    # others do the same. Files are whole at any moment.
+    if not _leaves_work():
+        return code
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+def _leaves_work() -> bool:
+    """Whether something goes on that Python could not shut down in order. Files are whole at any moment.
+
+    A worker in the middle of a collective would wait for it, forever if the others do the same; a compiler's thread
+    would end in an abort.
+    """
+    from engine.background import left_behind
+
+    return "RANK" in os.environ or left_behind()
 
 
 def _answered() -> int:
