@@ -79,7 +79,7 @@ def compiled_step(network: FlatNetwork, rule: SgdRule) -> Step:
 def difference(
     network: FlatNetwork, rule: SgdRule, compiled: Step, theta: Tensor, images: Tensor, targets: Tensor
 ) -> str:
-    """What the compiled step gets wrong on a batch, beyond what another order of rounding explains; empty if nothing."""
+    """What the compiled step gets wrong on a batch, beyond rounding; empty if nothing."""
     noise = torch.randn(theta.shape, generator=torch.Generator().manual_seed(0), dtype=theta.dtype).to(theta.device)
     shaken = theta * (1 + SHAKE.get(theta.dtype, 1e-6) * noise)
     wanted = _everything(sgd_step(network, rule), theta, images, targets)
