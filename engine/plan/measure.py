@@ -3,7 +3,9 @@
 What only adds up (all synthetic images, the dataset) is not allocated.
 """
 
+import math
 import time
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -13,22 +15,25 @@ import torch
 from engine.buffers import TeacherBuffer
 from engine.distill import DistillState, distill, initial_state
 from engine.errors import TeslaError
-from engine.evaluate import BATCH, MEASURE, SmallSet, evaluate_distilled
+from engine.evaluate import BATCH, MEASURE, RULE, SmallSet, measure, planned_steps, train_on_small
 from engine.events import IterationDone, IterationSkipped, Progress, TeacherEpoch
 from engine.generators import result_of
 from engine.labels import CHUNK, teacher_labels
 from engine.matching.steps import saved_bytes, student_loss
-from engine.networks import flatten_parameters
+from engine.networks.flat import flatten_parameters, load_parameters
 from engine.plan.synthetic import Meter, Shape, changed, random_task, random_trajectory, synchronise
 from engine.settings import Settings
 from engine.storage import write_tensors
 from engine.task import Task
 from engine.teachers import train_teachers
+from engine.training import trainer
 
 MOST = 6.0
 """An iteration of up to this many times the seconds asked for is measured whole; of longer ones a few steps are."""
 TEACHER_BATCHES = 16
 """Batches in an epoch of the measured teacher."""
+COMPILED = 1.0
+"""Seconds from which on preparing to train a network must have been compiling it."""
 SAMPLE = 2**26
 """Bytes written to learn the disk's speed."""
 
@@ -45,14 +50,16 @@ def teachers(settings: str, shape: Shape, images: int, folder: str, enough: floa
         folder: for files.
         enough: seconds to spend, about.
     """
-    wanted = changed(Settings.model_validate_json(settings), "teachers", count=1)
+    wanted = Settings.model_validate_json(settings)
     count = min(images, TEACHER_BATCHES * wanted.teachers.batch)
+    # As many steps in all as the run has, on fewer images: whether they are compiled depends on it.
+    wanted = changed(wanted, "teachers", count=math.ceil(wanted.teachers.count * images / count))
     task = random_task(wanted, shape, Path(folder), train=count, measured=1)
     buffer = TeacherBuffer(Path(folder) / "teachers", {})
     buffer.open()
     meter = Meter(task.device)
     stage = train_teachers(task, buffer)
-    done = spent = 0.0
+    done = spent = compiling = 0.0
     snapshots: list[float] = []
     before: float | None = None
     begun = last = time.perf_counter()
@@ -62,18 +69,21 @@ def teachers(settings: str, shape: Shape, images: int, folder: str, enough: floa
         if isinstance(event, TeacherEpoch):
             snapshots.append(now - last)  # since the last batch: the snapshot
             before = None
+        elif isinstance(event, Progress) and event.detail.startswith("compiling"):
+            compiling = now - begun
         elif isinstance(event, Progress):
             if before is not None:
                 done += event.done - before
                 spent += now - last
             before = event.done
         last = now
-        if now - begun > enough and done > 0:
+        if now - begun > enough + compiling and done > 0:
             break
     stage.close()
     # With a single batch an epoch nothing lies between two reports of one: whole epochs, then.
     each = spent / (done * count) if done > 0 else (last - begun) / max(1, len(snapshots)) / count
-    return {**meter.read(), "seconds_per_image": each, "snapshot_seconds": median(snapshots) if snapshots else 0.0}
+    return {**meter.read(), "seconds_per_image": each, "compiling": compiling,
+            "snapshot_seconds": median(snapshots) if snapshots else 0.0}  # fmt: skip
 
 
 def matching(settings: str, shape: Shape, ipc: int, folder: str, enough: float, step: float, probe: bool) -> Found:
@@ -127,53 +137,58 @@ def matching(settings: str, shape: Shape, ipc: int, folder: str, enough: float, 
     }
 
 
-def evaluation(
-    settings: str, shape: Shape, images: int, network: str, repeats: int, folder: str, enough: float
-) -> Found:
-    """Seconds of an epoch over synthetic images and of measuring a real one, for `repeats` networks.
+def evaluation(settings: str, shape: Shape, images: int, network: str, folder: str, enough: float) -> Found:
+    """Seconds of an epoch over synthetic images and of measuring a real one, and the memory they take.
 
     Args:
         settings: of the run, as JSON.
         shape: classes, channels, resolution.
         images: N, synthetic images of the run.
         network: which.
-        repeats: networks that are trained.
         folder: for files.
-        enough: seconds to spend, about.
+        enough: seconds to spend on either, about.
     """
-    wanted = Settings.model_validate_json(settings)
+    wanted = changed(Settings.model_validate_json(settings), "evaluate", epochs=10**6)  # stopped long before
     count = min(images, BATCH)
-    few, many = MEASURE // 8, MEASURE
-
-    def run(epochs: int, measured: int) -> float:
-        short = changed(wanted, "evaluate", epochs=epochs)
-        task = random_task(short, shape, Path(folder), train=shape[0], measured=measured)
-        begun = time.perf_counter()
-        result_of(evaluate_distilled(task, small, iteration=0, split="holdout", network=network, repeats=repeats))
-        synchronise(task.device)
-        return time.perf_counter() - begun
-
-    task = random_task(wanted, shape, Path(folder), train=shape[0], measured=1)
+    task = random_task(wanted, shape, Path(folder), train=shape[0], measured=2 * MEASURE)
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randn((count, *task.image_shape), generator=generator).to(task.device, task.dtype)
     labels = torch.rand((count, shape[0]), generator=generator).softmax(dim=1).to(task.device, task.dtype)
     small = SmallSet(pixels, labels, wanted.distill.student_lr)
     meter = Meter(task.device)
-    warm = run(1, few)
-    one = run(1, few) if warm < enough else warm
-    epochs, least = 2, enough / 4
-    long = run(epochs, few)
-    while long - one < least and epochs < wanted.evaluate.epochs:
-        epochs = min(4 * epochs, wanted.evaluate.epochs)
-        long = run(epochs, few)
-    epoch = max(0.0, long - one) / (epochs - 1)
-    measuring = max(0.0, run(1, many) - one) / (many - few)
+    begun = time.perf_counter()
+    model = task.fresh_network(0, network).train()
+    ready = time.perf_counter()
+    # Compiled or not as the run's own counts decide.
+    asked = replace(task, settings=Settings.model_validate_json(settings))
+    counts = planned_steps(asked, network, images)
+    at = Progress(stage="evaluation", done=0, total=1, unit="networks")
+    learner = result_of(trainer(asked, model, network, RULE, [(pixels, labels)], counts, at))
+    compiling = time.perf_counter() - ready
+    epochs: list[float] = []
+    training = train_on_small(task, learner, small, 0)
+    while sum(epochs) < enough / 2:
+        started = time.perf_counter()
+        next(training)
+        synchronise(task.device)
+        epochs.append(time.perf_counter() - started)
+    training.close()
+    load_parameters(model, learner.theta())
+    passes: list[float] = []
+    for _ in range(2):
+        started = time.perf_counter()
+        result_of(measure(model, task.test, 0, 1))
+        synchronise(task.device)
+        passes.append(time.perf_counter() - started)
+        if passes[0] > enough:
+            break
     return {
         **meter.read(),
         "images": count,
-        "seconds_per_epoch": epoch,
-        "seconds_per_measured": measuring,
-        "seconds_besides": max(0.0, one - epoch - measuring * few),
+        "seconds_per_epoch": median(epochs[1:] or epochs),
+        "seconds_per_measured": min(passes) / (2 * MEASURE),
+        "seconds_besides": ready - begun,
+        "compiling": compiling if compiling > COMPILED else 0.0,
     }
 
 

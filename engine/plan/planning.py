@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 
 from engine.buffers import TeacherBuffer
-from engine.compiling import matching_compiles
+from engine.compiling import keep_compiled, matching_compiles
 from engine.compute import resolve_device
 from engine.data import cache_root, free_memory
 from engine.errors import TeslaError, UsageError
@@ -117,7 +117,7 @@ def plan_run(
     facts = find_facts(settings, workspace.dataset_path(settings))
     _check(settings, facts)
     compiled = matching_compiles(settings, (facts.channels, facts.resolution, facts.resolution), facts.classes)
-    settings = changed(settings, "compute", compile="on" if compiled else "off")
+    keep_compiled(workspace.folder)  # what is compiled to be measured, the run need not compile again
     teachers_left = _teachers_left(workspace, settings, facts)
     iterations = max(0, settings.distill.iterations - max(run.checkpoints(), default=0))
     free = free_memory(device)
@@ -134,7 +134,8 @@ def plan_run(
         if teachers_left:
             teachers = yield from bench.measure("teachers", "a teacher's batches", images=facts.train)
         evaluations = yield from _evaluations(bench, facts.classes * settings.distill.ipc)
-        measured = yield from _matching(bench, available)
+        resolved = changed(settings, "compute", compile="on" if compiled else "off")
+        measured = yield from _matching(replace(bench, settings=resolved), available)
     matching = measured[-1]
     problem = Problem(settings, facts, device.type, matching["parameters"], 0)
     scale = problem.batch / matching["batch"]
@@ -217,35 +218,18 @@ def _ipc(facts: Facts, images: int) -> int:
     return -(-images // facts.classes)
 
 
-def _evaluations(bench: _Bench, images: int) -> Generator[Event, None, dict[tuple[str, int], Found]]:
-    """Measure every network that will be evaluated: one network of it, and as many as will be if that is short."""
-    found: dict[tuple[str, int], Found] = {}
-    for name, repeats in _evaluated(bench.settings, bench.facts):
-        if (name, 1) not in found:
-            begun = time.monotonic()
-            found[name, 1] = yield from bench.measure(
-                "evaluation", f"evaluation of {name}", images=images, network=name, repeats=1
-            )
-            found[name, 1]["taken"] = time.monotonic() - begun
-        if repeats == 1:
-            continue
-        if found[name, 1]["taken"] * repeats < LONGEST * bench.seconds:
-            found[name, repeats] = yield from bench.measure(
-                "evaluation", f"evaluation of {repeats} {name}", images=images, network=name, repeats=repeats
-            )
-        else:  # one after the other
-            one = found[name, 1]
-            times = {key: repeats * value for key, value in one.items() if key.startswith("seconds_")}
-            found[name, repeats] = {**one, **times}
+def _evaluations(bench: _Bench, images: int) -> Generator[Event, None, dict[str, Found]]:
+    """Measure every network that will be evaluated."""
+    found: dict[str, Found] = {}
+    for name in _evaluated(bench.settings, bench.facts):
+        found[name] = yield from bench.measure("evaluation", f"evaluation of {name}", images=images, network=name)
     return found
 
 
-def _evaluated(settings: Settings, facts: Facts) -> list[tuple[str, int]]:
-    """Every network that is evaluated, with the number of repeats."""
-    own, evaluate = settings.network.name, settings.evaluate
-    wanted = [(own, evaluate.selection_repeats)] if facts.holdout else []
-    wanted += [(name, evaluate.repeats) for name in evaluate.networks or (own,)]
-    return list(dict.fromkeys(wanted))
+def _evaluated(settings: Settings, facts: Facts) -> list[str]:
+    """Every network that is evaluated."""
+    own = settings.network.name
+    return list(dict.fromkeys([*([own] if facts.holdout else []), *(settings.evaluate.networks or (own,))]))
 
 
 def _check(settings: Settings, facts: Facts) -> None:

@@ -262,7 +262,7 @@ def durations(
     matching: Found,
     scale: float,
     teachers: Found | None,
-    evaluations: dict[tuple[str, int], Found],
+    evaluations: dict[str, Found],
     left: tuple[int, int],
 ) -> list[Duration]:
     """Time of every stage.
@@ -272,7 +272,7 @@ def durations(
         matching: measured.
         scale: the run's batch over the measured one.
         teachers: measured; None if none are left to train.
-        evaluations: measured, by network and number of repeats.
+        evaluations: measured, by network.
         left: teachers to train, iterations to do.
     """
     settings, facts = problem.settings, problem.facts
@@ -286,8 +286,9 @@ def durations(
                      f"({1 / teachers['seconds_per_image']:,.0f} images/s)")
         )  # fmt: skip
     seconds, _, _ = iteration_seconds(problem, matching, scale)
-    if matching["compiling"]:
-        found.append(Duration("compilation", matching["compiling"], "measured", "less once its cache is warm"))
+    compiling = sum(part["compiling"] for part in (matching, teachers or {"compiling": 0.0}, *evaluations.values()))
+    if compiling:
+        found.append(Duration("compilation", compiling, "measured", "less once its cache is warm"))
     found.append(
         Duration("distillation", iterations * seconds, "extrapolated", f"{iterations:,} iterations of {span(seconds)}")
     )
@@ -301,9 +302,9 @@ def durations(
     save = matching["save_seconds"] + max(0, problem.checkpoint_bytes - matching["state_bytes"]) / matching["save_rate"]
     found.append(Duration("checkpoints", len(saves) * save, "extrapolated", f"{len(saves)} of {span(save)}"))
     shipped = _shipped_seconds(problem, matching)
-    own = (settings.network.name, settings.evaluate.selection_repeats)
     if facts.holdout and measured_at:
-        one = _evaluation_seconds(problem, evaluations[own], facts.holdout)
+        one = _evaluation_seconds(problem, evaluations[settings.network.name], facts.holdout)
+        one *= settings.evaluate.selection_repeats
         count = len(measured_at) + (1 if settings.evaluate.baseline and done == 0 else 0)
         found.append(
             Duration("evaluations that select", count * one + len(measured_at) * shipped, "extrapolated",
@@ -311,17 +312,17 @@ def durations(
         )  # fmt: skip
     networks = settings.evaluate.networks or (settings.network.name,)
     subjects = 2 if settings.evaluate.baseline else 1
-    tests = [
-        _evaluation_seconds(problem, evaluations[name, settings.evaluate.repeats], facts.test) for name in networks
-    ]
+    repeats = settings.evaluate.repeats
+    tests = [repeats * _evaluation_seconds(problem, evaluations[name], facts.test) for name in networks]
     found.append(
         Duration("test", subjects * sum(tests) + shipped, "extrapolated",
-                 f"{subjects * len(tests)} of {settings.evaluate.repeats} networks, {span(tests[0])}")
+                 f"{subjects * len(tests)} of {repeats} networks, {span(tests[0])}")
     )  # fmt: skip
     return found
 
 
 def _evaluation_seconds(problem: Problem, found: Found, measured: int) -> float:
+    """Seconds of one network."""
     epoch = found["seconds_per_epoch"] * problem.images / found["images"]
     training = problem.settings.evaluate.epochs * epoch
     return float(training + measured * found["seconds_per_measured"] + found["seconds_besides"])

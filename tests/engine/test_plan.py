@@ -40,9 +40,10 @@ def found(**values: Any) -> dict[str, Any]:
 
 EVALUATION = {
     "host": 2_000_000_000, "device": 1_900_000_000, "images": 250, "seconds_per_epoch": 2.0,
-    "seconds_per_measured": 0.001, "seconds_besides": 0.5,
+    "seconds_per_measured": 0.001, "seconds_besides": 0.5, "compiling": 0.0,
 }  # fmt: skip
-TEACHERS = {"host": 3_000_000_000, "device": 3_000_000_000, "seconds_per_image": 0.01, "snapshot_seconds": 0.5}
+TEACHERS = {"host": 3_000_000_000, "device": 3_000_000_000, "seconds_per_image": 0.01, "snapshot_seconds": 0.5,
+            "compiling": 20.0}  # fmt: skip
 
 
 def by_name(parts: list[Part]) -> dict[str, int]:
@@ -140,15 +141,14 @@ def test_time_by_hand() -> None:
 
 def test_every_stage_s_time_by_hand() -> None:
     plain = problem("labels.kind=hard", "distill.store=device", "distill.iterations=1000", "evaluate.every=500")
-    network = ("convnet", 1), ("convnet", 5)
-    five = {**EVALUATION, "seconds_per_epoch": 10.0}
-    evaluations = dict(zip(network, (EVALUATION, five), strict=True))
+    evaluations = {"convnet": {**EVALUATION, "compiling": 15.0}}
     times = {d.name: d.seconds for d in durations(plain, found(), 1, TEACHERS, evaluations, (50, 1000))}
     assert times["teachers"] == pytest.approx(50 * 27 * (1_153_050 * 0.01 + 0.5))
     assert times["distillation"] == pytest.approx(1000 * 2400)
+    assert times["compilation"] == 35
     one = 1000 * 2.0 * 50_000 / 250 + 128_117 * 0.001 + 0.5
     assert times["evaluations that select"] == pytest.approx((3 + 1) * one)  # 0, 500, 1000, and random images
-    test = 1000 * 10.0 * 50_000 / 250 + 50_000 * 0.001 + 0.5
+    test = 5 * (1000 * 2.0 * 50_000 / 250 + 50_000 * 0.001 + 0.5)
     assert times["test"] == pytest.approx(2 * test)
     more = 2 * 50_000 * 12288 * 4 - found()["state_bytes"]
     assert times["checkpoints"] == pytest.approx(11 * (0.5 + more / 5e8))
