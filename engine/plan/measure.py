@@ -5,6 +5,7 @@ What only adds up (all synthetic images, the dataset) is not allocated.
 
 import math
 import time
+from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -16,10 +17,11 @@ from engine.buffers import TeacherBuffer
 from engine.distill import DistillState, distill, initial_state
 from engine.errors import TeslaError
 from engine.evaluate import BATCH, MEASURE, RULE, SmallSet, measure, planned_steps, train_on_small
-from engine.events import IterationDone, IterationSkipped, Progress, TeacherEpoch
+from engine.events import Event, IterationDone, IterationSkipped, Progress, TeacherEpoch
 from engine.generators import result_of
 from engine.labels import CHUNK, teacher_labels
 from engine.matching.steps import saved_bytes, student_loss
+from engine.matching.training import Trainer
 from engine.networks.flat import flatten_parameters, load_parameters
 from engine.plan.synthetic import Meter, Shape, changed, random_task, random_trajectory, synchronise
 from engine.settings import Settings
@@ -32,8 +34,6 @@ MOST = 6.0
 """An iteration of up to this many times the seconds asked for is measured whole; of longer ones a few steps are."""
 TEACHER_BATCHES = 16
 """Batches in an epoch of the measured teacher."""
-COMPILED = 1.0
-"""Seconds from which on preparing to train a network must have been compiling it."""
 SAMPLE = 2**26
 """Bytes written to learn the disk's speed."""
 
@@ -163,8 +163,8 @@ def evaluation(settings: str, shape: Shape, images: int, network: str, folder: s
     asked = replace(task, settings=Settings.model_validate_json(settings))
     counts = planned_steps(asked, network, images)
     at = Progress(stage="evaluation", done=0, total=1, unit="networks")
-    learner = result_of(trainer(asked, model, network, RULE, [(pixels, labels)], counts, at))
-    compiling = time.perf_counter() - ready
+    learner, compiled = _prepared(trainer(asked, model, network, RULE, [(pixels, labels)], counts, at))
+    compiling = time.perf_counter() - ready if compiled else 0.0
     epochs: list[float] = []
     training = train_on_small(task, learner, small, 0)
     while sum(epochs) < enough / 2:
@@ -188,8 +188,19 @@ def evaluation(settings: str, shape: Shape, images: int, network: str, folder: s
         "seconds_per_epoch": median(epochs[1:] or epochs),
         "seconds_per_measured": min(passes) / (2 * MEASURE),
         "seconds_besides": ready - begun,
-        "compiling": compiling if compiling > COMPILED else 0.0,
+        "compiling": compiling,
     }
+
+
+def _prepared(preparing: Generator[Event, None, Trainer]) -> tuple[Trainer, bool]:
+    """A trainer, and whether there was anything to tell on the way: it compiles then, and is silent else."""
+    told = False
+    while True:
+        try:
+            next(preparing)
+        except StopIteration as end:
+            return end.value, told
+        told = True
 
 
 def _iterations(task: Task, buffer: TeacherBuffer, state: DistillState, most: float) -> list[float]:
