@@ -23,6 +23,7 @@ from engine.plan.facts import Facts, find_facts
 from engine.plan.fitting import peaks, shortages
 from engine.plan.report import DiskRoom, DiskUse, Limits, Plan, Where
 from engine.plan.sums import (
+    SOFT,
     Problem,
     disk_uses,
     durations,
@@ -194,7 +195,8 @@ def _matching(bench: _Bench, available: int) -> Generator[Event, None, list[Foun
             probes.append({**found, "batch": small})
         first, second = probes
         each = (second["host"] - first["host"]) / (second["batch"] - first["batch"])
-        step = second["seconds"] * batch / second["batch"]
+        labels = second["label_seconds"] * second["images"] if settings.labels.kind in SOFT else 0.0
+        step = max(0.0, second["seconds"] - labels) * batch / second["batch"]
         if second["host"] + each * (batch - second["batch"]) > BOLD * available or 2 * step > LONGEST * bench.seconds:
             words = f"Steps of {batch} images are scaled up from {first['batch']} and {second['batch']}."
             yield Notice(level="info", message=words)

@@ -21,6 +21,9 @@ FIRST_ORDER = 0.25
 SAVED_BESIDES = 3
 """Checkpoints on disk besides `distill.keep`: the first, the selected one, and the one that is being written."""
 
+SOFT = ("target", "last")
+"""Kinds of labels that teachers assign in every iteration."""
+
 Found = dict[str, Any]
 
 
@@ -72,7 +75,7 @@ class Problem:
     @property
     def soft(self) -> bool:
         """Whether teachers assign the labels in every iteration."""
-        return self.settings.labels.kind in ("target", "last")
+        return self.settings.labels.kind in SOFT
 
 
 def kept_vectors(problem: Problem, store: Store, steps: int) -> tuple[str, int]:
