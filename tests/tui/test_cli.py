@@ -156,10 +156,15 @@ def test_status_show_config_evaluate(tesla: Tesla, tmp_path: Path) -> None:
     assert code == 0
     assert "3 checkpoints" in out or "checkpoints" in out
     path = Workspace(Path("ws")).run("ipc-1").checkpoint_path(6)
-    path.write_bytes(path.read_bytes()[:-1])
-    code, out, _ = tesla("doctor", "ws")
-    assert code == 1
-    assert "0000006.safetensors does not match its checksum" in one_paragraph(out)
+    whole = path.read_bytes()
+    for damaged, words in (
+        (whole[:-1], "0000006.safetensors is not a whole safetensors file"),
+        (whole[:-1] + bytes([whole[-1] ^ 1]), "0000006.safetensors does not match its checksum"),
+    ):
+        path.write_bytes(damaged)
+        code, out, _ = tesla("doctor", "ws")
+        assert code == 1
+        assert words in one_paragraph(out)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,11 @@ SHOWN = 300
 SIGNS = {"info": " ", "warning": "!", "error": "✕"}
 
 
+def today_is() -> str:
+    """The date of this moment, as YYYYMMDD: lines of another day show it."""
+    return time.strftime("%Y%m%d")
+
+
 class LogPane(SearchPane):
     """The run's events as lines, newest last; filtered by words and level."""
 
@@ -91,7 +96,7 @@ line. `v` raises the level: everything, warnings and errors, errors only.
         colours = self.app.theme_variables
         colour = {"info": colours["quiet"], "warning": colours["warning"], "error": colours["error"]}[line.level]
         moment = time.localtime(line.time)
-        today = time.strftime("%Y%m%d", moment) == time.strftime("%Y%m%d")
+        today = time.strftime("%Y%m%d", moment) == today_is()
         when = time.strftime("%H:%M:%S" if today else "%m-%d %H:%M", moment)
         style = "" if line.level == "info" else colour
         return (

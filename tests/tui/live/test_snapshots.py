@@ -47,6 +47,7 @@ class StillDevices(Devices):
 def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
+    monkeypatch.setattr("tesla_tui.live.panes.log.today_is", lambda: "20261123")  # when the run was recorded
     yield
     monkeypatch.undo()
     time.tzset()
