@@ -9,6 +9,7 @@ is shown. `compile` is told apart: it is paid once for all evaluations of a run.
 import argparse
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -48,8 +49,17 @@ def published_network(shape: tuple[int, ...], classes: int, width: int, depth: i
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(width * side * side, classes))
 
 
-def plain(size: str, epochs: int, repeats: int) -> dict[str, float]:
+def choose_clock(cpu: bool) -> Callable[[], float]:
+    """Seconds that pass, or that this process works on one thread."""
+    if not cpu:
+        return time.perf_counter
+    torch.set_num_threads(1)
+    return time.process_time
+
+
+def plain(size: str, epochs: int, repeats: int, cpu: bool) -> dict[str, float]:
     """Seconds of five networks one after the other: eager, NCHW, default allocator."""
+    clock = choose_clock(cpu)
     case = SIZES[size]
     images, labels = small_set(case["shape"], case["classes"])
     seconds = 0.0
@@ -57,7 +67,7 @@ def plain(size: str, epochs: int, repeats: int) -> dict[str, float]:
         model = published_network(**case)
         optimiser = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
         generator = torch.Generator().manual_seed(repeat)
-        started = time.perf_counter()
+        started = clock()
         for _ in range(epochs):
             for index in torch.randperm(len(images), generator=generator).split(256):
                 batch = images[index]
@@ -66,11 +76,11 @@ def plain(size: str, epochs: int, repeats: int) -> dict[str, float]:
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()
-        seconds += time.perf_counter() - started
+        seconds += clock() - started
     return {"seconds": seconds, "compile": 0.0}
 
 
-def ours(size: str, epochs: int, repeats: int, compile_: str) -> dict[str, float]:
+def ours(size: str, epochs: int, repeats: int, cpu: bool, compile_: str) -> dict[str, float]:
     """Seconds of the same through `train_on_small`, and of compiling before it."""
     from engine.compute import configure
     from engine.evaluate import RULE, SmallSet, train_on_small
@@ -81,6 +91,7 @@ def ours(size: str, epochs: int, repeats: int, compile_: str) -> dict[str, float
     from engine.training import trainer
     from engine.workspace import Workspace
 
+    clock = choose_clock(cpu)
     case = SIZES[size]
     overrides = [f"evaluate.epochs={epochs}", f"evaluate.repeats={repeats}", f"compute.compile={compile_}"]
     settings = resolve_settings(overrides=overrides).settings
@@ -94,14 +105,14 @@ def ours(size: str, epochs: int, repeats: int, compile_: str) -> dict[str, float
                 "convnet", seed=repeat, channels=case["shape"][1], classes=case["classes"],
                 resolution=case["shape"][2], width=case["width"], depth=case["depth"],
             )  # fmt: skip
-            started = time.perf_counter()
+            started = clock()
             batch = (small.images, small.labels)
             learner = result_of(trainer(task, model, "convnet", RULE, [batch], {len(small.images): 10**9}))
-            compiling += time.perf_counter() - started
-            started = time.perf_counter()
+            compiling += clock() - started
+            started = clock()
             for _ in train_on_small(task, learner, small, repeat):
                 pass
-            seconds += time.perf_counter() - started
+            seconds += clock() - started
     return {"seconds": seconds, "compile": compiling}
 
 
@@ -112,8 +123,11 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--cpu", action="store_true", help="CPU seconds of one thread, where others use the machine too"
+    )
     options = parser.parse_args()
-    common = {"size": options.size, "epochs": options.epochs, "repeats": options.repeats}
+    common = {"size": options.size, "epochs": options.epochs, "repeats": options.repeats, "cpu": options.cpu}
     sides: dict[str, tuple[str, dict[str, Any]]] = {
         "plain": ("plain", {}), "eager": ("ours", {"compile_": "off"}), "compiled": ("ours", {"compile_": "on"}),
     }  # fmt: skip
@@ -121,7 +135,8 @@ def main() -> None:
     for _ in range(options.rounds):
         for side, (function, more) in sides.items():
             found[side].append(isolated(f"benchmarks.evaluation:{function}", {**common, **more}))
-    print(f"{options.size}: {options.repeats} networks, {options.epochs} epochs, {torch.get_num_threads()} threads")
+    threads = 1 if options.cpu else torch.get_num_threads()
+    print(f"{options.size}: {options.repeats} networks, {options.epochs} epochs, {threads} threads")
     base = statistics.median(row["seconds"] for row in found["plain"])
     for side, rows in found.items():
         seconds = [row["seconds"] for row in rows]

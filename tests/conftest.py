@@ -27,8 +27,9 @@ TINY = (
     "evaluate.epochs=8",
     "evaluate.repeats=2",
     "compute.threads=1",
+    "compute.compile=off",
 )
-"""Settings of a run that takes about a second."""
+"""Settings of a run that takes about a second (long ones are stopped before compiling would pay)."""
 
 
 @pytest.fixture(autouse=True, scope="session")

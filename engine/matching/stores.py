@@ -23,7 +23,8 @@ TINY = 0.15
 """`checkpoint` takes at most this share of one first-order graph, which is about 5 % of a step's peak."""
 
 UNNOTICED = 16 * 10**6
-"""... or this many bytes, if that is more: beside a process of hundreds of megabytes nobody notices them."""
+"""... or this many bytes, if that is more: beside a process of hundreds of megabytes nobody notices them, and no step
+needs to be replayed to save them. For `auto` likewise."""
 
 FEWEST = 4
 """Vectors that `checkpoint` keeps at the least."""
@@ -67,7 +68,7 @@ def resolve_store(store: Store, steps: int, vector_bytes: int, graph_bytes: int,
     """
     if store == "auto":
         large: Store = "checkpoint" if device == "cpu" else "host"
-        store = "device" if steps * vector_bytes <= SMALL * graph_bytes else large
+        store = "device" if steps * vector_bytes <= max(SMALL * graph_bytes, UNNOTICED) else large
     if store != "checkpoint":
         return store, steps - 1
     # More than sqrt(2 T) save next to nothing.

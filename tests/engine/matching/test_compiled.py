@@ -58,7 +58,7 @@ def test_identities_hold_with_every_convolution_done_otherwise(mode: str) -> Non
 
 
 def test_a_compiled_run_resumes_to_the_same_bits(tiny_run: Callable[..., Run], workspace: Workspace) -> None:
-    settings = ("compute.compile=on", "distill.batch=7", "distill.steps=2")  # 7 and 3 images
+    settings = ("compute.compile=on", "evaluate.baseline=false", "distill.steps=2")
 
     def third(event: Event) -> bool:
         return isinstance(event, IterationDone) and event.iteration == 3
@@ -77,7 +77,7 @@ def test_a_compiled_run_resumes_to_the_same_bits(tiny_run: Callable[..., Run], w
 
 def test_auto_compiles_by_cost(workspace: Workspace, tiny_run: Callable[..., Run]) -> None:
     def decision(*overrides: str) -> bool:
-        settings = resolve_settings(overrides=[*TINY, *overrides]).settings
+        settings = resolve_settings(overrides=[*TINY, "compute.compile=auto", *overrides]).settings
         return matching_compiles(settings, (1, 8, 8), 10)
 
     assert not decision()
@@ -89,7 +89,7 @@ def test_auto_compiles_by_cost(workspace: Workspace, tiny_run: Callable[..., Run
     images = torch.zeros(100, 3, 32, 32)
     assert not matching_pays(model, images, 100)
     assert matching_pays(model, images, 1000)
-    run = tiny_run()
+    run = tiny_run("short", "compute.compile=auto")
     notices = [entry.event for entry, _ in read_journal(run.journal_file) if isinstance(entry.event, Notice)]
     assert not any("Compiling" in notice.message for notice in notices)
 

@@ -22,7 +22,7 @@ from engine.parallel.ranks import Ranks
 from engine.session import assist, drive
 from engine.workspace import Workspace
 from tests.conftest import TINY
-from tests.engine.test_matching import Case, make_case
+from tests.engine.matching.test_matching import Case, make_case
 
 KINDS = {
     "hard": ("distill.iterations=20", "distill.ipc=2", "distill.batch=7"),
