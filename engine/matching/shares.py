@@ -28,6 +28,10 @@ class Whole:
         """What is over parameters summed, the rest weighted."""
         return found
 
+    def agreed(self, size: int) -> int:
+        """A size by which all decide alike: parts differ by an image, and a step that only one replays would hang."""
+        return size
+
     def sum_(self, images: Tensor, labels: Tensor, student_lr: Tensor) -> None:
         """The totals over all steps, in place."""
 
@@ -64,6 +68,10 @@ class Parts(Whole):
             theta=None if found.theta is None else self.vector(step, found.theta),
             gradient=None if found.gradient is None else self.vector(step, found.gradient),
         )
+
+    def agreed(self, size: int) -> int:
+        """See `Whole`."""
+        return int(self._ranks.led(size))
 
     def sum_(self, images: Tensor, labels: Tensor, student_lr: Tensor) -> None:
         """See `Whole`."""

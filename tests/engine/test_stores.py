@@ -3,14 +3,20 @@
 import math
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from engine.generators import result_of
+from engine.matching import sweeps
 from engine.matching.checkpoints import CheckpointTrace
 from engine.matching.host import Arrival, HostTrace
+from engine.matching.shares import Parts
 from engine.matching.stores import resolve_store
+from engine.networks import flatten_parameters
+from engine.parallel.ranks import Ranks
 
 
 @cache
@@ -111,3 +117,30 @@ def test_parked_vectors_are_waited_for_and_the_next_is_on_its_way(steps: int) ->
         # Sent: all. Asked for so far: this one and, while it is being used, the one before.
         assert len(lane._queue) == steps + min(steps, steps - expected + 1)
     assert next(back, None) is None
+
+
+def test_ranks_with_unequal_parts_choose_the_same_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Second(Ranks):
+        """A rank whose part of the batch is smaller than the first one's, which is told."""
+
+        def led(self, value: Any) -> Any:
+            return 10 * value
+
+    seen: list[int] = []
+    real = sweeps.make_trace
+
+    def noted(store: Any, steps: int, start: Tensor, graph_bytes: int) -> Any:
+        seen.append(graph_bytes)
+        return real(store, steps, start, graph_bytes)
+
+    monkeypatch.setattr(sweeps, "make_trace", noted)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3))
+    start = flatten_parameters(model)
+    arguments: dict[str, Any] = {
+        "start": start, "target": start + 1, "images": torch.ones(2, 1, 2, 2), "labels": torch.full((2, 3), 1 / 3),
+        "student_lr": 0.1, "schedule": [(torch.arange(2), lambda images: images)],
+    }  # fmt: skip
+    for shares in (sweeps.WHOLE, Parts(Second(), [1.0])):
+        result_of(sweeps.matching_sweeps(model, **arguments, shares=shares))
+    assert seen[0] > 0
+    assert seen[1] == 10 * seen[0]
