@@ -108,9 +108,9 @@ CASES = {
     "quick": Case(
         "a smaller CIFAR-10 problem, two minutes on two cores",
         Shape(width=64, depth=3, classes=10, batch=20),
-        (1, 5, 20),
+        (1, 5, 10),
         rounds=3,
-        compiled=(("exact", 20),),
+        compiled=(("exact", 10),),
     ),
 }
 
