@@ -16,30 +16,17 @@ import torch
 from torch import Tensor
 
 from engine.matching.steps import Derivatives, EagerSteps, Steps, student_loss
+from engine.matching.yardstick import disagreement, tolerance
 from engine.networks.flat import FlatNetwork
 
-TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-9}
-"""Relative difference between compiled and eager results that is always allowed: a few signs under ReLUs that rounding
-decides came to 2e-3 in float32, a miscompilation is wrong by its whole size."""
-
-SHAKE = {torch.float32: 2e-6, torch.float64: 1e-14}
-"""Relative change of the parameters that stands for another order of rounding."""
-
-SHAKEN = 5.0
-"""How many times the effect of that change compiled results may differ. A sign under a ReLU that rounding decides makes
-a difference far above the rounding itself: 1e-4 to 2e-3 of a gradient, measured, in eager too."""
-
 SECOND_ORDER = 10.0
-"""How many times that matching steps may differ: second derivatives feel such signs more."""
+"""How many times the yardstick's tolerance is allowed here: second derivatives feel the signs under ReLUs more."""
 
 BF16_TOLERANCE = 5e-2
-"""The same where products are in bfloat16, whose rounding hides everything finer."""
+"""Relative difference that is allowed where products are in bfloat16, whose rounding hides everything finer."""
 
 LAUNCH_BOUND = 2**17
 """On CUDA, batches with at most this many numbers spend their time starting kernels: they are replayed as one graph."""
-
-MOST = 2e-2
-"""Relative difference that is never allowed."""
 
 Batch = tuple[Tensor, Tensor]
 """Images `(B, C, H, W)` and label probabilities `(B, K)`."""
@@ -171,20 +158,12 @@ def checked_steps(network: FlatNetwork, theta: Tensor, batches: Sequence[Batch],
 def _difference(eager: Steps, compiled: Steps, theta: Tensor, batch: Batch, hessian: bool) -> str:
     """What the compiled steps get wrong on a batch; empty if nothing."""
     adjoint = eager.gradient(theta, *batch)
-    noise = torch.randn(theta.shape, generator=torch.Generator().manual_seed(0), dtype=theta.dtype).to(theta.device)
-    shaken = theta * (1 + SHAKE.get(theta.dtype, 1e-6) * noise)
-    wanted = _everything(eager, theta, batch, adjoint, hessian)
-    moved = _everything(eager, shaken, batch, adjoint, hessian)
-    found = _everything(compiled, theta, batch, adjoint, hessian)
-    for name, a in found.items():
-        b = wanted[name]
-        size = b.norm().clamp_min(torch.finfo(b.dtype).tiny)
-        allowed = ((moved[name] - b).norm() / size).item() * SHAKEN
-        error = ((a - b).norm() / size).item()
-        always = BF16_TOLERANCE if compiled.network.bf16 else SECOND_ORDER * TOLERANCE.get(theta.dtype, 1e-3)
-        if not error <= max(always, min(allowed, MOST)):
-            return f"the compiled {name} differs from eager by {error:.1e} relative"
-    return ""
+    return disagreement(
+        lambda parameters: _everything(eager, parameters, batch, adjoint, hessian),
+        _everything(compiled, theta, batch, adjoint, hessian),
+        theta,
+        BF16_TOLERANCE if compiled.network.bf16 else SECOND_ORDER * tolerance(theta.dtype),
+    )
 
 
 def _everything(steps: Steps, theta: Tensor, batch: Batch, adjoint: Tensor, hessian: bool) -> dict[str, Tensor]:

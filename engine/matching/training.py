@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from engine.matching.compiled import MOST, SHAKE, SHAKEN, TOLERANCE, fused, packed
+from engine.matching.compiled import fused, packed
+from engine.matching.yardstick import disagreement, tolerance
 from engine.networks.flat import FlatNetwork, flatten_parameters, load_parameters
 
 
@@ -75,28 +76,21 @@ def difference(
     network: FlatNetwork, rule: SgdRule, compiled: Step, theta: Tensor, images: Tensor, targets: Tensor
 ) -> str:
     """What the compiled step gets wrong on a batch, beyond what another order of rounding does; empty if nothing."""
-    noise = torch.randn(theta.shape, generator=torch.Generator().manual_seed(0), dtype=theta.dtype).to(theta.device)
-    shaken = theta * (1 + SHAKE.get(theta.dtype, 1e-6) * noise)
-    wanted = _everything(sgd_step(network, rule), theta, images, targets)
-    moved = _everything(sgd_step(network, rule), shaken, images, targets)
-    found = _everything(compiled, theta, packed(images), packed(targets))
-    for name, a in found.items():
-        b = wanted[name]
-        size = b.norm().clamp_min(torch.finfo(b.dtype).tiny)
-        allowed = ((moved[name] - b).norm() / size).item() * SHAKEN
-        error = ((a - b).norm() / size).item()
-        if not error <= max(TOLERANCE.get(theta.dtype, 1e-3), min(allowed, MOST)):
-            return f"the compiled {name} of a training step differs from eager by {error:.1e} relative"
-    return ""
+    plain = sgd_step(network, rule)
+    return disagreement(
+        lambda parameters: _everything(plain, parameters, images, targets),
+        _everything(compiled, theta, packed(images), packed(targets)),
+        theta,
+        tolerance(theta.dtype),
+    )
 
 
 @torch.no_grad()
 def _everything(step: Step, theta: Tensor, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
     """All that a step from rest computes, by name; with lr 1, so that the update is not lost in theta's rounding."""
     found = step(theta, torch.zeros_like(theta), images, targets, torch.ones((), dtype=theta.dtype).to(theta.device))
-    return {
-        "update": found.theta - theta, "velocity": found.velocity, "loss": found.loss, "logits": found.logits,
-    }  # fmt: skip
+    results = {"update": found.theta - theta, "velocity": found.velocity, "loss": found.loss, "logits": found.logits}
+    return {f"{name} of a training step": result for name, result in results.items()}
 
 
 class Trainer(Protocol):
