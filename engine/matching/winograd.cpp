@@ -54,92 +54,89 @@ template <typename M, typename S, typename V> inline void sandwich(const V *in, 
     for (int k = 0; k < M::rows; ++k) all_rows<M, 0, S, V>(middle + k * M::columns, 1, out + k * M::rows, 1);
 }
 
+// body(b, t, s, c) for every tile and every 64 bytes of channels of images b.
+template <typename S, typename Body>
+inline void each_tile(long b, long t, long across, long channels, const Body &body) {
+    for (long s = 0; s < across; ++s)
+        for (long c = 0; c < channels; c += Lanes<S>::count) body(b, t, s, c);
+}
+
+template <typename S, typename Body>
+inline void each_tile_in_parallel(long batch, long down, long across, long channels, long threads, const Body &body) {
+#pragma omp parallel for collapse(2) num_threads(threads)
+    for (long b = 0; b < batch; ++b)
+        for (long t = 0; t < down; ++t) each_tile<S>(b, t, across, channels, body);
+}
+
 template <typename S>
 void input(const S *images, S *tiles, long batch, long down, long across, long channels, long threads) {
     using V = typename Lanes<S>::type;
     const long height = 4 * down, width = 4 * across;
-#pragma omp parallel for collapse(2) num_threads(threads)
-    for (long b = 0; b < batch; ++b)
-        for (long t = 0; t < down; ++t)
-            for (long s = 0; s < across; ++s) {
-                S *to = tiles + ((b * down + t) * across + s) * 36 * channels;
-                for (long c = 0; c < channels; c += Lanes<S>::count) {
-                    V in[36], out[36];
-                    for (int i = 0; i < 6; ++i)
-                        for (int j = 0; j < 6; ++j) {
-                            const long y = 4 * t + i - 1, x = 4 * s + j - 1;
-                            const bool inside = y >= 0 && y < height && x >= 0 && x < width;
-                            in[6 * i + j] = inside ? *(const V *)(images + ((b * height + y) * width + x) * channels + c) : V{};
-                        }
-                    sandwich<Input, S, V>(in, out);
-                    for (int p = 0; p < 36; ++p) *(V *)(to + p * channels + c) = out[p];
-                }
+    each_tile_in_parallel<S>(batch, down, across, channels, threads, [=](long b, long t, long s, long c) {
+        S *to = tiles + ((b * down + t) * across + s) * 36 * channels + c;
+        V in[36], out[36];
+        for (int i = 0; i < 6; ++i)
+            for (int j = 0; j < 6; ++j) {
+                const long y = 4 * t + i - 1, x = 4 * s + j - 1;
+                const bool inside = y >= 0 && y < height && x >= 0 && x < width;
+                in[6 * i + j] = inside ? *(const V *)(images + ((b * height + y) * width + x) * channels + c) : V{};
             }
+        sandwich<Input, S, V>(in, out);
+        for (int p = 0; p < 36; ++p) *(V *)(to + p * channels) = out[p];
+    });
 }
 
 template <typename S>
 void input_adjoint(const S *tiles, S *images, long batch, long down, long across, long channels, long threads) {
     using V = typename Lanes<S>::type;
     const long height = 4 * down, width = 4 * across;
+    const auto add = [=](long b, long t, long s, long c) {
+        const S *from = tiles + ((b * down + t) * across + s) * 36 * channels + c;
+        V in[36], out[36];
+        for (int p = 0; p < 36; ++p) in[p] = *(const V *)(from + p * channels);
+        sandwich<Transposed<Input>, S, V>(in, out);
+        for (int i = 0; i < 6; ++i)
+            for (int j = 0; j < 6; ++j) {
+                const long y = 4 * t + i - 1, x = 4 * s + j - 1;
+                if (y >= 0 && y < height && x >= 0 && x < width)
+                    *(V *)(images + ((b * height + y) * width + x) * channels + c) += out[6 * i + j];
+            }
+    };
     // One image is one thread's: tiles overlap, and their sum must not depend on who came first.
 #pragma omp parallel for num_threads(threads)
     for (long b = 0; b < batch; ++b) {
         S *image = images + b * height * width * channels;
         for (long p = 0; p < height * width * channels; ++p) image[p] = 0;
-        for (long t = 0; t < down; ++t)
-            for (long s = 0; s < across; ++s) {
-                const S *from = tiles + ((b * down + t) * across + s) * 36 * channels;
-                for (long c = 0; c < channels; c += Lanes<S>::count) {
-                    V in[36], out[36];
-                    for (int p = 0; p < 36; ++p) in[p] = *(const V *)(from + p * channels + c);
-                    sandwich<Transposed<Input>, S, V>(in, out);
-                    for (int i = 0; i < 6; ++i)
-                        for (int j = 0; j < 6; ++j) {
-                            const long y = 4 * t + i - 1, x = 4 * s + j - 1;
-                            if (y >= 0 && y < height && x >= 0 && x < width)
-                                *(V *)(image + (y * width + x) * channels + c) += out[6 * i + j];
-                        }
-                }
-            }
+        for (long t = 0; t < down; ++t) each_tile<S>(b, t, across, channels, add);
     }
 }
 
 template <typename S>
 void output(const S *tiles, S *images, long batch, long down, long across, long channels, long threads) {
     using V = typename Lanes<S>::type;
-#pragma omp parallel for collapse(2) num_threads(threads)
-    for (long b = 0; b < batch; ++b)
-        for (long t = 0; t < down; ++t)
-            for (long s = 0; s < across; ++s) {
-                const S *from = tiles + ((b * down + t) * across + s) * 36 * channels;
-                for (long c = 0; c < channels; c += Lanes<S>::count) {
-                    V in[36], out[16];
-                    for (int p = 0; p < 36; ++p) in[p] = *(const V *)(from + p * channels + c);
-                    sandwich<Output, S, V>(in, out);
-                    for (int i = 0; i < 4; ++i)
-                        for (int j = 0; j < 4; ++j)
-                            *(V *)(images + ((b * 4 * down + 4 * t + i) * 4 * across + 4 * s + j) * channels + c) = out[4 * i + j];
-                }
-            }
+    each_tile_in_parallel<S>(batch, down, across, channels, threads, [=](long b, long t, long s, long c) {
+        const S *from = tiles + ((b * down + t) * across + s) * 36 * channels + c;
+        V in[36], out[16];
+        for (int p = 0; p < 36; ++p) in[p] = *(const V *)(from + p * channels);
+        sandwich<Output, S, V>(in, out);
+        for (int i = 0; i < 4; ++i)
+            for (int j = 0; j < 4; ++j)
+                *(V *)(images + ((b * 4 * down + 4 * t + i) * 4 * across + 4 * s + j) * channels + c) = out[4 * i + j];
+    });
 }
 
 template <typename S>
 void output_adjoint(const S *images, S *tiles, long batch, long down, long across, long channels, long threads) {
     using V = typename Lanes<S>::type;
-#pragma omp parallel for collapse(2) num_threads(threads)
-    for (long b = 0; b < batch; ++b)
-        for (long t = 0; t < down; ++t)
-            for (long s = 0; s < across; ++s) {
-                S *to = tiles + ((b * down + t) * across + s) * 36 * channels;
-                for (long c = 0; c < channels; c += Lanes<S>::count) {
-                    V in[16], out[36];
-                    for (int i = 0; i < 4; ++i)
-                        for (int j = 0; j < 4; ++j)
-                            in[4 * i + j] = *(const V *)(images + ((b * 4 * down + 4 * t + i) * 4 * across + 4 * s + j) * channels + c);
-                    sandwich<Transposed<Output>, S, V>(in, out);
-                    for (int p = 0; p < 36; ++p) *(V *)(to + p * channels + c) = out[p];
-                }
-            }
+    each_tile_in_parallel<S>(batch, down, across, channels, threads, [=](long b, long t, long s, long c) {
+        S *to = tiles + ((b * down + t) * across + s) * 36 * channels + c;
+        V in[16], out[36];
+        for (int i = 0; i < 4; ++i)
+            for (int j = 0; j < 4; ++j)
+                in[4 * i + j] = *(const V *)(images + ((b * 4 * down + 4 * t + i) * 4 * across + 4 * s + j) * channels + c);
+        sandwich<Transposed<Output>, S, V>(in, out);
+        for (int p = 0; p < 36; ++p) *(V *)(to + p * channels) = out[p];
+    });
 }
 
 template <typename S> void weight(const S *weights, S *tiles, long pairs, long threads) {
