@@ -4,6 +4,8 @@ An event is a fact in the past tense or a measurement. `journaled` events are fa
 move a progress bar and come often (every training batch, every matching step).
 """
 
+import time
+from collections.abc import Generator
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar
 
@@ -223,6 +225,14 @@ class Notice(Event):
 
     level: str
     message: str
+
+
+def timed(stage: str, events: Generator[Event, None, None]) -> Generator[Event, None, None]:
+    """The events of a stage between the facts that it began and that it is complete."""
+    begun = time.monotonic()
+    yield StageStarted(stage=stage)
+    yield from events
+    yield StageFinished(stage=stage, seconds=time.monotonic() - begun)
 
 
 KINDS: dict[str, type[Event]] = {

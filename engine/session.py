@@ -3,29 +3,26 @@
 Each function here is a generator of events; whoever iterates it renders, and stops it by closing it.
 """
 
-import itertools
 import json
 import time
 from collections.abc import Generator, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import torch
 
+from engine.assessments import baseline, final_test, held_out
 from engine.buffers import TeacherBuffer
 from engine.compiling import keep_compiled
 from engine.compute import configure, environment
 from engine.control import Control
 from engine.data import ResidentImages
 from engine.data.dataset import Classes, Pixels
-from engine.distill import DistillState, distill, initial_state, restored_state, shipped_labels
+from engine.distill import DistillState, distill, initial_state, restored_state
 from engine.errors import CorruptFileError, TeslaError, UsageError, WorkersStoppedError
-from engine.evaluate import SmallSet, evaluate_distilled, evaluate_random
 from engine.events import (
     CheckpointSaved,
     DataReady,
-    EvaluationDone,
     Event,
     Notice,
     Progress,
@@ -35,8 +32,7 @@ from engine.events import (
     RunResumed,
     RunStarted,
     RunStopped,
-    StageFinished,
-    StageStarted,
+    timed,
 )
 from engine.journal import JournalWriter
 from engine.parallel.ranks import ALONE, Ranks
@@ -171,7 +167,7 @@ def _standing(control: Control, journal: JournalWriter, heart: Heart) -> Events:
 def teach(workspace: Workspace, settings: Settings) -> Events:
     """Only data and teachers; any number of processes may do this for one workspace at the same time."""
     task, buffer = yield from open_task(workspace, settings)
-    yield from _timed("teachers", train_teachers(task, buffer))
+    yield from timed("teachers", train_teachers(task, buffer))
 
 
 def evaluate_run(
@@ -180,7 +176,7 @@ def evaluate_run(
     """Measure a run's selected (or a given) checkpoint on the test images, with any networks."""
     task, buffer = yield from open_task(workspace, settings)
     chosen = checkpoint_to_use(run, settings, iteration)
-    yield from _timed("evaluation", _test(task, buffer, run, chosen, networks))
+    yield from timed("evaluation", final_test(task, buffer, run, chosen, networks))
 
 
 def open_task(
@@ -251,24 +247,17 @@ def _same_everywhere(ranks: Ranks, mine: dict[str, Any]) -> None:
         )
 
 
-def _timed(stage: str, events: Events) -> Events:
-    begun = time.monotonic()
-    yield StageStarted(stage=stage)
-    yield from events
-    yield StageFinished(stage=stage, seconds=time.monotonic() - begun)
-
-
 def _stages(task: Task, buffer: TeacherBuffer, run: Run, control: Control) -> Events:
     buffer.open()
-    yield from _timed("teachers", train_teachers(task, buffer))
+    yield from timed("teachers", train_teachers(task, buffer))
     state = yield from _state(task, run)
     loop = _distilled(task, buffer, run, state, control) if task.ranks.writes else distill(task, buffer, state)
-    yield from _timed("distillation", loop)
+    yield from timed("distillation", loop)
     del state  # the test reads the selected one
     chosen = task.ranks.led(selected_iteration(run, task.settings))
     if chosen is not None:
         networks = task.settings.evaluate.networks or (task.network_name,)
-        yield from _timed("evaluation", _test(task, buffer, run, chosen, networks))
+        yield from timed("evaluation", final_test(task, buffer, run, chosen, networks))
 
 
 def _state(task: Task, run: Run) -> Generator[Event, None, DistillState]:
@@ -295,9 +284,9 @@ def _distilled(task: Task, buffer: TeacherBuffer, run: Run, state: DistillState,
         if saved is None:
             yield _save(run, state, camera)
             saved = state.iteration
-        yield from _baseline(task, run)
+        yield from baseline(task, run)
         if _evaluation_due(state, settings):
-            yield from _evaluated(task, buffer, run, state)
+            yield from held_out(task, buffer, run, state)
         for event in loop:
             yield event
             if not event.journaled or state.iteration == saved:
@@ -308,7 +297,7 @@ def _distilled(task: Task, buffer: TeacherBuffer, run: Run, state: DistillState,
                 yield _save(run, state, camera)
                 saved = state.iteration
                 if evaluating:
-                    yield from _evaluated(task, buffer, run, state)
+                    yield from held_out(task, buffer, run, state)
                 control.granted()
                 run.prune(settings.distill.keep, {0, selected_iteration(run, settings) or 0})
                 camera.thin(run.checkpoints())
@@ -329,115 +318,3 @@ def _save(run: Run, state: DistillState, camera: Camera) -> CheckpointSaved:
 
 def _evaluation_due(state: DistillState, settings: Settings) -> bool:
     return state.iteration % settings.evaluate.every == 0 or state.iteration == settings.distill.iterations
-
-
-def _evaluated(task: Task, buffer: TeacherBuffer, run: Run, state: DistillState) -> Events:
-    """The held-out accuracy of this state, unless it is known or nothing is held out."""
-    settings = task.settings
-    repeats = settings.evaluate.selection_repeats
-    protocol = _protocol(settings, repeats)
-    known = run.evaluation(state.iteration, "distilled", "holdout", task.network_name, protocol)
-    if known or len(task.holdout) == 0:
-        return
-    small = small_set(task, buffer, state)
-    evaluation = evaluate_distilled(
-        task, small, iteration=state.iteration, split="holdout", network=task.network_name, repeats=repeats
-    )
-    yield from _timed("evaluation", _kept(run, evaluation, protocol))
-
-
-def _baseline(task: Task, run: Run) -> Events:
-    """The held-out accuracy of random real images: what the curve starts from and has to beat.
-
-    Runs of a workspace that draw the same images share it.
-    """
-    repeats, network = task.settings.evaluate.selection_repeats, task.network_name
-    protocol = _random_protocol(task, repeats)
-    wanted = len(task.holdout) > 0 and task.settings.evaluate.baseline
-    if not wanted or run.evaluation(0, "random", "holdout", network, protocol):
-        return
-    known = run.evaluation_of_another(0, "random", "holdout", network, protocol)
-    if known:
-        yield from _written(run, known, protocol)
-        return
-    evaluation = evaluate_random(task, split="holdout", network=network, repeats=repeats)
-    yield from _timed("evaluation", _kept(run, evaluation, protocol))
-
-
-def _kept(run: Run, evaluation: Generator[Event, None, EvaluationDone], protocol: dict[str, Any]) -> Events:
-    yield from _written(run, (yield from evaluation), protocol)
-
-
-def _written(run: Run, result: EvaluationDone, protocol: dict[str, Any]) -> Events:
-    run.save_evaluation(result, protocol)
-    yield result
-
-
-def _test(task: Task, buffer: TeacherBuffer, run: Run, iteration: int, networks: Sequence[str]) -> Events:
-    """Test accuracy of one checkpoint and of random real images, for every network; known results are kept."""
-    settings = task.settings
-    repeats = settings.evaluate.repeats
-    protocols = {"distilled": _protocol(settings, repeats), "random": _random_protocol(task, repeats)}
-    subjects = [("distilled", iteration), *([("random", 0)] if settings.evaluate.baseline else [])]
-    missing = []
-    for network, (subject, at) in itertools.product(networks, subjects):
-        if run.evaluation(at, subject, "test", network, protocols[subject]):
-            continue
-        shared = subject == "random" and run.evaluation_of_another(0, subject, "test", network, protocols[subject])
-        if not shared:
-            missing.append((network, subject))
-        elif task.ranks.writes:
-            yield from _written(run, shared, protocols[subject])
-    small: SmallSet | None = None
-    missing = task.ranks.led(missing)
-    for first in range(0, len(missing), task.ranks.size):  # a round: one for each rank
-        result = None
-        for network, subject in missing[first : first + task.ranks.size][task.ranks.rank :][:1]:
-            if subject == "random":
-                evaluation = evaluate_random(task, split="test", network=network, repeats=repeats)
-            else:
-                # Soft labels ask up to a hundred teachers: once, and only if they are needed.
-                small = small or small_set(task, buffer, restored_state(*run.load_checkpoint(iteration), task))
-                evaluation = evaluate_distilled(
-                    task, small, iteration=iteration, split="test", network=network, repeats=repeats
-                )
-            result = asdict((yield from evaluation))
-        for found in task.ranks.gathered(result):
-            if found is not None and task.ranks.writes:
-                done = EvaluationDone(**found)
-                yield from _written(run, done, protocols[done.subject])
-
-
-def small_set(task: Task, buffer: TeacherBuffer, state: DistillState) -> SmallSet:
-    """A state as it ships: its own images (no copy), the labels that go with them, the learned step size."""
-    return SmallSet(state.images, shipped_labels(task, buffer, state), state.student_lr.item())
-
-
-def _protocol(settings: Settings, repeats: int) -> dict[str, Any]:
-    """What a result depends on besides the checkpoint; a result measured to another protocol is not reused."""
-    return {
-        "epochs": settings.evaluate.epochs,
-        "repeats": repeats,
-        "ops": list(settings.augment.ops),
-        "labels": settings.labels.model_dump(),
-        "width": settings.network.width,
-        "depth": settings.network.depth,
-        "seed": settings.seed,
-    }
-
-
-def _random_protocol(task: Task, repeats: int) -> dict[str, Any]:
-    """What the accuracy of random real images depends on, whichever run asks for it."""
-    settings = task.settings
-    return {
-        "epochs": settings.evaluate.epochs,
-        "repeats": repeats,
-        "ops": list(settings.augment.ops),
-        "network": settings.network.model_dump(),
-        "ipc": settings.distill.ipc,
-        "dataset": task.dataset.fingerprint,
-        "zca": settings.dataset.zca,
-        "holdout": settings.dataset.holdout,
-        "dtype": settings.compute.dtype,
-        "seed": settings.seed,
-    }

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
+from engine import assessments, selection
 from engine import distill as distillation
 from engine import labels as label_rules
-from engine import selection, session
 from engine.buffers import TeacherBuffer
 from engine.distill import DistillState, draw_iteration, initial_state, shipped_labels, update
 from engine.errors import BusyError, CorruptFileError, DivergedError, UsageError
@@ -418,13 +418,13 @@ def test_evaluations_are_not_repeated(tiny_run: RunIt) -> None:
 
 def test_runs_of_a_workspace_share_the_random_baseline(tiny_run: RunIt, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = []
-    real = session.evaluate_random
+    real = assessments.evaluate_random
 
     def counted(task: Task, **arguments: Any) -> Any:
         drawn.append(arguments["split"])
         return real(task, **arguments)
 
-    monkeypatch.setattr(session, "evaluate_random", counted)
+    monkeypatch.setattr(assessments, "evaluate_random", counted)
 
     def random(run: Run) -> list[EvaluationDone]:
         return [result for result in run.evaluations() if result.subject == "random"]
