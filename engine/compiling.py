@@ -5,20 +5,14 @@ is left: a stage that is stopped and resumed takes the same way again and ends i
 """
 
 import os
-from collections.abc import Generator
-from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from engine.events import Event, Progress
 from engine.networks import initialised_network
 from engine.settings import Settings
-
-Result = TypeVar("Result")
 
 MARGIN = 2.0
 """What compiling has to save before it is worth it, in units of its cost."""
@@ -76,17 +70,6 @@ def forward_flops(model: nn.Module, image: Tensor) -> int:
     with counter, torch.no_grad():
         model(image)
     return counter.get_total_flops()
-
-
-def told(compiling: Generator[float, None, Result], at: Progress) -> Generator[Event, None, Result]:
-    """Wait for `background.beside`, telling where the stage stands and for how long it has been compiling."""
-    while True:
-        try:
-            seconds = next(compiling)
-        except StopIteration as end:
-            found: Result = end.value
-            return found
-        yield replace(at, detail=f"compiling, {seconds:.0f} s")
 
 
 def keep_compiled(workspace: Path) -> None:

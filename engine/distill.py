@@ -10,10 +10,10 @@ from torch import Tensor
 from engine import labels as label_rules
 from engine.background import beside
 from engine.buffers import TeacherBuffer
-from engine.compiling import matching_compiles, told
+from engine.compiling import matching_compiles
 from engine.data.augment import draw_augment
 from engine.errors import DivergedError
-from engine.events import Event, IterationDone, IterationSkipped, Notice, Progress, RunRecovered
+from engine.events import Event, IterationDone, IterationSkipped, Notice, Progress, RunRecovered, told
 from engine.matching import WHOLE, EagerSteps, MatchingGradient, Parts, Schedule, Steps, checked_steps, matching_sweeps
 from engine.networks import flatten_parameters
 from engine.randomness import counted_generator, counted_seed
@@ -162,7 +162,7 @@ def _steps(task: Task, state: DistillState) -> Generator[Event, None, Steps]:
     exact = settings.distill.gradient == "exact"
     compiling = beside(lambda: checked_steps(network, theta, batches, hessian=exact))
     at = Progress(stage=STAGE, done=state.iteration, total=settings.distill.iterations, unit="iterations")
-    steps, reason = yield from told(compiling, at)
+    steps, reason = yield from told(compiling, at, "compiling")
     if reason:
         yield Notice(level="warning", message=f"torch.compile is not used: {reason}.")
     return steps

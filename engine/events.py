@@ -6,8 +6,10 @@ move a progress bar and come often (every training batch, every matching step).
 
 import time
 from collections.abc import Generator
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, ClassVar
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, ClassVar, TypeVar
+
+Result = TypeVar("Result")
 
 SCHEMA = 1
 """Version of the journal's lines."""
@@ -233,6 +235,19 @@ def timed(stage: str, events: Generator[Event, None, None]) -> Generator[Event, 
     yield StageStarted(stage=stage)
     yield from events
     yield StageFinished(stage=stage, seconds=time.monotonic() - begun)
+
+
+def told(waiting: Generator[float, None, Result], at: Progress, what: str) -> Generator[Event, None, Result]:
+    """Wait for what yields the seconds it has taken, telling where the stage stands, for what and how long."""
+    try:
+        while True:
+            seconds = next(waiting)
+            yield replace(at, detail=f"{what}, {seconds:.0f} s")
+    except StopIteration as end:
+        found: Result = end.value
+        return found
+    finally:
+        waiting.close()
 
 
 KINDS: dict[str, type[Event]] = {

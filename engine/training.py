@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from engine.background import beside
-from engine.compiling import MARGIN, forward_flops, told
-from engine.events import Event, Notice, Progress
+from engine.compiling import MARGIN, forward_flops
+from engine.events import Event, Notice, Progress, told
 from engine.matching.training import CompiledTrainer, EagerTrainer, SgdRule, Step, Trainer, compiled_step, difference
 from engine.networks.flat import FlatNetwork, flatten_parameters
 from engine.task import Task
@@ -79,7 +79,7 @@ def trainer(
                 message=f"Compiling the training step of {network} for batches of {size}; this takes some 15 seconds.",
             )
             compiling = beside(partial(_checked, functional, rule, theta, images, targets))
-            known[kind], reason = yield from told(compiling, at)
+            known[kind], reason = yield from told(compiling, at, "compiling")
             if reason:
                 yield Notice(level="warning", message=f"torch.compile is not used: {reason}.")
         found = known[kind]

@@ -17,7 +17,7 @@ from engine.compiling import keep_compiled, matching_compiles
 from engine.compute import resolve_device
 from engine.data import cache_root, free_memory
 from engine.errors import TeslaError, UsageError
-from engine.events import Event, Notice, Progress
+from engine.events import Event, Notice, Progress, told
 from engine.isolated import measuring
 from engine.plan.facts import Facts, find_facts
 from engine.plan.fitting import peaks, shortages
@@ -73,19 +73,13 @@ class _Bench:
             "folder": str(folder), "enough": self.seconds, **arguments,
         }  # fmt: skip
         waiting = measuring(f"engine.plan.measure:{function}", everything)
+        at = Progress(stage=STAGE, done=self.done, total=self.total, unit="measurements")
         try:
-            while True:
-                try:
-                    passed = next(waiting)
-                except StopIteration as end:
-                    found: Found = end.value
-                    self.done += 1
-                    return found
-                words = f"{label}, {passed:.0f} s"
-                yield Progress(stage=STAGE, done=self.done, total=self.total, unit="measurements", detail=words)
+            found = yield from told(waiting, at, label)
         finally:
-            waiting.close()
             shutil.rmtree(folder, ignore_errors=True)
+        self.done += 1
+        return found
 
 
 def plan_run(
