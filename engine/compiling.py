@@ -1,11 +1,8 @@
-"""Whether compiling is worth it, and where what was compiled is kept.
+"""Whether compiling is worth it.
 
 The decision is a function of settings and shapes. It must not depend on timings, on what is in a cache or on how much
 is left: a stage that is stopped and resumed takes the same way again and ends in the same bits.
 """
-
-import os
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -23,9 +20,6 @@ MATCHING_OVERHEAD = 4e-3
 """Seconds a compiled pair of matching steps saves whatever its size: some hundreds of operations are started less."""
 MATCHING_PER_FLOP = 5e-11
 """Seconds saved besides, on a CPU, for every floating-point operation of one forward pass over the batch."""
-
-CACHE = ".compiled"
-"""The compiler's cache in a workspace: the second run of a shape starts in seconds."""
 
 
 def matching_compiles(
@@ -70,8 +64,3 @@ def forward_flops(model: nn.Module, image: Tensor) -> int:
     with counter, torch.no_grad():
         model(image)
     return counter.get_total_flops()
-
-
-def keep_compiled(workspace: Path) -> None:
-    """Let the compiler keep its results in the workspace, unless the user has given it another place."""
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str((workspace / CACHE).resolve()))

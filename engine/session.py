@@ -13,7 +13,7 @@ import torch
 
 from engine.assessments import baseline, final_test, held_out
 from engine.buffers import TeacherBuffer
-from engine.compiling import keep_compiled
+from engine.compiler_cache import keep_compiled
 from engine.compute import configure, environment
 from engine.control import Control
 from engine.data import ResidentImages

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from engine.compiler_cache import use_cache
 from engine.matching.steps import Derivatives, EagerSteps, Steps, student_loss
 from engine.matching.yardstick import disagreement, tolerance
 from engine.networks.flat import FlatNetwork
@@ -85,6 +86,8 @@ class CompiledSteps:
 def fused(function: Callable[..., Any], *, graphs: bool = False) -> Callable[..., Any]:
     """The function through torch.compile, as one graph of static shapes; `graphs` replays it as a CUDA graph."""
     from engine.matching.passes import LeanConvolutions  # loads the compiler, which whoever does not compile need not
+
+    use_cache()
 
     options: dict[str, Any] = {"post_grad_custom_pre_pass": LeanConvolutions()}
     if graphs:

@@ -13,7 +13,8 @@ from typing import Any
 import psutil
 
 from engine.buffers import TeacherBuffer
-from engine.compiling import keep_compiled, matching_compiles
+from engine.compiler_cache import keep_compiled
+from engine.compiling import matching_compiles
 from engine.compute import resolve_device
 from engine.data import cache_root, free_memory
 from engine.errors import TeslaError, UsageError

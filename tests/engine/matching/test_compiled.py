@@ -1,6 +1,8 @@
 """Compiled matching steps: the same gradients, the same bits after a resume, and compiled only where it pays."""
 
 import os
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from engine.compiler_cache import PYTORCH, REMEMBERED, use_cache
 from engine.compiling import matching_compiles, matching_pays
 from engine.events import Event, IterationDone, Notice
 from engine.generators import result_of
@@ -95,12 +98,27 @@ def test_auto_compiles_by_cost(workspace: Workspace, tiny_run: Callable[..., Run
 
 
 def test_what_is_compiled_is_kept_in_the_workspace(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    for name in (PYTORCH, REMEMBERED):
+        monkeypatch.setenv(name, "")  # so that they are restored
+        monkeypatch.delenv(name)
     result_of(open_task(workspace, resolve_settings(overrides=list(TINY)).settings))
-    assert Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]) == (workspace.folder / ".compiled").resolve()
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/elsewhere")
+    use_cache()
+    assert Path(os.environ[PYTORCH]) == (workspace.folder / ".compiled").resolve()
+    monkeypatch.setenv(PYTORCH, "/elsewhere")
     result_of(open_task(workspace, resolve_settings(overrides=list(TINY)).settings))
-    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "/elsewhere"
+    use_cache()
+    assert os.environ[PYTORCH] == "/elsewhere"
+
+
+def test_a_run_that_does_not_compile_leaves_no_cache(tmp_path: Path) -> None:
+    folder = str(tmp_path / "ws")
+    environment = {name: value for name, value in os.environ.items() if name not in (PYTORCH, REMEMBERED)}
+    options = [word for text in (*TINY, "compute.compile=auto") for word in ("--set", text)]
+    for words in (["init", folder, "--dataset", "digits"], ["run", folder, *options]):
+        subprocess.run(
+            [sys.executable, "-m", "tesla_tui.main", *words], check=True, capture_output=True, env=environment
+        )
+    assert sorted(path.name for path in Path(folder).iterdir()) == ["buffers", "runs", "tesla.toml"]
 
 
 def test_bf16_is_coarser_and_close(workspace: Workspace) -> None:
