@@ -83,12 +83,13 @@ def plain(size: str, epochs: int, repeats: int, cpu: bool) -> dict[str, float]:
 def ours(size: str, epochs: int, repeats: int, cpu: bool, compile_: str) -> dict[str, float]:
     """Seconds of the same through `train_on_small`, and of compiling before it."""
     from engine.compute import configure
-    from engine.evaluate import RULE, SmallSet, train_on_small
+    from engine.evaluate import RULE, train_on_small
     from engine.generators import result_of
     from engine.networks import initialised_network
     from engine.session import open_task
     from engine.settings import resolve_settings
     from engine.training import trainer
+    from engine.training_set import SmallSet
     from engine.workspace import Workspace
 
     clock = choose_clock(cpu)

@@ -9,17 +9,19 @@ from dataclasses import asdict
 from typing import Any
 
 from engine.buffers import TeacherBuffer
-from engine.distill import DistillState, restored_state, shipped_labels
-from engine.evaluate import SmallSet, evaluate_distilled, evaluate_random
+from engine.evaluate import evaluate_distilled, evaluate_random
 from engine.events import EvaluationDone, Event, timed
+from engine.method import State
+from engine.methods import method_of
 from engine.run import Run
 from engine.settings import Settings
 from engine.task import Task
+from engine.training_set import SmallSet, TrainingSet, WholeSet
 
 Events = Generator[Event, None, None]
 
 
-def held_out(task: Task, buffer: TeacherBuffer, run: Run, state: DistillState) -> Events:
+def held_out(task: Task, buffer: TeacherBuffer, run: Run, state: State) -> Events:
     """The held-out accuracy of this state, unless it is known or nothing is held out."""
     settings = task.settings
     repeats = settings.evaluate.selection_repeats
@@ -27,7 +29,7 @@ def held_out(task: Task, buffer: TeacherBuffer, run: Run, state: DistillState) -
     known = run.evaluation(state.iteration, "distilled", "holdout", task.network_name, protocol)
     if known or len(task.holdout) == 0:
         return
-    small = small_set(task, buffer, state)
+    small = training_set(task, buffer, state)
     evaluation = evaluate_distilled(
         task, small, iteration=state.iteration, split="holdout", network=task.network_name, repeats=repeats
     )
@@ -84,7 +86,7 @@ def final_test(task: Task, buffer: TeacherBuffer, run: Run, iteration: int, netw
             known = run.evaluation(at, subject, "test", network, protocols[subject]) is not None
         if not known:
             missing.append((network, subject))
-    small: SmallSet | None = None
+    small: TrainingSet | None = None
     missing = task.ranks.led(missing)
     for first in range(0, len(missing), task.ranks.size):  # a round: one for each rank
         result = None
@@ -93,7 +95,9 @@ def final_test(task: Task, buffer: TeacherBuffer, run: Run, iteration: int, netw
                 evaluation = evaluate_random(task, split="test", network=network, repeats=repeats)
             else:
                 # Soft labels ask up to a hundred teachers: once, and only if they are needed.
-                small = small or small_set(task, buffer, restored_state(*run.load_checkpoint(iteration), task))
+                if small is None:
+                    state = method_of(settings).restored_state(*run.load_checkpoint(iteration), task)
+                    small = training_set(task, buffer, state)
                 evaluation = evaluate_distilled(
                     task, small, iteration=iteration, split="test", network=network, repeats=repeats
                 )
@@ -104,15 +108,22 @@ def final_test(task: Task, buffer: TeacherBuffer, run: Run, iteration: int, netw
                 yield from _written(run, done, protocols[done.subject])
 
 
-def small_set(task: Task, buffer: TeacherBuffer, state: DistillState) -> SmallSet:
-    """A state as it ships: its own images (no copy), the labels that go with them, the learned step size."""
-    return SmallSet(state.images, shipped_labels(task, buffer, state), state.student_lr.item())
+def training_set(task: Task, buffer: TeacherBuffer, state: State) -> TrainingSet:
+    """A state as it ships: its own images (no copy), the labels that go with them, the learned step size.
+
+    All training images where the method is to train on them.
+    """
+    shipped = method_of(task.settings).shipped_labels
+    if shipped is None:
+        return WholeSet(task.train, state.student_lr.item(), task.settings.evaluate.whole_epochs)
+    return SmallSet(state.images, shipped(task, buffer, state), state.student_lr.item())
 
 
 def _protocol(settings: Settings, repeats: int) -> dict[str, Any]:
     """What a result depends on besides the checkpoint; a result measured to another protocol is not reused."""
+    whole = settings.distill.method == "whole"
     return {
-        "epochs": settings.evaluate.epochs,
+        "epochs": settings.evaluate.whole_epochs if whole else settings.evaluate.epochs,
         "repeats": repeats,
         "ops": list(settings.augment.ops),
         "labels": settings.labels.model_dump(),

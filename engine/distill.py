@@ -15,6 +15,7 @@ from engine.data.augment import draw_augment
 from engine.errors import DivergedError
 from engine.events import Event, IterationDone, IterationSkipped, Notice, Progress, RunRecovered, told
 from engine.matching import WHOLE, EagerSteps, MatchingGradient, Parts, Schedule, Steps, checked_steps, matching_sweeps
+from engine.method import Method
 from engine.networks import flatten_parameters
 from engine.randomness import counted_generator, counted_seed
 from engine.selection import initial_images, random_real, real_images
@@ -345,3 +346,15 @@ def _skip(state: DistillState, reason: str, loss: float) -> Generator[Event, Non
             "Start a new run with a smaller distill.student_lr or distill.lr_images; the last checkpoint is intact.",
         )
     yield RunRecovered(iteration=iteration, student_lr=state.student_lr.item(), recoveries=state.recoveries)
+
+
+TESLA = Method(
+    name="tesla",
+    title="trajectory matching with constant memory (TESLA, Cui et al., ICML 2023)",
+    initial_state=initial_state,
+    restored_state=restored_state,
+    iterate=distill,
+    shipped_labels=shipped_labels,
+    reads=("distill.", "labels.", "teachers."),
+    shares=True,
+)

@@ -8,10 +8,9 @@ looked at once, for the one that was selected.
 import statistics
 import time
 from collections.abc import Generator
-from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from engine.data.augment import draw_augment
 from engine.events import EvaluationDone, Event, Progress
@@ -22,6 +21,7 @@ from engine.randomness import counted_generator, counted_seed
 from engine.selection import random_real, real_images
 from engine.task import Split, Task
 from engine.training import trainer
+from engine.training_set import SmallSet, TrainingSet
 
 STAGE = "evaluation"
 
@@ -31,21 +31,12 @@ BASELINE_LR = 0.01
 """Learning rate for random real images, which have none of their own: that of DC, DM and MTT."""
 MEASURE = 1024
 """Real images per forward pass."""
-
-
-@dataclass(frozen=True)
-class SmallSet:
-    """What a network is trained on."""
-
-    images: Tensor
-    """`(N, C, H, W)` in the input space."""
-    labels: Tensor
-    """Probabilities `(N, K)`."""
-    lr: float
+STEPS = 10
+"""SGD steps between two reports of progress."""
 
 
 def evaluate_distilled(
-    task: Task, small: SmallSet, *, iteration: int, split: str, network: str, repeats: int
+    task: Task, small: TrainingSet, *, iteration: int, split: str, network: str, repeats: int
 ) -> Generator[Event, None, EvaluationDone]:
     """Train `repeats` fresh networks on the distilled images and measure them on `split` (holdout or test).
 
@@ -67,24 +58,25 @@ def evaluate_random(task: Task, *, split: str, network: str, repeats: int) -> Ge
     ipc = task.settings.distill.ipc
     labels = hard_labels(class_index(task.classes, ipc).to(task.device), task.classes, task.dtype)
     for repeat in range(repeats):
-        small = SmallSet(real_images(task, random_real(task, ipc, "baseline", repeat)), labels, BASELINE_LR)
+        images = real_images(task, random_real(task, ipc, "baseline", repeat))
+        small = SmallSet(images, labels, BASELINE_LR)
         accuracy = yield from _one(task, small, f"random, {network}", split, network, repeat, repeats)
         accuracies.append(accuracy)
     return _done(0, "random", split, network, accuracies, started)
 
 
 def _one(
-    task: Task, small: SmallSet, what: str, split: str, network: str, repeat: int, repeats: int
+    task: Task, small: TrainingSet, what: str, split: str, network: str, repeat: int, repeats: int
 ) -> Generator[Event, None, float]:
     seed = task.settings.seed
     model = task.fresh_network(counted_seed(seed, "evaluate-init", repeat), network).train()
-    counts = planned_steps(task, network, len(small.images))
-    batches = [(small.images[:size], small.labels[:size]) for size in counts]
+    epochs = small.epochs or task.settings.evaluate.epochs
+    counts = planned_steps(task, network, len(small), epochs)
+    batches = [small.batch(torch.arange(size)) for size in counts]
     at = Progress(stage=STAGE, done=repeat, total=repeats, unit="networks")
     learner = yield from trainer(task, model, network, RULE, batches, counts, at)
-    epochs = task.settings.evaluate.epochs
-    for epoch in train_on_small(task, learner, small, repeat):
-        if epoch % 10 == 0 or epoch == epochs:
+    for step, epoch in enumerate(train_on_small(task, learner, small, repeat)):
+        if step % STEPS == 0 or epoch == epochs:
             yield Progress(
                 stage=STAGE, done=repeat + 0.95 * epoch / epochs, total=repeats, unit="networks",
                 detail=f"{what}, network {repeat + 1}/{repeats}",
@@ -94,11 +86,11 @@ def _one(
     return accuracy
 
 
-def planned_steps(task: Task, network: str, count: int) -> dict[int, int]:
+def planned_steps(task: Task, network: str, count: int, length: int | None = None) -> dict[int, int]:
     """SGD steps of all evaluations of a run with one network, by batch size.
 
     Of the settings alone, whatever is done already. The teachers' network is also the one that checkpoints are
-    selected with.
+    selected with. `count` images are trained on for `length` epochs (unset: `evaluate.epochs`).
     """
     settings = task.settings
     subjects = 2 if settings.evaluate.baseline else 1
@@ -108,27 +100,27 @@ def planned_steps(task: Task, network: str, count: int) -> dict[int, int]:
     if network == task.network_name:
         selections = settings.distill.iterations // settings.evaluate.every + subjects
         networks += selections * settings.evaluate.selection_repeats
-    epochs = max(networks, settings.evaluate.repeats) * settings.evaluate.epochs
+    epochs = max(networks, settings.evaluate.repeats) * (length or settings.evaluate.epochs)
     planned = {min(BATCH, count): epochs * max(count // BATCH, 1)}
     if count > BATCH and count % BATCH:
         planned[count % BATCH] = epochs
     return planned
 
 
-def train_on_small(task: Task, learner: Trainer, small: SmallSet, repeat: int) -> Generator[int, None, None]:
-    """Train a network on a small set to the protocol, yielding the number of epochs done after each."""
+def train_on_small(task: Task, learner: Trainer, small: TrainingSet, repeat: int) -> Generator[float, None, None]:
+    """Train a network on a small set to the protocol, yielding the number of epochs done after every step."""
     settings = task.settings
-    count = len(small.images)
-    for epoch in range(settings.evaluate.epochs):
-        lr = small.lr if epoch < (settings.evaluate.epochs + 1) // 2 else small.lr * 0.1
+    count, epochs = len(small), small.epochs or settings.evaluate.epochs
+    for epoch in range(epochs):
+        lr = small.lr if epoch < (epochs + 1) // 2 else small.lr * 0.1
         generator = counted_generator(settings.seed, "evaluate", repeat, epoch)
         order = torch.randperm(count, generator=generator)
-        for index in order.split(BATCH):
-            there = index.to(task.device, non_blocking=True)
-            batch = small.images[there]
+        batches = order.split(BATCH)
+        for number, index in enumerate(batches):
+            batch, labels = small.batch(index)
             augment = draw_augment(generator, settings.augment.ops, batch.shape, task.device)
-            learner.step(augment(batch), small.labels[there], lr)
-        yield epoch + 1
+            learner.step(augment(batch), labels, lr)
+            yield epoch + (number + 1) / len(batches)
 
 
 def measure(model: nn.Module, split: Split, repeat: int, repeats: int) -> Generator[Event, None, float]:

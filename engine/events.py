@@ -171,9 +171,11 @@ class IterationDone(Event):
     """After the update."""
     gradient_norm: float
     """Euclidean norm of dL/dimages."""
-    student_lr_gradient: float
-    trajectory: int
-    start_epoch: int
+    student_lr_gradient: float | None
+    """None where student_lr is not learned."""
+    trajectory: int | None
+    """None, as the next, where no trajectory is matched."""
+    start_epoch: int | None
     seconds: float
 
 

@@ -42,10 +42,7 @@ def initial_images(task: Task) -> Tensor:
         generator = counted_generator(task.settings.seed, "init-noise")
         shape = (task.classes * distill.ipc, *task.image_shape)
         return torch.randn(shape, generator=generator).to(task.device, task.dtype)
-    if distill.init == "kmeans":
-        index = torch.cat([_nearest_to_centres(task, k, distill.ipc) for k in range(task.classes)])
-    else:
-        index = random_real(task, distill.ipc, "init-real")
+    index = nearest_to_centres(task) if distill.init == "kmeans" else random_real(task, distill.ipc, "init-real")
     return real_images(task, index)
 
 
@@ -58,6 +55,11 @@ def real_images(task: Task, index: Tensor) -> Tensor:
     for begin in range(0, len(index), CHUNK):
         images[begin : begin + CHUNK] = task.train.images.encoded(index[begin : begin + CHUNK])
     return images
+
+
+def nearest_to_centres(task: Task) -> Tensor:
+    """Indices `(K * ipc,)` of the training images nearest to the centres of each class's k-means, ordered by class."""
+    return torch.cat([_nearest_to_centres(task, k, task.settings.distill.ipc) for k in range(task.classes)])
 
 
 def _nearest_to_centres(task: Task, k: int, ipc: int) -> Tensor:

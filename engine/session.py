@@ -18,7 +18,6 @@ from engine.compute import configure, environment
 from engine.control import Control
 from engine.data import ResidentImages
 from engine.data.dataset import Classes, Pixels
-from engine.distill import DistillState, distill, initial_state, restored_state
 from engine.errors import CorruptFileError, TeslaError, UsageError, WorkersStoppedError
 from engine.events import (
     CheckpointSaved,
@@ -35,6 +34,8 @@ from engine.events import (
     timed,
 )
 from engine.journal import JournalWriter
+from engine.method import State, unread
+from engine.methods import method_of
 from engine.parallel.ranks import ALONE, Ranks
 from engine.preview import Camera
 from engine.pulse import Heart, beating
@@ -76,6 +77,9 @@ def drive(
         run.check(effective)
     control = control or Control()
     early: list[Event] = []
+    for notice in _told(effective):
+        early.append(notice)
+        yield notice
     opening = open_task(workspace, effective.settings, ranks)
     while True:
         try:
@@ -166,6 +170,11 @@ def _standing(control: Control, journal: JournalWriter, heart: Heart) -> Events:
 
 def teach(workspace: Workspace, settings: Settings) -> Events:
     """Only data and teachers; any number of processes may do this for one workspace at the same time."""
+    if not settings.needs_teachers:
+        raise UsageError(
+            f"distill.method = {settings.distill.method} needs no teachers.",
+            "They are trained for tesla and mtt; `tesla run` does what this method needs.",
+        )
     task, buffer = yield from open_task(workspace, settings)
     yield from timed("teachers", train_teachers(task, buffer))
 
@@ -217,6 +226,14 @@ def _check(task: Task) -> None:
     """Settings that only the data can prove wrong."""
     settings = task.settings
     check_ipc(task)
+    if task.ranks.size > 1 and not method_of(settings).shares:
+        raise UsageError(
+            f"Several workers cannot share a run with distill.method = {settings.distill.method}.", "Take one worker."
+        )
+    if not settings.needs_teachers:
+        for name in (*(settings.evaluate.networks or ()), None):
+            task.fresh_network(0, name)
+        return
     count = task.classes * settings.distill.ipc
     batch = settings.distill.batch
     if batch != "full" and batch > count:
@@ -247,11 +264,23 @@ def _same_everywhere(ranks: Ranks, mine: dict[str, Any]) -> None:
         )
 
 
+def _told(effective: EffectiveSettings) -> Generator[Notice, None, None]:
+    """What somebody has set and this method does not read."""
+    method = method_of(effective.settings)
+    keys = unread(method, effective)
+    if keys:
+        words = f"distill.method = {method.name} does not read {', '.join(keys)}."
+        yield Notice(level="warning", message=words)
+
+
 def _stages(task: Task, buffer: TeacherBuffer, run: Run, control: Control) -> Events:
-    buffer.open()
-    yield from timed("teachers", train_teachers(task, buffer))
+    method = method_of(task.settings)
+    if task.settings.needs_teachers:
+        buffer.open()
+        yield from timed("teachers", train_teachers(task, buffer))
     state = yield from _state(task, run)
-    loop = _distilled(task, buffer, run, state, control) if task.ranks.writes else distill(task, buffer, state)
+    iterating = _nothing() if method.iterate is None else method.iterate(task, buffer, state)
+    loop = _distilled(task, buffer, run, state, iterating, control) if task.ranks.writes else iterating
     yield from timed("distillation", loop)
     del state  # the test reads the selected one
     chosen = task.ranks.led(selected_iteration(run, task.settings))
@@ -260,12 +289,18 @@ def _stages(task: Task, buffer: TeacherBuffer, run: Run, control: Control) -> Ev
         yield from timed("evaluation", final_test(task, buffer, run, chosen, networks))
 
 
-def _state(task: Task, run: Run) -> Generator[Event, None, DistillState]:
+def _nothing() -> Events:
+    """No events: the iterations of a method that makes its set at once."""
+    yield from ()
+
+
+def _state(task: Task, run: Run) -> Generator[Event, None, State]:
     problems: list[CorruptFileError] = []
     found = run.newest_valid(problems.append) if task.ranks.writes else None
     for problem in problems:
         yield Notice(level="warning", message=str(problem))
-    state = initial_state(task) if found is None else restored_state(*found, task)
+    method = method_of(task.settings)
+    state = method.initial_state(task) if found is None else method.restored_state(*found, task)
     for tensor in state.tensors().values():
         task.ranks.lead_(tensor)
     for name, value in task.ranks.led(state.counters()).items():
@@ -273,17 +308,18 @@ def _state(task: Task, run: Run) -> Generator[Event, None, DistillState]:
     return state
 
 
-def _distilled(task: Task, buffer: TeacherBuffer, run: Run, state: DistillState, control: Control) -> Events:
+def _distilled(task: Task, buffer: TeacherBuffer, run: Run, state: State, loop: Events, control: Control) -> Events:
     """Distil, saving, evaluating and filming on the way; on any stop the state is saved."""
     settings = task.settings
     saved = state.iteration if state.iteration in run.checkpoints() else None
-    loop = distill(task, buffer, state)
     camera = Camera(run.film, task.space, task.classes, settings.distill.ipc, task.dataset.resolution)
     control.accept(True)
     try:
         if saved is None:
             yield _save(run, state, camera)
             saved = state.iteration
+        if settings.distill.iterations == 0:
+            return  # a single state: there is nothing to select
         yield from baseline(task, run)
         if _evaluation_due(state, settings):
             yield from held_out(task, buffer, run, state)
@@ -310,11 +346,11 @@ def _distilled(task: Task, buffer: TeacherBuffer, run: Run, state: DistillState,
             _save(run, state, camera)
 
 
-def _save(run: Run, state: DistillState, camera: Camera) -> CheckpointSaved:
+def _save(run: Run, state: State, camera: Camera) -> CheckpointSaved:
     path = run.save_checkpoint(state.tensors(), state.counters())
     camera.shoot(state.iteration, state.images, state.labels, lasting=True)
     return CheckpointSaved(iteration=state.iteration, path=str(path.relative_to(run.folder)))
 
 
-def _evaluation_due(state: DistillState, settings: Settings) -> bool:
+def _evaluation_due(state: State, settings: Settings) -> bool:
     return state.iteration % settings.evaluate.every == 0 or state.iteration == settings.distill.iterations

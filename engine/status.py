@@ -99,7 +99,7 @@ def run_status(run: Run) -> RunStatus:
     iteration = max(run.checkpoints(), default=0)
     student_lr = None
     state, message = "stopped", ""
-    planned, published = settings.teachers.count, 0
+    planned, published = (settings.teachers.count if settings.needs_teachers else 0), 0
     skipped = recoveries = 0
     for entry, _ in read_journal(run.journal_file):
         event = entry.event

@@ -11,7 +11,7 @@ from engine.bench.measuring import MemoryMeter, Stopwatch
 from engine.bench.published_stages import LR
 from engine.buffers import TeacherBuffer
 from engine.data import ResidentImages, draw_augment, split_holdout
-from engine.evaluate import SmallSet, evaluate_distilled
+from engine.evaluate import evaluate_distilled
 from engine.generators import result_of
 from engine.labels import class_index, hard_labels
 from engine.randomness import counted_generator
@@ -19,6 +19,7 @@ from engine.selection import random_real
 from engine.session import open_task
 from engine.task import Task
 from engine.teachers import train_teachers
+from engine.training_set import SmallSet
 from engine.workspace import Workspace
 
 

@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-from engine.distill import restored_state, shipped_labels
 from engine.errors import UsageError
 from engine.evaluate import BATCH, RULE
 from engine.export.card import dataset_card
@@ -26,6 +25,7 @@ from engine.export.parquet import write_parquet
 from engine.film import enlarged, image_grid
 from engine.generators import result_of
 from engine.labels import class_index
+from engine.methods import method_of
 from engine.preview import to_pixels
 from engine.run import Run, checkpoint_to_use
 from engine.session import open_task
@@ -62,10 +62,16 @@ def export_run(
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise UsageError(f"{to} exists and is not empty.", "Choose a new folder with --to.")
     settings = run.frozen().settings
+    method = method_of(settings)
+    if method.shipped_labels is None:
+        raise UsageError(
+            f"The run {run.name} has distill.method = {method.name}: there is no small set to export.",
+            "Its result is the accuracy; `tesla show` prints it.",
+        )
     chosen = checkpoint_to_use(run, settings, iteration)
     task, buffer = result_of(open_task(workspace, settings))
-    state = restored_state(*run.load_checkpoint(chosen), task)
-    labels = shipped_labels(task, buffer, state)
+    state = method.restored_state(*run.load_checkpoint(chosen), task)
+    labels = method.shipped_labels(task, buffer, state)
     to.parent.mkdir(parents=True, exist_ok=True)
     with publishing_folder(to) as temp:
         pixels = to_pixels(state.images, task.space)
@@ -127,6 +133,7 @@ def _recipe(task: Task, run: Run, iteration: int, student_lr: float) -> dict[str
         "made_by": f"tesla-tui {__version__}",
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "run": run.name,
+        "method": method_of(settings).title,
         "iteration": iteration,
         "dataset": {
             "name": task.dataset.name,

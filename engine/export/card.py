@@ -45,9 +45,7 @@ configs:
 ![all images](grid.png)
 
 {count} synthetic images of {len(classes)} classes ({shown}), {image["resolution"]}x{image["resolution"]},
-{"grey" if image["channels"] == 1 else "RGB"}. They were made by trajectory matching (TESLA, ICML 2023) with the
-**{settings["distill.gradient"]}** gradient and **{settings["labels.kind"]}** labels, so that a network trained on them alone does
-well on real images. They are training data, not pictures of anything.
+{"grey" if image["channels"] == 1 else "RGB"}. {_made(facts, settings)}
 
 ## Measured
 
@@ -78,6 +76,19 @@ Real data: {_plain(dataset["source"])}, {dataset["train_images"]:,} training ima
 Made by {facts["made_by"]} at {facts["made_at"]}, run {facts["run"]}; every setting is in recipe.json.
 The licence of the real data applies.
 """
+
+
+def _made(facts: dict[str, Any], settings: dict[str, Any]) -> str:
+    """How the images came to be."""
+    if settings["distill.iterations"] == 0:
+        return f"They are real training images, chosen by the method: {facts['method']}."
+    with_what = f"**{settings['labels.kind']}** labels"
+    if settings["distill.method"] in ("tesla", "mtt"):
+        with_what = f"the **{settings['distill.gradient']}** gradient and {with_what}"
+    return (
+        f"They were made by {facts['method']} with\n{with_what}, so that a network trained on them alone does\n"
+        "well on real images. They are training data, not pictures of anything."
+    )
 
 
 def _table(results: list[EvaluationDone]) -> str:

@@ -16,7 +16,7 @@ import torch
 from engine.buffers import TeacherBuffer
 from engine.distill import DistillState, distill, initial_state
 from engine.errors import TeslaError
-from engine.evaluate import BATCH, MEASURE, RULE, SmallSet, measure, planned_steps, train_on_small
+from engine.evaluate import BATCH, MEASURE, RULE, measure, planned_steps, train_on_small
 from engine.events import Event, IterationDone, IterationSkipped, Progress, TeacherEpoch
 from engine.generators import result_of
 from engine.labels import CHUNK, teacher_labels
@@ -29,6 +29,7 @@ from engine.storage import write_tensors
 from engine.task import Task
 from engine.teachers import train_teachers
 from engine.training import trainer
+from engine.training_set import SmallSet
 
 MOST = 6.0
 """An iteration of up to this many times the seconds asked for is measured whole; of longer ones a few steps are."""

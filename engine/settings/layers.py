@@ -1,4 +1,6 @@
-"""Effective settings = defaults <- preset(dataset, ipc) <- tesla.toml <- its [ipc.N] <- command line, with provenance.
+"""Effective settings, with provenance:
+
+    defaults <- preset(dataset, ipc) <- method(ipc) <- tesla.toml <- its [ipc.N] <- command line <- what a method fixes
 
 Layers are flat dictionaries from dotted key to value; the last one that names a key wins, and is remembered as its
 origin. Validation happens once, on the result, and its errors name key, value, origin and way out.
@@ -17,6 +19,7 @@ import tomli_w
 from pydantic import BaseModel, ValidationError
 
 from engine.errors import SettingsError
+from engine.settings.methods import fixed_table, published_tables
 from engine.settings.schema import Settings
 
 Flat = dict[str, Any]
@@ -135,12 +138,24 @@ def resolve_settings(
     if chosen.get("network.name", "convnet") != "convnet":
         # Presets size the ConvNet; another network has its own idea of width and depth.
         presets = [(name, {k: v for k, v in layer.items() if not k.startswith("network.")}) for name, layer in presets]
+    from_row = flatten(by_ipc.get(str(wanted_ipc), {}))
+    method = {**from_file, **from_row, **earlier, **command}.get("distill.method", "tesla")
+    published = published_tables(method, chosen.get("dataset.name", "digits"), wanted_ipc)
+    fixed = flatten(fixed_table(method)[1])
+    for key in fixed.keys() & command.keys():
+        if command[key] != fixed[key]:
+            raise SettingsError(
+                f"distill.method = {method} has {key} = {fixed[key]}; the command line says {command[key]}.",
+                "Leave one of the two out: what belongs to a method cannot be set beside it.",
+            )
     layers: list[tuple[str, Flat]] = [
         *presets,
+        *((name, flatten(part)) for name, part in published),
         (where, from_file),
-        (f"{where} [ipc.{wanted_ipc}]", flatten(by_ipc.get(str(wanted_ipc), {}))),
+        (f"{where} [ipc.{wanted_ipc}]", from_row),
         ("command line", earlier),
         ("command line", command),
+        (fixed_table(method)[0], fixed),
     ]
     for name, part in by_ipc.items():  # a typo in a table that is not in use now is a typo all the same
         _check_keys(flatten(part), f"{where} [ipc.{name}]")

@@ -10,6 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 PositiveInt = Annotated[int, Field(ge=1)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
+MethodName = Literal[
+    "tesla", "mtt", "dm", "dsa", "dc", "frepo", "random", "herding", "k-center", "k-means", "whole"
+]  # fmt: skip
+TRAJECTORY_METHODS = ("tesla", "mtt")
+"""Methods that match teacher trajectories; the others need no teachers."""
+
 
 class Section(BaseModel):
     """Base of all sections: unknown keys are errors, values never change after validation, `"5"` is not 5."""
@@ -68,12 +74,16 @@ class AugmentSettings(Section):
 
 
 class DistillSettings(Section):
-    """Trajectory matching."""
+    """How the synthetic images are made."""
 
+    method: MethodName = "tesla"
+    """tesla, or a peer: mtt, dm, dsa, dc, frepo; a selection of real images: random, herding, k-center, k-means; or
+    whole, all training images (the upper bound). It brings its published rates; a run tells what it does not read."""
     ipc: PositiveInt = 1
     """Synthetic images per class."""
-    iterations: PositiveInt = 5000
-    """Updates of the synthetic images. May be raised on an existing run."""
+    iterations: Annotated[int, Field(ge=0)] = 5000
+    """Updates of the synthetic images (dc, dsa, dm: random networks). May be raised on an existing run. Selections and
+    whole make none."""
     steps: PositiveInt = 20
     """T, matching steps: student SGD steps per iteration."""
     teacher_epochs: PositiveInt = 2
@@ -104,6 +114,25 @@ class DistillSettings(Section):
     """Latest checkpoints kept, besides the best."""
 
 
+class PeerSettings(Section):
+    """What the methods that TESLA is compared with read besides."""
+
+    batch_real: PositiveInt = 256
+    """Real images per step: of every class (dm, dsa, dc), or in all (frepo)."""
+    outer_loops: PositiveInt = 1
+    """Updates of the images for every random network (dsa, dc)."""
+    inner_loops: PositiveInt = 1
+    """Epochs the network is trained on the synthetic images between two updates of them (dsa, dc)."""
+    network_lr: PositiveFloat = 0.01
+    """Learning rate of the networks that are trained on the way: SGD (dsa, dc) or Adam (frepo)."""
+    pool: PositiveInt = 10
+    """Networks in training at the same time (frepo)."""
+    pool_steps: PositiveInt = 100
+    """Steps after which a network of the pool is replaced by a new one (frepo)."""
+    ridge: PositiveFloat = 1e-6
+    """Regularisation of the kernel regression, as a share of the mean of the kernel's diagonal (frepo)."""
+
+
 class LabelSettings(Section):
     """Labels of the synthetic images."""
 
@@ -128,6 +157,8 @@ class EvaluateSettings(Section):
     """Fresh networks for the final test accuracy."""
     selection_repeats: PositiveInt = 1
     """Fresh networks for each evaluation on the held-out part."""
+    whole_epochs: PositiveInt = 30
+    """Epochs over the training images where distill.method = whole."""
     networks: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     """Networks of the final test. Unset: the teachers' network."""
     baseline: bool = True
@@ -163,11 +194,17 @@ class Settings(Section):
     teachers: TeacherSettings = TeacherSettings()
     augment: AugmentSettings = AugmentSettings()
     distill: DistillSettings = DistillSettings()
+    peers: PeerSettings = PeerSettings()
     labels: LabelSettings = LabelSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     compute: ComputeSettings = ComputeSettings()
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of every random draw."""
+
+    @property
+    def needs_teachers(self) -> bool:
+        """Whether teachers are trained for this run."""
+        return self.distill.method in TRAJECTORY_METHODS
 
     @property
     def reachable_epochs(self) -> int:
@@ -181,11 +218,16 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.teachers.epochs < self.reachable_epochs:
+        if self.needs_teachers and self.teachers.epochs < self.reachable_epochs:
             raise ValueError(
                 f"teachers.epochs = {self.teachers.epochs} is too short: distill.max_start_epoch = "
                 f"{self.distill.max_start_epoch} and distill.teacher_epochs = {self.distill.teacher_epochs} read up to "
                 f"epoch {self.reachable_epochs}. Raise teachers.epochs or lower one of the two."
+            )
+        if self.distill.method == "mtt" and self.distill.gradient == "paper":
+            raise ValueError(
+                "distill.gradient = paper is TESLA's eq. 6; distill.method = mtt follows the whole gradient. "
+                "Take exact or unrolled (the same numbers), or distill.method = tesla."
             )
         if self.dataset.name == "folder" and self.dataset.path is None:
             raise ValueError("dataset.name = folder needs dataset.path, the class-per-folder tree.")

@@ -12,7 +12,7 @@ from engine import teachers as teaching
 from engine import training
 from engine.background import OneInFlight
 from engine.data.augment import draw_augment
-from engine.evaluate import BATCH, RULE, SmallSet, evaluate_distilled, planned_steps
+from engine.evaluate import BATCH, RULE, evaluate_distilled, planned_steps
 from engine.events import EvaluationDone, Event, Notice, Progress, TeacherEpoch
 from engine.generators import result_of
 from engine.labels import class_index, hard_labels
@@ -24,6 +24,7 @@ from engine.session import open_task
 from engine.settings import resolve_settings
 from engine.task import Task
 from engine.teachers import train_teachers
+from engine.training_set import SmallSet
 from engine.workspace import Workspace
 from tests.conftest import TINY
 

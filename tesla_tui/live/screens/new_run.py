@@ -2,7 +2,7 @@
 
 import shlex
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 from rich.text import Text
 from textual.app import ComposeResult
@@ -13,10 +13,11 @@ from textual.widgets import Button, DataTable, Input, Label, Select, Static
 
 from engine.errors import TeslaError
 from engine.run import Run
-from engine.settings import EffectiveSettings
+from engine.settings import EffectiveSettings, MethodName
 from engine.workspace import Workspace
 from tesla_tui.live.setting_words import shortened, value_words
 
+METHODS = get_args(MethodName)
 GRADIENTS = ("exact", "paper", "unrolled")
 LABELS = ("hard", "target", "last", "learned")
 PRESET = "preset"
@@ -58,6 +59,8 @@ class NewRunScreen(ModalScreen[NewRun | None]):
                 with VerticalScroll(id="new-fields", can_focus=False):
                     yield Label("images per class (IPC)")
                     yield Input("1", id="new-ipc", type="integer", compact=True)
+                    yield Label("method")
+                    yield Select([(name, name) for name in METHODS], prompt=PRESET, id="new-method", compact=True)
                     yield Label("gradient")
                     yield Select([(name, name) for name in GRADIENTS], prompt=PRESET, id="new-gradient", compact=True)
                     yield Label("labels")
@@ -136,7 +139,8 @@ class NewRunScreen(ModalScreen[NewRun | None]):
         """A name that says what is different, as long as nobody chose one."""
         if self._named:
             return
-        parts = [f"ipc-{self._value('ipc') or 1}", self._chosen("gradient"), self._chosen("labels")]
+        chosen = [self._chosen(name) for name in ("method", "gradient", "labels")]
+        parts = [f"ipc-{self._value('ipc') or 1}", *chosen]
         name = "-".join(part for part in parts if part)
         taken = {run.name for run in self._workspace.runs()}
         wanted, number = name, 2
@@ -148,6 +152,8 @@ class NewRunScreen(ModalScreen[NewRun | None]):
 
     def _overrides(self) -> list[str]:
         found = []
+        if method := self._chosen("method"):
+            found.append(f"distill.method={method}")
         if gradient := self._chosen("gradient"):
             found.append(f"distill.gradient={gradient}")
         if labels := self._chosen("labels"):

@@ -1,0 +1,81 @@
+"""What a method of distillation is to everything around it: session, checkpoints, evaluation, export, screens.
+
+A method is a few functions of the task; it draws from counted generators only, so that what it does in an iteration
+is a function of the state and the iteration's number. `engine/methods.py` lists them all.
+"""
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from engine.buffers import TeacherBuffer
+from engine.events import Event
+from engine.settings import EffectiveSettings
+from engine.task import Task
+
+
+class State(Protocol):
+    """What a method carries from one iteration to the next; a checkpoint holds just its tensors and counters."""
+
+    iteration: int
+    """Iterations complete."""
+    labels: Tensor | None
+    """Soft labels `(N, K)` for pictures; None while labels are hard."""
+
+    @property
+    def images(self) -> Tensor:
+        """`(N, C, H, W)` in the input space, ordered by class."""
+
+    @property
+    def student_lr(self) -> Tensor:
+        """Step size for training on the images, a scalar."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """For a checkpoint file."""
+
+    def counters(self) -> dict[str, int]:
+        """For a checkpoint's record; each is an attribute of the state."""
+
+
+Iterate = Callable[[Task, TeacherBuffer, Any], Generator[Event, None, None]]
+ShippedLabels = Callable[[Task, TeacherBuffer, Any], Tensor]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method of distillation, or of selection."""
+
+    name: str
+    """As `distill.method` spells it."""
+    title: str
+    """In words, with its source."""
+    initial_state: Callable[[Task], State]
+    """The state before iteration 1."""
+    restored_state: Callable[[dict[str, Tensor], dict[str, int], Task], State]
+    """The state in a checkpoint."""
+    iterate: Iterate | None
+    """Updates the state until `distill.iterations` are done. Closing the generator stops within one step, and leaves
+    the state as it was after the last whole iteration. None where the set is made at once."""
+    shipped_labels: ShippedLabels | None
+    """Labels `(N, K)` that go with the images. None where the images are no small set: networks are trained on all
+    training images then."""
+    reads: tuple[str, ...]
+    """Settings it reads of those that not every method reads: keys, or sections with a final dot."""
+    shares: bool = False
+    """Whether several processes can share its iterations."""
+
+
+EVERY_METHOD = ("distill.method", "distill.ipc", "distill.iterations", "distill.checkpoint_every", "distill.keep")
+"""Settings of `distill` that every method reads."""
+
+OF_METHODS = ("distill.", "labels.", "teachers.", "peers.")
+"""Sections whose settings only some methods read."""
+
+
+def unread(method: Method, effective: EffectiveSettings) -> list[str]:
+    """Keys that a person has set (in tesla.toml or on the command line) and this method does not read."""
+    chosen = [key for key, origin in effective.origins.items() if origin.startswith(("tesla.toml", "command line"))]
+    read = (*EVERY_METHOD, *method.reads)
+    return [key for key in chosen if key.startswith(OF_METHODS) and not key.startswith(read)]
