@@ -33,6 +33,7 @@ class RunStatus:
     """`teachers`, `distillation`, `evaluation` or `done`."""
     dataset: str
     ipc: int
+    method: str
     gradient: str
     labels: str
     iteration: int
@@ -152,6 +153,7 @@ def run_status(run: Run) -> RunStatus:
         stage=stage,
         dataset=settings.dataset.path or settings.dataset.name,
         ipc=settings.distill.ipc,
+        method=settings.distill.method,
         gradient=settings.distill.gradient,
         labels=settings.labels.kind,
         iteration=iteration,

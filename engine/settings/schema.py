@@ -158,7 +158,7 @@ class EvaluateSettings(Section):
     selection_repeats: PositiveInt = 1
     """Fresh networks for each evaluation on the held-out part."""
     whole_epochs: PositiveInt = 30
-    """Epochs over the training images where distill.method = whole."""
+    """Epochs over the training images, for the method whole."""
     networks: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     """Networks of the final test. Unset: the teachers' network."""
     baseline: bool = True

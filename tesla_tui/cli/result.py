@@ -16,21 +16,19 @@ MOST_SHOWN = 20
 def print_result(console: Console, workspace: Workspace, run: Run, *, pictures: bool = True) -> None:
     """Grid, results, what to do next."""
     status = run_status(run)
-    if pictures and status.selected is not None:
+    if pictures and status.selected is not None and status.method != "whole":
         from tesla_tui.cli.show import grid_of
 
         console.print(grid_of(workspace, run, status.selected, None, MOST_SHOWN))
     if status.test:
         console.print(results_table(status.test, status.random, status.ipc))
-    if status.selected is not None:
+    if status.selected is not None and status.iterations:
         why = f"best held-out accuracy, {100 * status.holdout:.1f} %" if status.holdout is not None else "the last one"
         console.print(f"Checkpoint {status.selected} of {status.iterations} iterations ({why}).", highlight=False)
-    print_commands(
-        console,
-        "Next:",
-        f"{program()} export {workspace.folder} --run {run.name} --to out/",
-        f"{program()} show {workspace.folder} --run {run.name}",
-    )
+    commands = [f"{program()} show {workspace.folder} --run {run.name}"]
+    if status.method != "whole":  # which makes no small set
+        commands.insert(0, f"{program()} export {workspace.folder} --run {run.name} --to out/")
+    print_commands(console, "Next:", *commands)
 
 
 def print_commands(console: Console, words: str, *commands: str) -> None:

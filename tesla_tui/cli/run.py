@@ -46,6 +46,8 @@ def run(
 
         tesla run my-run --ipc 10 --run paper-gradient --set distill.gradient=paper
 
+        tesla run my-run --ipc 10 --run dm --set distill.method=dm
+
         tesla run my-run --ipc 10 --detach
 
         tesla run my-run --ipc 10 --workers 4
@@ -78,8 +80,9 @@ def run(
         if status.finished and chosen.frozen().settings == effective.settings:
             console.print(f"[bold green]{chosen.name} is finished.[/]", highlight=False)
             print_result(console, opened, chosen)
-            longer = f"--set distill.iterations={2 * status.iterations}"
-            print_commands(console, "To go on longer:", f"{program()} run {workspace} --run {chosen.name} {longer}")
+            if status.iterations:
+                longer = f"--set distill.iterations={2 * status.iterations}"
+                print_commands(console, "To go on longer:", f"{program()} run {workspace} --run {chosen.name} {longer}")
             return
     options = ["--ipc", str(effective.settings.distill.ipc)]
     options += [word for text in overrides_given for word in ("--set", text)]

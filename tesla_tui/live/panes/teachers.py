@@ -11,6 +11,7 @@ from textual.containers import Horizontal
 from textual.coordinate import Coordinate
 from textual.widgets import DataTable, Static
 
+from engine.settings.schema import TRAJECTORY_METHODS
 from tesla_tui.live.context import Context
 from tesla_tui.live.panes.pane import Pane
 from tesla_tui.live.widgets.bars import bar, strip
@@ -20,6 +21,7 @@ from tesla_tui.watch.clock import Clock
 from tesla_tui.watch.teachers import BufferReader, Trajectory
 
 EMPTY = "No teachers planned yet. They are the first stage of a run: space starts it, n makes a new one."
+NONE = "This run has distill.method = {method}, which trains no teachers."
 COLUMNS = ("teacher", "progress", "epochs", "loss", "accuracy", "accuracy by epoch", "disk")
 READ_EVERY = 1.0
 """Seconds between two looks at the buffer's folder: it may hold hundreds of files."""
@@ -78,7 +80,9 @@ line is one trajectory, those of other processes and hosts included. The cursor'
         table.display = plan is not None
         self.query_one("#teachers-charts").display = plan is not None
         if feed is None or plan is None:
-            self.query_one("#teachers-summary", Static).update(Text(EMPTY, style=self.app.theme_variables["quiet"]))
+            method = feed.view.settings.get("distill.method", "tesla") if feed is not None else "tesla"
+            words = EMPTY if method in TRAJECTORY_METHODS else NONE.format(method=method)
+            self.query_one("#teachers-summary", Static).update(Text(words, style=self.app.theme_variables["quiet"]))
             return
         now = time.monotonic()
         if self._reader is None or now - self._read_at >= READ_EVERY:

@@ -281,7 +281,8 @@ class Workbench(Screen[None]):
         elif feed.live:
             self.notify("Another process drives this run; this window only looks. t takes over.", severity="warning")
         elif feed.state == "finished":
-            self.notify("It is finished. n starts another; or raise distill.iterations in tesla.toml.", timeout=8)
+            more = "; or raise distill.iterations in tesla.toml" if feed.view.iterations else ""
+            self.notify(f"It is finished. n starts another{more}.", timeout=8)
         else:
             self.jobs.go_on()
 

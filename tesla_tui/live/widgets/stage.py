@@ -3,12 +3,23 @@
 from rich.text import Text
 from textual.widget import Widget
 
+from engine.settings.schema import TRAJECTORY_METHODS
 from tesla_tui.live.context import Context
 from tesla_tui.live.widgets.bars import bar
 from tesla_tui.render.words import duration
 from tesla_tui.watch.clock import Clock
+from tesla_tui.watch.view import RunView
 
 STAGES = ("teachers", "distillation", "evaluation")
+
+
+def stages_of(view: RunView) -> tuple[str, ...]:
+    """The stages a run has: not every method has teachers, and a selection has nothing to iterate."""
+    method = view.settings.get("distill.method", TRAJECTORY_METHODS[0])
+    without = {"teachers"} if method not in TRAJECTORY_METHODS else set()
+    if view.settings.get("distill.iterations") == 0:
+        without.add("distillation")
+    return tuple(stage for stage in STAGES if stage not in without)
 
 
 class StageStrip(Widget):
@@ -40,7 +51,7 @@ class StageStrip(Widget):
         view, state = context.feed.view, context.feed.state
         now = "distillation" if view.distilling else view.stage
         done = self._done(context)
-        for number, stage in enumerate(STAGES):
+        for number, stage in enumerate(stages_of(view)):
             if number:
                 text.append("  ›  ", style=colours["chart-axis"])
             if stage == now and context.feed.live:
@@ -110,6 +121,8 @@ class StageStrip(Widget):
                 words.append(f"{duration(left)} left")
         elif view.iterations:
             share = view.iteration / view.iterations
+        elif view.ending == "finished":
+            share = 1.0
         if feed.state == "stalled":
             words.append("no progress lately")
         if view.checkpoints is not None:
