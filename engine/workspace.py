@@ -152,6 +152,8 @@ class Workspace:
 
     def buffer_identity(self, settings: Settings, dataset: "Dataset") -> dict[str, Any]:
         """Everything that determines a teacher's parameters."""
+        # Teachers train in bfloat16 never, in TF32 if the run does: only that makes them others.
+        rounding = {"precision": "tf32"} if settings.compute.precision == "tf32" else {}
         return {
             "dataset": dataset.fingerprint,
             "dataset_name": dataset.name,
@@ -163,6 +165,7 @@ class Workspace:
             "batch": settings.teachers.batch,
             "dtype": settings.compute.dtype,
             "seed": settings.seed,
+            **rounding,
         }
 
     def buffer_folder(self, settings: Settings, identity: Mapping[str, Any]) -> Path:

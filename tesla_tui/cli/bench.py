@@ -139,7 +139,7 @@ def gradient(
     measured = GradientBench(chosen, rounds or named.rounds)
     where = machine(device, threads)
     console, code = watch(measured.run())
-    for table in gradient_tables(measured):
+    for table in gradient_tables(measured, console):
         console.print(table)
     for line in gradient_words(measured):
         console.print(line, style="yellow" if line.startswith("!") else "dim", highlight=False, markup=False)

@@ -117,7 +117,7 @@ def _measure(
         chosen = settings.compute.threads
         where = machine(settings.compute.device, None if chosen == "auto" else chosen)
         console, code = watch(measured.run())
-        console.print(stage_table(measured))
+        console.print(stage_table(measured, console))
         for row in measured.rows:
             if row.candidate.problem:
                 console.print(f"! {row.label}: {clean(row.candidate.problem)}", style="yellow", markup=False)

@@ -52,7 +52,7 @@ def run(
 
         tesla run my-run --ipc 10 --workers 4
 
-        torchrun --nproc-per-node 4 -m tesla_tui.main run my-run --ipc 10
+        torchrun --nproc-per-node 4 -m -- tesla_tui.main run my-run --ipc 10
     """
     from rich.console import Console
 

@@ -1,7 +1,9 @@
 """The tables of `tesla bench`."""
 
+from collections.abc import Sequence
+
+from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from engine.bench.cases import PUBLISHED, Shape
 from engine.bench.gradient import GradientBench, Row
@@ -9,38 +11,66 @@ from engine.bench.stages import StageBench
 from engine.bench.turns import Spread
 from tesla_tui.render.words import clean, duration, size
 
+GRADIENT_COLUMNS = (
+    "T",
+    "gradient",
+    "time",
+    "spread",
+    "a step",
+    "of\npublished",
+    "peak\nmemory",
+    "GFLOP",
+    "of matmul\npeak",
+)
+STAGE_COLUMNS = ("", "images\na second", "time", "spread", "of\npublished", "first\ntime", "peak\nmemory")
+DIM = ("spread", "GFLOP")
+LESS = ("spread", "a step", "first\ntime", "GFLOP", "of matmul\npeak")
+"""Columns that a narrow terminal goes without, first to last, rather than break every cell."""
 
-def gradient_tables(bench: GradientBench) -> list[Table]:
-    """One table for every shape, a line for every mode and T."""
+
+def gradient_tables(bench: GradientBench, console: Console) -> list[Table]:
+    """One table for every shape, a line for every mode and T, as wide as the terminal allows."""
     shapes = list(dict.fromkeys(row.configuration.shape for row in bench.rows))
-    return [_gradient_table(bench, shape) for shape in shapes]
+    return [_gradient_table(bench, shape, console) for shape in shapes]
 
 
-def _gradient_table(bench: GradientBench, shape: Shape) -> Table:
-    table = Table(title=f"One iteration: {shape.words}", title_justify="left")
-    table.add_column("T", justify="right")
-    table.add_column("gradient", no_wrap=True)
-    table.add_column("time", justify="right", no_wrap=True)
-    table.add_column("spread", justify="right", no_wrap=True, style="dim")
-    table.add_column("a step", justify="right", no_wrap=True)
-    table.add_column("of published", justify="right")
-    table.add_column("peak memory", justify="right")
-    table.add_column("GFLOP", justify="right", style="dim")
-    table.add_column("of matmul peak", justify="right")
-    before = None
-    for row in bench.rows:
-        if row.configuration.shape != shape:
-            continue
-        steps = row.configuration.steps
-        if before not in (None, steps):
-            table.add_section()
-        before = steps
-        style = "yellow" if row.configuration.mode == PUBLISHED else ""
-        table.add_row(*_gradient_cells(bench, row), style=style)
-    return table
+def _gradient_table(bench: GradientBench, shape: Shape, console: Console) -> Table:
+    rows = [row for row in bench.rows if row.configuration.shape == shape]
+    cells = [_gradient_cells(bench, row) for row in rows]
+    groups = [row.configuration.steps for row in rows]
+    styles = ["yellow" if row.configuration.mode == PUBLISHED else "" for row in rows]
+    return _fitting(f"One iteration: {shape.words}", GRADIENT_COLUMNS, cells, groups, styles, console)
 
 
-def _gradient_cells(bench: GradientBench, row: Row) -> list[str | Text]:
+def _fitting(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    groups: Sequence[int],
+    styles: Sequence[str],
+    console: Console,
+) -> Table:
+    """The table with as many columns as fit without breaking a cell; a line between rows of different groups."""
+    unlimited = console.options.update(max_width=10_000)
+    left_out = 0
+    while True:
+        table = Table(title=title, title_justify="left")
+        shown = [place for place, name in enumerate(columns) if name not in LESS[:left_out]]
+        for place in shown:
+            name = columns[place]
+            table.add_column(
+                name, justify="left" if name in ("", "gradient") else "right", vertical="bottom", no_wrap=True,
+                style="dim" if name in DIM else None,
+            )  # fmt: skip
+        for number, row in enumerate(rows):
+            last = groups[number] != groups[min(number + 1, len(rows) - 1)]
+            table.add_row(*(row[place] for place in shown), style=styles[number], end_section=last)
+        if left_out == len(LESS) or console.measure(table, options=unlimited).maximum <= console.width:
+            return table
+        left_out += 1
+
+
+def _gradient_cells(bench: GradientBench, row: Row) -> list[str]:
     steps, seconds = row.configuration.steps, row.seconds
     ratio, share = bench.ratio(row), bench.share(row)
     return [
@@ -74,16 +104,13 @@ def gradient_words(bench: GradientBench) -> list[str]:
     return lines
 
 
-def stage_table(bench: StageBench) -> Table:
-    """A line for the published loop and one or two for ours."""
-    table = Table(title=f"{bench.stage}: {bench.problem}", title_justify="left")
-    table.add_column("")
-    for name in ("images a second", "time", "spread", "of published", "first time", "peak memory"):
-        table.add_column(name, justify="right", no_wrap=name != "of published")
+def stage_table(bench: StageBench, console: Console) -> Table:
+    """A line for the published loop and one or two for ours, as wide as the terminal allows."""
+    found = []
     for row in bench.rows:
         answer, ratio, seconds = row.as_json(), bench.ratio(row), row.seconds
         rate, first, peak = row.images_per_second, row.first_seconds, answer["peak_bytes"]
-        table.add_row(
+        found.append([
             row.label,
             "" if rate is None else f"{rate:,.0f}",
             "" if seconds is None else short_seconds(seconds.median),
@@ -91,9 +118,9 @@ def stage_table(bench: StageBench) -> Table:
             "" if ratio is None else f"{ratio:.2f}",
             "" if first is None else short_seconds(first),
             "" if peak is None else size(peak),
-            style="yellow" if row.label == PUBLISHED else "",
-        )
-    return table
+        ])  # fmt: skip
+    styles = ["yellow" if row.label == PUBLISHED else "" for row in bench.rows]
+    return _fitting(f"{bench.stage}: {bench.problem}", STAGE_COLUMNS, found, [0] * len(found), styles, console)
 
 
 def short_seconds(value: float) -> str:

@@ -446,3 +446,12 @@ def test_the_global_generator_is_left_alone(tiny_run: RunIt) -> None:
     before = torch.get_rng_state()
     tiny_run("r", "distill.init=kmeans")
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_teachers_are_shared_between_precisions_that_train_them_alike(workspace: Workspace) -> None:
+    folders = {}
+    for precision in ("float32", "bf16", "tf32"):
+        settings = workspace.settings(overrides=(f"compute.precision={precision}",)).settings
+        dataset = result_of(workspace.open_dataset(settings)).dataset
+        folders[precision] = workspace.buffer_folder(settings, workspace.buffer_identity(settings, dataset))
+    assert folders["float32"] == folders["bf16"] != folders["tf32"]
