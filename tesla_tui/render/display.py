@@ -25,6 +25,7 @@ STAGES = {
     "evaluation": "Evaluating",
     "benchmark": "Measuring",
     "plan": "Measuring",
+    "study": "Study",
 }
 
 

@@ -1,0 +1,128 @@
+"""What a study ends in: a table, curves, and the words without which neither should be read."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+FORMAT = 1
+"""Version of study.json."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """A measured number with what is known of its spread."""
+
+    mean: float
+    std: float | None = None
+    """Sample standard deviation; None for a single measurement or where none is published."""
+    count: int = 1
+    """n, measurements."""
+
+
+Cell = str | float | int | Value | None
+"""A text, a number, a measured value, or nothing."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the table."""
+
+    key: str
+    """Its key in the rows."""
+    heading: str
+    form: str = "text"
+    """`text`, `count`, `number` (four digits), `ratio` (four decimals), `percent` (a share 0..1), `gain` (a
+    difference of two shares), or `seconds`."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line of a chart, or one group of bars."""
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+    spread: Sequence[float] | None = None
+    """Half the length of the error bars."""
+    reference: bool = False
+    """Drawn as a quiet line to compare with."""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Curves over one pair of axes."""
+
+    title: str
+    x_label: str
+    y_label: str
+    curves: Sequence[Curve]
+    x_log: bool = False
+    y_log: bool = False
+    names: Sequence[str] | None = None
+    """Names of the places 0, 1, ... of the x axis: bars instead of lines."""
+    percent: bool = False
+    """y is a share 0..1, shown in percent."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The answer of a study."""
+
+    study: str
+    title: str
+    question: str
+    columns: Sequence[Column]
+    rows: Sequence[Mapping[str, Cell]]
+    charts: Sequence[Chart] = ()
+    notes: Sequence[str] = ()
+    """How to read it: what was scaled down, what a column is, where published numbers come from."""
+    setting: Mapping[str, Any] = field(default_factory=dict)
+    """What all rows share: dataset, network, teachers, iterations, machine."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything, plain."""
+        return {"format": FORMAT, **asdict(self)}
+
+
+def percent_words(value: Value | float) -> str:
+    """`72.8 ± 1.6`, or `72.8` where no spread is known."""
+    if not isinstance(value, Value):
+        return f"{100 * value:.1f}"
+    return f"{100 * value.mean:.1f}" + ("" if value.std is None else f" ± {100 * value.std:.1f}")
+
+
+def cell_words(cell: Cell, form: str) -> str:
+    """A cell as text; empty where nothing was measured."""
+    if cell is None:
+        return ""
+    if form == "percent" and isinstance(cell, Value | float | int):
+        return percent_words(cell if isinstance(cell, Value) else float(cell))
+    if form == "gain" and isinstance(cell, float | int):
+        return f"{100 * cell:+.1f}"
+    if isinstance(cell, Value):
+        digits = ".4f" if form == "ratio" else ".4g"
+        return f"{cell.mean:{digits}}" + ("" if cell.std is None else f" ± {cell.std:{digits}}")
+    if form == "number" and isinstance(cell, float | int):
+        return f"{cell:.4g}"
+    if form == "seconds" and isinstance(cell, float | int):
+        return f"{cell:,.0f} s" if cell >= 10 else f"{cell:.2g} s"
+    return str(cell)
+
+
+def markdown(outcome: Outcome) -> str:
+    """The outcome as a page of Markdown; charts are pictures beside it, `chart-1.png` and so on."""
+    lines = [f"# {outcome.title}", "", outcome.question, ""]
+    lines += ["| " + " | ".join(column.heading for column in outcome.columns) + " |"]
+    lines += ["|" + "|".join("---" if column.form == "text" else "---:" for column in outcome.columns) + "|"]
+    for row in outcome.rows:
+        cells = (_escaped(cell_words(row.get(column.key), column.form)) for column in outcome.columns)
+        lines += ["| " + " | ".join(cells) + " |"]
+    lines += ["", *(f"* {note}" for note in outcome.notes), ""]
+    lines += [f"![{chart.title}](chart-{number}.png)\n" for number, chart in enumerate(outcome.charts, 1)]
+    lines += ["| setting | |", "|---|---|"]
+    lines += [f"| {key} | {_escaped(str(value))} |" for key, value in outcome.setting.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", r"\|").replace("\n", " ")

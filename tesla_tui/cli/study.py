@@ -1,0 +1,239 @@
+"""`tesla study`: a question, answered by a set of runs that can be stopped and gone on with."""
+
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tesla_tui.cli.options import Ipc, Overrides, WorkspacePath
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from engine.events import Event
+    from engine.run import Run
+    from engine.studies import Outcome
+    from engine.workspace import Workspace
+
+study = typer.Typer(
+    name="study",
+    help="Answer a question about a dataset by a set of runs: which labels, which gradient, which method. Ctrl-C "
+    "stops; the same command goes on. Ends in a table, which studies/NAME in the workspace has as Markdown and JSON, "
+    "with charts.",
+    no_args_is_help=True,
+)
+
+Name = Annotated[
+    str | None,
+    typer.Option(
+        "--name", help="Folder in studies/, and the beginning of the runs' names.", show_default="the study's"
+    ),
+]
+Runs = Annotated[
+    list[str] | None, typer.Option("--run", help="A run to take; without it all that have a checkpoint. Repeatable.")
+]
+Networks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--network", help="convnet, resnet18, vit or package.module:callable. Repeatable.",
+        show_default="convnet, resnet18, vit",
+    ),
+]  # fmt: skip
+
+
+@study.command()
+def labels(workspace: WorkspacePath, ipc: Ipc = None, name: Name = None, overrides: Overrides = None) -> None:
+    """Hard, target (SLA), last or learned labels: the paper's Figure 4 and Table 3.
+
+    Example:
+
+        tesla study labels my-run --ipc 1
+    """
+    from engine.studies import runs
+
+    _answer(workspace, name or "labels", lambda opened, called: runs.labels(opened, called, ipc, overrides or ()))
+
+
+@study.command(name="ipc")
+def images_per_class(
+    workspace: WorkspacePath,
+    ipc: Annotated[list[int] | None, typer.Option("--ipc", min=1, help="Repeatable.", show_default="1 and 10")] = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option("--method", help="A distill.method. Repeatable.", show_default="all of them"),
+    ] = None,
+    name: Name = None,
+    overrides: Overrides = None,
+) -> None:
+    """All methods by images per class: the rows of the paper's Table 1.
+
+    Example:
+
+        tesla study ipc my-run --ipc 1 --ipc 10 --method random --method dm --method tesla
+    """
+    from typing import get_args
+
+    from engine.errors import UsageError
+    from engine.settings.schema import MethodName
+    from engine.studies import runs
+
+    known = get_args(MethodName)
+    for wrong in (word for word in method or () if word not in known):
+        raise UsageError(f"There is no method {wrong!r}.", f"Methods: {', '.join(known)}.")
+    methods, counts = tuple(dict.fromkeys(method or known)), tuple(sorted(set(ipc or (1, 10))))
+    _answer(workspace, name or "ipc", lambda opened, called: runs.ipc(opened, called, methods, counts, overrides or ()))
+
+
+@study.command()
+def lr(workspace: WorkspacePath, ipc: Ipc = None, name: Name = None, overrides: Overrides = None) -> None:
+    """Where the learned student_lr goes, from a tenth, one and ten times its start: the paper's Figure 7.
+
+    Example:
+
+        tesla study lr my-run --ipc 1
+    """
+    from engine.studies import runs
+
+    _answer(workspace, name or "lr", lambda opened, called: runs.lr(opened, called, ipc, overrides or ()))
+
+
+@study.command()
+def gradient(
+    workspace: WorkspacePath,
+    ipc: Ipc = None,
+    steps: Annotated[
+        list[int] | None,
+        typer.Option("--steps", min=1, help="T. Repeatable.", show_default="1 and parts of distill.steps"),
+    ] = None,
+    epoch: Annotated[
+        list[int] | None,
+        typer.Option("--epoch", min=0, help="Start epoch. Repeatable.", show_default="first, middle and last drawn"),
+    ] = None,
+    name: Name = None,
+    overrides: Overrides = None,
+) -> None:
+    """The paper's gradient against the exact one: over T and start epoch, and in accuracy at equal iterations.
+
+    Example:
+
+        tesla study gradient my-run --ipc 1 --steps 1 --steps 10 --steps 50
+    """
+    from engine.studies.gradient import gradient as compared
+
+    _answer(
+        workspace,
+        name or "gradient",
+        lambda opened, called: compared(opened, called, ipc, steps or (), epoch or (), overrides or ()),
+    )
+
+
+@study.command(name="sla-only")
+def sla_only(workspace: WorkspacePath, ipc: Ipc = None, name: Name = None, overrides: Overrides = None) -> None:
+    """What the teachers' labels alone are worth on images that are never changed: the paper's Figure 5.
+
+    Example:
+
+        tesla study sla-only my-run --ipc 1
+    """
+    from engine.studies import evaluations
+
+    _answer(
+        workspace, name or "sla-only", lambda opened, called: evaluations.sla_only(opened, called, ipc, overrides or ())
+    )
+
+
+@study.command()
+def cross(
+    workspace: WorkspacePath,
+    run: Runs = None,
+    network: Networks = None,
+    name: Name = None,
+    overrides: Overrides = None,
+) -> None:
+    """Runs under other networks than they were distilled with: the paper's Table 2.
+
+    Example:
+
+        tesla study cross my-run --run ipc-10 --network convnet --network resnet18
+    """
+    from engine.studies import evaluations
+
+    networks = tuple(dict.fromkeys(network or evaluations.NETWORKS))
+    _answer(
+        workspace,
+        name or "cross",
+        lambda opened, called: evaluations.cross(opened, _runs(opened, run), networks, overrides or ()),
+    )
+
+
+@study.command()
+def gallery(workspace: WorkspacePath, run: Runs = None, name: Name = None) -> None:
+    """Contact sheets of synthetic images, a hundred classes a page: the paper's Figures 8 to 19.
+
+    Example:
+
+        tesla study gallery my-run --run ipc-10
+    """
+    from rich.console import Console
+
+    from engine.gallery import decoded_images
+    from engine.run import checkpoint_to_use
+    from engine.studies.written import study_folder
+    from engine.workspace import Workspace
+    from tesla_tui.render.contact_sheet import contact_sheets
+    from tesla_tui.render.words import clean
+
+    console = Console()
+    opened = Workspace(workspace)
+    folder = study_folder(opened, opened.run(name or "gallery").name)
+    for chosen in _runs(opened, run):
+        settings = chosen.frozen().settings
+        at = checkpoint_to_use(chosen, settings, None)
+        found = decoded_images(opened, chosen, at)
+        title = f"{chosen.name}: {settings.dataset.name}, {settings.distill.method}, IPC {settings.distill.ipc}, "
+        title += f"iteration {at}"
+        pages = contact_sheets(found.pixels, found.classes, settings.distill.ipc, title, folder / chosen.name)
+        console.print(f"{clean(title)}: [bold]{pages[0]}[/]" + (f" and {len(pages) - 1} more" if pages[1:] else ""))
+
+
+def _runs(workspace: "Workspace", names: list[str] | None) -> "list[Run]":
+    """The runs somebody named, or all that have a checkpoint."""
+    if names:
+        return [workspace.existing_run(name) for name in dict.fromkeys(names)]
+    return [run for run in workspace.runs() if run.checkpoints()]
+
+
+def _answer(folder: Path, name: str, begin: "Callable[[Workspace, str], Generator[Event, Any, Outcome]]") -> None:
+    """Drive a study with progress; print its table, write its files, draw its charts."""
+    from rich.console import Console
+
+    from engine.errors import ExitCode
+    from engine.studies.written import study_folder, write_outcome
+    from engine.workspace import Workspace
+    from tesla_tui.cli.follow import follow
+    from tesla_tui.render.study import print_outcome
+    from tesla_tui.render.study_chart import draw_charts
+
+    console = Console()
+    opened = Workspace(folder)
+    target = study_folder(opened, opened.run(name).name)  # a name for a run is one for a study
+    found: list[Outcome] = []
+
+    def answering() -> "Generator[Event, Any, None]":
+        found.append((yield from begin(opened, name)))
+
+    code = follow(answering(), console)
+    if code is not ExitCode.OK:
+        console.print("[yellow]Stopped; what was measured is kept.[/] The same command goes on.", highlight=False)
+        raise typer.Exit(code)
+    outcome = found[0]
+    print_outcome(console, outcome)
+    write_outcome(target, outcome)
+    charts = draw_charts(outcome, target)
+    _say_where(console, target, len(charts) // 2)
+
+
+def _say_where(console: "Console", target: Path, charts: int) -> None:
+    words = f"{charts} charts as PNG and SVG" if charts > 1 else "a chart as PNG and SVG"
+    console.print(f"In [bold]{target}[/]: table.md, study.json, {words}.", highlight=False)
