@@ -14,7 +14,12 @@ def study_table(outcome: Outcome) -> Table:
     """Rows and columns of an outcome; the best accuracy in bold."""
     table = Table(title=outcome.title, title_justify="left", header_style="bold")
     for column in outcome.columns:
-        table.add_column(clean(column.heading), justify="left" if column.form == "text" else "right", vertical="bottom")
+        table.add_column(
+            clean(column.heading),
+            justify="left" if column.form == "text" else "right",
+            vertical="bottom",
+            overflow="fold",
+        )
     best = max((row[BEST].mean for row in outcome.rows if isinstance(row.get(BEST), Value)), default=None)  # type: ignore[union-attr]
     for row in outcome.rows:
         value = row.get(BEST)
