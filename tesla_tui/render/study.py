@@ -1,5 +1,7 @@
 """The table of a study in the terminal."""
 
+from typing import Literal
+
 from rich.console import Console
 from rich.table import Table
 
@@ -14,13 +16,10 @@ def study_table(outcome: Outcome) -> Table:
     """Rows and columns of an outcome; the best accuracy in bold."""
     table = Table(title=outcome.title, title_justify="left", header_style="bold")
     for column in outcome.columns:
-        table.add_column(
-            clean(column.heading),
-            justify="left" if column.form == "text" else "right",
-            vertical="bottom",
-            overflow="fold",
-        )
-    best = max((row[BEST].mean for row in outcome.rows if isinstance(row.get(BEST), Value)), default=None)  # type: ignore[union-attr]
+        side: Literal["left", "right"] = "left" if column.form == "text" else "right"
+        table.add_column(clean(column.heading), justify=side, vertical="bottom", overflow="fold")
+    values = [row.get(BEST) for row in outcome.rows]
+    best = max((value.mean for value in values if isinstance(value, Value)), default=None)
     for row in outcome.rows:
         value = row.get(BEST)
         style = "bold" if isinstance(value, Value) and value.mean == best else ""

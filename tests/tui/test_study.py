@@ -16,7 +16,7 @@ from engine.labels import class_index, hard_labels
 from engine.matching import matching_gradient
 from engine.selection import initial_images
 from engine.session import open_task
-from engine.settings import resolve_settings
+from engine.settings import Settings, resolve_settings
 from engine.studies import published
 from engine.studies.outcome import Chart, Column, Curve, Outcome, Value, markdown
 from engine.workspace import Workspace
@@ -61,7 +61,7 @@ def test_labels_ends_in_a_table_a_chart_and_runs_like_any_other(tesla: Tesla, tm
 def test_a_stopped_study_goes_on_and_ends_in_the_same_numbers(tesla: Tesla, tmp_path: Path) -> None:
     for name in ("whole", "stopped"):
         tesla("init", name, "--dataset", "digits")
-    sets = [word.replace("iterations=6", "iterations=60") for word in SETS]
+    sets = [word.replace("iterations=6", "iterations=24") for word in SETS]
     process = spawn("study", "gradient", tmp_path / "stopped", *sets)
     second = tmp_path / "stopped" / "runs" / "gradient-ipc-1-paper" / "checkpoints"
     until = time.monotonic() + 120
@@ -146,7 +146,7 @@ def test_cross_evaluates_runs_with_other_networks(tesla: Tesla, tmp_path: Path) 
     assert code == 2 and "no run with a checkpoint" in err
     tesla("run", "ws", *SETS)
     quick = ("--set", "evaluate.epochs=1", "--set", "evaluate.repeats=1")
-    code, out, err = tesla("study", "cross", "ws", "--network", "convnet", "--network", "vit", *quick)
+    code, _, err = tesla("study", "cross", "ws", "--network", "convnet", "--network", "vit", *quick)
     assert code == 0, err
     rows = rows_of(tmp_path / "ws", "cross")
     assert [(row["run"], row["network"]) for row in rows] == [("ipc-1", "convnet"), ("ipc-1", "vit")]
@@ -156,7 +156,7 @@ def test_cross_evaluates_runs_with_other_networks(tesla: Tesla, tmp_path: Path) 
 def test_gallery_writes_a_page_for_a_hundred_classes(tesla: Tesla, tmp_path: Path) -> None:
     tesla("init", "ws", "--dataset", "digits")
     tesla("run", "ws", "--ipc", 2, *SETS)
-    code, out, err = tesla("study", "gallery", "ws")
+    code, _, err = tesla("study", "gallery", "ws")
     assert code == 0, err
     with Image.open(tmp_path / "ws" / "studies" / "gallery" / "ipc-2" / "page-001.png") as page:
         assert page.mode == "RGB" and page.height > page.width  # ten rows of two
@@ -171,7 +171,7 @@ def test_gallery_writes_a_page_for_a_hundred_classes(tesla: Tesla, tmp_path: Pat
 
 
 def test_published_numbers_stand_only_beside_the_same_setting() -> None:
-    def settings(dataset: str, ipc: int, *overrides: str):  # type: ignore[no-untyped-def]
+    def settings(dataset: str, ipc: int, *overrides: str) -> Settings:
         return resolve_settings(ipc=ipc, overrides=[f"dataset.name={dataset}", *overrides]).settings
 
     assert published.accuracy(settings("cifar10", 10)) == pytest.approx(0.664)
@@ -194,8 +194,8 @@ def test_an_outcome_reads_well_as_markdown_and_draws_bars_and_lines(tmp_path: Pa
         columns=[Column("a", "name"), Column("b", "accuracy", "percent"), Column("c", "gained", "gain")],
         rows=[{"a": "one | two", "b": Value(0.5, 0.01, 5), "c": -0.101}, {"a": "three", "b": Value(0.25), "c": None}],
         charts=[
-            Chart("Bars", "", "accuracy, %", [Curve("m", [0, 1], [0.5, 0.25], [0.1, 0])], names=["p", "q"], percent=True),
-            Chart("Lines", "T", "ratio", [Curve("m", [1, 10], [1, 2]), Curve("equal", [1, 10], [1, 1], reference=True)]),
+            Chart("Bars", "", "y", [Curve("m", [0, 1], [0.5, 0.25], [0.1, 0])], names=["p", "q"], percent=True),
+            Chart("Lines", "T", "y", [Curve("m", [1, 10], [1, 2]), Curve("equal", [1, 10], [1, 1], reference=True)]),
         ],
         notes=["A note."],
         setting={"dataset.name": "digits"},
