@@ -6,6 +6,7 @@ Each function here is a generator of events; whoever iterates it renders, and st
 import json
 import time
 from collections.abc import Generator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from engine.control import Control
 from engine.data import ResidentImages
 from engine.data.dataset import Classes, Pixels
 from engine.distill import DistillState, distill, initial_state, restored_state
-from engine.errors import CorruptFileError, TeslaError, UsageError, WorkersStoppedError
+from engine.errors import CorruptFileError, DamagedTrajectoryError, TeslaError, UsageError, WorkersStoppedError
 from engine.events import (
     CheckpointSaved,
     DataReady,
@@ -38,6 +39,8 @@ from engine.journal import JournalWriter
 from engine.parallel.ranks import ALONE, Ranks
 from engine.preview import Camera
 from engine.pulse import Heart, beating
+from engine.recovery import newest_state, set_checkpoint_aside, tidy
+from engine.room import bytes_in, check_room, checkpoints_bytes
 from engine.run import Run, checkpoint_to_use, selected_iteration
 from engine.selection import check_ipc
 from engine.settings import EffectiveSettings, Settings
@@ -87,7 +90,10 @@ def drive(
             early.append(event)  # there is no journal before the run is known to be possible
         yield event
     with driving(run), beating(run.pulse_file) as heart:
+        mended = [run.settings_damage] if run.exists and run.settings_damage else []
         run.freeze(effective)
+        mended += tidy(run)
+        early += [Notice(level="warning", message=words) for words in mended]
         journal = JournalWriter(run.journal_file)
         begun = time.monotonic()
         resumed = max(run.checkpoints(), default=None)
@@ -100,6 +106,7 @@ def drive(
         for event in (started, *early):
             journal.append(event)
         yield started
+        yield from early[len(early) - len(mended) :]
         stages = _stages(task, buffer, run, control)
         try:
             for event in stages:
@@ -119,10 +126,12 @@ def drive(
             raise
         except TeslaError as error:
             stages.close()
-            journal.append(RunFailed(message=str(error)))
+            with suppress(OSError):  # the error itself may be that nothing can be written
+                journal.append(RunFailed(message=str(error)))
             raise
         except BaseException as error:
-            journal.append(RunFailed(message=f"{type(error).__name__}: {error}"))
+            with suppress(OSError):
+                journal.append(RunFailed(message=f"{type(error).__name__}: {error}"))
             raise
         finished = RunFinished(seconds=time.monotonic() - begun)
         journal.append(finished)
@@ -248,23 +257,51 @@ def _same_everywhere(ranks: Ranks, mine: dict[str, Any]) -> None:
 
 
 def _stages(task: Task, buffer: TeacherBuffer, run: Run, control: Control) -> Events:
-    buffer.open()
+    for words in buffer.open():
+        yield Notice(level="warning", message=words)
+    again: set[int] = set()
+    while True:
+        try:
+            yield from _matched(task, buffer, run, control)
+            return
+        except DamagedTrajectoryError as error:
+            # The state is saved. Teachers are trained again to the same bits, and the run goes on where it was.
+            aside = buffer.set_aside(error.trajectory)
+            if error.trajectory in again or task.ranks.size > 1:  # a failing disk; or ranks that must begin together
+                raise
+            again.add(error.trajectory)
+            words = f"{error.message} It is now in {aside} and is trained again."
+            yield Notice(level="warning", message=words)
+
+
+def _matched(task: Task, buffer: TeacherBuffer, run: Run, control: Control) -> Events:
     yield from timed("teachers", train_teachers(task, buffer))
     state = yield from _state(task, run)
     loop = _distilled(task, buffer, run, state, control) if task.ranks.writes else distill(task, buffer, state)
     yield from timed("distillation", loop)
     del state  # the test reads the selected one
-    chosen = task.ranks.led(selected_iteration(run, task.settings))
+    chosen = task.ranks.led((yield from _selected(task, run)) if task.ranks.writes else None)
     if chosen is not None:
         networks = task.settings.evaluate.networks or (task.network_name,)
         yield from timed("evaluation", final_test(task, buffer, run, chosen, networks))
 
 
+def _selected(task: Task, run: Run) -> Generator[Event, None, int | None]:
+    """The selected checkpoint, if it is whole; else the next best."""
+    while (chosen := selected_iteration(run, task.settings)) is not None:
+        try:
+            run.load_checkpoint(chosen)
+            break
+        except CorruptFileError as error:
+            words = f"{error.message} It is now in {set_checkpoint_aside(run, chosen)}; the next best is tested."
+            yield Notice(level="warning", message=words)
+    return chosen
+
+
 def _state(task: Task, run: Run) -> Generator[Event, None, DistillState]:
-    problems: list[CorruptFileError] = []
-    found = run.newest_valid(problems.append) if task.ranks.writes else None
-    for problem in problems:
-        yield Notice(level="warning", message=str(problem))
+    found, problems = newest_state(run) if task.ranks.writes else (None, [])
+    for words in problems:
+        yield Notice(level="warning", message=words)
     state = initial_state(task) if found is None else restored_state(*found, task)
     for tensor in state.tensors().values():
         task.ranks.lead_(tensor)
@@ -279,8 +316,12 @@ def _distilled(task: Task, buffer: TeacherBuffer, run: Run, state: DistillState,
     saved = state.iteration if state.iteration in run.checkpoints() else None
     loop = distill(task, buffer, state)
     camera = Camera(run.film, task.space, task.classes, settings.distill.ipc, task.dataset.resolution)
+    size = sum(tensor.nbytes for tensor in state.tensors().values())
+    needed = checkpoints_bytes(settings.distill.keep, size, bytes_in(run.folder / "checkpoints"))
+    yield from check_room(run.folder, needed, "checkpoints", settings.compute.room)
     control.accept(True)
     try:
+        run.prune(settings.distill.keep, {0, selected_iteration(run, settings) or 0})  # what a kill kept it from
         if saved is None:
             yield _save(run, state, camera)
             saved = state.iteration
