@@ -101,8 +101,16 @@ class TeacherBuffer:
 
     def cut_off(self, trajectory: int) -> bool:
         """Whether a published trajectory still has the rows it was made of: its maker was killed as it removed them."""
-        part = self.path(trajectory).with_suffix(".part")
-        return part.exists() and not part.with_suffix(".part.json").exists() and self.record(trajectory) is not None
+        part, record = self.path(trajectory).with_suffix(".part"), self.path(trajectory).with_suffix(".part.json")
+        if not (part.exists() or record.exists()):
+            return False
+        published = self.record(trajectory)
+        if published is None or part.with_suffix(".position.json").exists():
+            return False  # in the making, or about to be trained for more epochs
+        try:
+            return not record.exists() or read_record(record).rows <= published.rows
+        except CorruptFileError:
+            return True
 
     def mend(self, trajectory: int) -> list[str]:
         """Set a damaged trajectory aside, and remove the rows of one that is cut off; in words what was set aside.
@@ -113,7 +121,8 @@ class TeacherBuffer:
         if found:
             return [f"{found} It is trained again; what is left of it is now in {self.set_aside(trajectory)}."]
         if self.cut_off(trajectory):
-            disk.remove(self.path(trajectory).with_suffix(".part"))
+            disk.remove_tree(self.path(trajectory).with_suffix(".part.json"))
+            disk.remove_tree(self.path(trajectory).with_suffix(".part"))
         return []
 
     def set_aside(self, trajectory: int) -> Path:

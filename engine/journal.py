@@ -20,7 +20,7 @@ from engine.events import (
     event_from_json,
     event_to_json,
 )
-from engine.storage import disk, set_aside
+from engine.storage import disk, set_aside, write_bytes
 
 LASTING = (RunStarted, CheckpointSaved, RunStopped, RunFailed, RunFinished)
 """Events after which the journal is forced to the device: a power cut costs what came after the last one."""
@@ -174,6 +174,19 @@ def unread_lines(path: Path) -> Unread:
             bad = False
             expected = entry.seq + 1
     return Unread(torn, altered + bad)
+
+
+def mend_journal(path: Path) -> Path:
+    """Leave the lines that can be read in a journal nobody writes; where the whole of it is kept."""
+    good = [line for line in path.read_bytes().splitlines(keepends=True) if _parse(line) is not None]
+    kept = set_aside(path)
+    # Numbered anew, or the gap would be found again.
+    values = [json.loads(line) for line in good]
+    for seq, value in enumerate(values):
+        value.pop("crc", None)
+        value["seq"] = seq
+    write_bytes(path, b"".join(_sealed(json.dumps(value, ensure_ascii=False).encode()) for value in values))
+    return kept
 
 
 def _parse(line: bytes) -> Entry | None:

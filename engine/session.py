@@ -35,6 +35,7 @@ from engine.events import (
     RunStopped,
     timed,
 )
+from engine.film import frame_path
 from engine.journal import JournalWriter
 from engine.parallel.ranks import ALONE, Ranks
 from engine.preview import Camera
@@ -321,10 +322,11 @@ def _distilled(task: Task, buffer: TeacherBuffer, run: Run, state: DistillState,
     yield from check_room(run.folder, needed, "checkpoints", settings.compute.room)
     control.accept(True)
     try:
-        run.prune(settings.distill.keep, {0, selected_iteration(run, settings) or 0})  # what a kill kept it from
         if saved is None:
             yield _save(run, state, camera)
             saved = state.iteration
+        elif not frame_path(run.film, saved).exists():  # killed between checkpoint and frame
+            camera.shoot(saved, state.images, state.labels, lasting=True)
         yield from baseline(task, run)
         if _evaluation_due(state, settings):
             yield from held_out(task, buffer, run, state)
@@ -344,6 +346,7 @@ def _distilled(task: Task, buffer: TeacherBuffer, run: Run, state: DistillState,
                 camera.thin(run.checkpoints())
             elif camera.due():
                 camera.shoot(state.iteration, state.images, state.labels, lasting=False)
+        run.prune(settings.distill.keep, {0, selected_iteration(run, settings) or 0})  # if a kill kept it from that
     finally:
         control.accept(False)
         loop.close()

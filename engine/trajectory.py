@@ -106,8 +106,8 @@ class TrajectoryWriter:
         if loss is not None and accuracy is not None:
             self.record.losses.append(loss)
             self.record.accuracies.append(accuracy)
+        self.clear_position()  # first: no stop in mid-epoch stays behind a whole one
         write_json(self._part_record, asdict(self.record))
-        self.clear_position()
 
     def save_position(self, position: Position) -> None:
         """Keep a stop in mid-epoch."""
@@ -139,7 +139,6 @@ class TrajectoryWriter:
         write_json(self._target.with_suffix(".json"), asdict(self.record))
         disk.remove(self._part_record)
         disk.remove(self._part)
-        self.clear_position()
         self._done()
 
     def _begin_part(self) -> None:

@@ -221,14 +221,16 @@ def _decode(
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool, _new_array(path, (len(index), *shape)) as write:
         for start in range(0, len(index), CHUNK):
             chunk = index[start : start + CHUNK]
+            squares: list[Pixels] = []
             for i, found in zip(chunk, pool.map(square, chunk), strict=True):
                 if isinstance(found, DataError):
                     if left_out is None:
                         raise found
                     left_out.append(found.message)
                     continue
-                write(found.tobytes())
+                squares.append(found)
                 good.append(int(i))
+            write(np.array(squares, dtype=np.uint8).tobytes())
             done += len(chunk)
             if time.monotonic() - shown > 0.1 or done == total:
                 shown = time.monotonic()

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from engine.checksums import SUMS, folder_sums
 from engine.distill import restored_state, shipped_labels
 from engine.errors import UsageError
 from engine.evaluate import BATCH, RULE
@@ -30,13 +31,10 @@ from engine.leftovers import leftovers
 from engine.preview import png_bytes, to_pixels
 from engine.run import Run, checkpoint_to_use
 from engine.session import open_task
-from engine.storage import TEMP_MARK, disk, publishing_folder, sha256_file
+from engine.storage import TEMP_MARK, disk, publishing_folder
 from engine.task import Task
 from engine.tensor_file import file_parts
 from engine.workspace import Workspace
-
-SUMS = "SHA256SUMS"
-"""Checksums of every file, as `sha256sum -c SHA256SUMS` reads them."""
 
 
 @dataclass(frozen=True)
@@ -91,13 +89,8 @@ def export_run(
         results = [r for r in run.evaluations() if r.split == "test" and r.iteration in (chosen, 0)]
         disk.write(temp / "README.md", dataset_card(facts, results, task.dataset.classes, with_test).encode())
         disk.write(temp / "train.py", files("engine.export").joinpath("train.py.txt").read_bytes())
-        disk.write(temp / SUMS, _sums(temp).encode())
+        disk.write(temp / SUMS, folder_sums(temp).encode())
     return Exported(len(pixels), task.classes, chosen)
-
-
-def _sums(folder: Path) -> str:
-    files_there = sorted(path for path in folder.rglob("*") if path.is_file())
-    return "".join(f"{sha256_file(path)}  {path.relative_to(folder).as_posix()}\n" for path in files_there)
 
 
 def _safe(name: str) -> str:
