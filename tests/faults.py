@@ -1,7 +1,7 @@
 """Systems that break: they kill the process, refuse a call, or forget what was not synced, at the n-th call of a run.
 
-They take the place of `engine.disk.disk.system`, the one door to the file system. The driver's pulse, a hint that beats by
-the clock, is not counted.
+They take the place of `engine.disk.disk.system`, the one door to the file system. The driver's pulse, a hint that beats
+by the clock, is not counted.
 """
 
 import errno

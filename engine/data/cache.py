@@ -26,7 +26,7 @@ from engine.data.sources import OpenSource, Source, SourceSplit, find_source
 from engine.disk import FULL, Write, in_words
 from engine.errors import CorruptFileError, DataError, DiskError
 from engine.events import Event, Notice, Progress
-from engine.storage import FORMAT, TEMP_MARK, disk, publishing_folder, read_json, sha256_file, write_json
+from engine.storage import FORMAT, TEMP_MARK, disk, publishing_folder, read_json, sha256_file, sweep, write_json
 
 STAGE = "data"
 CHUNK = 512
@@ -78,6 +78,7 @@ def prepare_dataset(
                 disk.remove_tree(dead)
             opened = source.open()
             yield from _build(source.name, source.description, opened, resolution, folder, skip=on_bad_file == "skip")
+        sweep(folder)  # of the spaces that are fitted to it
     return open_cache(folder)
 
 

@@ -10,7 +10,9 @@ from filelock import FileLock, Timeout
 from engine.data import cache_root, verify_cache
 from engine.disk import disk, in_words
 from engine.doctor.finding import Finding, damaged, left
+from engine.errors import CorruptFileError
 from engine.leftovers import ASIDE, TEMP_MARK, leftovers, set_aside
+from engine.storage import read_tensors
 
 PACKAGES = ("torch", "kornia", "numpy", "pillow", "safetensors", "pydantic", "datasets", "rich", "typer", "textual")
 LOW_DISK = 1_000_000_000
@@ -56,8 +58,28 @@ def _examine_cache(folder: Path) -> list[Finding]:
             findings.append(Finding(False, what, f"{'; '.join(problems)}. {again}", partial(_aside, entry)))
         else:
             findings.append(Finding(True, what, "whole"))
+            findings += _spaces(entry, what)
     for path in leftovers(folder):
         findings.append(left(f"cached {path.name}", path, words="left by a killed process; nothing uses it"))
+    return findings
+
+
+def _spaces(entry: Path, what: str) -> list[Finding]:
+    """Input spaces fitted to the images of an entry."""
+    findings = [
+        left(what, path, words=f"{path} was left by a killed process; nothing uses it") for path in leftovers(entry)
+    ]
+    for path in sorted(entry.glob("space-*.safetensors")):
+        try:
+            read_tensors(path)
+        except CorruptFileError as error:
+            record = path.with_suffix(".json")
+            if not record.exists():
+                findings.append(
+                    left(what, path, words=f"{path} was not finished by a killed process")
+                )
+            else:
+                findings.append(damaged(what, error.message, record, path, then="It is fitted again."))
     return findings
 
 
