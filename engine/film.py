@@ -134,6 +134,19 @@ def read_frame(path: Path) -> Frame:
         ) from error
 
 
+def frame_problem(path: Path) -> str:
+    """What is wrong with a frame's file, checksums included, in words; empty if nothing is."""
+    try:
+        read_frame(path)
+        with Image.open(path, formats=["PNG"]) as picture:
+            picture.verify()  # the checksums of all its parts
+    except CorruptFileError as error:
+        return error.message
+    except (OSError, ValueError, SyntaxError) as error:
+        return f"{path} is damaged: {error}."
+    return ""
+
+
 def frame_iterations(folder: Path) -> list[int]:
     """Iterations that have a frame, ascending."""
     try:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import CorruptFileError
-from engine.events import CheckpointSaved
+from engine.events import CheckpointSaved, RunStopped
 from engine.journal import read_journal
 from engine.run import Run
-from engine.storage import disk, set_aside, sweep
+from engine.storage import disk, read_json, set_aside, sweep
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,11 +57,15 @@ def halves(run: Run) -> list[Half]:
 def _saved(run: Run) -> set[int]:
     """Iterations the journal has a whole checkpoint of."""
     events = (entry.event for entry, _ in read_journal(run.journal_file))
-    return {event.iteration for event in events if isinstance(event, CheckpointSaved)}
+    return {
+        event.iteration
+        for event in events
+        if isinstance(event, CheckpointSaved | RunStopped) and event.iteration is not None
+    }
 
 
 def tidy(run: Run) -> list[str]:
-    """Remove what dead writers left, set halves of damaged checkpoints aside; in words what was set aside.
+    """Remove what dead writers left, set damaged halves and evaluations aside; in words what was.
 
     Only for the run's driver.
     """
@@ -73,6 +77,13 @@ def tidy(run: Run) -> list[str]:
             disk.remove_tree(half.path)
         else:
             words.append(f"{half.lost} is missing; the other half of this checkpoint is now {set_aside(half.path)}.")
+    for path in sorted((run.folder / "evaluations").glob("*.json")):
+        try:
+            read_json(path)
+        except CorruptFileError as error:
+            words.append(
+                f"{error.message} It is now {set_aside(path)}; it is measured again if its checkpoint is kept."
+            )
     return words
 
 

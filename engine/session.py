@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from engine.assessments import baseline, final_test, held_out
+from engine.assessments import baseline, evaluation_known, final_test, held_out
 from engine.buffers import TeacherBuffer
 from engine.compiler_cache import keep_compiled
 from engine.compute import configure, environment
@@ -35,7 +35,7 @@ from engine.events import (
     RunStopped,
     timed,
 )
-from engine.film import frame_path
+from engine.film import frame_path, frame_problem
 from engine.journal import JournalWriter
 from engine.parallel.ranks import ALONE, Ranks
 from engine.preview import Camera
@@ -325,9 +325,10 @@ def _distilled(task: Task, buffer: TeacherBuffer, run: Run, state: DistillState,
         if saved is None:
             yield _save(run, state, camera)
             saved = state.iteration
-        elif not frame_path(run.film, saved).exists():  # killed between checkpoint and frame
+        elif frame_problem(frame_path(run.film, saved)):  # killed between checkpoint and frame
             camera.shoot(saved, state.images, state.labels, lasting=True)
         yield from baseline(task, run)
+        yield from _missed(task, buffer, run, state)
         if _evaluation_due(state, settings):
             yield from held_out(task, buffer, run, state)
         for event in loop:
@@ -352,6 +353,16 @@ def _distilled(task: Task, buffer: TeacherBuffer, run: Run, state: DistillState,
         loop.close()
         if state.iteration != saved:
             _save(run, state, camera)
+
+
+def _missed(task: Task, buffer: TeacherBuffer, run: Run, state: DistillState) -> Events:
+    """Evaluations of older checkpoints that were lost: the selection must not depend on what was damaged."""
+    for iteration in run.checkpoints():
+        if iteration >= state.iteration or iteration % task.settings.evaluate.every or not len(task.holdout):
+            continue
+        if not evaluation_known(task, run, iteration):
+            with suppress(CorruptFileError):  # a damaged one is not worth an evaluation
+                yield from held_out(task, buffer, run, restored_state(*run.load_checkpoint(iteration), task))
 
 
 def _save(run: Run, state: DistillState, camera: Camera) -> CheckpointSaved:

@@ -141,6 +141,8 @@ def read_json(path: Path) -> Any:
         raise CorruptFileError(f"{path} is not valid JSON ({error}).", MEND) from error
     except (IsADirectoryError, NotADirectoryError) as error:
         raise CorruptFileError(f"{path} is not a file ({error.strerror}).", MEND) from error
+    if isinstance(value, dict) and any(_nearly(key) for key in value):
+        raise CorruptFileError(f"{path} does not match its checksum.", MEND)
     if isinstance(value, dict) and SEAL in value:
         seal = value.pop(SEAL)
         try:
@@ -150,6 +152,11 @@ def read_json(path: Path) -> Any:
         if not whole:
             raise CorruptFileError(f"{path} does not match its checksum.", MEND)
     return value
+
+
+def _nearly(key: str) -> bool:
+    """Whether a key is the seal's with one letter wrong: a file must not escape its check by damage to that name."""
+    return len(key) == len(SEAL) and sum(a != b for a, b in zip(key, SEAL, strict=True)) == 1
 
 
 def sha256_file(path: Path) -> str:

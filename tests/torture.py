@@ -280,7 +280,8 @@ def _try(trial: Trial, folder: Path, root: Path, reference: dict[str, str]) -> O
     codes = _codes(text)
     if codes != [0] * len(after):
         words = [" ".join(command[:2]) for command in after]
-        problems.append(f"afterwards {list(zip(words, codes, strict=False))}: {text[-1500:]}")
+        bad = [line for line in text.splitlines() if "✗" in line or "Error" in line or "Traceback" in line]
+        problems.append(f"afterwards {list(zip(words, codes, strict=False))}: {bad or text[-1500:]}")
     found = digests(folder)
     problems += [f"{name} is missing" for name in sorted(reference.keys() - found.keys())]
     problems += [f"{name} is too many" for name in sorted(found.keys() - reference.keys())]

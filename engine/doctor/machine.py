@@ -75,9 +75,7 @@ def _spaces(entry: Path, what: str) -> list[Finding]:
         except CorruptFileError as error:
             record = path.with_suffix(".json")
             if not record.exists():
-                findings.append(
-                    left(what, path, words=f"{path} was not finished by a killed process")
-                )
+                findings.append(left(what, path, words=f"{path} was not finished by a killed process"))
             else:
                 findings.append(damaged(what, error.message, record, path, then="It is fitted again."))
     return findings

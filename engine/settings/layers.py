@@ -174,6 +174,8 @@ def frozen_settings(path: Path) -> EffectiveSettings:
     table = _read_toml(path)
     origins = table.pop("provenance", {})
     values = flatten(table)
+    if not values or not isinstance(origins, dict) or not set(values) <= set(origins):  # every value has its origin
+        raise SettingsError(f"{path} is cut short.", "`tesla doctor WORKSPACE --repair` restores it from the journal.")
     _check_keys(values, str(path))
     return EffectiveSettings(_validated(values, origins), {key: origins.get(key, "default") for key in known_keys()})
 
