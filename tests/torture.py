@@ -11,6 +11,7 @@ takes about the time of a run. Nothing is computed before the forks.
 import argparse
 import hashlib
 import json
+import math
 import os
 import random
 import re
@@ -88,6 +89,7 @@ def main() -> int:
     parser.add_argument("--clock", type=int, default=40, help="kills at random moments")
     parser.add_argument("--errors", type=int, default=80, help="calls refused")
     parser.add_argument("--power", type=int, default=60, help="power cuts")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no trial after so many")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="write every outcome here")
@@ -98,7 +100,7 @@ def main() -> int:
         root = Path(name)
         reference, calls, seconds = _reference(root)
         trials = _trials(calls, seconds, chosen)
-        outcomes = _all(trials, root, reference, chosen.jobs)
+        outcomes = _all(trials, root, reference, chosen.jobs, begun + 60 * chosen.minutes)
     _report(outcomes, calls, time.monotonic() - begun)
     if chosen.json:
         record = {"calls": len(calls), "seconds": time.monotonic() - begun, "outcomes": [asdict(o) for o in outcomes]}
@@ -216,10 +218,11 @@ def _trials(calls: list[Call], seconds: float, chosen: argparse.Namespace) -> li
         if trial.how not in ("ENOSPC", "EDQUOT") or trial.name in ("open", "write", "reserve", "make_folder")
     ]
     trials += spread(POWER, chosen.power)
+    draw.shuffle(trials)  # so that those that a limit of time leaves are of every sort
     return trials
 
 
-def _all(trials: list[Trial], root: Path, reference: dict[str, str], jobs: int) -> list[Outcome]:
+def _all(trials: list[Trial], root: Path, reference: dict[str, str], jobs: int, until: float) -> list[Outcome]:
     """Do the trials in `jobs` processes, telling on standard error how far they are."""
     workers = {}
     for job in range(jobs):
@@ -228,6 +231,8 @@ def _all(trials: list[Trial], root: Path, reference: dict[str, str], jobs: int) 
         if child == 0:
             with open(results, "w") as file:
                 for number, trial in list(enumerate(trials))[job::jobs]:
+                    if time.monotonic() > until:
+                        break
                     folder = root / f"trial-{number}"
                     outcome = _try(trial, folder, root, reference)
                     file.write(json.dumps(asdict(outcome)) + "\n")
