@@ -9,7 +9,9 @@ takes about the time of a run. Nothing is computed before the forks.
 """
 
 import argparse
+import contextlib
 import hashlib
+import importlib
 import json
 import math
 import os
@@ -135,6 +137,7 @@ def _fork(folder: Path, commands: tuple[tuple[str, ...], ...], system: Faulty | 
         code = 99
         try:
             os.chdir(folder)
+            loaded = set(sys.modules)
             os.environ.update(TESLA_CACHE=str(folder / "cache"), COLUMNS="200", NO_COLOR="1")
             out = os.open(printed, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(out, 1)
@@ -152,6 +155,7 @@ def _fork(folder: Path, commands: tuple[tuple[str, ...], ...], system: Faulty | 
                 sys.stdout.flush()
                 sys.stderr.flush()
                 os.write(1, f"\nexit {int(code)}\n".encode())
+            (folder / "loaded").write_text("\n".join(sys.modules.keys() - loaded))
         finally:
             os._exit(code)
     if stop:
@@ -180,9 +184,12 @@ def _reference(root: Path) -> tuple[dict[str, str], list[Call], float]:
             seconds = time.monotonic() - begun
         if _codes(text) != [0]:
             raise SystemExit(f"the reference failed:\n{text}")
+        for name in (folder / "loaded").read_text().splitlines():  # once for all trials: most of their time
+            with contextlib.suppress(Exception):
+                importlib.import_module(name)
         for line in report.read_text().splitlines():
-            number, name, path = line.split("\t")
-            calls.append(Call(phase, int(number), name, kind_of(path)))
+            number, call, path = line.split("\t")
+            calls.append(Call(phase, int(number), call, kind_of(path)))
         shutil.copytree(folder, root / f"after-{phase}", symlinks=True)
     return digests(folder), calls, seconds
 
