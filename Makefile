@@ -4,13 +4,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint format clean
+.PHONY: demo test torture lint format clean
 
 demo: $(STAMP)
 	$(BIN)/tesla demo
 
 test: $(STAMP) lint
 	$(BIN)/python -m pytest -n 2
+
+# Breaks a small run at every file-system call, at random moments, by refused calls and power cuts (docs/reliability.md).
+torture: $(STAMP)
+	$(BIN)/python -m tests.torture --kills 240 --json torture.json
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -26,14 +26,19 @@ def held_out(task: Task, buffer: TeacherBuffer, run: Run, state: State) -> Event
     settings = task.settings
     repeats = settings.evaluate.selection_repeats
     protocol = _protocol(settings, repeats)
-    known = run.evaluation(state.iteration, "distilled", "holdout", task.network_name, protocol)
-    if known or len(task.holdout) == 0:
+    if evaluation_known(task, run, state.iteration) or len(task.holdout) == 0:
         return
     small = training_set(task, buffer, state)
     evaluation = evaluate_distilled(
         task, small, iteration=state.iteration, split="holdout", network=task.network_name, repeats=repeats
     )
     yield from timed("evaluation", _kept(run, evaluation, protocol))
+
+
+def evaluation_known(task: Task, run: Run, iteration: int) -> bool:
+    """Whether the held-out accuracy of a checkpoint was measured, as the settings ask for it."""
+    protocol = _protocol(task.settings, task.settings.evaluate.selection_repeats)
+    return run.evaluation(iteration, "distilled", "holdout", task.network_name, protocol) is not None
 
 
 def baseline(task: Task, run: Run) -> Events:

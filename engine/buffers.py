@@ -11,51 +11,16 @@ Checksums are kept by row, so that an iteration verifies exactly the two rows it
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from filelock import FileLock
 from torch import Tensor
 
-from engine.errors import CorruptFileError, UsageError
-from engine.storage import FORMAT, disk, publishing, read_json, read_tensors, write_json, write_tensors
-
-
-@dataclass
-class TrajectoryRecord:
-    """What is known of a trajectory besides its parameters."""
-
-    parameters: int
-    """P."""
-    rows: int = 0
-    """Snapshots: epochs + 1."""
-    checksums: list[str] = field(default_factory=list)
-    """sha256 of each row's bytes."""
-    losses: list[float] = field(default_factory=list)
-    """Mean training loss of epochs 1, 2, ..."""
-    accuracies: list[float] = field(default_factory=list)
-    """Training accuracy of epochs 1, 2, ..., 0..1."""
-    format: int = FORMAT
-
-    @property
-    def epochs(self) -> int:
-        """Whole epochs trained."""
-        return self.rows - 1
-
-
-@dataclass(frozen=True)
-class Position:
-    """Where in the middle of an epoch a teacher was stopped."""
-
-    theta: Tensor
-    epoch: int
-    step: int
-    loss: float
-    """Sum of losses over the images seen in this epoch."""
-    correct: float
+from engine.errors import CorruptFileError, DamagedTrajectoryError, UsageError
+from engine.leftovers import ASIDE
+from engine.storage import FORMAT, disk, read_json, set_aside, sweep, write_json
+from engine.trajectory import REPAIR, TrajectoryRecord, TrajectoryWriter, read_record
 
 
 class TeacherBuffer:
@@ -71,24 +36,103 @@ class TeacherBuffer:
         self.identity = dict(identity)
         self._records: dict[int, TrajectoryRecord] = {}
 
-    def open(self) -> None:
-        """Make the folder, or check that the existing one is of the same teachers.
+    def open(self) -> list[str]:
+        """Make the folder, or check that the existing one is of the same teachers; what was mended, in words.
+
+        A damaged manifest is set aside and made again: the folder's name, a digest of the identity, says the same, and
+        every snapshot has a checksum of its own.
 
         Raises:
             UsageError: the folder holds other teachers.
         """
+        sweep(self.folder)
         path = self.folder / "manifest.json"
         wanted = json.loads(json.dumps(self.identity))
-        if not path.exists():
+        mended: list[str] = []
+        try:
+            found = self.manifest()
+        except CorruptFileError as error:
+            mended.append(f"{error.message} It is made again; the old one is now {set_aside(path)}.")
+            found = None
+        if found is None:
             write_json(path, {"format": FORMAT, "identity": wanted})
-            return
-        found = read_json(path).get("identity", {})
+            return mended
         differing = sorted(key for key in {*wanted, *found} if wanted.get(key) != found.get(key))
         if differing:
             raise UsageError(
                 f"The teacher buffer {self.folder} is of other teachers: {', '.join(differing)} differ.",
                 "Move the folder away, or use another workspace.",
             )
+        return mended
+
+    def manifest(self) -> dict[str, Any] | None:
+        """The identity in the manifest; None if there is none.
+
+        Raises:
+            CorruptFileError: it is damaged.
+        """
+        path = self.folder / "manifest.json"
+        try:
+            value = read_json(path)
+        except FileNotFoundError:
+            return None
+        if not isinstance(value, dict) or not isinstance(value.get("identity"), dict):
+            raise CorruptFileError(f"{path} is not the manifest of a teacher buffer.", REPAIR)
+        identity: dict[str, Any] = value["identity"]
+        return identity
+
+    def damage(self, trajectory: int) -> str:
+        """What is wrong with a published trajectory as far as it is cheap to see, in words; empty if nothing is.
+
+        Its checksums are compared when it is read.
+        """
+        path = self.path(trajectory)
+        self.forget(trajectory)
+        try:
+            record = self.record(trajectory)
+            if record is None:
+                return ""
+            size, wanted = path.stat().st_size, record.rows * record.parameters * 4
+        except CorruptFileError as error:
+            return error.message
+        if not path.is_file():
+            return f"{path} is not a file."
+        return f"{path} has {size} bytes; its snapshots have {wanted}." if size < wanted else ""
+
+    def cut_off(self, trajectory: int) -> bool:
+        """Whether a published trajectory still has the rows it was made of: its maker was killed as it removed them."""
+        part, record = self.path(trajectory).with_suffix(".part"), self.path(trajectory).with_suffix(".part.json")
+        if not (part.exists() or record.exists()):
+            return False
+        published = self.record(trajectory)
+        if published is None or part.with_suffix(".position.json").exists():
+            return False  # in the making, or about to be trained for more epochs
+        try:
+            return not record.exists() or read_record(record).rows <= published.rows
+        except CorruptFileError:
+            return True
+
+    def mend(self, trajectory: int) -> list[str]:
+        """Set a damaged trajectory aside, and remove the rows of one that is cut off; in words what was set aside.
+
+        Only for whoever holds its claim.
+        """
+        found = self.damage(trajectory)
+        if found:
+            return [f"{found} It is trained again; what is left of it is now in {self.set_aside(trajectory)}."]
+        if self.cut_off(trajectory):
+            disk.remove_tree(self.path(trajectory).with_suffix(".part.json"))
+            disk.remove_tree(self.path(trajectory).with_suffix(".part"))
+        return []
+
+    def set_aside(self, trajectory: int) -> Path:
+        """Move a damaged trajectory to the folder `damaged`; it is trained again."""
+        path = self.path(trajectory)
+        for part in (path.with_suffix(".json"), path):  # first what makes it valid
+            if part.exists():
+                set_aside(part)
+        self.forget(trajectory)
+        return self.folder / ASIDE
 
     def path(self, trajectory: int) -> Path:
         """The published file of a trajectory."""
@@ -96,7 +140,10 @@ class TeacherBuffer:
 
     def claim(self, trajectory: int) -> FileLock:
         """The lock a worker holds while it trains this trajectory."""
-        return FileLock(self.folder / f".trajectory-{trajectory:04d}.lock")
+        path = self.folder / f".trajectory-{trajectory:04d}.lock"
+        if path.is_dir():
+            set_aside(path)
+        return FileLock(path)
 
     def record(self, trajectory: int) -> TrajectoryRecord | None:
         """The record of a published trajectory, None if there is none."""
@@ -104,7 +151,7 @@ class TeacherBuffer:
             path = self.path(trajectory)
             if not path.exists() or not path.with_suffix(".json").exists():
                 return None
-            self._records[trajectory] = _record_from(path.with_suffix(".json"))
+            self._records[trajectory] = read_record(path.with_suffix(".json"))
         return self._records[trajectory]
 
     def epochs(self, trajectory: int) -> int:
@@ -123,141 +170,36 @@ class TeacherBuffer:
         path = self.path(trajectory)
         record = self.record(trajectory)
         if record is None:
-            raise CorruptFileError(f"{path} is missing.", "`tesla teach` trains it again.")
+            raise DamagedTrajectoryError(f"{path} is missing.", REPAIR, trajectory)
         rows = []
         try:
             with safe_open(path, framework="pt") as file:
                 whole = file.get_slice("parameters")
                 if list(whole.get_shape()) != [record.rows, record.parameters]:
-                    raise CorruptFileError(f"{path} has shape {whole.get_shape()}, not what its record says.", _REPAIR)
+                    words = f"{path} has shape {whole.get_shape()}, not what its record says."
+                    raise DamagedTrajectoryError(words, REPAIR, trajectory)
                 rows = [whole[epoch : epoch + 1].reshape(-1).clone() for epoch in epochs]
         except (SafetensorError, OSError) as error:
-            raise CorruptFileError(f"{path} cannot be read ({error}).", _REPAIR) from error
+            raise DamagedTrajectoryError(f"{path} cannot be read ({error}).", REPAIR, trajectory) from error
         for epoch, row in zip(epochs, rows, strict=True):
             if _digest(row) != record.checksums[epoch]:
-                raise CorruptFileError(f"{path}: the snapshot of epoch {epoch} does not match its checksum.", _REPAIR)
+                words = f"{path}: the snapshot of epoch {epoch} does not match its checksum."
+                raise DamagedTrajectoryError(words, REPAIR, trajectory)
         return rows
 
-    def begin(self, trajectory: int, parameters: int) -> "TrajectoryWriter":
+    def begin(self, trajectory: int, parameters: int) -> TrajectoryWriter:
         """Go on with a trajectory where it is, or begin it."""
-        return TrajectoryWriter(self, trajectory, parameters)
+        return TrajectoryWriter(
+            self.path(trajectory),
+            parameters,
+            self.record(trajectory),
+            lambda rows: self.read(trajectory, *range(rows)),
+            lambda: self.forget(trajectory),
+        )
 
     def forget(self, trajectory: int) -> None:
         """Drop what is remembered of a trajectory, after its file changed."""
         self._records.pop(trajectory, None)
-
-
-_REPAIR = "Delete that file and its .json; `tesla teach` trains it again, to the same bits."
-
-
-class TrajectoryWriter:
-    """A trajectory in the making; killed at any moment, it goes on from the last whole epoch."""
-
-    def __init__(self, buffer: TeacherBuffer, trajectory: int, parameters: int) -> None:
-        self._buffer = buffer
-        self._trajectory = trajectory
-        self._target = buffer.path(trajectory)
-        self._part = self._target.with_suffix(".part")
-        self._part_record = self._target.with_suffix(".part.json")
-        self._position = self._target.with_suffix(".position.safetensors")
-        self.record = TrajectoryRecord(parameters)
-        published = buffer.record(trajectory)
-        if self._part.exists() and self._part_record.exists():
-            self._resume_part()
-        if published is not None and published.rows > self.record.rows and published.parameters == parameters:
-            self._extend(published)
-
-    def last_row(self) -> Tensor | None:
-        """The newest snapshot `(P,)`; None for a trajectory that has not begun."""
-        if self.record.rows == 0:
-            return None
-        size = self.record.parameters * 4
-        with open(self._part, "rb") as file:
-            file.seek((self.record.rows - 1) * size)
-            return torch.from_numpy(np.frombuffer(file.read(size), dtype="<f4").copy())
-
-    def append(self, theta: Tensor, loss: float | None = None, accuracy: float | None = None) -> None:
-        """Add the snapshot `(P,)` of the next epoch, with the epoch's statistics (none for row 0)."""
-        data = theta.detach().to("cpu", torch.float32).contiguous().numpy().tobytes()
-        if self.record.rows == 0:
-            self._part.unlink(missing_ok=True)
-        disk.append(self._part, data)
-        disk.fsync(self._part)
-        self.record.checksums.append(hashlib.sha256(data).hexdigest())
-        self.record.rows += 1
-        if loss is not None and accuracy is not None:
-            self.record.losses.append(loss)
-            self.record.accuracies.append(accuracy)
-        write_json(self._part_record, asdict(self.record))
-        self.clear_position()
-
-    def save_position(self, position: Position) -> None:
-        """Keep a stop in mid-epoch."""
-        record = {"epoch": position.epoch, "step": position.step, "loss": position.loss, "correct": position.correct}
-        write_tensors(self._position, {"parameters": position.theta}, record)
-
-    def position(self, epoch: int) -> Position | None:
-        """The mid-epoch stop in this epoch, if there is one and it is whole."""
-        try:
-            tensors, record = read_tensors(self._position)
-        except CorruptFileError:
-            return None
-        if record["epoch"] != epoch:
-            return None
-        return Position(tensors["parameters"], record["epoch"], record["step"], record["loss"], record["correct"])
-
-    def clear_position(self) -> None:
-        """Forget the mid-epoch stop."""
-        disk.remove(self._position.with_suffix(".json"))
-        disk.remove(self._position)
-
-    def publish(self) -> None:
-        """Give the finished trajectory its name. The JSON record comes last and makes it valid."""
-        from safetensors.numpy import save_file
-
-        rows = np.memmap(self._part, dtype="<f4", mode="r", shape=(self.record.rows, self.record.parameters))
-        with publishing(self._target) as temp:
-            save_file({"parameters": rows}, temp)
-        write_json(self._target.with_suffix(".json"), asdict(self.record))
-        disk.remove(self._part_record)
-        disk.remove(self._part)
-        self._buffer.forget(self._trajectory)
-
-    def _resume_part(self) -> None:
-        try:
-            record = _record_from(self._part_record)
-        except CorruptFileError:
-            return
-        size = record.parameters * 4
-        if record.parameters != self.record.parameters or self._part.stat().st_size < record.rows * size:
-            return
-        with open(self._part, "r+b") as file:
-            file.truncate(record.rows * size)  # a row whose record was never written
-            for checksum in record.checksums:
-                if hashlib.sha256(file.read(size)).hexdigest() != checksum:
-                    return
-        self.record = record
-
-    def _extend(self, published: TrajectoryRecord) -> None:
-        """Copy a published trajectory back into the making, to train it for more epochs."""
-        rows = self._buffer.read(self._trajectory, *range(published.rows))
-        self._part.unlink(missing_ok=True)
-        self.record = TrajectoryRecord(published.parameters)
-        for epoch, row in enumerate(rows):
-            loss = published.losses[epoch - 1] if epoch else None
-            accuracy = published.accuracies[epoch - 1] if epoch else None
-            self.append(row, loss, accuracy)
-
-
-def _record_from(path: Path) -> TrajectoryRecord:
-    value = read_json(path)
-    try:
-        record = TrajectoryRecord(**value)
-    except TypeError as error:
-        raise CorruptFileError(f"{path} is not the record of a trajectory.", _REPAIR) from error
-    if record.format != FORMAT or len(record.checksums) != record.rows:
-        raise CorruptFileError(f"{path} is of another version, or damaged.", _REPAIR)
-    return record
 
 
 def _digest(row: Tensor) -> str:

@@ -45,6 +45,25 @@ class CorruptFileError(TeslaError):
     """A file of ours does not match its checksum or its format."""
 
 
+class DiskError(TeslaError, OSError):
+    """The system refused a write: no room, no permission, a failing device. Also an OSError, with its `errno`."""
+
+    def __init__(self, message: str, hint: str, number: int | None) -> None:
+        super().__init__(message, hint)
+        self.errno = number
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".strip()
+
+
+class DamagedTrajectoryError(CorruptFileError):
+    """A teacher's file is damaged. It can be trained again, to the same bits."""
+
+    def __init__(self, message: str, hint: str, trajectory: int) -> None:
+        super().__init__(message, hint)
+        self.trajectory = trajectory
+
+
 class BusyError(TeslaError):
     """Somebody else drives this run."""
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from PIL import Image, PngImagePlugin
 
 from engine.errors import CorruptFileError
-from engine.storage import disk, write_bytes
+from engine.storage import disk, replace_bytes, write_bytes
 
 Pixels = npt.NDArray[np.uint8]
 TopLabels = list[list[tuple[int, float]]]
@@ -96,11 +96,11 @@ def write_frame(path: Path, frame: Frame, *, lasting: bool) -> None:
     chunk.add_itxt(CHUNK, json.dumps(layout), zip=True)
     file = io.BytesIO()
     picture.save(file, format="PNG", pnginfo=chunk, compress_level=6 if lasting else 3)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    disk.make_folder(path.parent)
     if lasting:
         write_bytes(path, file.getvalue())
     else:
-        disk.replace(path, file.getvalue())
+        replace_bytes(path, file.getvalue())
 
 
 def read_frame(path: Path) -> Frame:
@@ -132,6 +132,19 @@ def read_frame(path: Path) -> Frame:
         raise CorruptFileError(
             f"{path} cannot be read as a frame: {error}.", "Delete it; nothing else needs it."
         ) from error
+
+
+def frame_problem(path: Path) -> str:
+    """What is wrong with a frame's file, checksums included, in words; empty if nothing is."""
+    try:
+        read_frame(path)
+        with Image.open(path, formats=["PNG"]) as picture:
+            picture.verify()  # the checksums of all its parts
+    except CorruptFileError as error:
+        return error.message
+    except (OSError, ValueError, SyntaxError) as error:
+        return f"{path} is damaged: {error}."
+    return ""
 
 
 def frame_iterations(folder: Path) -> list[int]:

@@ -2,14 +2,31 @@
 
 import json
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.events import SCHEMA, Event, event_from_json, event_to_json
-from engine.storage import disk
+from engine.events import (
+    SCHEMA,
+    CheckpointSaved,
+    Event,
+    RunFailed,
+    RunFinished,
+    RunStarted,
+    RunStopped,
+    event_from_json,
+    event_to_json,
+)
+from engine.storage import disk, set_aside, write_bytes
+
+LASTING = (RunStarted, CheckpointSaved, RunStopped, RunFailed, RunFinished)
+"""Events after which the journal is forced to the device: a power cut costs what came after the last one."""
+
+CRC = b', "crc": "'
+"""Before the checksum that ends a line: CRC-32 of the line without it. Lines of former versions have none."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +44,11 @@ class JournalWriter:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        if path.is_dir():
+            set_aside(path)
+        if not path.exists():
+            disk.append(path, b"")
+            disk.fsync(path.parent)
         self._seq = last.seq + 1 if (last := last_entry(path)) else 0
         if path.exists() and (data := path.read_bytes()[-1:]) and data != b"\n":
             disk.append(path, b"\n")  # a torn line of a driver that was killed: close it, readers pass over it
@@ -36,7 +58,9 @@ class JournalWriter:
         if not event.journaled:
             return
         line = {"schema": SCHEMA, "seq": self._seq, "time": round(time.time(), 3), **event_to_json(event)}
-        disk.append(self._path, json.dumps(line, ensure_ascii=False).encode() + b"\n")
+        disk.append(self._path, _sealed(json.dumps(line, ensure_ascii=False).encode()))
+        if isinstance(event, LASTING):
+            disk.fsync(self._path)
         self._seq += 1
 
 
@@ -45,7 +69,7 @@ def read_journal(path: Path, offset: int = 0) -> Iterator[tuple[Entry, int]]:
 
     A last line without its newline is still being written and is left for the next call.
     """
-    if not path.exists():
+    if not path.is_file():
         return
     with open(path, "rb") as file:
         file.seek(offset)
@@ -70,7 +94,7 @@ def read_lines(path: Path, offset: int, most: int) -> tuple[list[dict[str, Any]]
             data = file.read(most)
             if len(data) == most and b"\n" not in data:
                 data += file.readline()  # a single line longer than a batch
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         return [], offset
     end = data.rfind(b"\n") + 1
     if end == 0:
@@ -90,7 +114,7 @@ def read_lines(path: Path, offset: int, most: int) -> tuple[list[dict[str, Any]]
 
 def last_entry(path: Path) -> Entry | None:
     """The newest readable line."""
-    if not path.exists():
+    if not path.is_file():
         return None
     size = path.stat().st_size
     window = 64 * 1024
@@ -107,7 +131,67 @@ def last_entry(path: Path) -> Entry | None:
         window *= 8
 
 
+def _sealed(line: bytes) -> bytes:
+    return line[:-1] + CRC + f"{zlib.crc32(line):08x}".encode() + b'"}\n'
+
+
+def _whole(line: bytes) -> bool:
+    """Whether a line matches its checksum, or has none."""
+    head, mark, tail = line.rpartition(CRC)
+    return not mark or tail[:8] == f"{zlib.crc32(head + b'}'):08x}".encode()
+
+
+@dataclass(frozen=True)
+class Unread:
+    """Lines of a journal that readers pass over."""
+
+    torn: int
+    """Begun by a driver that was killed in the middle of a line."""
+    altered: int
+    """Neither torn nor as they were written; or missing by their numbers."""
+
+
+def unread_lines(path: Path) -> Unread:
+    """Look at every line of a journal."""
+    torn = altered = 0
+    bad = False
+    expected: int | None = 0
+    with open(path, "rb") as file:
+        for line in file:
+            entry = _parse(line)
+            if entry is None:
+                if CRC in line and _whole(line):  # of a newer version
+                    expected = None
+                    continue
+                if not line.endswith(b"\n"):
+                    torn += 1  # or being written
+                    continue
+                altered, bad = altered + bad, True
+                continue
+            if bad and isinstance(entry.event, RunStarted) and entry.seq == expected:
+                torn, bad = torn + 1, False  # the next driver closed it
+            altered += bad or (expected is not None and entry.seq > expected)
+            bad = False
+            expected = entry.seq + 1
+    return Unread(torn, altered + bad)
+
+
+def mend_journal(path: Path) -> Path:
+    """Leave the lines that can be read in a journal nobody writes; where the whole of it is kept."""
+    good = [line for line in path.read_bytes().splitlines(keepends=True) if _parse(line) is not None]
+    kept = set_aside(path)
+    # Numbered anew, or the gap would be found again.
+    values = [json.loads(line) for line in good]
+    for seq, value in enumerate(values):
+        value.pop("crc", None)
+        value["seq"] = seq
+    write_bytes(path, b"".join(_sealed(json.dumps(value, ensure_ascii=False).encode()) for value in values))
+    return kept
+
+
 def _parse(line: bytes) -> Entry | None:
+    if not _whole(line):
+        return None
     try:
         value = json.loads(line)
         event = event_from_json(value)

@@ -1,5 +1,6 @@
 """Pictures of synthetic images: decoded to pixels, and filmed while they change."""
 
+import io
 import time
 from collections.abc import Collection
 from pathlib import Path
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from engine.data import InputSpace
 from engine.film import Frame, Pixels, TopLabels, frame_path, images_shown, thin, write_frame
-from engine.storage import publishing
+from engine.storage import write_bytes
 
 RESTING = 50
 """The film costs at most one part in this many of a run's time."""
@@ -35,9 +36,14 @@ def to_pixels(images: Tensor, space: InputSpace) -> Pixels:
 
 def save_picture(path: Path, picture: Image.Image) -> None:
     """Publish a picture as PNG."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with publishing(path) as temp:
-        picture.save(temp, format="PNG", optimize=True)
+    write_bytes(path, png_bytes(picture))
+
+
+def png_bytes(picture: Image.Image) -> bytes:
+    """A picture as the bytes of a PNG."""
+    file = io.BytesIO()
+    picture.save(file, format="PNG", optimize=True)
+    return file.getvalue()
 
 
 class Camera:

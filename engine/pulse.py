@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from engine.events import Event, Progress, RunPaused, RunResumed
-from engine.storage import disk
+from engine.storage import disk, replace_bytes
 
 EVERY = 1.0
 """Seconds between beats."""
@@ -105,7 +105,7 @@ class Heart:
             stage=now.stage, done=now.done, total=now.total, unit=now.unit, detail=now.detail,
         )  # fmt: skip
         with suppress(OSError):  # a full disk stops the run elsewhere, with words; a missed beat must not
-            disk.replace(self._path, json.dumps(asdict(pulse)).encode())
+            replace_bytes(self._path, json.dumps(asdict(pulse)).encode())
 
 
 @contextmanager

@@ -1,14 +1,25 @@
 """The files of one run: frozen settings, checkpoints, evaluations, previews."""
 
-from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.errors import CorruptFileError, UsageError
-from engine.events import EvaluationDone
-from engine.settings import EffectiveSettings, Settings, frozen_settings, settings_to_toml
-from engine.storage import TEMP_MARK, disk, read_json, read_tensors, write_bytes, write_json, write_tensors
+from engine.errors import CorruptFileError, SettingsError, UsageError
+from engine.events import EvaluationDone, RunStarted
+from engine.journal import read_journal
+from engine.settings import EffectiveSettings, Settings, frozen_settings, recovered_settings, settings_to_toml
+from engine.storage import (
+    disk,
+    leaving,
+    read_json,
+    read_tensors,
+    set_aside,
+    sweep,
+    write_bytes,
+    write_json,
+    write_tensors,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,18 +67,58 @@ class Run:
 
     @property
     def exists(self) -> bool:
-        """Whether it was ever started."""
-        return self.settings_file.exists()
+        """Whether it was ever started: it has settings, or a journal or checkpoints that lost theirs."""
+        return self.settings_file.exists() or self.journal_file.exists() or bool(self.checkpoints())
 
     @property
     def last_change(self) -> float:
         """When it was last written to, seconds since 1970."""
-        file = self.journal_file if self.journal_file.exists() else self.settings_file
-        return file.stat().st_mtime
+        for file in (self.journal_file, self.settings_file):
+            if file.exists():
+                return file.stat().st_mtime
+        return self.folder.stat().st_mtime
 
     def frozen(self) -> EffectiveSettings:
-        """The settings it runs with."""
-        return frozen_settings(self.settings_file)
+        """The settings it runs with; where their file is damaged or lost, those its journal has.
+
+        Raises:
+            SettingsError: neither can be read.
+        """
+        try:
+            return frozen_settings(self.settings_file)
+        except (SettingsError, OSError) as error:
+            journaled = self._journaled()
+            if journaled is not None:
+                return journaled
+            if isinstance(error, SettingsError):
+                raise
+            raise SettingsError(
+                f"{self.settings_file} cannot be read ({error.strerror}), and the journal does not have its settings.",
+                f"Move the folder {self.folder} away, or start another run beside it with --run NAME.",
+            ) from error
+
+    @property
+    def settings_damage(self) -> str:
+        """What is wrong with the frozen settings' file, in words; empty if nothing is."""
+        try:
+            frozen_settings(self.settings_file)
+        except SettingsError as error:
+            return error.message
+        except OSError as error:
+            return f"{self.settings_file} cannot be read ({error.strerror})."
+        return ""
+
+    def _journaled(self) -> EffectiveSettings | None:
+        """The settings of the newest start that the journal tells of."""
+        found: dict[str, Any] | None = None
+        for entry, _ in read_journal(self.journal_file):
+            if isinstance(entry.event, RunStarted):
+                found = entry.event.settings
+        toml = self.folder.parents[1] / "tesla.toml"
+        try:
+            return None if found is None else recovered_settings(found, toml if toml.is_file() else None)
+        except SettingsError:
+            return None
 
     def command_line(self) -> dict[str, Any]:
         """Keys that earlier command lines set, with their values."""
@@ -103,8 +154,11 @@ class Run:
         """Write the settings down; on an existing run see `check`."""
         if self.exists:
             self.check(effective)
-            if self.frozen() == effective:
-                return
+            if not self.settings_damage:
+                if self.frozen() == effective:
+                    return
+            elif self.settings_file.exists():
+                set_aside(self.settings_file)
         write_bytes(self.settings_file, settings_to_toml(effective).encode())
 
     def checkpoint_path(self, iteration: int) -> Path:
@@ -112,10 +166,9 @@ class Run:
         return self.folder / "checkpoints" / f"{iteration:07d}.safetensors"
 
     def checkpoints(self) -> list[int]:
-        """Iterations with a checkpoint, ascending; not verified."""
-        return sorted(
-            int(path.stem) for path in (self.folder / "checkpoints").glob("*.safetensors") if path.stem.isdigit()
-        )
+        """Iterations with a checkpoint, ascending; not verified. A save that was cut off does not count."""
+        paths = (self.folder / "checkpoints").glob("*.safetensors")
+        return sorted(int(path.stem) for path in paths if path.stem.isdigit() and path.with_suffix(".json").exists())
 
     def save_checkpoint(self, tensors: dict[str, "Tensor"], record: dict[str, Any]) -> Path:
         """Publish a checkpoint; `record["iteration"]` names it."""
@@ -131,16 +184,11 @@ class Run:
         """
         return read_tensors(self.checkpoint_path(iteration))
 
-    def newest_valid(
-        self, bad: Callable[[CorruptFileError], None] | None = None
-    ) -> "tuple[dict[str, Tensor], dict[str, Any]] | None":
-        """The newest checkpoint that is whole; `bad` is told of every one that is not."""
+    def newest_valid(self) -> "tuple[dict[str, Tensor], dict[str, Any]] | None":
+        """The newest checkpoint that is whole, for whoever only reads."""
         for iteration in reversed(self.checkpoints()):
-            try:
+            with suppress(CorruptFileError):
                 return self.load_checkpoint(iteration)
-            except CorruptFileError as error:
-                if bad:
-                    bad(error)
         return None
 
     def prune(self, keep: int, besides: set[int]) -> None:
@@ -149,10 +197,9 @@ class Run:
         for iteration in self.checkpoints()[:-keep]:
             if iteration not in besides:
                 path = self.checkpoint_path(iteration)
-                disk.remove(path.with_suffix(".json"))  # first what makes it valid
-                disk.remove(path)
-        for path in folder.glob(f"*{TEMP_MARK}*"):
-            disk.remove(path)
+                with leaving(path):  # no half of it can be taken for a damaged checkpoint
+                    disk.remove(path.with_suffix(".json"))
+        sweep(folder)
 
     def evaluation_path(self, iteration: int, subject: str, split: str, network: str) -> Path:
         """Where an evaluation is written down."""

@@ -6,19 +6,20 @@ Each function here is a generator of events; whoever iterates it renders, and st
 import json
 import time
 from collections.abc import Generator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import torch
 
-from engine.assessments import baseline, final_test, held_out
+from engine.assessments import baseline, evaluation_known, final_test, held_out
 from engine.buffers import TeacherBuffer
 from engine.compiler_cache import keep_compiled
 from engine.compute import configure, environment
 from engine.control import Control
 from engine.data import ResidentImages
 from engine.data.dataset import Classes, Pixels
-from engine.errors import CorruptFileError, TeslaError, UsageError, WorkersStoppedError
+from engine.errors import CorruptFileError, DamagedTrajectoryError, TeslaError, UsageError, WorkersStoppedError
 from engine.events import (
     CheckpointSaved,
     DataReady,
@@ -33,12 +34,15 @@ from engine.events import (
     RunStopped,
     timed,
 )
+from engine.film import frame_path, frame_problem
 from engine.journal import JournalWriter
 from engine.method import State, unread
 from engine.methods import method_of
 from engine.parallel.ranks import ALONE, Ranks
 from engine.preview import Camera
 from engine.pulse import Heart, beating
+from engine.recovery import newest_state, set_checkpoint_aside, tidy
+from engine.room import bytes_in, check_room, checkpoints_bytes
 from engine.run import Run, checkpoint_to_use, selected_iteration
 from engine.selection import check_ipc
 from engine.settings import EffectiveSettings, Settings
@@ -91,7 +95,10 @@ def drive(
             early.append(event)  # there is no journal before the run is known to be possible
         yield event
     with driving(run), beating(run.pulse_file) as heart:
+        mended = [run.settings_damage] if run.exists and run.settings_damage else []
         run.freeze(effective)
+        mended += tidy(run)
+        early += [Notice(level="warning", message=words) for words in mended]
         journal = JournalWriter(run.journal_file)
         begun = time.monotonic()
         resumed = max(run.checkpoints(), default=None)
@@ -104,6 +111,7 @@ def drive(
         for event in (started, *early):
             journal.append(event)
         yield started
+        yield from early[len(early) - len(mended) :]
         stages = _stages(task, buffer, run, control)
         try:
             for event in stages:
@@ -123,10 +131,12 @@ def drive(
             raise
         except TeslaError as error:
             stages.close()
-            journal.append(RunFailed(message=str(error)))
+            with suppress(OSError):  # the error itself may be that nothing can be written
+                journal.append(RunFailed(message=str(error)))
             raise
         except BaseException as error:
-            journal.append(RunFailed(message=f"{type(error).__name__}: {error}"))
+            with suppress(OSError):
+                journal.append(RunFailed(message=f"{type(error).__name__}: {error}"))
             raise
         finished = RunFinished(seconds=time.monotonic() - begun)
         journal.append(finished)
@@ -274,16 +284,35 @@ def _told(effective: EffectiveSettings) -> Generator[Notice, None, None]:
 
 
 def _stages(task: Task, buffer: TeacherBuffer, run: Run, control: Control) -> Events:
+    if not task.settings.needs_teachers:
+        yield from _matched(task, buffer, run, control)
+        return
+    for words in buffer.open():
+        yield Notice(level="warning", message=words)
+    again: set[int] = set()
+    while True:
+        try:
+            yield from timed("teachers", train_teachers(task, buffer))
+            yield from _matched(task, buffer, run, control)
+            return
+        except DamagedTrajectoryError as error:
+            # The state is saved. Teachers are trained again to the same bits, and the run goes on where it was.
+            aside = buffer.set_aside(error.trajectory)
+            if error.trajectory in again or task.ranks.size > 1:  # a failing disk; or ranks that must begin together
+                raise
+            again.add(error.trajectory)
+            words = f"{error.message} It is now in {aside} and is trained again."
+            yield Notice(level="warning", message=words)
+
+
+def _matched(task: Task, buffer: TeacherBuffer, run: Run, control: Control) -> Events:
     method = method_of(task.settings)
-    if task.settings.needs_teachers:
-        buffer.open()
-        yield from timed("teachers", train_teachers(task, buffer))
     state = yield from _state(task, run)
     iterating = _nothing() if method.iterate is None else method.iterate(task, buffer, state)
     loop = _distilled(task, buffer, run, state, iterating, control) if task.ranks.writes else iterating
     yield from timed("distillation", loop)
     del state  # the test reads the selected one
-    chosen = task.ranks.led(selected_iteration(run, task.settings))
+    chosen = task.ranks.led((yield from _selected(task, run)) if task.ranks.writes else None)
     if chosen is not None:
         networks = task.settings.evaluate.networks or (task.network_name,)
         yield from timed("evaluation", final_test(task, buffer, run, chosen, networks))
@@ -294,11 +323,22 @@ def _nothing() -> Events:
     yield from ()
 
 
+def _selected(task: Task, run: Run) -> Generator[Event, None, int | None]:
+    """The selected checkpoint, if it is whole; else the next best."""
+    while (chosen := selected_iteration(run, task.settings)) is not None:
+        try:
+            run.load_checkpoint(chosen)
+            break
+        except CorruptFileError as error:
+            words = f"{error.message} It is now in {set_checkpoint_aside(run, chosen)}; the next best is tested."
+            yield Notice(level="warning", message=words)
+    return chosen
+
+
 def _state(task: Task, run: Run) -> Generator[Event, None, State]:
-    problems: list[CorruptFileError] = []
-    found = run.newest_valid(problems.append) if task.ranks.writes else None
-    for problem in problems:
-        yield Notice(level="warning", message=str(problem))
+    found, problems = newest_state(run) if task.ranks.writes else (None, [])
+    for words in problems:
+        yield Notice(level="warning", message=words)
     method = method_of(task.settings)
     state = method.initial_state(task) if found is None else method.restored_state(*found, task)
     for tensor in state.tensors().values():
@@ -313,14 +353,20 @@ def _distilled(task: Task, buffer: TeacherBuffer, run: Run, state: State, loop: 
     settings = task.settings
     saved = state.iteration if state.iteration in run.checkpoints() else None
     camera = Camera(run.film, task.space, task.classes, settings.distill.ipc, task.dataset.resolution)
+    size = sum(tensor.nbytes for tensor in state.tensors().values())
+    needed = checkpoints_bytes(settings.distill.keep, size, bytes_in(run.folder / "checkpoints"))
+    yield from check_room(run.folder, needed, "checkpoints", settings.compute.room)
     control.accept(True)
     try:
         if saved is None:
             yield _save(run, state, camera)
             saved = state.iteration
+        elif frame_problem(frame_path(run.film, saved)):  # killed between checkpoint and frame
+            camera.shoot(saved, state.images, state.labels, lasting=True)
         if settings.distill.iterations == 0:
             return  # a single state: there is nothing to select
         yield from baseline(task, run)
+        yield from _missed(task, buffer, run, state)
         if _evaluation_due(state, settings):
             yield from held_out(task, buffer, run, state)
         for event in loop:
@@ -339,11 +385,23 @@ def _distilled(task: Task, buffer: TeacherBuffer, run: Run, state: State, loop: 
                 camera.thin(run.checkpoints())
             elif camera.due():
                 camera.shoot(state.iteration, state.images, state.labels, lasting=False)
+        run.prune(settings.distill.keep, {0, selected_iteration(run, settings) or 0})  # if a kill kept it from that
     finally:
         control.accept(False)
         loop.close()
         if state.iteration != saved:
             _save(run, state, camera)
+
+
+def _missed(task: Task, buffer: TeacherBuffer, run: Run, state: State) -> Events:
+    """Evaluations of older checkpoints that were lost: the selection must not depend on what was damaged."""
+    restored = method_of(task.settings).restored_state
+    for iteration in run.checkpoints():
+        if iteration >= state.iteration or iteration % task.settings.evaluate.every or not len(task.holdout):
+            continue
+        if not evaluation_known(task, run, iteration):
+            with suppress(CorruptFileError):  # a damaged one is not worth an evaluation
+                yield from held_out(task, buffer, run, restored(*run.load_checkpoint(iteration), task))
 
 
 def _save(run: Run, state: State, camera: Camera) -> CheckpointSaved:

@@ -1,100 +1,66 @@
 """Files that are either whole or absent: temp file, fsync, rename, fsync of the folder; sha256 checked on read.
 
-Every byte the engine writes for good goes through `disk`, one object, so that a test can put a fault at any
-file-system call of a save. Tensors are safetensors, everything else is JSON; there is no pickle.
+Every byte the engine writes for good goes through `disk`, one object (see disk.py). Tensors are safetensors,
+everything else is JSON that carries a checksum of itself; there is no pickle.
 """
 
 import hashlib
 import json
-import os
-import shutil
-import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine.disk import disk
 from engine.errors import CorruptFileError
+from engine.leftovers import TEMP_MARK, begin_temp, end_temp, set_aside, sweep
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+__all__ = [
+    "FORMAT", "TEMP_MARK", "disk", "leaving", "publishing", "publishing_folder", "read_json", "read_tensors",
+    "replace_bytes", "set_aside", "sha256_file", "sweep", "write_bytes", "write_json", "write_tensors",
+]  # fmt: skip
+
 FORMAT = 1
 """Version of the files on disk; a reader refuses a newer one by name."""
 
-TEMP_MARK = ".tmp-"
+SEAL = "checksum"
+"""Key of a JSON object under which the sha256 of the rest stands. Files of former versions have none."""
 
-
-class Disk:
-    """The one door to the file system for durable writes."""
-
-    def write(self, path: Path, data: bytes) -> None:
-        """Write a new file."""
-        self.write_parts(path, (data,))
-
-    def write_parts(self, path: Path, parts: "Iterable[bytes | memoryview]") -> None:
-        """Write a new file, part after part."""
-        with open(path, "wb") as file:
-            for part in parts:
-                file.write(part)
-
-    def append(self, path: Path, data: bytes) -> None:
-        """One `write(2)` to the end of the file, so that lines of two writers never mix."""
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
-            os.write(descriptor, data)
-        finally:
-            os.close(descriptor)
-
-    def fsync(self, path: Path) -> None:
-        """Force a file or folder to the device."""
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-    def rename(self, source: Path, target: Path) -> None:
-        """Give `source` the name `target`, atomically, replacing what has it."""
-        source.replace(target)
-
-    def replace(self, path: Path, data: bytes) -> None:
-        """Rewrite a small file that readers must find whole but that need not survive a power cut."""
-        temp = path.with_name(f"{path.name}{TEMP_MARK}{os.getpid()}")
-        self.write(temp, data)
-        self.rename(temp, path)
-
-    def remove(self, path: Path) -> None:
-        """Remove a file if it is there."""
-        path.unlink(missing_ok=True)
-
-
-disk = Disk()
-
-
-def _umask() -> int:
-    # The only way to read it is to set it; the kernel also tells it without that race.
-    with suppress(OSError, ValueError):
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("Umask:"):
-                return int(line.split()[1], 8)
-    return 0o022
+MEND = "`tesla doctor WORKSPACE --repair` sets it aside; the same command then goes on without it."
 
 
 @contextmanager
 def publishing(target: Path) -> Iterator[Path]:
     """Give a temporary file path beside `target`; on success it becomes `target`, on any error it is removed."""
-    temp = target.with_name(f"{target.name}{TEMP_MARK}{uuid.uuid4().hex[:8]}")
+    disk.make_folder(target.parent)
+    temp = begin_temp(target)
     try:
         yield temp
-        # Some writers make private files; ours are as readable as the user's umask says, for shared folders.
-        temp.chmod(0o666 & ~_umask())
         disk.fsync(temp)
+        _clear(target)
         disk.rename(temp, target)
         disk.fsync(target.parent)
     except BaseException:
-        temp.unlink(missing_ok=True)
+        with suppress(OSError):  # on a failing disk it stays, and the next writer sweeps it
+            disk.remove(temp)
         raise
+    finally:
+        end_temp(temp)
+
+
+@contextmanager
+def leaving(path: Path) -> Iterator[None]:
+    """Take a file its name at once and remove it after the block: killed in between, it is swept."""
+    temp = begin_temp(path)
+    try:
+        disk.rename(path, temp)
+        yield
+        disk.remove(temp)
+    finally:
+        end_temp(temp)
 
 
 @contextmanager
@@ -104,9 +70,9 @@ def publishing_folder(target: Path) -> Iterator[Path]:
     Raises:
         FileExistsError: `target` exists and is not an empty folder.
     """
-    temp = target.with_name(f"{target.name}{TEMP_MARK}{uuid.uuid4().hex[:8]}")
-    temp.mkdir(parents=True)
+    temp = begin_temp(target)
     try:
+        disk.make_folder(temp)
         yield temp
         for path in sorted(temp.rglob("*")):
             disk.fsync(path)
@@ -116,33 +82,81 @@ def publishing_folder(target: Path) -> Iterator[Path]:
         disk.rename(temp, target)
         disk.fsync(target.parent)
     except BaseException:
-        shutil.rmtree(temp, ignore_errors=True)
+        with suppress(OSError):
+            disk.remove_tree(temp)
         raise
+    finally:
+        end_temp(temp)
+
+
+def _clear(target: Path) -> None:
+    """A folder where a file of ours belongs cannot be replaced by one; it is kept under another name."""
+    if target.is_dir() and not target.is_symlink():
+        set_aside(target)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Publish `data` under `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     with publishing(path) as temp:
         disk.write(temp, data)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Publish `value` as readable JSON. Non-finite numbers are refused: they are not JSON."""
-    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+def replace_bytes(path: Path, data: bytes) -> None:
+    """Rewrite a small file that readers must find whole but that need not survive a power cut."""
+    temp = begin_temp(path)
+    try:
+        disk.write(temp, data)
+        _clear(path)
+        disk.rename(temp, path)
+    except BaseException:
+        with suppress(OSError):
+            disk.remove(temp)
+        raise
+    finally:
+        end_temp(temp)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Publish an object as readable JSON, sealed with its checksum. Non-finite numbers are no JSON and refused."""
+    plain = json.loads(json.dumps(value, allow_nan=False))  # as it will be read: lists for tuples, words for keys
+    sealed = {**plain, SEAL: _seal(plain)}
+    write_bytes(path, (json.dumps(sealed, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def _seal(value: Mapping[str, Any]) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read_json(path: Path) -> Any:
-    """Parse a JSON file of ours.
+    """Parse a JSON file of ours and check its seal, which is taken off.
 
     Raises:
-        CorruptFileError: not JSON.
+        CorruptFileError: not JSON, a folder, or altered since it was written.
         FileNotFoundError: absent.
     """
     try:
-        return json.loads(path.read_bytes())
-    except ValueError as error:
-        raise CorruptFileError(f"{path} is not valid JSON ({error}).", "Delete it; it is made again.") from error
+        value = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise CorruptFileError(f"{path} is not valid JSON ({error}).", MEND) from error
+    except (IsADirectoryError, NotADirectoryError) as error:
+        raise CorruptFileError(f"{path} is not a file ({error.strerror}).", MEND) from error
+    if isinstance(value, dict) and any(_nearly(key) for key in value):
+        raise CorruptFileError(f"{path} does not match its checksum.", MEND)
+    if isinstance(value, dict) and SEAL in value:
+        seal = value.pop(SEAL)
+        try:
+            whole = seal == _seal(value)
+        except ValueError:  # NaN and the like, which we never write
+            whole = False
+        if not whole:
+            raise CorruptFileError(f"{path} does not match its checksum.", MEND)
+    return value
+
+
+def _nearly(key: str) -> bool:
+    """Whether a key is the seal's with one letter wrong: a file must not escape its check by damage to that name."""
+    return len(key) == len(SEAL) and sum(a != b for a, b in zip(key, SEAL, strict=True)) == 1
 
 
 def sha256_file(path: Path) -> str:
@@ -166,9 +180,9 @@ def write_tensors(path: Path, tensors: Mapping[str, "Tensor"], record: Mapping[s
             digest.update(part)
             yield part
 
-    path.parent.mkdir(parents=True, exist_ok=True)
+    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
     with publishing(path) as temp:
-        disk.write_parts(temp, hashed())
+        disk.write_parts(temp, hashed(), size)
     write_json(path.with_suffix(".json"), {"format": FORMAT, "sha256": digest.hexdigest(), **record})
 
 
@@ -180,7 +194,6 @@ def read_tensors(path: Path) -> tuple[dict[str, "Tensor"], dict[str, Any]]:
     """
     from engine.tensor_file import read_file
 
-    older = "An older checkpoint is used if there is one."
     digest = hashlib.sha256()
     try:
         record = read_json(path.with_suffix(".json"))
@@ -191,9 +204,11 @@ def read_tensors(path: Path) -> tuple[dict[str, "Tensor"], dict[str, Any]]:
             )
         tensors = read_file(path, digest.update)
     except FileNotFoundError as error:
-        raise CorruptFileError(f"{error.filename} is missing.", older) from error
+        raise CorruptFileError(f"{error.filename} is missing.", MEND) from error
+    except (IsADirectoryError, NotADirectoryError) as error:
+        raise CorruptFileError(f"{path} is not a file ({error.strerror}).", MEND) from error
     except ValueError as error:
-        raise CorruptFileError(f"{path} is not a whole safetensors file: {error}.", older) from error
+        raise CorruptFileError(f"{path} is not a whole safetensors file: {error}.", MEND) from error
     if digest.hexdigest() != record.get("sha256"):
-        raise CorruptFileError(f"{path} does not match its checksum.", older)
+        raise CorruptFileError(f"{path} does not match its checksum.", MEND)
     return tensors, record

@@ -16,15 +16,17 @@ import torch
 from filelock import Timeout
 
 from engine.background import OneInFlight
-from engine.buffers import Position, TeacherBuffer, TrajectoryWriter
+from engine.buffers import TeacherBuffer
 from engine.data.augment import draw_augment
 from engine.errors import DivergedError
-from engine.events import Event, Progress, TeacherEpoch, TeacherPublished, TeachersPlanned
+from engine.events import Event, Notice, Progress, TeacherEpoch, TeacherPublished, TeachersPlanned
 from engine.matching.training import SgdRule, Trainer
 from engine.networks.flat import flatten_parameters
 from engine.randomness import counted_generator, counted_seed
+from engine.room import buffer_bytes, bytes_in, check_room
 from engine.task import Task
 from engine.training import Batch, trainer
+from engine.trajectory import Position, TrajectoryWriter
 
 STAGE = "teachers"
 
@@ -53,8 +55,12 @@ def train_teachers(task: Task, buffer: TeacherBuffer) -> Generator[Event, None, 
     Raises:
         DivergedError: a teacher's loss became infinite or not a number.
     """
+    yield from _mended(task, buffer)
     plan = plan_teachers(task, buffer)
     yield plan
+    if task.ranks.writes:
+        needed = buffer_bytes(plan.missing, plan.bytes // plan.count) - bytes_in(buffer.folder, "*.part")
+        yield from check_room(buffer.folder, needed, "teachers", task.settings.compute.room)
     waiting = [trajectory for trajectory in range(plan.count) if buffer.epochs(trajectory) < plan.epochs]
     while waiting:
         left = []
@@ -75,6 +81,18 @@ def train_teachers(task: Task, buffer: TeacherBuffer) -> Generator[Event, None, 
             for trajectory in left:
                 buffer.forget(trajectory)
         waiting = [trajectory for trajectory in left if buffer.epochs(trajectory) < plan.epochs]
+
+
+def _mended(task: Task, buffer: TeacherBuffer) -> Generator[Event, None, None]:
+    """Set damaged trajectories aside, so that they are trained again."""
+    for trajectory in range(task.settings.teachers.count):
+        if buffer.damage(trajectory) or buffer.cut_off(trajectory):
+            try:
+                with buffer.claim(trajectory).acquire(blocking=False):
+                    for words in buffer.mend(trajectory):
+                        yield Notice(level="warning", message=words)
+            except Timeout:
+                continue  # somebody trains it
 
 
 def _train_one(

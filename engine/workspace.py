@@ -19,7 +19,7 @@ from engine.errors import BusyError, CorruptFileError, UsageError
 from engine.events import Event
 from engine.run import Run
 from engine.settings import EffectiveSettings, Settings, resolve_settings, settings_template
-from engine.storage import read_json, write_bytes, write_json
+from engine.storage import disk, read_json, set_aside, sweep, write_bytes, write_json
 
 if TYPE_CHECKING:  # engine.data loads PyTorch, which whoever only watches does not need
     from engine.data import Dataset, InputSpace
@@ -77,9 +77,9 @@ class Workspace:
         """
         if (folder / "tesla.toml").exists():
             raise UsageError(f"{folder} is a workspace already.", f"Go on with: tesla run {folder}")
+        sweep(folder)  # of an `init` that was killed
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise UsageError(f"{folder} exists and is not empty.", "Choose another name.")
-        folder.mkdir(parents=True, exist_ok=True)
         write_bytes(folder / "tesla.toml", settings_template(effective, active).encode())
         return Workspace(folder)
 
@@ -100,9 +100,7 @@ class Workspace:
         """Existing runs, by name."""
         folder = self.folder / "runs"
         names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-        return [
-            Run(folder / name) for name in names if NAME.fullmatch(name) and (folder / name / "settings.toml").exists()
-        ]
+        return [run for run in (Run(folder / name) for name in names if NAME.fullmatch(name)) if run.exists]
 
     def existing_run(self, name: str | None) -> Run:
         """The run of that name; without a name the only one, or the one that was written to last.
@@ -182,8 +180,11 @@ def driving(run: Run) -> Iterator[None]:
     Raises:
         BusyError: somebody drives it; the message says who and since when.
     """
-    run.folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(run.folder / ".driver.lock")
+    disk.make_folder(run.folder)
+    path = run.folder / ".driver.lock"
+    if path.is_dir():
+        set_aside(path)
+    lock = FileLock(path)
     try:
         lock.acquire(timeout=PATIENCE, poll_interval=0.05)
     except Timeout as error:

@@ -3,11 +3,13 @@
 import threading
 import time
 import traceback
+from contextlib import suppress
 
 from engine.control import Control
 from engine.errors import TeslaError
 from engine.run import Run
 from engine.settings import EffectiveSettings
+from engine.storage import write_bytes
 from engine.workspace import Workspace
 
 REPORT = "crash.txt"
@@ -61,5 +63,5 @@ class EngineThread(threading.Thread):
             self.preparing = ""
 
     def _report(self) -> None:
-        self.driven.folder.mkdir(parents=True, exist_ok=True)
-        (self.driven.folder / REPORT).write_text(traceback.format_exc())
+        with suppress(OSError):
+            write_bytes(self.driven.folder / REPORT, traceback.format_exc().encode())

@@ -12,6 +12,7 @@ from pathlib import Path
 from engine.errors import TeslaError, UsageError
 from engine.pulse import read_pulse
 from engine.run import Run
+from engine.storage import disk
 from engine.workspace import driver_of, driver_words, is_driven
 
 LOG = "detached.log"
@@ -43,7 +44,7 @@ def start_detached(workspace: Path, run: Run, arguments: Sequence[str]) -> int:
             f"The run {run.name} is being driven already{driver_words(run)}.",
             f"Watch it with: tesla tui {shlex.quote(str(workspace))} --run {run.name}",
         )
-    run.folder.mkdir(parents=True, exist_ok=True)
+    disk.make_folder(run.folder)
     command = [sys.executable, "-m", "tesla_tui.main", *worker_arguments(workspace, run, arguments)]
     begun = time.time()
     log = run.folder / LOG

@@ -5,13 +5,14 @@
     manifest.json                                                           counts, classes, sha256 of each file
 """
 
-import errno
 import hashlib
+import io
+import math
 import os
-import shutil
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,10 @@ from filelock import FileLock
 from engine.data.dataset import Classes, Dataset, Pixels, split_holdout
 from engine.data.pictures import to_square
 from engine.data.sources import OpenSource, Source, SourceSplit, find_source
-from engine.errors import CorruptFileError, DataError
+from engine.disk import FULL, Write, in_words
+from engine.errors import CorruptFileError, DataError, DiskError
 from engine.events import Event, Notice, Progress
-from engine.storage import FORMAT, TEMP_MARK, publishing_folder, read_json, sha256_file, write_json
+from engine.storage import FORMAT, TEMP_MARK, disk, publishing_folder, read_json, sha256_file, sweep, write_json
 
 STAGE = "data"
 CHUNK = 512
@@ -65,17 +67,18 @@ def prepare_dataset(
     """
     source = find_source(name, path, on_bad_file)
     folder = _entry(source, name, resolution, cache, on_bad_file)
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    disk.make_folder(folder.parent)
     with FileLock(folder.with_name(f"{folder.name}.lock")):
         problems = verify_cache(folder, hash_up_to=MOST_HASHED) if folder.exists() else []
         if problems:
             yield Notice(level="warning", message=f"The cached dataset is damaged and is decoded again: {problems[0]}")
-            shutil.rmtree(folder)
+            disk.remove_tree(folder)
         if not folder.exists():
-            for dead in folder.parent.glob(f"{folder.name}{TEMP_MARK}*"):
-                shutil.rmtree(dead, ignore_errors=True)
+            for dead in folder.parent.glob(f"{folder.name}{TEMP_MARK}*"):  # nobody else has the lock
+                disk.remove_tree(dead)
             opened = source.open()
             yield from _build(source.name, source.description, opened, resolution, folder, skip=on_bad_file == "skip")
+        sweep(folder)  # of the spaces that are fitted to it
     return open_cache(folder)
 
 
@@ -205,7 +208,7 @@ def _decode(
 ) -> Generator[Event, None, int]:
     """Write a split's arrays. What cannot be decoded is added to `left_out`; where that is None it raises."""
     path = temp / f"{split}_images.npy"
-    images = _new_array(path, (len(index), channels, side, side))
+    shape = (channels, side, side)
     good: list[int] = []
     shown = 0.0
 
@@ -216,51 +219,61 @@ def _decode(
             return error
 
     # Pillow lets go of the interpreter while it decodes, so threads are enough; a chunk bounds what is in memory.
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool, _new_array(path, (len(index), *shape)) as write:
         for start in range(0, len(index), CHUNK):
             chunk = index[start : start + CHUNK]
+            squares: list[Pixels] = []
             for i, found in zip(chunk, pool.map(square, chunk), strict=True):
                 if isinstance(found, DataError):
                     if left_out is None:
                         raise found
                     left_out.append(found.message)
                     continue
-                images[len(good)] = found
+                squares.append(found)
                 good.append(int(i))
+            write(np.array(squares, dtype=np.uint8).tobytes())
             done += len(chunk)
             if time.monotonic() - shown > 0.1 or done == total:
                 shown = time.monotonic()
                 yield Progress(stage=STAGE, done=done, total=total, unit="images", detail=f"decoding {split}")
     if len(good) < len(index):  # an .npy file cannot be cut short: copy what is good
-        whole = images
-        path.unlink()
-        images = _new_array(path, (len(good), channels, side, side))
-        for start in range(0, len(good), CHUNK):
-            images[start : start + CHUNK] = whole[start : start + CHUNK][: len(good) - start]
-    images.flush()
-    np.save(temp / f"{split}_labels.npy", part.labels[good].astype(np.int64), allow_pickle=False)
+        longer = path.with_suffix(".all")
+        disk.rename(path, longer)
+        offset = len(_header((len(index), *shape)))
+        whole = np.memmap(longer, dtype=np.uint8, mode="r", offset=offset, shape=(len(good), *shape))
+        with _new_array(path, (len(good), *shape)) as write:
+            for start in range(0, len(good), CHUNK):
+                write(whole[start : start + CHUNK].tobytes())
+        del whole
+        disk.remove(longer)
+    labels = io.BytesIO()
+    np.save(labels, part.labels[good].astype(np.int64), allow_pickle=False)
+    disk.write(temp / f"{split}_labels.npy", labels.getvalue())
     return done
 
 
-def _new_array(path: Path, shape: tuple[int, ...]) -> "np.memmap[Any, np.dtype[np.uint8]]":
-    array: np.memmap[Any, np.dtype[np.uint8]] = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
-    # The file is sparse so far, and a write through the map to a full disk is a bus error that kills the process.
-    reserve = getattr(os, "posix_fallocate", None)  # macOS has none
-    if reserve is not None:
-        size = path.stat().st_size
-        with open(path, "r+b") as file:
-            try:
-                reserve(file.fileno(), 0, size)
-            except OSError as error:
-                if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                    raise DataError(
-                        f"There is no room for the decoded images: {path.parent.parent} needs {size / 1e6:,.1f} MB "
-                        f"({error.strerror}).",
-                        "Free some, set TESLA_CACHE to a folder on a larger disk, or lower dataset.resolution.",
-                    ) from error
-                if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # file systems that cannot reserve
-                    raise
-    return array
+def _header(shape: tuple[int, ...]) -> bytes:
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    return header.getvalue()
+
+
+@contextmanager
+def _new_array(path: Path, shape: tuple[int, ...]) -> Iterator[Write]:
+    """A function that writes the bytes of an .npy file of uint8, front to back; room for all is made first."""
+    header = _header(shape)
+    size = len(header) + math.prod(shape)
+    try:
+        with disk.writing(path, size, reserve=True) as write:
+            write(header)
+            yield write
+    except DiskError as error:
+        if error.errno not in FULL:
+            raise
+        raise DataError(
+            f"There is no room for the decoded images: {path.parent.parent} needs {in_words(size)}.",
+            "Free some, set TESLA_CACHE to a folder on a larger disk, or lower dataset.resolution.",
+        ) from error
 
 
 def _check_classes(labels: Classes, classes: tuple[str, ...], split: str, name: str) -> None:

@@ -3,7 +3,7 @@
 images/<k>-<class>/0000.png    what it looks like: un-whitened, 8 bits
 distilled.safetensors          what to train on: exact floats in the input space, labels, the way to and from pixels
 data/*.parquet                 the pictures and labels for Hugging Face `datasets`
-recipe.json  README.md  train.py
+recipe.json  README.md  train.py  SHA256SUMS
 """
 
 import json
@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from engine.checksums import SUMS, folder_sums
 from engine.errors import UsageError
 from engine.evaluate import BATCH, RULE
 from engine.export.card import dataset_card
@@ -25,11 +26,12 @@ from engine.export.parquet import write_parquet
 from engine.film import enlarged, image_grid
 from engine.generators import result_of
 from engine.labels import class_index
+from engine.leftovers import leftovers
 from engine.methods import method_of
-from engine.preview import to_pixels
+from engine.preview import png_bytes, to_pixels
 from engine.run import Run, checkpoint_to_use
 from engine.session import open_task
-from engine.storage import disk, publishing_folder
+from engine.storage import TEMP_MARK, disk, publishing_folder
 from engine.task import Task
 from engine.tensor_file import file_parts
 from engine.workspace import Workspace
@@ -72,7 +74,10 @@ def export_run(
     task, buffer = result_of(open_task(workspace, settings))
     state = method.restored_state(*run.load_checkpoint(chosen), task)
     labels = method.shipped_labels(task, buffer, state)
-    to.parent.mkdir(parents=True, exist_ok=True)
+    disk.make_folder(to.parent)
+    for dead in leftovers(to.parent):
+        if dead.name.startswith(f"{to.name}{TEMP_MARK}"):
+            disk.remove_tree(dead)
     with publishing_folder(to) as temp:
         pixels = to_pixels(state.images, task.space)
         ipc = settings.distill.ipc
@@ -80,7 +85,7 @@ def export_run(
         names = _write_pictures(temp, pixels, folders, ipc)
         shown = min(ipc, 10)
         first = pixels.reshape(task.classes, ipc, *pixels.shape[1:])[:, :shown].reshape(-1, *pixels.shape[1:])
-        enlarged(image_grid(first, shown), task.dataset.resolution).save(temp / "grid.png")
+        disk.write(temp / "grid.png", png_bytes(enlarged(image_grid(first, shown), task.dataset.resolution)))
         facts = _recipe(task, run, chosen, state.student_lr.item())
         disk.write(temp / "recipe.json", (json.dumps(facts, indent=2, ensure_ascii=False) + "\n").encode())
         _write_tensors(temp / "distilled.safetensors", task, state.images, labels)
@@ -90,6 +95,7 @@ def export_run(
         results = [r for r in run.evaluations() if r.split == "test" and r.iteration in (chosen, 0)]
         disk.write(temp / "README.md", dataset_card(facts, results, task.dataset.classes, with_test).encode())
         disk.write(temp / "train.py", files("engine.export").joinpath("train.py.txt").read_bytes())
+        disk.write(temp / SUMS, folder_sums(temp).encode())
     return Exported(len(pixels), task.classes, chosen)
 
 
@@ -101,9 +107,9 @@ def _write_pictures(folder: Path, pixels: np.ndarray, folders: list[str], ipc: i
     names = []
     for number, image in enumerate(pixels):
         place = folder / "images" / folders[number // ipc]
-        place.mkdir(parents=True, exist_ok=True)
+        disk.make_folder(place)
         path = place / f"{number % ipc:04d}.png"
-        Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).save(path, optimize=True)
+        disk.write(path, png_bytes(Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)))
         names.append(str(path.relative_to(folder)))
     return names
 
@@ -120,9 +126,12 @@ def _write_tensors(path: Path, task: Task, images: torch.Tensor, labels: torch.T
 
 
 def _write_test(path: Path, task: Task) -> None:
-    from safetensors.numpy import save_file
-
-    save_file({"images": np.ascontiguousarray(task.dataset.test_images), "labels": task.dataset.test_labels}, path)
+    # Mapped anew, copied when written to: PyTorch does not take memory that may only be read.
+    images, labels = (
+        torch.from_numpy(np.load(task.dataset.folder / f"test_{part}.npy", mmap_mode="c", allow_pickle=False))
+        for part in ("images", "labels")
+    )
+    disk.write_parts(path, file_parts({"images": images, "labels": labels}))
 
 
 def _recipe(task: Task, run: Run, iteration: int, student_lr: float) -> dict[str, Any]:

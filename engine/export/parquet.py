@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from engine.storage import disk
+
 
 def write_parquet(
     folder: Path,
@@ -36,11 +38,14 @@ def write_parquet(
         "label": [number // ipc for number in range(len(pictures))],
         "soft_label": labels.tolist(),
     }
-    folder.mkdir()
+    disk.make_folder(folder)
     table = datasets.Dataset.from_dict(rows, features=features).with_format("arrow")[:]
+    import pyarrow
     import pyarrow.parquet
 
-    pyarrow.parquet.write_table(table, folder / "train-00000-of-00001.parquet")
+    sink = pyarrow.BufferOutputStream()
+    pyarrow.parquet.write_table(table, sink)
+    disk.write_parts(folder / "train-00000-of-00001.parquet", (memoryview(sink.getvalue()),))
 
 
 def _unique(classes: tuple[str, ...]) -> list[str]:

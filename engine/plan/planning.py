@@ -17,9 +17,11 @@ from engine.compiler_cache import keep_compiled
 from engine.compiling import matching_compiles
 from engine.compute import resolve_device
 from engine.data import cache_root, free_memory
+from engine.disk import disk
 from engine.errors import TeslaError, UsageError
 from engine.events import Event, Notice, Progress, told
 from engine.isolated import measuring
+from engine.leftovers import temp_name
 from engine.plan.facts import Facts, find_facts
 from engine.plan.fitting import peaks, shortages
 from engine.plan.report import DiskRoom, DiskUse, Limits, Plan, Where
@@ -31,9 +33,9 @@ from engine.plan.sums import (
     iteration_seconds,
     kept_vectors,
     memory_parts,
-    saved_bytes_of,
 )
 from engine.plan.synthetic import changed
+from engine.room import bytes_in
 from engine.run import Run
 from engine.settings import EffectiveSettings, Settings
 from engine.workspace import Workspace
@@ -149,7 +151,7 @@ def plan_run(
     if device.type != "cpu":
         kinds["host"] = psutil.virtual_memory().available
     most = peaks(parts, kinds)
-    uses = disk_uses(problem, teachers_left, saved_bytes_of(run.folder / "checkpoints"))
+    uses = disk_uses(problem, teachers_left, bytes_in(run.folder / "checkpoints"))
     room = _room(workspace, uses, limits.disk)
     spent = durations(problem, matching, scale, teachers, evaluations, (teachers_left, iterations))
     each, step, _ = iteration_seconds(problem, matching, scale)
@@ -272,7 +274,7 @@ def _room(workspace: Workspace, uses: list[DiskUse], limit: int | None) -> list[
         place = places[use.place]
         there = next(folder for folder in (place, *place.absolute().parents) if folder.exists())
         number = there.stat().st_dev
-        free = limit if limit is not None else shutil.disk_usage(there).free
+        free = limit if limit is not None else disk.free(there) or 0
         before = by_disk.get(number)
         by_disk[number] = DiskRoom(
             before.place if before else str(place), use.bytes + (before.bytes if before else 0), free
@@ -283,5 +285,5 @@ def _room(workspace: Workspace, uses: list[DiskUse], limit: int | None) -> list[
 @contextmanager
 def _scratch(folder: Path) -> Iterator[Path]:
     """A folder for the measurements' files on the workspace's disk; it goes, whatever happens."""
-    with tempfile.TemporaryDirectory(prefix=".plan-", dir=folder) as name:
+    with tempfile.TemporaryDirectory(prefix=f"{temp_name('.plan')}-", dir=folder) as name:
         yield Path(name)

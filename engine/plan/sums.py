@@ -1,7 +1,6 @@
 """Arithmetic: what was measured in small, scaled up to the run. Pure functions of settings, sizes and measurements."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,12 +13,11 @@ from engine.matching.checkpoints import CheckpointTrace
 from engine.matching.stores import Store, resolve_store
 from engine.plan.facts import Facts
 from engine.plan.report import DiskUse, Duration, How, Part, Where
+from engine.room import SAVED_BESIDES, buffer_bytes, checkpoints_bytes, trajectory_bytes
 from engine.settings import Settings
 
 FIRST_ORDER = 0.25
 """A replayed step's share of a whole one: 3F of 12F (see docs/gradient.md)."""
-SAVED_BESIDES = 3
-"""Checkpoints on disk besides `distill.keep`: the first, the selected one, and the one that is being written."""
 
 SOFT = ("target", "last")
 """Kinds of labels that teachers assign in every iteration."""
@@ -209,15 +207,14 @@ def disk_uses(problem: Problem, teachers_left: int, saved: int) -> list[DiskUse]
     """
     settings, facts = problem.settings, problem.facts
     rows = settings.trained_epochs + 1
-    trajectory = rows * problem.parameters * 4
-    making = trajectory if teachers_left else 0
+    trajectory = trajectory_bytes(settings.trained_epochs, problem.parameters)
     kept = settings.distill.keep + SAVED_BESIDES
     shown = images_shown(facts.classes, settings.distill.ipc, facts.resolution)
     frame = facts.classes * shown * facts.values
     uses = [
-        DiskUse("teacher buffer", teachers_left * trajectory + making, "workspace",
+        DiskUse("teacher buffer", buffer_bytes(teachers_left, trajectory), "workspace",
                 f"{teachers_left} trajectories of {rows} snapshots, and one in the making"),
-        DiskUse("checkpoints", max(0, kept * problem.checkpoint_bytes - saved), "workspace",
+        DiskUse("checkpoints", checkpoints_bytes(settings.distill.keep, problem.checkpoint_bytes, saved), "workspace",
                 f"{kept} of {problem.checkpoint_bytes / 1e6:,.1f} MB: distill.keep, first, best, one being written"),
         DiskUse("film of the images", min(MOST_BYTES, MOST_FRAMES * frame), "workspace", "at most"),
     ]  # fmt: skip
@@ -347,8 +344,3 @@ def span(seconds: float) -> str:
         if seconds < limit:
             return f"{seconds / unit:.2g} {name}" if seconds < 10 * unit else f"{seconds / unit:.0f} {name}"
     return f"{seconds / 86400:,.0f} d"
-
-
-def saved_bytes_of(folder: Path) -> int:
-    """Bytes of the files in a folder."""
-    return sum(path.stat().st_size for path in folder.glob("*")) if folder.is_dir() else 0

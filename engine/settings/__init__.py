@@ -4,6 +4,7 @@ from engine.settings.layers import (
     EffectiveSettings,
     frozen_settings,
     preset_names,
+    recovered_settings,
     resolve_settings,
     settings_to_toml,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "TeacherSettings",
     "frozen_settings",
     "preset_names",
+    "recovered_settings",
     "resolve_settings",
     "settings_template",
     "settings_to_toml",

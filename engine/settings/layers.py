@@ -7,6 +7,7 @@ origin. Validation happens once, on the result, and its errors name key, value, 
 """
 
 import difflib
+import hashlib
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ from engine.settings.methods import fixed_table, published_tables
 from engine.settings.schema import Settings
 
 Flat = dict[str, Any]
+
+SEAL = b"# sha256 of the lines above: "
+"""Before the checksum at the end of frozen settings. Files of former versions have none."""
 
 
 @dataclass(frozen=True)
@@ -173,10 +177,20 @@ def frozen_settings(path: Path) -> EffectiveSettings:
 
     Raises:
         SettingsError: the file is damaged.
+        OSError: it cannot be read.
     """
+    text = path.read_bytes()
+    body, mark, seal = text.rpartition(SEAL)
+    if mark and hashlib.sha256(body).hexdigest() != seal.strip().decode(errors="replace"):
+        raise SettingsError(
+            f"{path} was altered since the run froze its settings: it does not match its checksum.",
+            "Edit tesla.toml instead; `tesla doctor WORKSPACE --repair` restores this file from the journal.",
+        )
     table = _read_toml(path)
     origins = table.pop("provenance", {})
     values = flatten(table)
+    if not values or not isinstance(origins, dict) or not set(values) <= set(origins):  # every value has its origin
+        raise SettingsError(f"{path} is cut short.", "`tesla doctor WORKSPACE --repair` restores it from the journal.")
     _check_keys(values, str(path))
     return EffectiveSettings(_validated(values, origins), {key: origins.get(key, "default") for key in known_keys()})
 
@@ -185,7 +199,28 @@ def settings_to_toml(effective: EffectiveSettings) -> str:
     """The effective settings as TOML, provenance included; `frozen_settings` reads it back."""
     values = {key: value for key, value in effective.flat().items() if value is not None}
     head = "# The effective settings of this run, frozen when it started. Edit ../../tesla.toml instead.\n\n"
-    return head + tomli_w.dumps({**nest(values), "provenance": dict(effective.origins)})
+    body = head + tomli_w.dumps({**nest(values), "provenance": dict(effective.origins)})
+    return body + SEAL.decode() + hashlib.sha256(body.encode()).hexdigest() + "\n"
+
+
+def recovered_settings(values: Flat, toml: Path | None) -> EffectiveSettings:
+    """The settings of a run from the flat values in its journal, which does not tell where they come from.
+
+    What the workspace does not say by itself counts as set on the command line, so that a later command keeps it.
+
+    Raises:
+        SettingsError: not the settings of this version.
+    """
+    _check_keys(values, "journal")
+    settings = _validated(values, dict.fromkeys(values, "journal"))
+    effective = EffectiveSettings(settings, dict.fromkeys(known_keys(), "command line"))
+    try:
+        base = resolve_settings(toml, ipc=settings.distill.ipc)
+    except SettingsError:
+        return effective
+    said, flat = base.flat(), effective.flat()
+    origins = {key: base.origins[key] if said[key] == flat[key] else "command line" for key in known_keys()}
+    return EffectiveSettings(settings, origins)
 
 
 def parse_override(text: str) -> tuple[str, Any]:

@@ -182,6 +182,8 @@ class ComputeSettings(Section):
     """CPU threads. Results are bit-identical only for an equal number."""
     memory: Literal["auto", "fast", "flat"] = "auto"
     """CPU allocator: fast keeps freed memory for the next tensor, flat returns it (lower peak, slower). auto: fast."""
+    room: Literal["refuse", "warn"] = "refuse"
+    """When a stage will write more than there is room for on the disk: refuse to begin it, or warn and begin."""
     deterministic: bool = True
     """Deterministic kernels where PyTorch has them (accelerators; the CPU always is)."""
 

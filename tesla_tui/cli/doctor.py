@@ -8,42 +8,85 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from engine.doctor import Finding
+
 
 def doctor(
     workspace: Annotated[
         Path | None, typer.Argument(help="Also check every file of this workspace.", show_default=False)
     ] = None,
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair",
+            help="Mend what can be: remove what killed processes left, restore what can be made again, and move "
+            "damaged files to a folder named damaged beside them. Nothing damaged is deleted.",
+        ),
+    ] = False,
 ) -> None:
-    """Check the machine, the cache and, if given, every checksum of a workspace. Exit code 1 if something is wrong.
+    """Check the machine, the cache and, if given, every checksum of a workspace.
 
-    Example:
+    Exit code 0 if everything is in order (with --repair: afterwards), 1 if something is wrong.
+
+    Examples:
 
         tesla doctor my-run
+
+        tesla doctor my-run --repair
     """
     from rich.console import Console
 
     from engine.doctor import examine_machine, examine_workspace
     from engine.errors import ExitCode
-    from engine.workspace import Workspace
 
     console = Console()
-    opened = Workspace(workspace) if workspace is not None else None
-    bad = _print(console, "Machine", examine_machine())
-    if opened is not None:
-        bad += _print(console, f"Workspace {workspace}", examine_workspace(opened))
+    groups = [("Machine", examine_machine)]
+    if workspace is not None:
+        there = workspace
+        groups.append((f"Workspace {workspace}", lambda: examine_workspace(there)))
+    bad = can = 0
+    for title, examine in groups:
+        findings = examine()
+        _print(console, title, findings)
+        if repair and any(finding.mend for finding in findings):
+            _repair(console, findings)
+            findings = examine()
+            _print(console, f"{title}, afterwards", [finding for finding in findings if not finding.good])
+        bad += sum(not finding.good for finding in findings)
+        can += sum(not finding.good and finding.mend is not None for finding in findings)
     if bad:
         console.print(f"[bold red]{bad} problem{'s' if bad > 1 else ''}.[/]")
+        if can and not repair:
+            again = f"tesla doctor {workspace} --repair" if workspace is not None else "tesla doctor --repair"
+            console.print(f"Mend what can be with: [bold]{again}[/]", highlight=False)
         raise typer.Exit(ExitCode.FAILURE)
     console.print("[bold green]Everything is in order.[/]")
 
 
-def _print(console: "Console", title: str, findings: "list[tuple[bool, str, str]]") -> int:
+def _print(console: "Console", title: str, findings: "list[Finding]") -> None:
     from rich.text import Text
 
     from tesla_tui.render.words import clean
 
-    console.print(Text(title, style="bold"))
-    for good, what, words in findings:
-        mark = ("  ✓ ", "green") if good else ("  ✗ ", "bold red")
-        console.print(Text.assemble(mark, f"{what}: ", clean(words)))
-    return sum(not good for good, _, _ in findings)
+    if findings:
+        console.print(Text(title, style="bold"))
+    for finding in findings:
+        mark = ("  ✓ ", "green") if finding.good else ("  ✗ ", "bold red")
+        console.print(Text.assemble(mark, f"{clean(finding.what)}: ", clean(finding.words)))
+
+
+def _repair(console: "Console", findings: "list[Finding]") -> None:
+    from rich.text import Text
+
+    from engine.errors import TeslaError
+    from tesla_tui.render.words import clean
+
+    console.print(Text("Repair", style="bold"))
+    for finding in findings:
+        if finding.mend is None:
+            continue
+        try:
+            words, mark = finding.mend(), ("  ✓ ", "green")
+        except (TeslaError, OSError) as error:
+            words, mark = str(error), ("  ✗ ", "bold red")
+        console.print(Text.assemble(mark, f"{clean(finding.what)}: {clean(finding.words)} ", (clean(words), "bold")))

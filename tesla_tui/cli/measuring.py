@@ -13,6 +13,7 @@ from rich.console import Console
 
 from engine.errors import ExitCode
 from engine.events import Event
+from engine.storage import write_bytes
 from tesla_tui.render.display import Display
 
 
@@ -43,7 +44,7 @@ def watch(events: Generator[Event, None, None]) -> tuple[Console, ExitCode]:
 
 def finish(console: Console, record: dict[str, Any], path: Path, code: ExitCode) -> None:
     """Write the samples, say where, and end with the exit code."""
-    path.write_text(json.dumps(record, indent=1) + os.linesep)
+    write_bytes(path, (json.dumps(record, indent=1) + os.linesep).encode())
     console.print(f"All samples: [bold]{path}[/]", highlight=False)
     if code is not ExitCode.OK:
         raise typer.Exit(code)

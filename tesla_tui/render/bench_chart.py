@@ -1,5 +1,6 @@
 """The picture of `tesla bench gradient`: memory against T, and time beside published code. Loads matplotlib."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from matplotlib.figure import Figure
 
 from engine.bench.cases import PUBLISHED, Configuration, Shape
 from engine.bench.gradient import GradientBench, Row
+from engine.storage import write_bytes
 from tesla_tui.render.bench import short_seconds
 
 # Okabe and Ito's colours, told apart by all eyes; published code is the grey one.
@@ -49,7 +51,9 @@ def draw_gradient(bench: GradientBench, shape: Shape, where: dict[str, Any], pat
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(colors=INK, labelsize=10)
     figure.text(0.02, 0.03, _footnote(bench, where), fontsize=8.5, color=FAINT)
-    figure.savefig(path)
+    picture = io.BytesIO()
+    figure.savefig(picture, format=path.suffix.lstrip(".") or "png")
+    write_bytes(path, picture.getvalue())
 
 
 def _footnote(bench: GradientBench, where: dict[str, Any]) -> str:

@@ -1,15 +1,11 @@
 """Files are whole or absent."""
 
-import contextlib
-import errno
 import tracemalloc
-from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 import torch
 
-from engine import storage
 from engine.errors import CorruptFileError
 from engine.events import Notice, Progress
 from engine.journal import JournalWriter, last_entry, read_journal
@@ -78,6 +74,8 @@ def test_saving_and_reading_hold_no_second_copy(tmp_path: Path) -> None:
     tensors = {"images": torch.randn(2_000_000), "velocity": torch.randn(2_000_000)}
     size = sum(tensor.nbytes for tensor in tensors.values())
     path = tmp_path / "x.safetensors"
+    with LiveBytes():  # what it imports is not to be counted
+        torch.zeros(1).add_(1)
     tracemalloc.start()  # byte strings and buffers
     with LiveBytes(*tensors.values()) as written:  # tensors
         write_tensors(path, tensors, {})
@@ -89,45 +87,6 @@ def test_saving_and_reading_hold_no_second_copy(tmp_path: Path) -> None:
     assert read.peak == size
     assert strings < size / 20
     assert torch.equal(back["images"], tensors["images"])
-
-
-class FailingDisk(storage.Disk):
-    """Fails at the n-th call of a save, as a full disk does."""
-
-    def __init__(self, at: int) -> None:
-        self.left = at
-
-    def _count(self) -> None:
-        self.left -= 1
-        if self.left < 0:
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-    def write_parts(self, path: Path, parts: Iterable[bytes | memoryview]) -> None:
-        self._count()
-        super().write_parts(path, parts)
-
-    def fsync(self, path: Path) -> None:
-        self._count()
-        super().fsync(path)
-
-    def rename(self, source: Path, target: Path) -> None:
-        self._count()
-        super().rename(source, target)
-
-
-@pytest.mark.parametrize("at", range(8))
-def test_a_save_that_fails_anywhere_leaves_the_old_pair_or_a_whole_new_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
-) -> None:
-    old, new = tmp_path / "0000001.safetensors", tmp_path / "0000002.safetensors"
-    write_tensors(old, TENSORS, {"iteration": 1})
-    monkeypatch.setattr(storage, "disk", FailingDisk(at))
-    with pytest.raises(OSError, match="No space left"):
-        write_tensors(new, {"a": torch.ones(2)}, {"iteration": 2})
-    assert read_tensors(old)[1]["iteration"] == 1
-    with contextlib.suppress(CorruptFileError):
-        assert read_tensors(new)[1]["iteration"] == 2
-    assert not list(tmp_path.glob("*.tmp-*"))
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:

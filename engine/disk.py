@@ -1,0 +1,249 @@
+"""The one door to the file system for everything the program writes for good.
+
+`System` is the operating system's calls, one by one; a test replaces `disk.system` to kill the process, fill the disk
+or cut the power at any of them. `Disk` is what the engine calls: it finishes short writes, and turns what the system
+refuses into words with the place, the amount and the way out.
+"""
+
+import errno
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from engine.errors import DiskError
+
+NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+AT_END = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What a full disk, a used-up quota and a limit on file sizes say."""
+FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
+
+Write = Callable[["bytes | memoryview"], None]
+
+
+class System:
+    """The system's calls behind a durable write."""
+
+    def open(self, path: Path, flags: int) -> int:
+        """Open for writing; a new file is as readable as the user's umask says."""
+        return os.open(path, flags | os.O_CLOEXEC, 0o666)
+
+    def write(self, descriptor: int, data: "bytes | memoryview") -> int:
+        """One `write(2)`; how many bytes it took, perhaps not all."""
+        return os.write(descriptor, data)
+
+    def truncate(self, descriptor: int, size: int) -> None:
+        """Cut a file to `size` bytes."""
+        os.ftruncate(descriptor, size)
+
+    def reserve(self, descriptor: int, size: int) -> None:
+        """Make room for `size` bytes."""
+        os.posix_fallocate(descriptor, 0, size)
+
+    def fsync(self, descriptor: int) -> None:
+        """Force a file or folder to the device."""
+        os.fsync(descriptor)
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Give `source` the name `target`, atomically, replacing what has it."""
+        source.replace(target)
+
+    def remove(self, path: Path) -> None:
+        """Remove a file."""
+        path.unlink()
+
+    def make_folder(self, path: Path) -> None:
+        """Make a folder in one that exists."""
+        path.mkdir()
+
+    def free(self, place: Path) -> int:
+        """Bytes a user may still write to the disk of a place that exists."""
+        return shutil.disk_usage(place).free
+
+    def remove_folder(self, path: Path) -> None:
+        """Remove an empty folder."""
+        path.rmdir()
+
+
+class Disk:
+    """Durable writes. Every method raises DiskError where the system refuses."""
+
+    def __init__(self) -> None:
+        self.system = System()
+
+    def write(self, path: Path, data: bytes) -> None:
+        """Write a new file."""
+        self.write_parts(path, (data,), len(data))
+
+    def write_parts(self, path: Path, parts: "Iterable[bytes | memoryview]", size: int | None = None) -> None:
+        """Write a new file, part after part; `size`: of the whole, bytes, for the words on a full disk."""
+        with self.writing(path, size) as write:
+            for part in parts:
+                write(part)
+
+    @contextmanager
+    def writing(self, path: Path, size: int | None = None, *, reserve: bool = False) -> Iterator[Write]:
+        """A new file, given as a function that writes to its end.
+
+        Args:
+            path: the file.
+            size: bytes it will have, if that is known.
+            reserve: make room for them first, so that a disk too small is noticed at once.
+        """
+        with _told(path, size):
+            descriptor = self.system.open(path, NEW)
+        try:
+            if reserve and size:
+                self._reserve(path, descriptor, size)
+
+            def write(data: "bytes | memoryview") -> None:
+                with _told(path, size or len(data)):
+                    self._write_all(descriptor, data)
+
+            yield write
+        finally:
+            os.close(descriptor)
+
+    def append(self, path: Path, data: bytes) -> None:
+        """One `write(2)` to the end of the file, so that lines of two writers never mix; all of it or nothing."""
+        with _told(path, len(data)):
+            descriptor = self.system.open(path, AT_END)
+            try:
+                before = os.fstat(descriptor).st_size
+                try:
+                    self._write_all(descriptor, data)
+                except OSError:
+                    with suppress(OSError):  # what fitted on a full disk would tear the next line
+                        self.system.truncate(descriptor, before)
+                    raise
+            finally:
+                os.close(descriptor)
+
+    def truncate(self, path: Path, size: int) -> None:
+        """Cut a file to `size` bytes."""
+        with _told(path):
+            descriptor = self.system.open(path, os.O_WRONLY)
+            try:
+                self.system.truncate(descriptor, size)
+            finally:
+                os.close(descriptor)
+
+    def fsync(self, path: Path) -> None:
+        """Force a file or folder to the device."""
+        with _told(path):
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                self.system.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Give `source` the name `target`, atomically, replacing what has it."""
+        with _told(target):
+            self.system.rename(source, target)
+
+    def remove(self, path: Path) -> None:
+        """Remove a file if it is there."""
+        with _told(path), suppress(FileNotFoundError):
+            self.system.remove(path)
+
+    def make_folder(self, path: Path) -> None:
+        """Make a folder with those above it, if they are not there; each new name is forced to the device."""
+        if path.is_dir():
+            return
+        if path.parent != path:
+            self.make_folder(path.parent)
+        with _told(path):
+            with suppress(FileExistsError):
+                self.system.make_folder(path)
+            if not path.is_dir():
+                raise FileExistsError(errno.EEXIST, "There is a file of that name", str(path))
+        self.fsync(path.parent)
+
+    def remove_tree(self, path: Path) -> None:
+        """Remove a file, or a folder with all that is in it; symbolic links are removed, not followed."""
+        if path.is_dir() and not path.is_symlink():
+            with _told(path):
+                inner = sorted(path.iterdir())
+            for entry in inner:
+                self.remove_tree(entry)
+            with _told(path), suppress(FileNotFoundError):
+                self.system.remove_folder(path)
+        else:
+            self.remove(path)
+
+    def free(self, place: Path) -> int | None:
+        """Bytes a user may still write at a place, existing or not; None where the system does not say."""
+        for folder in (place, *place.absolute().parents):
+            with suppress(OSError):
+                return self.system.free(folder)
+        return None
+
+    def _write_all(self, descriptor: int, data: "bytes | memoryview") -> None:
+        left = memoryview(data).cast("B") if len(data) else memoryview(b"")
+        while len(left):
+            left = left[self.system.write(descriptor, left) :]
+
+    def _reserve(self, path: Path, descriptor: int, size: int) -> None:
+        if not hasattr(os, "posix_fallocate"):  # macOS
+            return
+        with _told(path, size):
+            try:
+                self.system.reserve(descriptor, size)
+            except OSError as error:
+                if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # file systems that cannot reserve
+                    raise
+
+
+disk = Disk()
+
+
+@contextmanager
+def _told(path: Path, size: int | None = None) -> Iterator[None]:
+    try:
+        yield
+    except (DiskError, FileNotFoundError):
+        raise
+    except OSError as error:
+        raise disk_error(error, path, size) from error
+
+
+def disk_error(error: OSError, path: Path, size: int | None = None) -> DiskError:
+    """What the system refused, in words.
+
+    Args:
+        error: its error.
+        path: what was to be written.
+        size: bytes that were to go there, if known.
+    """
+    reason = error.strerror or str(error)
+    again = "then give the same command again: what was saved before is intact, and it goes on from there."
+    if error.errno in FULL:
+        needed = f" It takes {in_words(size)}" if size else ""
+        free = disk.free(path.parent)
+        room = "" if free is None else f"; {in_words(free)} are free there" if needed else ""
+        message = f"There is no room for {path} ({reason}).{needed}{room}{'.' if needed else ''}"
+        hint = f"Free some room on the disk of {path.parent} (or raise the quota), {again}"
+    elif error.errno in FORBIDDEN:
+        message = f"{path} may not be written ({reason})."
+        hint = f"Check the owner and mode of {path.parent}, and that its disk is not mounted read-only; {again}"
+    elif error.errno == errno.EIO:
+        message = f"The disk reports an error at {path} ({reason})."
+        hint = f"Check the disk or the connection to it (dmesg), {again}"
+    else:
+        message = f"{path} cannot be written ({reason})."
+        hint = f"Mend that, {again}"
+    return DiskError(message, hint, error.errno)
+
+
+def in_words(size: int) -> str:
+    """Bytes for people: 312 bytes, 4.1 MB."""
+    if size < 1000:
+        return f"{size} bytes"
+    for unit, name in ((1e3, "kB"), (1e6, "MB"), (1e9, "GB")):
+        if size < 1000 * unit:
+            return f"{size / unit:,.1f} {name}"
+    return f"{size / 1e12:,.1f} TB"
