@@ -10,6 +10,7 @@ Checksums are kept by row, so that an iteration verifies exactly the two rows it
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
+from engine.bounded import open_regular, typed
 from engine.errors import CorruptFileError, UsageError
 from engine.storage import FORMAT, disk, publishing, read_json, read_tensors, write_json, write_tensors
 
@@ -58,6 +60,16 @@ class Position:
     correct: float
 
 
+@dataclass(frozen=True)
+class _Place:
+    """What a mid-epoch stop records besides the parameters."""
+
+    epoch: int
+    step: int
+    loss: float
+    correct: float
+
+
 class TeacherBuffer:
     """A folder of trajectories.
 
@@ -82,7 +94,10 @@ class TeacherBuffer:
         if not path.exists():
             write_json(path, {"format": FORMAT, "identity": wanted})
             return
-        found = read_json(path).get("identity", {})
+        manifest = read_json(path)
+        found = manifest.get("identity") if isinstance(manifest, dict) else None
+        if not isinstance(found, dict):
+            raise CorruptFileError(f"{path} does not say whose teachers these are.", "Move the folder away.")
         differing = sorted(key for key in {*wanted, *found} if wanted.get(key) != found.get(key))
         if differing:
             raise UsageError(
@@ -126,15 +141,18 @@ class TeacherBuffer:
             raise CorruptFileError(f"{path} is missing.", "`tesla teach` trains it again.")
         rows = []
         try:
+            open_regular(path).close()
             with safe_open(path, framework="pt") as file:
                 whole = file.get_slice("parameters")
+                if whole.get_dtype() != "F32":
+                    raise CorruptFileError(f"{path} holds {whole.get_dtype()}, not float32.", _REPAIR)
                 if list(whole.get_shape()) != [record.rows, record.parameters]:
                     raise CorruptFileError(f"{path} has shape {whole.get_shape()}, not what its record says.", _REPAIR)
                 rows = [whole[epoch : epoch + 1].reshape(-1).clone() for epoch in epochs]
         except (SafetensorError, OSError) as error:
             raise CorruptFileError(f"{path} cannot be read ({error}).", _REPAIR) from error
         for epoch, row in zip(epochs, rows, strict=True):
-            if _digest(row) != record.checksums[epoch]:
+            if not 0 <= epoch < record.rows or _digest(row) != record.checksums[epoch]:
                 raise CorruptFileError(f"{path}: the snapshot of epoch {epoch} does not match its checksum.", _REPAIR)
         return rows
 
@@ -202,9 +220,14 @@ class TrajectoryWriter:
             tensors, record = read_tensors(self._position)
         except CorruptFileError:
             return None
-        if record["epoch"] != epoch:
+        try:
+            place = typed(_Place, record)
+            theta = tensors["parameters"]
+        except (ValueError, KeyError):
             return None
-        return Position(tensors["parameters"], record["epoch"], record["step"], record["loss"], record["correct"])
+        if place.epoch != epoch or theta.shape != (self.record.parameters,) or place.step < 0:
+            return None
+        return Position(theta, place.epoch, place.step, place.loss, place.correct)
 
     def clear_position(self) -> None:
         """Forget the mid-epoch stop."""
@@ -231,7 +254,8 @@ class TrajectoryWriter:
         size = record.parameters * 4
         if record.parameters != self.record.parameters or self._part.stat().st_size < record.rows * size:
             return
-        with open(self._part, "r+b") as file:
+        # Not through a link: what it leads to would be cut.
+        with open(os.open(self._part, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK), "r+b") as file:
             file.truncate(record.rows * size)  # a row whose record was never written
             for checksum in record.checksums:
                 if hashlib.sha256(file.read(size)).hexdigest() != checksum:
@@ -252,10 +276,16 @@ class TrajectoryWriter:
 def _record_from(path: Path) -> TrajectoryRecord:
     value = read_json(path)
     try:
-        record = TrajectoryRecord(**value)
-    except TypeError as error:
-        raise CorruptFileError(f"{path} is not the record of a trajectory.", _REPAIR) from error
-    if record.format != FORMAT or len(record.checksums) != record.rows:
+        record = typed(TrajectoryRecord, value)
+    except ValueError as error:
+        raise CorruptFileError(f"{path} is not the record of a trajectory ({error}).", _REPAIR) from error
+    counts = {len(record.losses), len(record.accuracies)}
+    if (
+        record.format != FORMAT
+        or record.parameters < 1
+        or len(record.checksums) != record.rows
+        or counts != {max(record.rows - 1, 0)}
+    ):
         raise CorruptFileError(f"{path} is of another version, or damaged.", _REPAIR)
     return record
 

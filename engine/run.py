@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine.bounded import iteration_of, typed
 from engine.errors import CorruptFileError, UsageError
 from engine.events import EvaluationDone
 from engine.settings import EffectiveSettings, Settings, frozen_settings, settings_to_toml
@@ -53,6 +54,11 @@ class Run:
     def film(self) -> Path:
         """Folder of the frames that show the images changing."""
         return self.folder / "previews"
+
+    @property
+    def folders(self) -> list[Path]:
+        """Every folder that is written to."""
+        return [self.folder, *(self.folder / name for name in ("checkpoints", "evaluations", "previews"))]
 
     @property
     def exists(self) -> bool:
@@ -113,9 +119,8 @@ class Run:
 
     def checkpoints(self) -> list[int]:
         """Iterations with a checkpoint, ascending; not verified."""
-        return sorted(
-            int(path.stem) for path in (self.folder / "checkpoints").glob("*.safetensors") if path.stem.isdigit()
-        )
+        paths = (self.folder / "checkpoints").glob("*.safetensors")
+        return sorted(iteration for path in paths if (iteration := iteration_of(path)) is not None)
 
     def save_checkpoint(self, tensors: dict[str, "Tensor"], record: dict[str, Any]) -> Path:
         """Publish a checkpoint; `record["iteration"]` names it."""
@@ -171,8 +176,8 @@ class Run:
         path = self.evaluation_path(iteration, subject, split, network)
         try:
             value = read_json(path)
-            return EvaluationDone(**value["result"]) if value["protocol"] == protocol else None
-        except (FileNotFoundError, CorruptFileError, KeyError, TypeError):
+            return typed(EvaluationDone, value["result"]) if value["protocol"] == protocol else None
+        except (OSError, CorruptFileError, KeyError, TypeError, ValueError):
             return None
 
     def evaluation_of_another(
@@ -191,8 +196,8 @@ class Run:
         found = []
         for path in sorted((self.folder / "evaluations").glob("*.json")):
             try:
-                found.append(EvaluationDone(**read_json(path)["result"]))
-            except (CorruptFileError, KeyError, TypeError):
+                found.append(typed(EvaluationDone, read_json(path)["result"]))
+            except (OSError, CorruptFileError, KeyError, TypeError, ValueError):
                 continue
         return found
 

@@ -13,7 +13,6 @@ import torch
 
 from engine.assessments import baseline, final_test, held_out
 from engine.buffers import TeacherBuffer
-from engine.compiler_cache import keep_compiled
 from engine.compute import configure, environment
 from engine.control import Control
 from engine.data import ResidentImages
@@ -86,6 +85,7 @@ def drive(
         if event.journaled:
             early.append(event)  # there is no journal before the run is known to be possible
         yield event
+    workspace.check_links(*run.folders, buffer.folder)
     with driving(run), beating(run.pulse_file) as heart:
         run.freeze(effective)
         journal = JournalWriter(run.journal_file)
@@ -137,6 +137,7 @@ def assist(workspace: Workspace, run: Run, effective: EffectiveSettings, ranks: 
         TeslaError: see the stages.
     """
     task, buffer = yield from open_task(workspace, effective.settings, ranks)
+    workspace.check_links(*run.folders, buffer.folder)
     stages = _stages(task, buffer, run, Control())
     try:
         for event in stages:
@@ -167,6 +168,7 @@ def _standing(control: Control, journal: JournalWriter, heart: Heart) -> Events:
 def teach(workspace: Workspace, settings: Settings) -> Events:
     """Only data and teachers; any number of processes may do this for one workspace at the same time."""
     task, buffer = yield from open_task(workspace, settings)
+    workspace.check_links(buffer.folder)
     yield from timed("teachers", train_teachers(task, buffer))
 
 
@@ -175,6 +177,7 @@ def evaluate_run(
 ) -> Events:
     """Measure a run's selected (or a given) checkpoint on the test images, with any networks."""
     task, buffer = yield from open_task(workspace, settings)
+    workspace.check_links(*run.folders)
     chosen = checkpoint_to_use(run, settings, iteration)
     yield from timed("evaluation", final_test(task, buffer, run, chosen, networks))
 
@@ -183,7 +186,6 @@ def open_task(
     workspace: Workspace, settings: Settings, ranks: Ranks = ALONE
 ) -> Generator[Event, None, tuple[Task, TeacherBuffer]]:
     """Data and buffer of a workspace under given settings, on the device. Use as `yield from`."""
-    keep_compiled(workspace.folder)
     device = configure(settings.compute, ranks.place)
     opened = yield from workspace.open_dataset(settings)
     dataset, kept, held = opened.dataset, opened.kept, opened.held

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine.bounded import MOST_JSON, parse_json, read_bounded
 from engine.errors import CorruptFileError
 
 if TYPE_CHECKING:
@@ -33,14 +34,15 @@ class Disk:
         self.write_parts(path, (data,))
 
     def write_parts(self, path: Path, parts: "Iterable[bytes | memoryview]") -> None:
-        """Write a new file, part after part."""
-        with open(path, "wb") as file:
+        """Write a new file, part after part; never through a link that has its name."""
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        with open(descriptor, "wb") as file:
             for part in parts:
                 file.write(part)
 
     def append(self, path: Path, data: bytes) -> None:
-        """One `write(2)` to the end of the file, so that lines of two writers never mix."""
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        """One `write(2)` to the end of the file, so that lines of two writers never mix; never through a link."""
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o644)
         try:
             os.write(descriptor, data)
         finally:
@@ -136,11 +138,11 @@ def read_json(path: Path) -> Any:
     """Parse a JSON file of ours.
 
     Raises:
-        CorruptFileError: not JSON.
+        CorruptFileError: not JSON, not a regular file, or absurdly large.
         FileNotFoundError: absent.
     """
     try:
-        return json.loads(path.read_bytes())
+        return parse_json(read_bounded(path, MOST_JSON))
     except ValueError as error:
         raise CorruptFileError(f"{path} is not valid JSON ({error}).", "Delete it; it is made again.") from error
 

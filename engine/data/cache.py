@@ -20,7 +20,7 @@ import platformdirs
 from filelock import FileLock
 
 from engine.data.dataset import Classes, Dataset, Pixels, split_holdout
-from engine.data.pictures import to_square
+from engine.data.pictures import BAD_FILE, to_square
 from engine.data.sources import OpenSource, Source, SourceSplit, find_source
 from engine.errors import CorruptFileError, DataError
 from engine.events import Event, Notice, Progress
@@ -214,6 +214,8 @@ def _decode(
             return to_square(part.image(i), channels, side)
         except DataError as error:
             return error
+        except (ValueError, OSError) as error:  # decoded, but of a mode or size that cannot be brought to a square
+            return DataError(f"Image {i} of the {split} split cannot be used ({error}).", BAD_FILE)
 
     # Pillow lets go of the interpreter while it decodes, so threads are enough; a chunk bounds what is in memory.
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:

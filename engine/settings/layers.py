@@ -16,10 +16,19 @@ from typing import Any
 import tomli_w
 from pydantic import BaseModel, ValidationError
 
-from engine.errors import SettingsError
+from engine.bounded import read_bounded
+from engine.errors import CorruptFileError, SettingsError
 from engine.settings.schema import Settings
+from engine.trust import allow, is_import_path
 
 Flat = dict[str, Any]
+
+MOST_TOML = 2**18
+"""Bytes of a settings file; the commented template has 12,000."""
+DEEPEST = 8
+"""Tables in tables that are looked into; settings are three deep."""
+LONGEST = 60
+"""Characters of a wrong key or value that an error repeats."""
 
 
 @dataclass(frozen=True)
@@ -69,12 +78,18 @@ def preset_values(name: str) -> Flat:
     return flatten(table)
 
 
-def flatten(nested: Mapping[str, Any], prefix: str = "") -> Flat:
-    """Nested tables to dotted keys."""
+def flatten(nested: Mapping[str, Any], prefix: str = "", depth: int = 0) -> Flat:
+    """Nested tables to dotted keys.
+
+    Raises:
+        SettingsError: nested absurdly deep.
+    """
+    if depth > DEEPEST:
+        raise SettingsError(f"`{prefix[:LONGEST]}` ... is nested too deeply.", "Settings are at most two tables deep.")
     flat: Flat = {}
     for key, value in nested.items():
         if isinstance(value, Mapping):
-            flat.update(flatten(value, f"{prefix}{key}."))
+            flat.update(flatten(value, f"{prefix}{key}.", depth + 1))
         else:
             flat[f"{prefix}{key}"] = value
     return flat
@@ -121,6 +136,7 @@ def resolve_settings(
     where = toml.name if toml else "tesla.toml"
     from_file = flatten(table)
     command = dict(parse_override(text) for text in overrides)
+    _consent(command)
     if ipc is not None:
         if command.get("distill.ipc", ipc) != ipc:
             raise SettingsError(
@@ -161,6 +177,8 @@ def frozen_settings(path: Path) -> EffectiveSettings:
     """
     table = _read_toml(path)
     origins = table.pop("provenance", {})
+    if not isinstance(origins, dict) or not all(isinstance(origin, str) for origin in origins.values()):
+        raise SettingsError(f"`provenance` in {path} must name where each value comes from.", "Remove that table.")
     values = flatten(table)
     _check_keys(values, str(path))
     return EffectiveSettings(_validated(values, origins), {key: origins.get(key, "default") for key in known_keys()})
@@ -173,6 +191,14 @@ def settings_to_toml(effective: EffectiveSettings) -> str:
     return head + tomli_w.dumps({**nest(values), "provenance": dict(effective.origins)})
 
 
+def _consent(command: Flat) -> None:
+    """What is asked for in so many words may be imported; what only a file names needs `tesla trust`."""
+    named = [command.get("network.name"), *(command.get("evaluate.networks") or ())]
+    for name in named:
+        if isinstance(name, str) and is_import_path(name):
+            allow(name)
+
+
 def parse_override(text: str) -> tuple[str, Any]:
     """`key=value` to key and value: TOML where it parses, a comma list for list keys, else a plain string."""
     key, sign, raw = text.partition("=")
@@ -183,7 +209,7 @@ def parse_override(text: str) -> tuple[str, Any]:
     value: Any
     try:
         value = tomllib.loads(f"value = {raw}")["value"]
-    except (tomllib.TOMLDecodeError, KeyError):
+    except (ValueError, KeyError, RecursionError):
         value = raw
     if key in ("evaluate.networks", "augment.ops") and isinstance(value, str):
         value = [part.strip() for part in value.split(",") if part.strip()]
@@ -192,8 +218,10 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return tomllib.loads(read_bounded(path, MOST_TOML).decode())
+    except CorruptFileError as error:
+        raise SettingsError(error.message, error.hint) from error
+    except ValueError as error:  # not TOML, not UTF-8, or a number of thousands of digits
         raise SettingsError(f"{path} is not valid TOML: {error}.", "Mend that line; strings need quotes.") from error
     except RecursionError as error:
         raise SettingsError(f"{path} is nested too deeply.", "Settings are at most two tables deep.") from error
@@ -201,7 +229,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 def _preset_layers(dataset: Any, ipc: Any) -> list[tuple[str, Flat]]:
     presets = _presets()
-    name = dataset if dataset in presets else "folder"
+    name = dataset if isinstance(dataset, str) and dataset in presets else "folder"
     table = dict(presets[name])
     by_ipc = {int(key): part for key, part in table.pop("ipc", {}).items()}
     layers = [(f"preset {name}", flatten(table))]
@@ -220,6 +248,7 @@ def _check_keys(layer: Flat, origin: str) -> None:
             raise SettingsError(
                 f"`{key}` ({origin}) is a group, not a setting.", f"See `tesla config` for what is in {key}."
             )
+        key = key if len(key) <= LONGEST else f"{key[:LONGEST]}..."
         near = difflib.get_close_matches(key, known_keys(), n=1, cutoff=0.5)
         if not near:
             last = key.rpartition(".")[2]
@@ -240,6 +269,15 @@ def _validated(values: Flat, origins: Mapping[str, str]) -> Settings:
         raise SettingsError(*_describe(error, origins)) from error
 
 
+def _shown(value: Any) -> str:
+    """A wrong value, as much of it as a person wants to see."""
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of thousands of digits
+        return "an absurdly large number"
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+
+
 def _describe(error: ValidationError, origins: Mapping[str, str]) -> tuple[str, str]:
     problems: dict[str, tuple[Any, list[str]]] = {}
     general: list[str] = []
@@ -253,7 +291,8 @@ def _describe(error: ValidationError, origins: Mapping[str, str]) -> tuple[str, 
         value = item["input"]
         problems.setdefault(key, (value, []))[1].append(reason)
     lines = [
-        f"`{key}` must be {' or '.join(dict.fromkeys(reasons))}; got {value!r} ({origins.get(key, 'tesla.toml')})."
+        f"`{key}` must be {' or '.join(dict.fromkeys(reasons))}; got {_shown(value)} "
+        f"({origins.get(key, 'tesla.toml')})."
         for key, (value, reasons) in problems.items()
     ]
     return " ".join(lines + general), "" if general else "`tesla config --help` tells where settings come from."

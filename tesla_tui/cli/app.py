@@ -17,6 +17,7 @@ from tesla_tui.cli.serve import serve
 from tesla_tui.cli.show import show
 from tesla_tui.cli.status import status
 from tesla_tui.cli.stop import stop
+from tesla_tui.cli.trust import trust
 from tesla_tui.cli.tui import tui
 
 EPILOG = """
@@ -76,4 +77,5 @@ app.command(rich_help_panel=LOOK)(show)
 app.command(rich_help_panel=LOOK)(config)
 app.command(rich_help_panel=OTHER)(demo)
 app.command(rich_help_panel=OTHER)(doctor)
+app.command(rich_help_panel=OTHER)(trust)
 app.add_typer(bench, rich_help_panel=OTHER)

@@ -14,6 +14,7 @@ from rich.console import Console
 from engine.errors import ExitCode
 from engine.events import Event
 from tesla_tui.render.display import Display
+from tesla_tui.render.words import literal
 
 
 def watch(events: Generator[Event, None, None]) -> tuple[Console, ExitCode]:
@@ -44,6 +45,6 @@ def watch(events: Generator[Event, None, None]) -> tuple[Console, ExitCode]:
 def finish(console: Console, record: dict[str, Any], path: Path, code: ExitCode) -> None:
     """Write the samples, say where, and end with the exit code."""
     path.write_text(json.dumps(record, indent=1) + os.linesep)
-    console.print(f"All samples: [bold]{path}[/]", highlight=False)
+    console.print(f"All samples: [bold]{literal(path)}[/]", highlight=False)
     if code is not ExitCode.OK:
         raise typer.Exit(code)
