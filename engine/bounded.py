@@ -56,7 +56,7 @@ def read_bounded(path: Path, most: int) -> bytes:
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size <= most:
-            return file.read(most)
+            return file.read(size)
     raise CorruptFileError(f"{path} has {size:,} bytes; a file of this kind has at most {most:,}.", "Move it away.")
 
 

@@ -109,7 +109,7 @@ def last_entry(path: Path) -> Entry | None:
         with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
             file.seek(max(0, size - window))
-            lines = file.read(window).split(b"\n")
+            lines = file.read(min(window, size)).split(b"\n")
         for line in reversed(lines):
             entry = _parse(line)
             if entry:

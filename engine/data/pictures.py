@@ -14,7 +14,7 @@ from engine.bounded import open_regular
 from engine.errors import DataError
 
 GREY_MODES = {"1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "F"}
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "TGA", "JPEG2000", "PCX", "AVIF")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "TGA", "JPEG2000", "PCX", "AVIF")
 """Formats that are decoded. Pillow has forty, some of which start a program (EPS: Ghostscript)."""
 MOST_PIXELS = 100_000_000
 """A picture that claims more is taken for a decompression bomb."""
@@ -48,7 +48,8 @@ def opened(file: IO[bytes]) -> Image.Image:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is below
-        picture = Image.open(file, formats=FORMATS)
+        Image.init()  # knows all formats; of those asked for, Pillow may have been built without one
+        picture = Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN])
     width, height = picture.size
     if width * height > MOST_PIXELS or min(width, height) < 1:
         raise ValueError(f"it claims {width} x {height} pixels")

@@ -158,9 +158,8 @@ def teach(
     if code is not ExitCode.OK:
         console.print("[yellow]Stopped; what is trained is saved.[/] The same command goes on.", highlight=False)
         raise typer.Exit(code)
-    console.print(
-        f"The teachers are there. Next: [bold]{program()} run {literal(workspace)} --ipc {effective.settings.distill.ipc}[/]"
-    )
+    go_on = f"{program()} run {literal(workspace)} --ipc {effective.settings.distill.ipc}"
+    console.print(f"The teachers are there. Next: [bold]{go_on}[/]")
 
 
 def _same(workspace: object, ipc: int | None, run: str | None, overrides: tuple[str, ...], workers: int | None) -> str:
