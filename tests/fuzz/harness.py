@@ -1,15 +1,19 @@
 """The property every reader has to hold, and what is counted while it is tried."""
 
 import shutil
+import tempfile
 import time
 import warnings
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from unittest import mock
 
 from engine.errors import TeslaError
+from engine.storage import disk
 from tests.fuzz.readers import Reader
 
 MOST_SECONDS = 2.0
@@ -38,17 +42,24 @@ def resident(mark: str) -> int:
     return 0
 
 
+@cache
+def _valid(reader: Reader) -> Path:
+    folder = Path(tempfile.mkdtemp())
+    reader.lay(folder)
+    return folder
+
+
 def attempt(reader: Reader, change: Callable[[Path], None], folder: Path, tally: Tally) -> None:
     """One input: a valid folder, spoilt, read. Raises what is not a refusal in words, or took too much."""
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    reader.lay(folder)
+    shutil.copytree(_valid(reader), folder)
     change(folder)
     with suppress(OSError):  # the peak so far is forgotten (Linux)
         Path("/proc/self/clear_refs").write_text("5")
     before, begun = resident("VmRSS"), time.process_time()
     try:
-        with warnings.catch_warnings():
+        # What is read here need not survive a power cut.
+        with mock.patch.object(disk, "fsync"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             reader.read(folder)
     except TeslaError as error:
