@@ -4,13 +4,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint format clean
+.PHONY: demo test fuzz lint format clean
 
 demo: $(STAMP)
 	$(BIN)/tesla demo
 
 test: $(STAMP) lint
 	$(BIN)/python -m pytest -n 2
+
+# New inputs for every reader of foreign files; `make fuzz MINUTES=60` for longer.
+MINUTES ?= 15
+fuzz: $(STAMP)
+	$(BIN)/python -m tests.fuzz --minutes $(MINUTES)
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -111,7 +111,7 @@ def moment(value: Any) -> TypeGuard[float]:
 def iteration_of(path: Path) -> int | None:
     """The iteration a file is named after; None for a name we would not give it (`5.png`, a superscript two)."""
     digits = path.stem
-    iteration = int(digits) if digits.isdecimal() and digits.isascii() else None
+    iteration = int(digits) if digits.isdecimal() and digits.isascii() and len(digits) < 19 else None
     return iteration if iteration is not None and digits == f"{iteration:07d}" else None
 
 

@@ -23,6 +23,8 @@ TEST_SPLIT_OF = {"benjamin-paine/imagenet-1k-64x64": "validation"}
 LABEL_OF = {"uoft-cs/cifar100": "fine_label"}
 MOST_BYTES = 2**30
 """Bytes of one picture's file."""
+ROWS = 100
+"""Rows of a Parquet file unpacked at once; how many the hub's own files of pictures have in a group."""
 MOST_ROWS = 10**9
 MOST_COLUMNS = 1000
 MOST_UNPACKED = 1000
@@ -155,7 +157,7 @@ def _load(name: str, hub_id: str, parquet: list[Path] | None) -> Any:
             known = next((split for split in names if split in path.stem.lower()), "train")
             _check_claims(path)
             files.setdefault(known, []).append(str(path))
-        return datasets.load_dataset("parquet", data_files=files)
+        return datasets.load_dataset("parquet", data_files=files, batch_size=ROWS)
     except DataError:
         raise
     except Exception as error:  # the library raises its own, the hub's, httpx's and pyarrow's errors

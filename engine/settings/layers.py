@@ -27,6 +27,9 @@ MOST_TOML = 2**18
 """Bytes of a settings file; the commented template has 12,000."""
 DEEPEST = 8
 """Tables in tables that are looked into; settings are three deep."""
+MOST_DOTS = 100
+"""Dots in a line that is no comment. Python's parser takes time with the square of a dotted key's parts: 18 s
+for 40,000 of them."""
 LONGEST = 60
 """Characters of a wrong key or value that an error repeats."""
 
@@ -218,7 +221,11 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(read_bounded(path, MOST_TOML).decode())
+        text = read_bounded(path, MOST_TOML).decode()
+        for number, line in enumerate(text.split("\n"), 1):
+            if line.count(".") > MOST_DOTS and not line.lstrip().startswith("#"):
+                raise SettingsError(f"Line {number} of {path} is nested too deeply.", "Settings are three names deep.")
+        return tomllib.loads(text)
     except CorruptFileError as error:
         raise SettingsError(error.message, error.hint) from error
     except ValueError as error:  # not TOML, not UTF-8, or a number of thousands of digits
