@@ -42,8 +42,8 @@ def _print(console: "Console", title: str, findings: "list[tuple[bool, str, str]
 
     from tesla_tui.render.words import clean
 
-    console.print(Text(title, style="bold"))
+    console.print(Text(clean(title), style="bold"))
     for good, what, words in findings:
         mark = ("  ✓ ", "green") if good else ("  ✗ ", "bold red")
-        console.print(Text.assemble(mark, f"{what}: ", clean(words)))
+        console.print(Text.assemble(mark, clean(f"{what}: {words}").replace("\n", " ")))
     return sum(not good for good, _, _ in findings)
