@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test torture lint format clean
+.PHONY: demo test torture fuzz lint format clean
 
 demo: $(STAMP)
 	$(BIN)/tesla demo
@@ -15,6 +15,11 @@ test: $(STAMP) lint
 # Breaks a small run at every file-system call, at random moments, by refused calls and power cuts (docs/reliability.md).
 torture: $(STAMP)
 	$(BIN)/python -m tests.torture --kills 240 --json torture.json
+
+# New inputs for every reader of foreign files; `make fuzz MINUTES=60` for longer.
+MINUTES ?= 15
+fuzz: $(STAMP)
+	$(BIN)/python -m tests.fuzz --minutes $(MINUTES)
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .

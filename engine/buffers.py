@@ -17,6 +17,7 @@ from typing import Any
 from filelock import FileLock
 from torch import Tensor
 
+from engine.bounded import open_regular
 from engine.errors import CorruptFileError, DamagedTrajectoryError, UsageError
 from engine.leftovers import ASIDE
 from engine.storage import FORMAT, disk, read_json, set_aside, sweep, write_json
@@ -173,8 +174,12 @@ class TeacherBuffer:
             raise DamagedTrajectoryError(f"{path} is missing.", REPAIR, trajectory)
         rows = []
         try:
+            open_regular(path).close()
             with safe_open(path, framework="pt") as file:
                 whole = file.get_slice("parameters")
+                if whole.get_dtype() != "F32":
+                    words = f"{path} holds {whole.get_dtype()}, not float32."
+                    raise DamagedTrajectoryError(words, REPAIR, trajectory)
                 if list(whole.get_shape()) != [record.rows, record.parameters]:
                     words = f"{path} has shape {whole.get_shape()}, not what its record says."
                     raise DamagedTrajectoryError(words, REPAIR, trajectory)
@@ -182,7 +187,7 @@ class TeacherBuffer:
         except (SafetensorError, OSError) as error:
             raise DamagedTrajectoryError(f"{path} cannot be read ({error}).", REPAIR, trajectory) from error
         for epoch, row in zip(epochs, rows, strict=True):
-            if _digest(row) != record.checksums[epoch]:
+            if not 0 <= epoch < record.rows or _digest(row) != record.checksums[epoch]:
                 words = f"{path}: the snapshot of epoch {epoch} does not match its checksum."
                 raise DamagedTrajectoryError(words, REPAIR, trajectory)
         return rows

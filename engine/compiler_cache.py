@@ -1,30 +1,56 @@
-"""Where the compiler keeps its results: in the workspace, so that the second run of a shape starts in seconds.
+"""Where the compiler keeps its results: in the user's own cache, so that the second run of a shape starts in seconds.
+
+What is kept is programs: shared libraries that are loaded and Python that is run, unchecked. So it is never in a
+workspace, which may come from somebody else, nor in the dataset cache, which several people may share, nor in PyTorch's
+own choice below /tmp, whose name anybody can guess and make first; but in a folder that only this user can write.
 
 PyTorch makes its cache folder as soon as the compiler is imported, which eager code does too, and notes a folder of its
-own choice in the environment. So a workspace is only remembered at first, and told to the compiler by whoever compiles.
+own choice in the environment. So the folder is told to the compiler by whoever compiles, and not before.
 """
 
 import os
+import stat
+import tempfile
 from pathlib import Path
 
-FOLDER = ".compiled"
-"""The cache in a workspace."""
+import platformdirs
 
-REMEMBERED = "TESLA_COMPILED"
-"""Environment variable with the folder to use, so that processes started from here use it as well."""
+from engine.errors import UsageError
+
+CHOSEN = "TESLA_COMPILED"
+"""Environment variable with another folder to use."""
 
 PYTORCH = "TORCHINDUCTOR_CACHE_DIR"
 """PyTorch's variable; a user's choice in it stands."""
 
 
-def keep_compiled(workspace: Path) -> None:
-    """Remember where what is compiled from now on is to be kept."""
-    os.environ[REMEMBERED] = str((workspace / FOLDER).resolve())
-
-
 def use_cache() -> None:
-    """Tell the compiler of the remembered folder. Call before something is compiled."""
+    """Tell the compiler where to keep its results. Call before something is compiled.
+
+    Raises:
+        UsageError: the folder is somebody else's, or others can write to it.
+    """
     from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
-    if REMEMBERED in os.environ and os.environ.get(PYTORCH, default_cache_dir()) == default_cache_dir():
-        os.environ[PYTORCH] = os.environ[REMEMBERED]
+    if os.environ.get(PYTORCH, default_cache_dir()) == default_cache_dir():
+        os.environ[PYTORCH] = str(private_folder())
+
+
+def private_folder() -> Path:
+    """The cache, made if it is not there; of a home that cannot be written, a temporary folder for this process.
+
+    Raises:
+        UsageError: see `use_cache`.
+    """
+    folder = Path(os.environ.get(CHOSEN) or platformdirs.user_cache_path("tesla") / "compiled")
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError:
+        return Path(tempfile.mkdtemp(prefix="tesla-compiled-"))
+    facts = folder.stat()
+    if facts.st_uid != os.geteuid() or facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise UsageError(
+            f"Others can write to {folder}, and what is kept there is run as your own code.",
+            f"chmod go-w it, set {CHOSEN} to a folder of your own, or compute.compile = off.",
+        )
+    return folder.resolve()

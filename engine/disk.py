@@ -14,8 +14,10 @@ from pathlib import Path
 
 from engine.errors import DiskError
 
-NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-AT_END = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+# Never through a link that has the name: what it leads to is not ours to write.
+NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+AT_END = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+INSIDE = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What a full disk, a used-up quota and a limit on file sizes say."""
@@ -125,7 +127,7 @@ class Disk:
     def truncate(self, path: Path, size: int) -> None:
         """Cut a file to `size` bytes."""
         with _told(path):
-            descriptor = self.system.open(path, os.O_WRONLY)
+            descriptor = self.system.open(path, INSIDE)
             try:
                 self.system.truncate(descriptor, size)
             finally:

@@ -9,10 +9,11 @@ from torch import Tensor
 
 from engine import labels as label_rules
 from engine.background import beside
+from engine.bounded import whole_number
 from engine.buffers import TeacherBuffer
 from engine.compiling import matching_compiles
 from engine.data.augment import draw_augment
-from engine.errors import DivergedError
+from engine.errors import CorruptFileError, DivergedError
 from engine.events import Event, IterationDone, IterationSkipped, Notice, Progress, RunRecovered, told
 from engine.matching import WHOLE, EagerSteps, MatchingGradient, Parts, Schedule, Steps, checked_steps, matching_sweeps
 from engine.method import Method
@@ -92,7 +93,12 @@ def initial_state(task: Task) -> DistillState:
 
 
 def restored_state(tensors: dict[str, Tensor], counters: dict[str, int], task: Task) -> DistillState:
-    """The state in a checkpoint."""
+    """The state in a checkpoint.
+
+    Raises:
+        CorruptFileError: it is whole, but not of this dataset and these settings.
+    """
+    _check_fits(tensors, counters, task)
     there = {name: tensor.to(task.device, task.dtype) for name, tensor in tensors.items()}
     return DistillState(
         images=there["images"],
@@ -105,6 +111,27 @@ def restored_state(tensors: dict[str, Tensor], counters: dict[str, int], task: T
         skipped=counters["skipped"],
         recoveries=counters["recoveries"],
     )
+
+
+def _check_fits(tensors: dict[str, Tensor], counters: dict[str, int], task: Task) -> None:
+    count = task.classes * task.settings.distill.ipc
+    images, logits = (count, *task.image_shape), (count, task.classes)
+    wanted = {"images": images, "velocity_images": images, "student_lr": (), "velocity_student_lr": ()}
+    if task.settings.labels.kind == "learned":
+        wanted |= {"logits": logits, "velocity_logits": logits}
+    for name, shape in wanted.items():
+        found = tensors.get(name)
+        if found is None or tuple(found.shape) != shape or not found.is_floating_point():
+            what = "nothing" if found is None else f"{found.dtype} of shape {tuple(found.shape)}"
+            raise CorruptFileError(
+                f"The checkpoint has {what} for {name}; this dataset and these settings need shape {shape}.", _FOREIGN
+            )
+    for name in ("iteration", "skipped", "recoveries"):
+        if not whole_number(counters.get(name)) or counters[name] < 0:
+            raise CorruptFileError(f"The checkpoint's record has no count of {name}.", _FOREIGN)
+
+
+_FOREIGN = "Was it copied from another run? Move it away with its .json; an older checkpoint is used if there is one."
 
 
 def distill(task: Task, buffer: TeacherBuffer, state: DistillState) -> Generator[Event, None, None]:
@@ -148,8 +175,8 @@ def _steps(task: Task, state: DistillState) -> Generator[Event, None, Steps]:
     by_size = {len(index): (index, augment) for index, augment in draw_iteration(task, 0).schedule}
     yield Notice(
         level="info",
-        message="Compiling the matching steps: a minute or so for a new network or batch size, seconds if this "
-        "workspace has seen it before.",
+        message="Compiling the matching steps: a minute or so for a new network or batch size, seconds if you have "
+        "compiled it on this machine before.",
     )
     # Checked on the same real images whatever iteration this is: a resumed run decides as the first one did.
     real = random_real(task, settings.distill.ipc, "init-real")

@@ -6,8 +6,10 @@ move a progress bar and come often (every training batch, every matching step).
 
 import time
 from collections.abc import Generator
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar, TypeVar
+
+from engine.bounded import typed
 
 Result = TypeVar("Result")
 
@@ -268,19 +270,16 @@ def event_to_json(event: Event) -> dict[str, Any]:
     return {"kind": event.kind, **asdict(event)}
 
 
-_FIELDS = {kind: tuple(f.name for f in fields(cls)) for kind, cls in KINDS.items()}
-
-
 def event_from_json(value: dict[str, Any]) -> Event | None:
-    """The event in a journal line; None for a kind this version does not know.
+    """The event in a journal line; None for a kind this version does not know, or if a field is not what it must be.
 
     Fields it does not know are dropped, so that an older reader can follow a newer writer.
     """
-    kind = str(value.get("kind"))
-    cls = KINDS.get(kind)
+    kind = value.get("kind")
+    cls = KINDS.get(kind) if isinstance(kind, str) else None
     if cls is None:
         return None
     try:
-        return cls(**{name: value[name] for name in _FIELDS[kind] if name in value})
-    except TypeError:
+        return typed(cls, value)
+    except ValueError:
         return None

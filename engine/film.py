@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, PngImagePlugin
 
+from engine.bounded import iteration_of, number, open_regular, parse_json, typed, whole_number
 from engine.errors import CorruptFileError
 from engine.storage import disk, replace_bytes, write_bytes
 
@@ -32,6 +33,8 @@ MOST_PIXELS = 2**21
 """Pixels of a frame, before enlarging; of larger sets it shows the first images of every class."""
 READABLE_PIXELS = 2**26
 """A file that claims more is not read: a quarter of a gigabyte in colour."""
+MOST_CLASSES = 2**20
+"""A label past it is none."""
 MOST_FRAMES = 200
 MOST_BYTES = 64 * 10**6
 CHUNK = "tesla"
@@ -50,6 +53,18 @@ class Frame:
     """Leading labels of every image; None where labels are hard."""
 
 
+@dataclass(frozen=True)
+class _Layout:
+    """How a frame says it is cut."""
+
+    iteration: int
+    count: int
+    shown: int
+    side: int
+    factor: int
+    top: list[Any] | None = None
+
+
 def images_shown(classes: int, ipc: int, side: int) -> int:
     """How many images of every class a frame has room for."""
     return max(1, min(ipc, MOST_PIXELS // (classes * side * side)))
@@ -64,9 +79,9 @@ def image_grid(pixels: Pixels, ipc: int) -> Pixels:
     width = grid_width(count, ipc)
     rows = math.ceil(count / width)
     grid = np.zeros((rows * (side + GAP) - GAP, width * (side + GAP) - GAP, channels), dtype=np.uint8)
-    for number in range(count):
-        top, left = number // width * (side + GAP), number % width * (side + GAP)
-        grid[top : top + side, left : left + side] = pixels[number]
+    for n in range(count):
+        top, left = n // width * (side + GAP), n % width * (side + GAP)
+        grid[top : top + side, left : left + side] = pixels[n]
     return grid
 
 
@@ -110,11 +125,15 @@ def read_frame(path: Path) -> Frame:
         CorruptFileError: absent, not a PNG of ours, or its layout does not fit its picture.
     """
     try:
-        with Image.open(path, formats=["PNG"]) as picture:
+        with open_regular(path) as file, Image.open(file, formats=["PNG"]) as picture:
             # Text after the pixels is read with them; ours stands before.
-            layout: dict[str, Any] = json.loads(picture.info[CHUNK])
-            count, shown, side, factor = (int(layout[name]) for name in ("count", "shown", "side", "factor"))
-            if min(count, shown, side, factor) < 1 or count * side * side > READABLE_PIXELS:
+            layout = typed(_Layout, parse_json(picture.info[CHUNK]))
+            count, shown, side, factor = layout.count, layout.shown, layout.side, layout.factor
+            if min(count, shown, side, factor) < 1 or layout.iteration < 0 or count * side * side > READABLE_PIXELS:
+                raise ValueError("its layout is impossible")
+            if picture.mode not in ("L", "RGB"):
+                raise ValueError(f"it is of mode {picture.mode}")
+            if shown > count or factor > SMALLEST:
                 raise ValueError("its layout is impossible")
             width = grid_width(count, shown)
             rows = math.ceil(count / width)
@@ -123,12 +142,15 @@ def read_frame(path: Path) -> Frame:
                 raise ValueError("its layout does not fit its picture")
             grid = np.asarray(picture)[::factor, ::factor]
         grid = grid[:, :, None] if grid.ndim == 2 else grid
-        cells = [(n // width * (side + GAP), n % width * (side + GAP)) for n in range(count)]
-        pixels = np.stack([grid[top : top + side, left : left + side] for top, left in cells])
-        raw = layout.get("top")
-        labels = None if raw is None else [[(int(k), float(p)) for k, p in image] for image in raw]
-        return Frame(int(layout["iteration"]), pixels, shown, labels)
-    except (OSError, ValueError, KeyError, TypeError, SyntaxError, Image.DecompressionBombError) as error:
+        # In one go, without a Python object for every image: a file may claim millions of tiny ones.
+        padded = np.pad(grid, ((0, GAP), (0, GAP), (0, 0)))
+        cells = padded.reshape(rows, side + GAP, width, side + GAP, -1).swapaxes(1, 2)
+        pixels = cells[:, :, :side, :side].reshape(rows * width, side, side, -1)[:count]
+        labels = None if layout.top is None else _top_labels(layout.top, count)
+        return Frame(layout.iteration, pixels, shown, labels)
+    except CorruptFileError:
+        raise
+    except Exception as error:  # Pillow raises whatever a damaged chunk leads to
         raise CorruptFileError(
             f"{path} cannot be read as a frame: {error}.", "Delete it; nothing else needs it."
         ) from error
@@ -150,9 +172,10 @@ def frame_problem(path: Path) -> str:
 def frame_iterations(folder: Path) -> list[int]:
     """Iterations that have a frame, ascending."""
     try:
-        return sorted(int(path.stem) for path in folder.iterdir() if path.suffix == ".png" and path.stem.isdigit())
-    except FileNotFoundError:
+        found = [iteration_of(path) for path in folder.iterdir() if path.suffix == ".png"]
+    except (FileNotFoundError, NotADirectoryError):
         return []
+    return sorted(iteration for iteration in found if iteration is not None)
 
 
 def frame_path(folder: Path, iteration: int) -> Path:
@@ -172,6 +195,16 @@ def thin(folder: Path, keep: Collection[int]) -> None:
             return
         for iteration in away:
             disk.remove(frame_path(folder, iteration))
+
+
+def _top_labels(raw: list[Any], count: int) -> TopLabels:
+    if len(raw) != count:
+        raise ValueError("its labels are not as many as its images")
+    for image in raw:
+        for k, p in image:
+            if not (whole_number(k) and 0 <= k < MOST_CLASSES and number(p)):
+                raise ValueError("its labels are impossible")
+    return [[(k, float(p)) for k, p in image] for image in raw]
 
 
 def _factor(side: int) -> int:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from engine.errors import CorruptFileError
 from engine.generators import result_of
 from engine.preview import to_pixels
 from engine.run import Run
@@ -30,4 +31,11 @@ def decoded_images(workspace: Workspace, run: Run, iteration: int) -> Gallery:
     tensors, _ = run.load_checkpoint(iteration)
     settings = run.frozen().settings
     opened = result_of(workspace.open_dataset(settings))
-    return Gallery(to_pixels(tensors["images"].float(), opened.space), opened.dataset.classes)
+    images, dataset = tensors.get("images"), opened.dataset
+    wanted = (len(dataset.classes) * settings.distill.ipc, dataset.channels, dataset.resolution, dataset.resolution)
+    if images is None or tuple(images.shape) != wanted:
+        raise CorruptFileError(
+            f"{run.checkpoint_path(iteration)} has no images of shape {wanted}, as dataset and settings ask for.",
+            "Was it copied from another run? Take another checkpoint with --iteration.",
+        )
+    return Gallery(to_pixels(images.float(), opened.space), dataset.classes)

@@ -51,7 +51,7 @@ def measuring(
     Raises:
         TeslaError: the process failed; the message has its last words.
     """
-    command = [sys.executable, "-m", "engine.isolated", function, json.dumps(dict(arguments))]
+    command = [sys.executable, "-P", "-m", "engine.isolated", function, json.dumps(dict(arguments))]
     begun = time.monotonic()
     # Files, not pipes: nobody reads while the process runs. A session of its own: Ctrl-C is the caller's to handle.
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:

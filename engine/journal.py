@@ -1,6 +1,7 @@
 """The journal of a run: append-only JSON lines, the one interface between a run and whoever watches it."""
 
 import json
+import os
 import time
 import zlib
 from collections.abc import Iterator
@@ -9,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engine.bounded import moment, open_regular, parse_json, whole_number
+from engine.errors import CorruptFileError
 from engine.events import (
     SCHEMA,
     CheckpointSaved,
@@ -27,6 +30,9 @@ LASTING = (RunStarted, CheckpointSaved, RunStopped, RunFailed, RunFinished)
 
 CRC = b', "crc": "'
 """Before the checksum that ends a line: CRC-32 of the line without it. Lines of former versions have none."""
+
+MOST_LINE = 2**22
+"""Bytes of a line; the longest of ours names the classes. A longer one is damage, and is passed over in pieces."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,7 @@ class JournalWriter:
             disk.append(path, b"")
             disk.fsync(path.parent)
         self._seq = last.seq + 1 if (last := last_entry(path)) else 0
-        if path.exists() and (data := path.read_bytes()[-1:]) and data != b"\n":
+        if path.exists() and _last_byte(path) not in (b"", b"\n"):
             disk.append(path, b"\n")  # a torn line of a driver that was killed: close it, readers pass over it
 
     def append(self, event: Event) -> None:
@@ -68,14 +74,20 @@ def read_journal(path: Path, offset: int = 0) -> Iterator[tuple[Entry, int]]:
     """Whole lines from a byte offset on, each with the offset after it. Lines that cannot be read are passed over.
 
     A last line without its newline is still being written and is left for the next call.
+
+    Raises:
+        CorruptFileError: it is not a regular file.
     """
     if not path.is_file():
         return
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         file.seek(offset)
-        for line in file:
+        while line := file.readline(MOST_LINE):
             if not line.endswith(b"\n"):
-                return
+                if len(line) < MOST_LINE:
+                    return
+                offset += len(line)
+                continue
             offset += len(line)
             entry = _parse(line)
             if entry:
@@ -86,19 +98,19 @@ def read_lines(path: Path, offset: int, most: int) -> tuple[list[dict[str, Any]]
     """At most `most` bytes of whole lines from a byte offset on, as JSON objects, and the offset after them.
 
     For whoever follows a journal of a hundred thousand lines: a batch is parsed at once. Lines that are no JSON objects
-    are passed over; a torn last line is left for the next call.
+    are passed over; a torn last line is left for the next call. A journal that is not a regular file has no lines.
     """
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             file.seek(offset)
             data = file.read(most)
             if len(data) == most and b"\n" not in data:
-                data += file.readline()  # a single line longer than a batch
-    except (FileNotFoundError, IsADirectoryError):
+                data += file.readline(MOST_LINE)  # a single line longer than a batch
+    except (FileNotFoundError, IsADirectoryError, CorruptFileError):
         return [], offset
     end = data.rfind(b"\n") + 1
     if end == 0:
-        return [], offset
+        return [], offset + (len(data) if len(data) >= MOST_LINE else 0)
     lines = data[:end].split(b"\n")[:-1]
     try:
         values = json.loads(b"[" + b",".join(lines) + b"]")
@@ -116,18 +128,18 @@ def last_entry(path: Path) -> Entry | None:
     """The newest readable line."""
     if not path.is_file():
         return None
-    size = path.stat().st_size
     window = 64 * 1024
     while True:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
             file.seek(max(0, size - window))
-            lines = file.read().split(b"\n")
+            lines = file.read(min(window, size)).split(b"\n")
         for line in reversed(lines):
             entry = _parse(line)
             if entry:
                 return entry
-        if window >= size:
-            return None
+        if window >= min(size, 8 * MOST_LINE):
+            return None  # megabytes of damage at the end: nothing to go on from
         window *= 8
 
 
@@ -156,8 +168,8 @@ def unread_lines(path: Path) -> Unread:
     torn = altered = 0
     bad = False
     expected: int | None = 0
-    with open(path, "rb") as file:
-        for line in file:
+    with open_regular(path) as file:
+        while line := file.readline(MOST_LINE):
             entry = _parse(line)
             if entry is None:
                 if CRC in line and _whole(line):  # of a newer version
@@ -189,12 +201,20 @@ def mend_journal(path: Path) -> Path:
     return kept
 
 
+def _last_byte(path: Path) -> bytes:
+    with open_regular(path) as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - 1))
+        return file.read(1)
+
+
 def _parse(line: bytes) -> Entry | None:
     if not _whole(line):
         return None
     try:
-        value = json.loads(line)
-        event = event_from_json(value)
-        return Entry(int(value["seq"]), float(value["time"]), event) if event else None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        value = parse_json(line)
+    except ValueError:
         return None
+    if not (isinstance(value, dict) and whole_number(value.get("seq")) and moment(value.get("time"))):
+        return None
+    event = event_from_json(value)
+    return Entry(value["seq"], float(value["time"]), event) if event else None

@@ -15,6 +15,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from engine.bounded import parse_json, read_bounded, typed
+from engine.errors import CorruptFileError
 from engine.events import Event, Progress, RunPaused, RunResumed
 from engine.storage import disk, replace_bytes
 
@@ -23,6 +25,9 @@ EVERY = 1.0
 
 LATE = 15.0
 """Seconds without a beat after which a driver no longer counts as alive."""
+
+MOST = 2**16
+"""Bytes of a pulse file; ours have three hundred."""
 
 STILL = 120.0
 """Seconds without progress after which a living driver counts as stalled."""
@@ -122,6 +127,6 @@ def beating(path: Path) -> Iterator[Heart]:
 def read_pulse(path: Path) -> Pulse | None:
     """The last beat; None if there is none or it cannot be read."""
     try:
-        return Pulse(**json.loads(path.read_bytes()))
-    except (OSError, ValueError, TypeError):
+        return typed(Pulse, parse_json(read_bounded(path, MOST)))
+    except (OSError, ValueError, CorruptFileError):
         return None

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine.bounded import iteration_of, typed
 from engine.errors import CorruptFileError, SettingsError, UsageError
 from engine.events import EvaluationDone, RunStarted
 from engine.journal import read_journal
@@ -64,6 +65,11 @@ class Run:
     def film(self) -> Path:
         """Folder of the frames that show the images changing."""
         return self.folder / "previews"
+
+    @property
+    def folders(self) -> list[Path]:
+        """Every folder that is written to."""
+        return [self.folder, *(self.folder / name for name in ("checkpoints", "evaluations", "previews"))]
 
     @property
     def exists(self) -> bool:
@@ -168,7 +174,8 @@ class Run:
     def checkpoints(self) -> list[int]:
         """Iterations with a checkpoint, ascending; not verified. A save that was cut off does not count."""
         paths = (self.folder / "checkpoints").glob("*.safetensors")
-        return sorted(int(path.stem) for path in paths if path.stem.isdigit() and path.with_suffix(".json").exists())
+        named = [(iteration_of(path), path) for path in paths]
+        return sorted(number for number, path in named if number is not None and path.with_suffix(".json").exists())
 
     def save_checkpoint(self, tensors: dict[str, "Tensor"], record: dict[str, Any]) -> Path:
         """Publish a checkpoint; `record["iteration"]` names it."""
@@ -218,8 +225,8 @@ class Run:
         path = self.evaluation_path(iteration, subject, split, network)
         try:
             value = read_json(path)
-            return EvaluationDone(**value["result"]) if value["protocol"] == protocol else None
-        except (FileNotFoundError, CorruptFileError, KeyError, TypeError):
+            return typed(EvaluationDone, value["result"]) if value["protocol"] == protocol else None
+        except (OSError, CorruptFileError, KeyError, TypeError, ValueError):
             return None
 
     def evaluation_of_another(
@@ -238,8 +245,8 @@ class Run:
         found = []
         for path in sorted((self.folder / "evaluations").glob("*.json")):
             try:
-                found.append(EvaluationDone(**read_json(path)["result"]))
-            except (CorruptFileError, KeyError, TypeError):
+                found.append(typed(EvaluationDone, read_json(path)["result"]))
+            except (OSError, CorruptFileError, KeyError, TypeError, ValueError):
                 continue
         return found
 

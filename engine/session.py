@@ -14,7 +14,6 @@ import torch
 
 from engine.assessments import baseline, evaluation_known, final_test, held_out
 from engine.buffers import TeacherBuffer
-from engine.compiler_cache import keep_compiled
 from engine.compute import configure, environment
 from engine.control import Control
 from engine.data import ResidentImages
@@ -94,6 +93,7 @@ def drive(
         if event.journaled:
             early.append(event)  # there is no journal before the run is known to be possible
         yield event
+    workspace.check_links(*run.folders, buffer.folder)
     with driving(run), beating(run.pulse_file) as heart:
         mended = [run.settings_damage] if run.exists and run.settings_damage else []
         run.freeze(effective)
@@ -151,6 +151,7 @@ def assist(workspace: Workspace, run: Run, effective: EffectiveSettings, ranks: 
         TeslaError: see the stages.
     """
     task, buffer = yield from open_task(workspace, effective.settings, ranks)
+    workspace.check_links(*run.folders, buffer.folder)
     stages = _stages(task, buffer, run, Control())
     try:
         for event in stages:
@@ -186,6 +187,7 @@ def teach(workspace: Workspace, settings: Settings) -> Events:
             "They are trained for tesla and mtt; `tesla run` does what this method needs.",
         )
     task, buffer = yield from open_task(workspace, settings)
+    workspace.check_links(buffer.folder)
     yield from timed("teachers", train_teachers(task, buffer))
 
 
@@ -194,6 +196,7 @@ def evaluate_run(
 ) -> Events:
     """Measure a run's selected (or a given) checkpoint on the test images, with any networks."""
     task, buffer = yield from open_task(workspace, settings)
+    workspace.check_links(*run.folders)
     chosen = checkpoint_to_use(run, settings, iteration)
     yield from timed("evaluation", final_test(task, buffer, run, chosen, networks))
 
@@ -202,7 +205,6 @@ def open_task(
     workspace: Workspace, settings: Settings, ranks: Ranks = ALONE
 ) -> Generator[Event, None, tuple[Task, TeacherBuffer]]:
     """Data and buffer of a workspace under given settings, on the device. Use as `yield from`."""
-    keep_compiled(workspace.folder)
     device = configure(settings.compute, ranks.place)
     opened = yield from workspace.open_dataset(settings)
     dataset, kept, held = opened.dataset, opened.kept, opened.held

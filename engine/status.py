@@ -1,6 +1,7 @@
 """One glance at a run, from its files alone: works while somebody else drives it, and without loading PyTorch."""
 
 import socket
+from collections import deque
 from dataclasses import dataclass
 
 from engine.events import (
@@ -19,6 +20,9 @@ from engine.journal import read_journal
 from engine.pulse import read_pulse
 from engine.run import Run, selected_iteration
 from engine.workspace import is_driven
+
+PACE_OVER = 20
+"""Iterations that loss and pace are the mean of."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +99,8 @@ def run_status(run: Run) -> RunStatus:
         TeslaError: its settings are damaged.
     """
     settings = run.frozen().settings
-    losses: list[float] = []
-    seconds: list[float] = []
+    losses: deque[float] = deque(maxlen=PACE_OVER)
+    seconds: deque[float] = deque(maxlen=PACE_OVER)
     iteration = max(run.checkpoints(), default=0)
     student_lr = None
     state, message = "stopped", ""
@@ -140,7 +144,7 @@ def run_status(run: Run) -> RunStatus:
         state = live
     elif state == "finished" and (iteration < total or not test):
         state = "stopped"  # its settings ask for more by now
-    pace = sum(seconds[-20:]) / len(seconds[-20:]) if seconds else None
+    pace = sum(seconds) / len(seconds) if seconds else None
     if state == "finished":
         stage = "done"
     elif published < planned:
@@ -158,7 +162,7 @@ def run_status(run: Run) -> RunStatus:
         labels=settings.labels.kind,
         iteration=iteration,
         iterations=total,
-        loss=sum(losses[-20:]) / len(losses[-20:]) if losses else None,
+        loss=sum(losses) / len(losses) if losses else None,
         student_lr=student_lr,
         selected=selected,
         holdout=holdout[0].mean if holdout else None,

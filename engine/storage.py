@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine.bounded import MOST_JSON, parse_json, read_bounded
 from engine.disk import disk
 from engine.errors import CorruptFileError
 from engine.leftovers import TEMP_MARK, begin_temp, end_temp, set_aside, sweep
@@ -132,12 +133,12 @@ def read_json(path: Path) -> Any:
     """Parse a JSON file of ours and check its seal, which is taken off.
 
     Raises:
-        CorruptFileError: not JSON, a folder, or altered since it was written.
+        CorruptFileError: not JSON, not a regular file, absurdly large, or altered since it was written.
         FileNotFoundError: absent.
     """
     try:
-        value = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
+        value = parse_json(read_bounded(path, MOST_JSON))
+    except ValueError as error:
         raise CorruptFileError(f"{path} is not valid JSON ({error}).", MEND) from error
     except (IsADirectoryError, NotADirectoryError) as error:
         raise CorruptFileError(f"{path} is not a file ({error.strerror}).", MEND) from error

@@ -7,12 +7,15 @@ beside its tensors; a checkpoint of 50,000 images of 3x64x64 with momentum has f
 
 import json
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from engine.bounded import open_regular, parse_json, whole_number
 
 DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
@@ -22,6 +25,10 @@ NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 PIECE = 2**26
 """Bytes handled at once: what a device's tensor takes on the host while it is written."""
+
+MOST_HEADER = 2**20
+"""Bytes of a header that is believed; ours have some hundreds."""
+MOST_AXES = 8
 
 
 def file_parts(tensors: Mapping[str, Tensor]) -> Iterator[memoryview]:
@@ -52,14 +59,20 @@ def read_file(path: Path, look: Callable[[memoryview], None]) -> dict[str, Tenso
         look: is shown every byte of it, in order, as it is read: for a checksum.
 
     Raises:
-        ValueError: not such a file; before anything large is allocated.
+        ValueError: not such a file, or larger than this machine's memory; before anything large is allocated.
+        CorruptFileError: not a regular file.
     """
-    size = path.stat().st_size
-    with open(path, "rb", buffering=0) as file:
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
         head = file.read(8)
         length = int.from_bytes(head, "little")
         if len(head) < 8 or length > size - 8:
             raise ValueError("it is shorter than its header says")
+        if length > MOST_HEADER:
+            raise ValueError("its header is absurdly long")
+        physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        if size > physical:  # a file with holes costs whoever made it nothing
+            raise ValueError(f"it has {size / 1e9:,.1f} GB, and this machine {physical / 1e9:,.1f} GB of memory")
         text = file.read(length)
         look(memoryview(head))
         look(memoryview(text))
@@ -79,21 +92,34 @@ def read_file(path: Path, look: Callable[[memoryview], None]) -> dict[str, Tenso
 def _entries(text: bytes, size: int) -> list[tuple[str, torch.dtype, list[int]]]:
     """Name, type and shape of the tensors in the order of their bytes, which must fill `size` without a gap."""
     try:
-        header = json.loads(text)
+        header = parse_json(text)
         header.pop("__metadata__", None)
-        found = sorted(
-            (*facts["data_offsets"], name, DTYPES[facts["dtype"]], facts["shape"]) for name, facts in header.items()
-        )
+        found = [
+            (*map(_length, facts["data_offsets"]), name, DTYPES[facts["dtype"]], [_length(n) for n in facts["shape"]])
+            for name, facts in header.items()
+        ]
+        found.sort(key=lambda entry: entry[:2])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError("its header is damaged") from error
     place = 0
-    for begin, end, _, dtype, shape in found:
+    for entry in found:
+        if len(entry) != 5:
+            raise ValueError("its header is damaged")
+        begin, end, _, dtype, shape = entry
+        if len(shape) > MOST_AXES or math.prod(max(n, 1) for n in shape) >= 2**60:
+            raise ValueError("its header has an impossible shape")
         if begin != place or end - begin != math.prod(shape) * dtype.itemsize:
             raise ValueError("its header does not fit its contents")
         place = end
     if place != size:
         raise ValueError("its header does not fit its contents")
     return [(name, dtype, shape) for _, _, name, dtype, shape in found]
+
+
+def _length(value: Any) -> int:
+    if not whole_number(value) or value < 0:
+        raise ValueError("not a length")
+    return int(value)
 
 
 def _bytes(flat: Tensor) -> memoryview:

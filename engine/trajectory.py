@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from engine.bounded import open_regular, typed
 from engine.errors import CorruptFileError
 from engine.storage import FORMAT, disk, publishing, read_json, read_tensors, set_aside, write_json, write_tensors
 from engine.tensor_file import file_parts
@@ -52,6 +53,16 @@ class Position:
     step: int
     loss: float
     """Sum of losses over the images seen in this epoch."""
+    correct: float
+
+
+@dataclass(frozen=True)
+class _Place:
+    """What a mid-epoch stop records besides the parameters."""
+
+    epoch: int
+    step: int
+    loss: float
     correct: float
 
 
@@ -120,9 +131,14 @@ class TrajectoryWriter:
             tensors, record = read_tensors(self._position)
         except CorruptFileError:
             return None
-        if record["epoch"] != epoch:
+        try:
+            place = typed(_Place, record)
+            theta = tensors["parameters"]
+        except (ValueError, KeyError):
             return None
-        return Position(tensors["parameters"], record["epoch"], record["step"], record["loss"], record["correct"])
+        if place.epoch != epoch or theta.shape != (self.record.parameters,) or place.step < 0:
+            return None
+        return Position(theta, place.epoch, place.step, place.loss, place.correct)
 
     def clear_position(self) -> None:
         """Forget the mid-epoch stop."""
@@ -160,7 +176,7 @@ class TrajectoryWriter:
             return
         if self._part.stat().st_size > record.rows * size:
             disk.truncate(self._part, record.rows * size)  # a row whose record was never written
-        with open(self._part, "rb") as file:
+        with open_regular(self._part) as file:
             for checksum in record.checksums:
                 if hashlib.sha256(file.read(size)).hexdigest() != checksum:
                     return
@@ -184,9 +200,15 @@ def read_record(path: Path) -> TrajectoryRecord:
         FileNotFoundError: absent.
     """
     try:
-        record = TrajectoryRecord(**read_json(path))
-    except TypeError as error:
-        raise CorruptFileError(f"{path} is not the record of a trajectory.", REPAIR) from error
-    if record.format != FORMAT or len(record.checksums) != record.rows:
+        record = typed(TrajectoryRecord, read_json(path))
+    except ValueError as error:
+        raise CorruptFileError(f"{path} is not the record of a trajectory ({error}).", REPAIR) from error
+    counts = {len(record.losses), len(record.accuracies)}
+    if (
+        record.format != FORMAT
+        or record.parameters < 1
+        or len(record.checksums) != record.rows
+        or counts != {max(record.rows - 1, 0)}
+    ):
         raise CorruptFileError(f"{path} is of another version, or damaged.", REPAIR)
     return record

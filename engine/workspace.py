@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
+from engine.bounded import moment, typed
 from engine.errors import BusyError, CorruptFileError, UsageError
 from engine.events import Event
+from engine.links import check_links
 from engine.run import Run
 from engine.settings import EffectiveSettings, Settings, resolve_settings, settings_template
 from engine.storage import disk, read_json, set_aside, sweep, write_bytes, write_json
@@ -96,6 +98,14 @@ class Workspace:
             )
         return Run(self.folder / "runs" / name)
 
+    def check_links(self, *folders: Path) -> None:
+        """Refuse to write into folders of the workspace that a link takes elsewhere; see `engine.links`.
+
+        Raises:
+            UsageError: names the link.
+        """
+        check_links(self.folder, folders)
+
     def runs(self) -> list[Run]:
         """Existing runs, by name."""
         folder = self.folder / "runs"
@@ -133,7 +143,10 @@ class Workspace:
     def dataset_path(self, settings: Settings) -> Path | None:
         """`dataset.path`, relative to the workspace."""
         path = settings.dataset.path
-        return None if path is None else (self.folder / Path(path).expanduser())
+        try:
+            return None if path is None else (self.folder / Path(path).expanduser())
+        except RuntimeError as error:  # `~somebody` who is not here
+            raise UsageError(f"dataset.path = {path!r}: {error}", "Write the path out.") from error
 
     def open_dataset(self, settings: Settings) -> Generator[Event, None, OpenDataset]:
         """The real data as the settings see it: decoded, divided, with its input space. Use as `yield from`."""
@@ -203,7 +216,7 @@ def is_driven(run: Run) -> bool:
     """Whether a process holds the run's lock now."""
     # A shared lock on a descriptor for reading: whoever may read the run may ask, and watchers disturb nobody.
     try:
-        descriptor = os.open(run.folder / ".driver.lock", os.O_RDONLY)
+        descriptor = os.open(run.folder / ".driver.lock", os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
         return False
     try:
@@ -235,10 +248,11 @@ class Driver:
 def driver_of(run: Run) -> Driver | None:
     """The last process that took the run's lock; whether it still holds it says `is_driven`."""
     try:
-        facts = read_json(run.folder / "driver.json")
-        return Driver(int(facts["pid"]), str(facts["host"]), float(facts["since"]))
-    except (OSError, CorruptFileError, KeyError, TypeError, ValueError):
+        driver = typed(Driver, read_json(run.folder / "driver.json"))
+    except (OSError, CorruptFileError, ValueError):
         return None
+    # Process ids below 2 are everybody's, and a signal goes to this one.
+    return driver if 1 < driver.pid < 2**31 and moment(driver.since) else None
 
 
 def driver_words(run: Run) -> str:

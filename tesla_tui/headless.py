@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engine.errors import TeslaError, UsageError
+from engine.links import check_links
 from engine.pulse import read_pulse
 from engine.run import Run
 from engine.storage import disk
@@ -44,11 +45,13 @@ def start_detached(workspace: Path, run: Run, arguments: Sequence[str]) -> int:
             f"The run {run.name} is being driven already{driver_words(run)}.",
             f"Watch it with: tesla tui {shlex.quote(str(workspace))} --run {run.name}",
         )
+    check_links(workspace, run.folders)
     disk.make_folder(run.folder)
-    command = [sys.executable, "-m", "tesla_tui.main", *worker_arguments(workspace, run, arguments)]
+    command = [sys.executable, "-P", "-m", "tesla_tui.main", *worker_arguments(workspace, run, arguments)]
     begun = time.time()
     log = run.folder / LOG
-    with open(log, "wb") as output:
+    disk.remove(log)  # a link of that name would be written through
+    with open(log, "xb") as output:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )

@@ -102,6 +102,8 @@ def _about(error: OSError) -> tuple[str, str]:
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"No permission to write or read{where}: {error.strerror}.", "Check the folder's owner and mode."
+    if error.errno == errno.ELOOP:
+        return f"{error.filename} is a link, and nothing is written through links.", "Remove it."
     return (
         f"{error.strerror or error}{where}.",
         "Mend that and give the same command again; saved state is intact.",

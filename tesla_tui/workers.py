@@ -59,7 +59,7 @@ def launch(count: int, arguments: Sequence[str], compute: ComputeSettings) -> Ex
         logs_specs=DefaultLogsSpecs(),
     )
     try:
-        elastic_launch(config, sys.executable)("-m", "tesla_tui.main", *arguments)
+        elastic_launch(config, sys.executable)("-P", "-m", "tesla_tui.main", *arguments)
     except SignalException as stop:
         return CODES.get(signal.Signals(stop.sigval), ExitCode.TERMINATED)
     except ChildFailedError as error:

@@ -36,6 +36,8 @@ TINY = (
 def dataset_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Tests never touch the user's cache."""
     os.environ["TESLA_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    os.environ["TESLA_COMPILED"] = str(tmp_path_factory.mktemp("compiled"))
+    os.environ["TESLA_CONFIG"] = str(tmp_path_factory.mktemp("config"))
     os.environ["HF_DATASETS_CACHE"] = str(tmp_path_factory.mktemp("hf"))
     torch.set_num_threads(1)
 

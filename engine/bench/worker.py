@@ -33,7 +33,7 @@ class Worker:
         # Not a pipe: nobody reads it before the end, and a full one would stop the child.
         self._complaints = tempfile.TemporaryFile("w+")  # noqa: SIM115 - lives as long as the process
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "engine.bench.worker", function, json.dumps(dict(arguments))],
+            [sys.executable, "-P", "-m", "engine.bench.worker", function, json.dumps(dict(arguments))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._complaints,

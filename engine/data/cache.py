@@ -13,6 +13,7 @@ import time
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ import numpy as np
 import platformdirs
 from filelock import FileLock
 
+from engine.bounded import open_regular, typed, whole_number
 from engine.data.dataset import Classes, Dataset, Pixels, split_holdout
-from engine.data.pictures import to_square
+from engine.data.pictures import BAD_FILE, to_square
 from engine.data.sources import OpenSource, Source, SourceSplit, find_source
 from engine.disk import FULL, Write, in_words
 from engine.errors import CorruptFileError, DataError, DiskError
@@ -36,6 +38,18 @@ TEST_SHARE = 0.2
 """Held out as a test set where the source has none."""
 DEFAULT_RESOLUTION = 32
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+
+
+@dataclass(frozen=True)
+class _Manifest:
+    """What an entry's manifest says of its dataset."""
+
+    name: str
+    source: str
+    classes: list[str]
+    channels: int
+    resolution: int
+    fingerprint: str
 
 
 def cache_root(cache: Path | None = None) -> Path:
@@ -104,23 +118,35 @@ def _entry(source: Source, name: str, resolution: int | None, cache: Path | None
 
 
 def open_cache(folder: Path) -> Dataset:
-    """The dataset in a cache entry, memory-mapped; not verified."""
-    manifest = read_json(folder / "manifest.json")
-    arrays: dict[str, Any] = {}
-    for name in ARRAYS:
-        path = folder / f"{name}.npy"
-        images = name.endswith("images")
-        arrays[name] = np.load(path, mmap_mode="r", allow_pickle=False) if images else np.load(path, allow_pickle=False)
+    """The dataset in a cache entry, memory-mapped; its checksums are not verified, see `verify_cache`.
+
+    Raises:
+        CorruptFileError: its manifest or an array is not what it must be.
+    """
+    try:
+        facts = typed(_Manifest, read_json(folder / "manifest.json"))
+        arrays: dict[str, Any] = {}
+        for name in ARRAYS:
+            path = folder / f"{name}.npy"
+            open_regular(path).close()
+            # Mapped, labels too: a header that claims more than there is is refused before anything is allocated.
+            arrays[name] = np.load(path, mmap_mode="r", allow_pickle=False)
+        image = (facts.channels, facts.resolution, facts.resolution)
+        for split in ("train", "test"):
+            images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
+            if images.dtype != np.uint8 or images.shape != (len(labels), *image):
+                raise ValueError(f"the {split} images are not what the manifest says")
+            if labels.dtype != np.int64 or labels.ndim != 1:
+                raise ValueError(f"the {split} labels are not what the manifest says")
+            arrays[f"{split}_labels"] = np.array(labels)
+    except Exception as error:  # NumPy raises whatever a damaged header leads its parser to
+        raise CorruptFileError(
+            f"{folder} is not a whole cached dataset: {error}.", "Delete that folder; the dataset is decoded again."
+        ) from error
     return Dataset(
-        name=manifest["name"],
-        source=manifest["source"],
-        classes=tuple(manifest["classes"]),
-        channels=manifest["channels"],
-        resolution=manifest["resolution"],
-        fingerprint=manifest["fingerprint"],
-        folder=folder,
-        **arrays,
-    )
+        name=facts.name, source=facts.source, classes=tuple(facts.classes), channels=facts.channels,
+        resolution=facts.resolution, fingerprint=facts.fingerprint, folder=folder, **arrays,
+    )  # fmt: skip
 
 
 def verify_cache(folder: Path, hash_up_to: int | None = None) -> list[str]:
@@ -134,8 +160,11 @@ def verify_cache(folder: Path, hash_up_to: int | None = None) -> list[str]:
         manifest = read_json(folder / "manifest.json")
         if manifest["format"] != FORMAT:
             return [f"{folder} has format {manifest['format']}, not {FORMAT}"]
-        expected = manifest["files"]
-    except (OSError, CorruptFileError, KeyError, TypeError):
+        expected = {f"{name}.npy": manifest["files"][f"{name}.npy"] for name in ARRAYS}
+        if not all(whole_number(facts["bytes"]) and isinstance(facts["sha256"], str) for facts in expected.values()):
+            raise TypeError("bytes and sha256")
+        typed(_Manifest, manifest)
+    except (OSError, CorruptFileError, KeyError, TypeError, ValueError):
         return [f"{folder / 'manifest.json'} is missing or damaged"]
     problems = []
     for name, facts in expected.items():
@@ -217,6 +246,8 @@ def _decode(
             return to_square(part.image(i), channels, side)
         except DataError as error:
             return error
+        except (ValueError, OSError) as error:  # decoded, but of a mode or size that cannot be brought to a square
+            return DataError(f"Image {i} of the {split} split cannot be used ({error}).", BAD_FILE)
 
     # Pillow lets go of the interpreter while it decodes, so threads are enough; a chunk bounds what is in memory.
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool, _new_array(path, (len(index), *shape)) as write:

@@ -64,6 +64,11 @@ def _class_files(root: Path) -> Files:
     return found
 
 
+def _readable(name: str) -> str:
+    """A folder's name as text: bytes that are not UTF-8 could not be written to any of our files."""
+    return name.encode(errors="surrogateescape").decode(errors="replace")
+
+
 def _open(train: Files, test: Files | None, on_bad_file: str) -> OpenSource:
     modes: set[str] = set()
     sizes: set[tuple[int, int]] = set()
@@ -80,7 +85,7 @@ def _open(train: Files, test: Files | None, on_bad_file: str) -> OpenSource:
                 except DataError:
                     if on_bad_file != "skip":
                         raise
-                    left_out.append(str(path))
+                    left_out.append(_readable(str(path)))
                     continue
                 modes.add(mode)
                 sizes.add(size)
@@ -95,4 +100,4 @@ def _open(train: Files, test: Files | None, on_bad_file: str) -> OpenSource:
     test_split = scanned(test) if test is not None else None
     side = next(iter(sizes))[0] if len(sizes) == 1 and len(set(next(iter(sizes)))) == 1 else None
     channels = 1 if modes <= GREY_MODES else 3
-    return OpenSource(tuple(train), channels, side, train_split, test_split, tuple(left_out))
+    return OpenSource(tuple(map(_readable, train)), channels, side, train_split, test_split, tuple(left_out))

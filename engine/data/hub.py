@@ -1,5 +1,6 @@
 """Datasets of the Hugging Face hub, or Parquet files laid out like them, through the `datasets` library."""
 
+import io
 import os
 import socket
 from contextlib import suppress
@@ -9,8 +10,9 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+from engine.bounded import open_regular, read_bounded
 from engine.data.dataset import Classes
-from engine.data.pictures import BAD_FILE, GREY_MODES, UNDECODABLE
+from engine.data.pictures import BAD_FILE, GREY_MODES, decoded, opened
 from engine.data.sources import OpenSource, Source, SourceSplit, file_key
 from engine.errors import DataError
 
@@ -19,6 +21,14 @@ TEST_SPLITS = ("test", "valid", "validation", "val")
 TEST_SPLIT_OF = {"benjamin-paine/imagenet-1k-64x64": "validation"}
 """ImageNet's own test labels are secret: the field evaluates on validation."""
 LABEL_OF = {"uoft-cs/cifar100": "fine_label"}
+MOST_BYTES = 2**30
+"""Bytes of one picture's file."""
+ROWS = 100
+"""Rows of a Parquet file unpacked at once; how many the hub's own files of pictures have in a group."""
+MOST_ROWS = 10**9
+MOST_COLUMNS = 1000
+MOST_UNPACKED = 1000
+"""How many times its size a Parquet file may say it unpacks to; pictures are compressed already."""
 LOOK = 256
 """Images looked at to learn whether a set is grey, and its size."""
 
@@ -43,6 +53,9 @@ def _open(name: str, hub_id: str, parquet: list[Path] | None) -> OpenSource:
     wanted = TEST_SPLIT_OF.get(hub_id)
     train = loaded[train_name]
     image_column = next((key for key, value in train.features.items() if type(value).__name__ == "Image"), None)
+    if image_column is not None:
+        loaded = _undecoded(loaded, image_column)
+        train = loaded[train_name]
     label_column = LABEL_OF.get(hub_id) or next(
         (key for key, value in train.features.items() if type(value).__name__ == "ClassLabel"), None
     )
@@ -76,6 +89,16 @@ def _open(name: str, hub_id: str, parquet: list[Path] | None) -> OpenSource:
     return OpenSource(classes, 1 if modes <= GREY_MODES else 3, side, split(train_name, labels), test)
 
 
+def _undecoded(loaded: Any, column: str) -> Any:
+    """The splits with the files of pictures instead of pictures: the library would open any format and any address."""
+    import datasets
+
+    return {
+        split: part.cast_column(column, datasets.Image(decode=False)) if column in part.features else part
+        for split, part in loaded.items()
+    }
+
+
 def _labels(name: str, part: Any, split: str, column: str) -> Classes:
     """Class numbers of a split; -1 where the publisher keeps them."""
     values = np.asarray(part[column]) if len(part) else np.empty(0)
@@ -86,13 +109,30 @@ def _labels(name: str, part: Any, split: str, column: str) -> Classes:
 
 
 def _picture(name: str, part: Any, split: str, column: str, i: int) -> Any:
+    value = part[i][column]
+    data = value.get("bytes") if isinstance(value, dict) else None
     try:
-        picture = part[i][column]
-    except UNDECODABLE as error:
+        if data is None and isinstance(value, dict) and value.get("path"):
+            data = _cached_bytes(value["path"])
+        if data is not None:
+            with opened(io.BytesIO(data)) as picture:
+                return decoded(picture, upright=True)
+    except Exception as error:  # Pillow raises whatever damaged data lead to
         raise DataError(f"{name}: image {i} of the split {split} cannot be decoded ({error}).", BAD_FILE) from error
-    if picture is None:
-        raise DataError(f"{name}: row {i} of the split {split} has no image.", BAD_FILE)
-    return picture
+    raise DataError(f"{name}: row {i} of the split {split} has no image.", BAD_FILE)
+
+
+def _cached_bytes(path: str) -> bytes:
+    """A picture that the library keeps as a file of its own. Any other path in a row of a table is its maker's wish to
+    have a file of ours, or an address, opened.
+    """
+    import datasets
+
+    roots = (datasets.config.HF_CACHE_HOME, datasets.config.HF_DATASETS_CACHE, datasets.config.DOWNLOADED_DATASETS_PATH)
+    whole = Path(path).resolve()
+    if not any(whole.is_relative_to(Path(root).resolve()) for root in roots):
+        raise ValueError("the row holds a path instead of an image")
+    return read_bounded(whole, MOST_BYTES)
 
 
 def _load(name: str, hub_id: str, parquet: list[Path] | None) -> Any:
@@ -107,14 +147,19 @@ def _load(name: str, hub_id: str, parquet: list[Path] | None) -> Any:
         datasets.disable_progress_bars()
     try:
         if parquet is None:
+            if Path(hub_id).exists():  # the library would take the folder, whatever is in it
+                raise DataError(f"{hub_id} is a folder here, and the id of a hub dataset.", "Set dataset.path to it.")
             return datasets.load_dataset(hub_id)
         files: dict[str, list[str]] = {}
         # Longest first: `validation` is not `valid` of something.
         names = sorted((*TRAIN_SPLITS, *TEST_SPLITS), key=len, reverse=True)
         for path in parquet:
             known = next((split for split in names if split in path.stem.lower()), "train")
+            _check_claims(path)
             files.setdefault(known, []).append(str(path))
-        return datasets.load_dataset("parquet", data_files=files)
+        return datasets.load_dataset("parquet", data_files=files, batch_size=ROWS)
+    except DataError:
+        raise
     except Exception as error:  # the library raises its own, the hub's, httpx's and pyarrow's errors
         if parquet is not None:
             raise DataError(f"The Parquet files of {name} cannot be read: {error}.", "Download them again.") from error
@@ -125,6 +170,22 @@ def _load(name: str, hub_id: str, parquet: list[Path] | None) -> Any:
             "Check the network, or download its Parquet files elsewhere and set dataset.path to their folder."
             f"{extra} The embedded dataset `digits` needs no network.",
         ) from error
+
+
+def _check_claims(path: Path) -> None:
+    """Refuse a Parquet file that says it unpacks to absurdly much, before any of it is."""
+    import pyarrow.parquet
+
+    open_regular(path).close()
+    facts = pyarrow.parquet.read_metadata(path)
+    groups = [facts.row_group(i) for i in range(facts.num_row_groups)]
+    unpacked, packed = sum(group.total_byte_size for group in groups), path.stat().st_size
+    if facts.num_rows > MOST_ROWS or facts.num_columns > MOST_COLUMNS or unpacked > MOST_UNPACKED * packed:
+        raise DataError(
+            f"{path} says it holds {facts.num_rows:,} rows of {facts.num_columns} columns, {unpacked / 1e9:,.1f} GB in "
+            f"a file of {packed / 1e6:,.1f} MB: that is no set of pictures.",
+            "Remove it.",
+        )
 
 
 def _reachable() -> bool:

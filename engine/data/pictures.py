@@ -1,19 +1,26 @@
 """Decoding pictures: any mode to grey or RGB bytes, any size to a square."""
 
+import threading
+import warnings
+from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from engine.bounded import open_regular
 from engine.errors import DataError
 
 GREY_MODES = {"1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "F"}
-UNDECODABLE = (OSError, SyntaxError, ValueError, NotImplementedError)
-"""What Pillow raises for pictures it cannot decode."""
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "TGA", "JPEG2000", "PCX", "AVIF")
+"""Formats that are decoded. Pillow has forty, some of which start a program (EPS: Ghostscript)."""
 MOST_PIXELS = 100_000_000
 """A picture that claims more is taken for a decompression bomb."""
+LARGE = 2**24
+"""Pixels from which on pictures are decoded one at a time, so that many threads do not hold many of them."""
+_one_large = threading.Lock()
 
 
 def open_header(path: Path) -> tuple[str, tuple[int, int]]:
@@ -23,17 +30,30 @@ def open_header(path: Path) -> tuple[str, tuple[int, int]]:
         DataError: not a picture, no permission, or absurdly large.
     """
     try:
-        with Image.open(path) as picture:
-            mode, size = picture.mode, picture.size
-    except (UnidentifiedImageError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise DataError(f"{path} is not an image that can be read ({type(error).__name__}).", BAD_FILE) from error
+        with open_regular(path) as file, opened(file) as picture:
+            return picture.mode, picture.size
     except PermissionError as error:
         raise DataError(f"{path} cannot be read: no permission.", "chmod it, or run as its owner.") from error
-    except UNDECODABLE as error:
+    except UnidentifiedImageError as error:
+        raise DataError(f"{path} is not an image that can be read ({type(error).__name__}).", BAD_FILE) from error
+    except Exception as error:  # Pillow raises whatever a damaged header leads to
         raise DataError(f"{path} is not an image that can be read ({error}).", BAD_FILE) from error
-    if size[0] * size[1] > MOST_PIXELS:
-        raise DataError(f"{path} claims {size[0]} x {size[1]} pixels, too many to decode safely.", BAD_FILE)
-    return mode, size
+
+
+def opened(file: IO[bytes]) -> Image.Image:
+    """A picture, not decoded yet. Any exception of Pillow may come out of it, and out of decoding.
+
+    Raises:
+        ValueError: absurdly large.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is below
+        Image.init()  # knows all formats; of those asked for, Pillow may have been built without one
+        picture = Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN])
+    width, height = picture.size
+    if width * height > MOST_PIXELS or min(width, height) < 1:
+        raise ValueError(f"it claims {width} x {height} pixels")
+    return picture
 
 
 BAD_FILE = "Remove it, or leave out such files with dataset.on_bad_file = skip."
@@ -46,11 +66,20 @@ def load_picture(path: Path) -> Image.Image:
         DataError: it cannot be decoded.
     """
     try:
-        with Image.open(path) as picture:
-            picture.load()
-            return ImageOps.exif_transpose(picture)
-    except (*UNDECODABLE, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        with open_regular(path) as file, opened(file) as picture:
+            return decoded(picture, upright=True)
+    except Exception as error:  # Pillow raises whatever damaged data lead to
         raise DataError(f"{path} cannot be decoded ({error}).", BAD_FILE) from error
+
+
+def decoded(picture: Image.Image, *, upright: bool) -> Image.Image:
+    """The first frame of a picture in memory; `upright`: turned as its EXIF says, where that can be read."""
+    with _one_large if picture.width * picture.height > LARGE else nullcontext():
+        picture.load()
+    if upright:
+        with suppress(Exception):  # damaged EXIF is no reason to leave a picture out
+            return ImageOps.exif_transpose(picture)
+    return picture
 
 
 def to_square(picture: Any, channels: int, resolution: int) -> npt.NDArray[np.uint8]:

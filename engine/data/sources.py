@@ -3,6 +3,7 @@
 import difflib
 import gzip
 import hashlib
+import math
 import re
 import struct
 import zlib
@@ -15,8 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from engine.bounded import open_regular
 from engine.data.dataset import Classes
-from engine.errors import DataError, UsageError
+from engine.errors import CorruptFileError, DataError, UsageError
 
 FASHION_CLASSES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
@@ -42,6 +44,10 @@ IDX_STEMS = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
+
+
+MOST_IDX = 2**30
+"""Bytes of an idx file's contents; Fashion-MNIST has 47 million, all of EMNIST 638."""
 
 
 @dataclass(frozen=True)
@@ -143,14 +149,28 @@ def read_idx(path: Path) -> npt.NDArray[np.uint8]:
         DataError: not an idx file, or shorter than its header says.
     """
     try:
-        raw = path.read_bytes()
-        data = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
-        zeros, kind, axes = struct.unpack(">HBB", data[:4])
-        shape = struct.unpack(f">{axes}I", data[4 : 4 + 4 * axes])
-        if zeros != 0 or kind != 8:
-            raise ValueError("not an idx file of bytes")
-        return np.frombuffer(data, dtype=np.uint8, offset=4 + 4 * axes).reshape(shape)
-    except (OSError, EOFError, ValueError, struct.error, zlib.error) as error:
+        with open_regular(path) as raw:
+            zipped = raw.read(2) == b"\x1f\x8b"
+            raw.seek(0)
+            # Unpacked as far as the header says and no further: a megabyte of zeros unpacks from a kilobyte.
+            with gzip.GzipFile(fileobj=raw) if zipped else raw as file:
+                zeros, kind, axes = struct.unpack(">HBB", file.read(4))
+                if zeros != 0 or kind != 8:
+                    raise ValueError("not an idx file of bytes")
+                if axes > 4:
+                    raise ValueError(f"it has {axes} axes")
+                shape = struct.unpack(f">{axes}I", file.read(4 * axes))
+                size = math.prod(shape)
+                if size > MOST_IDX:
+                    raise ValueError(f"its header claims {size:,} bytes")
+                data = bytearray()
+                while piece := file.read(min(2**24, size + 1 - len(data))):
+                    data += piece
+                if len(data) != size:
+                    there = "more" if len(data) > size else f"{len(data):,}"
+                    raise ValueError(f"its header says {size:,} bytes; there are {there}")
+        return np.frombuffer(data, dtype=np.uint8).reshape(shape)
+    except (OSError, EOFError, ValueError, struct.error, zlib.error, CorruptFileError) as error:
         raise DataError(
             f"{path} cannot be read as an idx file ({error}).", "Replace it, or reinstall its package."
         ) from error

@@ -5,7 +5,6 @@ from functools import partial
 from pathlib import Path
 
 from engine.buffers import TeacherBuffer
-from engine.compiler_cache import FOLDER as COMPILED
 from engine.data import cached_dataset
 from engine.disk import in_words
 from engine.doctor.finding import Finding, left
@@ -17,6 +16,8 @@ from engine.settings import settings_template
 from engine.storage import write_bytes
 from engine.workspace import Workspace
 
+FORMERLY_COMPILED = ".compiled"
+"""Where former versions kept the compiler's results."""
 FROM_TOML = "tesla.toml"
 
 
@@ -38,9 +39,9 @@ def examine_workspace(folder: Path) -> list[Finding]:
         findings += examine_run(run)
     for path in leftovers(folder, deep=True):
         findings.append(left("leftover", path, words=f"{path} was left by a process that is gone; nothing uses it"))
-    if (folder / COMPILED).is_dir():
-        size = sum(path.stat().st_size for path in (folder / COMPILED).rglob("*") if path.is_file())
-        words = f"{in_words(size)} in {folder / COMPILED}; may be deleted at any time, it is compiled again"
+    if (folder / FORMERLY_COMPILED).is_dir():
+        size = sum(path.stat().st_size for path in (folder / FORMERLY_COMPILED).rglob("*") if path.is_file())
+        words = f"{in_words(size)} in {folder / FORMERLY_COMPILED}, of a former version; nothing uses it, delete it"
         findings.append(Finding(True, "compiler's cache", words))
     return findings
 

@@ -1,6 +1,8 @@
 # ruff: noqa: E501 - the text of a card is not code
 """The dataset card, README.md of an export: what it is, where it is from, how good it measured, how to use it."""
 
+import json
+import re
 from typing import Any
 
 from engine.events import EvaluationDone
@@ -22,11 +24,11 @@ def dataset_card(
     dataset, image, training = facts["dataset"], facts["image"], facts["training"]
     count = facts["ipc"] * len(classes)
     size = next((name for most, name in SIZES if count < most), "1M<n<10M")
-    name = _plain(dataset["name"])
-    shown = ", ".join(_plain(c) for c in classes[:20]) + (", ..." if len(classes) > 20 else "")
+    name = _text(dataset["name"])
+    shown = ", ".join(_text(c) for c in classes[:20]) + (", ..." if len(classes) > 20 else "")
     settings = facts["settings"]
     return f"""---
-pretty_name: "{name}, distilled to {facts["ipc"]} images per class"
+pretty_name: {json.dumps(f"{_plain(dataset['name'])}, distilled to {facts['ipc']} images per class", ensure_ascii=False)}
 task_categories:
 - image-classification
 size_categories:
@@ -72,7 +74,7 @@ space ({image["space"]}; tensors `space.*`, as train.py does). Learning rate {tr
 
 ## Provenance
 
-Real data: {_plain(dataset["source"])}, {dataset["train_images"]:,} training images, sha256 {dataset["fingerprint"]}.
+Real data: {_text(dataset["source"])}, {dataset["train_images"]:,} training images, sha256 {dataset["fingerprint"]}.
 Made by {facts["made_by"]} at {facts["made_at"]}, run {facts["run"]}; every setting is in recipe.json.
 The licence of the real data applies.
 """
@@ -100,7 +102,7 @@ def _table(results: list[EvaluationDone]) -> str:
     for result in distilled:
         base = random.get(result.network)
         rows.append(
-            f"| {_plain(result.network)} | {_percent(base) if base else ''} | **{_percent(result)}** "
+            f"| {_text(result.network)} | {_percent(base) if base else ''} | **{_percent(result)}** "
             f"| {len(result.accuracies)} |"
         )
     return "\n".join(rows) + "\n"
@@ -112,4 +114,9 @@ def _percent(result: EvaluationDone) -> str:
 
 
 def _plain(text: str) -> str:
-    return "".join(c for c in text if c.isprintable()).replace('"', "'").replace("|", "/")
+    return "".join(c for c in text if c.isprintable()).replace("|", "/")
+
+
+def _text(text: str) -> str:
+    """Foreign text in Markdown: no link, picture, code or HTML of its own."""
+    return re.sub(r"([\\`*_\[\]#!~])", r"\\\1", _plain(text)).replace("&", "&amp;").replace("<", "&lt;")

@@ -3,6 +3,7 @@
 import difflib
 import importlib
 import inspect
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from engine.networks.convnet import ConvNet
 from engine.networks.resnet import ResNet18
 from engine.networks.vit import ViT
 from engine.randomness import forked_global_rng
+from engine.trust import check_trusted, is_import_path, place_of
 
 NETWORKS: dict[str, type[nn.Module]] = {"convnet": ConvNet, "resnet18": ResNet18, "vit": ViT}
 
@@ -41,7 +43,7 @@ def build_network(
 
     Raises:
         UsageError: no such network, an import path that does not import or gives no module, or a module whose
-            output is not `(B, K)`.
+            output is not `(B, K)`; code that nobody consented to run; or more parameters than there is memory.
     """
     arguments: dict[str, Any] = {"channels": channels, "classes": classes, "resolution": resolution}
     if width is not None:
@@ -51,8 +53,9 @@ def build_network(
     elif name == "convnet":
         arguments["depth"] = default_depth(resolution)
     if name in NETWORKS:
+        _check_size(name, arguments)
         return NETWORKS[name](**arguments)
-    if ":" not in name:
+    if not is_import_path(name):
         near = difflib.get_close_matches(name, NETWORKS, n=1)
         raise UsageError(
             f"There is no network {name!r}; known are {', '.join(NETWORKS)}.",
@@ -70,7 +73,21 @@ def initialised_network(
         return build_network(name, channels=channels, classes=classes, resolution=resolution, width=width, depth=depth)
 
 
+def _check_size(name: str, arguments: dict[str, Any]) -> None:
+    """Refuse a network whose parameters alone do not fit this machine, before any of it is allocated."""
+    with torch.device("meta"):
+        count = sum(parameter.numel() for parameter in NETWORKS[name](**arguments).parameters())
+    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if 4 * count > physical:
+        raise UsageError(
+            f"This {name} would have {count:,} parameters, {4 * count / 1e9:,.0f} GB; this machine has "
+            f"{physical / 1e9:,.0f} GB of memory.",
+            "Set a smaller network.width or network.depth.",
+        )
+
+
 def _imported(path: str, arguments: dict[str, Any]) -> nn.Module:
+    check_trusted(path)
     factory = _import(path)
     accepted = inspect.signature(factory).parameters
     open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepted.values())
@@ -115,7 +132,10 @@ def _check_output(path: str, model: nn.Module, arguments: dict[str, Any]) -> Non
 def _import(path: str) -> Callable[..., Any]:
     module_name, _, attribute = path.partition(":")
     here = str(Path.cwd())
-    sys.path.insert(0, here)  # users keep their network beside the workspace
+    # Users keep their network beside the workspace. For any other, what else lies in the current folder is no module.
+    nearby = place_of(path).is_relative_to(here)
+    if nearby:
+        sys.path.insert(0, here)
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -128,7 +148,8 @@ def _import(path: str) -> Callable[..., Any]:
     except Exception as error:
         raise UsageError(f"{module_name} failed to import: {type(error).__name__}: {error}.") from error
     finally:
-        sys.path.remove(here)
+        if nearby:
+            sys.path.remove(here)
     factory = getattr(module, attribute, None)
     if not callable(factory):
         what = "has no" if factory is None else "has, but cannot call,"

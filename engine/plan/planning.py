@@ -13,7 +13,6 @@ from typing import Any
 import psutil
 
 from engine.buffers import TeacherBuffer
-from engine.compiler_cache import keep_compiled
 from engine.compiling import matching_compiles
 from engine.compute import resolve_device
 from engine.data import cache_root, free_memory
@@ -121,7 +120,6 @@ def plan_run(
     facts = find_facts(settings, workspace.dataset_path(settings))
     _check(settings, facts)
     compiled = matching_compiles(settings, (facts.channels, facts.resolution, facts.resolution), facts.classes)
-    keep_compiled(workspace.folder)  # what is compiled to be measured, the run need not compile again
     teachers_left = _teachers_left(workspace, settings, facts)
     iterations = max(0, settings.distill.iterations - max(run.checkpoints(), default=0))
     free = free_memory(device)

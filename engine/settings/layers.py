@@ -19,14 +19,26 @@ from typing import Any
 import tomli_w
 from pydantic import BaseModel, ValidationError
 
-from engine.errors import SettingsError
+from engine.bounded import read_bounded
+from engine.errors import CorruptFileError, SettingsError
 from engine.settings.methods import fixed_table, published_tables
 from engine.settings.schema import Settings
+from engine.trust import allow, is_import_path
 
 Flat = dict[str, Any]
 
 SEAL = b"# sha256 of the lines above: "
 """Before the checksum at the end of frozen settings. Files of former versions have none."""
+
+MOST_TOML = 2**18
+"""Bytes of a settings file; the commented template has 12,000."""
+DEEPEST = 8
+"""Tables in tables that are looked into; settings are three deep."""
+MOST_DOTS = 100
+"""Dots in a line that is no comment. Python's parser takes time with the square of a dotted key's parts: 18 s
+for 40,000 of them."""
+LONGEST = 60
+"""Characters of a wrong key or value that an error repeats."""
 
 
 @dataclass(frozen=True)
@@ -76,12 +88,18 @@ def preset_values(name: str) -> Flat:
     return flatten(table)
 
 
-def flatten(nested: Mapping[str, Any], prefix: str = "") -> Flat:
-    """Nested tables to dotted keys."""
+def flatten(nested: Mapping[str, Any], prefix: str = "", depth: int = 0) -> Flat:
+    """Nested tables to dotted keys.
+
+    Raises:
+        SettingsError: nested absurdly deep.
+    """
+    if depth > DEEPEST:
+        raise SettingsError(f"`{prefix[:LONGEST]}` ... is nested too deeply.", "Settings are at most two tables deep.")
     flat: Flat = {}
     for key, value in nested.items():
         if isinstance(value, Mapping):
-            flat.update(flatten(value, f"{prefix}{key}."))
+            flat.update(flatten(value, f"{prefix}{key}.", depth + 1))
         else:
             flat[f"{prefix}{key}"] = value
     return flat
@@ -128,6 +146,7 @@ def resolve_settings(
     where = toml.name if toml else "tesla.toml"
     from_file = flatten(table)
     command = dict(parse_override(text) for text in overrides)
+    _consent(command)
     if ipc is not None:
         if command.get("distill.ipc", ipc) != ipc:
             raise SettingsError(
@@ -188,6 +207,8 @@ def frozen_settings(path: Path) -> EffectiveSettings:
         )
     table = _read_toml(path)
     origins = table.pop("provenance", {})
+    if not isinstance(origins, dict) or not all(isinstance(origin, str) for origin in origins.values()):
+        raise SettingsError(f"`provenance` in {path} must name where each value comes from.", "Remove that table.")
     values = flatten(table)
     if not values or not isinstance(origins, dict) or not set(values) <= set(origins):  # every value has its origin
         raise SettingsError(f"{path} is cut short.", "`tesla doctor WORKSPACE --repair` restores it from the journal.")
@@ -223,6 +244,14 @@ def recovered_settings(values: Flat, toml: Path | None) -> EffectiveSettings:
     return EffectiveSettings(settings, origins)
 
 
+def _consent(command: Flat) -> None:
+    """What is asked for in so many words may be imported; what only a file names needs `tesla trust`."""
+    named = [command.get("network.name"), *(command.get("evaluate.networks") or ())]
+    for name in named:
+        if isinstance(name, str) and is_import_path(name):
+            allow(name)
+
+
 def parse_override(text: str) -> tuple[str, Any]:
     """`key=value` to key and value: TOML where it parses, a comma list for list keys, else a plain string."""
     key, sign, raw = text.partition("=")
@@ -233,7 +262,7 @@ def parse_override(text: str) -> tuple[str, Any]:
     value: Any
     try:
         value = tomllib.loads(f"value = {raw}")["value"]
-    except (tomllib.TOMLDecodeError, KeyError):
+    except (ValueError, KeyError, RecursionError):
         value = raw
     if key in ("evaluate.networks", "augment.ops") and isinstance(value, str):
         value = [part.strip() for part in value.split(",") if part.strip()]
@@ -242,8 +271,14 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        text = read_bounded(path, MOST_TOML).decode()
+        for number, line in enumerate(text.split("\n"), 1):
+            if line.count(".") > MOST_DOTS and not line.lstrip().startswith("#"):
+                raise SettingsError(f"Line {number} of {path} is nested too deeply.", "Settings are three names deep.")
+        return tomllib.loads(text)
+    except CorruptFileError as error:
+        raise SettingsError(error.message, error.hint) from error
+    except ValueError as error:  # not TOML, not UTF-8, or a number of thousands of digits
         raise SettingsError(f"{path} is not valid TOML: {error}.", "Mend that line; strings need quotes.") from error
     except RecursionError as error:
         raise SettingsError(f"{path} is nested too deeply.", "Settings are at most two tables deep.") from error
@@ -251,7 +286,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 def _preset_layers(dataset: Any, ipc: Any) -> list[tuple[str, Flat]]:
     presets = _presets()
-    name = dataset if dataset in presets else "folder"
+    name = dataset if isinstance(dataset, str) and dataset in presets else "folder"
     table = dict(presets[name])
     by_ipc = {int(key): part for key, part in table.pop("ipc", {}).items()}
     layers = [(f"preset {name}", flatten(table))]
@@ -270,6 +305,7 @@ def _check_keys(layer: Flat, origin: str) -> None:
             raise SettingsError(
                 f"`{key}` ({origin}) is a group, not a setting.", f"See `tesla config` for what is in {key}."
             )
+        key = key if len(key) <= LONGEST else f"{key[:LONGEST]}..."
         near = difflib.get_close_matches(key, known_keys(), n=1, cutoff=0.5)
         if not near:
             last = key.rpartition(".")[2]
@@ -290,6 +326,15 @@ def _validated(values: Flat, origins: Mapping[str, str]) -> Settings:
         raise SettingsError(*_describe(error, origins)) from error
 
 
+def _shown(value: Any) -> str:
+    """A wrong value, as much of it as a person wants to see."""
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of thousands of digits
+        return "an absurdly large number"
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+
+
 def _describe(error: ValidationError, origins: Mapping[str, str]) -> tuple[str, str]:
     problems: dict[str, tuple[Any, list[str]]] = {}
     general: list[str] = []
@@ -303,7 +348,8 @@ def _describe(error: ValidationError, origins: Mapping[str, str]) -> tuple[str, 
         value = item["input"]
         problems.setdefault(key, (value, []))[1].append(reason)
     lines = [
-        f"`{key}` must be {' or '.join(dict.fromkeys(reasons))}; got {value!r} ({origins.get(key, 'tesla.toml')})."
+        f"`{key}` must be {' or '.join(dict.fromkeys(reasons))}; got {_shown(value)} "
+        f"({origins.get(key, 'tesla.toml')})."
         for key, (value, reasons) in problems.items()
     ]
     return " ".join(lines + general), "" if general else "`tesla config --help` tells where settings come from."

@@ -7,7 +7,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-PositiveInt = Annotated[int, Field(ge=1)]
+PositiveInt = Annotated[int, Field(ge=1, le=10**9)]
+"""What is counted. The bound keeps every product of two of them an integer that PyTorch can hold."""
+SmallInt = Annotated[int, Field(ge=1, le=2**16)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 MethodName = Literal[
@@ -45,9 +47,9 @@ class NetworkSettings(Section):
 
     name: Annotated[str, Field(min_length=1)] = "convnet"
     """convnet, resnet18, vit, or an import path `package.module:callable`."""
-    width: PositiveInt | None = None
+    width: SmallInt | None = None
     """Channels of the network's blocks. Unset: the network's own default (ConvNet: 128)."""
-    depth: PositiveInt | None = None
+    depth: SmallInt | None = None
     """Number of blocks. Unset: from the resolution (ConvNet: halve down to 4 pixels)."""
 
 
@@ -178,7 +180,7 @@ class ComputeSettings(Section):
     precision: Literal["float32", "tf32", "bf16"] = "float32"
     """Of products in the matching steps: tf32 (CUDA) and bf16 are faster and coarser; parameters, adjoint and sums stay
     float32."""
-    threads: PositiveInt | Literal["auto"] = "auto"
+    threads: SmallInt | Literal["auto"] = "auto"
     """CPU threads. Results are bit-identical only for an equal number."""
     memory: Literal["auto", "fast", "flat"] = "auto"
     """CPU allocator: fast keeps freed memory for the next tensor, flat returns it (lower peak, slower). auto: fast."""

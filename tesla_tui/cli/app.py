@@ -18,6 +18,7 @@ from tesla_tui.cli.show import show
 from tesla_tui.cli.status import status
 from tesla_tui.cli.stop import stop
 from tesla_tui.cli.study import study
+from tesla_tui.cli.trust import trust
 from tesla_tui.cli.tui import tui
 
 EPILOG = """
@@ -78,4 +79,5 @@ app.command(rich_help_panel=LOOK)(config)
 app.command(rich_help_panel=OTHER)(demo)
 app.command(rich_help_panel=OTHER)(doctor)
 app.add_typer(study, rich_help_panel=WORK)
+app.command(rich_help_panel=OTHER)(trust)
 app.add_typer(bench, rich_help_panel=OTHER)

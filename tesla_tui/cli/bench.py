@@ -120,6 +120,7 @@ def gradient(
     from engine.settings import resolve_settings
     from tesla_tui.cli.measuring import finish, watch
     from tesla_tui.render.bench import gradient_tables, gradient_words
+    from tesla_tui.render.words import literal
 
     resolve_device(resolve_settings(overrides=[f"compute.device={device}"]).settings.compute.device)
     named = CASES["quick" if quick else case.value]
@@ -149,7 +150,7 @@ def gradient(
         for number, shape in enumerate(shapes):
             path = png if number == 0 else png.with_stem(f"{png.stem}-{number + 1}")
             draw_gradient(measured, shape, where, path)
-            console.print(f"Picture: [bold]{path}[/]", highlight=False)
+            console.print(f"Picture: [bold]{literal(path)}[/]", highlight=False)
     finish(console, gradient_record(measured, where, complete=not code), json or png.with_suffix(".json"), code)
 
 

@@ -29,7 +29,7 @@ def config(
     from rich.table import Table
 
     from engine.workspace import Workspace
-    from tesla_tui.render.words import clean
+    from tesla_tui.render.words import literal
 
     opened = Workspace(workspace)
     chosen = opened.run(run) if run else None
@@ -50,7 +50,7 @@ def config(
         words = (
             "unset"
             if value is None
-            else clean(", ".join(value) if isinstance(value, list) else json.dumps(value).strip('"'))
+            else literal(", ".join(value) if isinstance(value, list) else json.dumps(value).strip('"'))
         )
-        table.add_row(key, words, origin, style="" if origin == "default" else "bold")
+        table.add_row(key, words, literal(origin), style="" if origin == "default" else "bold")
     Console().print(table)

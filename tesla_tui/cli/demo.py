@@ -22,7 +22,7 @@ def demo(
     from engine.workspace import Workspace
     from tesla_tui.cli.follow import follow
     from tesla_tui.cli.result import print_commands, print_result
-    from tesla_tui.render.words import program
+    from tesla_tui.render.words import literal, program
 
     console = Console()
     if not (to / "tesla.toml").exists():
@@ -32,7 +32,7 @@ def demo(
     run = workspace.run("ipc-1")
     console.print(
         "[bold]1,797 handwritten digits, distilled to one synthetic image per class.[/]\n"
-        f"Workspace: {to}. Ctrl-C stops, the same command goes on.",
+        f"Workspace: {literal(to)}. Ctrl-C stops, the same command goes on.",
         highlight=False,
     )
     from engine.session import drive

@@ -69,10 +69,10 @@ def _print(console: "Console", title: str, findings: "list[Finding]") -> None:
     from tesla_tui.render.words import clean
 
     if findings:
-        console.print(Text(title, style="bold"))
+        console.print(Text(clean(title), style="bold"))
     for finding in findings:
         mark = ("  ✓ ", "green") if finding.good else ("  ✗ ", "bold red")
-        console.print(Text.assemble(mark, f"{clean(finding.what)}: ", clean(finding.words)))
+        console.print(Text.assemble(mark, clean(f"{finding.what}: {finding.words}").replace("\n", " ")))
 
 
 def _repair(console: "Console", findings: "list[Finding]") -> None:
@@ -89,4 +89,5 @@ def _repair(console: "Console", findings: "list[Finding]") -> None:
             words, mark = finding.mend(), ("  ✓ ", "green")
         except (TeslaError, OSError) as error:
             words, mark = str(error), ("  ✗ ", "bold red")
-        console.print(Text.assemble(mark, f"{clean(finding.what)}: {clean(finding.words)} ", (clean(words), "bold")))
+        said = clean(f"{finding.what}: {finding.words} ").replace("\n", " ")
+        console.print(Text.assemble(mark, said, (clean(words).replace("\n", " "), "bold")))

@@ -28,6 +28,7 @@ def export(
 
     from engine.export import export_run
     from engine.workspace import Workspace
+    from tesla_tui.render.words import literal
 
     console = Console()
     opened = Workspace(workspace)
@@ -35,8 +36,9 @@ def export(
     with console.status("Exporting ...", spinner="dots"):
         exported = export_run(opened, chosen, to, iteration=iteration, with_test=with_test)
     console.print(
-        f"Wrote {exported.images} images of {exported.classes} classes to [bold]{to}[/] "
+        f"Wrote {exported.images} images of {exported.classes} classes to [bold]{literal(to)}[/] "
         f"({chosen.name}, iteration {exported.iteration}).",
         highlight=False,
     )
-    console.print(f"Read {to / 'README.md'}; train on it with: [bold]python {to / 'train.py'}[/]", highlight=False)
+    script = literal(to / "train.py")
+    console.print(f"Read {literal(to / 'README.md')}; train on it with: [bold]python {script}[/]", highlight=False)

@@ -31,11 +31,11 @@ def init(
     from rich.console import Console
 
     from tesla_tui.making import plan_workspace
-    from tesla_tui.render.words import program
+    from tesla_tui.render.words import literal, program
 
     plan = plan_workspace(workspace, dataset, list(overrides or []))
     made = plan.make()
     console = Console()
-    console.print(f"Made [bold]{made.folder}[/] for {plan.source}.", highlight=False)
-    console.print(f"Settings to edit: {made.toml}", highlight=False)
-    console.print(f"Next: [bold]{program()} run {made.folder} --ipc 1[/]", highlight=False)
+    console.print(f"Made [bold]{literal(made.folder)}[/] for {literal(plan.source)}.", highlight=False)
+    console.print(f"Settings to edit: {literal(made.toml)}", highlight=False)
+    console.print(f"Next: [bold]{program()} run {literal(made.folder)} --ipc 1[/]", highlight=False)

@@ -15,6 +15,7 @@ from engine.errors import ExitCode
 from engine.events import Event
 from engine.storage import write_bytes
 from tesla_tui.render.display import Display
+from tesla_tui.render.words import literal
 
 
 def watch(events: Generator[Event, None, None]) -> tuple[Console, ExitCode]:
@@ -45,6 +46,6 @@ def watch(events: Generator[Event, None, None]) -> tuple[Console, ExitCode]:
 def finish(console: Console, record: dict[str, Any], path: Path, code: ExitCode) -> None:
     """Write the samples, say where, and end with the exit code."""
     write_bytes(path, (json.dumps(record, indent=1) + os.linesep).encode())
-    console.print(f"All samples: [bold]{path}[/]", highlight=False)
+    console.print(f"All samples: [bold]{literal(path)}[/]", highlight=False)
     if code is not ExitCode.OK:
         raise typer.Exit(code)

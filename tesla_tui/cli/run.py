@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tesla_tui.cli.options import Ipc, Overrides, RunName, WorkspacePath
-from tesla_tui.render.words import program, saved_words
+from tesla_tui.render.words import literal, program, saved_words
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -96,7 +96,7 @@ def run(
         )
         return
     if place.size == 1:
-        console.print(f"[bold]{chosen.name}[/] in {workspace}", highlight=False)
+        console.print(f"[bold]{chosen.name}[/] in {literal(workspace)}", highlight=False)
     # Both load PyTorch: after everything that can fail at once.
     if workers is not None and workers > 1:
         code = launch(workers, worker_arguments(workspace, chosen, options), effective.settings.compute)
@@ -161,9 +161,8 @@ def teach(
     if code is not ExitCode.OK:
         console.print("[yellow]Stopped; what is trained is saved.[/] The same command goes on.", highlight=False)
         raise typer.Exit(code)
-    console.print(
-        f"The teachers are there. Next: [bold]{program()} run {workspace} --ipc {effective.settings.distill.ipc}[/]"
-    )
+    go_on = f"{program()} run {literal(workspace)} --ipc {effective.settings.distill.ipc}"
+    console.print(f"The teachers are there. Next: [bold]{go_on}[/]")
 
 
 def _same(workspace: object, ipc: int | None, run: str | None, overrides: tuple[str, ...], workers: int | None) -> str:

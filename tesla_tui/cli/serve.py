@@ -39,6 +39,7 @@ def serve(
     from engine.workspace import Workspace
     from tesla_tui.cli.result import print_commands
     from tesla_tui.preferences import load_preferences
+    from tesla_tui.render.words import literal
     from tesla_tui.serving import TeslaServer, choose_token, is_loopback
 
     Workspace(workspace)
@@ -54,7 +55,7 @@ def serve(
         raise UsageError(
             f"Cannot listen on {host}:{port}: {error.strerror}.", "Choose another --port or --host."
         ) from error
-    words = [sys.executable, "-m", "tesla_tui.main", "tui", str(workspace.resolve()), "--images", "blocks"]
+    words = [sys.executable, "-P", "-m", "tesla_tui.main", "tui", str(workspace.resolve()), "--images", "blocks"]
     words += ["--ipc", str(ipc)] if ipc is not None else []
     words += ["--run", run] if run is not None else []
     words += ["--watch"] if watch else []
@@ -62,7 +63,7 @@ def serve(
     if host in ("0.0.0.0", "::"):
         shown = socket.gethostname()
     address = f"http://{shown}:{port}/" + (f"?token={asked}" if asked else "")
-    print_commands(console, f"Serving {workspace}. Open:", address)
+    print_commands(console, f"Serving {literal(workspace)}. Open:", address)
     if not is_loopback(host):
         console.print(
             "[yellow]Anybody with this address can start and stop runs as you; it is not encrypted.[/]", highlight=False

@@ -37,6 +37,7 @@ def show(
 
     from engine.run import checkpoint_to_use
     from engine.workspace import Workspace
+    from tesla_tui.render.words import literal
 
     console = Console()
     opened = Workspace(workspace)
@@ -50,7 +51,7 @@ def show(
 
         gallery = decoded_images(opened, chosen, at)
         save_picture(png, enlarged(image_grid(gallery.pixels, settings.distill.ipc), gallery.pixels.shape[1]))
-        console.print(f"Wrote {png}: {chosen.name}, iteration {at}.", highlight=False)
+        console.print(f"Wrote {literal(png)}: {chosen.name}, iteration {at}.", highlight=False)
         return
     console.print(f"[bold]{chosen.name}[/], iteration {at}", highlight=False)
     console.print(grid_of(opened, chosen, at, class_name, most))

@@ -20,7 +20,7 @@ def status(workspace: WorkspacePath, as_json: Json = False) -> None:
     from engine.status import run_status
     from engine.workspace import Workspace
     from tesla_tui.render.tables import runs_table
-    from tesla_tui.render.words import program
+    from tesla_tui.render.words import literal, program
 
     opened = Workspace(workspace)
     runs = [run_status(run) for run in opened.runs()]
@@ -30,7 +30,8 @@ def status(workspace: WorkspacePath, as_json: Json = False) -> None:
     console = Console()
     if not runs:
         console.print(
-            f"{workspace} has no runs yet. Start one with: [bold]{program()} run {workspace} --ipc 1[/]",
+            f"{literal(workspace)} has no runs yet. "
+            f"Start one with: [bold]{program()} run {literal(workspace)} --ipc 1[/]",
             highlight=False,
         )
         return
@@ -38,7 +39,8 @@ def status(workspace: WorkspacePath, as_json: Json = False) -> None:
     for run in runs:
         if run.state in ("stopped", "interrupted"):
             console.print(
-                f"{run.name} goes on with: [bold]{program()} run {workspace} --run {run.name}[/]", highlight=False
+                f"{run.name} goes on with: [bold]{program()} run {literal(workspace)} --run {run.name}[/]",
+                highlight=False,
             )
         elif run.state == "failed":
-            console.print(f"[red]{run.name}:[/] {run.message}", highlight=False)
+            console.print(f"[red]{run.name}:[/] {literal(run.message)}", highlight=False)

@@ -13,7 +13,7 @@ from tesla_tui.headless import ask_to_stop, start_detached, wait_until_free
 from tesla_tui.live.screens.dialogs import Ask, Busy, Choice, Prompt
 from tesla_tui.live.screens.error import ErrorScreen
 from tesla_tui.live.screens.new_run import NewRun
-from tesla_tui.render.words import duration
+from tesla_tui.render.words import clean, duration
 
 if TYPE_CHECKING:
     from tesla_tui.live.screens.workbench import Workbench
@@ -126,7 +126,9 @@ class Jobs:
             done = export_run(workspace, run, to, iteration=None, with_test=False)
             said.append(f"{done.images} images of iteration {done.iteration} written to {to}")
 
-        self._in_thread("export", f"Writing {to} …", work, lambda: self._bench.notify(said[0], timeout=10))
+        self._in_thread(
+            "export", f"Writing {to} …", work, lambda: self._bench.notify(clean(said[0]), timeout=10, markup=False)
+        )
 
     # --- runs in other processes
 

@@ -10,7 +10,7 @@ from rich.table import Column
 from rich.text import Text
 
 from engine import events as ev
-from tesla_tui.render.words import clean, duration, plus_minus, size
+from tesla_tui.render.words import clean, duration, literal, plus_minus, size
 from tesla_tui.watch.clock import Clock
 
 PLAIN_EVERY = 10.0
@@ -87,7 +87,7 @@ class Display:
     def _progress(self, event: ev.Progress) -> None:
         left = self._clocks.setdefault(event.stage, Clock()).left(event.done, event.total)
         name = STAGES.get(event.stage, event.stage)
-        detail = self._words if event.stage == "distillation" and self._words else clean(event.detail)
+        detail = self._words if event.stage == "distillation" and self._words else literal(event.detail)
         amount = f"{int(event.done)}/{int(event.total)} {event.unit}"
         if self.live:
             if event.stage not in self._tasks:

@@ -1,6 +1,7 @@
 """The tables of results and runs."""
 
 from rich.table import Table
+from rich.text import Text
 
 from engine.events import EvaluationDone
 from engine.status import RunStatus
@@ -28,7 +29,7 @@ def results_table(distilled: tuple[EvaluationDone, ...], random: tuple[Evaluatio
     for result in distilled:
         base = by_network.get(result.network)
         table.add_row(
-            clean(result.network),
+            Text(clean(result.network)),
             _cell(base) if base else "not measured",
             _cell(result),
             f"{100 * (result.mean - base.mean):+.1f}" if base else "",

@@ -1,5 +1,6 @@
 """Numbers, times and foreign text as a person wants to read them."""
 
+import math
 import os
 import shutil
 import sys
@@ -17,6 +18,13 @@ def clean(text: str) -> str:
     return "".join(c if unicodedata.category(c)[0] != "C" or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
+def literal(text: object) -> str:
+    """Foreign text for a line with Rich's markup in it: cleaned, on one line, and none of it taken for markup."""
+    from rich.markup import escape
+
+    return escape(clean(str(text)).replace("\n", "\N{REPLACEMENT CHARACTER}"))
+
+
 def percent(value: float) -> str:
     """An accuracy 0..1 in percent, one decimal."""
     return f"{100 * value:.1f}"
@@ -29,6 +37,8 @@ def plus_minus(mean: float, std: float, count: int) -> str:
 
 def duration(seconds: float) -> str:
     """7 s, 3 min 20 s, 2 h 05 min, 3 d 4 h."""
+    if not math.isfinite(seconds):
+        return "? s"
     whole = round(seconds)
     if whole < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"

@@ -1,9 +1,11 @@
 """The teacher trajectories of a run, read from the buffer's records: whoever trains them, on whatever host."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from engine.bounded import typed
+from engine.errors import CorruptFileError
+from engine.storage import read_json
 
 MARK = "trajectory-"
 
@@ -23,6 +25,15 @@ class Trajectory:
     bytes: int
     changed: float
     """When its file was last written, seconds since 1970."""
+
+
+@dataclass(frozen=True)
+class _Record:
+    """What of a trajectory's record is shown (`engine.buffers` has all of it, and needs PyTorch)."""
+
+    rows: int
+    losses: list[float]
+    accuracies: list[float]
 
 
 class BufferReader:
@@ -48,18 +59,18 @@ class BufferReader:
             known = self._known.get(path)
             if known is not None and known[:2] == (facts.st_mtime_ns, facts.st_size):
                 return known[2]
-            record: dict[str, Any] = json.loads(path.read_bytes())
+            record = typed(_Record, read_json(path))
             tensors = path.with_suffix(".safetensors") if published else path.with_suffix("")
             trajectory = Trajectory(
                 number=int(path.name.removeprefix(MARK).split(".")[0]),
-                epochs=int(record["rows"]) - 1,
-                losses=tuple(float(x) for x in record["losses"]),
-                accuracies=tuple(float(x) for x in record["accuracies"]),
+                epochs=record.rows - 1,
+                losses=tuple(record.losses),
+                accuracies=tuple(record.accuracies),
                 published=published,
                 bytes=tensors.stat().st_size,
                 changed=facts.st_mtime,
             )
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, CorruptFileError):
             return None
         self._known[path] = (facts.st_mtime_ns, facts.st_size, trajectory)
         return trajectory

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engine import events as ev
+from engine.bounded import moment, whole_number
 from engine.events import event_from_json
 from tesla_tui.watch.log import LogLine, log_line
 from tesla_tui.watch.series import Series
@@ -75,7 +76,8 @@ class RunView:
         """Seconds of distillation left, evaluations included."""
         if self.pace is None or self.iteration >= self.iterations:
             return None
-        every = self.settings.get("evaluate.every") or 0
+        every = self.settings.get("evaluate.every")
+        every = every if whole_number(every) and every > 0 else 0
         left = self.iterations - self.iteration
         evaluations = (self.iterations // every - self.iteration // every) if every else 0
         return self.pace * left + (self.evaluation_seconds or 0.0) * evaluations
@@ -120,26 +122,28 @@ class RunView:
             event = event_from_json(value)
             if event is not None:
                 time = value.get("time")
-                self._see(event, float(time) if isinstance(time, int | float) else 0.0)
+                self._see(event, float(time) if moment(time) else 0.0)
         self._take(batch)
 
     def _take(self, batch: list[dict[str, Any]]) -> None:
         if not batch:
             return
         try:
+            if not all(event_from_json(value) for value in batch):
+                raise ValueError("a line that is not what it says")
             x = [value["iteration"] for value in batch]
             self.loss.extend(x, [value["loss"] for value in batch])
             self.student_lr.extend(x, [value["student_lr"] for value in batch])
             self.gradient_norm.extend(x, [value["gradient_norm"] for value in batch])
             self.seconds.extend([float(value["seconds"]) for value in batch[-PACE_OVER:]])
             self.iteration, self.iterations = int(x[-1]), int(batch[-1]["iterations"])
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             if len(batch) > 1:  # one line of them is not what it says; find it by taking them one by one
                 for value in batch:
                     self._take([value])
             return
         self.stage, self.distilling, self.ending = "distillation", True, ""
-        if self.drives and isinstance(time := batch[-1].get("time"), int | float):
+        if self.drives and moment(time := batch[-1].get("time")):
             self.drives[-1][1] = float(time)
 
     def _see(self, event: ev.Event, time: float) -> None:
@@ -153,7 +157,8 @@ class RunView:
         match event:
             case ev.RunStarted():
                 self.settings, self.environment = event.settings, event.environment
-                self.iterations = int(event.settings.get("distill.iterations", 0))
+                asked = event.settings.get("distill.iterations")
+                self.iterations = asked if whole_number(asked) else 0
                 self.ending, self.failure, self.stage, self.paused, self.distilling = "", "", "", False, False
                 self.started = time if self.started is None else self.started
                 self.seconds.clear()

@@ -57,9 +57,7 @@ def test_a_pulse_tells_alive_stalled_and_dead_apart() -> None:
     assert not Pulse(1, "h", beat=now - 60, moved=now - 1000).stalled
 
 
-@pytest.mark.parametrize(
-    "text", ["", "{", "[]", '{"pid": 1}', '{"pid": 1, "host": "h", "beat": 1, "moved": 1, "odd": 2}']
-)
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": 1}', '{"pid": 1, "host": "h", "beat": 1, "moved": "1"}'])
 def test_a_damaged_pulse_is_no_pulse(tmp_path: Path, text: str) -> None:
     (tmp_path / "p").write_text(text)
     assert read_pulse(tmp_path / "p") is None

@@ -177,7 +177,7 @@ same number per class. `e` measures now.
                 continue
             base = random.get(result.network)
             table.add_row(
-                clean(result.network),
+                Text(clean(result.network)),
                 "" if base is None else plus_minus(base.mean, base.std, len(base.accuracies)),
                 Text(plus_minus(result.mean, result.std, len(result.accuracies)), style="bold"),
                 "" if base is None else f"{100 * (result.mean - base.mean):+.1f}",

@@ -18,7 +18,7 @@ from tesla_tui.live.setting_words import value_words
 from tesla_tui.live.themes import LINES
 from tesla_tui.live.widgets.chart import Chart, Line
 from tesla_tui.live.widgets.header import STATES
-from tesla_tui.render.words import duration, percent, plus_minus
+from tesla_tui.render.words import clean, duration, percent, plus_minus
 from tesla_tui.watch.feed import RunFeed
 from tesla_tui.watch.series import smoothed
 
@@ -191,7 +191,11 @@ curve out.
         chart = self.query_one("#runs-loss", Chart)
         chart.display = bool(rows)
         chart.show(lines, notes=("log" if self._log else "", "trend"), logarithmic=self._log)
-        words = f"{len(rows)} run{'s' if len(rows) != 1 else ''} in {self.context.workspace.folder}" if rows else EMPTY
+        words = (
+            f"{len(rows)} run{'s' if len(rows) != 1 else ''} in {clean(str(self.context.workspace.folder))}"
+            if rows
+            else EMPTY
+        )
         self.query_one("#runs-summary", Static).update(Text(words, style=colours["quiet"]), layout=False)
 
 

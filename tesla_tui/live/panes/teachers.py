@@ -1,6 +1,7 @@
 """Tab 3: the teacher trajectories, whoever trains them."""
 
 import time
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -86,7 +87,8 @@ line is one trajectory, those of other processes and hosts included. The cursor'
             return
         now = time.monotonic()
         if self._reader is None or now - self._read_at >= READ_EVERY:
-            folder = self.context.workspace.folder / "buffers" / plan.buffer
+            # By its name alone: what a journal says must not lead elsewhere.
+            folder = self.context.workspace.folder / "buffers" / Path(plan.buffer).name
             if self._reader is None or self._reader.folder != folder:
                 self._reader = BufferReader(folder)
             self._there = self._reader.read()

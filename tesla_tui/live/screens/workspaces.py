@@ -68,7 +68,9 @@ makes a new one.
 
     def compose(self) -> ComposeResult:
         """Title, list."""
-        yield Static(Text.assemble((" tesla ", "reverse bold"), "  workspaces below ", str(self._folder)), id="where")
+        yield Static(
+            Text.assemble((" tesla ", "reverse bold"), "  workspaces below ", clean(str(self._folder))), id="where"
+        )
         yield Static(id="workspaces-empty")
         yield DataTable(id="workspaces-table", cursor_type="row")
         yield KeyLine()

@@ -6,7 +6,7 @@ from textual.widget import Widget
 from engine.settings.schema import TRAJECTORY_METHODS
 from tesla_tui.live.context import Context
 from tesla_tui.live.widgets.bars import bar
-from tesla_tui.render.words import duration
+from tesla_tui.render.words import clean, duration
 from tesla_tui.watch.clock import Clock
 from tesla_tui.watch.view import RunView
 
@@ -116,7 +116,7 @@ class StageStrip(Widget):
             else:
                 share = pulse.done / pulse.total
                 left = self._clocks.setdefault(pulse.stage, Clock()).left(pulse.done, pulse.total)
-                words.append(f"{int(pulse.done)}/{int(pulse.total)} {pulse.unit}")
+                words.append(f"{int(pulse.done)}/{int(pulse.total)} {clean(pulse.unit)}")
             if left is not None and feed.state == "running":
                 words.append(f"{duration(left)} left")
         elif view.iterations:
@@ -127,6 +127,7 @@ class StageStrip(Widget):
             words.append("no progress lately")
         if view.checkpoints is not None:
             words.append(f"saved at {view.checkpoints}")
+        share = min(max(share, 0.0), 1.0)
         room = max(10, min(60, self.content_size.width - 7 - sum(len(word) + 3 for word in words)))
         colour = colours["warning"] if feed.state in ("paused", "stalled") else colours["primary"]
         text.append_text(bar(share, room, colour, colours["chart-axis"]))

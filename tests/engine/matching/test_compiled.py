@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.compiler_cache import PYTORCH, REMEMBERED, use_cache
+from engine.compiler_cache import CHOSEN, PYTORCH, use_cache
 from engine.compiling import matching_compiles, matching_pays
+from engine.errors import UsageError
 from engine.events import Event, IterationDone, Notice
 from engine.generators import result_of
 from engine.journal import read_journal
@@ -97,22 +98,32 @@ def test_auto_compiles_by_cost(workspace: Workspace, tiny_run: Callable[..., Run
     assert not any("Compiling" in notice.message for notice in notices)
 
 
-def test_what_is_compiled_is_kept_in_the_workspace(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (PYTORCH, REMEMBERED):
-        monkeypatch.setenv(name, "")  # so that they are restored
-        monkeypatch.delenv(name)
-    result_of(open_task(workspace, resolve_settings(overrides=list(TINY)).settings))
+def test_what_is_compiled_is_kept_where_only_this_user_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PYTORCH, "")  # so that it is restored
+    monkeypatch.delenv(PYTORCH)
+    monkeypatch.setenv(CHOSEN, str(tmp_path / "kept"))
     use_cache()
-    assert Path(os.environ[PYTORCH]) == (workspace.folder / ".compiled").resolve()
+    assert Path(os.environ[PYTORCH]) == (tmp_path / "kept").resolve()
+    assert (tmp_path / "kept").stat().st_mode & 0o077 == 0
     monkeypatch.setenv(PYTORCH, "/elsewhere")
-    result_of(open_task(workspace, resolve_settings(overrides=list(TINY)).settings))
     use_cache()
     assert os.environ[PYTORCH] == "/elsewhere"
 
 
+def test_a_cache_that_others_can_write_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PYTORCH, "")
+    monkeypatch.delenv(PYTORCH)
+    monkeypatch.setenv(CHOSEN, str(tmp_path / "open"))
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    with pytest.raises(UsageError, match=r"Others can write to .*open"):
+        use_cache()
+    assert PYTORCH not in os.environ
+
+
 def test_a_run_that_does_not_compile_leaves_no_cache(tmp_path: Path) -> None:
     folder = str(tmp_path / "ws")
-    environment = {name: value for name, value in os.environ.items() if name not in (PYTORCH, REMEMBERED)}
+    environment = {name: value for name, value in os.environ.items() if name != PYTORCH}
     options = [word for text in (*TINY, "compute.compile=auto") for word in ("--set", text)]
     for words in (["init", folder, "--dataset", "digits"], ["run", folder, *options]):
         subprocess.run(

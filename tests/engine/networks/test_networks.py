@@ -16,6 +16,7 @@ from engine.networks import (
     initialised_network,
     load_parameters,
 )
+from engine.trust import allow
 
 NAMES = ("convnet", "resnet18", "vit")
 SMALL = {"convnet": {"width": 4}, "resnet18": {"width": 4}, "vit": {"width": 16, "depth": 2}}
@@ -188,6 +189,7 @@ def test_import_paths_that_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     (tmp_path / "user_broken.py").write_text("import surely_not_installed")
     (tmp_path / "user_raises.py").write_text("raise ValueError('oh')")
     monkeypatch.chdir(tmp_path)
+    allow(path)
     with pytest.raises(UsageError, match=words):
         build_network(path, channels=3, classes=5, resolution=8)
 
@@ -195,6 +197,8 @@ def test_import_paths_that_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 def test_import_paths_that_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "user_networks.py").write_text(USER_MODULE)
     monkeypatch.chdir(tmp_path)
+    for name in ("good", "wide"):
+        allow(f"user_networks:{name}")
     assert build_network("user_networks:good", channels=1, classes=5, resolution=8)(torch.zeros(1, 1, 8, 8)).shape == (
         1,
         5,

@@ -1,0 +1,39 @@
+"""Links that lead out of a workspace: read through, but not written through.
+
+An archive can hold links as well as files. A workspace whose `checkpoints` is a link to somebody's documents would have
+files made, replaced and deleted there. Keeping a workspace's folders on a larger disk is a good use of links all the
+same, so one is followed for writing where the folder it leads to, or one above that, holds a file named `MARK`: only
+who may write there can have put it there, and nothing of ours ever makes one.
+"""
+
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
+
+from engine.errors import UsageError
+
+MARK = ".tesla-allowed"
+
+
+def check_links(root: Path, folders: Iterable[Path]) -> None:
+    """Refuse to write into folders below `root` that are really elsewhere, unless they are marked.
+
+    Args:
+        root: the workspace; may be a link itself, as the user has named it.
+        folders: below it, existing or not.
+
+    Raises:
+        UsageError: names the link, where it leads, and how to allow it.
+    """
+    inside = root.resolve()
+    for folder in folders:
+        try:
+            real = folder.resolve()
+        except (OSError, RuntimeError) as error:  # links in a circle
+            raise UsageError(f"{folder} is a link that leads nowhere.", "Remove it.") from error
+        if real.is_relative_to(inside) or any((above / MARK).is_file() for above in (real, *real.parents)):
+            continue
+        raise UsageError(
+            f"{folder} is really {real}, outside the workspace: nothing is written there.",
+            f"Remove the link; or, if you made it, allow it with: touch {shlex.quote(str(real / MARK))}",
+        )

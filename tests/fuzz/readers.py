@@ -1,0 +1,604 @@
+"""Every reader of a file that a stranger can make, with a valid file for it, and the ways to spoil one.
+
+A reader gets a folder that `lay` has filled, and calls the engine by its public doors. It may return anything or
+raise a `TeslaError`; anything else that comes out is a bug.
+"""
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import shutil
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from hypothesis import strategies as st
+from PIL import Image
+
+from engine.buffers import Position, TeacherBuffer
+from engine.compute import configure
+from engine.data.cache import open_cache, prepare_dataset, verify_cache
+from engine.data.pictures import load_picture, open_header, to_square
+from engine.data.sources import read_idx
+from engine.distill import initial_state, restored_state
+from engine.doctor import examine_workspace
+from engine.events import EvaluationDone, IterationDone, Notice, RunStarted, TeachersPlanned
+from engine.film import Frame, frame_iterations, read_frame, write_frame
+from engine.generators import result_of
+from engine.journal import JournalWriter, last_entry, read_journal, read_lines
+from engine.pulse import read_pulse
+from engine.run import selected_iteration
+from engine.session import open_task
+from engine.settings import resolve_settings, settings_to_toml
+from engine.status import run_status
+from engine.tensor_file import file_parts
+from engine.trust import check_trusted, place_of
+from engine.workspace import Workspace, driver_of, driver_words
+from tesla_tui.preferences import load_preferences
+from tesla_tui.watch.teachers import BufferReader
+from tesla_tui.watch.view import RunView
+from tests.conftest import TINY
+from tests.fuzz.mutations import as_json, damage, damaged, edited, edits
+
+Spoil = st.SearchStrategy[Callable[[Path], None]]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """One reader."""
+
+    name: str
+    lay: Callable[[Path], None]
+    """Write what is valid into an empty folder."""
+    spoil: Spoil
+    """Ways to spoil it."""
+    read: Callable[[Path], object]
+    share: float = 1.0
+    """Of the inputs of a fast reader, how many it gets."""
+
+
+def workspace(folder: Path) -> Workspace:
+    (folder / "tesla.toml").exists() or (folder / "tesla.toml").write_text('[dataset]\nname = "digits"\n')
+    return Workspace(folder)
+
+
+SETTINGS = resolve_settings(overrides=["dataset.name=digits", *TINY])
+
+
+def with_run(folder: Path) -> None:
+    run = workspace(folder).run("r")
+    (run.folder / "evaluations").mkdir(parents=True)
+    run.freeze(SETTINGS)
+
+
+# --- ways to spoil
+
+
+def any_damage(*names: str) -> Spoil:
+    """Bytes of one of the files are flipped, cut, spliced, repeated, overwritten."""
+
+    def apply(name: str, changes: Any) -> Callable[[Path], None]:
+        def change(folder: Path) -> None:
+            path = folder / name
+            path.write_bytes(damaged(path.read_bytes(), changes))
+
+        return change
+
+    return st.builds(apply, st.sampled_from(names), damage)
+
+
+def json_edits(*names: str) -> Spoil:
+    """Values in one of the files are replaced by anything JSON can say, and some things it cannot."""
+
+    def apply(name: str, changes: Any) -> Callable[[Path], None]:
+        def change(folder: Path) -> None:
+            path = folder / name
+            path.write_bytes(as_json(edited(json.loads(path.read_bytes()), changes)))
+
+        return change
+
+    return st.builds(apply, st.sampled_from(names), edits)
+
+
+def line_edits(name: str) -> Spoil:
+    """Values in one line are replaced; lines are repeated."""
+
+    def apply(where: float, changes: Any) -> Callable[[Path], None]:
+        def change(folder: Path) -> None:
+            path = folder / name
+            lines = path.read_bytes().splitlines()
+            at = int(where * len(lines))
+            lines[at] = as_json(edited(json.loads(lines[at]), changes))
+            path.write_bytes(b"\n".join(lines) + b"\n")
+
+        return change
+
+    return st.builds(apply, st.floats(0, 1, exclude_max=True), edits)
+
+
+def toml_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(k)} = {toml_value(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(toml_value, value)) + "]"
+    if isinstance(value, float) and (value != value or abs(value) == float("inf")):
+        return "nan" if value != value else ("inf" if value > 0 else "-inf")
+    return '""' if value is None else json.dumps(value)
+
+
+def toml_edits(name: str) -> Spoil:
+    import tomllib
+
+    def apply(changes: Any) -> Callable[[Path], None]:
+        def change(folder: Path) -> None:
+            path = folder / name
+            table = edited(tomllib.loads(path.read_text()), changes)
+            if not isinstance(table, dict):
+                table = {"value": table}
+            text = "\n".join(f"{json.dumps(key)} = {toml_value(value)}" for key, value in table.items())
+            path.write_bytes(text.encode(errors="surrogatepass"))
+
+        return change
+
+    return st.builds(apply, edits)
+
+
+def tensor_edits(name: str, *, sealed: bool) -> Spoil:
+    """The header of a safetensors file says something else. `sealed`: the checksum beside it is made to fit."""
+
+    def apply(changes: Any, extra: bytes) -> Callable[[Path], None]:
+        def change(folder: Path) -> None:
+            path = folder / name
+            data = path.read_bytes()
+            length = int.from_bytes(data[:8], "little")
+            text = as_json(edited(json.loads(data[8 : 8 + length]), changes))
+            path.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + length :] + extra)
+            if sealed:
+                seal(path)
+
+        return change
+
+    return st.builds(apply, edits, st.sampled_from([b"", b"", bytes(64)]))
+
+
+def seal(path: Path) -> None:
+    record = json.loads(path.with_suffix(".json").read_bytes())
+    record["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    path.with_suffix(".json").write_bytes(as_json(record))
+
+
+def chunks(png: bytes) -> Iterator[tuple[bytes, bytes]]:
+    at = 8
+    while at + 8 <= len(png):
+        size = int.from_bytes(png[at : at + 4], "big")
+        yield png[at + 4 : at + 8], png[at + 8 : at + 8 + size]
+        at += 12 + size
+
+
+def png_of(parts: list[tuple[bytes, bytes]]) -> bytes:
+    body = b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in parts
+    )
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def frame_edits(name: str) -> Spoil:
+    """The embedded layout lies, or the size in the PNG's header does; checksums fit."""
+
+    def apply(changes: Any, sizes: Any, zipped: bool) -> Callable[[Path], None]:
+        def change(folder: Path) -> None:
+            path = folder / name
+            parts = []
+            for kind, data in chunks(path.read_bytes()):
+                if kind == b"iTXt":
+                    keyword, rest = data.split(b"\0", 1)
+                    layout = json.loads(zlib.decompress(rest[4:]))
+                    text = as_json(edited(layout, changes))
+                    body = zlib.compress(text) if zipped else text
+                    data = keyword + b"\0" + bytes([zipped, 0, 0, 0]) + body
+                elif kind == b"IHDR" and sizes is not None:
+                    data = struct.pack(">II", *sizes) + data[8:]
+                parts.append((kind, data))
+            path.write_bytes(png_of(parts))
+
+        return change
+
+    sides = st.sampled_from([0, 1, 2, 18, 352, 10_000, 2**20, 2**31 - 1])
+    return st.builds(apply, edits, st.none() | st.tuples(sides, sides), st.booleans())
+
+
+def idx_edits(name: str) -> Spoil:
+    """The header inside the gzip stream lies, or the contents end early or late."""
+
+    def apply(changes: Any) -> Callable[[Path], None]:
+        def change(folder: Path) -> None:
+            path = folder / name
+            path.write_bytes(gzip.compress(damaged(gzip.decompress(path.read_bytes()), changes), 1))
+
+        return change
+
+    return st.builds(apply, damage)
+
+
+# --- the readers
+
+
+def lay_journal(folder: Path) -> None:
+    with_run(folder)
+    run = workspace(folder).run("r")
+    writer = JournalWriter(run.journal_file)
+    result = EvaluationDone(iteration=2, subject="distilled", split="test", network="n", mean=0.5, std=0.1, seconds=1.0)
+    for event in (
+        RunStarted(run="r", resumed_from=None, settings=SETTINGS.flat(), environment={"torch": "2"}),
+        TeachersPlanned(buffer="b", count=2, epochs=2, epochs_asked=4, missing=1, bytes=10),
+        *(
+            IterationDone(
+                iteration=i, iterations=9, loss=1.0, student_lr=0.1, gradient_norm=1.0, student_lr_gradient=0.1,
+                trajectory=0, start_epoch=0, seconds=0.1,
+            ) for i in (1, 2, 3)
+        ),
+        result,
+        Notice(level="info", message="text"),
+    ):  # fmt: skip
+        writer.append(event)
+
+
+def read_a_journal(folder: Path) -> None:
+    run = workspace(folder).run("r")
+    list(read_journal(run.journal_file))
+    last_entry(run.journal_file)
+    view, offset = RunView(), 0
+    while True:
+        lines, after = read_lines(run.journal_file, offset, 500)
+        view.fold(lines)
+        if after == offset:
+            break
+        offset = after
+    assert view.pace is None or view.pace == view.pace
+    view.eta, view.driven_seconds(1.0), view.held_out(), view.baseline(), view.tests(), view.best()
+    view.loss.points()
+    run_status(run)
+    JournalWriter(run.journal_file).append(Notice(level="info", message="next"))
+    assert last_entry(run.journal_file) is not None
+
+
+def lay_pulse(folder: Path) -> None:
+    with_run(folder)
+    run = workspace(folder).run("r")
+    pulse = {"pid": 5, "host": "h", "beat": 1.0, "moved": 1.0, "paused": False, "stage": "s", "done": 1.0, "total": 2.0}
+    run.pulse_file.write_text(json.dumps(pulse))
+    (run.folder / "driver.json").write_text(json.dumps({"pid": 5, "host": "h", "since": 1.0}))
+
+
+def read_a_pulse(folder: Path) -> None:
+    run = workspace(folder).run("r")
+    pulse = read_pulse(run.pulse_file)
+    if pulse is not None:
+        assert isinstance(pulse.alive, bool)
+        assert isinstance(pulse.stalled, bool)
+    driver = driver_of(run)
+    assert driver is None or driver.pid > 1
+    driver_words(run)
+
+
+def lay_evaluations(folder: Path) -> None:
+    with_run(folder)
+    run = workspace(folder).run("r")
+    for at, split in ((0, "holdout"), (4, "holdout"), (4, "test")):
+        run.save_evaluation(
+            EvaluationDone(
+                iteration=at, subject="distilled", split=split, network="n", mean=0.5, std=0.0, accuracies=[0.5],
+                seconds=1.0,
+            ),
+            {"epochs": 1},
+        )  # fmt: skip
+
+
+EVALUATION = "runs/r/evaluations/0000004-holdout-distilled-n.json"
+
+
+def read_evaluations(folder: Path) -> None:
+    run = workspace(folder).run("r")
+    for result in run.evaluations():
+        f"{100 * result.mean:.1f} {result.iteration} {len(result.accuracies)}"
+    selected_iteration(run, SETTINGS.settings)
+    run.evaluation(4, "distilled", "holdout", "n", {"epochs": 1})
+    run_status(run)
+
+
+@cache
+def task() -> Any:
+    """A real task of digits; its settings are those of the runs here."""
+    import tempfile
+
+    configure(SETTINGS.settings.compute)
+    return result_of(open_task(workspace(Path(tempfile.mkdtemp())), SETTINGS.settings))[0]
+
+
+CHECKPOINT = "runs/r/checkpoints/0000004.safetensors"
+
+
+def lay_checkpoint(folder: Path) -> None:
+    with_run(folder)
+    state = initial_state(task())
+    workspace(folder).run("r").save_checkpoint(state.tensors(), {**state.counters(), "iteration": 4})
+
+
+def read_a_checkpoint(folder: Path) -> None:
+    run = workspace(folder).run("r")
+    found = run.newest_valid()
+    if found is not None:
+        restored_state(*found, task())
+    else:
+        run.load_checkpoint(4)
+
+
+ROWS, SIZE = 3, 50
+IDENTITY = {"dataset": "d", "network": {"name": "convnet"}}
+TRAJECTORY = "buffers/b/trajectory-0000"
+
+
+def lay_buffer(folder: Path) -> None:
+    workspace(folder)
+    buffer = TeacherBuffer(folder / "buffers/b", IDENTITY)
+    buffer.open()
+    for trajectory in (0, 1):
+        writer = buffer.begin(trajectory, SIZE)
+        for row in range(ROWS):
+            writer.append(torch.full((SIZE,), float(row)), *((0.5, 0.5) if row else (None, None)))
+        if trajectory == 0:
+            writer.publish()
+        else:
+            writer.save_position(Position(torch.zeros(SIZE), ROWS, 1, 0.5, 1.0))
+
+
+def read_a_buffer(folder: Path) -> None:
+    BufferReader(folder / "buffers/b").read()
+    examine_workspace(workspace(folder))
+    buffer = TeacherBuffer(folder / "buffers/b", IDENTITY)
+    buffer.open()
+    buffer.begin(1, SIZE).position(ROWS)
+    buffer.begin(1, SIZE).last_row()
+    buffer.read(0, *range(max(buffer.epochs(0), 0) + 1))
+    buffer.begin(0, SIZE).last_row()
+
+
+FRAME = "runs/r/previews/0000004.png"
+
+
+def lay_frame(folder: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (10, 8, 8, 1), dtype=np.uint8)
+    top = [[(k, 0.5), (0, 0.25)] for k in range(10)]
+    write_frame(folder / FRAME, Frame(4, pixels, 1, top), lasting=True)
+
+
+def read_a_frame(folder: Path) -> None:
+    frame_iterations(folder / "runs/r/previews")
+    frame = read_frame(folder / FRAME)
+    assert frame.pixels.ndim == 4
+    assert frame.top is None or len(frame.top) == len(frame.pixels)
+
+
+PICTURES = {
+    "PNG": "L",
+    "JPEG": "RGB",
+    "GIF": "P",
+    "TIFF": "I;16",
+    "BMP": "RGB",
+    "WEBP": "RGBA",
+    "PPM": "L",
+    "TGA": "RGB",
+}
+
+
+def lay_pictures(folder: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (13, 9, 4), dtype=np.uint8)
+    for kind, mode in PICTURES.items():
+        if mode == "I;16":
+            picture = Image.fromarray(noise[..., 0].astype(np.uint16) * 257)
+        else:
+            picture = Image.fromarray(noise).convert(mode)
+        extra: dict[str, Any] = {"append_images": [picture], "save_all": True} if kind in ("GIF", "TIFF") else {}
+        if kind in ("JPEG", "PNG"):
+            exif = Image.Exif()
+            exif[274] = 6
+            extra["exif"] = exif
+        if kind == "TIFF":
+            extra["compression"] = "tiff_lzw"
+        picture.save(folder / f"a.{kind.lower()}", format=kind, **extra)
+
+
+def read_pictures(folder: Path) -> None:
+    from engine.errors import TeslaError
+
+    last: TeslaError | None = None
+    for path in sorted(folder.iterdir()):
+        try:
+            open_header(path)
+            for channels in (1, 3):
+                try:
+                    assert to_square(load_picture(path), channels, 8).shape == (channels, 8, 8)
+                except ValueError:  # the decoder makes words of it, see engine.data.cache
+                    continue
+        except TeslaError as error:
+            last = error
+    if last is not None:
+        raise last
+
+
+IDX = "train-images-idx3-ubyte.gz"
+
+
+def lay_idx(folder: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (20, 8, 8), dtype=np.uint8)
+    (folder / IDX).write_bytes(gzip.compress(struct.pack(">HBBIII", 0, 8, 3, 20, 8, 8) + images.tobytes(), 1))
+
+
+PARQUET = "data/train-00000-of-00001.parquet"
+
+
+@cache
+def parquet_bytes() -> bytes:
+    import datasets
+
+    def png(value: int) -> bytes:
+        file = io.BytesIO()
+        Image.new("RGB", (8, 8), (value, value, value)).save(file, "PNG")
+        return file.getvalue()
+
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])})
+    rows = [{"image": {"bytes": png(i), "path": None}, "label": i % 2} for i in range(12)]
+    file = io.BytesIO()
+    datasets.Dataset.from_list(rows, features=features).to_parquet(file)
+    return file.getvalue()
+
+
+def lay_parquet(folder: Path) -> None:
+    (folder / "data").mkdir()
+    (folder / PARQUET).write_bytes(parquet_bytes())
+
+
+def read_parquet(folder: Path) -> None:
+    result_of(prepare_dataset("someone/pets", path=folder / "data", cache=folder / "cache"))
+
+
+@cache
+def entry() -> Path:
+    import tempfile
+
+    return result_of(prepare_dataset("digits", cache=Path(tempfile.mkdtemp()), resolution=4)).folder
+
+
+def lay_entry(folder: Path) -> None:
+    for path in entry().iterdir():
+        if path.suffix in (".npy", ".json") and not path.name.startswith("space"):
+            shutil.copy(path, folder / path.name)
+
+
+def read_entry(folder: Path) -> None:
+    verify_cache(folder)
+    open_cache(folder)
+
+
+def lay_person(folder: Path) -> None:
+    text = (
+        'theme = "tesla-dark"\nimages = "auto"\nrefresh = 0.5\nlog_scale = false\nsmoothing = 2\n[keys]\npause = "p"\n'
+    )
+    (folder / "tui.toml").write_text(text)
+    line = json.dumps({"network": "json:dumps", "place": str(place_of("json:dumps"))}) + "\n"
+    (folder / "trusted.jsonl").write_text(line * 3)
+
+
+def read_person(folder: Path) -> None:
+    before = {name: os.environ.get(name) for name in ("TESLA_TUI_CONFIG", "TESLA_CONFIG")}
+    os.environ["TESLA_TUI_CONFIG"], os.environ["TESLA_CONFIG"] = str(folder / "tui.toml"), str(folder)
+    try:
+        load_preferences()
+        check_trusted("json:dumps")
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def lay_toml(folder: Path) -> None:
+    lines = ["seed = 1", "[dataset]", 'name = "digits"', "zca = true", "[distill]", "steps = 3", "[ipc.10.distill]"]
+    lines += ["steps = 30", "[augment]", 'ops = ["flip", "crop"]', "[evaluate]", 'networks = ["vit"]']
+    (folder / "tesla.toml").write_text("\n".join(lines) + "\n")
+
+
+def read_toml(folder: Path) -> None:
+    opened = Workspace(folder)
+    for ipc in (None, 10):
+        effective = opened.settings(ipc=ipc)
+        assert effective.flat()
+        opened.dataset_path(effective.settings)
+
+
+def lay_settings(folder: Path) -> None:
+    with_run(folder)
+    (folder / "runs/r/settings.toml").write_text(settings_to_toml(SETTINGS))
+
+
+def read_settings(folder: Path) -> None:
+    run = workspace(folder).run("r")
+    run.command_line()
+    run.check(SETTINGS)
+
+
+def tensors(folder: Path) -> None:
+    (folder / "t.safetensors").write_bytes(
+        b"".join(bytes(part) for part in file_parts({"a": torch.ones(3, 4), "b": torch.zeros(2, dtype=torch.int64)}))
+    )
+    record = {"format": 1, "sha256": "", "iteration": 1}
+    (folder / "t.json").write_text(json.dumps(record))
+    seal(folder / "t.safetensors")
+
+
+def read_t(folder: Path) -> None:
+    from engine.storage import read_tensors
+
+    read_tensors(folder / "t.safetensors")
+
+
+JOURNAL = "runs/r/journal.jsonl"
+READERS = (
+    Reader("tesla.toml", lay_toml, any_damage("tesla.toml") | toml_edits("tesla.toml"), read_toml),
+    Reader(
+        "settings.toml", lay_settings, any_damage("runs/r/settings.toml") | toml_edits("runs/r/settings.toml"),
+        read_settings,
+    ),
+    Reader("journal", lay_journal, any_damage(JOURNAL) | line_edits(JOURNAL), read_a_journal),
+    Reader(
+        "pulse and driver", lay_pulse,
+        any_damage("runs/r/.pulse.json", "runs/r/driver.json") | json_edits("runs/r/.pulse.json", "runs/r/driver.json"),
+        read_a_pulse,
+    ),
+    Reader("evaluations", lay_evaluations, any_damage(EVALUATION) | json_edits(EVALUATION), read_evaluations),
+    Reader("tensor file", tensors, any_damage("t.safetensors") | tensor_edits("t.safetensors", sealed=True), read_t),
+    Reader(
+        "checkpoint", lay_checkpoint,
+        any_damage(CHECKPOINT, CHECKPOINT.replace("safetensors", "json"))
+        | tensor_edits(CHECKPOINT, sealed=True)
+        | json_edits(CHECKPOINT.replace("safetensors", "json")),
+        read_a_checkpoint,
+    ),
+    Reader(
+        "teacher buffer", lay_buffer,
+        any_damage(
+            f"{TRAJECTORY}.safetensors", f"{TRAJECTORY}.json", "buffers/b/trajectory-0001.part",
+            "buffers/b/trajectory-0001.part.json", "buffers/b/trajectory-0001.position.safetensors",
+            "buffers/b/manifest.json",
+        )
+        | json_edits(
+            f"{TRAJECTORY}.json", "buffers/b/trajectory-0001.part.json", "buffers/b/trajectory-0001.position.json",
+            "buffers/b/manifest.json",
+        )
+        | tensor_edits(f"{TRAJECTORY}.safetensors", sealed=False),
+        read_a_buffer, share=0.5,
+    ),
+    Reader("film frame", lay_frame, any_damage(FRAME) | frame_edits(FRAME), read_a_frame),
+    Reader("pictures", lay_pictures, any_damage(*(f"a.{kind.lower()}" for kind in PICTURES)), read_pictures),
+    Reader("idx", lay_idx, any_damage(IDX) | idx_edits(IDX), lambda folder: read_idx(folder / IDX)),
+    Reader("Parquet", lay_parquet, any_damage(PARQUET), read_parquet, share=0.02),
+    Reader(
+        "dataset cache", lay_entry,
+        any_damage("manifest.json", "train_images.npy", "train_labels.npy") | json_edits("manifest.json"), read_entry,
+    ),
+    Reader(
+        "preferences and consents", lay_person,
+        any_damage("tui.toml", "trusted.jsonl") | toml_edits("tui.toml") | line_edits("trusted.jsonl"), read_person,
+    ),
+)  # fmt: skip
