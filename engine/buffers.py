@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
 from torch import Tensor
 
 from engine.errors import CorruptFileError, UsageError
+from engine.holding import Hold
 from engine.storage import FORMAT, disk, publishing, read_json, read_tensors, write_json, write_tensors
 
 
@@ -94,9 +94,10 @@ class TeacherBuffer:
         """The published file of a trajectory."""
         return self.folder / f"trajectory-{trajectory:04d}.safetensors"
 
-    def claim(self, trajectory: int) -> FileLock:
-        """The lock a worker holds while it trains this trajectory."""
-        return FileLock(self.folder / f".trajectory-{trajectory:04d}.lock")
+    def claim(self, trajectory: int) -> Hold:
+        """What a worker holds while it trains this trajectory."""
+        name = f".trajectory-{trajectory:04d}"
+        return Hold(self.folder / f"{name}.lock", self.folder / f"{name}.owner.json")
 
     def record(self, trajectory: int) -> TrajectoryRecord | None:
         """The record of a published trajectory, None if there is none."""

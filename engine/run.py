@@ -27,12 +27,18 @@ BITS_CHANGE = ("compute.dtype", "compute.precision")
 """... except these."""
 
 
+def nobody_else() -> None:
+    """The guard of a run that this process does not drive."""
+
+
 class Run:
     """A run's folder; nothing in it need exist yet."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.name = folder.name
+        self.guard: Callable[[], None] = nobody_else
+        """Asked before anything is written; raises where this process no longer drives the run."""
 
     @property
     def settings_file(self) -> Path:
@@ -119,6 +125,7 @@ class Run:
 
     def save_checkpoint(self, tensors: dict[str, "Tensor"], record: dict[str, Any]) -> Path:
         """Publish a checkpoint; `record["iteration"]` names it."""
+        self.guard()
         path = self.checkpoint_path(record["iteration"])
         write_tensors(path, tensors, record)
         return path
@@ -161,6 +168,7 @@ class Run:
 
     def save_evaluation(self, result: EvaluationDone, protocol: dict[str, Any]) -> None:
         """Publish a result with the protocol it was measured to."""
+        self.guard()
         path = self.evaluation_path(result.iteration, result.subject, result.split, result.network)
         write_json(path, {"protocol": protocol, "result": asdict(result)})
 

@@ -6,12 +6,14 @@ Each function here is a generator of events; whoever iterates it renders, and st
 import json
 import time
 from collections.abc import Generator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import torch
 
 from engine.assessments import baseline, final_test, held_out
+from engine.background import beside
 from engine.buffers import TeacherBuffer
 from engine.compiler_cache import keep_compiled
 from engine.compute import configure, environment
@@ -19,7 +21,7 @@ from engine.control import Control
 from engine.data import ResidentImages
 from engine.data.dataset import Classes, Pixels
 from engine.distill import DistillState, distill, initial_state, restored_state
-from engine.errors import CorruptFileError, TeslaError, UsageError, WorkersStoppedError
+from engine.errors import CorruptFileError, LostHoldError, TeslaError, UsageError, WorkersStoppedError
 from engine.events import (
     CheckpointSaved,
     DataReady,
@@ -33,6 +35,7 @@ from engine.events import (
     RunStarted,
     RunStopped,
     timed,
+    told,
 )
 from engine.journal import JournalWriter
 from engine.parallel.ranks import ALONE, Ranks
@@ -44,7 +47,7 @@ from engine.settings import EffectiveSettings, Settings
 from engine.sharing import check_shared
 from engine.task import DTYPES, Split, Task
 from engine.teachers import train_teachers
-from engine.workspace import Workspace, driving
+from engine.workspace import Workspace, taking
 
 Events = Generator[Event, None, None]
 
@@ -86,7 +89,8 @@ def drive(
         if event.journaled:
             early.append(event)  # there is no journal before the run is known to be possible
         yield event
-    with driving(run), beating(run.pulse_file) as heart:
+    hold = yield from taking(run)
+    with hold as held, beating(run.pulse_file) as heart:
         run.freeze(effective)
         journal = JournalWriter(run.journal_file)
         begun = time.monotonic()
@@ -103,6 +107,7 @@ def drive(
         stages = _stages(task, buffer, run, control)
         try:
             for event in stages:
+                held.glance()
                 journal.append(event)
                 heart.note(event)
                 yield event
@@ -119,7 +124,15 @@ def drive(
             raise
         except TeslaError as error:
             stages.close()
-            journal.append(RunFailed(message=str(error)))
+            if not isinstance(error.__cause__, LostHoldError):  # else it is no longer ours to write to
+                journal.append(RunFailed(message=str(error)))
+            raise
+        except OSError as error:
+            with suppress(TeslaError, OSError):
+                stages.close()
+            held.check()  # says it better if the folder is gone
+            with suppress(OSError):
+                journal.append(RunFailed(message=f"{type(error).__name__}: {error}"))
             raise
         except BaseException as error:
             journal.append(RunFailed(message=f"{type(error).__name__}: {error}"))
@@ -192,16 +205,19 @@ def open_task(
     def part(pixels: Pixels, labels: Classes, index: Classes) -> Split:
         return Split(ResidentImages(pixels, index, space, device), torch.from_numpy(labels[index]))
 
+    def parts() -> tuple[Split, Split, Split]:
+        return (
+            part(dataset.train_images, dataset.train_labels, kept),
+            part(dataset.train_images, dataset.train_labels, held),
+            part(dataset.test_images, dataset.test_labels, np.arange(len(dataset.test_labels))),
+        )
+
+    at = Progress(stage="data", done=1, total=1, unit="datasets")
+    train, holdout, test = yield from told(beside(parts), at, "loading the images")
     task = Task(
-        settings=settings,
-        dataset=dataset,
-        space=space,
-        device=device,
-        train=part(dataset.train_images, dataset.train_labels, kept),
-        holdout=part(dataset.train_images, dataset.train_labels, held),
-        test=part(dataset.test_images, dataset.test_labels, np.arange(len(dataset.test_labels))),
-        ranks=ranks,
-    )
+        settings=settings, dataset=dataset, space=space, device=device,
+        train=train, holdout=holdout, test=test, ranks=ranks,
+    )  # fmt: skip
     _check(task)
     identity = workspace.buffer_identity(settings, dataset)
     buffer = TeacherBuffer(workspace.buffer_folder(settings, identity), identity)
@@ -262,7 +278,10 @@ def _stages(task: Task, buffer: TeacherBuffer, run: Run, control: Control) -> Ev
 
 def _state(task: Task, run: Run) -> Generator[Event, None, DistillState]:
     problems: list[CorruptFileError] = []
-    found = run.newest_valid(problems.append) if task.ranks.writes else None
+    found = None
+    if task.ranks.writes:
+        at = Progress(stage="distillation", done=0, total=task.settings.distill.iterations, unit="iterations")
+        found = yield from told(beside(lambda: run.newest_valid(problems.append)), at, "reading the checkpoint")
     for problem in problems:
         yield Notice(level="warning", message=str(problem))
     state = initial_state(task) if found is None else restored_state(*found, task)

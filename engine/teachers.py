@@ -13,13 +13,13 @@ import time
 from collections.abc import Generator
 
 import torch
-from filelock import Timeout
 
 from engine.background import OneInFlight
 from engine.buffers import Position, TeacherBuffer, TrajectoryWriter
 from engine.data.augment import draw_augment
-from engine.errors import DivergedError
+from engine.errors import DivergedError, LostHoldError
 from engine.events import Event, Progress, TeacherEpoch, TeacherPublished, TeachersPlanned
+from engine.holding import Hold
 from engine.matching.training import SgdRule, Trainer
 from engine.networks.flat import flatten_parameters
 from engine.randomness import counted_generator, counted_seed
@@ -48,7 +48,7 @@ def plan_teachers(task: Task, buffer: TeacherBuffer) -> TeachersPlanned:
 def train_teachers(task: Task, buffer: TeacherBuffer) -> Generator[Event, None, None]:
     """Train every trajectory that is missing or too short.
 
-    A trajectory somebody else is training is left to them, and waited for at the end.
+    A trajectory somebody else is training is left to them, and waited for at the end; if they die, it is taken over.
 
     Raises:
         DivergedError: a teacher's loss became infinite or not a number.
@@ -56,20 +56,28 @@ def train_teachers(task: Task, buffer: TeacherBuffer) -> Generator[Event, None, 
     plan = plan_teachers(task, buffer)
     yield plan
     waiting = [trajectory for trajectory in range(plan.count) if buffer.epochs(trajectory) < plan.epochs]
+    claims = {trajectory: buffer.claim(trajectory) for trajectory in waiting}
     while waiting:
         left = []
+        other = ""
         for trajectory in waiting:
+            claim = claims[trajectory]
+            owner = claim.take()
+            if owner is not None:
+                left.append(trajectory)
+                other = other or owner.words
+                continue
             try:
-                with buffer.claim(trajectory).acquire(blocking=False):
+                with claim:
                     buffer.forget(trajectory)
                     if buffer.epochs(trajectory) < plan.epochs:
-                        yield from _train_one(task, buffer, trajectory, plan.count, plan.epochs)
-            except Timeout:
+                        yield from _train_one(task, buffer, trajectory, plan.count, plan.epochs, claim)
+            except LostHoldError:  # this machine slept for so long that another took it over
                 left.append(trajectory)
         if left == waiting:
             yield Progress(
                 stage=STAGE, done=plan.count - len(left), total=plan.count, unit="trajectories",
-                detail="waiting for another worker",
+                detail=f"waiting for {other or 'another worker'}",
             )  # fmt: skip
             time.sleep(0.5)
             for trajectory in left:
@@ -78,7 +86,7 @@ def train_teachers(task: Task, buffer: TeacherBuffer) -> Generator[Event, None, 
 
 
 def _train_one(
-    task: Task, buffer: TeacherBuffer, trajectory: int, count: int, epochs: int
+    task: Task, buffer: TeacherBuffer, trajectory: int, count: int, epochs: int, claim: Hold
 ) -> Generator[Event, None, None]:
     seed = task.settings.seed
     model = task.fresh_network(counted_seed(seed, "teacher-init", trajectory)).train()
@@ -104,12 +112,14 @@ def _train_one(
                     f"Teacher {trajectory} diverged in epoch {epoch} (loss {loss}).",
                     "Lower teachers.lr and start a new workspace.",
                 )
+            claim.check()
             _snapshot(task, learner, writer, writing, loss, accuracy)
             yield TeacherEpoch(
                 trajectory=trajectory, epoch=epoch, epochs=epochs, loss=loss, accuracy=accuracy,
                 seconds=time.monotonic() - started,
             )  # fmt: skip
         writing.wait()
+        claim.check()
         writer.publish()
     yield TeacherPublished(trajectory=trajectory, path=str(buffer.path(trajectory)))
 

@@ -10,21 +10,25 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import platformdirs
-from filelock import FileLock
 
+from engine.background import beside
 from engine.data.dataset import Classes, Dataset, Pixels, split_holdout
 from engine.data.pictures import to_square
 from engine.data.sources import OpenSource, Source, SourceSplit, find_source
 from engine.errors import CorruptFileError, DataError
-from engine.events import Event, Notice, Progress
+from engine.events import Event, Notice, Progress, told
+from engine.holding import KernelLock
 from engine.storage import FORMAT, TEMP_MARK, publishing_folder, read_json, sha256_file, write_json
+
+Result = TypeVar("Result")
 
 STAGE = "data"
 CHUNK = 512
@@ -63,20 +67,66 @@ def prepare_dataset(
     Raises:
         UsageError, DataError: see `find_source`; also a bad file, or no room.
     """
-    source = find_source(name, path, on_bad_file)
+    # Whatever takes long is done beside the caller, who may want to leave.
+    source = yield from _beside(lambda: find_source(name, path, on_bad_file), "looking at the files")
     folder = _entry(source, name, resolution, cache, on_bad_file)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f"{folder.name}.lock")):
-        problems = verify_cache(folder, hash_up_to=MOST_HASHED) if folder.exists() else []
+    problems = yield from _problems(folder)
+    if problems is None or problems:
+        yield from _made_under_lock(source, folder, resolution, skip=on_bad_file == "skip")
+    return open_cache(folder)
+
+
+def _beside(work: Callable[[], Result], what: str) -> Generator[Event, None, Result]:
+    return (yield from told(beside(work), Progress(stage=STAGE, done=0, total=1, unit="datasets"), what))
+
+
+def _problems(folder: Path) -> Generator[Event, None, list[str] | None]:
+    """What is wrong with an entry, None if there is no entry."""
+    if not folder.exists():
+        return None
+    return (yield from _beside(lambda: verify_cache(folder, hash_up_to=MOST_HASHED), "checking the cached dataset"))
+
+
+def _made_under_lock(
+    source: Source, folder: Path, resolution: int | None, *, skip: bool
+) -> Generator[Event, None, None]:
+    """Decode a dataset that is missing or damaged, unless somebody else just has.
+
+    An entry that is whole is opened without the lock: whoever may read a shared cache need not be allowed to write.
+
+    Raises:
+        DataError: the cache cannot be written.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = KernelLock(folder.with_name(f"{folder.name}.lock"))
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        raise DataError(
+            f"The cache {folder.parent} cannot be written ({error.strerror}), and it has no whole {folder.name}.",
+            "Let its owner open the dataset once, or set TESLA_CACHE to a folder of your own.",
+        ) from error
+    with lock:
+        waiting = Progress(stage=STAGE, done=0, total=1, unit="datasets", detail="another process decodes it")
+        while (locked := lock.take()) is False:
+            yield waiting
+            time.sleep(0.2)
+        problems = yield from _problems(folder)
         if problems:
             yield Notice(level="warning", message=f"The cached dataset is damaged and is decoded again: {problems[0]}")
             shutil.rmtree(folder)
         if not folder.exists():
-            for dead in folder.parent.glob(f"{folder.name}{TEMP_MARK}*"):
-                shutil.rmtree(dead, ignore_errors=True)
-            opened = source.open()
-            yield from _build(source.name, source.description, opened, resolution, folder, skip=on_bad_file == "skip")
-    return open_cache(folder)
+            if locked:  # else it may be somebody's at work
+                for dead in folder.parent.glob(f"{folder.name}{TEMP_MARK}*"):
+                    shutil.rmtree(dead, ignore_errors=True)
+            opened = yield from _beside(source.open, "opening the files")
+            try:
+                yield from _build(source.name, source.description, opened, resolution, folder, skip=skip)
+            except OSError as error:
+                # Where there are no locks two may decode the same: the first one's is as good.
+                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY) or not (folder / "manifest.json").exists():
+                    raise
 
 
 def cached_dataset(
@@ -174,13 +224,11 @@ def _build(
             yield Notice(level="warning", message=f"{len(left_out)} bad files were left out: {shown}")
         for split in parts:
             _check_classes(np.load(temp / f"{split}_labels.npy"), source.classes, split, name)
-        facts: dict[str, dict[str, Any]] = {
-            f"{array}.npy": {
-                "sha256": sha256_file(temp / f"{array}.npy"),
-                "bytes": (temp / f"{array}.npy").stat().st_size,
-            }
-            for array in ARRAYS
-        }
+        facts: dict[str, dict[str, Any]] = {}
+        for array in ARRAYS:
+            file = temp / f"{array}.npy"
+            digest = yield from _beside(partial(sha256_file, file), "hashing")
+            facts[file.name] = {"sha256": digest, "bytes": file.stat().st_size}
         fingerprint = hashlib.sha256("".join(str(fact["sha256"]) for fact in facts.values()).encode()).hexdigest()
         write_json(
             temp / "manifest.json",
