@@ -9,9 +9,9 @@ from dataclasses import asdict
 from typing import Any
 
 from engine.buffers import TeacherBuffer
-from engine.distill import DistillState, restored_state, shipped_labels
-from engine.evaluate import SmallSet, evaluate_distilled, evaluate_random
-from engine.events import EvaluationDone, Event, timed
+from engine.distill import DistillState, restored_state, shipping_labels
+from engine.evaluate import STAGE, SmallSet, evaluate_distilled, evaluate_random
+from engine.events import EvaluationDone, Event, Progress, timed
 from engine.run import Run
 from engine.settings import Settings
 from engine.task import Task
@@ -27,7 +27,7 @@ def held_out(task: Task, buffer: TeacherBuffer, run: Run, state: DistillState) -
     known = run.evaluation(state.iteration, "distilled", "holdout", task.network_name, protocol)
     if known or len(task.holdout) == 0:
         return
-    small = small_set(task, buffer, state)
+    small = yield from small_set(task, buffer, state)
     evaluation = evaluate_distilled(
         task, small, iteration=state.iteration, split="holdout", network=task.network_name, repeats=repeats
     )
@@ -93,7 +93,8 @@ def final_test(task: Task, buffer: TeacherBuffer, run: Run, iteration: int, netw
                 evaluation = evaluate_random(task, split="test", network=network, repeats=repeats)
             else:
                 # Soft labels ask up to a hundred teachers: once, and only if they are needed.
-                small = small or small_set(task, buffer, restored_state(*run.load_checkpoint(iteration), task))
+                if small is None:
+                    small = yield from small_set(task, buffer, restored_state(*run.load_checkpoint(iteration), task))
                 evaluation = evaluate_distilled(
                     task, small, iteration=iteration, split="test", network=network, repeats=repeats
                 )
@@ -104,9 +105,11 @@ def final_test(task: Task, buffer: TeacherBuffer, run: Run, iteration: int, netw
                 yield from _written(run, done, protocols[done.subject])
 
 
-def small_set(task: Task, buffer: TeacherBuffer, state: DistillState) -> SmallSet:
+def small_set(task: Task, buffer: TeacherBuffer, state: DistillState) -> Generator[Event, None, SmallSet]:
     """A state as it ships: its own images (no copy), the labels that go with them, the learned step size."""
-    return SmallSet(state.images, shipped_labels(task, buffer, state), state.student_lr.item())
+    at = Progress(stage=STAGE, done=0, total=1, unit="networks", detail="labels")
+    labels = yield from shipping_labels(task, buffer, state, at)
+    return SmallSet(state.images, labels, state.student_lr.item())
 
 
 def _protocol(settings: Settings, repeats: int) -> dict[str, Any]:

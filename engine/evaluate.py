@@ -31,6 +31,8 @@ BASELINE_LR = 0.01
 """Learning rate for random real images, which have none of their own: that of DC, DM and MTT."""
 MEASURE = 1024
 """Real images per forward pass."""
+TELL_EVERY = 0.1
+"""Seconds between two reports of a network in training."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,11 @@ def _one(
     at = Progress(stage=STAGE, done=repeat, total=repeats, unit="networks")
     learner = yield from trainer(task, model, network, RULE, batches, counts, at)
     epochs = task.settings.evaluate.epochs
+    told = 0.0
     for epoch in train_on_small(task, learner, small, repeat):
-        if epoch % 10 == 0 or epoch == epochs:
+        now = time.monotonic()
+        if now - told > TELL_EVERY or epoch == epochs:
+            told = now
             yield Progress(
                 stage=STAGE, done=repeat + 0.95 * epoch / epochs, total=repeats, unit="networks",
                 detail=f"{what}, network {repeat + 1}/{repeats}",
@@ -115,20 +120,24 @@ def planned_steps(task: Task, network: str, count: int) -> dict[int, int]:
     return planned
 
 
-def train_on_small(task: Task, learner: Trainer, small: SmallSet, repeat: int) -> Generator[int, None, None]:
-    """Train a network on a small set to the protocol, yielding the number of epochs done after each."""
+def train_on_small(task: Task, learner: Trainer, small: SmallSet, repeat: int) -> Generator[float, None, None]:
+    """Train a network on a small set to the protocol, yielding the number of epochs done after every batch.
+
+    Nothing waits for the device: on an accelerator the host runs ahead as far as the device lets it.
+    """
     settings = task.settings
     count = len(small.images)
     for epoch in range(settings.evaluate.epochs):
         lr = small.lr if epoch < (settings.evaluate.epochs + 1) // 2 else small.lr * 0.1
         generator = counted_generator(settings.seed, "evaluate", repeat, epoch)
         order = torch.randperm(count, generator=generator)
-        for index in order.split(BATCH):
+        batches = order.split(BATCH)
+        for number, index in enumerate(batches, 1):
             there = index.to(task.device, non_blocking=True)
             batch = small.images[there]
             augment = draw_augment(generator, settings.augment.ops, batch.shape, task.device)
             learner.step(augment(batch), small.labels[there], lr)
-        yield epoch + 1
+            yield epoch + number / len(batches)
 
 
 def measure(model: nn.Module, split: Split, repeat: int, repeats: int) -> Generator[Event, None, float]:

@@ -6,12 +6,14 @@ import sys
 import traceback
 
 from engine.errors import ExitCode, TeslaError, WorkerLostError
+from tesla_tui.stopping import caught, leave_at_once
 
 
 def main() -> int:
     """Run the command line; the exit code."""
     try:
-        code = _answered()
+        with caught(leave_at_once):
+            code = _answered()
     except SystemExit as end:
         if not _leaves_work():
             raise

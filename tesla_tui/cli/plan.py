@@ -67,6 +67,8 @@ def plan(
 
     code = follow(planning(), Console(stderr=True) if as_json else console)
     if not made:
+        stopped = "[yellow]Stopped; nothing is kept of a plan.[/] The same command begins again."
+        Console(stderr=True).print(stopped, highlight=False)
         raise typer.Exit(code)
     if as_json:
         typer.echo(json.dumps(asdict(made[0]), indent=2))

@@ -25,6 +25,7 @@ STAGES = {
     "evaluation": "Evaluating",
     "benchmark": "Measuring",
     "plan": "Measuring",
+    "export": "Exporting",
 }
 
 
@@ -80,6 +81,8 @@ class Display:
             if self.console.width >= WIDE or not self.live:
                 self._words += f"  student_lr {event.student_lr:.4f}"
         else:
+            if isinstance(event, ev.DataReady):
+                self._drop("data")
             for line, style in _lines(event):
                 self.console.print(Text(line, style=style))
 
