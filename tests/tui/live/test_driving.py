@@ -336,7 +336,7 @@ def test_in_a_real_terminal(ws: Workspace, tmp_path: Path) -> None:
     assert max(run.checkpoints()) == iterations(run) > 0
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_told_to_stop_from_outside_it_saves_and_leaves(ws: Workspace, tmp_path: Path, number: int, code: int) -> None:
     """Also when the terminal is gone: then the terminal's end is closed, which sends SIGHUP by itself."""
     import pty
