@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from engine.errors import CorruptFileError, UsageError
+from engine.formats import check_format
 from engine.holding import Hold
 from engine.storage import FORMAT, disk, publishing, read_json, read_tensors, write_json, write_tensors
 
@@ -75,14 +76,16 @@ class TeacherBuffer:
         """Make the folder, or check that the existing one is of the same teachers.
 
         Raises:
-            UsageError: the folder holds other teachers.
+            UsageError: the folder holds other teachers, or a newer version made it.
         """
         path = self.folder / "manifest.json"
         wanted = json.loads(json.dumps(self.identity))
         if not path.exists():
             write_json(path, {"format": FORMAT, "identity": wanted})
             return
-        found = read_json(path).get("identity", {})
+        manifest = read_json(path)
+        check_format(manifest.get("format"), FORMAT, path)
+        found = manifest.get("identity", {})
         differing = sorted(key for key in {*wanted, *found} if wanted.get(key) != found.get(key))
         if differing:
             raise UsageError(
@@ -252,6 +255,8 @@ class TrajectoryWriter:
 
 def _record_from(path: Path) -> TrajectoryRecord:
     value = read_json(path)
+    if isinstance(value, dict):
+        check_format(value.get("format"), FORMAT, path)
     try:
         record = TrajectoryRecord(**value)
     except TypeError as error:

@@ -7,7 +7,7 @@ import torch
 
 from engine.buffers import TeacherBuffer
 from engine.data import cache_root, verify_cache
-from engine.errors import CorruptFileError, TeslaError
+from engine.errors import CorruptFileError, NewerFormatError, TeslaError
 from engine.storage import TEMP_MARK, read_json
 from engine.workspace import Workspace, is_driven
 
@@ -38,7 +38,10 @@ def examine_machine() -> list[Finding]:
     findings.append((free > LOW_DISK, "cache", f"{root}, {free / 1e9:.1f} GB free"))
     entries = sorted(path for path in (root / "datasets").glob("*") if path.is_dir() and TEMP_MARK not in path.name)
     for entry in entries:
-        problems = verify_cache(entry)
+        try:
+            problems = verify_cache(entry)
+        except NewerFormatError as error:
+            problems = [str(error)]
         findings.append((not problems, f"cached {entry.name}", "; ".join(problems) or "whole"))
     return findings
 
@@ -58,12 +61,12 @@ def examine_workspace(workspace: Workspace) -> list[Finding]:
         for iteration in run.checkpoints():
             try:
                 run.load_checkpoint(iteration)
-            except CorruptFileError as error:
+            except (CorruptFileError, NewerFormatError) as error:
                 bad.append(str(error))
         for path in sorted((run.folder / "evaluations").glob("*.json")):
             try:
                 read_json(path)
-            except CorruptFileError as error:
+            except (CorruptFileError, NewerFormatError) as error:
                 bad.append(str(error))
         if not is_driven(run):
             left = [str(path) for path in run.folder.rglob(f"*{TEMP_MARK}*")]
@@ -91,6 +94,6 @@ def _examine_buffer(buffer: TeacherBuffer) -> Finding:
                 )
             for epoch in range(epochs + 1):
                 buffer.read(int(number), epoch)
-        except CorruptFileError as error:
+        except (CorruptFileError, NewerFormatError) as error:
             bad.append(str(error))
     return (not bad, f"teachers {buffer.folder.name}", " ".join(bad) or f"{count} trajectories, all whole")

@@ -47,6 +47,10 @@ class CorruptFileError(TeslaError):
     """A file of ours does not match its checksum or its format."""
 
 
+class NewerFormatError(UsageError):
+    """A file that a newer version wrote: neither damaged nor to be touched."""
+
+
 class BusyError(TeslaError):
     """Somebody else drives this run."""
 

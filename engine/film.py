@@ -35,6 +35,8 @@ READABLE_PIXELS = 2**26
 MOST_FRAMES = 200
 MOST_BYTES = 64 * 10**6
 CHUNK = "tesla"
+FORMAT = 1
+"""Version of that chunk."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +90,7 @@ def write_frame(path: Path, frame: Frame, *, lasting: bool) -> None:
     grid = image_grid(frame.pixels, frame.shown)
     picture = enlarged(grid, side) if lasting else Image.fromarray(grid[:, :, 0] if grid.shape[2] == 1 else grid)
     layout = {
-        "format": 1, "iteration": frame.iteration, "count": len(frame.pixels), "shown": frame.shown, "side": side,
+        "format": FORMAT, "iteration": frame.iteration, "count": len(frame.pixels), "shown": frame.shown, "side": side,
         "factor": _factor(side) if lasting else 1,
         "top": None if frame.top is None else [[[k, round(p, 4)] for k, p in labels] for labels in frame.top],
     }  # fmt: skip
@@ -113,6 +115,8 @@ def read_frame(path: Path) -> Frame:
         with Image.open(path, formats=["PNG"]) as picture:
             # Text after the pixels is read with them; ours stands before.
             layout: dict[str, Any] = json.loads(picture.info[CHUNK])
+            if layout.get("format", FORMAT) > FORMAT:
+                raise ValueError(f"it has format {layout['format']}; update tesla-tui")
             count, shown, side, factor = (int(layout[name]) for name in ("count", "shown", "side", "factor"))
             if min(count, shown, side, factor) < 1 or count * side * side > READABLE_PIXELS:
                 raise ValueError("its layout is impossible")

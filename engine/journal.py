@@ -9,7 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from engine.events import SCHEMA, Event, event_from_json, event_to_json
+from engine.formats import check_format
 from engine.storage import disk
+
+TAIL = 64 * 1024
+"""Bytes of a journal in which its last lines are looked for."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +27,14 @@ class Entry:
 
 
 class JournalWriter:
-    """Appends events; one write a line, so a reader never sees two lines mixed. Only the run's driver has one."""
+    """Appends events; one write a line, so a reader never sees two lines mixed. Only the run's driver has one.
+
+    Raises:
+        NewerFormatError: a newer version drove the run last. Readers follow it as far as they understand.
+    """
 
     def __init__(self, path: Path) -> None:
+        check_format(_last_schema(path), SCHEMA, path)
         self._path = path
         self._seq = last.seq + 1 if (last := last_entry(path)) else 0
         if path.exists() and (data := path.read_bytes()[-1:]) and data != b"\n":
@@ -105,6 +114,20 @@ def last_entry(path: Path) -> Entry | None:
         if window >= size:
             return None
         window *= 8
+
+
+def _last_schema(path: Path) -> int | None:
+    """Version of the newest line that has one, among the last ones; None if there is none."""
+    if not path.exists():
+        return None
+    with open(path, "rb") as file:
+        file.seek(max(0, path.stat().st_size - TAIL))
+        for line in reversed(file.read().split(b"\n")):
+            with suppress(ValueError, RecursionError):
+                value = json.loads(line)
+                if isinstance(value, dict) and isinstance(value.get("schema"), int):
+                    return int(value["schema"])
+    return None
 
 
 def _parse(line: bytes) -> Entry | None:

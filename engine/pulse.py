@@ -44,6 +44,8 @@ class Pulse:
     total: float = 0.0
     unit: str = ""
     detail: str = ""
+    format: int = 1
+    """Version of this file. A reader passes over what it does not know: the pulse is a hint."""
 
     @property
     def age(self) -> float:
@@ -122,6 +124,7 @@ def beating(path: Path) -> Iterator[Heart]:
 def read_pulse(path: Path) -> Pulse | None:
     """The last beat; None if there is none or it cannot be read."""
     try:
-        return Pulse(**json.loads(path.read_bytes()))
-    except (OSError, ValueError, TypeError):
+        facts = json.loads(path.read_bytes())
+        return Pulse(**{name: facts[name] for name in Pulse.__dataclass_fields__ if name in facts})
+    except (OSError, ValueError, TypeError, RecursionError):
         return None

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from engine.errors import CorruptFileError, UsageError
 from engine.events import EvaluationDone
+from engine.formats import check_format
 from engine.settings import EffectiveSettings, Settings, frozen_settings, settings_to_toml
-from engine.storage import TEMP_MARK, disk, read_json, read_tensors, write_bytes, write_json, write_tensors
+from engine.storage import FORMAT, TEMP_MARK, disk, read_json, read_tensors, write_bytes, write_json, write_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -170,7 +171,7 @@ class Run:
         """Publish a result with the protocol it was measured to."""
         self.guard()
         path = self.evaluation_path(result.iteration, result.subject, result.split, result.network)
-        write_json(path, {"protocol": protocol, "result": asdict(result)})
+        write_json(path, {"format": FORMAT, "protocol": protocol, "result": asdict(result)})
 
     def evaluation(
         self, iteration: int, subject: str, split: str, network: str, protocol: dict[str, Any]
@@ -178,7 +179,7 @@ class Run:
         """The result, if it was measured to the same protocol."""
         path = self.evaluation_path(iteration, subject, split, network)
         try:
-            value = read_json(path)
+            value = _evaluation_from(path)
             return EvaluationDone(**value["result"]) if value["protocol"] == protocol else None
         except (FileNotFoundError, CorruptFileError, KeyError, TypeError):
             return None
@@ -199,10 +200,17 @@ class Run:
         found = []
         for path in sorted((self.folder / "evaluations").glob("*.json")):
             try:
-                found.append(EvaluationDone(**read_json(path)["result"]))
+                found.append(EvaluationDone(**_evaluation_from(path)["result"]))
             except (CorruptFileError, KeyError, TypeError):
                 continue
         return found
+
+
+def _evaluation_from(path: Path) -> dict[str, Any]:
+    value: dict[str, Any] = read_json(path)
+    if isinstance(value, dict):
+        check_format(value.get("format"), FORMAT, path)
+    return value
 
 
 def selected_iteration(run: Run, settings: Settings) -> int | None:

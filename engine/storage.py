@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import CorruptFileError
+from engine.formats import check_format
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -176,7 +177,8 @@ def read_tensors(path: Path) -> tuple[dict[str, "Tensor"], dict[str, Any]]:
     """Read a pair written by `write_tensors` and check it.
 
     Raises:
-        CorruptFileError: a file of the pair is missing, truncated, altered or of a newer format.
+        CorruptFileError: a file of the pair is missing, truncated or altered.
+        NewerFormatError: a newer version wrote it.
     """
     from engine.tensor_file import read_file
 
@@ -184,11 +186,9 @@ def read_tensors(path: Path) -> tuple[dict[str, "Tensor"], dict[str, Any]]:
     digest = hashlib.sha256()
     try:
         record = read_json(path.with_suffix(".json"))
-        if not isinstance(record, dict) or record.get("format") != FORMAT:
-            found = record.get("format") if isinstance(record, dict) else "none"
-            raise CorruptFileError(
-                f"{path} has format {found}; this version reads format {FORMAT}.", "Update tesla-tui."
-            )
+        if not isinstance(record, dict):
+            raise CorruptFileError(f"{path.with_suffix('.json')} is not a record.", older)
+        check_format(record.get("format", 0), FORMAT, path)
         tensors = read_file(path, digest.update)
     except FileNotFoundError as error:
         raise CorruptFileError(f"{error.filename} is missing.", older) from error

@@ -25,6 +25,7 @@ from engine.data.pictures import to_square
 from engine.data.sources import OpenSource, Source, SourceSplit, find_source
 from engine.errors import CorruptFileError, DataError
 from engine.events import Event, Notice, Progress, told
+from engine.formats import check_format
 from engine.holding import KernelLock
 from engine.storage import FORMAT, TEMP_MARK, publishing_folder, read_json, sha256_file, write_json
 
@@ -153,6 +154,7 @@ def _entry(source: Source, name: str, resolution: int | None, cache: Path | None
 def open_cache(folder: Path) -> Dataset:
     """The dataset in a cache entry, memory-mapped; not verified."""
     manifest = read_json(folder / "manifest.json")
+    check_format(manifest.get("format"), FORMAT, folder / "manifest.json")
     arrays: dict[str, Any] = {}
     for name in ARRAYS:
         path = folder / f"{name}.npy"
@@ -176,11 +178,13 @@ def verify_cache(folder: Path, hash_up_to: int | None = None) -> list[str]:
     Args:
         folder: the entry.
         hash_up_to: larger files (bytes) are checked by size only; None hashes all.
+
+    Raises:
+        NewerFormatError: a newer version made it.
     """
     try:
         manifest = read_json(folder / "manifest.json")
-        if manifest["format"] != FORMAT:
-            return [f"{folder} has format {manifest['format']}, not {FORMAT}"]
+        check_format(manifest["format"], FORMAT, folder / "manifest.json")
         expected = manifest["files"]
     except (OSError, CorruptFileError, KeyError, TypeError):
         return [f"{folder / 'manifest.json'} is missing or damaged"]

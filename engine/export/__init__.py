@@ -41,6 +41,9 @@ from engine.workspace import Workspace
 
 STAGE = "export"
 
+FORMAT = 1
+"""Version of an export, in its recipe.json."""
+
 
 @dataclass(frozen=True)
 class Exported:
@@ -159,6 +162,7 @@ def _recipe(task: Task, run: Run, iteration: int, student_lr: float) -> dict[str
     from engine import __version__
 
     return {
+        "format": FORMAT,
         "made_by": f"tesla-tui {__version__}",
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "run": run.name,

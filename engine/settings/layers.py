@@ -17,9 +17,14 @@ import tomli_w
 from pydantic import BaseModel, ValidationError
 
 from engine.errors import SettingsError
+from engine.formats import check_format
 from engine.settings.schema import Settings
 
 Flat = dict[str, Any]
+
+FORMAT = 1
+"""Version of tesla.toml and settings.toml, their optional key `format`: raised when a key is renamed or changes its
+meaning, not when one is added."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,8 @@ def resolve_settings(
             contradict each other.
     """
     table = _read_toml(toml) if toml else {}
+    if toml:
+        check_format(table.pop("format", None), FORMAT, toml)
     by_ipc = table.pop("ipc", {})
     if not isinstance(by_ipc, dict) or not all(isinstance(part, dict) for part in by_ipc.values()):
         raise SettingsError(
@@ -158,8 +165,10 @@ def frozen_settings(path: Path) -> EffectiveSettings:
 
     Raises:
         SettingsError: the file is damaged.
+        NewerFormatError: a newer version wrote it.
     """
     table = _read_toml(path)
+    check_format(table.pop("format", None), FORMAT, path)
     origins = table.pop("provenance", {})
     values = flatten(table)
     _check_keys(values, str(path))
@@ -170,7 +179,7 @@ def settings_to_toml(effective: EffectiveSettings) -> str:
     """The effective settings as TOML, provenance included; `frozen_settings` reads it back."""
     values = {key: value for key, value in effective.flat().items() if value is not None}
     head = "# The effective settings of this run, frozen when it started. Edit ../../tesla.toml instead.\n\n"
-    return head + tomli_w.dumps({**nest(values), "provenance": dict(effective.origins)})
+    return head + tomli_w.dumps({"format": FORMAT, **nest(values), "provenance": dict(effective.origins)})
 
 
 def parse_override(text: str) -> tuple[str, Any]:

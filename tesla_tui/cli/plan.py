@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from engine.events import Event
     from engine.plan import Plan
 
+PLAN_FORMAT = 1
+"""Version of what --json prints."""
+
 
 def plan(
     workspace: WorkspacePath,
@@ -71,7 +74,7 @@ def plan(
         Console(stderr=True).print(stopped, highlight=False)
         raise typer.Exit(code)
     if as_json:
-        typer.echo(json.dumps(asdict(made[0]), indent=2))
+        typer.echo(json.dumps({"format": PLAN_FORMAT, **asdict(made[0])}, indent=2))
         return
     from tesla_tui.render.plan import plan_words
 
