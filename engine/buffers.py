@@ -22,7 +22,7 @@ from torch import Tensor
 from engine.errors import CorruptFileError, UsageError
 from engine.formats import check_format
 from engine.holding import Hold
-from engine.storage import FORMAT, disk, publishing, read_json, read_tensors, write_json, write_tensors
+from engine.storage import FORMAT, disk, publishing, read_json, read_tensors, refuse_newer, write_json, write_tensors
 
 
 @dataclass
@@ -92,6 +92,15 @@ class TeacherBuffer:
                 f"The teacher buffer {self.folder} is of other teachers: {', '.join(differing)} differ.",
                 "Move the folder away, or use another workspace.",
             )
+
+    def check_formats(self) -> None:
+        """Refuse a buffer that a newer version went on with, before anything of it is changed.
+
+        Raises:
+            NewerFormatError: names the first such file.
+        """
+        for path in sorted(self.folder.glob("*.json")):
+            refuse_newer(path)
 
     def path(self, trajectory: int) -> Path:
         """The published file of a trajectory."""

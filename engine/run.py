@@ -5,11 +5,21 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.errors import CorruptFileError, UsageError
+from engine.errors import CorruptFileError, NewerFormatError, UsageError
 from engine.events import EvaluationDone
 from engine.formats import check_format
 from engine.settings import EffectiveSettings, Settings, frozen_settings, settings_to_toml
-from engine.storage import FORMAT, TEMP_MARK, disk, read_json, read_tensors, write_bytes, write_json, write_tensors
+from engine.storage import (
+    FORMAT,
+    TEMP_MARK,
+    disk,
+    read_json,
+    read_tensors,
+    refuse_newer,
+    write_bytes,
+    write_json,
+    write_tensors,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -139,6 +149,16 @@ class Run:
         """
         return read_tensors(self.checkpoint_path(iteration))
 
+    def check_formats(self) -> None:
+        """Refuse a run that a newer version went on with, before anything of it is changed.
+
+        Raises:
+            NewerFormatError: names the first such file.
+        """
+        for pattern in ("checkpoints/*.json", "evaluations/*.json"):
+            for path in sorted(self.folder.glob(pattern)):
+                refuse_newer(path)
+
     def newest_valid(
         self, bad: Callable[[CorruptFileError], None] | None = None
     ) -> "tuple[dict[str, Tensor], dict[str, Any]] | None":
@@ -196,12 +216,12 @@ class Run:
         return None
 
     def evaluations(self) -> list[EvaluationDone]:
-        """Every result on disk, by iteration."""
+        """Every result on disk that this version can read, by iteration."""
         found = []
         for path in sorted((self.folder / "evaluations").glob("*.json")):
             try:
                 found.append(EvaluationDone(**_evaluation_from(path)["result"]))
-            except (CorruptFileError, KeyError, TypeError):
+            except (CorruptFileError, NewerFormatError, KeyError, TypeError):
                 continue
         return found
 

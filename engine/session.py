@@ -91,8 +91,10 @@ def drive(
         yield event
     hold = yield from taking(run)
     with hold as held, beating(run.pulse_file) as heart:
-        run.freeze(effective)
+        run.check_formats()
+        buffer.check_formats()
         journal = JournalWriter(run.journal_file)
+        run.freeze(effective)
         begun = time.monotonic()
         resumed = max(run.checkpoints(), default=None)
         started = RunStarted(
@@ -187,6 +189,7 @@ def evaluate_run(
     workspace: Workspace, run: Run, settings: Settings, iteration: int | None, networks: Sequence[str]
 ) -> Events:
     """Measure a run's selected (or a given) checkpoint on the test images, with any networks."""
+    run.check_formats()
     task, buffer = yield from open_task(workspace, settings)
     chosen = checkpoint_to_use(run, settings, iteration)
     yield from timed("evaluation", final_test(task, buffer, run, chosen, networks))

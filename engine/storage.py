@@ -146,6 +146,18 @@ def read_json(path: Path) -> Any:
         raise CorruptFileError(f"{path} is not valid JSON ({error}).", "Delete it; it is made again.") from error
 
 
+def refuse_newer(path: Path) -> None:
+    """Look at the format of a JSON file and at nothing else; damage is for whoever reads it.
+
+    Raises:
+        NewerFormatError: a newer version wrote it.
+    """
+    with suppress(CorruptFileError, FileNotFoundError):
+        value = read_json(path)
+        if isinstance(value, dict):
+            check_format(value.get("format"), FORMAT, path)
+
+
 def sha256_file(path: Path) -> str:
     """Hexadecimal sha256 of a file."""
     with open(path, "rb") as file:

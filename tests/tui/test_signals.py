@@ -227,6 +227,25 @@ def test_a_second_signal_ends_at_once_and_an_echo_does_not(folder: Path, tmp_pat
     assert run.checkpoints() and all(run.load_checkpoint(iteration) for iteration in run.checkpoints())
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
+def test_two_workers_are_told_together(
+    number: signal.Signals, folder: Path, tmp_path: Path, tesla: Started, record: Record
+) -> None:
+    """As a terminal and a scheduler do it: launcher and workers get the signal, then the launcher tells the workers."""
+    run = Run(folder / "runs" / "r")
+    settings = sets(f"distill.iterations={NEVER}", f"evaluate.every={NEVER}", "evaluate.baseline=false")
+    process = tesla("run", folder, "--run", "r", "--workers", 2, *settings)
+    wait_for(in_stage(run, "distillation"), process)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    for worker in workers:
+        worker.send_signal(number)
+    stopped(process, number, record)
+    assert "Stopped; saved at iteration" in words_of(tmp_path)
+    end = last_entry(run.journal_file)
+    assert end is not None and isinstance(end.event, RunStopped)
+    assert not psutil.wait_procs(workers, timeout=20)[1] and not is_driven(run)
+
+
 def test_nohup_is_respected(folder: Path, tmp_path: Path, tesla: Started) -> None:
     run = Run(folder / "runs" / "r")
     ignore = lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)  # noqa: E731 - what `nohup` does
@@ -267,3 +286,36 @@ def test_preempted_again_and_again_it_ends_in_the_same_bits(folder: Path, tmp_pa
         assert all(torch.equal(one[name], two[name]) for name in one)
     results = [[(r.split, r.subject, r.accuracies) for r in which.evaluations()] for which in (run, undisturbed)]
     assert results[0] == results[1]
+
+
+def test_the_documented_batch_script_requeues_until_it_is_done(folder: Path, tmp_path: Path) -> None:
+    """As it stands in docs/stopping.md, with stand-ins for what SLURM brings."""
+    text = (Path(__file__).parents[2] / "docs" / "stopping.md").read_text()
+    lines = text[text.index("    #!/bin/bash") :].split("\n\n*")[0].splitlines()
+    settings = " ".join(sets("distill.iterations=400", f"evaluate.every={NEVER}"))
+    script = "\n".join(line[4:] for line in lines).replace("/shared/my-run --ipc 10", f"{folder} --run r {settings}")
+    (tmp_path / "job.sh").write_text(script)
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    stand_ins = {
+        "srun": 'exec "$@"',
+        "scontrol": f'echo "$@" >> {tmp_path}/requeued',
+        "tesla": f'exec {sys.executable} -m tesla_tui.main "$@"',
+    }
+    for name, line in stand_ins.items():
+        (tools / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tools / name).chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "SLURM_JOB_ID": "42"}
+    run = Run(folder / "runs" / "r")
+
+    job = subprocess.Popen(["bash", tmp_path / "job.sh"], env=environment, stdout=subprocess.PIPE, text=True)
+    wait_for(in_stage(run, "distillation"), job)
+    job.send_signal(signal.SIGTERM)
+    said, _ = job.communicate(timeout=60)
+    assert job.returncode == 0 and "Stopped; saved at iteration" in " ".join(said.split())
+    assert (tmp_path / "requeued").read_text() == "requeue 42\n"
+
+    job = subprocess.Popen(["bash", tmp_path / "job.sh"], env=environment, stdout=subprocess.PIPE, text=True)
+    said, _ = job.communicate(timeout=200)
+    assert job.returncode == 0 and "goes on from iteration" in said
+    assert (tmp_path / "requeued").read_text() == "requeue 42\n", "a finished job must not be queued again"
