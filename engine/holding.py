@@ -176,6 +176,7 @@ class Hold:
 
     def take(self) -> Owner | None:
         """Take it; None if that worked, else who has it. To be asked again: see `alive`."""
+        self._lock_path.parent.mkdir(parents=True, exist_ok=True)
         lock = KernelLock(self._lock_path)
         taken = False
         try:

@@ -182,6 +182,7 @@ def _standing(control: Control, journal: JournalWriter, heart: Heart) -> Events:
 def teach(workspace: Workspace, settings: Settings) -> Events:
     """Only data and teachers; any number of processes may do this for one workspace at the same time."""
     task, buffer = yield from open_task(workspace, settings)
+    buffer.open()
     yield from timed("teachers", train_teachers(task, buffer))
 
 

@@ -126,7 +126,8 @@ def _made_under_lock(
                 yield from _build(source.name, source.description, opened, resolution, folder, skip=skip)
             except OSError as error:
                 # Where there are no locks two may decode the same: the first one's is as good.
-                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY) or not (folder / "manifest.json").exists():
+                taken = isinstance(error, FileExistsError) or error.errno == errno.ENOTEMPTY
+                if not taken or not (folder / "manifest.json").exists():
                     raise
 
 
@@ -272,6 +273,10 @@ def _decode(
         for start in range(0, len(index), CHUNK):
             chunk = index[start : start + CHUNK]
             for i, found in zip(chunk, pool.map(square, chunk), strict=True):
+                done += 1
+                if time.monotonic() - shown > 0.1 or done == total:
+                    shown = time.monotonic()
+                    yield Progress(stage=STAGE, done=done, total=total, unit="images", detail=f"decoding {split}")
                 if isinstance(found, DataError):
                     if left_out is None:
                         raise found
@@ -279,10 +284,6 @@ def _decode(
                     continue
                 images[len(good)] = found
                 good.append(int(i))
-            done += len(chunk)
-            if time.monotonic() - shown > 0.1 or done == total:
-                shown = time.monotonic()
-                yield Progress(stage=STAGE, done=done, total=total, unit="images", detail=f"decoding {split}")
     if len(good) < len(index):  # an .npy file cannot be cut short: copy what is good
         whole = images
         path.unlink()

@@ -165,9 +165,10 @@ def test_the_dataset_cache_is_built_or_absent(
 @SIGNALS
 @pytest.mark.parametrize("command", ["evaluate", "export", "plan", "bench"])
 def test_other_commands_end_in_time_with_a_sentence(
-    command: str, number: signal.Signals, tmp_path: Path, folder: Path, tesla: Started,
+    command: str, number: signal.Signals, tmp_path: Path, workspace: Workspace, tesla: Started,
     tiny_run: Callable[..., Run], record: Record,
 ) -> None:  # fmt: skip
+    folder = workspace.folder
     run = tiny_run("r", "labels.kind=target")
     arguments: dict[str, tuple[list[object], str, str]] = {
         "evaluate": ([folder, "--set", f"evaluate.epochs={NEVER}"], "Evaluating", "The same command goes on"),
