@@ -174,7 +174,7 @@ def test_other_commands_end_in_time_with_a_sentence(
         "evaluate": ([folder, "--set", f"evaluate.epochs={NEVER}"], "Evaluating", "The same command goes on"),
         "export": ([folder, "--to", tmp_path / "export"], "Exporting", "nothing was written"),
         "plan": ([folder, "--ipc", 1, "--seconds", 60], "Measuring", "nothing is kept"),
-        "bench": (["evaluate", "--output", tmp_path / "bench.json"], "Measuring", "Stopped."),
+        "bench": (["evaluate", "--json", tmp_path / "bench.json"], "Measuring", "Stopped."),
     }
     words, mark, sentence = arguments[command]
     process = tesla(command, *words)
