@@ -4,10 +4,12 @@ import json
 import os
 import signal
 from collections.abc import Generator
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import psutil
 import typer
 from rich.console import Console
 
@@ -47,6 +49,11 @@ def watch(events: Generator[Event, None, None]) -> tuple[Console, ExitCode]:
             console.print("[yellow]Stopped.[/] What was measured so far:")
         finally:
             events.close()
+            if code is not ExitCode.OK:
+                # The signal may have come between the start of a process and the note of it.
+                for left in psutil.Process().children(recursive=True):
+                    with suppress(psutil.NoSuchProcess):
+                        left.kill()
     return console, code
 
 
