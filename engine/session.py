@@ -47,10 +47,14 @@ from engine.settings import EffectiveSettings, Settings
 from engine.sharing import check_shared
 from engine.task import DTYPES, Split, Task
 from engine.teachers import train_teachers
+from engine.training import load_optimisers
 from engine.workspace import Workspace, taking
 
 Events = Generator[Event, None, None]
 
+
+LOADING = Progress(stage="data", done=1, total=1, unit="datasets")
+"""Where a session stands when its data are there and its first stage has not begun."""
 
 STILL = 0.1
 """Seconds between two looks at the wishes of a paused session."""
@@ -183,6 +187,7 @@ def teach(workspace: Workspace, settings: Settings) -> Events:
     """Only data and teachers; any number of processes may do this for one workspace at the same time."""
     task, buffer = yield from open_task(workspace, settings)
     buffer.open()
+    yield from load_optimisers(LOADING)
     yield from timed("teachers", train_teachers(task, buffer))
 
 
@@ -193,6 +198,7 @@ def evaluate_run(
     run.check_formats()
     task, buffer = yield from open_task(workspace, settings)
     chosen = checkpoint_to_use(run, settings, iteration)
+    yield from load_optimisers(LOADING)
     yield from timed("evaluation", final_test(task, buffer, run, chosen, networks))
 
 
@@ -269,6 +275,7 @@ def _same_everywhere(ranks: Ranks, mine: dict[str, Any]) -> None:
 
 def _stages(task: Task, buffer: TeacherBuffer, run: Run, control: Control) -> Events:
     buffer.open()
+    yield from load_optimisers(LOADING)
     yield from timed("teachers", train_teachers(task, buffer))
     state = yield from _state(task, run)
     loop = _distilled(task, buffer, run, state, control) if task.ranks.writes else distill(task, buffer, state)

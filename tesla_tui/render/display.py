@@ -73,6 +73,7 @@ class Display:
         if isinstance(event, ev.Progress):
             self._progress(event)
         elif isinstance(event, ev.StageStarted):
+            self._drop("data")
             self._distilling |= event.stage == "distillation"
         elif isinstance(event, ev.StageFinished):
             self._finish(event)
