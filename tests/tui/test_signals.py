@@ -107,7 +107,7 @@ def words_of(tmp_path: Path) -> str:
 
 STAGES = {
     "teachers": ("teachers", "", ["teachers.epochs=100000", "labels.kind=last"]),
-    "compiling": ("distillation", "compiling", ["compute.compile=on", "network.width=3", "teachers.epochs=2"]),
+    "compiling": ("teachers", "compiling", ["compute.compile=on"]),
     "distillation": ("distillation", "", [f"distill.iterations={NEVER}", f"evaluate.every={NEVER}"]),
     "held-out evaluation": ("evaluation", "distilled", [f"evaluate.epochs={NEVER}", "evaluate.baseline=false"]),
     "baseline": ("evaluation", "random", [f"evaluate.epochs={NEVER}", "distill.ipc=30"]),
@@ -223,7 +223,7 @@ def test_a_second_signal_ends_at_once_and_an_echo_does_not(folder: Path, tmp_pat
     sent = time.monotonic()
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 143
-    assert time.monotonic() - sent < 2
+    assert time.monotonic() - sent < 5
     assert "Ended at once" in words_of(tmp_path)
     assert run.checkpoints() and all(run.load_checkpoint(iteration) for iteration in run.checkpoints())
 
