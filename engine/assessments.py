@@ -9,9 +9,9 @@ from dataclasses import asdict
 from typing import Any
 
 from engine.buffers import TeacherBuffer
-from engine.evaluate import evaluate_distilled, evaluate_random
-from engine.events import EvaluationDone, Event, timed
-from engine.method import State
+from engine.evaluate import STAGE, evaluate_distilled, evaluate_random
+from engine.events import EvaluationDone, Event, Progress, timed
+from engine.method import State, shipping
 from engine.methods import method_of
 from engine.run import Run
 from engine.settings import Settings
@@ -28,7 +28,7 @@ def held_out(task: Task, buffer: TeacherBuffer, run: Run, state: State) -> Event
     protocol = _protocol(settings, repeats)
     if evaluation_known(task, run, state.iteration) or len(task.holdout) == 0:
         return
-    small = training_set(task, buffer, state)
+    small = yield from training_set(task, buffer, state)
     evaluation = evaluate_distilled(
         task, small, iteration=state.iteration, split="holdout", network=task.network_name, repeats=repeats
     )
@@ -102,7 +102,7 @@ def final_test(task: Task, buffer: TeacherBuffer, run: Run, iteration: int, netw
                 # Soft labels ask up to a hundred teachers: once, and only if they are needed.
                 if small is None:
                     state = method_of(settings).restored_state(*run.load_checkpoint(iteration), task)
-                    small = training_set(task, buffer, state)
+                    small = yield from training_set(task, buffer, state)
                 evaluation = evaluate_distilled(
                     task, small, iteration=iteration, split="test", network=network, repeats=repeats
                 )
@@ -113,15 +113,17 @@ def final_test(task: Task, buffer: TeacherBuffer, run: Run, iteration: int, netw
                 yield from _written(run, done, protocols[done.subject])
 
 
-def training_set(task: Task, buffer: TeacherBuffer, state: State) -> TrainingSet:
+def training_set(task: Task, buffer: TeacherBuffer, state: State) -> Generator[Event, None, TrainingSet]:
     """A state as it ships: its own images (no copy), the labels that go with them, the learned step size.
 
     All training images where the method is to train on them.
     """
-    shipped = method_of(task.settings).shipped_labels
-    if shipped is None:
+    method = method_of(task.settings)
+    if method.shipped_labels is None:
         return WholeSet(task.train, state.student_lr.item(), task.settings.evaluate.whole_epochs)
-    return SmallSet(state.images, shipped(task, buffer, state), state.student_lr.item())
+    at = Progress(stage=STAGE, done=0, total=1, unit="networks", detail="labels")
+    labels = yield from shipping(method, task, buffer, state, at)
+    return SmallSet(state.images, labels, state.student_lr.item())
 
 
 def _protocol(settings: Settings, repeats: int) -> dict[str, Any]:

@@ -14,13 +14,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
 from torch import Tensor
 
 from engine.bounded import open_regular
 from engine.errors import CorruptFileError, DamagedTrajectoryError, UsageError
+from engine.formats import check_format
+from engine.holding import Hold
 from engine.leftovers import ASIDE
-from engine.storage import FORMAT, disk, read_json, set_aside, sweep, write_json
+from engine.storage import FORMAT, disk, read_json, refuse_newer, set_aside, sweep, write_json
 from engine.trajectory import REPAIR, TrajectoryRecord, TrajectoryWriter, read_record
 
 
@@ -44,7 +45,7 @@ class TeacherBuffer:
         every snapshot has a checksum of its own.
 
         Raises:
-            UsageError: the folder holds other teachers.
+            UsageError: the folder holds other teachers, or a newer version made it.
         """
         sweep(self.folder)
         path = self.folder / "manifest.json"
@@ -79,6 +80,7 @@ class TeacherBuffer:
             return None
         if not isinstance(value, dict) or not isinstance(value.get("identity"), dict):
             raise CorruptFileError(f"{path} is not the manifest of a teacher buffer.", REPAIR)
+        check_format(value.get("format"), FORMAT, path)
         identity: dict[str, Any] = value["identity"]
         return identity
 
@@ -135,16 +137,26 @@ class TeacherBuffer:
         self.forget(trajectory)
         return self.folder / ASIDE
 
+    def check_formats(self) -> None:
+        """Refuse a buffer that a newer version went on with, before anything of it is changed.
+
+        Raises:
+            NewerFormatError: names the first such file.
+        """
+        for path in sorted(self.folder.glob("*.json")):
+            refuse_newer(path)
+
     def path(self, trajectory: int) -> Path:
         """The published file of a trajectory."""
         return self.folder / f"trajectory-{trajectory:04d}.safetensors"
 
-    def claim(self, trajectory: int) -> FileLock:
-        """The lock a worker holds while it trains this trajectory."""
-        path = self.folder / f".trajectory-{trajectory:04d}.lock"
+    def claim(self, trajectory: int) -> Hold:
+        """What a worker holds while it trains this trajectory."""
+        name = f".trajectory-{trajectory:04d}"
+        path = self.folder / f"{name}.lock"
         if path.is_dir():
             set_aside(path)
-        return FileLock(path)
+        return Hold(path, self.folder / f"{name}.owner.json")
 
     def record(self, trajectory: int) -> TrajectoryRecord | None:
         """The record of a published trajectory, None if there is none."""

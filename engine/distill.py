@@ -15,6 +15,7 @@ from engine.compiling import matching_compiles
 from engine.data.augment import draw_augment
 from engine.errors import CorruptFileError, DivergedError
 from engine.events import Event, IterationDone, IterationSkipped, Notice, Progress, RunRecovered, told
+from engine.generators import result_of
 from engine.matching import WHOLE, EagerSteps, MatchingGradient, Parts, Schedule, Steps, checked_steps, matching_sweeps
 from engine.method import Method
 from engine.networks import flatten_parameters
@@ -253,11 +254,13 @@ def _matching_gradient(
         epochs.append(settings.teachers.epochs)
     snapshots = [row.to(task.device, task.dtype) for row in buffer.read(draw.trajectory, *epochs)]
     state.labels = None  # the last iteration's need not be held beside this one's
-    probabilities = (
-        label_rules.teacher_labels(steps.network, snapshots[2 if kind == "last" else 1], state.images, task.ranks)
-        if kind in ("target", "last")
-        else fixed_labels(task, state)
-    )
+    total = settings.distill.iterations
+    at = Progress(stage=STAGE, done=state.iteration, total=total, unit="iterations")
+    if kind in ("target", "last"):
+        asked = label_rules.labelling(steps.network, snapshots[2 if kind == "last" else 1], state.images, task.ranks)
+        probabilities = yield from _telling(asked, at)
+    else:
+        probabilities = fixed_labels(task, state)
     sweeps = matching_sweeps(
         steps, start=snapshots[0], target=snapshots[1], images=state.images, labels=probabilities,
         student_lr=state.student_lr, schedule=draw.schedule, mode=settings.distill.gradient,
@@ -265,7 +268,6 @@ def _matching_gradient(
         shares=WHOLE if task.ranks.size == 1 else Parts(task.ranks, draw.shares, labels=kind == "learned"),
     )  # fmt: skip
     state.labels = None if kind == "hard" else probabilities
-    total = settings.distill.iterations
     while True:
         try:
             share = next(sweeps)
@@ -280,6 +282,17 @@ def _matching_gradient(
     return gradient, probabilities * (gradient.labels - inner)
 
 
+def _telling(asked: Generator[float, None, Tensor], at: Progress) -> Generator[Event, None, Tensor]:
+    """Tell where the stage stands each time the labels get on: of many images they take minutes."""
+    while True:
+        try:
+            next(asked)
+        except StopIteration as end:
+            labels: Tensor = end.value
+            return labels
+        yield at
+
+
 def fixed_labels(task: Task, state: DistillState) -> Tensor:
     """Probabilities `(N, K)` of hard or learned labels."""
     if state.logits is not None:
@@ -289,11 +302,24 @@ def fixed_labels(task: Task, state: DistillState) -> Tensor:
 
 
 def shipped_labels(task: Task, buffer: TeacherBuffer, state: DistillState) -> Tensor:
+    """As `shipping_labels`, without the reports."""
+    return result_of(shipping_labels(task, buffer, state, Progress(stage="", done=0, total=0, unit="")))
+
+
+def shipping_labels(
+    task: Task, buffer: TeacherBuffer, state: DistillState, at: Progress
+) -> Generator[Event, None, Tensor]:
     """The labels `(N, K)` that go with the images of this state, a function of the state and the buffer alone.
 
     hard, learned: as they are. target, last: by default the mean over all teachers and all target epochs an iteration
     can draw (evenly thinned to at most 100 snapshots); with `labels.ship = last-iteration`, the labels of the teacher
     that the last iteration drew, as published code does.
+
+    Args:
+        task: of the run.
+        buffer: its teachers.
+        state: whose labels.
+        at: where the stage stands, to be told again as it gets on.
     """
     settings = task.settings
     kind = settings.labels.kind
@@ -313,7 +339,7 @@ def shipped_labels(task: Task, buffer: TeacherBuffer, state: DistillState) -> Te
         count = min(len(every), MOST_SHIP)
         pairs = [every[i * len(every) // count] for i in range(count)]
     thetas = (buffer.read(trajectory, epoch)[0] for trajectory, epoch in pairs)
-    return label_rules.mean_labels(task.flat_network(), thetas, state.images)
+    return (yield from _telling(label_rules.mean_labels(task.flat_network(), thetas, state.images), at))
 
 
 def update(state: DistillState, gradient: MatchingGradient, logit_gradient: Tensor | None, settings: Settings) -> None:
@@ -382,6 +408,7 @@ TESLA = Method(
     restored_state=restored_state,
     iterate=distill,
     shipped_labels=shipped_labels,
+    shipping_labels=shipping_labels,
     reads=("distill.", "labels.", "teachers."),
     shares=True,
 )

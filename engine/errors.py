@@ -1,6 +1,7 @@
 """What a user is told when something goes wrong: what happened, where, and what to do next."""
 
 from enum import IntEnum
+from pathlib import Path
 
 
 class ExitCode(IntEnum):
@@ -9,6 +10,7 @@ class ExitCode(IntEnum):
     OK = 0
     FAILURE = 1
     USAGE = 2
+    HANGUP = 129
     INTERRUPTED = 130
     TERMINATED = 143
 
@@ -64,8 +66,22 @@ class DamagedTrajectoryError(CorruptFileError):
         self.trajectory = trajectory
 
 
+class NewerFormatError(UsageError):
+    """A file that a newer version wrote: neither damaged nor to be touched."""
+
+
 class BusyError(TeslaError):
     """Somebody else drives this run."""
+
+
+class LostHoldError(TeslaError):
+    """What this process held is another's by now (`owner`, in words), or its folder is gone from where it was."""
+
+    def __init__(self, owner: str | None, place: Path | None) -> None:
+        self.owner = owner
+        self.place = place
+        where = f"moved to {place}" if place is not None else "deleted"
+        super().__init__(f"It was taken over by {owner}." if owner is not None else f"Its folder was {where}.")
 
 
 class DivergedError(TeslaError):

@@ -31,8 +31,8 @@ BASELINE_LR = 0.01
 """Learning rate for random real images, which have none of their own: that of DC, DM and MTT."""
 MEASURE = 1024
 """Real images per forward pass."""
-STEPS = 10
-"""SGD steps between two reports of progress."""
+TELL_EVERY = 0.1
+"""Seconds between two reports of a network in training."""
 
 
 def evaluate_distilled(
@@ -75,8 +75,11 @@ def _one(
     batches = [small.batch(torch.arange(size)) for size in counts]
     at = Progress(stage=STAGE, done=repeat, total=repeats, unit="networks")
     learner = yield from trainer(task, model, network, RULE, batches, counts, at)
-    for step, epoch in enumerate(train_on_small(task, learner, small, repeat)):
-        if step % STEPS == 0 or epoch == epochs:
+    told = 0.0
+    for epoch in train_on_small(task, learner, small, repeat):
+        now = time.monotonic()
+        if now - told > TELL_EVERY or epoch == epochs:
+            told = now
             yield Progress(
                 stage=STAGE, done=repeat + 0.95 * epoch / epochs, total=repeats, unit="networks",
                 detail=f"{what}, network {repeat + 1}/{repeats}",
@@ -108,7 +111,10 @@ def planned_steps(task: Task, network: str, count: int, length: int | None = Non
 
 
 def train_on_small(task: Task, learner: Trainer, small: TrainingSet, repeat: int) -> Generator[float, None, None]:
-    """Train a network on a small set to the protocol, yielding the number of epochs done after every step."""
+    """Train a network on a small set to the protocol, yielding the number of epochs done after every batch.
+
+    Nothing waits for the device: on an accelerator the host runs ahead as far as the device lets it.
+    """
     settings = task.settings
     count, epochs = len(small), small.epochs or settings.evaluate.epochs
     for epoch in range(epochs):
@@ -116,11 +122,11 @@ def train_on_small(task: Task, learner: Trainer, small: TrainingSet, repeat: int
         generator = counted_generator(settings.seed, "evaluate", repeat, epoch)
         order = torch.randperm(count, generator=generator)
         batches = order.split(BATCH)
-        for number, index in enumerate(batches):
+        for number, index in enumerate(batches, 1):
             batch, labels = small.batch(index)
             augment = draw_augment(generator, settings.augment.ops, batch.shape, task.device)
             learner.step(augment(batch), labels, lr)
-            yield epoch + (number + 1) / len(batches)
+            yield epoch + number / len(batches)
 
 
 def measure(model: nn.Module, split: Split, repeat: int, repeats: int) -> Generator[Event, None, float]:

@@ -38,6 +38,8 @@ MOST_CLASSES = 2**20
 MOST_FRAMES = 200
 MOST_BYTES = 64 * 10**6
 CHUNK = "tesla"
+FORMAT = 1
+"""Version of that chunk."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +65,7 @@ class _Layout:
     side: int
     factor: int
     top: list[Any] | None = None
+    format: int = 1
 
 
 def images_shown(classes: int, ipc: int, side: int) -> int:
@@ -103,7 +106,7 @@ def write_frame(path: Path, frame: Frame, *, lasting: bool) -> None:
     grid = image_grid(frame.pixels, frame.shown)
     picture = enlarged(grid, side) if lasting else Image.fromarray(grid[:, :, 0] if grid.shape[2] == 1 else grid)
     layout = {
-        "format": 1, "iteration": frame.iteration, "count": len(frame.pixels), "shown": frame.shown, "side": side,
+        "format": FORMAT, "iteration": frame.iteration, "count": len(frame.pixels), "shown": frame.shown, "side": side,
         "factor": _factor(side) if lasting else 1,
         "top": None if frame.top is None else [[[k, round(p, 4)] for k, p in labels] for labels in frame.top],
     }  # fmt: skip
@@ -128,6 +131,8 @@ def read_frame(path: Path) -> Frame:
         with open_regular(path) as file, Image.open(file, formats=["PNG"]) as picture:
             # Text after the pixels is read with them; ours stands before.
             layout = typed(_Layout, parse_json(picture.info[CHUNK]))
+            if layout.format > FORMAT:
+                raise ValueError(f"it has format {layout.format}; update tesla-tui")
             count, shown, side, factor = layout.count, layout.shown, layout.side, layout.factor
             if min(count, shown, side, factor) < 1 or layout.iteration < 0 or count * side * side > READABLE_PIXELS:
                 raise ValueError("its layout is impossible")

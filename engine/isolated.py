@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Generator, Mapping
 from pathlib import Path
@@ -20,6 +21,8 @@ from typing import Any
 
 from engine.errors import TeslaError
 from engine.generators import result_of
+
+_running: set["subprocess.Popen[str]"] = set()
 
 MARK = "\x1eresult "
 """Begins the one line of output that is the answer; whatever else a library prints is not."""
@@ -51,13 +54,19 @@ def measuring(
     Raises:
         TeslaError: the process failed; the message has its last words.
     """
-    command = [sys.executable, "-P", "-m", "engine.isolated", function, json.dumps(dict(arguments))]
+    command = [sys.executable, "-P", "-m", "engine.isolated", function, json.dumps(dict(arguments)), str(os.getpid())]
     begun = time.monotonic()
     # Files, not pipes: nobody reads while the process runs. A session of its own: Ctrl-C is the caller's to handle.
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         process = subprocess.Popen(
-            command, stdout=out, stderr=err, env={**os.environ, **(environment or {})}, start_new_session=True
+            command,
+            stdout=out,
+            stderr=err,
+            env={**os.environ, **(environment or {})},
+            start_new_session=True,
+            text=True,
         )
+        _running.add(process)
         try:
             while process.poll() is None:
                 with contextlib.suppress(subprocess.TimeoutExpired):
@@ -67,6 +76,7 @@ def measuring(
             if process.poll() is None:
                 process.kill()
                 process.wait()
+            _running.discard(process)
         out.seek(0)
         err.seek(0)
         lines, words_said = out.read().split("\n"), err.read()  # not splitlines(): it splits at the mark itself
@@ -78,6 +88,19 @@ def measuring(
         raise TeslaError(f"Measuring {function} failed: {words.strip() or 'it said nothing'}")
     found: dict[str, Any] = json.loads(answers[-1])
     return found
+
+
+def end_all() -> None:
+    """Kill what this process measures; for one that ends without closing its generators."""
+    for process in list(_running):
+        process.kill()
+
+
+def _end_with(parent: int) -> None:
+    # A caller that is killed cannot end what it started.
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
 
 
 def peak_bytes() -> int:
@@ -96,7 +119,8 @@ def peak_bytes() -> int:
 
 
 def _main() -> None:
-    path, arguments = sys.argv[1:3]
+    path, arguments, parent = sys.argv[1:4]
+    threading.Thread(target=_end_with, args=(int(parent),), name="tesla-parent", daemon=True).start()
     module, _, name = path.partition(":")
     found = getattr(importlib.import_module(module), name)(**json.loads(arguments))
     sys.stdout.write(f"{MARK}{json.dumps({**found, 'peak_bytes': peak_bytes()})}\n")

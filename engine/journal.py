@@ -23,6 +23,7 @@ from engine.events import (
     event_from_json,
     event_to_json,
 )
+from engine.formats import check_format
 from engine.storage import disk, set_aside, write_bytes
 
 LASTING = (RunStarted, CheckpointSaved, RunStopped, RunFailed, RunFinished)
@@ -33,6 +34,9 @@ CRC = b', "crc": "'
 
 MOST_LINE = 2**22
 """Bytes of a line; the longest of ours names the classes. A longer one is damage, and is passed over in pieces."""
+
+TAIL = 64 * 1024
+"""Bytes of a journal in which its last lines are looked for."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +50,14 @@ class Entry:
 
 
 class JournalWriter:
-    """Appends events; one write a line, so a reader never sees two lines mixed. Only the run's driver has one."""
+    """Appends events; one write a line, so a reader never sees two lines mixed. Only the run's driver has one.
+
+    Raises:
+        NewerFormatError: a newer version drove the run last. Readers follow it as far as they understand.
+    """
 
     def __init__(self, path: Path) -> None:
+        check_format(_last_schema(path), SCHEMA, path)
         self._path = path
         if path.is_dir():
             set_aside(path)
@@ -205,6 +214,20 @@ def _last_byte(path: Path) -> bytes:
     with open_regular(path) as file:
         file.seek(max(0, os.fstat(file.fileno()).st_size - 1))
         return file.read(1)
+
+
+def _last_schema(path: Path) -> int | None:
+    """Version of the newest line that has one, among the last ones; None if there is none."""
+    if not path.is_file():
+        return None
+    with open_regular(path) as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
+        for line in reversed(file.read().split(b"\n")):
+            with suppress(ValueError):
+                value = parse_json(line)
+                if isinstance(value, dict) and isinstance(value.get("schema"), int):
+                    return int(value["schema"])
+    return None
 
 
 def _parse(line: bytes) -> Entry | None:

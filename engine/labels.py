@@ -4,11 +4,12 @@
 speaks changes from iteration to iteration, so what ships is defined apart: see `mean_labels`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 
 import torch
 from torch import Tensor
 
+from engine.generators import result_of
 from engine.networks.flat import FlatNetwork
 from engine.parallel.ranks import ALONE, Ranks
 
@@ -40,12 +41,22 @@ def initial_logits(index: Tensor, classes: int, dtype: torch.dtype) -> Tensor:
     return hard_labels(index, classes, dtype) * LOGIT
 
 
-@torch.no_grad()
 def teacher_labels(network: FlatNetwork, theta: Tensor, images: Tensor, ranks: Ranks = ALONE) -> Tensor:
+    """As `labelling`, without the reports."""
+    return result_of(labelling(network, theta, images, ranks))
+
+
+@torch.no_grad()
+def labelling(
+    network: FlatNetwork, theta: Tensor, images: Tensor, ranks: Ranks = ALONE
+) -> Generator[int, None, Tensor]:
     """Probabilities `(N, K)` that the network with parameters `theta` gives `images`, in chunks; ranks divide the work.
 
     Networks with running statistics keep training mode: snapshots hold parameters only, so a snapshot's own
     statistics are those of the batch.
+
+    Yields:
+        The images of this rank that are done, after every chunk.
     """
     mine = images[ranks.part(len(images))]
     size = max(1, min(CHUNK, CHUNK_PIXELS // images[0, 0].numel()))
@@ -53,22 +64,34 @@ def teacher_labels(network: FlatNetwork, theta: Tensor, images: Tensor, ranks: R
     # Written in place: joining the parts would hold every label twice.
     labels = first.new_empty((len(mine), first.shape[1]))
     labels[:size] = first
+    del first
     for begin in range(size, len(mine), size):
+        yield begin
         labels[begin : begin + size] = network(theta, mine[begin : begin + size]).softmax(dim=1)
+    yield len(mine)
     return ranks.whole(labels, len(images))
 
 
-def mean_labels(network: FlatNetwork, thetas: Iterable[Tensor], images: Tensor) -> Tensor:
+def mean_labels(network: FlatNetwork, thetas: Iterable[Tensor], images: Tensor) -> Generator[float, None, Tensor]:
     """Mean of the teachers' probabilities `(N, K)` over many snapshots.
 
     A function of the images and the buffer alone: it does not depend on which teacher the last iteration drew.
+
+    Yields:
+        The snapshots that have answered, with fractions.
 
     Raises:
         ValueError: no snapshots.
     """
     total, count = torch.zeros(()), 0
     for theta in thetas:
-        labels = teacher_labels(network, theta.to(images), images)
+        asked = labelling(network, theta.to(images), images)
+        while True:
+            try:
+                yield count + next(asked) / len(images)
+            except StopIteration as end:
+                labels: Tensor = end.value
+                break
         total = labels if count == 0 else total.add_(labels)
         count += 1
     if count == 0:

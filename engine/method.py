@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from engine.buffers import TeacherBuffer
-from engine.events import Event
+from engine.events import Event, Progress
 from engine.settings import EffectiveSettings
 from engine.task import Task
 
@@ -41,6 +41,7 @@ class State(Protocol):
 
 Iterate = Callable[[Task, TeacherBuffer, Any], Generator[Event, None, None]]
 ShippedLabels = Callable[[Task, TeacherBuffer, Any], Tensor]
+ShippingLabels = Callable[[Task, TeacherBuffer, Any, Progress], Generator[Event, None, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,23 @@ class Method:
     """Settings it reads of those that not every method reads: keys, or sections with a final dot."""
     shares: bool = False
     """Whether several processes can share its iterations."""
+    shipping_labels: ShippingLabels | None = None
+    """As `shipped_labels`, telling how far it is, where that takes long."""
+
+
+def shipping(
+    method: Method, task: Task, buffer: TeacherBuffer, state: State, at: Progress
+) -> Generator[Event, None, Tensor]:
+    """The labels `(N, K)` that go with the images of a state; `at` is told again as it gets on.
+
+    Raises:
+        ValueError: a method that makes no small set.
+    """
+    if method.shipping_labels is not None:
+        return (yield from method.shipping_labels(task, buffer, state, at))
+    if method.shipped_labels is None:
+        raise ValueError(f"{method.name} makes no small set.")
+    return method.shipped_labels(task, buffer, state)
 
 
 EVERY_METHOD = ("distill.method", "distill.ipc", "distill.iterations", "distill.checkpoint_every", "distill.keep")

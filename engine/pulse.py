@@ -49,6 +49,8 @@ class Pulse:
     total: float = 0.0
     unit: str = ""
     detail: str = ""
+    format: int = 1
+    """Version of this file. A reader passes over what it does not know: the pulse is a hint."""
 
     @property
     def age(self) -> float:

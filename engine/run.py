@@ -1,20 +1,24 @@
 """The files of one run: frozen settings, checkpoints, evaluations, previews."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.bounded import iteration_of, typed
-from engine.errors import CorruptFileError, SettingsError, UsageError
+from engine.errors import CorruptFileError, NewerFormatError, SettingsError, UsageError
 from engine.events import EvaluationDone, RunStarted
+from engine.formats import check_format
 from engine.journal import read_journal
 from engine.settings import EffectiveSettings, Settings, frozen_settings, recovered_settings, settings_to_toml
 from engine.storage import (
+    FORMAT,
     disk,
     leaving,
     read_json,
     read_tensors,
+    refuse_newer,
     set_aside,
     sweep,
     write_bytes,
@@ -39,12 +43,18 @@ BITS_CHANGE = ("compute.dtype", "compute.precision")
 """... except these."""
 
 
+def nobody_else() -> None:
+    """The guard of a run that this process does not drive."""
+
+
 class Run:
     """A run's folder; nothing in it need exist yet."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.name = folder.name
+        self.guard: Callable[[], None] = nobody_else
+        """Asked before anything is written; raises where this process no longer drives the run."""
 
     @property
     def settings_file(self) -> Path:
@@ -179,6 +189,7 @@ class Run:
 
     def save_checkpoint(self, tensors: dict[str, "Tensor"], record: dict[str, Any]) -> Path:
         """Publish a checkpoint; `record["iteration"]` names it."""
+        self.guard()
         path = self.checkpoint_path(record["iteration"])
         write_tensors(path, tensors, record)
         return path
@@ -190,6 +201,16 @@ class Run:
             CorruptFileError: missing or damaged.
         """
         return read_tensors(self.checkpoint_path(iteration))
+
+    def check_formats(self) -> None:
+        """Refuse a run that a newer version went on with, before anything of it is changed.
+
+        Raises:
+            NewerFormatError: names the first such file.
+        """
+        for pattern in ("checkpoints/*.json", "evaluations/*.json"):
+            for path in sorted(self.folder.glob(pattern)):
+                refuse_newer(path)
 
     def newest_valid(self) -> "tuple[dict[str, Tensor], dict[str, Any]] | None":
         """The newest checkpoint that is whole, for whoever only reads."""
@@ -215,8 +236,9 @@ class Run:
 
     def save_evaluation(self, result: EvaluationDone, protocol: dict[str, Any]) -> None:
         """Publish a result with the protocol it was measured to."""
+        self.guard()
         path = self.evaluation_path(result.iteration, result.subject, result.split, result.network)
-        write_json(path, {"protocol": protocol, "result": asdict(result)})
+        write_json(path, {"format": FORMAT, "protocol": protocol, "result": asdict(result)})
 
     def evaluation(
         self, iteration: int, subject: str, split: str, network: str, protocol: dict[str, Any]
@@ -224,7 +246,7 @@ class Run:
         """The result, if it was measured to the same protocol."""
         path = self.evaluation_path(iteration, subject, split, network)
         try:
-            value = read_json(path)
+            value = _evaluation_from(path)
             return typed(EvaluationDone, value["result"]) if value["protocol"] == protocol else None
         except (OSError, CorruptFileError, KeyError, TypeError, ValueError):
             return None
@@ -241,14 +263,21 @@ class Run:
         return None
 
     def evaluations(self) -> list[EvaluationDone]:
-        """Every result on disk, by iteration."""
+        """Every result on disk that this version can read, by iteration."""
         found = []
         for path in sorted((self.folder / "evaluations").glob("*.json")):
             try:
-                found.append(typed(EvaluationDone, read_json(path)["result"]))
-            except (OSError, CorruptFileError, KeyError, TypeError, ValueError):
+                found.append(typed(EvaluationDone, _evaluation_from(path)["result"]))
+            except (OSError, CorruptFileError, NewerFormatError, KeyError, TypeError, ValueError):
                 continue
         return found
+
+
+def _evaluation_from(path: Path) -> dict[str, Any]:
+    value: dict[str, Any] = read_json(path)
+    if isinstance(value, dict):
+        check_format(value.get("format"), FORMAT, path)
+    return value
 
 
 def selected_iteration(run: Run, settings: Settings) -> int | None:

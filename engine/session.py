@@ -13,12 +13,20 @@ import numpy as np
 import torch
 
 from engine.assessments import baseline, evaluation_known, final_test, held_out
+from engine.background import beside
 from engine.buffers import TeacherBuffer
 from engine.compute import configure, environment
 from engine.control import Control
 from engine.data import ResidentImages
 from engine.data.dataset import Classes, Pixels
-from engine.errors import CorruptFileError, DamagedTrajectoryError, TeslaError, UsageError, WorkersStoppedError
+from engine.errors import (
+    CorruptFileError,
+    DamagedTrajectoryError,
+    LostHoldError,
+    TeslaError,
+    UsageError,
+    WorkersStoppedError,
+)
 from engine.events import (
     CheckpointSaved,
     DataReady,
@@ -32,6 +40,7 @@ from engine.events import (
     RunStarted,
     RunStopped,
     timed,
+    told,
 )
 from engine.film import frame_path, frame_problem
 from engine.journal import JournalWriter
@@ -48,10 +57,14 @@ from engine.settings import EffectiveSettings, Settings
 from engine.sharing import check_shared
 from engine.task import DTYPES, Split, Task
 from engine.teachers import train_teachers
-from engine.workspace import Workspace, driving
+from engine.training import load_optimisers
+from engine.workspace import Workspace, taking
 
 Events = Generator[Event, None, None]
 
+
+LOADING = Progress(stage="data", done=1, total=1, unit="datasets")
+"""Where a session stands when its data are there and its first stage has not begun."""
 
 STILL = 0.1
 """Seconds between two looks at the wishes of a paused session."""
@@ -94,12 +107,16 @@ def drive(
             early.append(event)  # there is no journal before the run is known to be possible
         yield event
     workspace.check_links(*run.folders, buffer.folder)
-    with driving(run), beating(run.pulse_file) as heart:
+    hold = yield from taking(run)
+    with hold as held, beating(run.pulse_file) as heart:
+        run.check_formats()
+        buffer.check_formats()
         mended = [run.settings_damage] if run.exists and run.settings_damage else []
         run.freeze(effective)
         mended += tidy(run)
         early += [Notice(level="warning", message=words) for words in mended]
         journal = JournalWriter(run.journal_file)
+        run.freeze(effective)
         begun = time.monotonic()
         resumed = max(run.checkpoints(), default=None)
         started = RunStarted(
@@ -115,6 +132,7 @@ def drive(
         stages = _stages(task, buffer, run, control)
         try:
             for event in stages:
+                held.glance()
                 journal.append(event)
                 heart.note(event)
                 yield event
@@ -131,8 +149,16 @@ def drive(
             raise
         except TeslaError as error:
             stages.close()
-            with suppress(OSError):  # the error itself may be that nothing can be written
-                journal.append(RunFailed(message=str(error)))
+            if not isinstance(error.__cause__, LostHoldError):  # else it is no longer ours to write to
+                with suppress(OSError):  # the error itself may be that nothing can be written
+                    journal.append(RunFailed(message=str(error)))
+            raise
+        except OSError as error:
+            with suppress(TeslaError, OSError):
+                stages.close()
+            held.check()  # says it better if the folder is gone
+            with suppress(OSError):
+                journal.append(RunFailed(message=f"{type(error).__name__}: {error}"))
             raise
         except BaseException as error:
             with suppress(OSError):
@@ -188,6 +214,9 @@ def teach(workspace: Workspace, settings: Settings) -> Events:
         )
     task, buffer = yield from open_task(workspace, settings)
     workspace.check_links(buffer.folder)
+    for words in buffer.open():
+        yield Notice(level="warning", message=words)
+    yield from load_optimisers(LOADING)
     yield from timed("teachers", train_teachers(task, buffer))
 
 
@@ -195,9 +224,11 @@ def evaluate_run(
     workspace: Workspace, run: Run, settings: Settings, iteration: int | None, networks: Sequence[str]
 ) -> Events:
     """Measure a run's selected (or a given) checkpoint on the test images, with any networks."""
+    run.check_formats()
     task, buffer = yield from open_task(workspace, settings)
     workspace.check_links(*run.folders)
     chosen = checkpoint_to_use(run, settings, iteration)
+    yield from load_optimisers(LOADING)
     yield from timed("evaluation", final_test(task, buffer, run, chosen, networks))
 
 
@@ -213,16 +244,19 @@ def open_task(
     def part(pixels: Pixels, labels: Classes, index: Classes) -> Split:
         return Split(ResidentImages(pixels, index, space, device), torch.from_numpy(labels[index]))
 
+    def parts() -> tuple[Split, Split, Split]:
+        return (
+            part(dataset.train_images, dataset.train_labels, kept),
+            part(dataset.train_images, dataset.train_labels, held),
+            part(dataset.test_images, dataset.test_labels, np.arange(len(dataset.test_labels))),
+        )
+
+    at = Progress(stage="data", done=1, total=1, unit="datasets")
+    train, holdout, test = yield from told(beside(parts), at, "loading the images")
     task = Task(
-        settings=settings,
-        dataset=dataset,
-        space=space,
-        device=device,
-        train=part(dataset.train_images, dataset.train_labels, kept),
-        holdout=part(dataset.train_images, dataset.train_labels, held),
-        test=part(dataset.test_images, dataset.test_labels, np.arange(len(dataset.test_labels))),
-        ranks=ranks,
-    )
+        settings=settings, dataset=dataset, space=space, device=device,
+        train=train, holdout=holdout, test=test, ranks=ranks,
+    )  # fmt: skip
     _check(task)
     identity = workspace.buffer_identity(settings, dataset)
     buffer = TeacherBuffer(workspace.buffer_folder(settings, identity), identity)
@@ -286,6 +320,7 @@ def _told(effective: EffectiveSettings) -> Generator[Notice, None, None]:
 
 
 def _stages(task: Task, buffer: TeacherBuffer, run: Run, control: Control) -> Events:
+    yield from load_optimisers(LOADING)
     if not task.settings.needs_teachers:
         yield from _matched(task, buffer, run, control)
         return
@@ -338,7 +373,10 @@ def _selected(task: Task, run: Run) -> Generator[Event, None, int | None]:
 
 
 def _state(task: Task, run: Run) -> Generator[Event, None, State]:
-    found, problems = newest_state(run) if task.ranks.writes else (None, [])
+    found, problems = None, list[str]()
+    if task.ranks.writes:
+        at = Progress(stage="distillation", done=0, total=task.settings.distill.iterations, unit="iterations")
+        found, problems = yield from told(beside(lambda: newest_state(run)), at, "reading the checkpoint")
     for words in problems:
         yield Notice(level="warning", message=words)
     method = method_of(task.settings)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from engine.bounded import MOST_JSON, parse_json, read_bounded
 from engine.disk import disk
 from engine.errors import CorruptFileError
+from engine.formats import check_format
 from engine.leftovers import TEMP_MARK, begin_temp, end_temp, set_aside, sweep
 
 if TYPE_CHECKING:
@@ -160,6 +161,18 @@ def _nearly(key: str) -> bool:
     return len(key) == len(SEAL) and sum(a != b for a, b in zip(key, SEAL, strict=True)) == 1
 
 
+def refuse_newer(path: Path) -> None:
+    """Look at the format of a JSON file and at nothing else; damage is for whoever reads it.
+
+    Raises:
+        NewerFormatError: a newer version wrote it.
+    """
+    with suppress(CorruptFileError, FileNotFoundError):
+        value = read_json(path)
+        if isinstance(value, dict):
+            check_format(value.get("format"), FORMAT, path)
+
+
 def sha256_file(path: Path) -> str:
     """Hexadecimal sha256 of a file."""
     with open(path, "rb") as file:
@@ -191,18 +204,17 @@ def read_tensors(path: Path) -> tuple[dict[str, "Tensor"], dict[str, Any]]:
     """Read a pair written by `write_tensors` and check it.
 
     Raises:
-        CorruptFileError: a file of the pair is missing, truncated, altered or of a newer format.
+        CorruptFileError: a file of the pair is missing, truncated or altered.
+        NewerFormatError: a newer version wrote it.
     """
     from engine.tensor_file import read_file
 
     digest = hashlib.sha256()
     try:
         record = read_json(path.with_suffix(".json"))
-        if not isinstance(record, dict) or record.get("format") != FORMAT:
-            found = record.get("format") if isinstance(record, dict) else "none"
-            raise CorruptFileError(
-                f"{path} has format {found}; this version reads format {FORMAT}.", "Update tesla-tui."
-            )
+        if not isinstance(record, dict):
+            raise CorruptFileError(f"{path.with_suffix('.json')} is not a record.", MEND)
+        check_format(record.get("format", 0), FORMAT, path)
         tensors = read_file(path, digest.update)
     except FileNotFoundError as error:
         raise CorruptFileError(f"{error.filename} is missing.", MEND) from error

@@ -13,13 +13,13 @@ import time
 from collections.abc import Generator
 
 import torch
-from filelock import Timeout
 
 from engine.background import OneInFlight
 from engine.buffers import TeacherBuffer
 from engine.data.augment import draw_augment
-from engine.errors import DivergedError
+from engine.errors import DivergedError, LostHoldError
 from engine.events import Event, Notice, Progress, TeacherEpoch, TeacherPublished, TeachersPlanned
+from engine.holding import Hold
 from engine.matching.training import SgdRule, Trainer
 from engine.networks.flat import flatten_parameters
 from engine.randomness import counted_generator, counted_seed
@@ -50,7 +50,7 @@ def plan_teachers(task: Task, buffer: TeacherBuffer) -> TeachersPlanned:
 def train_teachers(task: Task, buffer: TeacherBuffer) -> Generator[Event, None, None]:
     """Train every trajectory that is missing or too short.
 
-    A trajectory somebody else is training is left to them, and waited for at the end.
+    A trajectory somebody else is training is left to them, and waited for at the end; if they die, it is taken over.
 
     Raises:
         DivergedError: a teacher's loss became infinite or not a number.
@@ -62,20 +62,28 @@ def train_teachers(task: Task, buffer: TeacherBuffer) -> Generator[Event, None, 
         needed = buffer_bytes(plan.missing, plan.bytes // plan.count) - bytes_in(buffer.folder, "*.part")
         yield from check_room(buffer.folder, needed, "teachers", task.settings.compute.room)
     waiting = [trajectory for trajectory in range(plan.count) if buffer.epochs(trajectory) < plan.epochs]
+    claims = {trajectory: buffer.claim(trajectory) for trajectory in waiting}
     while waiting:
         left = []
+        other = ""
         for trajectory in waiting:
+            claim = claims[trajectory]
+            owner = claim.take()
+            if owner is not None:
+                left.append(trajectory)
+                other = other or owner.words
+                continue
             try:
-                with buffer.claim(trajectory).acquire(blocking=False):
+                with claim:
                     buffer.forget(trajectory)
                     if buffer.epochs(trajectory) < plan.epochs:
-                        yield from _train_one(task, buffer, trajectory, plan.count, plan.epochs)
-            except Timeout:
+                        yield from _train_one(task, buffer, trajectory, plan.count, plan.epochs, claim)
+            except LostHoldError:  # this machine slept for so long that another took it over
                 left.append(trajectory)
         if left == waiting:
             yield Progress(
                 stage=STAGE, done=plan.count - len(left), total=plan.count, unit="trajectories",
-                detail="waiting for another worker",
+                detail=f"waiting for {other or 'another worker'}",
             )  # fmt: skip
             time.sleep(0.5)
             for trajectory in left:
@@ -87,16 +95,16 @@ def _mended(task: Task, buffer: TeacherBuffer) -> Generator[Event, None, None]:
     """Set damaged trajectories aside, so that they are trained again."""
     for trajectory in range(task.settings.teachers.count):
         if buffer.damage(trajectory) or buffer.cut_off(trajectory):
-            try:
-                with buffer.claim(trajectory).acquire(blocking=False):
-                    for words in buffer.mend(trajectory):
-                        yield Notice(level="warning", message=words)
-            except Timeout:
+            claim = buffer.claim(trajectory)
+            if claim.take() is not None:
                 continue  # somebody trains it
+            with claim:
+                for words in buffer.mend(trajectory):
+                    yield Notice(level="warning", message=words)
 
 
 def _train_one(
-    task: Task, buffer: TeacherBuffer, trajectory: int, count: int, epochs: int
+    task: Task, buffer: TeacherBuffer, trajectory: int, count: int, epochs: int, claim: Hold
 ) -> Generator[Event, None, None]:
     seed = task.settings.seed
     model = task.fresh_network(counted_seed(seed, "teacher-init", trajectory)).train()
@@ -122,12 +130,14 @@ def _train_one(
                     f"Teacher {trajectory} diverged in epoch {epoch} (loss {loss}).",
                     "Lower teachers.lr and start a new workspace.",
                 )
+            claim.check()
             _snapshot(task, learner, writer, writing, loss, accuracy)
             yield TeacherEpoch(
                 trajectory=trajectory, epoch=epoch, epochs=epochs, loss=loss, accuracy=accuracy,
                 seconds=time.monotonic() - started,
             )  # fmt: skip
         writing.wait()
+        claim.check()
         writer.publish()
     yield TeacherPublished(trajectory=trajectory, path=str(buffer.path(trajectory)))
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from engine.bounded import open_regular, typed
 from engine.errors import CorruptFileError
+from engine.formats import check_format
 from engine.storage import FORMAT, disk, publishing, read_json, read_tensors, set_aside, write_json, write_tensors
 from engine.tensor_file import file_parts
 
@@ -196,11 +197,15 @@ def read_record(path: Path) -> TrajectoryRecord:
     """The record of a trajectory, published or in the making.
 
     Raises:
-        CorruptFileError: damaged, or of another version.
+        CorruptFileError: damaged.
+        NewerFormatError: a newer version wrote it.
         FileNotFoundError: absent.
     """
+    value = read_json(path)
+    if isinstance(value, dict):
+        check_format(value.get("format"), FORMAT, path)
     try:
-        record = typed(TrajectoryRecord, read_json(path))
+        record = typed(TrajectoryRecord, value)
     except ValueError as error:
         raise CorruptFileError(f"{path} is not the record of a trajectory ({error}).", REPAIR) from error
     counts = {len(record.losses), len(record.accuracies)}

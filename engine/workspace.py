@@ -5,27 +5,31 @@ import hashlib
 import json
 import os
 import re
-import socket
+import shlex
 import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
-from filelock import FileLock, Timeout
-
-from engine.bounded import moment, typed
-from engine.errors import BusyError, CorruptFileError, UsageError
-from engine.events import Event
+from engine.background import beside
+from engine.errors import BusyError, LostHoldError, UsageError
+from engine.events import Event, Progress, told
+from engine.generators import result_of
+from engine.holding import LATE, TAKEN, Hold, Owner, read_owner, this_machine
 from engine.links import check_links
-from engine.run import Run
+from engine.pulse import read_pulse
+from engine.run import Run, nobody_else
 from engine.settings import EffectiveSettings, Settings, resolve_settings, settings_template
-from engine.storage import disk, read_json, set_aside, sweep, write_bytes, write_json
+from engine.storage import disk, set_aside, sweep, write_bytes
 
 if TYPE_CHECKING:  # engine.data loads PyTorch, which whoever only watches does not need
     from engine.data import Dataset, InputSpace
     from engine.data.dataset import Classes
+
+LOCK, DRIVER = ".driver.lock", "driver.json"
 
 PATIENCE = 2.0
 """Seconds a driver waits for the lock: a watcher that looks whether it is free holds it for a moment."""
@@ -159,7 +163,9 @@ class Workspace:
             on_bad_file=settings.dataset.on_bad_file,
         )
         kept, held = split_holdout(dataset.train_labels, settings.dataset.holdout, settings.seed)
-        return OpenDataset(dataset, fit_space(dataset, kept, settings.dataset.zca), kept, held)
+        fitting = beside(lambda: fit_space(dataset, kept, settings.dataset.zca))
+        at = Progress(stage="data", done=1, total=1, unit="datasets")
+        return OpenDataset(dataset, (yield from told(fitting, at, "fitting the input space")), kept, held)
 
     def buffer_identity(self, settings: Settings, dataset: "Dataset") -> dict[str, Any]:
         """Everything that determines a teacher's parameters."""
@@ -188,77 +194,118 @@ class Workspace:
 
 @contextmanager
 def driving(run: Run) -> Iterator[None]:
-    """Hold the run's lock: one driver, elected by the kernel, whoever else wants to may only watch.
+    """As `taking`, waiting, for as long as the block runs."""
+    with result_of(taking(run)):
+        yield
+
+
+def taking(run: Run) -> Generator[Event, None, "Driving"]:
+    """Become the run's driver; whoever else wants to may only watch. Use as `yield from`; a context manager comes back.
 
     Raises:
         BusyError: somebody drives it; the message says who and since when.
     """
     disk.make_folder(run.folder)
-    path = run.folder / ".driver.lock"
-    if path.is_dir():
-        set_aside(path)
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=PATIENCE, poll_interval=0.05)
-    except Timeout as error:
-        raise BusyError(
-            f"The run {run.name} is being driven already{driver_words(run)}.",
-            f"Watch it with: tesla tui {run.folder.parents[1]} --run {run.name}",
-        ) from error
-    try:
-        write_json(run.folder / "driver.json", {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()})
-        yield
-    finally:
-        lock.release()
+    for name in (LOCK, DRIVER):
+        if (run.folder / name).is_dir():
+            set_aside(run.folder / name)
+    hold = Hold(run.folder / LOCK, run.folder / DRIVER)
+    begun = time.monotonic()
+    while (owner := hold.take()) is not None:
+        waited = time.monotonic() - begun
+        if hold.alive or waited > (2 * LATE if hold.watching else PATIENCE):
+            raise BusyError(
+                f"The run {run.name} is being driven already by {owner.words}.",
+                f"Watch it with: tesla tui {run.folder.parents[1]} --run {run.name}",
+            )
+        detail = f"is {owner.words} still there? {waited:.0f} s" if hold.watching else "waiting for the run's lock"
+        yield Progress(stage="data", done=1, total=1, unit="datasets", detail=detail)
+        time.sleep(0.05)
+    return Driving(run, hold)
+
+
+class Driving:
+    """The hold of a run, for as long as a block runs; the run's own writes are refused once it is lost."""
+
+    def __init__(self, run: Run, hold: Hold) -> None:
+        self._run = run
+        self._hold = hold
+        self._checked = 0.0
+
+    def __enter__(self) -> Self:
+        self._run.guard = self.check
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._run.guard = nobody_else
+        self._hold.release()
+
+    def glance(self) -> None:
+        """As `check`, at most once a second."""
+        if time.monotonic() - self._checked > 1:
+            self.check()
+
+    def check(self) -> None:
+        """Refuse to write to a run that is no longer this process's.
+
+        Raises:
+            BusyError: somebody else drives it.
+            UsageError: its folder was renamed or deleted.
+        """
+        self._checked = time.monotonic()
+        try:
+            self._hold.check()
+        except LostHoldError as lost:
+            name, workspace = self._run.name, self._run.folder.parents[1]
+            if lost.owner is not None:
+                raise BusyError(
+                    f"The run {name} was taken over by {lost.owner}, which had no sign of life from here.",
+                    f"Nothing was written since; watch it with: tesla tui {shlex.quote(str(workspace))} --run {name}",
+                ) from lost
+            if lost.place is not None and lost.place != self._run.folder:
+                raise UsageError(
+                    f"The folder of the run {name} was moved to {lost.place} while the run was driven.",
+                    f"It is saved as of its last checkpoint; go on with: tesla run "
+                    f"{shlex.quote(str(lost.place.parents[1]))} --run {lost.place.name}",
+                ) from lost
+            raise UsageError(
+                f"The folder of the run {name} was deleted while the run was driven.", "Nothing more is written."
+            ) from lost
 
 
 def is_driven(run: Run) -> bool:
-    """Whether a process holds the run's lock now."""
+    """Whether a process holds the run now; of one on another machine, as far as its pulse tells."""
     # A shared lock on a descriptor for reading: whoever may read the run may ask, and watchers disturb nobody.
     try:
-        descriptor = os.open(run.folder / ".driver.lock", os.O_RDONLY | os.O_NONBLOCK)
+        descriptor = os.open(run.folder / LOCK, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
         return False
+    locks = True
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False  # a file system without locks: the pulse has to do
+    except OSError as error:
+        if error.errno in TAKEN:
+            return True
+        locks = False  # a file system without them: the record has to do
     finally:
         os.close(descriptor)
-    return False
+    owner = driver_of(run)
+    if owner is None or owner.released is not None or not owner.machine:
+        return False
+    if owner.machine == this_machine():
+        return not locks and owner.runs
+    pulse = read_pulse(run.pulse_file)
+    return pulse is not None and pulse.alive
 
 
-@dataclass(frozen=True)
-class Driver:
-    """Who drives a run, or was the last to."""
-
-    pid: int
-    host: str
-    since: float
-    """Seconds since 1970."""
-
-    @property
-    def here(self) -> bool:
-        """Whether it is (or was) a process of this machine."""
-        return self.host == socket.gethostname()
-
-
-def driver_of(run: Run) -> Driver | None:
-    """The last process that took the run's lock; whether it still holds it says `is_driven`."""
-    try:
-        driver = typed(Driver, read_json(run.folder / "driver.json"))
-    except (OSError, CorruptFileError, ValueError):
-        return None
-    # Process ids below 2 are everybody's, and a signal goes to this one.
-    return driver if 1 < driver.pid < 2**31 and moment(driver.since) else None
+def driver_of(run: Run) -> Owner | None:
+    """The last process that drove the run; whether it still does says `is_driven`."""
+    return read_owner(run.folder / DRIVER)
 
 
 def driver_words(run: Run) -> str:
     """` by process 12 on host since ...`; empty if it is not known."""
     driver = driver_of(run)
-    if driver is None:
-        return ""
-    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(driver.since))
-    return f" by process {driver.pid} on {driver.host} since {since}"
+    return "" if driver is None else f" by {driver.words}"

@@ -6,26 +6,27 @@ import sys
 import traceback
 
 from engine.errors import ExitCode, TeslaError, WorkerLostError
+from tesla_tui.stopping import CODES, caught, leave_at_once
 
 
 def main() -> int:
     """Run the command line; the exit code."""
-    try:
-        code = _answered()
-    except SystemExit as end:
-        if not _leaves_work():
-            raise
-        code = end.code if isinstance(end.code, int) else ExitCode.OK if end.code is None else ExitCode.FAILURE
-    except BaseException:
-        if not _leaves_work():
-            raise
-        traceback.print_exc()
-        code = ExitCode.FAILURE
-    if not _leaves_work():
-        return code
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    with caught(leave_at_once):
+        try:
+            code = _answered()
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else ExitCode.OK if end.code is None else ExitCode.FAILURE
+        except BaseException:
+            if not _leaves_work():
+                raise
+            traceback.print_exc()
+            code = ExitCode.FAILURE
+        # Told to stop, it does not take Python's leisurely way out, in which one more signal would be the last word.
+        if code in CODES.values() or _leaves_work():
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+    return code
 
 
 def _leaves_work() -> bool:

@@ -9,8 +9,12 @@ import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from engine.errors import SettingsError
+from engine.formats import check_format
 
 Images = Literal["auto", "blocks", "kitty", "sixel"]
+
+FORMAT = 1
+"""Version of the file, its optional key `format`."""
 
 IMAGES_ENV = "TESLA_IMAGES"
 FILE_ENV = "TESLA_TUI_CONFIG"
@@ -49,7 +53,9 @@ def load_preferences() -> Preferences:
     """
     path = preferences_file()
     try:
-        found = Preferences.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        check_format(table.pop("format", None), FORMAT, path)
+        found = Preferences.model_validate(table)
     except FileNotFoundError:
         found = Preferences()
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -1,22 +1,25 @@
 """The live screens in a browser: textual-serve behind a door of ours.
 
-Whoever reaches the page can start and stop runs with the rights of this user, so the door checks three things: the name
-the browser asked for (against DNS rebinding), the page a connection comes from (web sockets know no same-origin rule),
-and, when the server listens to more than this machine, a token.
+Whoever reaches the page can start and stop runs with the rights of this user, so the door checks, for pages, files,
+downloads and web sockets alike: the name the browser asked for (against DNS rebinding), the page a connection comes
+from (web sockets know no same-origin rule), when the server listens to this machine only, that the other end is a
+process of the same user (a shared box has others), and when it listens to more, a token.
 """
 
+import asyncio
 import hmac
 import ipaddress
 import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import aiohttp_jinja2
 from aiohttp import web
 from textual_serve.server import Server
 
 from engine.errors import UsageError
+from tesla_tui.neighbours import ends, is_own
 
 COOKIE = "tesla-token"
 SHORTEST = 12
@@ -81,25 +84,39 @@ class TeslaServer(Server):  # type: ignore[misc]  # textual-serve is untyped
 
     async def _door(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Let in who may."""
-        if self.loopback and not is_loopback(urlsplit(f"//{request.host}").hostname or ""):
+        try:
+            response = await self._let_in(request, handler)
+        except web.HTTPException as refusal:
+            _seal(refusal)
+            raise
+        _seal(response)
+        return response
+
+    async def _let_in(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if self.loopback and not is_loopback(_split(f"//{request.host}").hostname or ""):
             raise web.HTTPForbidden(text="This server answers to localhost only.")
         origin = request.headers.get("Origin")
-        if origin is not None and urlsplit(origin).netloc != request.host:
+        if origin is not None and _split(origin).netloc != request.host:
             raise web.HTTPForbidden(text="Another page's connection.")
-        if self.token is not None:
+        # A link on another page may open ours; nothing else of another page's may use it.
+        foreign = request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site")
+        if foreign and request.headers.get("Sec-Fetch-Mode") != "navigate":
+            raise web.HTTPForbidden(text="Another page's request.")
+        if self.token is None:
+            if not await asyncio.to_thread(_is_own, request):
+                raise web.HTTPForbidden(text="This server is another user's. It may be started with --token.")
+        else:
             given = request.query.get("token")
             known = given if given is not None else request.cookies.get(COOKIE, "")
-            if not hmac.compare_digest(known.encode(), self.token.encode()):
+            # Bytes that are no text become something that is no token.
+            if not hmac.compare_digest(known.encode(errors="backslashreplace"), self.token.encode()):
                 raise web.HTTPUnauthorized(text="A token is needed: open the address that tesla serve printed.")
             if given is not None and request.path == "/":
                 # The cookie goes on from here, so that the token does not stay in the address bar.
                 answer = web.HTTPFound("/")
                 answer.set_cookie(COOKIE, self.token, httponly=True, samesite="Strict")
                 raise answer
-        response = await handler(request)
-        response.headers.setdefault("X-Frame-Options", "DENY")
-        response.headers.setdefault("Referrer-Policy", "no-referrer")
-        return response
+        return await handler(request)
 
     @aiohttp_jinja2.template("app_index.html")
     async def handle_index(self, request: web.Request) -> dict[str, Any]:
@@ -112,3 +129,28 @@ class TeslaServer(Server):  # type: ignore[misc]  # textual-serve is untyped
             "config": {"static": {"url": "/static/"}},
             "application": {"name": "tesla"},
         }
+
+
+def _split(address: str) -> SplitResult:
+    try:
+        return urlsplit(address)
+    except ValueError:
+        raise web.HTTPForbidden(text="That is no address.") from None
+
+
+def _is_own(request: web.Request) -> bool:
+    connection = request.transport.get_extra_info("socket") if request.transport is not None else None
+    both = ends(connection) if connection is not None else None
+    # Where the system does not tell, loopback is as good as it gets; the documentation says so.
+    return both is None or is_own(*both) is not False
+
+
+def _seal(response: web.StreamResponse) -> None:
+    """No framing, no sniffing, no address passed on, nothing kept on a shared disk."""
+    if response.prepared:
+        return
+    response.headers.setdefault("X-Frame-Options", "DENY")
+    response.headers.setdefault("Content-Security-Policy", "frame-ancestors 'none'")
+    response.headers.setdefault("X-Content-Type-Options", "nosniff")
+    response.headers.setdefault("Referrer-Policy", "no-referrer")
+    response.headers.setdefault("Cache-Control", "no-store")

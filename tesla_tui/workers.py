@@ -13,7 +13,7 @@ from typing import Any
 from engine.errors import ExitCode, TeslaError, UsageError
 from engine.parallel.place import Place
 from engine.settings import ComputeSettings
-from tesla_tui.cli.follow import CODES
+from tesla_tui.stopping import CODES
 
 LAUNCHER = "TESLA_LAUNCHER"
 """Set in the environment of workers whose launcher is ours and will say how it ended."""
@@ -86,7 +86,7 @@ def _verdict(failures: Mapping[int, Any]) -> ExitCode:
                 "What was saved is intact, and the same command goes on, with any number of workers.",
             )
     codes = {failure.exitcode for failure in failures.values()}
-    for code in (ExitCode.USAGE, ExitCode.FAILURE, ExitCode.INTERRUPTED, ExitCode.TERMINATED):
+    for code in (ExitCode.USAGE, ExitCode.FAILURE, ExitCode.INTERRUPTED, ExitCode.TERMINATED, ExitCode.HANGUP):
         if code in codes:
             return code  # the worker has said why
     return ExitCode.TERMINATED if -signal.SIGTERM in codes else ExitCode.FAILURE

@@ -10,6 +10,9 @@ from engine.bench.gradient import GradientBench
 from engine.bench.stages import StageBench
 from engine.compute import environment, resolve_device
 
+FORMAT = 1
+"""Version of these records."""
+
 
 def machine(device: str, threads: int | None) -> dict[str, Any]:
     """Versions, processor, memory."""
@@ -47,6 +50,7 @@ def gradient_record(bench: GradientBench, where: dict[str, Any], complete: bool)
     for row in bench.rows:
         rows.append({**row.as_json(), "of_published": bench.ratio(row), "of_matmul_peak": bench.share(row)})
     return {
+        "format": FORMAT,
         "benchmark": "gradient",
         "complete": complete,
         "machine": where,
@@ -59,6 +63,7 @@ def gradient_record(bench: GradientBench, where: dict[str, Any], complete: bool)
 def stage_record(bench: StageBench, where: dict[str, Any], complete: bool) -> dict[str, Any]:
     """All of `tesla bench teachers`, `evaluate` or `data`."""
     return {
+        "format": FORMAT,
         "benchmark": bench.stage,
         "complete": complete,
         "machine": where,

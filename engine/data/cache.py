@@ -5,30 +5,36 @@
     manifest.json                                                           counts, classes, sha256 of each file
 """
 
+import errno
 import hashlib
 import io
 import math
 import os
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import platformdirs
-from filelock import FileLock
 
+from engine.background import beside
 from engine.bounded import open_regular, typed, whole_number
 from engine.data.dataset import Classes, Dataset, Pixels, split_holdout
 from engine.data.pictures import BAD_FILE, to_square
 from engine.data.sources import OpenSource, Source, SourceSplit, find_source
 from engine.disk import FULL, Write, in_words
-from engine.errors import CorruptFileError, DataError, DiskError
-from engine.events import Event, Notice, Progress
+from engine.errors import CorruptFileError, DataError, DiskError, NewerFormatError
+from engine.events import Event, Notice, Progress, told
+from engine.formats import check_format
+from engine.holding import KernelLock
 from engine.storage import FORMAT, TEMP_MARK, disk, publishing_folder, read_json, sha256_file, sweep, write_json
+
+Result = TypeVar("Result")
 
 STAGE = "data"
 CHUNK = 512
@@ -79,21 +85,68 @@ def prepare_dataset(
     Raises:
         UsageError, DataError: see `find_source`; also a bad file, or no room.
     """
-    source = find_source(name, path, on_bad_file)
+    # Whatever takes long is done beside the caller, who may want to leave.
+    source = yield from _beside(lambda: find_source(name, path, on_bad_file), "looking at the files")
     folder = _entry(source, name, resolution, cache, on_bad_file)
-    disk.make_folder(folder.parent)
-    with FileLock(folder.with_name(f"{folder.name}.lock")):
-        problems = verify_cache(folder, hash_up_to=MOST_HASHED) if folder.exists() else []
+    problems = yield from _problems(folder)
+    if problems is None or problems:
+        yield from _made_under_lock(source, folder, resolution, skip=on_bad_file == "skip")
+    return open_cache(folder)
+
+
+def _beside(work: Callable[[], Result], what: str) -> Generator[Event, None, Result]:
+    return (yield from told(beside(work), Progress(stage=STAGE, done=0, total=1, unit="datasets"), what))
+
+
+def _problems(folder: Path) -> Generator[Event, None, list[str] | None]:
+    """What is wrong with an entry, None if there is no entry."""
+    if not folder.exists():
+        return None
+    return (yield from _beside(lambda: verify_cache(folder, hash_up_to=MOST_HASHED), "checking the cached dataset"))
+
+
+def _made_under_lock(
+    source: Source, folder: Path, resolution: int | None, *, skip: bool
+) -> Generator[Event, None, None]:
+    """Decode a dataset that is missing or damaged, unless somebody else just has.
+
+    An entry that is whole is opened without the lock: whoever may read a shared cache need not be allowed to write.
+
+    Raises:
+        DataError: the cache cannot be written.
+    """
+    try:
+        disk.make_folder(folder.parent)
+        lock = KernelLock(folder.with_name(f"{folder.name}.lock"))
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        raise DataError(
+            f"The cache {folder.parent} cannot be written ({error.strerror}), and it has no whole {folder.name}.",
+            "Let its owner open the dataset once, or set TESLA_CACHE to a folder of your own.",
+        ) from error
+    with lock:
+        waiting = Progress(stage=STAGE, done=0, total=1, unit="datasets", detail="another process decodes it")
+        while (locked := lock.take()) is False:
+            yield waiting
+            time.sleep(0.2)
+        problems = yield from _problems(folder)
         if problems:
             yield Notice(level="warning", message=f"The cached dataset is damaged and is decoded again: {problems[0]}")
             disk.remove_tree(folder)
         if not folder.exists():
-            for dead in folder.parent.glob(f"{folder.name}{TEMP_MARK}*"):  # nobody else has the lock
-                disk.remove_tree(dead)
-            opened = source.open()
-            yield from _build(source.name, source.description, opened, resolution, folder, skip=on_bad_file == "skip")
+            if locked:  # else it may be somebody's at work
+                for dead in folder.parent.glob(f"{folder.name}{TEMP_MARK}*"):
+                    disk.remove_tree(dead)
+            opened = yield from _beside(source.open, "opening the files")
+            try:
+                yield from _build(source.name, source.description, opened, resolution, folder, skip=skip)
+            except OSError as error:
+                # Where there are no locks two may decode the same: the first one's is as good.
+                taken = isinstance(error, FileExistsError) or error.errno == errno.ENOTEMPTY
+                if not taken or not (folder / "manifest.json").exists():
+                    raise
         sweep(folder)  # of the spaces that are fitted to it
-    return open_cache(folder)
 
 
 def cached_dataset(
@@ -122,9 +175,12 @@ def open_cache(folder: Path) -> Dataset:
 
     Raises:
         CorruptFileError: its manifest or an array is not what it must be.
+        NewerFormatError: a newer version made it.
     """
     try:
-        facts = typed(_Manifest, read_json(folder / "manifest.json"))
+        manifest = read_json(folder / "manifest.json")
+        check_format(manifest.get("format"), FORMAT, folder / "manifest.json")
+        facts = typed(_Manifest, manifest)
         arrays: dict[str, Any] = {}
         for name in ARRAYS:
             path = folder / f"{name}.npy"
@@ -139,6 +195,8 @@ def open_cache(folder: Path) -> Dataset:
             if labels.dtype != np.int64 or labels.ndim != 1:
                 raise ValueError(f"the {split} labels are not what the manifest says")
             arrays[f"{split}_labels"] = np.array(labels)
+    except NewerFormatError:
+        raise
     except Exception as error:  # NumPy raises whatever a damaged header leads its parser to
         raise CorruptFileError(
             f"{folder} is not a whole cached dataset: {error}.", "Delete that folder; the dataset is decoded again."
@@ -155,11 +213,13 @@ def verify_cache(folder: Path, hash_up_to: int | None = None) -> list[str]:
     Args:
         folder: the entry.
         hash_up_to: larger files (bytes) are checked by size only; None hashes all.
+
+    Raises:
+        NewerFormatError: a newer version made it.
     """
     try:
         manifest = read_json(folder / "manifest.json")
-        if manifest["format"] != FORMAT:
-            return [f"{folder} has format {manifest['format']}, not {FORMAT}"]
+        check_format(manifest["format"], FORMAT, folder / "manifest.json")
         expected = {f"{name}.npy": manifest["files"][f"{name}.npy"] for name in ARRAYS}
         if not all(whole_number(facts["bytes"]) and isinstance(facts["sha256"], str) for facts in expected.values()):
             raise TypeError("bytes and sha256")
@@ -206,13 +266,11 @@ def _build(
             yield Notice(level="warning", message=f"{len(left_out)} bad files were left out: {shown}")
         for split in parts:
             _check_classes(np.load(temp / f"{split}_labels.npy"), source.classes, split, name)
-        facts: dict[str, dict[str, Any]] = {
-            f"{array}.npy": {
-                "sha256": sha256_file(temp / f"{array}.npy"),
-                "bytes": (temp / f"{array}.npy").stat().st_size,
-            }
-            for array in ARRAYS
-        }
+        facts: dict[str, dict[str, Any]] = {}
+        for array in ARRAYS:
+            file = temp / f"{array}.npy"
+            digest = yield from _beside(partial(sha256_file, file), "hashing")
+            facts[file.name] = {"sha256": digest, "bytes": file.stat().st_size}
         fingerprint = hashlib.sha256("".join(str(fact["sha256"]) for fact in facts.values()).encode()).hexdigest()
         write_json(
             temp / "manifest.json",
@@ -255,6 +313,10 @@ def _decode(
             chunk = index[start : start + CHUNK]
             squares: list[Pixels] = []
             for i, found in zip(chunk, pool.map(square, chunk), strict=True):
+                done += 1
+                if time.monotonic() - shown > 0.1 or done == total:
+                    shown = time.monotonic()
+                    yield Progress(stage=STAGE, done=done, total=total, unit="images", detail=f"decoding {split}")
                 if isinstance(found, DataError):
                     if left_out is None:
                         raise found
@@ -263,10 +325,6 @@ def _decode(
                 squares.append(found)
                 good.append(int(i))
             write(np.array(squares, dtype=np.uint8).tobytes())
-            done += len(chunk)
-            if time.monotonic() - shown > 0.1 or done == total:
-                shown = time.monotonic()
-                yield Progress(stage=STAGE, done=done, total=total, unit="images", detail=f"decoding {split}")
     if len(good) < len(index):  # an .npy file cannot be cut short: copy what is good
         longer = path.with_suffix(".all")
         disk.rename(path, longer)

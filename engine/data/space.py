@@ -1,5 +1,6 @@
 """The network's input space: per-channel normalisation or ZCA whitening, and the way back to pixels."""
 
+import errno
 import hashlib
 import os
 from typing import Literal
@@ -99,7 +100,11 @@ def fit_space(dataset: Dataset, index: Classes | None, zca: bool) -> InputSpace:
             )
     images = dataset.train_images if index is None else dataset.train_images[index]
     space = InputSpace(kind, _fit_zca(images) if zca else _fit_moments(images))
-    write_tensors(path, space.tensors(), {"kind": kind})
+    try:
+        write_tensors(path, space.tensors(), {"kind": kind})
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise  # a shared cache that is read-only: fitted anew each time, to the same bits
     return space
 
 

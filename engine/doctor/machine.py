@@ -5,12 +5,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
-from filelock import FileLock, Timeout
 
 from engine.data import cache_root, verify_cache
 from engine.disk import disk, in_words
 from engine.doctor.finding import Finding, damaged, left
-from engine.errors import CorruptFileError
+from engine.errors import CorruptFileError, NewerFormatError
+from engine.holding import KernelLock
 from engine.leftovers import ASIDE, TEMP_MARK, leftovers, set_aside
 from engine.storage import read_tensors
 
@@ -52,8 +52,12 @@ def _examine_cache(folder: Path) -> list[Finding]:
             if entry.is_dir():
                 findings.append(damaged(f"cached {entry.name}", f"{entry} is a folder in the place of a lock.", entry))
             continue
-        problems = verify_cache(entry)
         what = f"cached {entry.name}"
+        try:
+            problems = verify_cache(entry)
+        except NewerFormatError as error:
+            findings.append(Finding(False, what, str(error)))
+            continue
         if problems:
             findings.append(Finding(False, what, f"{'; '.join(problems)}. {again}", partial(_aside, entry)))
         else:
@@ -72,6 +76,8 @@ def _spaces(entry: Path, what: str) -> list[Finding]:
     for path in sorted(entry.glob("space-*.safetensors")):
         try:
             read_tensors(path)
+        except NewerFormatError as error:
+            findings.append(Finding(False, what, str(error)))
         except CorruptFileError as error:
             record = path.with_suffix(".json")
             if not record.exists():
@@ -82,8 +88,7 @@ def _spaces(entry: Path, what: str) -> list[Finding]:
 
 
 def _aside(entry: Path) -> str:
-    try:
-        with FileLock(entry.with_name(f"{entry.name}.lock")).acquire(blocking=False):
-            return f"Moved to {set_aside(entry)}. It is decoded again when it is needed."
-    except Timeout:
-        return "Somebody is at work on it; nothing was changed."
+    with KernelLock(entry.with_name(f"{entry.name}.lock")) as lock:
+        if lock.take() is False:
+            return "Somebody is at work on it; nothing was changed."
+        return f"Moved to {set_aside(entry)}. It is decoded again when it is needed."

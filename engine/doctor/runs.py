@@ -6,7 +6,7 @@ from pathlib import Path
 
 from engine.checksums import SUMS, sum_problems
 from engine.doctor.finding import Finding, damaged, left
-from engine.errors import CorruptFileError, SettingsError
+from engine.errors import CorruptFileError, NewerFormatError, SettingsError
 from engine.events import EvaluationDone, Notice
 from engine.film import frame_iterations, frame_path, frame_problem
 from engine.journal import JournalWriter, mend_journal, unread_lines
@@ -94,6 +94,8 @@ def _checkpoints(run: Run, what: str) -> Iterator[Finding]:
     for iteration in run.checkpoints():
         try:
             run.load_checkpoint(iteration)
+        except NewerFormatError as error:
+            yield Finding(False, what, str(error))
         except CorruptFileError as error:
             yield Finding(False, what, f"{error.message} {older}", partial(_checkpoint_aside, run, iteration))
     for half in halves(run):

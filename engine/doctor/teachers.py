@@ -4,11 +4,9 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
-from filelock import Timeout
-
 from engine.buffers import TeacherBuffer
 from engine.doctor.finding import Finding, damaged, left
-from engine.errors import CorruptFileError
+from engine.errors import CorruptFileError, NewerFormatError
 from engine.leftovers import set_aside
 from engine.storage import read_tensors
 from engine.trajectory import read_record
@@ -28,7 +26,12 @@ def examine_buffer(folder: Path, rebuild: Callable[[], bool]) -> list[Finding]:
             if (digits := path.name.removeprefix("trajectory-").partition(".")[0]).isdigit()
         }
     )
-    bad = [finding for number in numbers for finding in _trajectory(buffer, what, number)]
+    bad = []
+    for number in numbers:
+        try:
+            bad += _trajectory(buffer, what, number)
+        except NewerFormatError as error:
+            bad.append(Finding(False, what, str(error)))
     for lock in folder.glob(".trajectory-*.lock"):
         if lock.is_dir():
             bad.append(damaged(what, f"{lock} is a folder in the place of a lock.", lock))
@@ -47,6 +50,8 @@ def _manifest(buffer: TeacherBuffer, what: str, rebuild: Callable[[], bool]) -> 
         if not any(buffer.folder.glob("trajectory-*")):
             return []  # its maker was killed before it wrote anything
         words = f"{path} is missing."
+    except NewerFormatError as error:
+        return [Finding(False, what, str(error))]
     except CorruptFileError as error:
         words = error.message
 
@@ -87,11 +92,12 @@ def _trajectory(buffer: TeacherBuffer, what: str, number: int) -> list[Finding]:
 
 def _claimed(buffer: TeacherBuffer, number: int, what: str, words: str) -> Finding:
     def mend() -> str:
-        try:
-            with buffer.claim(number).acquire(blocking=False):
-                return f"Moved to {buffer.set_aside(number)}. {AGAIN}"
-        except Timeout:
-            return "Somebody trains it; nothing was changed."
+        claim = buffer.claim(number)
+        owner = claim.take()
+        if owner is not None:
+            return f"It is trained by {owner.words}; nothing was changed."
+        with claim:
+            return f"Moved to {buffer.set_aside(number)}. {AGAIN}"
 
     return Finding(False, what, f"{words} {AGAIN}", mend)
 

@@ -6,9 +6,12 @@ data/*.parquet                 the pictures and labels for Hugging Face `dataset
 recipe.json  README.md  train.py  SHA256SUMS
 """
 
+import errno
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
@@ -18,15 +21,18 @@ import numpy as np
 import torch
 from PIL import Image
 
+from engine.background import beside
 from engine.checksums import SUMS, folder_sums
 from engine.errors import UsageError
 from engine.evaluate import BATCH, RULE
+from engine.events import Event, Progress, told
 from engine.export.card import dataset_card
 from engine.export.parquet import write_parquet
 from engine.film import enlarged, image_grid
 from engine.generators import result_of
 from engine.labels import class_index
 from engine.leftovers import leftovers
+from engine.method import shipping
 from engine.methods import method_of
 from engine.preview import png_bytes, to_pixels
 from engine.run import Run, checkpoint_to_use
@@ -35,6 +41,11 @@ from engine.storage import TEMP_MARK, disk, publishing_folder
 from engine.task import Task
 from engine.tensor_file import file_parts
 from engine.workspace import Workspace
+
+STAGE = "export"
+
+FORMAT = 1
+"""Version of an export, in its recipe.json."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +60,14 @@ class Exported:
 def export_run(
     workspace: Workspace, run: Run, to: Path, *, iteration: int | None = None, with_test: bool = False
 ) -> Exported:
-    """Write a checkpoint of a run as a dataset.
+    """As `exporting`, without the reports."""
+    return result_of(exporting(workspace, run, to, iteration=iteration, with_test=with_test))
+
+
+def exporting(
+    workspace: Workspace, run: Run, to: Path, *, iteration: int | None = None, with_test: bool = False
+) -> Generator[Event, None, Exported]:
+    """Write a checkpoint of a run as a dataset. Use as `yield from`; closing leaves nothing behind.
 
     Args:
         workspace: the run's workspace; its dataset must be at hand, for the input space.
@@ -61,6 +79,7 @@ def export_run(
     Raises:
         UsageError: `to` is not empty, or there is no such checkpoint.
     """
+    at = Progress(stage=STAGE, done=0, total=1, unit="datasets")
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise UsageError(f"{to} exists and is not empty.", "Choose a new folder with --to.")
     settings = run.frozen().settings
@@ -71,18 +90,19 @@ def export_run(
             "Its result is the accuracy; `tesla show` prints it.",
         )
     chosen = checkpoint_to_use(run, settings, iteration)
-    task, buffer = result_of(open_task(workspace, settings))
-    state = method.restored_state(*run.load_checkpoint(chosen), task)
-    labels = method.shipped_labels(task, buffer, state)
+    task, buffer = yield from open_task(workspace, settings)
+    tensors, record = yield from told(beside(lambda: run.load_checkpoint(chosen)), at, "reading the checkpoint")
+    state = method.restored_state(tensors, record, task)
+    labels = yield from shipping(method, task, buffer, state, replace(at, detail="labels"))
     disk.make_folder(to.parent)
     for dead in leftovers(to.parent):
         if dead.name.startswith(f"{to.name}{TEMP_MARK}"):
             disk.remove_tree(dead)
-    with publishing_folder(to) as temp:
+    with _as_new(to), publishing_folder(to) as temp:
         pixels = to_pixels(state.images, task.space)
         ipc = settings.distill.ipc
         folders = [f"{k:0{len(str(task.classes - 1))}d}-{_safe(name)}" for k, name in enumerate(task.dataset.classes)]
-        names = _write_pictures(temp, pixels, folders, ipc)
+        names = yield from _write_pictures(temp, pixels, folders, ipc)
         shown = min(ipc, 10)
         first = pixels.reshape(task.classes, ipc, *pixels.shape[1:])[:, :shown].reshape(-1, *pixels.shape[1:])
         disk.write(temp / "grid.png", png_bytes(enlarged(image_grid(first, shown), task.dataset.resolution)))
@@ -91,7 +111,10 @@ def export_run(
         _write_tensors(temp / "distilled.safetensors", task, state.images, labels)
         if with_test:
             _write_test(temp / "test.safetensors", task)
-        write_parquet(temp / "data", names, temp, labels.float().cpu().numpy(), task.dataset.classes, ipc)
+        soft = labels.float().cpu().numpy()
+        yield replace(at, detail="Parquet")
+        write_parquet(temp / "data", names, temp, soft, task.dataset.classes, ipc)
+        yield at
         results = [r for r in run.evaluations() if r.split == "test" and r.iteration in (chosen, 0)]
         disk.write(temp / "README.md", dataset_card(facts, results, task.dataset.classes, with_test).encode())
         disk.write(temp / "train.py", files("engine.export").joinpath("train.py.txt").read_bytes())
@@ -99,13 +122,29 @@ def export_run(
     return Exported(len(pixels), task.classes, chosen)
 
 
+@contextmanager
+def _as_new(to: Path) -> Iterator[None]:
+    """Words for a folder that somebody else has filled in the meantime."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY) and not isinstance(error, FileExistsError):
+            raise
+        raise UsageError(
+            f"{to} was made by somebody else in the meantime.", "It was left as it is. Choose a new folder with --to."
+        ) from error
+
+
 def _safe(name: str) -> str:
     return re.sub(r"[^\w.-]+", "_", name).strip("._")[:60] or "class"
 
 
-def _write_pictures(folder: Path, pixels: np.ndarray, folders: list[str], ipc: int) -> list[str]:
+def _write_pictures(
+    folder: Path, pixels: np.ndarray, folders: list[str], ipc: int
+) -> Generator[Event, None, list[str]]:
     names = []
     for number, image in enumerate(pixels):
+        yield Progress(stage=STAGE, done=number, total=len(pixels), unit="images")
         place = folder / "images" / folders[number // ipc]
         disk.make_folder(place)
         path = place / f"{number % ipc:04d}.png"
@@ -139,6 +178,7 @@ def _recipe(task: Task, run: Run, iteration: int, student_lr: float) -> dict[str
     from engine import __version__
 
     return {
+        "format": FORMAT,
         "made_by": f"tesla-tui {__version__}",
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "run": run.name,

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ValidationError
 
 from engine.bounded import read_bounded
 from engine.errors import CorruptFileError, SettingsError
+from engine.formats import check_format
 from engine.settings.methods import fixed_table, published_tables
 from engine.settings.schema import Settings
 from engine.trust import allow, is_import_path
@@ -39,6 +40,10 @@ MOST_DOTS = 100
 for 40,000 of them."""
 LONGEST = 60
 """Characters of a wrong key or value that an error repeats."""
+
+FORMAT = 1
+"""Version of tesla.toml and settings.toml, their optional key `format`: raised when a key is renamed or changes its
+meaning, not when one is added."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +142,8 @@ def resolve_settings(
             contradict each other.
     """
     table = _read_toml(toml) if toml else {}
+    if toml:
+        check_format(table.pop("format", None), FORMAT, toml)
     by_ipc = table.pop("ipc", {})
     if not isinstance(by_ipc, dict) or not all(isinstance(part, dict) for part in by_ipc.values()):
         raise SettingsError(
@@ -197,6 +204,7 @@ def frozen_settings(path: Path) -> EffectiveSettings:
     Raises:
         SettingsError: the file is damaged.
         OSError: it cannot be read.
+        NewerFormatError: a newer version wrote it.
     """
     text = path.read_bytes()
     body, mark, seal = text.rpartition(SEAL)
@@ -206,6 +214,7 @@ def frozen_settings(path: Path) -> EffectiveSettings:
             "Edit tesla.toml instead; `tesla doctor WORKSPACE --repair` restores this file from the journal.",
         )
     table = _read_toml(path)
+    check_format(table.pop("format", None), FORMAT, path)
     origins = table.pop("provenance", {})
     if not isinstance(origins, dict) or not all(isinstance(origin, str) for origin in origins.values()):
         raise SettingsError(f"`provenance` in {path} must name where each value comes from.", "Remove that table.")
@@ -220,7 +229,7 @@ def settings_to_toml(effective: EffectiveSettings) -> str:
     """The effective settings as TOML, provenance included; `frozen_settings` reads it back."""
     values = {key: value for key, value in effective.flat().items() if value is not None}
     head = "# The effective settings of this run, frozen when it started. Edit ../../tesla.toml instead.\n\n"
-    body = head + tomli_w.dumps({**nest(values), "provenance": dict(effective.origins)})
+    body = head + tomli_w.dumps({"format": FORMAT, **nest(values), "provenance": dict(effective.origins)})
     return body + SEAL.decode() + hashlib.sha256(body.encode()).hexdigest() + "\n"
 
 

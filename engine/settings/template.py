@@ -6,7 +6,7 @@ from typing import Any
 import tomli_w
 from pydantic import BaseModel
 
-from engine.settings.layers import EffectiveSettings
+from engine.settings.layers import FORMAT, EffectiveSettings
 from engine.settings.schema import Settings
 
 HEAD = """\
@@ -28,7 +28,14 @@ def settings_template(effective: EffectiveSettings, active: set[str]) -> str:
         active: dotted keys to write as real settings instead of comments.
     """
     flat = effective.flat()
-    lines = [HEAD, *_entry("seed", Settings.model_fields["seed"].description, flat["seed"], "seed" in active)]
+    about = "Version of this file, not a setting: a version of tesla that cannot read it says so."
+    lines = [
+        HEAD,
+        f"# {about}",
+        f"format = {FORMAT}",
+        "",
+        *_entry("seed", Settings.model_fields["seed"].description, flat["seed"], "seed" in active),
+    ]
     for section, field in Settings.model_fields.items():
         model = field.annotation
         if not (isinstance(model, type) and issubclass(model, BaseModel)):

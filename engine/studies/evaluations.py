@@ -8,6 +8,7 @@ from typing import Any
 from engine.errors import UsageError
 from engine.evaluate import BASELINE_LR, evaluate_distilled
 from engine.events import EvaluationDone, Event, Progress, StageFinished, StageStarted, timed
+from engine.generators import result_of
 from engine.labels import class_index, hard_labels, mean_labels
 from engine.run import Run
 from engine.selection import random_real, real_images
@@ -54,7 +55,7 @@ def sla_only(workspace: Workspace, name: str, ipc: int | None, overrides: Sequen
             labels = hard
             if epoch is not None:
                 thetas = (buffer.read(trajectory, epoch)[0] for trajectory in range(settings.teachers.count))
-                labels = mean_labels(task.flat_network(), thetas, images)
+                labels = result_of(mean_labels(task.flat_network(), thetas, images))
             result = yield from evaluate_distilled(
                 task, SmallSet(images, labels, BASELINE_LR), iteration=epoch or 0, split="test",
                 network=task.network_name, repeats=settings.evaluate.repeats,

@@ -1,11 +1,16 @@
 """`tesla export`."""
 
+from collections.abc import Generator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tesla_tui.cli.options import ExistingRun, Iteration, WorkspacePath
+
+if TYPE_CHECKING:
+    from engine.events import Event
+    from engine.export import Exported
 
 
 def export(
@@ -26,15 +31,25 @@ def export(
     """
     from rich.console import Console
 
-    from engine.export import export_run
     from engine.workspace import Workspace
+    from tesla_tui.cli.follow import follow
     from tesla_tui.render.words import literal
 
     console = Console()
     opened = Workspace(workspace)
     chosen = opened.existing_run(run)
-    with console.status("Exporting ...", spinner="dots"):
-        exported = export_run(opened, chosen, to, iteration=iteration, with_test=with_test)
+    from engine.export import exporting  # loads PyTorch: after everything that can fail at once
+
+    made: list[Exported] = []
+
+    def writing() -> "Generator[Event, None, None]":
+        made.append((yield from exporting(opened, chosen, to, iteration=iteration, with_test=with_test)))
+
+    code = follow(writing(), console)
+    if not made:
+        console.print("[yellow]Stopped; nothing was written.[/] The same command begins again.", highlight=False)
+        raise typer.Exit(code)
+    exported = made[0]
     console.print(
         f"Wrote {exported.images} images of {exported.classes} classes to [bold]{literal(to)}[/] "
         f"({chosen.name}, iteration {exported.iteration}).",

@@ -4,10 +4,12 @@ import json
 import os
 import signal
 from collections.abc import Generator
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import psutil
 import typer
 from rich.console import Console
 
@@ -16,6 +18,11 @@ from engine.events import Event
 from engine.storage import write_bytes
 from tesla_tui.render.display import Display
 from tesla_tui.render.words import literal
+from tesla_tui.stopping import CODES, Insistence, caught, end_process
+
+
+class _Told(BaseException):
+    """A signal came. Raised in the middle of whatever is being waited for, so no error that anybody handles."""
 
 
 def watch(events: Generator[Event, None, None]) -> tuple[Console, ExitCode]:
@@ -25,21 +32,30 @@ def watch(events: Generator[Event, None, None]) -> tuple[Console, ExitCode]:
     """
     console = Console()
     code = ExitCode.OK
+    insistence = Insistence()
 
-    def terminated(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(ExitCode.TERMINATED)
+    def told(number: int, frame: FrameType | None) -> None:
+        nonlocal code
+        if insistence.hear():
+            end_process(CODES[signal.Signals(number)], "Ended at once: nothing was written.")
+        if code is ExitCode.OK:
+            code = CODES[signal.Signals(number)]
+            raise _Told
 
-    previous = signal.signal(signal.SIGTERM, terminated)
-    try:
-        with Display(console) as display:
-            for event in events:
-                display.show(event)
-    except KeyboardInterrupt:
-        code = ExitCode.INTERRUPTED
-        console.print("[yellow]Stopped.[/] What was measured so far:")
-    finally:
-        events.close()
-        signal.signal(signal.SIGTERM, previous)
+    with caught(told):
+        try:
+            with Display(console) as display:
+                for event in events:
+                    display.show(event)
+        except _Told:
+            console.print("[yellow]Stopped.[/] What was measured so far:")
+        finally:
+            events.close()
+            if code is not ExitCode.OK:
+                # The signal may have come between the start of a process and the note of it.
+                for left in psutil.Process().children(recursive=True):
+                    with suppress(psutil.NoSuchProcess):
+                        left.kill()
     return console, code
 
 

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from engine.events import Event
     from engine.plan import Plan
 
+PLAN_FORMAT = 1
+"""Version of what --json prints."""
+
 
 def plan(
     workspace: WorkspacePath,
@@ -67,9 +70,11 @@ def plan(
 
     code = follow(planning(), Console(stderr=True) if as_json else console)
     if not made:
+        stopped = "[yellow]Stopped; nothing is kept of a plan.[/] The same command begins again."
+        Console(stderr=True).print(stopped, highlight=False)
         raise typer.Exit(code)
     if as_json:
-        typer.echo(json.dumps(asdict(made[0]), indent=2))
+        typer.echo(json.dumps({"format": PLAN_FORMAT, **asdict(made[0])}, indent=2))
         return
     from tesla_tui.render.plan import plan_words
 

@@ -105,7 +105,7 @@ def run(
     if place.size > 1 and (not place.writes or LAUNCHER in os.environ):  # who started the workers speaks last
         raise typer.Exit(code)
     if code is not ExitCode.OK:
-        what = saved_words(max(chosen.checkpoints(), default=None))
+        what = saved_words(max(chosen.checkpoints(), default=None)) if chosen.exists else "nothing was begun"
         if place.size > 1:
             console.print(f"[yellow]Stopped; {what}.[/] The same command goes on.", highlight=False)
             raise typer.Exit(code)

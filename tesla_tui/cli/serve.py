@@ -16,7 +16,13 @@ def serve(
     port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port to listen on.")] = 8000,
     token: Annotated[
         str | None,
-        typer.Option("--token", help="Asked of every browser; made up when others can reach it.", show_default=False),
+        typer.Option(
+            "--token",
+            envvar="TESLA_TOKEN",
+            help="Asked of every browser; made up when others can reach it. Other users see a command line, so rather "
+            "give it in the variable.",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
     """The live screens in a browser. Only this machine can reach them, unless --host says otherwise.

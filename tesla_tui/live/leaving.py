@@ -14,15 +14,11 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import ExitCode
+from tesla_tui.stopping import CODES, Insistence
 
 if TYPE_CHECKING:
     from tesla_tui.live.app import TeslaApp
 
-CODES = {
-    signal.SIGTERM: ExitCode.TERMINATED,
-    signal.SIGHUP: ExitCode.TERMINATED,
-    signal.SIGINT: ExitCode.INTERRUPTED,
-}
 GRACE = 5.0
 """Seconds the screens have to end by themselves once everything is saved."""
 PLAIN = "\x1b[?1049l\x1b[?25h\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?1015l\x1b[?2004l\x1b[<u"
@@ -35,6 +31,7 @@ class Leaving:
     def __init__(self, app: "TeslaApp") -> None:
         self._app = app
         self._code: ExitCode | None = None
+        self._insistence = Insistence()
         self._previous: dict[signal.Signals, Any] = {}
         self._modes: list[Any] | None = None
 
@@ -51,8 +48,10 @@ class Leaving:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         code = CODES[signal.Signals(number)]
-        if self._code is not None:
+        if self._insistence.hear():
             self._end(code)
+        if self._code is not None:
+            return
         self._code = code
         gone = number == signal.SIGHUP
         threading.Thread(target=self._leave, args=(code, gone), name="tesla-leaving", daemon=True).start()

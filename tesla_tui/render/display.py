@@ -26,6 +26,7 @@ STAGES = {
     "benchmark": "Measuring",
     "plan": "Measuring",
     "study": "Study",
+    "export": "Exporting",
 }
 
 
@@ -73,6 +74,7 @@ class Display:
         if isinstance(event, ev.Progress):
             self._progress(event)
         elif isinstance(event, ev.StageStarted):
+            self._drop("data")
             self._distilling |= event.stage == "distillation"
         elif isinstance(event, ev.StageFinished):
             self._finish(event)
@@ -81,6 +83,8 @@ class Display:
             if self.console.width >= WIDE or not self.live:
                 self._words += f"  student_lr {event.student_lr:.4f}"
         else:
+            if isinstance(event, ev.DataReady):
+                self._drop("data")
             for line, style in _lines(event):
                 self.console.print(Text(line, style=style))
 

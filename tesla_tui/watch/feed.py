@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+from engine.holding import Owner
 from engine.journal import read_lines
 from engine.pulse import Pulse, read_pulse
 from engine.run import Run
 from engine.status import liveness
-from engine.workspace import Driver, driver_of
+from engine.workspace import driver_of
 from tesla_tui.watch.view import RunView
 
 SLICE = 4 * 2**20
@@ -22,7 +23,7 @@ class RunFeed:
         self.pulse: Pulse | None = None
         self.state = "new"
         """`new` (never started), or as in `RunStatus.state`."""
-        self.driver: Driver | None = None
+        self.driver: Owner | None = None
         """Who drives it, if anybody does."""
         self._offset = 0
         self._inode = 0

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.errors import CorruptFileError
+from engine.errors import CorruptFileError, NewerFormatError
 from engine.events import Notice, Progress
 from engine.journal import JournalWriter, last_entry, read_journal
 from engine.storage import publishing_folder, read_tensors, write_bytes, write_json, write_tensors
@@ -45,7 +45,8 @@ def test_every_damage_is_noticed(tmp_path: Path, damage: str) -> None:
     else:
         text = path.with_suffix(".json").read_text().replace('"format": 1', '"format": 99')
         path.with_suffix(".json").write_text(text)
-    with pytest.raises(CorruptFileError, match=r"x\.(safetensors|json)"):
+    refusal = NewerFormatError if damage == "newer" else CorruptFileError
+    with pytest.raises(refusal, match=r"x\.(safetensors|json)"):
         read_tensors(path)
 
 

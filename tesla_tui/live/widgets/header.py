@@ -8,7 +8,7 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Static
 
-from engine.workspace import Driver
+from engine.holding import Owner
 from tesla_tui.render.words import clean, duration
 from tesla_tui.watch.feed import RunFeed
 
@@ -70,7 +70,7 @@ class RunBar(Widget):
         return Text.assemble(left, " ", self._right)
 
 
-def badge_words(driven_here: bool, live: bool, driver: Driver | None) -> str:
+def badge_words(driven_here: bool, live: bool, driver: Owner | None) -> str:
     """Who drives a run."""
     if driven_here:
         return "driven here"

@@ -17,6 +17,7 @@ from textual.widgets import Input
 
 from engine.events import EvaluationDone, RunPaused, RunResumed, RunStopped
 from engine.journal import read_journal
+from engine.pulse import read_pulse
 from engine.run import Run
 from engine.workspace import Workspace, is_driven
 from tesla_tui.driver import REPORT
@@ -336,8 +337,18 @@ def test_in_a_real_terminal(ws: Workspace, tmp_path: Path) -> None:
     assert max(run.checkpoints()) == iterations(run) > 0
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 143)])
-def test_told_to_stop_from_outside_it_saves_and_leaves(ws: Workspace, tmp_path: Path, number: int, code: int) -> None:
+@pytest.mark.parametrize(
+    ("number", "code", "paused"),
+    [
+        (signal.SIGTERM, 143, False),
+        (signal.SIGINT, 130, False),
+        (signal.SIGHUP, 129, False),
+        (signal.SIGTERM, 143, True),
+    ],
+)
+def test_told_to_stop_from_outside_it_saves_and_leaves(
+    ws: Workspace, tmp_path: Path, number: int, code: int, paused: bool
+) -> None:
     """Also when the terminal is gone: then the terminal's end is closed, which sends SIGHUP by itself."""
     import pty
     import select
@@ -353,6 +364,11 @@ def test_told_to_stop_from_outside_it_saves_and_leaves(ws: Workspace, tmp_path: 
     while time.monotonic() < limit and not (run.journal_file.exists() and iterations(run) > 5):
         if select.select([terminal], [], [], 0.1)[0]:
             drawn += os.read(terminal, 65536)
+    if paused:
+        os.write(terminal, b" ")
+        while not ((pulse := read_pulse(run.pulse_file)) and pulse.paused) and time.monotonic() < limit:
+            if select.select([terminal], [], [], 0.1)[0]:
+                drawn += os.read(terminal, 65536)
     if number == signal.SIGHUP:
         os.close(terminal)
     else:

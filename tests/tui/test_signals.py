@@ -1,0 +1,323 @@
+"""Told to stop, in every stage and by every signal: saved, out in time, the conventional code, and how to go on.
+
+Seconds from the signal to the exit are recorded (`--junitxml` has them); the bound is generous for busy machines.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from PIL import Image
+
+from engine.events import RunFinished, RunStopped
+from engine.journal import last_entry
+from engine.pulse import read_pulse
+from engine.run import Run
+from engine.settings import resolve_settings
+from engine.storage import TEMP_MARK
+from engine.workspace import Workspace, is_driven
+from tests.conftest import TINY
+
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
+SIGNALS = pytest.mark.parametrize("number", CODES, ids=lambda number: number.name)
+WITHIN = 15.0
+"""Seconds that stopping may take here; what it takes on an idle machine is in docs/reliability.md."""
+NEVER = 10**6
+
+Started = Callable[..., "subprocess.Popen[str]"]
+Record = Callable[[float], None]
+
+
+@pytest.fixture
+def record(request: pytest.FixtureRequest, record_testsuite_property: Callable[[str, object], None]) -> Record:
+    """Keeps the seconds that a process took to leave."""
+    return lambda seconds: record_testsuite_property(request.node.name, round(seconds, 2))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return Workspace.create(tmp_path / "ws", resolve_settings(), set()).folder
+
+
+@pytest.fixture
+def tesla(tmp_path: Path) -> Iterator[Started]:
+    """`tesla("run", folder, ...)` starts the command with its words in files, and ends it after the test."""
+    processes: list[subprocess.Popen[str]] = []
+
+    def start(*words: object, before: Callable[[], object] | None = None) -> "subprocess.Popen[str]":
+        command = [sys.executable, "-m", "tesla_tui.main", *map(str, words)]
+        with open(tmp_path / "out", "w") as out, open(tmp_path / "err", "w") as err:
+            processes.append(subprocess.Popen(command, stdout=out, stderr=err, text=True, preexec_fn=before))
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def sets(*changes: str) -> list[str]:
+    return [word for text in (*TINY, *changes) for word in ("--set", text)]
+
+
+def wait_for(condition: Callable[[], object], process: "subprocess.Popen[str]", seconds: float = 240) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, "it ended before"
+        assert time.monotonic() < until, "it did not come true in time"
+        time.sleep(0.02)
+
+
+def in_stage(run: Run, stage: str, detail: str = "") -> Callable[[], bool]:
+    def there() -> bool:
+        pulse = read_pulse(run.pulse_file)
+        return pulse is not None and pulse.stage == stage and detail in pulse.detail
+
+    return there
+
+
+def said(tmp_path: Path, word: str) -> Callable[[], bool]:
+    return lambda: word in (tmp_path / "out").read_text()
+
+
+def stopped(process: "subprocess.Popen[str]", number: signal.Signals, record: Record) -> None:
+    sent = time.monotonic()
+    process.send_signal(number)
+    code = process.wait(60)
+    seconds = time.monotonic() - sent
+    record(seconds)
+    assert code == CODES[number]
+    assert seconds < WITHIN
+
+
+def words_of(tmp_path: Path) -> str:
+    text = (tmp_path / "out").read_text() + (tmp_path / "err").read_text()
+    assert "Traceback" not in text and "Exception ignored" not in text, text
+    return " ".join(text.split())
+
+
+STAGES = {
+    "teachers": ("teachers", "", ["teachers.epochs=100000", "labels.kind=last"]),
+    "compiling": ("teachers", "compiling", ["compute.compile=on"]),
+    "distillation": ("distillation", "", [f"distill.iterations={NEVER}", f"evaluate.every={NEVER}"]),
+    "held-out evaluation": ("evaluation", "distilled", [f"evaluate.epochs={NEVER}", "evaluate.baseline=false"]),
+    "baseline": ("evaluation", "random", [f"evaluate.epochs={NEVER}", "distill.ipc=30"]),
+    "final test": (
+        "evaluation",
+        "distilled",
+        [f"evaluate.epochs={NEVER}", "distill.iterations=1", "dataset.holdout=0", "evaluate.baseline=false"],
+    ),
+}
+
+
+@SIGNALS
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_run_is_saved_and_out(
+    stage: str, number: signal.Signals, folder: Path, tmp_path: Path, tesla: Started,
+    record: Record,
+) -> None:  # fmt: skip
+    name, detail, changes = STAGES[stage]
+    run = Run(folder / "runs" / "r")
+    process = tesla("run", folder, "--run", "r", *sets(*changes))
+    wait_for(in_stage(run, name, detail), process)
+    stopped(process, number, record)
+    words = words_of(tmp_path)
+    assert "Stopped;" in words and f"run {folder} --run r" in words.replace(" \\", "")
+    end = last_entry(run.journal_file)
+    assert end is not None and isinstance(end.event, RunStopped)
+    assert not is_driven(run) and not run.pulse_file.exists()
+    assert not list(folder.rglob(f"*{TEMP_MARK}*"))
+    for iteration in run.checkpoints():
+        run.load_checkpoint(iteration)
+    if stage == "distillation":
+        assert max(run.checkpoints()) > 1
+
+
+@SIGNALS
+def test_the_dataset_cache_is_built_or_absent(
+    number: signal.Signals, tmp_path: Path, tesla: Started, record: Record
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (1400, 1400, 3), dtype=np.uint8)
+    for k in "ab":
+        (tmp_path / "pics" / k).mkdir(parents=True)
+    Image.fromarray(noise).save(tmp_path / "pics" / "a" / "0.png", compress_level=1)
+    for i in range(1, 1200):
+        (tmp_path / "pics" / "ab"[i % 2] / f"{i}.png").hardlink_to(tmp_path / "pics" / "a" / "0.png")
+    effective = resolve_settings(overrides=["dataset.name=folder", f"dataset.path={tmp_path / 'pics'}"])
+    folder = Workspace.create(tmp_path / "ws", effective, {"dataset.name", "dataset.path"}).folder
+    process = tesla("run", folder, "--run", "r", *sets())
+    wait_for(said(tmp_path, "decoding"), process)
+    stopped(process, number, record)
+    assert "Stopped; nothing" in words_of(tmp_path)
+    cache = Path(os.environ["TESLA_CACHE"]) / "datasets"
+    assert not list(cache.glob("folder-*[!k]")) and not (folder / "runs").exists()
+
+
+@SIGNALS
+@pytest.mark.parametrize("command", ["evaluate", "export", "plan", "bench"])
+def test_other_commands_end_in_time_with_a_sentence(
+    command: str, number: signal.Signals, tmp_path: Path, workspace: Workspace, tesla: Started,
+    tiny_run: Callable[..., Run], record: Record,
+) -> None:  # fmt: skip
+    folder = workspace.folder
+    run = tiny_run("r", "labels.kind=target")
+    arguments: dict[str, tuple[list[object], str, str]] = {
+        "evaluate": ([folder, "--set", f"evaluate.epochs={NEVER}"], "Evaluating", "The same command goes on"),
+        "export": ([folder, "--to", tmp_path / "export"], "Exporting", "nothing was written"),
+        "plan": ([folder, "--ipc", 1, "--seconds", 60], "Measuring", "nothing is kept"),
+        "bench": (["evaluate", "--json", tmp_path / "bench.json"], "Measuring", "Stopped."),
+    }
+    words, mark, sentence = arguments[command]
+    process = tesla(command, *words)
+    wait_for(said(tmp_path, mark), process)
+    below = psutil.Process(process.pid).children(recursive=True)
+    stopped(process, number, record)
+    assert sentence in words_of(tmp_path)
+    assert not psutil.wait_procs(below, timeout=10)[1], "processes are left"
+    assert not list(tmp_path.glob("export*")) and not list(folder.rglob(f"*{TEMP_MARK}*"))
+    assert all(run.load_checkpoint(iteration) for iteration in run.checkpoints())
+
+
+@SIGNALS
+def test_while_libraries_load(
+    number: signal.Signals, folder: Path, tmp_path: Path, tesla: Started,
+    record: Record,
+) -> None:  # fmt: skip
+    process = tesla("run", folder, "--run", "r", *sets())
+    wait_for(lambda: len(psutil.Process(process.pid).open_files()) > 0 and said(tmp_path, "r in")(), process)
+    stopped(process, number, record)
+    assert "the same command goes on" in words_of(tmp_path)
+
+
+def test_a_second_signal_ends_at_once_and_an_echo_does_not(folder: Path, tmp_path: Path, tesla: Started) -> None:
+    run = Run(folder / "runs" / "r")
+    # A single matching step takes seconds.
+    slow = sets(
+        "network.width=256", "teachers.count=1", "teachers.epochs=1", "distill.max_start_epoch=1",
+        "distill.ipc=120", f"distill.iterations={NEVER}", f"evaluate.every={NEVER}", "evaluate.baseline=false",
+        "evaluate.epochs=1",
+    )  # fmt: skip
+    process = tesla("run", folder, "--run", "r", *slow)
+    wait_for(in_stage(run, "distillation"), process)
+    process.send_signal(signal.SIGHUP)
+    time.sleep(0.05)  # the kernel and the shell both tell that a terminal is gone
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(120) == 129
+    end = last_entry(run.journal_file)
+    assert end is not None and isinstance(end.event, RunStopped), "an echo ended it"
+
+    process = tesla("run", folder, "--run", "r", *slow)
+    wait_for(in_stage(run, "distillation"), process)
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.6)
+    assert process.poll() is None, "the step is too short for this test"
+    sent = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 143
+    assert time.monotonic() - sent < 5
+    assert "Ended at once" in words_of(tmp_path)
+    assert run.checkpoints() and all(run.load_checkpoint(iteration) for iteration in run.checkpoints())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
+def test_two_workers_are_told_together(
+    number: signal.Signals, folder: Path, tmp_path: Path, tesla: Started, record: Record
+) -> None:
+    """As a terminal and a scheduler do it: launcher and workers get the signal, then the launcher tells the workers."""
+    run = Run(folder / "runs" / "r")
+    settings = sets(f"distill.iterations={NEVER}", f"evaluate.every={NEVER}", "evaluate.baseline=false")
+    process = tesla("run", folder, "--run", "r", "--workers", 2, *settings)
+    wait_for(in_stage(run, "distillation"), process)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    for worker in workers:
+        worker.send_signal(number)
+    stopped(process, number, record)
+    assert "Stopped; saved at iteration" in words_of(tmp_path)
+    end = last_entry(run.journal_file)
+    assert end is not None and isinstance(end.event, RunStopped)
+    assert not psutil.wait_procs(workers, timeout=20)[1] and not is_driven(run)
+
+
+def test_nohup_is_respected(folder: Path, tmp_path: Path, tesla: Started) -> None:
+    run = Run(folder / "runs" / "r")
+    ignore = lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)  # noqa: E731 - what `nohup` does
+    process = tesla("run", folder, "--run", "r", *sets(f"distill.iterations={NEVER}"), before=ignore)
+    wait_for(in_stage(run, "distillation"), process)
+    process.send_signal(signal.SIGHUP)
+    time.sleep(1)
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 143
+
+
+@pytest.mark.timeout(600)
+def test_preempted_again_and_again_it_ends_in_the_same_bits(folder: Path, tmp_path: Path, tesla: Started) -> None:
+    """What a scheduler does: SIGTERM, and the same command once more, wherever it was."""
+    settings = sets("distill.iterations=30", "evaluate.every=10", "evaluate.epochs=40")
+    assert tesla("run", folder, "--run", "undisturbed", *settings).wait(200) == 0
+    other = Workspace.create(tmp_path / "other", resolve_settings(), set()).folder
+    run, undisturbed = Run(other / "runs" / "r"), Run(folder / "runs" / "undisturbed")
+    stops = 0
+    for pause in (0.0, 0.15, 0.3, 0.45, 0.6, 0.2, 0.1, 200):
+        process = tesla("run", other, "--run", "r", *settings)
+        while not run.pulse_file.exists() and process.poll() is None:
+            time.sleep(0.02)
+        try:
+            code = process.wait(pause)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGTERM)
+            code = process.wait(60)
+        assert code in (0, 143)
+        stops += code == 143
+        if code == 0:
+            break
+    end = last_entry(run.journal_file)
+    assert stops >= 2 and end is not None and isinstance(end.event, RunFinished)
+    assert run.checkpoints()[-1] == undisturbed.checkpoints()[-1] == 30
+    for iteration in {*run.checkpoints()} & {*undisturbed.checkpoints()}:
+        one, two = run.load_checkpoint(iteration)[0], undisturbed.load_checkpoint(iteration)[0]
+        assert all(torch.equal(one[name], two[name]) for name in one)
+    results = [[(r.split, r.subject, r.accuracies) for r in which.evaluations()] for which in (run, undisturbed)]
+    assert results[0] == results[1]
+
+
+def test_the_documented_batch_script_requeues_until_it_is_done(folder: Path, tmp_path: Path) -> None:
+    """As it stands in docs/stopping.md, with stand-ins for what SLURM brings."""
+    text = (Path(__file__).parents[2] / "docs" / "stopping.md").read_text()
+    lines = text[text.index("    #!/bin/bash") :].split("\n\n*")[0].splitlines()
+    settings = " ".join(sets("distill.iterations=400", f"evaluate.every={NEVER}"))
+    script = "\n".join(line[4:] for line in lines).replace("/shared/my-run --ipc 10", f"{folder} --run r {settings}")
+    (tmp_path / "job.sh").write_text(script)
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    stand_ins = {
+        "srun": 'exec "$@"',
+        "scontrol": f'echo "$@" >> {tmp_path}/requeued',
+        "tesla": f'exec {sys.executable} -m tesla_tui.main "$@"',
+    }
+    for name, line in stand_ins.items():
+        (tools / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tools / name).chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "SLURM_JOB_ID": "42"}
+    run = Run(folder / "runs" / "r")
+
+    job = subprocess.Popen(["bash", tmp_path / "job.sh"], env=environment, stdout=subprocess.PIPE, text=True)
+    wait_for(in_stage(run, "distillation"), job)
+    job.send_signal(signal.SIGTERM)
+    said, _ = job.communicate(timeout=60)
+    assert job.returncode == 0 and "Stopped; saved at iteration" in " ".join(said.split())
+    assert (tmp_path / "requeued").read_text() == "requeue 42\n"
+
+    job = subprocess.Popen(["bash", tmp_path / "job.sh"], env=environment, stdout=subprocess.PIPE, text=True)
+    said, _ = job.communicate(timeout=200)
+    assert job.returncode == 0 and "goes on from iteration" in said
+    assert (tmp_path / "requeued").read_text() == "requeue 42\n", "a finished job must not be queued again"
