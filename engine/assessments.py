@@ -9,11 +9,12 @@ from dataclasses import asdict
 from typing import Any
 
 from engine.buffers import TeacherBuffer
-from engine.distill import DistillState, restored_state, shipped_labels
+from engine.distill import shipped_labels
 from engine.evaluate import SmallSet, evaluate_distilled, evaluate_random
 from engine.events import EvaluationDone, Event, timed
 from engine.run import Run
 from engine.settings import Settings
+from engine.state import DistillState, restored_state
 from engine.task import Task
 
 Events = Generator[Event, None, None]

@@ -20,7 +20,8 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from engine.errors import CorruptFileError, UsageError
+from engine.errors import CorruptFileError, DivergedError, UsageError
+from engine.finite import is_finite
 from engine.storage import FORMAT, disk, publishing, read_json, read_tensors, write_json, write_tensors
 
 
@@ -117,6 +118,7 @@ class TeacherBuffer:
 
         Raises:
             CorruptFileError: a row does not match its checksum, or the file is damaged or missing.
+            DivergedError: a row has numbers that are not finite.
         """
         from safetensors import SafetensorError, safe_open
 
@@ -136,6 +138,12 @@ class TeacherBuffer:
         for epoch, row in zip(epochs, rows, strict=True):
             if _digest(row) != record.checksums[epoch]:
                 raise CorruptFileError(f"{path}: the snapshot of epoch {epoch} does not match its checksum.", _REPAIR)
+            if not is_finite(row):
+                raise DivergedError(
+                    f"{path}: the snapshot of epoch {epoch} has numbers that are not finite: the teacher diverged.",
+                    "Start a new run (--run NAME) with a smaller teachers.lr; or delete that file and its .json, and "
+                    "`tesla teach` trains it again.",
+                )
         return rows
 
     def begin(self, trajectory: int, parameters: int) -> "TrajectoryWriter":

@@ -1,8 +1,10 @@
 """Stage 2: trajectory matching. The main loop is `distill`; what an iteration draws is a function of its number."""
 
+import math
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,110 +14,47 @@ from engine.background import beside
 from engine.buffers import TeacherBuffer
 from engine.compiling import matching_compiles
 from engine.data.augment import draw_augment
-from engine.errors import DivergedError
 from engine.events import Event, IterationDone, IterationSkipped, Notice, Progress, RunRecovered, told
 from engine.matching import WHOLE, EagerSteps, MatchingGradient, Parts, Schedule, Steps, checked_steps, matching_sweeps
 from engine.networks import flatten_parameters
 from engine.randomness import counted_generator, counted_seed
-from engine.selection import initial_images, random_real, real_images
+from engine.recovery import MOST_RECOVERIES, PATIENCE, WINDOW, Numbers, exhausted, problem
+from engine.selection import random_real, real_images
 from engine.settings import Settings
+from engine.state import MOST_LEARNED, DistillState, outcome, update
 from engine.task import Task
 
 STAGE = "distillation"
 
-PATIENCE = 5
-"""Skipped iterations in a row before student_lr is halved."""
-
-MOST_RECOVERIES = 8
-"""Halvings before the run stops with an error."""
-
-MOST_CHANGE = 0.1
-"""student_lr changes by at most a factor exp(0.1) an iteration."""
+Earlier = Callable[[int], "tuple[dict[str, Tensor], dict[str, Any]] | None"]
+"""Tensors and record of the newest whole checkpoint that is not after an iteration."""
 
 MOST_SHIP = 100
 """Snapshots whose labels are averaged for a dataset that ships `target` or `last` labels."""
 
 
-@dataclass
-class DistillState:
-    """Everything that is carried from one iteration to the next; a checkpoint holds just this."""
-
-    images: Tensor
-    """`(N, C, H, W)` in the input space, ordered by class."""
-    student_lr: Tensor
-    """Positive scalar."""
-    logits: Tensor | None
-    """Learned label logits `(N, K)`; None for the other kinds."""
-    velocity_images: Tensor
-    velocity_student_lr: Tensor
-    velocity_logits: Tensor | None
-    iteration: int = 0
-    """Iterations complete."""
-    skipped: int = 0
-    """Skips in a row."""
-    recoveries: int = 0
-    labels: Tensor | None = None
-    """Soft labels `(N, K)` of the last iteration, for pictures; not carried. None while labels are hard."""
-
-    def tensors(self) -> dict[str, Tensor]:
-        """For a checkpoint file."""
-        found = {
-            "images": self.images, "student_lr": self.student_lr, "logits": self.logits,
-            "velocity_images": self.velocity_images, "velocity_student_lr": self.velocity_student_lr,
-            "velocity_logits": self.velocity_logits,
-        }  # fmt: skip
-        return {name: tensor for name, tensor in found.items() if tensor is not None}
-
-    def counters(self) -> dict[str, int]:
-        """For a checkpoint's record."""
-        return {"iteration": self.iteration, "skipped": self.skipped, "recoveries": self.recoveries}
-
-
-def initial_state(task: Task) -> DistillState:
-    """The state before iteration 1."""
-    settings = task.settings
-    images = initial_images(task)
-    student_lr = torch.tensor(settings.distill.student_lr, dtype=task.dtype, device=task.device)
-    logits = None
-    if settings.labels.kind == "learned":
-        index = label_rules.class_index(task.classes, settings.distill.ipc).to(task.device)
-        logits = label_rules.initial_logits(index, task.classes, task.dtype)
-    return DistillState(
-        images=images,
-        student_lr=student_lr,
-        logits=logits,
-        velocity_images=torch.zeros_like(images),
-        velocity_student_lr=torch.zeros_like(student_lr),
-        velocity_logits=None if logits is None else torch.zeros_like(logits),
-    )
-
-
-def restored_state(tensors: dict[str, Tensor], counters: dict[str, int], task: Task) -> DistillState:
-    """The state in a checkpoint."""
-    there = {name: tensor.to(task.device, task.dtype) for name, tensor in tensors.items()}
-    return DistillState(
-        images=there["images"],
-        student_lr=there["student_lr"],
-        logits=there.get("logits"),
-        velocity_images=there["velocity_images"],
-        velocity_student_lr=there["velocity_student_lr"],
-        velocity_logits=there.get("velocity_logits"),
-        iteration=counters["iteration"],
-        skipped=counters["skipped"],
-        recoveries=counters["recoveries"],
-    )
-
-
-def distill(task: Task, buffer: TeacherBuffer, state: DistillState) -> Generator[Event, None, None]:
+def distill(
+    task: Task, buffer: TeacherBuffer, state: DistillState, earlier: Earlier | None = None
+) -> Generator[Event, None, None]:
     """Update `state` until `distill.iterations` are done. Close the generator to stop within one matching step.
 
     `state` changes only between the last matching step of an iteration and its event, so it is whole at every yield.
 
+    Args:
+        task: the problem.
+        buffer: its teachers.
+        state: where to begin.
+        earlier: gives the checkpoint to roll back to; without it images stay as they are. Only the first rank's is
+            asked.
+
     Raises:
-        DivergedError: the matching loss stayed bad through every recovery.
+        DivergedError: the numbers stayed bad through every recovery, or a teacher is not usable.
     """
     steps = yield from _steps(task, state)
-    total = task.settings.distill.iterations
+    settings = task.settings
+    total = settings.distill.iterations
+    least = settings.distill.student_lr / MOST_LEARNED
+    told_of_least = False
     gradient: MatchingGradient | None = None
     while state.iteration < total:
         started = time.monotonic()
@@ -123,18 +62,52 @@ def distill(task: Task, buffer: TeacherBuffer, state: DistillState) -> Generator
         draw = draw_iteration(task, iteration)
         gradient, logit_gradient = yield from _matching_gradient(task, steps, buffer, state, draw, gradient)
         # The one point of an iteration where the host waits for the device.
-        numbers = torch.stack([gradient.loss, gradient.images.norm(), gradient.student_lr]).tolist()
-        loss, norm, lr_gradient = task.ranks.agreed(numbers)
-        problem = _problem(loss, norm, lr_gradient, task.settings)
-        if problem:
-            yield from _skip(state, problem, loss)
+        after = outcome(state, gradient, logit_gradient, settings)
+        judged = torch.stack([gradient.loss, gradient.images.norm(), gradient.student_lr, *after]).tolist()
+        numbers = Numbers(*task.ranks.agreed(judged))
+        reason = problem(numbers, state.health, settings)
+        if reason:
+            yield from _skip(task, state, reason, numbers, earlier)
             continue
-        update(state, gradient, logit_gradient, task.settings)
+        update(state, gradient, logit_gradient, settings)
+        student_lr = state.student_lr.item()
+        health = state.health
+        health.accept(numbers)
+        mean, lowest = health.loss, health.lowest
+        recovered = None
+        if health.crept:
+            recovered = _recover(task, state, earlier, roll_back=True)
+        elif saves_at(state.iteration, settings):
+            health.mark(state.iteration)
         yield IterationDone(
-            iteration=state.iteration, iterations=total, loss=loss, student_lr=state.student_lr.item(),
-            gradient_norm=norm, student_lr_gradient=lr_gradient, trajectory=draw.trajectory,
+            iteration=state.iteration, iterations=total, loss=numbers.loss, student_lr=student_lr,
+            gradient_norm=numbers.norm, student_lr_gradient=numbers.lr_gradient, trajectory=draw.trajectory,
             start_epoch=draw.start_epoch, seconds=time.monotonic() - started,
         )  # fmt: skip
+        if recovered is not None:
+            reason = f"the mean matching loss of {WINDOW} iterations crept up to {mean:.3g}, from {lowest:.3g} at best"
+            yield Notice(level="warning", message=f"Iteration {state.iteration}: {reason}.")
+            if health.recoveries > MOST_RECOVERIES:
+                raise exhausted(reason, health.good)
+            yield recovered
+        elif health.idle:
+            yield Notice(
+                level="warning",
+                message=f"The matching loss is {health.loss:.3g} on average: students end further from the teachers "
+                "than they begin. A smaller distill.student_lr, or fewer distill.steps, may be what is missing.",
+            )
+        if student_lr <= least * 1.001 and not told_of_least:
+            told_of_least = True
+            yield Notice(
+                level="warning",
+                message=f"student_lr was learned down to {student_lr:.3g}, a thousandth of where it began, and is held "
+                "there: students hardly move, so images hardly learn. Lower distill.lr_student_lr in a new run.",
+            )
+
+
+def saves_at(iteration: int, settings: Settings) -> bool:
+    """Whether a checkpoint is saved after that iteration in the regular course, whoever else asks for one."""
+    return iteration % settings.distill.checkpoint_every == 0 or iteration % settings.evaluate.every == 0
 
 
 def _steps(task: Task, state: DistillState) -> Generator[Event, None, Steps]:
@@ -288,60 +261,45 @@ def shipped_labels(task: Task, buffer: TeacherBuffer, state: DistillState) -> Te
     return label_rules.mean_labels(task.flat_network(), thetas, state.images)
 
 
-def update(state: DistillState, gradient: MatchingGradient, logit_gradient: Tensor | None, settings: Settings) -> None:
-    """SGD with momentum on images, labels and student_lr; the iteration is complete after it.
-
-    student_lr takes the published step d = -lr * velocity as a factor, beta <- beta * exp(d / beta), which is beta + d
-    to first order and can reach neither zero nor infinity; the exponent is held within +-0.1.
-    """
-    momentum = settings.distill.momentum
-    state.velocity_images.mul_(momentum).add_(gradient.images)
-    state.images.sub_(state.velocity_images, alpha=settings.distill.lr_images)
-    state.velocity_student_lr.mul_(momentum).add_(gradient.student_lr)
-    step = -settings.distill.lr_student_lr * state.velocity_student_lr
-    state.student_lr.mul_((step / state.student_lr).clamp(-MOST_CHANGE, MOST_CHANGE).exp())
-    if state.logits is not None and state.velocity_logits is not None and logit_gradient is not None:
-        state.velocity_logits.mul_(momentum).add_(logit_gradient)
-        state.logits.sub_(state.velocity_logits, alpha=settings.labels.lr)
+def _skip(
+    task: Task, state: DistillState, reason: str, numbers: Numbers, earlier: Earlier | None
+) -> Generator[Event, None, None]:
+    """Skip; after too many in a row recover; after too many recoveries stop. No bad update was ever applied."""
     state.iteration += 1
-    state.skipped = 0
-
-
-def _problem(loss: float, norm: float, lr_gradient: float, settings: Settings) -> str:
-    """Why these numbers must not be used for an update; empty if they may."""
-    finite = torch.isfinite(torch.tensor([loss, norm, lr_gradient]))
-    if not finite.all():
-        names = [
-            name for name, ok in zip(("loss", "image gradient", "student_lr gradient"), finite, strict=True) if not ok
-        ]
-        return f"{' and '.join(names)} not finite"
-    if loss > settings.distill.max_loss:
-        return f"matching loss above distill.max_loss = {settings.distill.max_loss:g}"
-    return ""
-
-
-def _skip(state: DistillState, reason: str, loss: float) -> Generator[Event, None, None]:
-    """Skip, then shrink, then stop. Images are untouched: no bad update was ever applied to them."""
-    state.iteration += 1
-    state.skipped += 1
-    iteration = state.iteration
-    finite = loss == loss and abs(loss) != float("inf")
-    shrink = state.skipped >= PATIENCE
-    if shrink:
-        state.recoveries += 1
-        state.skipped = 0
-        state.student_lr.mul_(0.5)
-        for velocity in (state.velocity_images, state.velocity_student_lr, state.velocity_logits):
-            if velocity is not None:
-                velocity.zero_()
+    health = state.health
+    health.skipped += 1
+    consecutive = health.skipped
+    recovered = None
+    if consecutive >= PATIENCE:
+        recovered = _recover(task, state, earlier, roll_back=health.recoveries > 0)
     yield IterationSkipped(
-        iteration=iteration, reason=reason, loss=loss if finite else None, consecutive=state.skipped or PATIENCE
-    )
-    if not shrink:
+        iteration=state.iteration, reason=reason, loss=numbers.loss if math.isfinite(numbers.loss) else None,
+        consecutive=consecutive,
+    )  # fmt: skip
+    if recovered is None:
         return
-    if state.recoveries > MOST_RECOVERIES:
-        raise DivergedError(
-            f"The matching loss stayed bad ({reason}) after student_lr was halved {MOST_RECOVERIES} times.",
-            "Start a new run with a smaller distill.student_lr or distill.lr_images; the last checkpoint is intact.",
-        )
-    yield RunRecovered(iteration=iteration, student_lr=state.student_lr.item(), recoveries=state.recoveries)
+    if health.recoveries > MOST_RECOVERIES:
+        raise exhausted(reason, health.good)
+    yield recovered
+
+
+def _recover(task: Task, state: DistillState, earlier: Earlier | None, *, roll_back: bool) -> RunRecovered:
+    """Halve student_lr and clear the momentum; `roll_back`: from the last good checkpoint. The iteration goes on: a
+    draw is a function of its number, and the same ones would end the same way."""
+    health = state.health
+    health.recover()
+    found = earlier(health.good) if roll_back and earlier is not None and task.ranks.writes else None
+    target = task.ranks.led(None if found is None else found[1]["iteration"])
+    for name, tensor in state.tensors().items():
+        if name.startswith("velocity"):
+            tensor.zero_()
+        elif target is not None:
+            if found is not None:
+                tensor.copy_(found[0][name])
+            task.ranks.lead_(tensor)
+    # Every recovery since is a halving of what the checkpoint has.
+    state.student_lr.mul_(0.5 if target is None else 0.5**health.recoveries)
+    return RunRecovered(
+        iteration=state.iteration, student_lr=state.student_lr.item(), recoveries=health.recoveries,
+        rolled_back_to=target,
+    )  # fmt: skip

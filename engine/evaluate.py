@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from engine.data.augment import draw_augment
-from engine.events import EvaluationDone, Event, Progress
+from engine.events import EvaluationDone, Event, Notice, Progress
+from engine.finite import is_finite
 from engine.labels import class_index, hard_labels
 from engine.matching.training import SgdRule, Trainer
 from engine.networks.flat import load_parameters
@@ -89,7 +90,15 @@ def _one(
                 stage=STAGE, done=repeat + 0.95 * epoch / epochs, total=repeats, unit="networks",
                 detail=f"{what}, network {repeat + 1}/{repeats}",
             )  # fmt: skip
-    load_parameters(model, learner.theta())
+    theta = learner.theta()
+    if not is_finite(theta):
+        # Measured all the same: it always answers the first class, which is what guessing gets.
+        yield Notice(
+            level="warning",
+            message=f"Network {repeat + 1} of {repeats} ({what}) diverged in training, at a learning rate of "
+            f"{small.lr:.3g}; its accuracy counts, and is that of guessing.",
+        )
+    load_parameters(model, theta)
     accuracy = yield from measure(model, task.test if split == "test" else task.holdout, repeat, repeats)
     return accuracy
 

@@ -5,8 +5,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.errors import CorruptFileError, UsageError
+from engine.errors import CorruptFileError, DivergedError, UsageError
 from engine.events import EvaluationDone
+from engine.finite import non_finite
 from engine.settings import EffectiveSettings, Settings, frozen_settings, settings_to_toml
 from engine.storage import TEMP_MARK, disk, read_json, read_tensors, write_bytes, write_json, write_tensors
 
@@ -118,8 +119,19 @@ class Run:
         )
 
     def save_checkpoint(self, tensors: dict[str, "Tensor"], record: dict[str, Any]) -> Path:
-        """Publish a checkpoint; `record["iteration"]` names it."""
+        """Publish a checkpoint; `record["iteration"]` names it.
+
+        Raises:
+            DivergedError: a number is not finite; nothing is written.
+        """
         path = self.checkpoint_path(record["iteration"])
+        bad = non_finite(tensors)
+        if bad:
+            raise DivergedError(
+                f"{' and '.join(bad)} of iteration {record['iteration']} hold numbers that are not finite; they are "
+                "not saved.",
+                "What was saved before is intact.",
+            )
         write_tensors(path, tensors, record)
         return path
 
@@ -127,15 +139,24 @@ class Run:
         """A checkpoint, verified.
 
         Raises:
-            CorruptFileError: missing or damaged.
+            CorruptFileError: missing or damaged, or with numbers that are not finite.
         """
-        return read_tensors(self.checkpoint_path(iteration))
+        path = self.checkpoint_path(iteration)
+        tensors, record = read_tensors(path)
+        if bad := non_finite(tensors):
+            raise CorruptFileError(
+                f"{path} has numbers that are not finite ({', '.join(bad)}).",
+                "An older checkpoint is used if there is one.",
+            )
+        return tensors, record
 
     def newest_valid(
-        self, bad: Callable[[CorruptFileError], None] | None = None
+        self, bad: Callable[[CorruptFileError], None] | None = None, until: int | None = None
     ) -> "tuple[dict[str, Tensor], dict[str, Any]] | None":
-        """The newest checkpoint that is whole; `bad` is told of every one that is not."""
+        """The newest checkpoint that is whole, and not after iteration `until`; `bad` is told of those not whole."""
         for iteration in reversed(self.checkpoints()):
+            if until is not None and iteration > until:
+                continue
             try:
                 return self.load_checkpoint(iteration)
             except CorruptFileError as error:

@@ -18,7 +18,7 @@ from engine.compute import configure, environment
 from engine.control import Control
 from engine.data import ResidentImages
 from engine.data.dataset import Classes, Pixels
-from engine.distill import DistillState, distill, initial_state, restored_state
+from engine.distill import distill
 from engine.errors import CorruptFileError, TeslaError, UsageError, WorkersStoppedError
 from engine.events import (
     CheckpointSaved,
@@ -42,6 +42,7 @@ from engine.run import Run, checkpoint_to_use, selected_iteration
 from engine.selection import check_ipc
 from engine.settings import EffectiveSettings, Settings
 from engine.sharing import check_shared
+from engine.state import DistillState, initial_state, restored_state
 from engine.task import DTYPES, Split, Task
 from engine.teachers import train_teachers
 from engine.workspace import Workspace, driving
@@ -268,8 +269,7 @@ def _state(task: Task, run: Run) -> Generator[Event, None, DistillState]:
     state = initial_state(task) if found is None else restored_state(*found, task)
     for tensor in state.tensors().values():
         task.ranks.lead_(tensor)
-    for name, value in task.ranks.led(state.counters()).items():
-        setattr(state, name, value)
+    state.count(task.ranks.led(state.counters()))
     return state
 
 
@@ -277,7 +277,7 @@ def _distilled(task: Task, buffer: TeacherBuffer, run: Run, state: DistillState,
     """Distil, saving, evaluating and filming on the way; on any stop the state is saved."""
     settings = task.settings
     saved = state.iteration if state.iteration in run.checkpoints() else None
-    loop = distill(task, buffer, state)
+    loop = distill(task, buffer, state, lambda iteration: run.newest_valid(until=iteration))
     camera = Camera(run.film, task.space, task.classes, settings.distill.ipc, task.dataset.resolution)
     control.accept(True)
     try:
@@ -299,7 +299,7 @@ def _distilled(task: Task, buffer: TeacherBuffer, run: Run, state: DistillState,
                 if evaluating:
                     yield from held_out(task, buffer, run, state)
                 control.granted()
-                run.prune(settings.distill.keep, {0, selected_iteration(run, settings) or 0})
+                run.prune(settings.distill.keep, {0, selected_iteration(run, settings) or 0, state.health.good})
                 camera.thin(run.checkpoints())
             elif camera.due():
                 camera.shoot(state.iteration, state.images, state.labels, lasting=False)

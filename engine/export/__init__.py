@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from engine.distill import restored_state, shipped_labels
+from engine.distill import shipped_labels
 from engine.errors import UsageError
 from engine.evaluate import BATCH, RULE
 from engine.export.card import dataset_card
@@ -29,6 +29,7 @@ from engine.labels import class_index
 from engine.preview import to_pixels
 from engine.run import Run, checkpoint_to_use
 from engine.session import open_task
+from engine.state import restored_state
 from engine.storage import disk, publishing_folder
 from engine.task import Task
 from engine.tensor_file import file_parts

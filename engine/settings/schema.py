@@ -98,6 +98,10 @@ class DistillSettings(Section):
     """Momentum of the images' and student_lr's updates."""
     max_loss: PositiveFloat = 10.0
     """An iteration whose matching loss is above this is skipped (1: no nearer to the target than at the start)."""
+    max_jump: PositiveFloat = 1000.0
+    """... or whose loss or image gradient is more than this many times their mean over the last 20 iterations."""
+    max_pixel: PositiveFloat = 1000.0
+    """... or that would give a pixel beyond this, in the network's input space, where real ones are about 1."""
     checkpoint_every: PositiveInt = 100
     """Iterations between checkpoints (one is also saved at every evaluation and stop)."""
     keep: PositiveInt = 3
