@@ -15,12 +15,26 @@ from engine.buffers import TeacherBuffer
 from engine.compiling import matching_compiles
 from engine.data.augment import draw_augment
 from engine.events import Event, IterationDone, IterationSkipped, Notice, Progress, RunRecovered, told
-from engine.matching import WHOLE, EagerSteps, MatchingGradient, Parts, Schedule, Steps, checked_steps, matching_sweeps
+from engine.exhaustion import asked_bytes, available_bytes, is_exhausted, size_words
+from engine.matching import (
+    WHOLE,
+    EagerSteps,
+    MatchingGradient,
+    MicroSteps,
+    Parts,
+    Schedule,
+    Steps,
+    checked_steps,
+    matching_sweeps,
+    part_sizes,
+)
+from engine.matching.stores import Store
 from engine.networks import flatten_parameters
 from engine.randomness import counted_generator, counted_seed
 from engine.recovery import MOST_RECOVERIES, PATIENCE, WINDOW, Numbers, exhausted, problem
 from engine.selection import random_real, real_images
 from engine.settings import Settings
+from engine.sharing import batch_sizes, couples_images
 from engine.state import MOST_LEARNED, DistillState, outcome, update
 from engine.task import Task
 
@@ -50,8 +64,9 @@ def distill(
     Raises:
         DivergedError: the numbers stayed bad through every recovery, or a teacher is not usable.
     """
-    steps = yield from _steps(task, state)
     settings = task.settings
+    store = settings.distill.store
+    steps: Steps | None = None
     total = settings.distill.iterations
     least = settings.distill.student_lr / MOST_LEARNED
     told_of_least = False
@@ -60,7 +75,22 @@ def distill(
         started = time.monotonic()
         iteration = state.iteration
         draw = draw_iteration(task, iteration)
-        gradient, logit_gradient = yield from _matching_gradient(task, steps, buffer, state, draw, gradient)
+        smaller = None
+        try:
+            steps = steps or (yield from _steps(task, state))
+            gradient, logit_gradient = yield from _matching_gradient(task, steps, buffer, state, draw, store, gradient)
+        except Exception as error:
+            smaller = _smaller_parts(task, state, error)
+            if smaller is None:
+                raise
+        if smaller is not None:  # outside of the handler, whose error keeps what filled the memory alive
+            steps = gradient = logit_gradient = None
+            store = "checkpoint" if store == "auto" else store  # to the same bits
+            if task.device.type == "cuda":
+                torch.cuda.empty_cache()
+            yield smaller
+            continue
+        assert gradient is not None
         # The one point of an iteration where the host waits for the device.
         after = outcome(state, gradient, logit_gradient, settings)
         judged = torch.stack([gradient.loss, gradient.images.norm(), gradient.student_lr, *after]).tolist()
@@ -114,10 +144,16 @@ def _steps(task: Task, state: DistillState) -> Generator[Event, None, Steps]:
     """Eager or compiled student steps, as `compute.compile` says."""
     network = task.flat_network()
     settings = task.settings
+    rows = parts_of(state, settings)
+
+    def in_parts(steps: Steps) -> Steps:
+        return MicroSteps(steps, rows) if rows else steps
+
     if not matching_compiles(settings, task.image_shape, task.classes, network.model):
-        return EagerSteps(network)
+        return in_parts(EagerSteps(network))
     # All iterations cut their permutation in chunks of the same sizes, the ragged last one included.
     by_size = {len(index): (index, augment) for index, augment in draw_iteration(task, 0).schedule}
+    sizes = {size: batch for batch in by_size for size in part_sizes(batch, rows)}
     yield Notice(
         level="info",
         message="Compiling the matching steps: a minute or so for a new network or batch size, seconds if this "
@@ -127,10 +163,11 @@ def _steps(task: Task, state: DistillState) -> Generator[Event, None, Steps]:
     real = random_real(task, settings.distill.ipc, "init-real")
     classes = label_rules.class_index(task.classes, settings.distill.ipc)
     batches = []
-    for index, augment in by_size.values():
+    for size, batch in sizes.items():
+        index, augment = by_size[batch]
         images = real_images(task, real[index.cpu()])
         labels = label_rules.hard_labels(classes[index.cpu()].to(task.device), task.classes, task.dtype)
-        batches.append((augment(images), labels))
+        batches.append((augment(images)[:size], labels[:size]))
     theta = flatten_parameters(task.fresh_network(counted_seed(settings.seed, "compile-check")))
     exact = settings.distill.gradient == "exact"
     compiling = beside(lambda: checked_steps(network, theta, batches, hessian=exact))
@@ -138,7 +175,48 @@ def _steps(task: Task, state: DistillState) -> Generator[Event, None, Steps]:
     steps, reason = yield from told(compiling, at, "compiling")
     if reason:
         yield Notice(level="warning", message=f"torch.compile is not used: {reason}.")
-    return steps
+    return in_parts(steps)
+
+
+def parts_of(state: DistillState, settings: Settings) -> int:
+    """Images that are differentiated at once; 0 for a whole batch. What memory forced before is kept."""
+    wanted = settings.compute.micro_batch
+    if settings.distill.gradient == "unrolled" or wanted == "off":
+        return 0
+    return state.health.rows if wanted == "auto" else wanted
+
+
+def _in_parts(task: Task) -> bool:
+    """Whether the network may be asked for parts of a batch; looking takes memory for four images."""
+    try:
+        return not couples_images(task.flat_network(), task)
+    except Exception as error:
+        if not is_exhausted(error):
+            raise
+        return False
+
+
+def _smaller_parts(task: Task, state: DistillState, error: Exception) -> Notice | None:
+    """Go on with half as many images at once, if this is what the error is about and it can be done."""
+    settings = task.settings
+    most = max(batch_sizes(task))
+    now = min(parts_of(state, settings) or most, most)
+    if (
+        not is_exhausted(error) or settings.compute.micro_batch != "auto" or now == 1
+        or settings.distill.gradient == "unrolled"
+        or task.ranks.size > 1  # the others wait in the middle of a step
+        or not _in_parts(task)
+    ):  # fmt: skip
+        return None
+    state.health.rows = now // 2
+    asked = asked_bytes(error)
+    words = "" if asked is None else f" ({size_words(asked)} asked for, {size_words(available_bytes())} free)"
+    return Notice(
+        level="warning",
+        message=f"Out of memory in a matching step of {now} images{words}: from here on {now // 2} are differentiated "
+        "at once and their gradients added up, which is the same but for rounding. The run remembers it "
+        f"(compute.micro_batch = {now // 2} asks for it).",
+    )
 
 
 @dataclass(frozen=True)
@@ -188,6 +266,7 @@ def _matching_gradient(
     buffer: TeacherBuffer,
     state: DistillState,
     draw: Draw,
+    store: Store,
     reuse: MatchingGradient | None = None,
 ) -> Generator[Event, None, tuple[MatchingGradient, Tensor | None]]:
     settings = task.settings
@@ -206,7 +285,7 @@ def _matching_gradient(
     sweeps = matching_sweeps(
         steps, start=snapshots[0], target=snapshots[1], images=state.images, labels=probabilities,
         student_lr=state.student_lr, schedule=draw.schedule, mode=settings.distill.gradient,
-        store=settings.distill.store, reuse=reuse,
+        store=store, reuse=reuse,
         shares=WHOLE if task.ranks.size == 1 else Parts(task.ranks, draw.shares, labels=kind == "learned"),
     )  # fmt: skip
     state.labels = None if kind == "hard" else probabilities

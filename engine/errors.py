@@ -9,6 +9,8 @@ class ExitCode(IntEnum):
     OK = 0
     FAILURE = 1
     USAGE = 2
+    OUT_OF_MEMORY = 12
+    """As the system's own error of that meaning, ENOMEM."""
     INTERRUPTED = 130
     TERMINATED = 143
 
@@ -51,6 +53,12 @@ class BusyError(TeslaError):
 
 class DivergedError(TeslaError):
     """The numbers went wrong and the recovery policy is exhausted."""
+
+
+class OutOfMemoryError(TeslaError):
+    """Host or device has less memory than a stage needs; what was saved is intact."""
+
+    exit_code = ExitCode.OUT_OF_MEMORY
 
 
 class WorkerLostError(TeslaError):

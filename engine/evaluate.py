@@ -31,7 +31,9 @@ RULE = SgdRule(momentum=0.9, weight_decay=5e-4)
 BASELINE_LR = 0.01
 """Learning rate for random real images, which have none of their own: that of DC, DM and MTT."""
 MEASURE = 1024
-"""Real images per forward pass."""
+"""Real images per forward pass, at most ..."""
+MEASURE_PIXELS = 2**20
+"""... and their pixels (B x H x W): 1024 images of 32x32."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ def measure(model: nn.Module, split: Split, repeat: int, repeats: int) -> Genera
     """Accuracy 0..1 of a network on real images, without augmentation."""
     model.eval()
     correct = torch.zeros((), dtype=torch.int64, device=next(model.parameters()).device)
-    parts = torch.arange(len(split)).split(MEASURE)
+    parts = torch.arange(len(split)).split(max(1, min(MEASURE, MEASURE_PIXELS // split.images.pixels)))
     for number, index in enumerate(parts):
         with torch.no_grad():
             predicted = model(split.images.encoded(index)).argmax(dim=1)

@@ -42,6 +42,7 @@ from engine.run import Run, checkpoint_to_use, selected_iteration
 from engine.selection import check_ipc
 from engine.settings import EffectiveSettings, Settings
 from engine.sharing import check_shared
+from engine.shortage import with_words
 from engine.state import DistillState, initial_state, restored_state
 from engine.task import DTYPES, Split, Task
 from engine.teachers import train_teachers
@@ -77,7 +78,7 @@ def drive(
         run.check(effective)
     control = control or Control()
     early: list[Event] = []
-    opening = open_task(workspace, effective.settings, ranks)
+    opening = with_words(open_task(workspace, effective.settings, ranks), None)
     while True:
         try:
             event = next(opening)
@@ -101,7 +102,7 @@ def drive(
         for event in (started, *early):
             journal.append(event)
         yield started
-        stages = _stages(task, buffer, run, control)
+        stages = with_words(_stages(task, buffer, run, control), task)
         try:
             for event in stages:
                 journal.append(event)
@@ -137,8 +138,8 @@ def assist(workspace: Workspace, run: Run, effective: EffectiveSettings, ranks: 
         WorkerLostError, WorkersStoppedError: another rank is gone.
         TeslaError: see the stages.
     """
-    task, buffer = yield from open_task(workspace, effective.settings, ranks)
-    stages = _stages(task, buffer, run, Control())
+    task, buffer = yield from with_words(open_task(workspace, effective.settings, ranks), None)
+    stages = with_words(_stages(task, buffer, run, Control()), task)
     try:
         for event in stages:
             yield event
@@ -167,17 +168,17 @@ def _standing(control: Control, journal: JournalWriter, heart: Heart) -> Events:
 
 def teach(workspace: Workspace, settings: Settings) -> Events:
     """Only data and teachers; any number of processes may do this for one workspace at the same time."""
-    task, buffer = yield from open_task(workspace, settings)
-    yield from timed("teachers", train_teachers(task, buffer))
+    task, buffer = yield from with_words(open_task(workspace, settings), None)
+    yield from with_words(timed("teachers", train_teachers(task, buffer)), task)
 
 
 def evaluate_run(
     workspace: Workspace, run: Run, settings: Settings, iteration: int | None, networks: Sequence[str]
 ) -> Events:
     """Measure a run's selected (or a given) checkpoint on the test images, with any networks."""
-    task, buffer = yield from open_task(workspace, settings)
+    task, buffer = yield from with_words(open_task(workspace, settings), None)
     chosen = checkpoint_to_use(run, settings, iteration)
-    yield from timed("evaluation", final_test(task, buffer, run, chosen, networks))
+    yield from with_words(timed("evaluation", final_test(task, buffer, run, chosen, networks)), task)
 
 
 def open_task(

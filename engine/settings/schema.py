@@ -155,6 +155,9 @@ class ComputeSettings(Section):
     """CPU threads. Results are bit-identical only for an equal number."""
     memory: Literal["auto", "fast", "flat"] = "auto"
     """CPU allocator: fast keeps freed memory for the next tensor, flat returns it (lower peak, slower). auto: fast."""
+    micro_batch: PositiveInt | Literal["auto", "off"] = "auto"
+    """Images of a matching step that are differentiated at once; their sum is the whole batch's gradient but for
+    rounding. auto: all, and half as many whenever memory runs out. off: all, whatever happens."""
     deterministic: bool = True
     """Deterministic kernels where PyTorch has them (accelerators; the CPU always is)."""
 

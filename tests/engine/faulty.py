@@ -60,3 +60,10 @@ class Faulty(nn.Module):
 def network(channels: int, classes: int, resolution: int, width: int = 4, depth: int | None = None) -> Faulty:
     """As the registry calls it."""
     return Faulty(channels, classes, resolution, width)
+
+
+def batch_network(channels: int, classes: int, resolution: int, width: int = 4, depth: int | None = None) -> Faulty:
+    """The same with batch statistics."""
+    model = Faulty(channels, classes, resolution, width)
+    model.layers.insert(2, nn.BatchNorm1d(width, track_running_stats=False))
+    return model

@@ -251,7 +251,7 @@ def test_learned_label_gradient_is_the_chain_through_softmax(
 
     draw = draw_iteration(task, 0)
     gradient, logit_gradient = result_of(
-        distillation._matching_gradient(task, EagerSteps(task.flat_network()), buffer, state, draw)
+        distillation._matching_gradient(task, EagerSteps(task.flat_network()), buffer, state, draw, "auto")
     )
     assert logit_gradient is not None
     logits = state.logits.clone().requires_grad_()
