@@ -1,5 +1,6 @@
 """Stage 2: trajectory matching. The main loop is `distill`; what an iteration draws is a function of its number."""
 
+import gc
 import math
 import time
 from collections.abc import Callable, Generator
@@ -86,6 +87,7 @@ def distill(
         if smaller is not None:  # outside of the handler, whose error keeps what filled the memory alive
             steps = gradient = logit_gradient = None
             store = "checkpoint" if store == "auto" else store  # to the same bits
+            gc.collect()  # an error that came through a thread is in a cycle with its frames
             if task.device.type == "cuda":
                 torch.cuda.empty_cache()
             yield smaller

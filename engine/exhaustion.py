@@ -14,6 +14,12 @@ import psutil
 WORDS = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory", "bad_alloc")
 """In the message of a RuntimeError that is about memory: of CUDA and MPS, of PyTorch's CPU allocator, of C++."""
 
+MUTE = ("could not create a primitive", "could not execute a primitive", "could not create a memory")
+"""What oneDNN says when it got no memory, and for other reasons too: it counts where little is left."""
+
+LITTLE = 2**30
+"""Bytes."""
+
 _GROUPS = (
     ("memory.max", "memory.current"),
     ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
@@ -30,7 +36,10 @@ def is_exhausted(error: BaseException) -> bool:
         return error.errno == errno.ENOMEM
     if any(kind.__name__ == "OutOfMemoryError" and kind.__module__.startswith("torch") for kind in type(error).__mro__):
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in WORDS)
+    if not isinstance(error, RuntimeError):
+        return False
+    said = str(error).lower()
+    return any(words in said for words in WORDS) or (said.startswith(MUTE) and available_bytes() < LITTLE)
 
 
 def asked_bytes(error: BaseException) -> int | None:
@@ -63,4 +72,7 @@ def available_bytes() -> int:
 
 def size_words(count: float) -> str:
     """Bytes for people: 1.2 GB, 35 MB."""
-    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.0f} MB"
+    for least, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if count >= least:
+            return f"{count / least:,.1f} {unit}" if count < 10 * least else f"{count / least:,.0f} {unit}"
+    return f"{count:.0f} bytes"

@@ -5,7 +5,8 @@ Each function here is a generator of events; whoever iterates it renders, and st
 
 import json
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ from engine.events import (
 from engine.journal import JournalWriter
 from engine.parallel.ranks import ALONE, Ranks
 from engine.preview import Camera
-from engine.pulse import Heart, beating
+from engine.pulse import Heart, beating, vanished_words
 from engine.run import Run, checkpoint_to_use, selected_iteration
 from engine.selection import check_ipc
 from engine.settings import EffectiveSettings, Settings
@@ -88,7 +89,7 @@ def drive(
         if event.journaled:
             early.append(event)  # there is no journal before the run is known to be possible
         yield event
-    with driving(run), beating(run.pulse_file) as heart:
+    with driving(run), _heart(run) as (heart, vanished):
         run.freeze(effective)
         journal = JournalWriter(run.journal_file)
         begun = time.monotonic()
@@ -99,9 +100,11 @@ def drive(
             settings=effective.flat(),
             environment={**environment(task.device), "workers": ranks.size},
         )
-        for event in (started, *early):
+        told = [Notice(level="warning", message=vanished)] if vanished else []
+        for event in (started, *early, *told):
             journal.append(event)
         yield started
+        yield from told
         stages = with_words(_stages(task, buffer, run, control), task)
         try:
             for event in stages:
@@ -129,6 +132,14 @@ def drive(
         finished = RunFinished(seconds=time.monotonic() - begun)
         journal.append(finished)
         yield finished
+
+
+@contextmanager
+def _heart(run: Run) -> Iterator[tuple[Heart, str]]:
+    """Beat for as long as the block runs; and how the last driver ended, if without a word: its pulse goes now."""
+    vanished = vanished_words(run.pulse_file)
+    with beating(run.pulse_file) as heart:
+        yield heart, vanished
 
 
 def assist(workspace: Workspace, run: Run, effective: EffectiveSettings, ranks: Ranks) -> Events:

@@ -74,7 +74,7 @@ def explained(error: Exception, stage: str, task: Task | None) -> OutOfMemoryErr
     except Exception as second:
         if not is_exhausted(second):
             raise
-        hint = "Not even a single image fits: a smaller --ipc or network.width (a new run, --run NAME), or more memory."
+        hint = "Start a new run (--run NAME) with a smaller --ipc or network.width, or take a machine with more memory."
     return OutOfMemoryError(
         f"Out of memory in the stage {stage}: {tried}; {where}. What was saved before is intact.", hint
     )
@@ -83,47 +83,59 @@ def explained(error: Exception, stage: str, task: Task | None) -> OutOfMemoryErr
 def _hint(stage: str, task: Task | None) -> str:
     if task is None:
         return "Lower dataset.resolution, set dataset.zca = false, or take a machine with more memory."
-    ways = _ways(stage, task)
-    if task.device.type == "cpu" and task.settings.compute.memory != "flat":
+    onward, anew = _onward(stage, task), _anew(stage, task)
+    ways = [f"Go on with the same command and {' or '.join(onward)}"] if onward else []
+    if anew:
+        ways.append(f"{'or start' if ways else 'Start'} a new run (--run NAME) with {anew}")
+    return f"{', '.join(ways)}. `tesla plan` measures what a run takes."
+
+
+def _onward(stage: str, task: Task) -> list[str]:
+    """Options with which the same run goes on: they change no result but for rounding."""
+    settings = task.settings
+    ways = []
+    if stage == "distillation" and settings.distill.gradient != "unrolled":
+        batch, wanted = max(batch_sizes(task)), settings.compute.micro_batch
+        now = min(batch, wanted) if isinstance(wanted, int) else batch
+        if wanted != "auto" and now > 1 and task.ranks.size == 1 and not _coupled(task):
+            rows = min(fitting(task, MATCHING), now // 2)
+            ways.append(f"--set compute.micro_batch={rows} (the same gradient, in parts)")
+    if stage == "distillation" and settings.distill.gradient == "exact":
+        vector, steps = task.flat_network().size * task.dtype.itemsize, settings.distill.steps
+        kept, fewest = (
+            resolve_store(store, steps, vector, 0, task.device.type)[1] * vector
+            for store in (settings.distill.store, "checkpoint")
+        )
+        if kept - fewest > WORTH * process_bytes():
+            saved = f"{size_words(fewest)} of parameters instead of {size_words(kept)}"
+            ways.append(f"--set distill.store=checkpoint ({saved}, slower)")
+    if task.device.type == "cpu" and settings.compute.memory != "flat":
         ways.append("--set compute.memory=flat (nothing is kept for later: a lower peak, slower)")
-    return f"The same command goes on with {' or '.join(ways)}. `tesla plan` measures what a run takes."
+    return ways
 
 
-def _ways(stage: str, task: Task) -> list[str]:
+def _anew(stage: str, task: Task) -> str:
+    """Settings that make it another experiment."""
     settings = task.settings
     if stage == "teachers":
-        batch = fitting(task, TRAINING)
-        return [f"--run NAME --set teachers.batch={min(batch, max(1, settings.teachers.batch // 2))} (a new run)"]
+        return f"teachers.batch={min(fitting(task, TRAINING), max(1, settings.teachers.batch // 2))}"
     if stage == "evaluation":
-        return ["fewer evaluate.networks, or --run NAME and a smaller network.width"]
+        return "a smaller network.width or dataset.resolution"
     if settings.distill.gradient == "unrolled":
-        return ["--run NAME --set distill.gradient=exact (a new run; the same gradient, one step's graph at a time)"]
-    ways = []
-    batch, rows = max(batch_sizes(task)), fitting(task, MATCHING)
+        return "distill.gradient=exact: the same gradient, with one step's graph at a time"
+    if _coupled(task):
+        rows = min(fitting(task, MATCHING), max(1, max(batch_sizes(task)) // 2))
+        return f"distill.batch={rows} (the batch statistics of {task.network_name} need whole batches, not parts)"
     if settings.compute.micro_batch != "auto":
-        now = batch if settings.compute.micro_batch == "off" else min(batch, settings.compute.micro_batch)
-        if now > 1 and task.ranks.size == 1 and not couples_images(task.flat_network(), task):
-            ways.append(f"--set compute.micro_batch={min(rows, now // 2)} (the same gradient, in parts)")
-    if not ways and couples_images(task.flat_network(), task):
-        ways.append(
-            f"--run NAME --set distill.batch={min(rows, max(1, batch // 2))} (a new run; the batch statistics of "
-            f"{task.network_name} need whole batches, so they cannot go in parts)"
-        )
-    if settings.distill.gradient == "exact":
-        network = task.flat_network()
-        vector, steps = network.size * task.dtype.itemsize, settings.distill.steps
-        now = resolve_store(settings.distill.store, steps, vector, 0, task.device.type)[1] * vector
-        then = resolve_store("checkpoint", steps, vector, 0, task.device.type)[1] * vector
-        if now - then > WORTH * process_bytes():
-            saved = f"{size_words(then)} of parameters instead of {size_words(now)}"
-            ways.append(f"--set distill.store=checkpoint ({saved}, slower)")
-    if not ways:
-        count = task.classes * settings.distill.ipc
-        channels, height, width = task.image_shape
-        held = 3 * count * channels * height * width * task.dtype.itemsize
-        words = f"a new run; {count} images with momentum and gradient take {size_words(held)}"
-        ways.append(f"--run NAME and a smaller --ipc or network.width ({words})")
-    return ways
+        return ""
+    count = task.classes * settings.distill.ipc
+    channels, height, width = task.image_shape
+    held = 3 * count * channels * height * width * task.dtype.itemsize
+    return f"a smaller --ipc or network.width ({count} images with momentum and gradient take {size_words(held)})"
+
+
+def _coupled(task: Task) -> bool:
+    return couples_images(task.flat_network(), task)
 
 
 def fitting(task: Task, graphs: float) -> int:
