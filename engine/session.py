@@ -315,6 +315,7 @@ def _distilled(task: Task, buffer: TeacherBuffer, run: Run, state: DistillState,
                 camera.thin(run.checkpoints())
             elif camera.due():
                 camera.shoot(state.iteration, state.images, state.labels, lasting=False)
+                camera.thin(run.checkpoints())  # a checkpoint may be long away
     finally:
         control.accept(False)
         loop.close()

@@ -3,6 +3,7 @@
 Sizes that follow from settings are computed here; what a whole run takes `tesla plan` measures.
 """
 
+import gc
 from collections.abc import Generator
 from typing import TypeVar
 
@@ -49,7 +50,7 @@ def with_words(events: Generator[Event, None, Result], task: Task | None) -> Gen
             except Exception as error:
                 if not is_exhausted(error):
                     raise
-                failure = explained(error, stages[-1], task)
+                tried = _tried(error, task)
                 break
             if isinstance(event, StageStarted):
                 stages.append(event.stage)
@@ -58,26 +59,32 @@ def with_words(events: Generator[Event, None, Result], task: Task | None) -> Gen
             yield event
     finally:
         events.close()
-    raise failure  # outside of the handler: the first error keeps what filled the memory alive
+    # Outside of the handler: the error keeps alive what filled the memory, and hints are computed from what is free.
+    raise explained(stages[-1], tried, task)
 
 
-def explained(error: Exception, stage: str, task: Task | None) -> OutOfMemoryError:
-    """The error of a stage in words."""
+def _tried(error: Exception, task: Task | None) -> str:
+    """What was asked for and what there was, at the moment it failed."""
     asked = asked_bytes(error)
-    tried = "more memory was asked for" if asked is None else f"{size_words(asked)} more were asked for"
-    where = f"this process has {size_words(process_bytes())}, and {size_words(available_bytes())} are free"
+    words = "more memory was asked for" if asked is None else f"{size_words(asked)} more were asked for"
     if task is not None and task.device.type == "cuda":
         free, total = torch.cuda.mem_get_info(task.device)
-        where = f"{task.device} has {size_words(total)}, of which {size_words(free)} are free"
+        return f"{words}; {task.device} has {size_words(total)}, of which {size_words(free)} were free"
+    return f"{words}; this process had {size_words(process_bytes())}, and {size_words(available_bytes())} were free"
+
+
+def explained(stage: str, tried: str, task: Task | None) -> OutOfMemoryError:
+    """The error of a stage in words, for after what it had is freed."""
+    gc.collect()
+    if task is not None and task.device.type == "cuda":
+        torch.cuda.empty_cache()
     try:
         hint = _hint(stage, task)
-    except Exception as second:
-        if not is_exhausted(second):
+    except Exception as error:
+        if not is_exhausted(error):
             raise
         hint = "Start a new run (--run NAME) with a smaller --ipc or network.width, or take a machine with more memory."
-    return OutOfMemoryError(
-        f"Out of memory in the stage {stage}: {tried}; {where}. What was saved before is intact.", hint
-    )
+    return OutOfMemoryError(f"Out of memory in the stage {stage}: {tried}. What was saved before is intact.", hint)
 
 
 def _hint(stage: str, task: Task | None) -> str:

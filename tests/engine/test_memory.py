@@ -257,11 +257,11 @@ def limited(workspace: Workspace, megabytes: int, *overrides: str) -> subprocess
 
 
 LARGE = (
-    "network.width=64", "distill.ipc=40", "distill.steps=2", "distill.iterations=2", "teachers.count=1",
+    "network.width=64", "distill.ipc=100", "distill.steps=2", "distill.iterations=2", "teachers.count=1",
     "teachers.batch=64", "evaluate.epochs=1", "evaluate.repeats=1", "evaluate.baseline=false", "dataset.holdout=0",
     "compute.memory=flat",
 )  # fmt: skip
-"""Steps of 400 images with 64 channels: about 230 MB at their peak."""
+"""Steps of 1000 images with 64 channels; everything else is small beside them."""
 
 
 def test_a_real_limit_is_met_with_smaller_parts(workspace: Workspace) -> None:
@@ -272,7 +272,7 @@ def test_a_real_limit_is_met_with_smaller_parts(workspace: Workspace) -> None:
     assert told
     assert "MB asked for" in told[0]
     rows = run.load_checkpoint(2)[1]["rows"]
-    assert 0 < rows < 400
+    assert 0 < rows < 1000
     assert non_finite(newest(run)) == []
 
 
@@ -281,7 +281,7 @@ def test_a_real_limit_without_parts_ends_in_words_and_its_own_exit_code(workspac
     assert done.returncode == 12, done.stderr
     assert "Error: Out of memory in the stage distillation" in done.stderr
     rows = int(re.search(r"compute.micro_batch=(\d+)", done.stderr)[1])  # type: ignore[index]
-    assert 1 <= rows <= 200
+    assert 1 <= rows <= 500
     assert "Traceback" not in done.stderr
     run = workspace.run("r")
     assert max(run.checkpoints()) == 0
