@@ -17,7 +17,8 @@ from typing import Any
 from torch import Tensor
 
 from engine.bounded import open_regular
-from engine.errors import CorruptFileError, DamagedTrajectoryError, UsageError
+from engine.errors import CorruptFileError, DamagedTrajectoryError, DivergedError, UsageError
+from engine.finite import is_finite
 from engine.formats import check_format
 from engine.holding import Hold
 from engine.leftovers import ASIDE
@@ -177,6 +178,7 @@ class TeacherBuffer:
 
         Raises:
             CorruptFileError: a row does not match its checksum, or the file is damaged or missing.
+            DivergedError: a row has numbers that are not finite.
         """
         from safetensors import SafetensorError, safe_open
 
@@ -202,6 +204,12 @@ class TeacherBuffer:
             if not 0 <= epoch < record.rows or _digest(row) != record.checksums[epoch]:
                 words = f"{path}: the snapshot of epoch {epoch} does not match its checksum."
                 raise DamagedTrajectoryError(words, REPAIR, trajectory)
+            if not is_finite(row):
+                raise DivergedError(
+                    f"{path}: the snapshot of epoch {epoch} has numbers that are not finite: the teacher diverged.",
+                    "Start a new run (--run NAME) with a smaller teachers.lr; or delete that file and its .json, and "
+                    "`tesla teach` trains it again.",
+                )
         return rows
 
     def begin(self, trajectory: int, parameters: int) -> TrajectoryWriter:

@@ -1,5 +1,7 @@
 """Stage 2: trajectory matching. The main loop is `distill`; what an iteration draws is a function of its number."""
 
+import gc
+import math
 import time
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -9,171 +11,149 @@ from torch import Tensor
 
 from engine import labels as label_rules
 from engine.background import beside
-from engine.bounded import whole_number
 from engine.buffers import TeacherBuffer
 from engine.compiling import matching_compiles
 from engine.data.augment import draw_augment
-from engine.errors import CorruptFileError, DivergedError
+from engine.divergence import MOST_RECOVERIES, PATIENCE, WINDOW, Numbers, exhausted, problem
 from engine.events import Event, IterationDone, IterationSkipped, Notice, Progress, RunRecovered, told
+from engine.exhaustion import asked_bytes, available_bytes, is_exhausted, size_words
 from engine.generators import result_of
-from engine.matching import WHOLE, EagerSteps, MatchingGradient, Parts, Schedule, Steps, checked_steps, matching_sweeps
-from engine.method import Method
+from engine.matching import (
+    WHOLE,
+    EagerSteps,
+    MatchingGradient,
+    MicroSteps,
+    Parts,
+    Schedule,
+    Steps,
+    checked_steps,
+    matching_sweeps,
+    part_sizes,
+)
+from engine.matching.stores import Store
+from engine.method import Earlier, Method
 from engine.networks import flatten_parameters
 from engine.randomness import counted_generator, counted_seed
-from engine.selection import initial_images, random_real, real_images
+from engine.selection import random_real, real_images
 from engine.settings import Settings
+from engine.sharing import batch_sizes, couples_images
+from engine.state import MOST_LEARNED, DistillState, initial_state, outcome, restored_state, update
 from engine.task import Task
 
 STAGE = "distillation"
-
-PATIENCE = 5
-"""Skipped iterations in a row before student_lr is halved."""
-
-MOST_RECOVERIES = 8
-"""Halvings before the run stops with an error."""
-
-MOST_CHANGE = 0.1
-"""student_lr changes by at most a factor exp(0.1) an iteration."""
 
 MOST_SHIP = 100
 """Snapshots whose labels are averaged for a dataset that ships `target` or `last` labels."""
 
 
-@dataclass
-class DistillState:
-    """Everything that is carried from one iteration to the next; a checkpoint holds just this."""
-
-    images: Tensor
-    """`(N, C, H, W)` in the input space, ordered by class."""
-    student_lr: Tensor
-    """Positive scalar."""
-    logits: Tensor | None
-    """Learned label logits `(N, K)`; None for the other kinds."""
-    velocity_images: Tensor
-    velocity_student_lr: Tensor
-    velocity_logits: Tensor | None
-    iteration: int = 0
-    """Iterations complete."""
-    skipped: int = 0
-    """Skips in a row."""
-    recoveries: int = 0
-    labels: Tensor | None = None
-    """Soft labels `(N, K)` of the last iteration, for pictures; not carried. None while labels are hard."""
-
-    def tensors(self) -> dict[str, Tensor]:
-        """For a checkpoint file."""
-        found = {
-            "images": self.images, "student_lr": self.student_lr, "logits": self.logits,
-            "velocity_images": self.velocity_images, "velocity_student_lr": self.velocity_student_lr,
-            "velocity_logits": self.velocity_logits,
-        }  # fmt: skip
-        return {name: tensor for name, tensor in found.items() if tensor is not None}
-
-    def counters(self) -> dict[str, int]:
-        """For a checkpoint's record."""
-        return {"iteration": self.iteration, "skipped": self.skipped, "recoveries": self.recoveries}
-
-
-def initial_state(task: Task) -> DistillState:
-    """The state before iteration 1."""
-    settings = task.settings
-    images = initial_images(task)
-    student_lr = torch.tensor(settings.distill.student_lr, dtype=task.dtype, device=task.device)
-    logits = None
-    if settings.labels.kind == "learned":
-        index = label_rules.class_index(task.classes, settings.distill.ipc).to(task.device)
-        logits = label_rules.initial_logits(index, task.classes, task.dtype)
-    return DistillState(
-        images=images,
-        student_lr=student_lr,
-        logits=logits,
-        velocity_images=torch.zeros_like(images),
-        velocity_student_lr=torch.zeros_like(student_lr),
-        velocity_logits=None if logits is None else torch.zeros_like(logits),
-    )
-
-
-def restored_state(tensors: dict[str, Tensor], counters: dict[str, int], task: Task) -> DistillState:
-    """The state in a checkpoint.
-
-    Raises:
-        CorruptFileError: it is whole, but not of this dataset and these settings.
-    """
-    _check_fits(tensors, counters, task)
-    there = {name: tensor.to(task.device, task.dtype) for name, tensor in tensors.items()}
-    return DistillState(
-        images=there["images"],
-        student_lr=there["student_lr"],
-        logits=there.get("logits"),
-        velocity_images=there["velocity_images"],
-        velocity_student_lr=there["velocity_student_lr"],
-        velocity_logits=there.get("velocity_logits"),
-        iteration=counters["iteration"],
-        skipped=counters["skipped"],
-        recoveries=counters["recoveries"],
-    )
-
-
-def _check_fits(tensors: dict[str, Tensor], counters: dict[str, int], task: Task) -> None:
-    count = task.classes * task.settings.distill.ipc
-    images, logits = (count, *task.image_shape), (count, task.classes)
-    wanted = {"images": images, "velocity_images": images, "student_lr": (), "velocity_student_lr": ()}
-    if task.settings.labels.kind == "learned":
-        wanted |= {"logits": logits, "velocity_logits": logits}
-    for name, shape in wanted.items():
-        found = tensors.get(name)
-        if found is None or tuple(found.shape) != shape or not found.is_floating_point():
-            what = "nothing" if found is None else f"{found.dtype} of shape {tuple(found.shape)}"
-            raise CorruptFileError(
-                f"The checkpoint has {what} for {name}; this dataset and these settings need shape {shape}.", _FOREIGN
-            )
-    for name in ("iteration", "skipped", "recoveries"):
-        if not whole_number(counters.get(name)) or counters[name] < 0:
-            raise CorruptFileError(f"The checkpoint's record has no count of {name}.", _FOREIGN)
-
-
-_FOREIGN = "Was it copied from another run? Move it away with its .json; an older checkpoint is used if there is one."
-
-
-def distill(task: Task, buffer: TeacherBuffer, state: DistillState) -> Generator[Event, None, None]:
+def distill(
+    task: Task, buffer: TeacherBuffer, state: DistillState, earlier: Earlier | None = None
+) -> Generator[Event, None, None]:
     """Update `state` until `distill.iterations` are done. Close the generator to stop within one matching step.
 
     `state` changes only between the last matching step of an iteration and its event, so it is whole at every yield.
 
+    Args:
+        task: the problem.
+        buffer: its teachers.
+        state: where to begin.
+        earlier: gives the checkpoint to roll back to; without it images stay as they are. Only the first rank's is
+            asked.
+
     Raises:
-        DivergedError: the matching loss stayed bad through every recovery.
+        DivergedError: the numbers stayed bad through every recovery, or a teacher is not usable.
     """
-    steps = yield from _steps(task, state)
-    total = task.settings.distill.iterations
+    settings = task.settings
+    store = settings.distill.store
+    steps: Steps | None = None
+    total = settings.distill.iterations
+    least = settings.distill.student_lr / MOST_LEARNED
+    told_of_least = False
     gradient: MatchingGradient | None = None
     while state.iteration < total:
         started = time.monotonic()
         iteration = state.iteration
         draw = draw_iteration(task, iteration)
-        gradient, logit_gradient = yield from _matching_gradient(task, steps, buffer, state, draw, gradient)
-        # The one point of an iteration where the host waits for the device.
-        numbers = torch.stack([gradient.loss, gradient.images.norm(), gradient.student_lr]).tolist()
-        loss, norm, lr_gradient = task.ranks.agreed(numbers)
-        problem = _problem(loss, norm, lr_gradient, task.settings)
-        if problem:
-            yield from _skip(state, problem, loss)
+        smaller = None
+        try:
+            steps = steps or (yield from _steps(task, state))
+            gradient, logit_gradient = yield from _matching_gradient(task, steps, buffer, state, draw, store, gradient)
+        except Exception as error:
+            smaller = _smaller_parts(task, state, error)
+            if smaller is None:
+                raise
+        if smaller is not None:  # outside of the handler, whose error keeps what filled the memory alive
+            steps = gradient = logit_gradient = None
+            store = "checkpoint" if store == "auto" else store  # to the same bits
+            gc.collect()  # an error that came through a thread is in a cycle with its frames
+            if task.device.type == "cuda":
+                torch.cuda.empty_cache()
+            yield smaller
             continue
-        update(state, gradient, logit_gradient, task.settings)
+        assert gradient is not None
+        # The one point of an iteration where the host waits for the device.
+        after = outcome(state, gradient, logit_gradient, settings)
+        judged = torch.stack([gradient.loss, gradient.images.norm(), gradient.student_lr, *after]).tolist()
+        numbers = Numbers(*task.ranks.agreed(judged))
+        reason = problem(numbers, state.health, settings)
+        if reason:
+            yield from _skip(task, state, reason, numbers, earlier)
+            continue
+        update(state, gradient, logit_gradient, settings)
+        student_lr = state.student_lr.item()
+        health = state.health
+        health.accept(numbers)
+        mean, lowest = health.loss, health.lowest
+        recovered = None
+        if health.crept:
+            recovered = _recover(task, state, earlier, roll_back=True)
+        elif saves_at(state.iteration, settings):
+            health.mark(state.iteration)
         yield IterationDone(
-            iteration=state.iteration, iterations=total, loss=loss, student_lr=state.student_lr.item(),
-            gradient_norm=norm, student_lr_gradient=lr_gradient, trajectory=draw.trajectory,
+            iteration=state.iteration, iterations=total, loss=numbers.loss, student_lr=student_lr,
+            gradient_norm=numbers.norm, student_lr_gradient=numbers.lr_gradient, trajectory=draw.trajectory,
             start_epoch=draw.start_epoch, seconds=time.monotonic() - started,
         )  # fmt: skip
+        if recovered is not None:
+            reason = f"the mean matching loss of {WINDOW} iterations crept up to {mean:.3g}, from {lowest:.3g} at best"
+            yield Notice(level="warning", message=f"Iteration {state.iteration}: {reason}.")
+            if health.recoveries > MOST_RECOVERIES:
+                raise exhausted(reason, health.good)
+            yield recovered
+        elif health.idle:
+            yield Notice(
+                level="warning",
+                message=f"The matching loss is {health.loss:.3g} on average: students end further from the teachers "
+                "than they begin. A smaller distill.student_lr, or fewer distill.steps, may be what is missing.",
+            )
+        if student_lr <= least * 1.001 and not told_of_least:
+            told_of_least = True
+            yield Notice(
+                level="warning",
+                message=f"student_lr was learned down to {student_lr:.3g}, a thousandth of where it began, and is held "
+                "there: students hardly move, so images hardly learn. Lower distill.lr_student_lr in a new run.",
+            )
+
+
+def saves_at(iteration: int, settings: Settings) -> bool:
+    """Whether a checkpoint is saved after that iteration in the regular course, whoever else asks for one."""
+    return iteration % settings.distill.checkpoint_every == 0 or iteration % settings.evaluate.every == 0
 
 
 def _steps(task: Task, state: DistillState) -> Generator[Event, None, Steps]:
     """Eager or compiled student steps, as `compute.compile` says."""
     network = task.flat_network()
     settings = task.settings
+    rows = parts_of(state, settings)
+
+    def in_parts(steps: Steps) -> Steps:
+        return MicroSteps(steps, rows) if rows else steps
+
     if not matching_compiles(settings, task.image_shape, task.classes, network.model):
-        return EagerSteps(network)
+        return in_parts(EagerSteps(network))
     # All iterations cut their permutation in chunks of the same sizes, the ragged last one included.
     by_size = {len(index): (index, augment) for index, augment in draw_iteration(task, 0).schedule}
+    sizes = {size: batch for batch in by_size for size in part_sizes(batch, rows)}
     yield Notice(
         level="info",
         message="Compiling the matching steps: a minute or so for a new network or batch size, seconds if you have "
@@ -183,10 +163,11 @@ def _steps(task: Task, state: DistillState) -> Generator[Event, None, Steps]:
     real = random_real(task, settings.distill.ipc, "init-real")
     classes = label_rules.class_index(task.classes, settings.distill.ipc)
     batches = []
-    for index, augment in by_size.values():
+    for size, batch in sizes.items():
+        index, augment = by_size[batch]
         images = real_images(task, real[index.cpu()])
         labels = label_rules.hard_labels(classes[index.cpu()].to(task.device), task.classes, task.dtype)
-        batches.append((augment(images), labels))
+        batches.append((augment(images)[:size], labels[:size]))
     theta = flatten_parameters(task.fresh_network(counted_seed(settings.seed, "compile-check")))
     exact = settings.distill.gradient == "exact"
     compiling = beside(lambda: checked_steps(network, theta, batches, hessian=exact))
@@ -194,7 +175,48 @@ def _steps(task: Task, state: DistillState) -> Generator[Event, None, Steps]:
     steps, reason = yield from told(compiling, at, "compiling")
     if reason:
         yield Notice(level="warning", message=f"torch.compile is not used: {reason}.")
-    return steps
+    return in_parts(steps)
+
+
+def parts_of(state: DistillState, settings: Settings) -> int:
+    """Images that are differentiated at once; 0 for a whole batch. What memory forced before is kept."""
+    wanted = settings.compute.micro_batch
+    if settings.distill.gradient == "unrolled" or wanted == "off":
+        return 0
+    return state.health.rows if wanted == "auto" else wanted
+
+
+def _in_parts(task: Task) -> bool:
+    """Whether the network may be asked for parts of a batch; looking takes memory for four images."""
+    try:
+        return not couples_images(task.flat_network(), task)
+    except Exception as error:
+        if not is_exhausted(error):
+            raise
+        return False
+
+
+def _smaller_parts(task: Task, state: DistillState, error: Exception) -> Notice | None:
+    """Go on with half as many images at once, if this is what the error is about and it can be done."""
+    settings = task.settings
+    most = max(batch_sizes(task))
+    now = min(parts_of(state, settings) or most, most)
+    if (
+        not is_exhausted(error) or settings.compute.micro_batch != "auto" or now == 1
+        or settings.distill.gradient == "unrolled"
+        or task.ranks.size > 1  # the others wait in the middle of a step
+        or not _in_parts(task)
+    ):  # fmt: skip
+        return None
+    state.health.rows = now // 2
+    asked = asked_bytes(error)
+    words = "" if asked is None else f" ({size_words(asked)} asked for, {size_words(available_bytes())} free)"
+    return Notice(
+        level="warning",
+        message=f"Out of memory in a matching step of {now} images{words}: from here on {now // 2} are differentiated "
+        "at once and their gradients added up, which is the same but for rounding. The run remembers it "
+        f"(compute.micro_batch = {now // 2} asks for it).",
+    )
 
 
 @dataclass(frozen=True)
@@ -244,6 +266,7 @@ def _matching_gradient(
     buffer: TeacherBuffer,
     state: DistillState,
     draw: Draw,
+    store: Store,
     reuse: MatchingGradient | None = None,
 ) -> Generator[Event, None, tuple[MatchingGradient, Tensor | None]]:
     settings = task.settings
@@ -264,7 +287,7 @@ def _matching_gradient(
     sweeps = matching_sweeps(
         steps, start=snapshots[0], target=snapshots[1], images=state.images, labels=probabilities,
         student_lr=state.student_lr, schedule=draw.schedule, mode=settings.distill.gradient,
-        store=settings.distill.store, reuse=reuse,
+        store=store, reuse=reuse,
         shares=WHOLE if task.ranks.size == 1 else Parts(task.ranks, draw.shares, labels=kind == "learned"),
     )  # fmt: skip
     state.labels = None if kind == "hard" else probabilities
@@ -342,63 +365,48 @@ def shipping_labels(
     return (yield from _telling(label_rules.mean_labels(task.flat_network(), thetas, state.images), at))
 
 
-def update(state: DistillState, gradient: MatchingGradient, logit_gradient: Tensor | None, settings: Settings) -> None:
-    """SGD with momentum on images, labels and student_lr; the iteration is complete after it.
-
-    student_lr takes the published step d = -lr * velocity as a factor, beta <- beta * exp(d / beta), which is beta + d
-    to first order and can reach neither zero nor infinity; the exponent is held within +-0.1.
-    """
-    momentum = settings.distill.momentum
-    state.velocity_images.mul_(momentum).add_(gradient.images)
-    state.images.sub_(state.velocity_images, alpha=settings.distill.lr_images)
-    state.velocity_student_lr.mul_(momentum).add_(gradient.student_lr)
-    step = -settings.distill.lr_student_lr * state.velocity_student_lr
-    state.student_lr.mul_((step / state.student_lr).clamp(-MOST_CHANGE, MOST_CHANGE).exp())
-    if state.logits is not None and state.velocity_logits is not None and logit_gradient is not None:
-        state.velocity_logits.mul_(momentum).add_(logit_gradient)
-        state.logits.sub_(state.velocity_logits, alpha=settings.labels.lr)
+def _skip(
+    task: Task, state: DistillState, reason: str, numbers: Numbers, earlier: Earlier | None
+) -> Generator[Event, None, None]:
+    """Skip; after too many in a row recover; after too many recoveries stop. No bad update was ever applied."""
     state.iteration += 1
-    state.skipped = 0
-
-
-def _problem(loss: float, norm: float, lr_gradient: float, settings: Settings) -> str:
-    """Why these numbers must not be used for an update; empty if they may."""
-    finite = torch.isfinite(torch.tensor([loss, norm, lr_gradient]))
-    if not finite.all():
-        names = [
-            name for name, ok in zip(("loss", "image gradient", "student_lr gradient"), finite, strict=True) if not ok
-        ]
-        return f"{' and '.join(names)} not finite"
-    if loss > settings.distill.max_loss:
-        return f"matching loss above distill.max_loss = {settings.distill.max_loss:g}"
-    return ""
-
-
-def _skip(state: DistillState, reason: str, loss: float) -> Generator[Event, None, None]:
-    """Skip, then shrink, then stop. Images are untouched: no bad update was ever applied to them."""
-    state.iteration += 1
-    state.skipped += 1
-    iteration = state.iteration
-    finite = loss == loss and abs(loss) != float("inf")
-    shrink = state.skipped >= PATIENCE
-    if shrink:
-        state.recoveries += 1
-        state.skipped = 0
-        state.student_lr.mul_(0.5)
-        for velocity in (state.velocity_images, state.velocity_student_lr, state.velocity_logits):
-            if velocity is not None:
-                velocity.zero_()
+    health = state.health
+    health.skipped += 1
+    consecutive = health.skipped
+    recovered = None
+    if consecutive >= PATIENCE:
+        recovered = _recover(task, state, earlier, roll_back=health.recoveries > 0)
     yield IterationSkipped(
-        iteration=iteration, reason=reason, loss=loss if finite else None, consecutive=state.skipped or PATIENCE
-    )
-    if not shrink:
+        iteration=state.iteration, reason=reason, loss=numbers.loss if math.isfinite(numbers.loss) else None,
+        consecutive=consecutive,
+    )  # fmt: skip
+    if recovered is None:
         return
-    if state.recoveries > MOST_RECOVERIES:
-        raise DivergedError(
-            f"The matching loss stayed bad ({reason}) after student_lr was halved {MOST_RECOVERIES} times.",
-            "Start a new run with a smaller distill.student_lr or distill.lr_images; the last checkpoint is intact.",
-        )
-    yield RunRecovered(iteration=iteration, student_lr=state.student_lr.item(), recoveries=state.recoveries)
+    if health.recoveries > MOST_RECOVERIES:
+        raise exhausted(reason, health.good)
+    yield recovered
+
+
+def _recover(task: Task, state: DistillState, earlier: Earlier | None, *, roll_back: bool) -> RunRecovered:
+    """Halve student_lr and clear the momentum; `roll_back`: from the last good checkpoint. The iteration goes on: a
+    draw is a function of its number, and the same ones would end the same way."""
+    health = state.health
+    health.recover()
+    found = earlier(health.good) if roll_back and earlier is not None and task.ranks.writes else None
+    target = task.ranks.led(None if found is None else found[1]["iteration"])
+    for name, tensor in state.tensors().items():
+        if name.startswith("velocity"):
+            tensor.zero_()
+        elif target is not None:
+            if found is not None:
+                tensor.copy_(found[0][name])
+            task.ranks.lead_(tensor)
+    # Every recovery since is a halving of what the checkpoint has.
+    state.student_lr.mul_(0.5 if target is None else 0.5**health.recoveries)
+    return RunRecovered(
+        iteration=state.iteration, student_lr=state.student_lr.item(), recoveries=health.recoveries,
+        rolled_back_to=target,
+    )  # fmt: skip
 
 
 TESLA = Method(

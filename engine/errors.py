@@ -11,6 +11,8 @@ class ExitCode(IntEnum):
     FAILURE = 1
     USAGE = 2
     HANGUP = 129
+    OUT_OF_MEMORY = 12
+    """As the system's own error of that meaning, ENOMEM."""
     INTERRUPTED = 130
     TERMINATED = 143
 
@@ -86,6 +88,12 @@ class LostHoldError(TeslaError):
 
 class DivergedError(TeslaError):
     """The numbers went wrong and the recovery policy is exhausted."""
+
+
+class OutOfMemoryError(TeslaError):
+    """Host or device has less memory than a stage needs; what was saved is intact."""
+
+    exit_code = ExitCode.OUT_OF_MEMORY
 
 
 class WorkerLostError(TeslaError):

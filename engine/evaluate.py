@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from engine.data.augment import draw_augment
-from engine.events import EvaluationDone, Event, Progress
+from engine.events import EvaluationDone, Event, Notice, Progress
+from engine.finite import is_finite
 from engine.labels import class_index, hard_labels
 from engine.matching.training import SgdRule, Trainer
 from engine.networks.flat import load_parameters
@@ -30,7 +31,9 @@ RULE = SgdRule(momentum=0.9, weight_decay=5e-4)
 BASELINE_LR = 0.01
 """Learning rate for random real images, which have none of their own: that of DC, DM and MTT."""
 MEASURE = 1024
-"""Real images per forward pass."""
+"""Real images per forward pass, at most ..."""
+MEASURE_PIXELS = 2**20
+"""... and their pixels (B x H x W): 1024 images of 32x32."""
 TELL_EVERY = 0.1
 """Seconds between two reports of a network in training."""
 
@@ -84,7 +87,15 @@ def _one(
                 stage=STAGE, done=repeat + 0.95 * epoch / epochs, total=repeats, unit="networks",
                 detail=f"{what}, network {repeat + 1}/{repeats}",
             )  # fmt: skip
-    load_parameters(model, learner.theta())
+    theta = learner.theta()
+    if not is_finite(theta):
+        # Measured all the same: it always answers the first class, which is what guessing gets.
+        yield Notice(
+            level="warning",
+            message=f"Network {repeat + 1} of {repeats} ({what}) diverged in training, at a learning rate of "
+            f"{small.lr:.3g}; its accuracy counts, and is that of guessing.",
+        )
+    load_parameters(model, theta)
     accuracy = yield from measure(model, task.test if split == "test" else task.holdout, repeat, repeats)
     return accuracy
 
@@ -133,7 +144,7 @@ def measure(model: nn.Module, split: Split, repeat: int, repeats: int) -> Genera
     """Accuracy 0..1 of a network on real images, without augmentation."""
     model.eval()
     correct = torch.zeros((), dtype=torch.int64, device=next(model.parameters()).device)
-    parts = torch.arange(len(split)).split(MEASURE)
+    parts = torch.arange(len(split)).split(max(1, min(MEASURE, MEASURE_PIXELS // split.images.pixels)))
     for number, index in enumerate(parts):
         with torch.no_grad():
             predicted = model(split.images.encoded(index)).argmax(dim=1)

@@ -193,11 +193,14 @@ class IterationSkipped(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecovered(Event):
-    """Too many skips in a row: momentum was cleared and student_lr halved."""
+    """Too many skips in a row, or the loss crept up: momentum was cleared and student_lr halved."""
 
     iteration: int
     student_lr: float
     recoveries: int
+    """Since the last good stretch."""
+    rolled_back_to: int | None = None
+    """Iteration of the checkpoint whose images and labels were taken up again; None if they stayed."""
 
 
 @dataclass(frozen=True, kw_only=True)

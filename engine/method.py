@@ -4,7 +4,7 @@ A method is a few functions of the task; it draws from counted generators only, 
 is a function of the state and the iteration's number. `engine/methods.py` lists them all.
 """
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -35,11 +35,21 @@ class State(Protocol):
     def tensors(self) -> dict[str, Tensor]:
         """For a checkpoint file."""
 
-    def counters(self) -> dict[str, int]:
-        """For a checkpoint's record; each is an attribute of the state."""
+    def counters(self) -> dict[str, Any]:
+        """For a checkpoint's record."""
+
+    def count(self, counters: Mapping[str, Any]) -> None:
+        """Take over what `counters` of another state says."""
+
+    @property
+    def good(self) -> int:
+        """Iteration of a checkpoint that is to be kept, to go back to; 0 if there is none besides the first."""
 
 
-Iterate = Callable[[Task, TeacherBuffer, Any], Generator[Event, None, None]]
+Earlier = Callable[[int], "tuple[dict[str, Tensor], dict[str, Any]] | None"]
+"""Tensors and record of the newest whole checkpoint that is not after an iteration."""
+
+Iterate = Callable[[Task, TeacherBuffer, Any, Earlier | None], Generator[Event, None, None]]
 ShippedLabels = Callable[[Task, TeacherBuffer, Any], Tensor]
 ShippingLabels = Callable[[Task, TeacherBuffer, Any, Progress], Generator[Event, None, Tensor]]
 
@@ -54,11 +64,12 @@ class Method:
     """In words, with its source."""
     initial_state: Callable[[Task], State]
     """The state before iteration 1."""
-    restored_state: Callable[[dict[str, Tensor], dict[str, int], Task], State]
+    restored_state: Callable[[dict[str, Tensor], dict[str, Any], Task], State]
     """The state in a checkpoint."""
     iterate: Iterate | None
     """Updates the state until `distill.iterations` are done. Closing the generator stops within one step, and leaves
-    the state as it was after the last whole iteration. None where the set is made at once."""
+    the state as it was after the last whole iteration. The last argument gives a checkpoint to go back to, for methods
+    that do. None where the set is made at once."""
     shipped_labels: ShippedLabels | None
     """Labels `(N, K)` that go with the images. None where the images are no small set: networks are trained on all
     training images then."""

@@ -18,6 +18,7 @@ from pathlib import Path
 from engine.bounded import parse_json, read_bounded, typed
 from engine.errors import CorruptFileError
 from engine.events import Event, Progress, RunPaused, RunResumed
+from engine.exhaustion import available_bytes, process_bytes, size_words
 from engine.storage import disk, replace_bytes
 
 EVERY = 1.0
@@ -31,6 +32,10 @@ MOST = 2**16
 
 STILL = 120.0
 """Seconds without progress after which a living driver counts as stalled."""
+
+
+SHORT = 0.15
+"""Share of the memory a driver could have had, below which what was left of it counts as little."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,10 @@ class Pulse:
     detail: str = ""
     format: int = 1
     """Version of this file. A reader passes over what it does not know: the pulse is a hint."""
+    memory: int = 0
+    """Resident memory of the driver, bytes; 0 where an older version wrote it."""
+    free: int = 0
+    """Memory it could still have had, bytes."""
 
     @property
     def age(self) -> float:
@@ -110,6 +119,7 @@ class Heart:
         pulse = Pulse(
             pid=os.getpid(), host=socket.gethostname(), beat=time.time(), moved=self._moved, paused=self._paused,
             stage=now.stage, done=now.done, total=now.total, unit=now.unit, detail=now.detail,
+            memory=process_bytes(), free=available_bytes(),
         )  # fmt: skip
         with suppress(OSError):  # a full disk stops the run elsewhere, with words; a missed beat must not
             replace_bytes(self._path, json.dumps(asdict(pulse)).encode())
@@ -132,3 +142,22 @@ def read_pulse(path: Path) -> Pulse | None:
         return typed(Pulse, parse_json(read_bounded(path, MOST)))
     except (OSError, ValueError, CorruptFileError):
         return None
+
+
+def vanished_words(path: Path) -> str:
+    """How the last driver of a run ended, if it did so without a farewell; empty if its pulse was taken away in order.
+
+    For a moment when nobody drives the run: then a pulse that is still there is that of a driver that was killed. What
+    it had in memory tells a person whether the system may have done so for lack of it.
+    """
+    pulse = read_pulse(path)
+    if pulse is None:
+        return ""
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(pulse.beat))
+    where = f" in the stage {pulse.stage}" if pulse.stage else ""
+    words = f"The last driver (process {pulse.pid} on {pulse.host}) vanished without a farewell{where}, after {when}"
+    if pulse.memory == 0:
+        return f"{words}: killed, or the machine went down."
+    short = pulse.free < SHORT * (pulse.free + pulse.memory)
+    cause = "memory was short: the system may have killed it" if short else "it was killed, or the machine went down"
+    return f"{words}; it had {size_words(pulse.memory)} of memory, {size_words(pulse.free)} more were free: {cause}."

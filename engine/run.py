@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.bounded import iteration_of, typed
-from engine.errors import CorruptFileError, NewerFormatError, SettingsError, UsageError
+from engine.errors import CorruptFileError, DivergedError, NewerFormatError, SettingsError, UsageError
 from engine.events import EvaluationDone, RunStarted
+from engine.finite import non_finite
 from engine.formats import check_format
 from engine.journal import read_journal
 from engine.settings import EffectiveSettings, Settings, frozen_settings, recovered_settings, settings_to_toml
@@ -188,9 +189,20 @@ class Run:
         return sorted(number for number, path in named if number is not None and path.with_suffix(".json").exists())
 
     def save_checkpoint(self, tensors: dict[str, "Tensor"], record: dict[str, Any]) -> Path:
-        """Publish a checkpoint; `record["iteration"]` names it."""
+        """Publish a checkpoint; `record["iteration"]` names it.
+
+        Raises:
+            DivergedError: a number is not finite; nothing is written.
+        """
         self.guard()
         path = self.checkpoint_path(record["iteration"])
+        bad = non_finite(tensors)
+        if bad:
+            raise DivergedError(
+                f"{' and '.join(bad)} of iteration {record['iteration']} hold numbers that are not finite; they are "
+                "not saved.",
+                "What was saved before is intact.",
+            )
         write_tensors(path, tensors, record)
         return path
 
@@ -198,9 +210,16 @@ class Run:
         """A checkpoint, verified.
 
         Raises:
-            CorruptFileError: missing or damaged.
+            CorruptFileError: missing or damaged, or with numbers that are not finite.
         """
-        return read_tensors(self.checkpoint_path(iteration))
+        path = self.checkpoint_path(iteration)
+        tensors, record = read_tensors(path)
+        if bad := non_finite(tensors):
+            raise CorruptFileError(
+                f"{path} has numbers that are not finite ({', '.join(bad)}).",
+                "An older checkpoint is used if there is one.",
+            )
+        return tensors, record
 
     def check_formats(self) -> None:
         """Refuse a run that a newer version went on with, before anything of it is changed.
@@ -212,9 +231,11 @@ class Run:
             for path in sorted(self.folder.glob(pattern)):
                 refuse_newer(path)
 
-    def newest_valid(self) -> "tuple[dict[str, Tensor], dict[str, Any]] | None":
-        """The newest checkpoint that is whole, for whoever only reads."""
+    def newest_valid(self, until: int | None = None) -> "tuple[dict[str, Tensor], dict[str, Any]] | None":
+        """The newest checkpoint that is whole, and not after iteration `until`; for whoever only reads."""
         for iteration in reversed(self.checkpoints()):
+            if until is not None and iteration > until:
+                continue
             with suppress(CorruptFileError):
                 return self.load_checkpoint(iteration)
         return None

@@ -48,13 +48,14 @@ from engine.method import State, unread
 from engine.methods import method_of
 from engine.parallel.ranks import ALONE, Ranks
 from engine.preview import Camera
-from engine.pulse import Heart, beating
+from engine.pulse import Heart, beating, vanished_words
 from engine.recovery import newest_state, set_checkpoint_aside, tidy
 from engine.room import bytes_in, check_room, checkpoints_bytes
 from engine.run import Run, checkpoint_to_use, selected_iteration
 from engine.selection import check_ipc
 from engine.settings import EffectiveSettings, Settings
 from engine.sharing import check_shared
+from engine.shortage import with_words
 from engine.task import DTYPES, Split, Task
 from engine.teachers import train_teachers
 from engine.training import load_optimisers
@@ -96,7 +97,7 @@ def drive(
     for notice in _told(effective):
         early.append(notice)
         yield notice
-    opening = open_task(workspace, effective.settings, ranks)
+    opening = with_words(open_task(workspace, effective.settings, ranks), None)
     while True:
         try:
             event = next(opening)
@@ -108,15 +109,15 @@ def drive(
         yield event
     workspace.check_links(*run.folders, buffer.folder)
     hold = yield from taking(run)
+    vanished = vanished_words(run.pulse_file)  # before this one's takes its place
     with hold as held, beating(run.pulse_file) as heart:
         run.check_formats()
         buffer.check_formats()
         mended = [run.settings_damage] if run.exists and run.settings_damage else []
         run.freeze(effective)
         mended += tidy(run)
-        early += [Notice(level="warning", message=words) for words in mended]
+        notices = [Notice(level="warning", message=words) for words in (*mended, vanished) if words]
         journal = JournalWriter(run.journal_file)
-        run.freeze(effective)
         begun = time.monotonic()
         resumed = max(run.checkpoints(), default=None)
         started = RunStarted(
@@ -125,11 +126,11 @@ def drive(
             settings=effective.flat(),
             environment={**environment(task.device), "workers": ranks.size},
         )
-        for event in (started, *early):
+        for event in (started, *early, *notices):
             journal.append(event)
         yield started
-        yield from early[len(early) - len(mended) :]
-        stages = _stages(task, buffer, run, control)
+        yield from notices
+        stages = with_words(_stages(task, buffer, run, control), task)
         try:
             for event in stages:
                 held.glance()
@@ -176,9 +177,9 @@ def assist(workspace: Workspace, run: Run, effective: EffectiveSettings, ranks: 
         WorkerLostError, WorkersStoppedError: another rank is gone.
         TeslaError: see the stages.
     """
-    task, buffer = yield from open_task(workspace, effective.settings, ranks)
+    task, buffer = yield from with_words(open_task(workspace, effective.settings, ranks), None)
     workspace.check_links(*run.folders, buffer.folder)
-    stages = _stages(task, buffer, run, Control())
+    stages = with_words(_stages(task, buffer, run, Control()), task)
     try:
         for event in stages:
             yield event
@@ -212,12 +213,12 @@ def teach(workspace: Workspace, settings: Settings) -> Events:
             f"distill.method = {settings.distill.method} needs no teachers.",
             "They are trained for tesla and mtt; `tesla run` does what this method needs.",
         )
-    task, buffer = yield from open_task(workspace, settings)
+    task, buffer = yield from with_words(open_task(workspace, settings), None)
     workspace.check_links(buffer.folder)
     for words in buffer.open():
         yield Notice(level="warning", message=words)
     yield from load_optimisers(LOADING)
-    yield from timed("teachers", train_teachers(task, buffer))
+    yield from with_words(timed("teachers", train_teachers(task, buffer)), task)
 
 
 def evaluate_run(
@@ -225,11 +226,11 @@ def evaluate_run(
 ) -> Events:
     """Measure a run's selected (or a given) checkpoint on the test images, with any networks."""
     run.check_formats()
-    task, buffer = yield from open_task(workspace, settings)
+    task, buffer = yield from with_words(open_task(workspace, settings), None)
     workspace.check_links(*run.folders)
     chosen = checkpoint_to_use(run, settings, iteration)
     yield from load_optimisers(LOADING)
-    yield from timed("evaluation", final_test(task, buffer, run, chosen, networks))
+    yield from with_words(timed("evaluation", final_test(task, buffer, run, chosen, networks)), task)
 
 
 def open_task(
@@ -345,7 +346,8 @@ def _stages(task: Task, buffer: TeacherBuffer, run: Run, control: Control) -> Ev
 def _matched(task: Task, buffer: TeacherBuffer, run: Run, control: Control) -> Events:
     method = method_of(task.settings)
     state = yield from _state(task, run)
-    iterating = _nothing() if method.iterate is None else method.iterate(task, buffer, state)
+    earlier = (lambda iteration: run.newest_valid(until=iteration)) if task.ranks.writes else None
+    iterating = _nothing() if method.iterate is None else method.iterate(task, buffer, state, earlier)
     loop = _distilled(task, buffer, run, state, iterating, control) if task.ranks.writes else iterating
     yield from timed("distillation", loop)
     del state  # the test reads the selected one
@@ -383,8 +385,7 @@ def _state(task: Task, run: Run) -> Generator[Event, None, State]:
     state = method.initial_state(task) if found is None else method.restored_state(*found, task)
     for tensor in state.tensors().values():
         task.ranks.lead_(tensor)
-    for name, value in task.ranks.led(state.counters()).items():
-        setattr(state, name, value)
+    state.count(task.ranks.led(state.counters()))
     return state
 
 
@@ -421,10 +422,11 @@ def _distilled(task: Task, buffer: TeacherBuffer, run: Run, state: State, loop: 
                 if evaluating:
                     yield from held_out(task, buffer, run, state)
                 control.granted()
-                run.prune(settings.distill.keep, {0, selected_iteration(run, settings) or 0})
+                run.prune(settings.distill.keep, {0, selected_iteration(run, settings) or 0, state.good})
                 camera.thin(run.checkpoints())
             elif camera.due():
                 camera.shoot(state.iteration, state.images, state.labels, lasting=False)
+                camera.thin(run.checkpoints())  # a checkpoint may be long away
         run.prune(settings.distill.keep, {0, selected_iteration(run, settings) or 0})  # if a kill kept it from that
     finally:
         control.accept(False)

@@ -17,7 +17,7 @@ from engine.events import (
     TeachersPlanned,
 )
 from engine.journal import read_journal
-from engine.pulse import read_pulse
+from engine.pulse import read_pulse, vanished_words
 from engine.run import Run, selected_iteration
 from engine.workspace import is_driven
 
@@ -65,7 +65,7 @@ class RunStatus:
     updated: float
     """When the journal was last written, seconds since 1970."""
     message: str
-    """The error of a failed run."""
+    """The error of a failed run; how the driver of an interrupted one vanished."""
 
     @property
     def finished(self) -> bool:
@@ -144,6 +144,8 @@ def run_status(run: Run) -> RunStatus:
         state = live
     elif state == "finished" and (iteration < total or not test):
         state = "stopped"  # its settings ask for more by now
+    elif state == "interrupted":
+        message = vanished_words(run.pulse_file)
     pace = sum(seconds) / len(seconds) if seconds else None
     if state == "finished":
         stage = "done"

@@ -4,6 +4,9 @@ Trajectories are independent: each is claimed with a lock, so any number of proc
 published whole. Which images a step sees and how they are augmented depends on counters alone, so a teacher that is
 stopped in mid-epoch ends in the same bits.
 
+A teacher that diverges is not published: its loss and parameters are looked at after every epoch (not every step, where
+the device would have to wait), and at what is published already when the stage begins.
+
 Snapshots are written, synced and hashed beside the next epoch, at most one at a time: a process that is killed loses
 an epoch more at worst, and trains it again.
 """
@@ -17,8 +20,10 @@ import torch
 from engine.background import OneInFlight
 from engine.buffers import TeacherBuffer
 from engine.data.augment import draw_augment
+from engine.divergence import teacher_problem
 from engine.errors import DivergedError, LostHoldError
 from engine.events import Event, Notice, Progress, TeacherEpoch, TeacherPublished, TeachersPlanned
+from engine.finite import is_finite
 from engine.holding import Hold
 from engine.matching.training import SgdRule, Trainer
 from engine.networks.flat import flatten_parameters
@@ -53,7 +58,7 @@ def train_teachers(task: Task, buffer: TeacherBuffer) -> Generator[Event, None, 
     A trajectory somebody else is training is left to them, and waited for at the end; if they die, it is taken over.
 
     Raises:
-        DivergedError: a teacher's loss became infinite or not a number.
+        DivergedError: a teacher's parameters or loss are not finite, or its loss is worse than guessing.
     """
     yield from _mended(task, buffer)
     plan = plan_teachers(task, buffer)
@@ -61,6 +66,10 @@ def train_teachers(task: Task, buffer: TeacherBuffer) -> Generator[Event, None, 
     if task.ranks.writes:
         needed = buffer_bytes(plan.missing, plan.bytes // plan.count) - bytes_in(buffer.folder, "*.part")
         yield from check_room(buffer.folder, needed, "teachers", task.settings.compute.room)
+    for trajectory in range(plan.count):
+        record = buffer.record(trajectory)
+        if record is not None:
+            _check(task, buffer, trajectory, record.losses)
     waiting = [trajectory for trajectory in range(plan.count) if buffer.epochs(trajectory) < plan.epochs]
     claims = {trajectory: buffer.claim(trajectory) for trajectory in waiting}
     while waiting:
@@ -125,11 +134,9 @@ def _train_one(
             loss, accuracy = yield from _train_epoch(
                 task, learner, writer, writing, trajectory, epoch, done, count * epochs
             )
-            if not math.isfinite(loss):
-                raise DivergedError(
-                    f"Teacher {trajectory} diverged in epoch {epoch} (loss {loss}).",
-                    "Lower teachers.lr and start a new workspace.",
-                )
+            # The last step's parameters are in no loss yet.
+            shown = loss if is_finite(learner.theta()) else math.nan
+            _check(task, buffer, trajectory, [*writer.record.losses, shown])
             claim.check()
             _snapshot(task, learner, writer, writing, loss, accuracy)
             yield TeacherEpoch(
@@ -140,6 +147,16 @@ def _train_one(
         claim.check()
         writer.publish()
     yield TeacherPublished(trajectory=trajectory, path=str(buffer.path(trajectory)))
+
+
+def _check(task: Task, buffer: TeacherBuffer, trajectory: int, losses: list[float]) -> None:
+    problem = teacher_problem(losses, task.classes)
+    if problem:
+        raise DivergedError(
+            f"Teacher {trajectory} of {buffer.folder.name} diverged {problem}; its trajectory is not used.",
+            f"Start a new run (--run NAME) with a smaller teachers.lr (now {task.settings.teachers.lr:g}): teachers of "
+            "another learning rate have a buffer of their own.",
+        )
 
 
 def _samples(task: Task) -> list[Batch]:
@@ -210,6 +227,8 @@ def _train_epoch(
             )  # fmt: skip
     except GeneratorExit:
         writing.wait()  # the row before this epoch comes first: it forgets older positions
-        writer.save_position(Position(learner.theta(), epoch, step, loss_sum.item(), correct.item()))
+        theta, loss_so_far = learner.theta(), loss_sum.item()
+        if math.isfinite(loss_so_far) and is_finite(theta):  # else the epoch is done again, to the same bad end
+            writer.save_position(Position(theta, epoch, step, loss_so_far, correct.item()))
         raise
     return loss_sum.item() / len(labels), correct.item() / len(labels)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from engine.background import beside
 from engine.compiling import MARGIN, forward_flops
 from engine.events import Event, Notice, Progress, told
+from engine.exhaustion import is_exhausted
 from engine.matching.training import CompiledTrainer, EagerTrainer, SgdRule, Step, Trainer, compiled_step, difference
 from engine.networks.flat import FlatNetwork, flatten_parameters
 from engine.task import Task
@@ -112,5 +113,7 @@ def _checked(
         step = compiled_step(functional, rule)
         reason = difference(functional, rule, step, theta, images, targets)
     except Exception as error:  # the compiler's own errors have no common base, and none of them may end a run
+        if is_exhausted(error):
+            raise
         reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
     return (None, reason) if reason else (step, "")

@@ -55,21 +55,16 @@ def _answered() -> int:
         # The reader went away (`tesla status | head`); Python would complain once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.OK
-    except MemoryError:
-        return complain("The machine is out of memory.", _OUT_OF_MEMORY, ExitCode.FAILURE)
-    except OSError as error:
-        return complain(*_about(error), ExitCode.FAILURE)
-    except RuntimeError as error:
-        if "out of memory" in str(error).lower() or "can't allocate memory" in str(error):
-            return complain(f"Out of memory: {str(error).splitlines()[0]}", _OUT_OF_MEMORY, ExitCode.FAILURE)
+    except (MemoryError, OSError, RuntimeError) as error:
+        from engine.exhaustion import is_exhausted
+
+        if is_exhausted(error):
+            said = f"Out of memory: {str(error).splitlines()[0]}" if str(error) else "The machine is out of memory."
+            return complain(said, "What was saved is intact; `tesla plan` tells what fits.", ExitCode.OUT_OF_MEMORY)
+        if isinstance(error, OSError):
+            return complain(*_about(error), ExitCode.FAILURE)
         raise
     return ExitCode.OK
-
-
-_OUT_OF_MEMORY = (
-    "The run is saved as of its last checkpoint. Lower distill.batch, or set distill.store = checkpoint, and go on "
-    "with the same command."
-)
 
 
 def _speaks(error: TeslaError) -> bool:

@@ -25,7 +25,7 @@ from engine.buffers import TeacherBuffer
 from engine.events import Event
 from engine.labels import class_index
 from engine.matching.training import EagerTrainer, SgdRule
-from engine.method import Method
+from engine.method import Earlier, Method
 from engine.randomness import counted_generator, counted_seed
 from engine.task import Task
 
@@ -117,7 +117,9 @@ def _none(*arguments: object) -> Augmentation:
     return plain
 
 
-def iterate(task: Task, buffer: TeacherBuffer, state: PeerState) -> Generator[Event, None, None]:
+def iterate(
+    task: Task, buffer: TeacherBuffer, state: PeerState, earlier: Earlier | None = None
+) -> Generator[Event, None, None]:
     """The main loop."""
     return iterated(task, state, partial(propose, purpose="dc", draw=_none, draw_batch=_none))
 

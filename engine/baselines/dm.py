@@ -20,7 +20,7 @@ from engine.baselines.pairs import real_of_class, siamese
 from engine.baselines.state import PeerState, fresh_state, hard, restored_state
 from engine.buffers import TeacherBuffer
 from engine.events import Event
-from engine.method import Method
+from engine.method import Earlier, Method
 from engine.networks.features import Features
 from engine.randomness import counted_seed
 from engine.selection import initial_images
@@ -61,7 +61,9 @@ def initial_state(task: Task) -> PeerState:
     return fresh_state(task, images, velocity_images=torch.zeros_like(images))
 
 
-def iterate(task: Task, buffer: TeacherBuffer, state: PeerState) -> Generator[Event, None, None]:
+def iterate(
+    task: Task, buffer: TeacherBuffer, state: PeerState, earlier: Earlier | None = None
+) -> Generator[Event, None, None]:
     """The main loop."""
     return iterated(task, state, propose)
 

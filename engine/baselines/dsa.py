@@ -15,7 +15,7 @@ from engine.baselines.state import PeerState, hard, restored_state
 from engine.buffers import TeacherBuffer
 from engine.data.augment import draw_augment
 from engine.events import Event
-from engine.method import Method
+from engine.method import Earlier, Method
 from engine.randomness import counted_generator
 from engine.task import Task
 
@@ -26,7 +26,9 @@ def batch_augment(task: Task, count: int, *counters: int) -> Augmentation:
     return draw_augment(generator, task.settings.augment.ops, (count, *task.image_shape), task.device)
 
 
-def iterate(task: Task, buffer: TeacherBuffer, state: PeerState) -> Generator[Event, None, None]:
+def iterate(
+    task: Task, buffer: TeacherBuffer, state: PeerState, earlier: Earlier | None = None
+) -> Generator[Event, None, None]:
     """The main loop."""
     return iterated(task, state, partial(propose, purpose="dsa", draw=siamese, draw_batch=batch_augment))
 

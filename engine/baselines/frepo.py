@@ -27,7 +27,7 @@ from engine.baselines.state import restored_state as restored
 from engine.buffers import TeacherBuffer
 from engine.events import Event
 from engine.labels import hard_labels
-from engine.method import Method
+from engine.method import Earlier, Method
 from engine.networks.features import Features
 from engine.networks.flat import flatten_parameters, load_parameters
 from engine.randomness import counted_generator, counted_seed
@@ -162,7 +162,9 @@ def shipped_labels(task: Task, buffer: TeacherBuffer, state: PeerState) -> Tenso
     return nearest_probabilities(state.carried["targets"])
 
 
-def iterate(task: Task, buffer: TeacherBuffer, state: PeerState) -> Generator[Event, None, None]:
+def iterate(
+    task: Task, buffer: TeacherBuffer, state: PeerState, earlier: Earlier | None = None
+) -> Generator[Event, None, None]:
     """The main loop."""
     return iterated(task, state, propose)
 

@@ -1,6 +1,8 @@
 """What the peers carry between iterations: named tensors, replaced together once an iteration is whole."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,6 +43,15 @@ class PeerState:
         """For a checkpoint's record."""
         return {"iteration": self.iteration, "skipped": self.skipped}
 
+    def count(self, counters: Mapping[str, Any]) -> None:
+        """Take over what `counters` of another state says."""
+        self.iteration, self.skipped = counters["iteration"], counters["skipped"]
+
+    @property
+    def good(self) -> int:
+        """These methods never go back: every network is drawn anew."""
+        return 0
+
 
 def fresh_state(task: Task, images: Tensor, **more: Tensor) -> PeerState:
     """The state before iteration 1 for first images `(N, C, H, W)` and whatever else is carried."""
@@ -48,7 +59,7 @@ def fresh_state(task: Task, images: Tensor, **more: Tensor) -> PeerState:
     return PeerState({"images": images, "student_lr": student_lr, **more})
 
 
-def restored_state(tensors: dict[str, Tensor], counters: dict[str, int], task: Task) -> PeerState:
+def restored_state(tensors: dict[str, Tensor], counters: dict[str, Any], task: Task) -> PeerState:
     """The state in a checkpoint."""
     carried = {
         name: tensor.to(task.device, task.dtype) if tensor.is_floating_point() else tensor

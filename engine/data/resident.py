@@ -67,6 +67,11 @@ class ResidentImages:
     def __len__(self) -> int:
         return len(self._index)
 
+    @property
+    def pixels(self) -> int:
+        """H x W."""
+        return int(np.prod(self._pixels.shape[2:]))
+
     def batch(self, index: Tensor) -> Tensor:
         """uint8 images `(B, C, H, W)` on the device; `index` `(B,)` counts within the split, on the host."""
         if self._resident is not None:

@@ -3,10 +3,11 @@
     L = ||theta_T - theta*||^2 / ||theta_0 - theta*||^2 ,   theta_{i+1} = theta_i - beta g_i      (TESLA, eq. 1)
 
 `sweeps.py` is the algorithm, `steps.py` what one step computes, `stores.py` where the exact gradient keeps theta_i,
-`shares.py` how ranks divide a batch.
+`shares.py` how ranks divide a batch, `micro.py` how one process takes it in parts.
 """
 
 from engine.matching.compiled import CompiledSteps, checked_steps
+from engine.matching.micro import MicroSteps, part_sizes
 from engine.matching.shares import WHOLE, Parts, Whole
 from engine.matching.steps import EagerSteps, Steps
 from engine.matching.sweeps import MatchingGradient, Schedule, matching_gradient, matching_sweeps
@@ -16,6 +17,7 @@ __all__ = [
     "CompiledSteps",
     "EagerSteps",
     "MatchingGradient",
+    "MicroSteps",
     "Parts",
     "Schedule",
     "Steps",
@@ -23,4 +25,5 @@ __all__ = [
     "checked_steps",
     "matching_gradient",
     "matching_sweeps",
+    "part_sizes",
 ]

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from engine.compiler_cache import use_cache
+from engine.exhaustion import is_exhausted
 from engine.matching.steps import Derivatives, EagerSteps, Steps, student_loss
 from engine.matching.yardstick import disagreement, tolerance
 from engine.networks.flat import FlatNetwork
@@ -53,6 +54,10 @@ class CompiledSteps:
         # ds/dlam is g: s is linear in lam.
         wanted = (0, 1, 2) if hessian else (0, 1, 3)
         self._derivatives = fused(torch.func.grad_and_value(along, argnums=wanted), graphs=graphs)
+
+    def rows(self, batch: int) -> int:
+        """See `Steps`."""
+        return batch
 
     @torch.no_grad()
     def gradient(self, theta: Tensor, images: Tensor, labels: Tensor) -> Tensor:
@@ -151,6 +156,8 @@ def checked_steps(network: FlatNetwork, theta: Tensor, batches: Sequence[Batch],
             compiled = CompiledSteps(network, hessian=hessian, forward=forward, graphs=graphs)
             problems = [_difference(eager, compiled, theta, batch, hessian) for batch in batches]
         except Exception as error:  # the compiler's own errors have no common base, and none of them may end a run
+            if is_exhausted(error):
+                raise  # eager steps take no less; smaller parts do
             problems = [f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"]
         if not any(problems):
             return compiled, ""

@@ -43,6 +43,9 @@ class Steps(Protocol):
 
     network: FlatNetwork
 
+    def rows(self, batch: int) -> int:
+        """Images whose graph is alive at once, of a batch of that many."""
+
     def gradient(self, theta: Tensor, images: Tensor, labels: Tensor) -> Tensor:
         """`g = dloss/dtheta` `(P,)`, first order only: the graph is gone on return."""
 
@@ -65,6 +68,10 @@ class EagerSteps:
 
     def __init__(self, network: FlatNetwork) -> None:
         self.network = network
+
+    def rows(self, batch: int) -> int:
+        """See `Steps`."""
+        return batch
 
     def gradient(self, theta: Tensor, images: Tensor, labels: Tensor) -> Tensor:
         """See `Steps`."""

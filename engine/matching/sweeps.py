@@ -298,6 +298,8 @@ _graphs: WeakKeyDictionary[FlatNetwork, dict[torch.Size, int]] = WeakKeyDictiona
 def _graph_bytes(problem: Problem) -> int:
     """Bytes that one first-order graph of this problem keeps alive; costs one forward pass the first time."""
     images, labels = problem.batch(0)
+    rows = problem.steps.rows(len(images))
+    images, labels = images[:rows], labels[:rows]
     known = _graphs.setdefault(problem.steps.network, {})
     if images.shape not in known:
         theta = problem.start.detach().requires_grad_()

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from engine.errors import UsageError
+from engine.exhaustion import is_exhausted
 from engine.networks.convnet import ConvNet
 from engine.networks.resnet import ResNet18
 from engine.networks.vit import ViT
@@ -117,6 +118,8 @@ def _check_output(path: str, model: nn.Module, arguments: dict[str, Any]) -> Non
         with torch.no_grad():
             shape = tuple(model.eval()(torch.zeros(2, arguments["channels"], side, side)).shape)
     except Exception as error:
+        if is_exhausted(error):
+            raise
         raise UsageError(
             f"The network of {path} failed on images (2, {arguments['channels']}, {side}, {side}): "
             f"{type(error).__name__}: {error}."

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from engine.buffers import TeacherBuffer
-from engine.distill import DistillState, distill, initial_state
+from engine.distill import distill
 from engine.errors import TeslaError
 from engine.evaluate import BATCH, MEASURE, RULE, measure, planned_steps, train_on_small
 from engine.events import Event, IterationDone, IterationSkipped, Progress, TeacherEpoch
@@ -25,6 +25,7 @@ from engine.matching.training import Trainer
 from engine.networks.flat import flatten_parameters, load_parameters
 from engine.plan.synthetic import Meter, Shape, changed, random_task, random_trajectory, synchronise
 from engine.settings import Settings
+from engine.state import DistillState, initial_state
 from engine.storage import write_tensors
 from engine.task import Task
 from engine.teachers import train_teachers

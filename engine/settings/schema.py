@@ -110,6 +110,10 @@ class DistillSettings(Section):
     """Momentum of the images' and student_lr's updates."""
     max_loss: PositiveFloat = 10.0
     """An iteration whose matching loss is above this is skipped (1: no nearer to the target than at the start)."""
+    max_jump: PositiveFloat = 1000.0
+    """... or whose loss or image gradient is more than this many times their mean over the last 20 iterations."""
+    max_pixel: PositiveFloat = 1000.0
+    """... or that would give a pixel beyond this, in the network's input space, where real ones are about 1."""
     checkpoint_every: PositiveInt = 100
     """Iterations between checkpoints (one is also saved at every evaluation and stop)."""
     keep: PositiveInt = 3
@@ -186,6 +190,9 @@ class ComputeSettings(Section):
     """CPU allocator: fast keeps freed memory for the next tensor, flat returns it (lower peak, slower). auto: fast."""
     room: Literal["refuse", "warn"] = "refuse"
     """When a stage will write more than there is room for on the disk: refuse to begin it, or warn and begin."""
+    micro_batch: PositiveInt | Literal["auto", "off"] = "auto"
+    """Images of a matching step that are differentiated at once; their sum is the whole batch's gradient but for
+    rounding. auto: all, and half as many whenever memory runs out. off: all, whatever happens."""
     deterministic: bool = True
     """Deterministic kernels where PyTorch has them (accelerators; the CPU always is)."""
 

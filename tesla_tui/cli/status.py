@@ -16,11 +16,12 @@ def status(workspace: WorkspacePath, as_json: Json = False) -> None:
     from dataclasses import asdict
 
     from rich.console import Console
+    from rich.text import Text
 
     from engine.status import run_status
     from engine.workspace import Workspace
     from tesla_tui.render.tables import runs_table
-    from tesla_tui.render.words import literal, program
+    from tesla_tui.render.words import clean, literal, program
 
     opened = Workspace(workspace)
     runs = [run_status(run) for run in opened.runs()]
@@ -37,6 +38,8 @@ def status(workspace: WorkspacePath, as_json: Json = False) -> None:
         return
     console.print(runs_table(runs, console.width))
     for run in runs:
+        if run.state == "interrupted" and run.message:
+            console.print(Text(f"{run.name}: {clean(run.message)}", style="yellow"))
         if run.state in ("stopped", "interrupted"):
             console.print(
                 f"{run.name} goes on with: [bold]{program()} run {literal(workspace)} --run {run.name}[/]",

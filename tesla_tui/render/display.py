@@ -10,7 +10,7 @@ from rich.table import Column
 from rich.text import Text
 
 from engine import events as ev
-from tesla_tui.render.words import clean, duration, literal, plus_minus, size
+from tesla_tui.render.words import clean, duration, literal, plus_minus, recovered_words, size
 from tesla_tui.watch.clock import Clock
 
 PLAIN_EVERY = 10.0
@@ -164,7 +164,7 @@ def _lines(event: ev.Event) -> list[tuple[str, str]]:
             loss = "" if event.loss is None else f", loss {event.loss:.3g}"
             return [(f"! iteration {event.iteration} skipped: {event.reason}{loss}", "yellow")]
         case ev.RunRecovered():
-            return [(f"! {event.iteration}: student_lr halved to {event.student_lr:.3g}, momentum cleared", "yellow")]
+            return [(f"! iteration {event.iteration}: {recovered_words(event)}", "yellow")]
         case ev.Notice():
             return [(("! " if event.level == "warning" else "  ") + clean(event.message), "yellow")]
     return []

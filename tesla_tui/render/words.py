@@ -7,6 +7,8 @@ import sys
 import time
 import unicodedata
 
+from engine.events import RunRecovered
+
 
 def program() -> str:
     """How to call this program again: `tesla` if the shell would find it, else the path it was called by."""
@@ -60,6 +62,15 @@ def short_duration(seconds: float) -> str:
 def saved_words(checkpoint: int | None) -> str:
     """What a run that stopped has saved: its newest checkpoint, or only teachers."""
     return "the teachers so far are saved" if checkpoint is None else f"saved at iteration {checkpoint}"
+
+
+def recovered_words(event: RunRecovered) -> str:
+    """What was done when the numbers stayed bad."""
+    if event.rolled_back_to is None:
+        return f"student_lr halved to {event.student_lr:.3g}, momentum cleared"
+    return (
+        f"back to the images of iteration {event.rolled_back_to}, student_lr {event.student_lr:.3g}, momentum cleared"
+    )
 
 
 def size(count: float) -> str:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from engine import events as ev
-from tesla_tui.render.words import clean, duration, plus_minus, size
+from tesla_tui.render.words import clean, duration, plus_minus, recovered_words, size
 
 LEVELS = ("info", "warning", "error")
 """From harmless to serious."""
@@ -72,7 +72,7 @@ def _words(event: ev.Event) -> tuple[str, str] | None:
         case ev.IterationSkipped():
             return "warning", f"iteration {event.iteration} skipped: {event.reason}"
         case ev.RunRecovered():
-            return "warning", f"student_lr halved to {event.student_lr:.3g} at iteration {event.iteration}"
+            return "warning", f"{recovered_words(event)} at iteration {event.iteration}"
         case ev.CheckpointSaved():
             return "info", f"checkpoint at iteration {event.iteration}"
         case ev.EvaluationDone():

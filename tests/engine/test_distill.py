@@ -11,7 +11,7 @@ from engine import assessments, selection
 from engine import distill as distillation
 from engine import labels as label_rules
 from engine.buffers import TeacherBuffer
-from engine.distill import DistillState, draw_iteration, initial_state, shipped_labels, update
+from engine.distill import draw_iteration, shipped_labels
 from engine.errors import BusyError, CorruptFileError, DivergedError, UsageError
 from engine.events import (
     EvaluationDone,
@@ -34,6 +34,7 @@ from engine.networks import flatten_parameters
 from engine.run import Run, selected_iteration
 from engine.session import drive, open_task
 from engine.settings import resolve_settings
+from engine.state import DistillState, initial_state, update
 from engine.task import Task
 from engine.workspace import Workspace, driving
 from tests.conftest import TINY
@@ -250,7 +251,7 @@ def test_learned_label_gradient_is_the_chain_through_softmax(
 
     draw = draw_iteration(task, 0)
     gradient, logit_gradient = result_of(
-        distillation._matching_gradient(task, EagerSteps(task.flat_network()), buffer, state, draw)
+        distillation._matching_gradient(task, EagerSteps(task.flat_network()), buffer, state, draw, "auto")
     )
     assert logit_gradient is not None
     logits = state.logits.clone().requires_grad_()

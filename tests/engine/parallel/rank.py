@@ -29,7 +29,7 @@ KINDS = {
     "paper": ("distill.gradient=paper",),
     "target": ("labels.kind=target", "distill.batch=5", "distill.store=checkpoint"),
     "learned": ("labels.kind=learned", "labels.lr=100"),
-    "skipping": ("distill.max_loss=0.001", "distill.iterations=7"),
+    "skipping": ("distill.max_loss=0.001", "distill.iterations=12"),
 }
 """Runs that two ranks and one rank must agree on."""
 

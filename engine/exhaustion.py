@@ -1,0 +1,78 @@
+"""Out of memory: recognising it in what Python, NumPy and PyTorch raise, and what there was.
+
+PyTorch has an error of its own on accelerators and a plain RuntimeError on the CPU; both say how much was asked for.
+"""
+
+import errno
+import re
+import resource
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+WORDS = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory", "bad_alloc")
+"""In the message of a RuntimeError that is about memory: of CUDA and MPS, of PyTorch's CPU allocator, of C++."""
+
+MUTE = ("could not create a primitive", "could not execute a primitive", "could not create a memory")
+"""What oneDNN says when it got no memory, and for other reasons too: it counts where little is left."""
+
+LITTLE = 2**30
+"""Bytes."""
+
+_GROUPS = (
+    ("memory.max", "memory.current"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+)
+_ASKED = re.compile(r"allocate ([\d.]+) ?(bytes|KiB|MiB|GiB|TiB)?", re.IGNORECASE)
+_UNITS = {"bytes": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+
+
+def is_exhausted(error: BaseException) -> bool:
+    """Whether an error says that memory, of the host or of a device, ran out."""
+    if isinstance(error, MemoryError):
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    if any(kind.__name__ == "OutOfMemoryError" and kind.__module__.startswith("torch") for kind in type(error).__mro__):
+        return True
+    if not isinstance(error, RuntimeError):
+        return False
+    said = str(error).lower()
+    return any(words in said for words in WORDS) or (said.startswith(MUTE) and available_bytes() < LITTLE)
+
+
+def asked_bytes(error: BaseException) -> int | None:
+    """How many bytes the allocation that failed had asked for; None where the error does not say."""
+    found = _ASKED.search(str(error))
+    return None if found is None else int(float(found[1]) * _UNITS[(found[2] or "bytes").lower()])
+
+
+def process_bytes() -> int:
+    """Resident memory of this process, bytes."""
+    return int(psutil.Process().memory_info().rss)
+
+
+def available_bytes() -> int:
+    """Host memory this process could still have: by the machine, by its control group, by its own limit."""
+    found = [int(psutil.virtual_memory().available)]
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit != resource.RLIM_INFINITY:
+        found.append(limit - psutil.Process().memory_info().vms)
+    # Version 2 of control groups, and version 1; a container sees its own under the root.
+    for most, used in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
+        with suppress(OSError, ValueError):
+            group = Path("/sys/fs/cgroup")
+            found.append(int((group / most).read_text()) - int((group / used).read_text()))
+    return max(0, min(found))
+
+
+def size_words(count: float) -> str:
+    """Bytes for people: 1.2 GB, 35 MB."""
+    for least, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if count >= least:
+            return f"{count / least:,.1f} {unit}" if count < 10 * least else f"{count / least:,.0f} {unit}"
+    return f"{count:.0f} bytes"

@@ -1,0 +1,26 @@
+"""Whether numbers are numbers: no NaN, no infinity. One pass, no copy, one look of the host."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def is_finite(tensor: "Tensor") -> bool:
+    """Whether every element is finite; waits for the device. Integers are, and so is nothing at all."""
+    return not non_finite({"": tensor})
+
+
+def non_finite(tensors: "Mapping[str, Tensor]") -> list[str]:
+    """Names of the tensors that hold a NaN or an infinity."""
+    import torch  # at its first use: whoever only looks at runs does not load it
+
+    found = []
+    for name, tensor in tensors.items():
+        if tensor.numel() and tensor.is_floating_point():
+            # The extremes hand a NaN through, and need no table of truths as large as the tensor.
+            low, high = torch.aminmax(tensor.detach())
+            if not bool(torch.isfinite(torch.stack([low, high])).all()):
+                found.append(name)
+    return found
