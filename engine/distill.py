@@ -12,7 +12,7 @@ from engine.background import beside
 from engine.buffers import TeacherBuffer
 from engine.compiling import matching_compiles
 from engine.data.augment import draw_augment
-from engine.errors import DivergedError
+from engine.errors import CorruptFileError, DivergedError
 from engine.events import Event, IterationDone, IterationSkipped, Notice, Progress, RunRecovered, told
 from engine.matching import WHOLE, EagerSteps, MatchingGradient, Parts, Schedule, Steps, checked_steps, matching_sweeps
 from engine.networks import flatten_parameters
@@ -55,7 +55,8 @@ class DistillState:
     """Skips in a row."""
     recoveries: int = 0
     labels: Tensor | None = None
-    """Soft labels `(N, K)` of the last iteration, for pictures; not carried. None while labels are hard."""
+    """Soft labels `(N, K)` of the last iteration, for pictures; not carried. None while labels are hard. Of an imported
+    set the labels that came with it."""
 
     def tensors(self) -> dict[str, Tensor]:
         """For a checkpoint file."""
@@ -97,12 +98,14 @@ def restored_state(tensors: dict[str, Tensor], counters: dict[str, int], task: T
         images=there["images"],
         student_lr=there["student_lr"],
         logits=there.get("logits"),
-        velocity_images=there["velocity_images"],
-        velocity_student_lr=there["velocity_student_lr"],
+        # An imported set never moved; its zeros take no memory.
+        velocity_images=there.get("velocity_images", torch.zeros_like(there["student_lr"]).expand_as(there["images"])),
+        velocity_student_lr=there.get("velocity_student_lr", torch.zeros_like(there["student_lr"])),
         velocity_logits=there.get("velocity_logits"),
         iteration=counters["iteration"],
         skipped=counters["skipped"],
         recoveries=counters["recoveries"],
+        labels=there.get("labels"),
     )
 
 
@@ -263,12 +266,16 @@ def fixed_labels(task: Task, state: DistillState) -> Tensor:
 def shipped_labels(task: Task, buffer: TeacherBuffer, state: DistillState) -> Tensor:
     """The labels `(N, K)` that go with the images of this state, a function of the state and the buffer alone.
 
-    hard, learned: as they are. target, last: by default the mean over all teachers and all target epochs an iteration
-    can draw (evenly thinned to at most 100 snapshots); with `labels.ship = last-iteration`, the labels of the teacher
-    that the last iteration drew, as published code does.
+    hard, learned, given: as they are. target, last: by default the mean over all teachers and all target epochs an
+    iteration can draw (evenly thinned to at most 100 snapshots); with `labels.ship = last-iteration`, the labels of the
+    teacher that the last iteration drew, as published code does.
     """
     settings = task.settings
     kind = settings.labels.kind
+    if kind == "given":
+        if state.labels is None:
+            raise CorruptFileError("The checkpoint of an imported set has no labels.", "Import it again.")
+        return state.labels
     if kind in ("hard", "learned"):
         return fixed_labels(task, state)
     if settings.labels.ship == "last-iteration":

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.errors import CorruptFileError, UsageError
 from engine.events import EvaluationDone
+from engine.imported import SetOrigin, set_origin
 from engine.settings import EffectiveSettings, Settings, frozen_settings, settings_to_toml
 from engine.storage import TEMP_MARK, disk, read_json, read_tensors, write_bytes, write_json, write_tensors
 
@@ -48,6 +49,16 @@ class Run:
     def pulse_file(self) -> Path:
         """Where its driver gives a sign of life every second."""
         return self.folder / ".pulse.json"
+
+    @property
+    def origin_file(self) -> Path:
+        """Of a set that was imported, where it is from; a run that was distilled here has none."""
+        return self.folder / "origin.json"
+
+    @property
+    def origin(self) -> SetOrigin | None:
+        """Where an imported set is from."""
+        return set_origin(self.origin_file)
 
     @property
     def film(self) -> Path:

@@ -28,7 +28,7 @@ class RunStatus:
     name: str
     state: str
     """`running`, `paused`, `stalled` (its driver lives but makes no progress, or gives no sign), `stopped`, `failed`,
-    `finished`, or `interrupted` (its driver died without a word)."""
+    `finished`, `imported` (a set made elsewhere), or `interrupted` (its driver died without a word)."""
     stage: str
     """`teachers`, `distillation`, `evaluation` or `done`."""
     dataset: str
@@ -137,10 +137,12 @@ def run_status(run: Run) -> RunStatus:
     total = settings.distill.iterations
     if live:
         state = live
+    elif run.origin_file.exists():
+        state, planned = "imported", published
     elif state == "finished" and (iteration < total or not test):
         state = "stopped"  # its settings ask for more by now
     pace = sum(seconds[-20:]) / len(seconds[-20:]) if seconds else None
-    if state == "finished":
+    if state in ("finished", "imported"):
         stage = "done"
     elif published < planned:
         stage = "teachers"

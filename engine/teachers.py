@@ -18,7 +18,7 @@ from filelock import Timeout
 from engine.background import OneInFlight
 from engine.buffers import Position, TeacherBuffer, TrajectoryWriter
 from engine.data.augment import draw_augment
-from engine.errors import DivergedError
+from engine.errors import DivergedError, UsageError
 from engine.events import Event, Progress, TeacherEpoch, TeacherPublished, TeachersPlanned
 from engine.matching.training import SgdRule, Trainer
 from engine.networks.flat import flatten_parameters
@@ -52,10 +52,16 @@ def train_teachers(task: Task, buffer: TeacherBuffer) -> Generator[Event, None, 
 
     Raises:
         DivergedError: a teacher's loss became infinite or not a number.
+        UsageError: an imported buffer lost a trajectory; nothing is trained into it.
     """
     plan = plan_teachers(task, buffer)
     yield plan
     waiting = [trajectory for trajectory in range(plan.count) if buffer.epochs(trajectory) < plan.epochs]
+    if waiting and task.settings.teachers.buffer is not None:
+        raise UsageError(
+            f"Trajectory {waiting[0]} of the imported teacher buffer {buffer.folder.name} is lost, or too short.",
+            "The same `tesla import-buffers` command as before restores it.",
+        )
     while waiting:
         left = []
         for trajectory in waiting:

@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 
 from engine.errors import BusyError, CorruptFileError, UsageError
 from engine.events import Event
+from engine.imported import checked_identity, settings_layer
 from engine.run import Run
 from engine.settings import EffectiveSettings, Settings, resolve_settings, settings_template
 from engine.storage import read_json, write_bytes, write_json
@@ -130,7 +131,13 @@ class Workspace:
         earlier: Mapping[str, Any] = run.command_line() if run is not None and run.exists else {}
         if ipc is not None:
             earlier = {key: value for key, value in earlier.items() if key != "distill.ipc"}
-        return resolve_settings(self.toml, ipc=ipc, overrides=overrides, frozen_overrides=earlier)
+        return resolve_settings(
+            self.toml,
+            ipc=ipc,
+            overrides=overrides,
+            frozen_overrides=earlier,
+            buffer_layer=lambda name: settings_layer(self.folder / "buffers" / name),
+        )
 
     def dataset_path(self, settings: Settings) -> Path | None:
         """`dataset.path`, relative to the workspace."""
@@ -151,7 +158,14 @@ class Workspace:
         return OpenDataset(dataset, fit_space(dataset, kept, settings.dataset.zca), kept, held)
 
     def buffer_identity(self, settings: Settings, dataset: "Dataset") -> dict[str, Any]:
-        """Everything that determines a teacher's parameters."""
+        """Everything that determines a teacher's parameters.
+
+        Raises:
+            UsageError: an imported buffer is asked for that is not there, not of this problem, or too small.
+        """
+        if settings.teachers.buffer is not None:
+            folder = self.folder / "buffers" / settings.teachers.buffer
+            return checked_identity(folder, settings, dataset.fingerprint, dataset.name)
         return {
             "dataset": dataset.fingerprint,
             "dataset_name": dataset.name,
@@ -166,7 +180,9 @@ class Workspace:
         }
 
     def buffer_folder(self, settings: Settings, identity: Mapping[str, Any]) -> Path:
-        """Folder of the teachers with that identity: the network's name and a digest."""
+        """Folder of the teachers with that identity: the network's name and a digest, or the imported buffer's name."""
+        if settings.teachers.buffer is not None:
+            return self.folder / "buffers" / settings.teachers.buffer
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
         name = re.sub(r"[^A-Za-z0-9]+", "-", settings.network.name).strip("-")[:40]
         return self.folder / "buffers" / f"{name}-{digest}"

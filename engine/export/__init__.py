@@ -8,11 +8,11 @@ recipe.json  README.md  train.py
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from engine.errors import UsageError
 from engine.evaluate import BATCH, RULE
 from engine.export.card import dataset_card
 from engine.export.parquet import write_parquet
+from engine.export.published import write_published
 from engine.film import enlarged, image_grid
 from engine.generators import result_of
 from engine.labels import class_index
@@ -45,7 +46,13 @@ class Exported:
 
 
 def export_run(
-    workspace: Workspace, run: Run, to: Path, *, iteration: int | None = None, with_test: bool = False
+    workspace: Workspace,
+    run: Run,
+    to: Path,
+    *,
+    iteration: int | None = None,
+    with_test: bool = False,
+    layout: Literal["folder", "pt"] = "folder",
 ) -> Exported:
     """Write a checkpoint of a run as a dataset.
 
@@ -55,6 +62,7 @@ def export_run(
         to: a folder that is new or empty.
         iteration: which checkpoint; None for the selected one.
         with_test: also write the real test images, for the script to measure on.
+        layout: `folder`, which needs nothing of ours; or `pt`, the three files of published code.
 
     Raises:
         UsageError: `to` is not empty, or there is no such checkpoint.
@@ -67,6 +75,11 @@ def export_run(
     state = restored_state(*run.load_checkpoint(chosen), task)
     labels = shipped_labels(task, buffer, state)
     to.parent.mkdir(parents=True, exist_ok=True)
+    facts = _recipe(task, run, chosen, state.student_lr.item())
+    if layout == "pt":
+        with publishing_folder(to) as temp:
+            write_published(temp, task, state.images, labels, state.student_lr, facts)
+        return Exported(len(state.images), task.classes, chosen)
     with publishing_folder(to) as temp:
         pixels = to_pixels(state.images, task.space)
         ipc = settings.distill.ipc
@@ -75,7 +88,6 @@ def export_run(
         shown = min(ipc, 10)
         first = pixels.reshape(task.classes, ipc, *pixels.shape[1:])[:, :shown].reshape(-1, *pixels.shape[1:])
         enlarged(image_grid(first, shown), task.dataset.resolution).save(temp / "grid.png")
-        facts = _recipe(task, run, chosen, state.student_lr.item())
         disk.write(temp / "recipe.json", (json.dumps(facts, indent=2, ensure_ascii=False) + "\n").encode())
         _write_tensors(temp / "distilled.safetensors", task, state.images, labels)
         if with_test:
@@ -152,5 +164,6 @@ def _recipe(task: Task, run: Run, iteration: int, student_lr: float) -> dict[str
             "lr_decay": "x0.1 after half the epochs",
             "augment": list(settings.augment.ops),
         },
+        "origin": None if run.origin is None else asdict(run.origin),
         "settings": run.frozen().flat(),
     }

@@ -24,7 +24,6 @@ def dataset_card(
     size = next((name for most, name in SIZES if count < most), "1M<n<10M")
     name = _plain(dataset["name"])
     shown = ", ".join(_plain(c) for c in classes[:20]) + (", ..." if len(classes) > 20 else "")
-    settings = facts["settings"]
     return f"""---
 pretty_name: "{name}, distilled to {facts["ipc"]} images per class"
 task_categories:
@@ -45,9 +44,8 @@ configs:
 ![all images](grid.png)
 
 {count} synthetic images of {len(classes)} classes ({shown}), {image["resolution"]}x{image["resolution"]},
-{"grey" if image["channels"] == 1 else "RGB"}. They were made by trajectory matching (TESLA, ICML 2023) with the
-**{settings["distill.gradient"]}** gradient and **{settings["labels.kind"]}** labels, so that a network trained on them alone does
-well on real images. They are training data, not pictures of anything.
+{"grey" if image["channels"] == 1 else "RGB"}. {_made(facts)}
+so that a network trained on them alone does well on real images. They are training data, not pictures of anything.
 
 ## Measured
 
@@ -78,6 +76,17 @@ Real data: {_plain(dataset["source"])}, {dataset["train_images"]:,} training ima
 Made by {facts["made_by"]} at {facts["made_at"]}, run {facts["run"]}; every setting is in recipe.json.
 The licence of the real data applies.
 """
+
+
+def _made(facts: dict[str, Any]) -> str:
+    if facts["origin"] is not None:
+        names = " and ".join(_plain(str(file["name"])) for file in facts["origin"]["files"])
+        return f"They were made elsewhere and imported from {names} (their sha256 is in recipe.json),"
+    settings = facts["settings"]
+    return (
+        f"They were made by trajectory matching (TESLA, ICML 2023) with the **{settings['distill.gradient']}** gradient\n"
+        f"and **{settings['labels.kind']}** labels,"
+    )
 
 
 def _table(results: list[EvaluationDone]) -> str:

@@ -1,5 +1,6 @@
 """`tesla export`."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -8,11 +9,22 @@ import typer
 from tesla_tui.cli.options import ExistingRun, Iteration, WorkspacePath
 
 
+class Layout(StrEnum):
+    """How an export is laid out."""
+
+    FOLDER = "folder"
+    PT = "pt"
+
+
 def export(
     workspace: WorkspacePath,
     to: Annotated[Path, typer.Option("--to", help="Folder to make.", show_default=False)],
     run: ExistingRun = None,
     iteration: Iteration = None,
+    layout: Annotated[
+        Layout,
+        typer.Option("--format", help="folder: the whole dataset; pt: images_best.pt, labels_best.pt, lr_best.pt."),
+    ] = Layout.FOLDER,
     with_test: Annotated[
         bool,
         typer.Option("--with-test", help="Also write the real test images, so that train.py can measure accuracy."),
@@ -20,23 +32,33 @@ def export(
 ) -> None:
     """Write a distilled dataset that needs nothing of ours: PNGs, tensors, soft labels, Parquet, a card, a script.
 
-    Example:
+    Or, with --format pt, the three files that MTT, TESLA and DATM save and their tools read.
+
+    Examples:
 
         tesla export my-run --run ipc-10 --to out/ --with-test
+
+        tesla export my-run --run ipc-10 --to published/ --format pt
     """
     from rich.console import Console
 
+    from engine.errors import UsageError
     from engine.export import export_run
     from engine.workspace import Workspace
 
+    if layout is Layout.PT and with_test:
+        raise UsageError("--with-test goes with the folder.", "Published code loads the real images itself.")
     console = Console()
     opened = Workspace(workspace)
     chosen = opened.existing_run(run)
     with console.status("Exporting ...", spinner="dots"):
-        exported = export_run(opened, chosen, to, iteration=iteration, with_test=with_test)
+        exported = export_run(opened, chosen, to, iteration=iteration, with_test=with_test, layout=layout.value)
     console.print(
         f"Wrote {exported.images} images of {exported.classes} classes to [bold]{to}[/] "
         f"({chosen.name}, iteration {exported.iteration}).",
         highlight=False,
     )
+    if layout is Layout.PT:
+        console.print(f"Read {to / 'README.md'} for how to load them.", highlight=False)
+        return
     console.print(f"Read {to / 'README.md'}; train on it with: [bold]python {to / 'train.py'}[/]", highlight=False)

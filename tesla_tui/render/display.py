@@ -25,6 +25,8 @@ STAGES = {
     "evaluation": "Evaluating",
     "benchmark": "Measuring",
     "plan": "Measuring",
+    "import": "Importing",
+    "export": "Exporting",
 }
 
 

@@ -1,0 +1,5 @@
+"""`tesla report`."""
+
+
+def report() -> None:
+    """x."""
