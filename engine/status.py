@@ -134,7 +134,7 @@ def run_status(run: Run) -> RunStatus:
     holdout = [r for r in results if r.split == "holdout" and r.subject == "distilled" and r.iteration == selected]
     test = tuple(r for r in results if r.split == "test" and r.subject == "distilled" and r.iteration == selected)
     random = tuple(r for r in results if r.split == "test" and r.subject == "random")
-    total = settings.distill.iterations
+    total = 0 if run.origin_file.exists() else settings.distill.iterations
     if live:
         state = live
     elif run.origin_file.exists():

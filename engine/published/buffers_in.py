@@ -29,6 +29,9 @@ from engine.settings import EffectiveSettings, Settings
 from engine.storage import FORMAT, disk, read_json, write_json
 from engine.workspace import NAME, Workspace
 
+OPEN = 2**28
+"""Bytes read from a mapped file before it is closed and opened anew, which gives back the pages that were read."""
+
 
 @dataclass(frozen=True)
 class Outline:
@@ -253,18 +256,19 @@ def _converted(
 ) -> Generator[Event, None, None]:
     number = 0
     for outline in outlines:
-        # A mapped file is opened anew for every trajectory: closing it gives back the pages that were read.
-        whole = None if outline.source.mapped else load(outline.source)
+        value, read = load(outline.source), 0
         for inside in range(len(outline.epochs)):
             if number == count:
                 return
             if buffer.epochs(number) < epochs:
-                value = (load(outline.source) if whole is None else whole)[inside]
-                yield from _trajectory(
-                    value, f"{outline.source.path}, trajectory {inside}", buffer, number, count, epochs
-                )
-                del value
+                if outline.source.mapped and read > OPEN:
+                    del value  # first unmap, then map anew: what was read stays in memory until then
+                    value, read = load(outline.source), 0
+                where = f"{outline.source.path}, trajectory {inside}"
+                yield from _trajectory(value[inside], where, buffer, number, count, epochs)
+                read += (epochs + 1) * outline.parameters * 4
             number += 1
+        del value
 
 
 def _trajectory(

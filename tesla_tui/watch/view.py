@@ -153,7 +153,8 @@ class RunView:
         match event:
             case ev.RunStarted():
                 self.settings, self.environment = event.settings, event.environment
-                self.iterations = int(event.settings.get("distill.iterations", 0))
+                given = event.settings.get("labels.kind") == "given"  # an imported set, which is not iterated
+                self.iterations = 0 if given else int(event.settings.get("distill.iterations", 0))
                 self.ending, self.failure, self.stage, self.paused, self.distilling = "", "", "", False, False
                 self.started = time if self.started is None else self.started
                 self.seconds.clear()
