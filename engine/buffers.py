@@ -10,7 +10,7 @@ Checksums are kept by row, so that an iteration verifies exactly the two rows it
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from torch import Tensor
 
 from engine.errors import CorruptFileError, UsageError
 from engine.storage import FORMAT, disk, publishing, read_json, read_tensors, write_json, write_tensors
+from engine.tensor_file import row_parts
 
 
 @dataclass
@@ -141,6 +142,25 @@ class TeacherBuffer:
     def begin(self, trajectory: int, parameters: int) -> "TrajectoryWriter":
         """Go on with a trajectory where it is, or begin it."""
         return TrajectoryWriter(self, trajectory, parameters)
+
+    def publish(self, trajectory: int, rows: Iterable[Tensor], count: int) -> None:
+        """Publish a trajectory that is at hand whole: `count` snapshots `(P,)`, float32, taken one at a time.
+
+        Nothing is known of its losses. If `rows` raises, nothing is left of it.
+        """
+        record = TrajectoryRecord(0, rows=count)
+
+        def hashed() -> Iterator[Tensor]:
+            for row in rows:
+                record.parameters = row.numel()
+                record.checksums.append(_digest(row))
+                yield row
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with publishing(self.path(trajectory)) as temp:
+            disk.write_parts(temp, row_parts("parameters", hashed(), count))
+        write_json(self.path(trajectory).with_suffix(".json"), asdict(record))
+        self.forget(trajectory)
 
     def forget(self, trajectory: int) -> None:
         """Drop what is remembered of a trajectory, after its file changed."""

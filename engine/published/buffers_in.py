@@ -29,8 +29,11 @@ from engine.settings import EffectiveSettings, Settings
 from engine.storage import FORMAT, disk, read_json, write_json
 from engine.workspace import NAME, Workspace
 
-OPEN = 2**28
+OPEN = 2**27
 """Bytes read from a mapped file before it is closed and opened anew, which gives back the pages that were read."""
+
+
+Events = Generator[Event, None, None]
 
 
 @dataclass(frozen=True)
@@ -251,9 +254,7 @@ def _check_room(folder: Path, needed: int) -> None:
         )
 
 
-def _converted(
-    outlines: Sequence[Outline], buffer: TeacherBuffer, count: int, epochs: int
-) -> Generator[Event, None, None]:
+def _converted(outlines: Sequence[Outline], buffer: TeacherBuffer, count: int, epochs: int) -> Events:
     number = 0
     for outline in outlines:
         value, read = load(outline.source), 0
@@ -265,35 +266,30 @@ def _converted(
                     del value  # first unmap, then map anew: what was read stays in memory until then
                     value, read = load(outline.source), 0
                 where = f"{outline.source.path}, trajectory {inside}"
-                yield from _trajectory(value[inside], where, buffer, number, count, epochs)
+                yield from _trajectory(value[inside], where, buffer, number, epochs)
                 read += (epochs + 1) * outline.parameters * 4
             number += 1
+            yield Progress(stage=STAGE, done=number, total=count, unit="trajectories", detail=outline.source.path.name)
         del value
 
 
-def _trajectory(
-    value: Any, where: str, buffer: TeacherBuffer, number: int, count: int, epochs: int
-) -> Generator[Event, None, None]:
+def _trajectory(value: Any, where: str, buffer: TeacherBuffer, number: int, epochs: int) -> Events:
     _refuse_aliases(value, epochs, where)
-    size = sum(tensor.numel() for tensor in value[0])
-    writer = buffer.begin(number, size)
-    before: Tensor | None = writer.last_row()
     still: list[int] = []
-    for epoch in range(writer.record.rows, epochs + 1):
-        row = _row(value[epoch], f"{where}, epoch {epoch}")
-        if before is not None and torch.equal(row, before):
-            still.append(epoch)
-        writer.append(row)
-        before = row
-        done = number + (epoch + 1) / (epochs + 1)
-        yield Progress(
-            stage=STAGE, done=done * (epochs + 1), total=count * (epochs + 1), unit="snapshots",
-            detail=f"trajectory {number + 1}, epoch {epoch}",
-        )  # fmt: skip
+
+    def rows() -> Iterator[Tensor]:
+        before: Tensor | None = None
+        for epoch in range(epochs + 1):
+            row = _row(value[epoch], f"{where}, epoch {epoch}")
+            if before is not None and torch.equal(row, before):
+                still.append(epoch)
+            yield row
+            before = row
+
+    buffer.publish(number, rows(), epochs + 1)
     if still:
         shown = ", ".join(map(str, still[:5])) + (", ..." if len(still) > 5 else "")
         yield Notice(level="warning", message=f"{where}: epochs {shown} are the same as the one before.")
-    writer.publish()
 
 
 def _row(snapshot: Sequence[Tensor], where: str) -> Tensor:

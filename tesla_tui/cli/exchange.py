@@ -1,5 +1,6 @@
 """`tesla import-buffers`, `tesla import-images`, `tesla export-buffers`: files of other implementations."""
 
+import shlex
 from collections.abc import Generator
 from enum import StrEnum
 from pathlib import Path
@@ -10,6 +11,8 @@ import typer
 from tesla_tui.cli.options import ExistingRun, Ipc, Overrides, WorkspacePath
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from engine.events import Event
 
 Result = TypeVar("Result")
@@ -57,6 +60,7 @@ def import_buffers(
 
     from engine.settings import resolve_settings
     from engine.workspace import Workspace
+    from tesla_tui.cli.result import print_commands
     from tesla_tui.render.words import clean, program, size
 
     console = Console()
@@ -68,7 +72,7 @@ def import_buffers(
     buffer = _followed(imported(opened, effective, files, name, count=count, epochs=epochs), console)
     taken = sum(int(file["bytes"]) for file in buffer.files)
     console.print(f"[bold]{name}[/]: {clean(buffer.provenance)} ({size(taken)}).", highlight=False)
-    console.print(f"Next: [bold]{program()} run {workspace} --ipc 1 --set teachers.buffer={name}[/]", highlight=False)
+    print_commands(console, "Next:", shlex.join([program(), "run", str(workspace), "--set", f"teachers.buffer={name}"]))
 
 
 def export_buffers(
@@ -140,6 +144,7 @@ def import_images(
     from rich.console import Console
 
     from engine.workspace import Workspace
+    from tesla_tui.cli.result import print_commands
     from tesla_tui.render.words import clean, program
 
     console = Console()
@@ -153,17 +158,14 @@ def import_images(
     )  # fmt: skip
     origin = _followed(imported(opened, run, wanted, tuple(overrides or ())), console)
     console.print(f"[bold]{run}[/]: {clean(origin.words)}.", highlight=False)
-    console.print(f"Next: [bold]{program()} evaluate {workspace} --run {run}[/]", highlight=False)
+    print_commands(console, "Next:", shlex.join([program(), "evaluate", str(workspace), "--run", run]))
 
 
-def _followed(events: "Generator[Event, None, Result]", console: "object") -> Result:
+def _followed(events: "Generator[Event, None, Result]", console: "Console") -> Result:
     """Show the events; the result. A signal stops it, and the process with it."""
-    from rich.console import Console
-
     from engine.errors import ExitCode
     from tesla_tui.cli.follow import follow
 
-    assert isinstance(console, Console)
     found: list[Result] = []
 
     def taken() -> "Generator[Event, None, None]":

@@ -27,12 +27,12 @@ SIZE = (5.0, 2.7)
 """Inches of 72 points; the page shows a chart at about this size on a phone and on a desk."""
 MOST_POINTS = 320
 """Across: more than a chart has points to show."""
-SMOOTH = 31
-"""Buckets the trend of a noisy curve is a mean over."""
+SMOOTH = 12
+"""The trend of a noisy curve is a mean over one part in this many of it."""
 WIDE_RANGE = 30.0
 """Highest over lowest value from which on an axis is logarithmic."""
 STYLE: dict[str, Any] = {
-    "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9.5, "axes.edgecolor": FAINT,
+    "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 10, "axes.edgecolor": FAINT,
     "axes.labelcolor": INK, "xtick.color": FAINT, "ytick.color": FAINT, "xtick.labelcolor": INK,
     "ytick.labelcolor": INK, "text.color": INK, "axes.linewidth": 0.8, "xtick.major.width": 0.8,
     "ytick.major.width": 0.8, "grid.color": GRID, "grid.linewidth": 0.7, "path.simplify": True,
@@ -52,14 +52,15 @@ class Chart:
 def charts(facts: Facts) -> list[Chart]:
     """The curves there is something to draw of."""
     view = facts.view
+    end = max(view.iterations, view.iteration, 1)
     found: list[Chart] = []
     if len(view.loss) > 1:
         found.append(
             Chart(
                 "Matching loss",
                 "Distance of the student to the teacher's target, in units of the way there: below 1 is nearer. "
-                "Line: mean; band: lowest and highest.",
-                _drawn("loss", lambda axes: _curve(axes, view.loss, "matching loss")),
+                "Line: mean of neighbours; faint: every value, or lowest and highest.",
+                _drawn("loss", end, lambda axes: _curve(axes, view.loss, "matching loss")),
             )
         )
     if view.held_out():
@@ -68,7 +69,7 @@ def charts(facts: Facts) -> list[Chart]:
                 "Held-out accuracy",
                 "Of fresh networks on training images that teachers and distillation never saw. The ring is the "
                 "checkpoint that was selected." + (" Dashed: random real images." if facts.holdout_random else ""),
-                _drawn("accuracy", lambda axes: _accuracy(axes, facts)),
+                _drawn("accuracy", end, lambda axes: _accuracy(axes, facts)),
             )
         )
     if len(view.student_lr) > 1:
@@ -76,7 +77,7 @@ def charts(facts: Facts) -> list[Chart]:
             Chart(
                 "Student learning rate",
                 "The step size of the student, learned with the images.",
-                _drawn("lr", lambda axes: _curve(axes, view.student_lr, "student_lr")),
+                _drawn("lr", end, lambda axes: _curve(axes, view.student_lr, "student_lr")),
             )
         )
     if len(view.gradient_norm) > 1:
@@ -84,7 +85,7 @@ def charts(facts: Facts) -> list[Chart]:
             Chart(
                 "Gradient norm",
                 "Euclidean norm of the matching loss's gradient with respect to all images.",
-                _drawn("norm", lambda axes: _curve(axes, view.gradient_norm, "‖∂L/∂images‖")),
+                _drawn("norm", end, lambda axes: _curve(axes, view.gradient_norm, "‖∂L/∂images‖")),
             )
         )
     return found
@@ -93,8 +94,11 @@ def charts(facts: Facts) -> list[Chart]:
 def _curve(axes: Axes, series: Series, name: str) -> None:
     points = series.points()
     x, low, high, mean = _fewer(points.x, points.low, points.high, points.mean)
-    axes.fill_between(x, low, high, color=LINE, alpha=0.18, linewidth=0)
-    axes.plot(x, smoothed(mean, SMOOTH), color=LINE, linewidth=1.6)
+    if np.array_equal(low, high):  # every value has a place of its own
+        axes.plot(x, mean, color=LINE, alpha=0.4, linewidth=0.8)
+    else:
+        axes.fill_between(x, low, high, color=LINE, alpha=0.22, linewidth=0)
+    axes.plot(x, smoothed(mean, max(3, len(mean) // SMOOTH)), color=LINE, linewidth=1.7)
     positive = low[low > 0]
     if len(positive) == len(low) and high.max() > WIDE_RANGE * low.min():
         axes.set_yscale("log")
@@ -134,7 +138,8 @@ def _fewer(*columns: Array) -> tuple[Array, Array, Array, Array]:
     )
 
 
-def _drawn(name: str, draw: Callable[[Axes], None]) -> Markup:
+def _drawn(name: str, end: int, draw: Callable[[Axes], None]) -> Markup:
+    """A chart over the iterations 0 to `end`: of an unfinished run one sees how much is missing."""
     style: Any = {**STYLE, "svg.hashsalt": name}
     with rc_context(style):
         figure = Figure(figsize=SIZE, layout="constrained")
@@ -144,6 +149,7 @@ def _drawn(name: str, draw: Callable[[Axes], None]) -> Markup:
         axes.set_axisbelow(True)
         draw(axes)
         axes.set_xlabel("iteration")
+        axes.set_xlim(-0.02 * end, 1.02 * end)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
         if axes.get_yscale() == "linear":
             axes.yaxis.set_major_locator(MaxNLocator(nbins=5))

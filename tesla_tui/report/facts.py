@@ -101,6 +101,9 @@ def gather(workspace: Workspace, run: Run) -> Facts:
     feed.catch_up()
     view = feed.view
     selected = selected_iteration(run, settings)
+    best = view.best()
+    if selected is None and best is not None:
+        selected = best.iteration  # its checkpoints were taken away
     found = _measured(run)
     tests = [
         m

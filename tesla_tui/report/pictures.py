@@ -73,7 +73,9 @@ def pictures(facts: Facts) -> Pictures:
     film.look()
     names = [clean(name) for name in facts.view.names]
     moments, classes = _moments(film, names)
-    frame = film.frame(facts.selected) if facts.selected in film.iterations else None
+    # Of an unfinished run the newest images are what one wants to see; of a finished one those that were measured.
+    settled = facts.state in ("finished", "imported") and facts.selected is not None
+    frame = film.frame(facts.selected) if settled and facts.selected in film.iterations else None
     frame = frame or film.latest()
     if frame is None:
         return Pictures(moments, classes, [], None, 0, 0, [], [], 1)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.events import EvaluationDone
+from engine.settings import AugmentSettings
 from tesla_tui.render.words import clean, duration, plus_minus, size
 from tesla_tui.report.facts import Facts, Measured
 
@@ -138,17 +139,17 @@ def costs(facts: Facts) -> list[tuple[str, str]]:
         drives = len(facts.view.drives)
         rows.append(("Wall time", duration(facts.driven) + (f" in {drives} sittings" if drives > 1 else "")))
     if c.teacher_epochs:
-        rows.append(("Teachers", f"{duration(c.teachers)} for {c.teacher_epochs:,} epochs"))
+        rows.append(("Teachers", f"{duration(c.teachers)} for {_count(c.teacher_epochs, 'epoch')}"))
     elif facts.imported is not None:
         rows.append(("Teachers", "imported"))
     elif facts.view.plan is not None and facts.view.plan.missing == 0:
         rows.append(("Teachers", "nothing: another run of the workspace trained them"))
     if c.iterations:
-        words = f"{duration(sum(c.iterations))} for {len(c.iterations):,} iterations"
+        words = f"{duration(sum(c.iterations))} for {_count(len(c.iterations), 'iteration')}"
         rows.append(("Distillation", words))
         rows.append(("An iteration", f"{_precise(c.median or 0)} (median)"))
     if c.evaluated:
-        rows.append(("Evaluation", f"{duration(c.evaluation)} for {c.evaluated:,} networks"))
+        rows.append(("Evaluation", f"{duration(c.evaluation)} for {_count(c.evaluated, 'network')}"))
     rows.append(("Disk, this run", size(facts.run_bytes)))
     if facts.buffer_bytes:
         rows.append(("Disk, teachers", f"{size(facts.buffer_bytes)} ({facts.buffer}, shared by runs)"))
@@ -255,7 +256,13 @@ def _value(value: Any) -> str:
 def _protocol(measured: Measured) -> str:
     protocol = measured.protocol
     ops = protocol.get("ops")
-    augmented = "" if not isinstance(ops, list) else ", DSA " + ("/".join(map(str, ops)) if ops else "off")
+    every = AugmentSettings().ops
+    augmented = ""
+    if isinstance(ops, list):
+        without = [op for op in every if op not in ops]
+        augmented = (
+            ", no augmentation" if not ops else ", DSA" + (f" without {' and '.join(without)}" if without else "")
+        )
     return clean(f"{protocol.get('epochs', '?')} epochs{augmented}, seed {protocol.get('seed', '?')}")
 
 
@@ -278,6 +285,10 @@ def _dataset(facts: Facts) -> str:
 
 def _percent(result: EvaluationDone) -> str:
     return plus_minus(result.mean, result.std, len(result.accuracies)) + " %"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _gained(difference: float) -> str:
