@@ -136,8 +136,12 @@ class Workspace:
             ipc=ipc,
             overrides=overrides,
             frozen_overrides=earlier,
-            buffer_layer=lambda name: settings_layer(self.folder / "buffers" / name),
+            buffer_layer=self._buffer_layer,
         )
+
+    def _buffer_layer(self, name: str) -> dict[str, Any]:
+        # What is no name is left to the validation of teachers.buffer.
+        return settings_layer(self.folder / "buffers" / name) if NAME.fullmatch(name) else {}
 
     def dataset_path(self, settings: Settings) -> Path | None:
         """`dataset.path`, relative to the workspace."""

@@ -64,7 +64,7 @@ class Pictures:
     cells: list[Cell]
     mapped: list[str]
     """Classes of the map; empty while labels are hard."""
-    side: int
+    mapped_iteration: int
 
 
 def pictures(facts: Facts) -> Pictures:
@@ -78,7 +78,7 @@ def pictures(facts: Facts) -> Pictures:
     frame = film.frame(facts.selected) if settled and facts.selected in film.iterations else None
     frame = frame or film.latest()
     if frame is None:
-        return Pictures(moments, classes, [], None, 0, 0, [], [], 1)
+        return Pictures(moments, classes, [], None, 0, 0, [], [], 0)
     count = len(frame.pixels) // frame.shown
     names = _named(names, count)
     shown = min(frame.shown, ACROSS)
@@ -86,9 +86,11 @@ def pictures(facts: Facts) -> Pictures:
         Strip(names[k], _labels(frame, k, names), _uri(frame.pixels[k * frame.shown :][:shown]), shown)
         for k in range(min(count, MOST_CLASSES))
     ]
-    cells, mapped = _map(frame, names[:MOST_MAPPED])
-    side = int(frame.pixels.shape[1])
-    return Pictures(moments, classes, final, frame.iteration, shown, max(0, count - MOST_CLASSES), cells, mapped, side)
+    labelled = frame if frame.top is not None else film.latest() or frame  # the first images have no soft labels yet
+    cells, mapped = _map(labelled, names[:MOST_MAPPED])
+    return Pictures(
+        moments, classes, final, frame.iteration, shown, max(0, count - MOST_CLASSES), cells, mapped, labelled.iteration
+    )
 
 
 def _named(names: list[str], count: int) -> list[str]:
