@@ -87,10 +87,12 @@ def set_origin(path: Path) -> SetOrigin | None:
     """
     try:
         value = read_json(path)
-        return SetOrigin(**{**value, "files": tuple(value["files"])})
+        origin = SetOrigin(**{**value, "files": tuple(dict(file) for file in value["files"])})
+        _ = origin.words  # that it can be told
+        return origin
     except FileNotFoundError:
         return None
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise CorruptFileError(f"{path} is damaged ({error}).", "Import the set again.") from error
 
 

@@ -18,7 +18,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatterSciNotation, MaxNLocator
 
-from tesla_tui.report.facts import Facts
+from tesla_tui.report.facts import Facts, sound
 from tesla_tui.watch.series import Array, Series, smoothed
 
 INK, FAINT, LINE, BASE, GRID = "#010203", "#010204", "#010205", "#010206", "#010207"
@@ -63,7 +63,7 @@ def charts(facts: Facts) -> list[Chart]:
                 _drawn("loss", end, lambda axes: _curve(axes, view.loss, "matching loss")),
             )
         )
-    if view.held_out():
+    if any(map(sound, view.held_out())):
         found.append(
             Chart(
                 "Held-out accuracy",
@@ -107,7 +107,7 @@ def _curve(axes: Axes, series: Series, name: str) -> None:
 
 
 def _accuracy(axes: Axes, facts: Facts) -> None:
-    results = facts.view.held_out()
+    results = [r for r in facts.view.held_out() if sound(r)]
     x = np.array([r.iteration for r in results])
     mean, std = (100 * np.array([getattr(r, name) for r in results]) for name in ("mean", "std"))
     if facts.holdout_random is not None:
@@ -150,7 +150,8 @@ def _drawn(name: str, end: int, draw: Callable[[Axes], None]) -> Markup:
         draw(axes)
         axes.set_xlabel("iteration")
         axes.set_xlim(-0.02 * end, 1.02 * end)
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
+        axes.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")
         if axes.get_yscale() == "linear":
             axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
         axes.tick_params(length=3)

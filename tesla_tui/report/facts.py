@@ -1,5 +1,6 @@
 """What a report says of a run, read from disk: works for a run that is driven now, unfinished, failed or imported."""
 
+import math
 import statistics
 import time
 from dataclasses import dataclass, field
@@ -40,7 +41,7 @@ class Costs:
     def take(self, value: dict[str, Any]) -> None:
         """Count one journal line; a damaged one counts nothing."""
         kind, seconds = value.get("kind"), value.get("seconds")
-        if not isinstance(seconds, int | float):
+        if not isinstance(seconds, int | float) or not math.isfinite(seconds):
             return
         if kind == "IterationDone":
             self.iterations.append(float(seconds))
@@ -141,10 +142,21 @@ def _measured(run: Run) -> list[Measured]:
     for path in sorted((run.folder / "evaluations").glob("*.json")):
         try:
             value = read_json(path)
-            found.append(Measured(EvaluationDone(**value["result"]), dict(value["protocol"])))
+            result = EvaluationDone(**value["result"])
+            if sound(result):
+                found.append(Measured(result, dict(value["protocol"])))
         except (OSError, CorruptFileError, KeyError, TypeError, ValueError):
             continue
     return found
+
+
+def sound(result: EvaluationDone) -> bool:
+    """Whether a result from a file is what it should be; anybody can edit one."""
+    try:
+        numbers = [result.mean, result.std, float(result.iteration), *result.accuracies]
+        return all(map(math.isfinite, numbers)) and isinstance(result.network, str)
+    except (TypeError, ValueError):
+        return False
 
 
 def _costs(run: Run) -> Costs:

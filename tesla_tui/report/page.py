@@ -26,11 +26,16 @@ def write_report(workspace: Workspace, run: Run, path: Path) -> int:
     """
     if path.is_dir():
         raise UsageError(f"{path} is a folder.", "Name a file, e.g. --to report.html")
-    if path.exists() and f'content="{GENERATOR}' not in path.read_text(encoding="utf-8", errors="replace")[:4096]:
+    if path.exists() and not _is_report(path):
         raise UsageError(f"{path} exists and is not a report.", "Choose another file with --to.")
     page = render(gather(workspace, run)).encode()
     write_bytes(path, page)
     return len(page)
+
+
+def _is_report(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return f'content="{GENERATOR}'.encode() in file.read(4096)
 
 
 def render(facts: Facts) -> str:

@@ -71,7 +71,7 @@ def pictures(facts: Facts) -> Pictures:
     """Cut the film. A damaged or missing frame is left out."""
     film = Film(facts.run)
     film.look()
-    names = [clean(name) for name in facts.view.names]
+    names = [clean(str(name)) for name in facts.view.names]
     moments, classes = _moments(film, names)
     # Of an unfinished run the newest images are what one wants to see; of a finished one those that were measured.
     settled = facts.state in ("finished", "imported") and facts.selected is not None

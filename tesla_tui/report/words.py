@@ -87,7 +87,8 @@ def bars(facts: Facts) -> list[Bar]:
 def state_words(facts: Facts) -> str:
     """Where the run stands."""
     view = facts.view
-    done = f"iteration {view.iteration:,} of {view.iterations:,}"
+    iterations = view.iterations or facts.effective.settings.distill.iterations
+    done = f"iteration {view.iteration:,} of {iterations:,}"
     match facts.state:
         case "finished":
             return f"finished, {view.iterations:,} iterations"

@@ -192,3 +192,23 @@ def test_it_needs_no_torch(tiny_run: Drive, workspace: Workspace, tmp_path: Path
     command = [sys.executable, "-c", script, str(workspace.folder), str(tmp_path / "r.html")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_damaged_files_are_left_out(tiny_run: Drive, workspace: Workspace, tmp_path: Path) -> None:
+    run = tiny_run("r")
+    whole = page_of(workspace, "r", tmp_path / "r.html")
+    path = next((run.folder / "evaluations").glob("*-test-random-*.json"))
+    value = json.loads(path.read_text())
+    for field, nonsense in (("mean", "high"), ("accuracies", None), ("network", 7), ("mean", float("nan"))):
+        path.write_text(json.dumps({**value, "result": {**value["result"], field: nonsense}}))
+        assert "random real images convnet" not in page_of(workspace, "r", tmp_path / "r.html").text
+    assert "random real images convnet" in whole.text
+    for frame in run.film.glob("*.png"):
+        frame.write_bytes(frame.read_bytes()[:100])
+    with open(run.journal_file, "ab") as journal:
+        journal.write(
+            b'{"kind": "IterationDone", "loss": "x"}\n{"kind": "EvaluationDone", "seconds": "long"}\n[1]\n\xff\n{"torn'
+        )
+    page = page_of(workspace, "r", tmp_path / "r.html")
+    assert page.count("img") == 0
+    assert page.count("svg") == 4
