@@ -72,7 +72,7 @@ def drive(
         WorkerLostError, WorkersStoppedError: another rank is gone; the state is saved.
         TeslaError: see the stages.
     """
-    _check_distils(workspace, run, effective.settings)
+    check_distils(workspace, run, effective.settings)
     if run.exists:
         run.check(effective)
     control = control or Control()
@@ -237,7 +237,7 @@ def _check(task: Task) -> None:
     check_shared(task)
 
 
-def _check_distils(workspace: Workspace, run: Run, settings: Settings) -> None:
+def check_distils(workspace: Workspace, run: Run, settings: Settings) -> None:
     """Refuse to distil what was imported: how it was made, and with which teachers, is not known."""
     if run.origin is not None:
         raise UsageError(

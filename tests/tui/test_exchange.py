@@ -56,6 +56,9 @@ def test_buffers_and_images_there_and_back(tesla: Tesla, tmp_path: Path) -> None
     code, _, err = tesla("run", "ws", "--run", "again", *SETS)
     assert code == 2
     assert "is not distilled further" in one_paragraph(err)
+    code, _, err = tesla("plan", "ws", "--run", "again", *SETS)
+    assert code == 2
+    assert "is not distilled further" in one_paragraph(err)
     for command in (["show", "ws", "--run", "again"], ["doctor", "ws"], ["report", "ws", "--run", "again"]):
         assert tesla(*command)[0] == 0
 
