@@ -10,7 +10,8 @@ Checksums are kept by row, so that an iteration verifies exactly the two rows it
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from engine.finite import is_finite
 from engine.formats import check_format
 from engine.holding import Hold
 from engine.leftovers import ASIDE
-from engine.storage import FORMAT, disk, read_json, refuse_newer, set_aside, sweep, write_json
+from engine.storage import FORMAT, disk, publishing, read_json, refuse_newer, set_aside, sweep, write_json
+from engine.tensor_file import row_parts
 from engine.trajectory import REPAIR, TrajectoryRecord, TrajectoryWriter, read_record
 
 
@@ -221,6 +223,25 @@ class TeacherBuffer:
             lambda rows: self.read(trajectory, *range(rows)),
             lambda: self.forget(trajectory),
         )
+
+    def publish(self, trajectory: int, rows: Iterable[Tensor], count: int) -> None:
+        """Publish a trajectory that is at hand whole: `count` snapshots `(P,)`, float32, taken one at a time.
+
+        Nothing is known of its losses. If `rows` raises, nothing is left of it.
+        """
+        record = TrajectoryRecord(0, rows=count)
+
+        def hashed() -> Iterator[Tensor]:
+            for row in rows:
+                record.parameters = row.numel()
+                record.checksums.append(_digest(row))
+                yield row
+
+        disk.make_folder(self.folder)
+        with publishing(self.path(trajectory)) as temp:
+            disk.write_parts(temp, row_parts("parameters", hashed(), count))
+        write_json(self.path(trajectory).with_suffix(".json"), asdict(record))
+        self.forget(trajectory)
 
     def forget(self, trajectory: int) -> None:
         """Drop what is remembered of a trajectory, after its file changed."""

@@ -15,6 +15,7 @@ from engine.buffers import TeacherBuffer
 from engine.compiling import matching_compiles
 from engine.data.augment import draw_augment
 from engine.divergence import MOST_RECOVERIES, PATIENCE, WINDOW, Numbers, exhausted, problem
+from engine.errors import CorruptFileError
 from engine.events import Event, IterationDone, IterationSkipped, Notice, Progress, RunRecovered, told
 from engine.exhaustion import asked_bytes, available_bytes, is_exhausted, size_words
 from engine.generators import result_of
@@ -334,9 +335,9 @@ def shipping_labels(
 ) -> Generator[Event, None, Tensor]:
     """The labels `(N, K)` that go with the images of this state, a function of the state and the buffer alone.
 
-    hard, learned: as they are. target, last: by default the mean over all teachers and all target epochs an iteration
-    can draw (evenly thinned to at most 100 snapshots); with `labels.ship = last-iteration`, the labels of the teacher
-    that the last iteration drew, as published code does.
+    hard, learned, given: as they are. target, last: by default the mean over all teachers and all target epochs an
+    iteration can draw (evenly thinned to at most 100 snapshots); with `labels.ship = last-iteration`, the labels of the
+    teacher that the last iteration drew, as published code does.
 
     Args:
         task: of the run.
@@ -346,6 +347,10 @@ def shipping_labels(
     """
     settings = task.settings
     kind = settings.labels.kind
+    if kind == "given":
+        if state.labels is None:
+            raise CorruptFileError("The checkpoint of an imported set has no labels.", "Import it again.")
+        return state.labels
     if kind in ("hard", "learned"):
         return fixed_labels(task, state)
     if settings.labels.ship == "last-iteration":

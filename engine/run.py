@@ -11,6 +11,7 @@ from engine.errors import CorruptFileError, DivergedError, NewerFormatError, Set
 from engine.events import EvaluationDone, RunStarted
 from engine.finite import non_finite
 from engine.formats import check_format
+from engine.imported import SetOrigin, set_origin
 from engine.journal import read_journal
 from engine.settings import EffectiveSettings, Settings, frozen_settings, recovered_settings, settings_to_toml
 from engine.storage import (
@@ -71,6 +72,16 @@ class Run:
     def pulse_file(self) -> Path:
         """Where its driver gives a sign of life every second."""
         return self.folder / ".pulse.json"
+
+    @property
+    def origin_file(self) -> Path:
+        """Of a set that was imported, where it is from; a run that was distilled here has none."""
+        return self.folder / "origin.json"
+
+    @property
+    def origin(self) -> SetOrigin | None:
+        """Where an imported set is from."""
+        return set_origin(self.origin_file)
 
     @property
     def film(self) -> Path:

@@ -90,6 +90,7 @@ def drive(
         WorkerLostError, WorkersStoppedError: another rank is gone; the state is saved.
         TeslaError: see the stages.
     """
+    check_distils(workspace, run, effective.settings)
     if run.exists:
         run.check(effective)
     control = control or Control()
@@ -114,10 +115,10 @@ def drive(
         run.check_formats()
         buffer.check_formats()
         mended = [run.settings_damage] if run.exists and run.settings_damage else []
+        journal = JournalWriter(run.journal_file)
         run.freeze(effective)
         mended += tidy(run)
         notices = [Notice(level="warning", message=words) for words in (*mended, vanished) if words]
-        journal = JournalWriter(run.journal_file)
         begun = time.monotonic()
         resumed = max(run.checkpoints(), default=None)
         started = RunStarted(
@@ -298,6 +299,20 @@ def _check(task: Task) -> None:
         task.fresh_network(0, name)
     task.flat_network()
     check_shared(task)
+
+
+def check_distils(workspace: Workspace, run: Run, settings: Settings) -> None:
+    """Refuse to distil what was imported: how it was made, and with which teachers, is not known."""
+    if run.origin is not None:
+        raise UsageError(
+            f"The run {run.name} was {run.origin.words}; it is not distilled further.",
+            f"Measure it with: tesla evaluate {workspace.folder} --run {run.name}",
+        )
+    if settings.labels.kind == "given":
+        raise UsageError(
+            "labels.kind = given is for sets that come with labels, from `tesla import-images`.",
+            "To distil choose hard, target, last or learned.",
+        )
 
 
 def _same_everywhere(ranks: Ranks, mine: dict[str, Any]) -> None:

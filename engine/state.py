@@ -45,7 +45,8 @@ class DistillState:
     health: Health = field(default_factory=Health)
     """How it has been doing: decides what happens when numbers go wrong."""
     labels: Tensor | None = None
-    """Soft labels `(N, K)` of the last iteration, for pictures; not carried. None while labels are hard."""
+    """Soft labels `(N, K)` of the last iteration, for pictures; not carried. None while labels are hard. Of an imported
+    set the labels that came with it."""
 
     @property
     def good(self) -> int:
@@ -102,9 +103,11 @@ def restored_state(tensors: dict[str, Tensor], counters: Mapping[str, Any], task
         images=there["images"],
         student_lr=there["student_lr"],
         logits=there.get("logits"),
-        velocity_images=there["velocity_images"],
-        velocity_student_lr=there["velocity_student_lr"],
+        # An imported set never moved; its zeros take no memory.
+        velocity_images=there.get("velocity_images", torch.zeros_like(there["student_lr"]).expand_as(there["images"])),
+        velocity_student_lr=there.get("velocity_student_lr", torch.zeros_like(there["student_lr"])),
         velocity_logits=there.get("velocity_logits"),
+        labels=there.get("labels"),
     )
     state.count(counters)
     return state
@@ -113,7 +116,11 @@ def restored_state(tensors: dict[str, Tensor], counters: Mapping[str, Any], task
 def _check_fits(tensors: dict[str, Tensor], counters: Mapping[str, Any], task: Task) -> None:
     count = task.classes * task.settings.distill.ipc
     images, logits = (count, *task.image_shape), (count, task.classes)
-    wanted = {"images": images, "velocity_images": images, "student_lr": (), "velocity_student_lr": ()}
+    wanted: dict[str, tuple[int, ...]] = {"images": images, "student_lr": ()}
+    if task.settings.labels.kind == "given":
+        wanted |= {"labels": logits}
+    else:
+        wanted |= {"velocity_images": images, "velocity_student_lr": ()}
     if task.settings.labels.kind == "learned":
         wanted |= {"logits": logits, "velocity_logits": logits}
     for name, shape in wanted.items():

@@ -32,7 +32,7 @@ class RunStatus:
     name: str
     state: str
     """`running`, `paused`, `stalled` (its driver lives but makes no progress, or gives no sign), `stopped`, `failed`,
-    `finished`, or `interrupted` (its driver died without a word)."""
+    `finished`, `imported` (a set made elsewhere), or `interrupted` (its driver died without a word)."""
     stage: str
     """`teachers`, `distillation`, `evaluation` or `done`."""
     dataset: str
@@ -139,15 +139,17 @@ def run_status(run: Run) -> RunStatus:
     holdout = [r for r in results if r.split == "holdout" and r.subject == "distilled" and r.iteration == selected]
     test = tuple(r for r in results if r.split == "test" and r.subject == "distilled" and r.iteration == selected)
     random = tuple(r for r in results if r.split == "test" and r.subject == "random")
-    total = settings.distill.iterations
+    total = 0 if run.origin_file.exists() else settings.distill.iterations
     if live:
         state = live
+    elif run.origin_file.exists():
+        state, planned = "imported", published
     elif state == "finished" and (iteration < total or not test):
         state = "stopped"  # its settings ask for more by now
     elif state == "interrupted":
         message = vanished_words(run.pulse_file)
     pace = sum(seconds) / len(seconds) if seconds else None
-    if state == "finished":
+    if state in ("finished", "imported"):
         stage = "done"
     elif published < planned:
         stage = "teachers"

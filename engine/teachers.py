@@ -21,7 +21,7 @@ from engine.background import OneInFlight
 from engine.buffers import TeacherBuffer
 from engine.data.augment import draw_augment
 from engine.divergence import teacher_problem
-from engine.errors import DivergedError, LostHoldError
+from engine.errors import DivergedError, LostHoldError, UsageError
 from engine.events import Event, Notice, Progress, TeacherEpoch, TeacherPublished, TeachersPlanned
 from engine.finite import is_finite
 from engine.holding import Hold
@@ -59,6 +59,7 @@ def train_teachers(task: Task, buffer: TeacherBuffer) -> Generator[Event, None, 
 
     Raises:
         DivergedError: a teacher's parameters or loss are not finite, or its loss is worse than guessing.
+        UsageError: an imported buffer lost a trajectory; nothing is trained into it.
     """
     yield from _mended(task, buffer)
     plan = plan_teachers(task, buffer)
@@ -72,6 +73,11 @@ def train_teachers(task: Task, buffer: TeacherBuffer) -> Generator[Event, None, 
             _check(task, buffer, trajectory, record.losses)
     waiting = [trajectory for trajectory in range(plan.count) if buffer.epochs(trajectory) < plan.epochs]
     claims = {trajectory: buffer.claim(trajectory) for trajectory in waiting}
+    if waiting and task.settings.teachers.buffer is not None:
+        raise UsageError(
+            f"Trajectory {waiting[0]} of the imported teacher buffer {buffer.folder.name} is lost, or too short.",
+            "The same `tesla import-buffers` command as before restores it.",
+        )
     while waiting:
         left = []
         other = ""

@@ -8,7 +8,7 @@ beside its tensors; a checkpoint of 50,000 images of 3x64x64 with momentum has f
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +42,23 @@ def file_parts(tensors: Mapping[str, Tensor]) -> Iterator[memoryview]:
         end = place + tensor.numel() * tensor.element_size()
         header[name] = {"dtype": NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [place, end]}
         place = end
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    yield memoryview(len(text).to_bytes(8, "little") + text)
+    yield _head(header)
     for name in names:
         flat = tensors[name].detach().contiguous().view(-1)
         for piece in flat.split(PIECE // flat.element_size()):
             yield _bytes(piece.to("cpu"))
+
+
+def row_parts(name: str, rows: Iterable[Tensor], count: int) -> Iterator[memoryview]:
+    """The bytes of a safetensors file with one tensor `(count, P)`, float32, given row by row, one in memory."""
+    done = 0
+    for row in rows:
+        if done == 0:
+            size = row.numel() * 4
+            yield _head({name: {"dtype": "F32", "shape": [count, row.numel()], "data_offsets": [0, count * size]}})
+        yield _bytes(row.detach().to("cpu", torch.float32).contiguous())
+        done += 1
+    assert done == count, "the header says how many rows there are"
 
 
 def read_file(path: Path, look: Callable[[memoryview], None]) -> dict[str, Tensor]:
@@ -87,6 +97,12 @@ def read_file(path: Path, look: Callable[[memoryview], None]) -> dict[str, Tenso
                 look(piece)
             tensors[name] = tensor
     return tensors
+
+
+def _head(header: Mapping[str, Any]) -> memoryview:
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return memoryview(len(text).to_bytes(8, "little") + text)
 
 
 def _entries(text: bytes, size: int) -> list[tuple[str, torch.dtype, list[int]]]:

@@ -213,7 +213,7 @@ def read_record(path: Path) -> TrajectoryRecord:
         record.format != FORMAT
         or record.parameters < 1
         or len(record.checksums) != record.rows
-        or counts != {max(record.rows - 1, 0)}
+        or counts not in ({max(record.rows - 1, 0)}, {0})  # of imported ones nothing is known
     ):
         raise CorruptFileError(f"{path} is of another version, or damaged.", REPAIR)
     return record

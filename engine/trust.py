@@ -82,7 +82,7 @@ def trust(name: str) -> Path:
     consent = Consent(name, str(place))
     if consent not in set(_consents()):
         path = _file()
-        path.parent.mkdir(parents=True, exist_ok=True)
+        disk.make_folder(path.parent)
         disk.append(path, json.dumps(asdict(consent)).encode() + b"\n")
     return place
 

@@ -19,6 +19,7 @@ from engine.errors import BusyError, LostHoldError, UsageError
 from engine.events import Event, Progress, told
 from engine.generators import result_of
 from engine.holding import LATE, TAKEN, Hold, Owner, read_owner, this_machine
+from engine.imported import checked_identity, settings_layer
 from engine.links import check_links
 from engine.pulse import read_pulse
 from engine.run import Run, nobody_else
@@ -142,7 +143,17 @@ class Workspace:
         earlier: Mapping[str, Any] = run.command_line() if run is not None and run.exists else {}
         if ipc is not None:
             earlier = {key: value for key, value in earlier.items() if key != "distill.ipc"}
-        return resolve_settings(self.toml, ipc=ipc, overrides=overrides, frozen_overrides=earlier)
+        return resolve_settings(
+            self.toml,
+            ipc=ipc,
+            overrides=overrides,
+            frozen_overrides=earlier,
+            buffer_layer=self._buffer_layer,
+        )
+
+    def _buffer_layer(self, name: str) -> dict[str, Any]:
+        # What is no name is left to the validation of teachers.buffer.
+        return settings_layer(self.folder / "buffers" / name) if NAME.fullmatch(name) else {}
 
     def dataset_path(self, settings: Settings) -> Path | None:
         """`dataset.path`, relative to the workspace."""
@@ -168,7 +179,14 @@ class Workspace:
         return OpenDataset(dataset, (yield from told(fitting, at, "fitting the input space")), kept, held)
 
     def buffer_identity(self, settings: Settings, dataset: "Dataset") -> dict[str, Any]:
-        """Everything that determines a teacher's parameters."""
+        """Everything that determines a teacher's parameters.
+
+        Raises:
+            UsageError: an imported buffer is asked for that is not there, not of this problem, or too small.
+        """
+        if settings.teachers.buffer is not None:
+            folder = self.folder / "buffers" / settings.teachers.buffer
+            return checked_identity(folder, settings, dataset.fingerprint, dataset.name)
         # Teachers train in bfloat16 never, in TF32 if the run does: only that makes them others.
         rounding = {"precision": "tf32"} if settings.compute.precision == "tf32" else {}
         return {
@@ -186,7 +204,9 @@ class Workspace:
         }
 
     def buffer_folder(self, settings: Settings, identity: Mapping[str, Any]) -> Path:
-        """Folder of the teachers with that identity: the network's name and a digest."""
+        """Folder of the teachers with that identity: the network's name and a digest, or the imported buffer's name."""
+        if settings.teachers.buffer is not None:
+            return self.folder / "buffers" / settings.teachers.buffer
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
         name = re.sub(r"[^A-Za-z0-9]+", "-", settings.network.name).strip("-")[:40]
         return self.folder / "buffers" / f"{name}-{digest}"

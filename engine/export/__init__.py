@@ -11,11 +11,11 @@ import json
 import re
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from engine.evaluate import BATCH, RULE
 from engine.events import Event, Progress, told
 from engine.export.card import dataset_card
 from engine.export.parquet import write_parquet
+from engine.export.published import write_published
 from engine.film import enlarged, image_grid
 from engine.generators import result_of
 from engine.labels import class_index
@@ -58,14 +59,26 @@ class Exported:
 
 
 def export_run(
-    workspace: Workspace, run: Run, to: Path, *, iteration: int | None = None, with_test: bool = False
+    workspace: Workspace,
+    run: Run,
+    to: Path,
+    *,
+    iteration: int | None = None,
+    with_test: bool = False,
+    layout: Literal["folder", "pt"] = "folder",
 ) -> Exported:
     """As `exporting`, without the reports."""
     return result_of(exporting(workspace, run, to, iteration=iteration, with_test=with_test))
 
 
 def exporting(
-    workspace: Workspace, run: Run, to: Path, *, iteration: int | None = None, with_test: bool = False
+    workspace: Workspace,
+    run: Run,
+    to: Path,
+    *,
+    iteration: int | None = None,
+    with_test: bool = False,
+    layout: str = "dataset",
 ) -> Generator[Event, None, Exported]:
     """Write a checkpoint of a run as a dataset. Use as `yield from`; closing leaves nothing behind.
 
@@ -75,6 +88,7 @@ def exporting(
         to: a folder that is new or empty.
         iteration: which checkpoint; None for the selected one.
         with_test: also write the real test images, for the script to measure on.
+        layout: `folder`, which needs nothing of ours; or `pt`, the three files of published code.
 
     Raises:
         UsageError: `to` is not empty, or there is no such checkpoint.
@@ -98,6 +112,11 @@ def exporting(
     for dead in leftovers(to.parent):
         if dead.name.startswith(f"{to.name}{TEMP_MARK}"):
             disk.remove_tree(dead)
+    facts = _recipe(task, run, chosen, state.student_lr.item())
+    if layout == "pt":
+        with _as_new(to), publishing_folder(to) as temp:
+            write_published(temp, task, state.images, labels, state.student_lr, facts)
+        return Exported(len(state.images), task.classes, chosen)
     with _as_new(to), publishing_folder(to) as temp:
         pixels = to_pixels(state.images, task.space)
         ipc = settings.distill.ipc
@@ -106,7 +125,6 @@ def exporting(
         shown = min(ipc, 10)
         first = pixels.reshape(task.classes, ipc, *pixels.shape[1:])[:, :shown].reshape(-1, *pixels.shape[1:])
         disk.write(temp / "grid.png", png_bytes(enlarged(image_grid(first, shown), task.dataset.resolution)))
-        facts = _recipe(task, run, chosen, state.student_lr.item())
         disk.write(temp / "recipe.json", (json.dumps(facts, indent=2, ensure_ascii=False) + "\n").encode())
         _write_tensors(temp / "distilled.safetensors", task, state.images, labels)
         if with_test:
@@ -208,5 +226,6 @@ def _recipe(task: Task, run: Run, iteration: int, student_lr: float) -> dict[str
             "lr_decay": "x0.1 after half the epochs",
             "augment": list(settings.augment.ops),
         },
+        "origin": None if run.origin is None else asdict(run.origin),
         "settings": run.frozen().flat(),
     }

@@ -26,7 +26,6 @@ def dataset_card(
     size = next((name for most, name in SIZES if count < most), "1M<n<10M")
     name = _text(dataset["name"])
     shown = ", ".join(_text(c) for c in classes[:20]) + (", ..." if len(classes) > 20 else "")
-    settings = facts["settings"]
     return f"""---
 pretty_name: {json.dumps(f"{_plain(dataset['name'])}, distilled to {facts['ipc']} images per class", ensure_ascii=False)}
 task_categories:
@@ -47,7 +46,7 @@ configs:
 ![all images](grid.png)
 
 {count} synthetic images of {len(classes)} classes ({shown}), {image["resolution"]}x{image["resolution"]},
-{"grey" if image["channels"] == 1 else "RGB"}. {_made(facts, settings)}
+{"grey" if image["channels"] == 1 else "RGB"}. {_made(facts)}
 
 ## Measured
 
@@ -80,8 +79,16 @@ The licence of the real data applies.
 """
 
 
-def _made(facts: dict[str, Any], settings: dict[str, Any]) -> str:
+def _made(facts: dict[str, Any]) -> str:
     """How the images came to be."""
+    if facts["origin"] is not None:
+        names = " and ".join(_text(str(file["name"])) for file in facts["origin"]["files"])
+        return (
+            f"They were made elsewhere and imported from {names} (their sha256 is in recipe.json),\n"
+            "so that a network trained on them alone does well on real images. They are training data, not pictures of\n"
+            "anything."
+        )
+    settings = facts["settings"]
     if settings["distill.iterations"] == 0:
         return f"They are real training images, chosen by the method: {facts['method']}."
     with_what = f"**{settings['labels.kind']}** labels"

@@ -36,6 +36,7 @@ from engine.plan.sums import (
 from engine.plan.synthetic import changed
 from engine.room import bytes_in
 from engine.run import Run
+from engine.session import check_distils
 from engine.settings import EffectiveSettings, Settings
 from engine.workspace import Workspace
 
@@ -102,11 +103,12 @@ def plan_run(
         seconds: to spend on each of the measurements, about.
 
     Raises:
-        UsageError: the dataset's sizes are not known.
+        UsageError: the dataset's sizes are not known, or the run is an imported set.
         TeslaError: a measurement failed.
     """
     begun = time.monotonic()
     limits = limits or Limits()
+    check_distils(workspace, run, effective.settings)
     if run.exists:
         run.check(effective)
     settings = effective.settings

@@ -1,6 +1,7 @@
 """Effective settings, with provenance:
 
-    defaults <- preset(dataset, ipc) <- method(ipc) <- tesla.toml <- its [ipc.N] <- command line <- what a method fixes
+    defaults <- preset(dataset, ipc) <- imported teachers <- method(ipc) <- tesla.toml <- its [ipc.N] <- command line
+    <- what a method fixes
 
 Layers are flat dictionaries from dotted key to value; the last one that names a key wins, and is remembered as its
 origin. Validation happens once, on the result, and its errors name key, value, origin and way out.
@@ -9,7 +10,7 @@ origin. Validation happens once, on the result, and its errors name key, value, 
 import difflib
 import hashlib
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -128,6 +129,7 @@ def resolve_settings(
     ipc: int | None = None,
     overrides: Sequence[str] = (),
     frozen_overrides: Mapping[str, Any] | None = None,
+    buffer_layer: Callable[[str], Flat] | None = None,
 ) -> EffectiveSettings:
     """Read and merge all layers.
 
@@ -136,6 +138,7 @@ def resolve_settings(
         ipc: images per class asked for on the command line.
         overrides: `key=value` texts of the command line.
         frozen_overrides: dotted keys that an earlier command line set for this run; below this command line.
+        buffer_layer: what an imported teacher buffer of that name says of itself; above the presets, below tesla.toml.
 
     Raises:
         SettingsError: not TOML, an unknown key (with the nearest known one), a wrong type or range, or settings that
@@ -168,6 +171,9 @@ def resolve_settings(
     if chosen.get("network.name", "convnet") != "convnet":
         # Presets size the ConvNet; another network has its own idea of width and depth.
         presets = [(name, {k: v for k, v in layer.items() if not k.startswith("network.")}) for name, layer in presets]
+    buffer = chosen.get("teachers.buffer", by_ipc.get(str(wanted_ipc), {}).get("teachers", {}).get("buffer"))
+    if buffer_layer is not None and isinstance(buffer, str):
+        presets.append((f"buffer {buffer}", buffer_layer(buffer)))
     from_row = flatten(by_ipc.get(str(wanted_ipc), {}))
     method = {**from_file, **from_row, **earlier, **command}.get("distill.method", "tesla")
     published = published_tables(method, chosen.get("dataset.name", "digits"), wanted_ipc)

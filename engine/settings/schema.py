@@ -64,6 +64,8 @@ class TeacherSettings(Section):
     """Learning rate (no momentum, no weight decay, no schedule)."""
     batch: PositiveInt = 256
     """Images per step."""
+    buffer: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] | None = None
+    """Name of a teacher buffer that `tesla import-buffers` made, to use instead of training. Unset: train them."""
 
 
 class AugmentSettings(Section):
@@ -142,9 +144,9 @@ class PeerSettings(Section):
 class LabelSettings(Section):
     """Labels of the synthetic images."""
 
-    kind: Literal["hard", "target", "last", "learned"] = "hard"
+    kind: Literal["hard", "target", "last", "learned", "given"] = "hard"
     """hard: one-hot. target: the teacher's soft labels at the target epoch (SLA). last: at its last epoch.
-    learned: by gradient."""
+    learned: by gradient. given: those of an imported set (`tesla import-images`), which is not distilled further."""
     ship: Literal["mean", "last-iteration"] = "mean"
     """Which `target` or `last` labels go with a dataset: the mean over teachers and reachable epochs, or those of the
     last iteration's teacher."""

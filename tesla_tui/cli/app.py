@@ -9,9 +9,11 @@ from tesla_tui.cli.config import config
 from tesla_tui.cli.demo import demo
 from tesla_tui.cli.doctor import doctor
 from tesla_tui.cli.evaluate import evaluate
+from tesla_tui.cli.exchange import export_buffers, import_buffers, import_images
 from tesla_tui.cli.export import export
 from tesla_tui.cli.init import init
 from tesla_tui.cli.plan import plan
+from tesla_tui.cli.report import report
 from tesla_tui.cli.run import run, teach
 from tesla_tui.cli.serve import serve
 from tesla_tui.cli.show import show
@@ -33,7 +35,7 @@ Three lines to a distilled dataset:
 No data at hand? `tesla demo` takes a minute or two on a laptop.
 """
 
-WORK, LOOK, OTHER = "Work", "Look", "Set up and mend"
+WORK, LOOK, FILES, OTHER = "Work", "Look", "Files of others", "Set up and mend"
 
 app = typer.Typer(
     name="tesla",
@@ -76,6 +78,10 @@ app.command(rich_help_panel=LOOK)(serve)
 app.command(rich_help_panel=LOOK)(status)
 app.command(rich_help_panel=LOOK)(show)
 app.command(rich_help_panel=LOOK)(config)
+app.command(rich_help_panel=LOOK)(report)
+app.command("import-buffers", rich_help_panel=FILES)(import_buffers)
+app.command("import-images", rich_help_panel=FILES)(import_images)
+app.command("export-buffers", rich_help_panel=FILES)(export_buffers)
 app.command(rich_help_panel=OTHER)(demo)
 app.command(rich_help_panel=OTHER)(doctor)
 app.add_typer(study, rich_help_panel=WORK)

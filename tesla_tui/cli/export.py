@@ -1,6 +1,7 @@
 """`tesla export`."""
 
 from collections.abc import Generator
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,11 +14,22 @@ if TYPE_CHECKING:
     from engine.export import Exported
 
 
+class Layout(StrEnum):
+    """How an export is laid out."""
+
+    FOLDER = "folder"
+    PT = "pt"
+
+
 def export(
     workspace: WorkspacePath,
     to: Annotated[Path, typer.Option("--to", help="Folder to make.", show_default=False)],
     run: ExistingRun = None,
     iteration: Iteration = None,
+    layout: Annotated[
+        Layout,
+        typer.Option("--format", help="folder: the whole dataset; pt: images_best.pt, labels_best.pt, lr_best.pt."),
+    ] = Layout.FOLDER,
     with_test: Annotated[
         bool,
         typer.Option("--with-test", help="Also write the real test images, so that train.py can measure accuracy."),
@@ -25,16 +37,23 @@ def export(
 ) -> None:
     """Write a distilled dataset that needs nothing of ours: PNGs, tensors, soft labels, Parquet, a card, a script.
 
-    Example:
+    Or, with --format pt, the three files that MTT, TESLA and DATM save and their tools read.
+
+    Examples:
 
         tesla export my-run --run ipc-10 --to out/ --with-test
+
+        tesla export my-run --run ipc-10 --to published/ --format pt
     """
     from rich.console import Console
 
+    from engine.errors import UsageError
     from engine.workspace import Workspace
     from tesla_tui.cli.follow import follow
     from tesla_tui.render.words import literal
 
+    if layout is Layout.PT and with_test:
+        raise UsageError("--with-test goes with the folder.", "Published code loads the real images itself.")
     console = Console()
     opened = Workspace(workspace)
     chosen = opened.existing_run(run)
@@ -43,7 +62,9 @@ def export(
     made: list[Exported] = []
 
     def writing() -> "Generator[Event, None, None]":
-        made.append((yield from exporting(opened, chosen, to, iteration=iteration, with_test=with_test)))
+        made.append(
+            (yield from exporting(opened, chosen, to, iteration=iteration, with_test=with_test, layout=layout.value))
+        )
 
     code = follow(writing(), console)
     if not made:
@@ -55,5 +76,8 @@ def export(
         f"({chosen.name}, iteration {exported.iteration}).",
         highlight=False,
     )
+    if layout is Layout.PT:
+        console.print(f"Read {literal(to / 'README.md')} for how to load them.", highlight=False)
+        return
     script = literal(to / "train.py")
     console.print(f"Read {literal(to / 'README.md')}; train on it with: [bold]python {script}[/]", highlight=False)

@@ -18,6 +18,7 @@ def status(workspace: WorkspacePath, as_json: Json = False) -> None:
     from rich.console import Console
     from rich.text import Text
 
+    from engine.imported import imported_buffer, imported_folders
     from engine.status import run_status
     from engine.workspace import Workspace
     from tesla_tui.render.tables import runs_table
@@ -25,10 +26,18 @@ def status(workspace: WorkspacePath, as_json: Json = False) -> None:
 
     opened = Workspace(workspace)
     runs = [run_status(run) for run in opened.runs()]
+    buffers = [imported_buffer(folder) for folder in imported_folders(opened.folder / "buffers")]
     if as_json:
-        typer.echo(json.dumps({"workspace": str(workspace), "runs": [asdict(run) for run in runs]}, indent=2))
+        facts = {
+            "workspace": str(workspace),
+            "runs": [asdict(run) for run in runs],
+            "imported_buffers": [asdict(buffer) for buffer in buffers],
+        }
+        typer.echo(json.dumps(facts, indent=2))
         return
     console = Console()
+    for buffer in buffers:
+        console.print(f"Teachers [bold]{buffer.name}[/]: {clean(buffer.provenance)}", highlight=False)
     if not runs:
         console.print(
             f"{literal(workspace)} has no runs yet. "

@@ -141,7 +141,9 @@ class TeslaApp(App[str]):
             effective = bench.context.workspace.settings(ipc=ipc, overrides=self._overrides, run=run)
             if run.exists:
                 run.check(effective)
-                if feed.state == "finished" and run.frozen().settings == effective.settings:
+                if feed.state == "imported" or (
+                    feed.state == "finished" and run.frozen().settings == effective.settings
+                ):
                     return
             bench.drive(run, effective)
         except TeslaError as error:

@@ -12,6 +12,7 @@ STATE_STYLE = {
     "paused": "yellow",
     "stalled": "bold yellow",
     "finished": "bold green",
+    "imported": "cyan",
     "failed": "bold red",
     "interrupted": "yellow",
 }
@@ -69,6 +70,8 @@ def runs_table(runs: list[RunStatus], width: int) -> Table:
 
 def progress_words(run: RunStatus) -> str:
     """How far a run is, with the time left where it is known."""
+    if run.state == "imported":
+        return "made elsewhere"
     if run.stage == "teachers":
         return f"teachers {run.teachers_done}/{run.teachers_total}"
     words = f"{run.iteration}/{run.iterations}"

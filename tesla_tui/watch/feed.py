@@ -83,6 +83,8 @@ class RunFeed:
             return
         if not self.run.exists:
             self.state = "new"
+        elif self.run.origin_file.exists():
+            self.state = "imported"
         elif self.view.ending == "finished" and self._asks_for_more():
             self.state = "stopped"
         else:

@@ -158,7 +158,8 @@ class RunView:
             case ev.RunStarted():
                 self.settings, self.environment = event.settings, event.environment
                 asked = event.settings.get("distill.iterations")
-                self.iterations = asked if whole_number(asked) else 0
+                given = event.settings.get("labels.kind") == "given"  # an imported set, which is not iterated
+                self.iterations = asked if whole_number(asked) and not given else 0
                 self.ending, self.failure, self.stage, self.paused, self.distilling = "", "", "", False, False
                 self.started = time if self.started is None else self.started
                 self.seconds.clear()

@@ -97,7 +97,7 @@ def test_the_template_is_valid_and_complete(tmp_path: Path) -> None:
         ("distill.steps=0", "greater than or equal to 1; got 0"),
         ("distill.lr_images=-1", "`distill.lr_images`"),
         ("distill.student_lr=nan", "`distill.student_lr`"),
-        ("labels.kind=soft", "'hard', 'target', 'last' or 'learned'"),
+        ("labels.kind=soft", "'hard', 'target', 'last', 'learned' or 'given'"),
         ("compute.device=tpu", "`compute.device`"),
         ("distill=3", "is a group"),
         ("nothing", "is not key=value"),

@@ -242,7 +242,7 @@ class Workbench(Screen[None]):
         """Keys that make no sense now are not offered."""
         feed = self.context.feed
         if action == "take_over":
-            return feed is not None and self.engine is None and feed.state not in ("new", "finished")
+            return feed is not None and self.engine is None and feed.state not in ("new", "finished", "imported")
         if action in ("evaluate", "save"):
             return self.engine is not None
         if action == "export":
@@ -283,6 +283,8 @@ class Workbench(Screen[None]):
         elif feed.state == "finished":
             more = "; or raise distill.iterations in tesla.toml" if feed.view.iterations else ""
             self.notify(f"It is finished. n starts another{more}.", timeout=8)
+        elif feed.state == "imported":
+            self.notify("This set was made elsewhere: look, export, or evaluate it with `tesla evaluate`.", timeout=8)
         else:
             self.jobs.go_on()
 

@@ -21,6 +21,7 @@ STATES = {
     "interrupted": ("▲", "error"),
     "failed": ("✕", "error"),
     "finished": ("✓", "success"),
+    "imported": ("✓", "success"),
 }
 """Sign and colour of a state; the sign says it without colour too."""
 

@@ -1,0 +1,110 @@
+"""Which network a list of parameter shapes is of: compared with a workspace's, and inferred where they differ."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from engine.data import Dataset
+from engine.errors import DataError, UsageError
+from engine.networks.registry import NETWORKS, initialised_network
+from engine.settings import NetworkSettings
+
+Shape = tuple[int, ...]
+Shapes = tuple[Shape, ...]
+
+
+@dataclass(frozen=True)
+class ConvNetShapes:
+    """A ConvNet's sizes, read off its parameters."""
+
+    width: int
+    depth: int
+    channels: int
+    classes: int
+    side: int
+    """Of the images the network was made for, after padding (28x28 digits are padded to 32)."""
+
+    @property
+    def words(self) -> str:
+        """In a sentence."""
+        return (
+            f"a ConvNet of width {self.width} and depth {self.depth} for {self.channels}-channel "
+            f"{self.side}x{self.side} images of {self.classes} classes"
+        )
+
+
+def network_shapes(network: NetworkSettings, dataset: Dataset) -> tuple[Shapes, tuple[str, ...]]:
+    """Shapes and names of a network's parameters in `parameters()` order; ours take no memory for them.
+
+    Raises:
+        UsageError: there is no such network.
+    """
+    # Somebody's own network may compute when it is made, which the meta device cannot do.
+    with torch.device("cpu" if ":" in network.name else "meta"):
+        model = initialised_network(
+            network.name, seed=0, channels=dataset.channels, classes=len(dataset.classes),
+            resolution=dataset.resolution, width=network.width, depth=network.depth,
+        )  # fmt: skip
+    named = list(model.named_parameters())
+    return tuple(tuple(p.shape) for _, p in named), tuple(name for name, _ in named)
+
+
+def check_shapes(found: Shapes, network: NetworkSettings, dataset: Dataset, where: str) -> None:
+    """Compare a snapshot with the network of the settings.
+
+    Raises:
+        DataError: they differ; the message names the first parameter that does, the hint what would fit.
+    """
+    wanted, names = network_shapes(network, dataset)
+    if found == wanted:
+        return
+    if len(found) != len(wanted):
+        problem = f"{where} has {len(found)} parameter tensors, the network of this workspace has {len(wanted)}."
+    else:
+        i = next(i for i in range(len(found)) if found[i] != wanted[i])
+        problem = (
+            f"{where}: parameter {i + 1} of {len(found)}, {names[i]}, has shape {found[i]} in the file and "
+            f"{wanted[i]} in the network of this workspace."
+        )
+    raise DataError(problem, _what_fits(found, dataset))
+
+
+def as_convnet(shapes: Shapes) -> ConvNetShapes | None:
+    """The ConvNet with these parameters, None if they are not a ConvNet's.
+
+    Blocks of convolution (W, C, 3, 3), (W,) and norm (W,), (W,); then linear (K, W * s * s), (K,).
+    """
+    *blocks, weight, bias = shapes if len(shapes) >= 6 else ((), (), ())
+    if len(blocks) % 4 or not blocks or len(blocks[0]) != 4 or len(weight) != 2:
+        return None
+    width, channels = blocks[0][:2]
+    depth, (classes, features) = len(blocks) // 4, weight
+    side = math.isqrt(features // width) if width > 0 else 0
+    inputs = [channels, *[width] * (depth - 1)]
+    expected = [shape for c in inputs for shape in ((width, c, 3, 3), (width,), (width,), (width,))]
+    if blocks != expected or bias != (classes,) or side < 1 or side * side * width != features:
+        return None
+    return ConvNetShapes(width, depth, channels, classes, side * 2**depth)
+
+
+def _what_fits(found: Shapes, dataset: Dataset) -> str:
+    convnet = as_convnet(found)
+    candidates = [NetworkSettings(name=name) for name in NETWORKS]
+    if convnet is not None:
+        candidates.insert(0, NetworkSettings(name="convnet", width=convnet.width, depth=convnet.depth))
+    for candidate in candidates:
+        try:
+            fits = network_shapes(candidate, dataset)[0] == found
+        except UsageError:
+            continue
+        if fits:
+            given = candidate.model_dump(exclude_none=True)
+            return "The file fits: " + " ".join(f"--set network.{key}={value}" for key, value in given.items())
+    here = (
+        f"{dataset.name} has {dataset.channels}-channel {dataset.resolution}x{dataset.resolution} images of "
+        f"{len(dataset.classes)} classes"
+    )
+    if convnet is not None:
+        return f"The file is of {convnet.words}; {here}. It is of another dataset, or dataset.resolution differs."
+    return f"It is of none of the networks {', '.join(NETWORKS)} for this dataset ({here})."

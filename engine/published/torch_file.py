@@ -1,0 +1,157 @@
+"""Published `.pt` files, read without trusting them: nothing but tensors in lists, mapped into memory and not loaded.
+
+`torch.save` writes a zip archive of raw storages and one pickle. `weights_only` reads that pickle with an interpreter
+that knows tensors and plain containers and calls nothing else (https://docs.pytorch.org/docs/stable/notes/serialization.html).
+A mapped file is not verified by PyTorch, so the archive's own checksums are checked here first; one pass over the file.
+"""
+
+import hashlib
+import re
+import zipfile
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from torch import Tensor
+
+from engine.errors import DataError, UsageError
+from engine.events import Event, Progress
+
+STAGE = "import"
+MOST_GROWTH = 20
+"""A compressed archive of numpy's that claims more than this many times its size is not opened."""
+PIECE = 2**24
+"""Bytes read at once."""
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file that was looked through, whole and harmless as far as its container goes."""
+
+    path: Path
+    bytes: int
+    sha256: str
+    mapped: bool
+    """A zip archive, which is mapped; older files are loaded whole."""
+
+
+def examine(path: Path, done: int, total: int, *, strict: bool = True) -> Generator[Event, None, SourceFile]:
+    """Check a file's container and give its digest. Use as `yield from`.
+
+    Args:
+        path: the file.
+        done: bytes of other files examined before, for the progress.
+        total: bytes of all.
+        strict: refuse an archive that is compressed, which torch.save never writes (numpy may).
+
+    Raises:
+        UsageError: there is no such file.
+        DataError: it is damaged, or made to grow when it is read.
+    """
+    size = file_size(path)
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while piece := file.read(PIECE):
+            digest.update(piece)
+            done += len(piece)
+            if total < 1e6:
+                continue  # done before anybody could read it
+            yield Progress(stage=STAGE, done=done / 1e6, total=total / 1e6, unit="MB", detail=f"checking {path.name}")
+    mapped = zipfile.is_zipfile(path)
+    with open(path, "rb") as file:
+        if not mapped and file.read(4) == b"PK\x03\x04":
+            raise DataError(f"{path} is damaged: it begins as an archive and does not end as one.", "Get it again.")
+    if mapped:
+        _check_archive(path, size, strict)
+    return SourceFile(path, size, digest.hexdigest(), mapped)
+
+
+def file_size(path: Path) -> int:
+    """Bytes of a regular file that is not empty.
+
+    Raises:
+        UsageError: it is not one.
+    """
+    if not path.exists():
+        raise UsageError(f"There is no file {path}.")
+    if not path.is_file():
+        raise UsageError(f"{path} is not a file.", "Name the .pt files themselves, e.g. buffers/replay_buffer_*.pt")
+    if path.stat().st_size == 0:
+        raise DataError(f"{path} is empty.", "Get it again.")
+    return path.stat().st_size
+
+
+def load(source: SourceFile) -> Any:
+    """The value in the file, its tensors on the CPU. They stay mapped while anything of it is alive.
+
+    Raises:
+        DataError: not a file of tensors in plain containers; nothing in it was run.
+    """
+    if not source.mapped:
+        free = psutil.virtual_memory().available
+        if source.bytes > 0.8 * free:
+            raise DataError(
+                f"{source.path} has the format of PyTorch before 1.6, which can only be loaded whole: "
+                f"{source.bytes / 1e9:.1f} GB, with {free / 1e9:.1f} GB of memory free.",
+                "Save it again on a machine with more: torch.save(torch.load(path, weights_only=True), path).",
+            )
+    try:
+        return torch.load(source.path, map_location="cpu", weights_only=True, mmap=True if source.mapped else None)
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever a hostile file makes the reader stumble over
+        raise DataError(*_refusal(source.path, error)) from error
+
+
+def plain_tensor(value: Any, where: str) -> Tensor:
+    """`value`, if it is an ordinary tensor whose numbers are all in the file; detached.
+
+    Raises:
+        DataError: something else; `where` says what was looked at.
+    """
+    if not isinstance(value, Tensor):
+        raise DataError(f"{where} is a {type(value).__name__}, not a tensor.", "Such a file cannot be used.")
+    tensor = value.detach()
+    if tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized or tensor.is_complex():
+        raise DataError(f"{where} is not a plain dense tensor ({tensor.dtype}, {tensor.layout}).")
+    # A tensor can repeat one stored number a billion times; whoever copies it then has the billion.
+    if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
+        raise DataError(f"{where} claims the shape {tuple(tensor.shape)}, which is more than the file holds.")
+    return tensor
+
+
+def _check_archive(path: Path, size: int, strict: bool) -> None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            compressed = any(info.compress_type != zipfile.ZIP_STORED for info in members)
+            grown = sum(info.file_size for info in members)
+            if (strict and (compressed or grown > size)) or grown > MOST_GROWTH * size:
+                raise DataError(f"{path} is a compressed archive, not a file of torch.save.", "It is not read.")
+            for info in members:
+                with archive.open(info) as member:
+                    while member.read(PIECE):  # the last read compares the checksum
+                        pass
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+        raise DataError(f"{path} is damaged ({error}).", "Get it again.") from error
+
+
+def _refusal(path: Path, error: Exception) -> tuple[str, str]:
+    text = str(error)
+    named = re.search(
+        r"(?:Unsupported global: GLOBAL|Trying to call reduce for unrecognized function|GLOBAL)\s+(\S+)", text
+    )
+    if named:
+        return (
+            f"{path} is refused: it asks to call {named.group(1)}. A buffer or distilled set holds tensors in lists; "
+            "nothing of the file was run.",
+            "If you trust its maker, save its tensors again: torch.save([...], path).",
+        )
+    first = " ".join((text.splitlines() or [""])[0].split())[:160]
+    return (
+        f"{path} cannot be read as a file of tensors in lists ({type(error).__name__}: {first}).",
+        "It may be truncated or of another kind; nothing of it was run.",
+    )

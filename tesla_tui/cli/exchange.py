@@ -1,0 +1,178 @@
+"""`tesla import-buffers`, `tesla import-images`, `tesla export-buffers`: files of other implementations."""
+
+import shlex
+from collections.abc import Generator
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from tesla_tui.cli.options import ExistingRun, Ipc, Overrides, WorkspacePath
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from engine.events import Event
+
+Result = TypeVar("Result")
+
+
+class Space(StrEnum):
+    """What the numbers of imported images mean."""
+
+    NORMALISED = "normalised"
+    WHITENED = "whitened"
+    PIXELS = "pixels"
+
+
+class Labels(StrEnum):
+    """What the numbers of imported labels mean."""
+
+    AUTO = "auto"
+    PROBABILITIES = "probabilities"
+    LOGITS = "logits"
+    HARD = "hard"
+
+
+def import_buffers(
+    workspace: WorkspacePath,
+    files: Annotated[list[Path], typer.Argument(help="replay_buffer_*.pt, in order.", metavar="FILE...")],
+    name: Annotated[str, typer.Option("--name", help="What to call the buffer in this workspace.")] = "imported",
+    count: Annotated[int | None, typer.Option("--count", min=1, help="Trajectories to take; without it all.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", min=1, help="Epochs to take of each; without it as many as all have.")
+    ] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Take over teacher trajectories that MTT, TESLA, FTD or DATM saved, instead of training them.
+
+    Nothing in the files is run. They must fit the workspace's dataset and network (--set network.width=128); what you
+    know of their training can be told with --set teachers.lr=0.01 and the like. The same command goes on when stopped.
+
+    Examples:
+
+        tesla import-buffers my-run buffers/CIFAR10/ConvNet/replay_buffer_*.pt --name mtt --set network.width=128
+
+        tesla run my-run --ipc 10 --set teachers.buffer=mtt
+    """
+    from rich.console import Console
+
+    from engine.settings import resolve_settings
+    from engine.workspace import Workspace
+    from tesla_tui.cli.result import print_commands
+    from tesla_tui.render.words import clean, program, size
+
+    console = Console()
+    opened = Workspace(workspace)
+    # Not the settings of a run: the workspace may name this very buffer already.
+    effective = resolve_settings(opened.toml, overrides=tuple(overrides or ()))
+    from engine.published.buffers_in import import_buffers as imported
+
+    buffer = _followed(imported(opened, effective, files, name, count=count, epochs=epochs), console)
+    taken = sum(int(file["bytes"]) for file in buffer.files)
+    console.print(f"[bold]{name}[/]: {clean(buffer.provenance)} ({size(taken)}).", highlight=False)
+    print_commands(console, "Next:", shlex.join([program(), "run", str(workspace), "--set", f"teachers.buffer={name}"]))
+
+
+def export_buffers(
+    workspace: WorkspacePath,
+    to: Annotated[Path, typer.Option("--to", help="Folder to make.", show_default=False)],
+    run: ExistingRun = None,
+    ipc: Ipc = None,
+    overrides: Overrides = None,
+    per_file: Annotated[int, typer.Option("--per-file", min=1, help="Trajectories in each file.")] = 10,
+) -> None:
+    """Write teacher trajectories as replay_buffer_*.pt, which MTT, TESLA, FTD and DATM read.
+
+    Those of a run (without --run, --ipc and --set the one written to last), or of the workspace's settings.
+
+    Example:
+
+        tesla export-buffers my-run --run ipc-10 --to buffers/
+    """
+    from rich.console import Console
+
+    from engine.workspace import Workspace
+    from tesla_tui.render.words import size
+
+    console = Console()
+    opened = Workspace(workspace)
+    chosen = opened.existing_run(run) if run or (opened.runs() and ipc is None and not overrides) else None
+    effective = chosen.frozen() if chosen else opened.settings(ipc=ipc, overrides=tuple(overrides or ()))
+    from engine.published.buffers_out import export_buffers as exported
+
+    done = _followed(exported(opened, effective.settings, to, per_file=per_file), console)
+    total = sum(path.stat().st_size for path in to.glob("*.pt"))
+    console.print(
+        f"Wrote {done.trajectories} trajectories of {done.epochs} epochs in {done.files} files to [bold]{to}[/] "
+        f"({size(total)}).",
+        highlight=False,
+    )
+
+
+def import_images(
+    workspace: WorkspacePath,
+    images: Annotated[Path, typer.Argument(help="images_*.pt, .npy, or an .npz with images and labels.")],
+    labels: Annotated[Path | None, typer.Argument(help="labels_*.pt or .npy.", show_default=False)] = None,
+    lr: Annotated[
+        str | None, typer.Option("--lr", help="The learned step size: a number, or its file.", show_default=False)
+    ] = None,
+    space: Annotated[
+        Space | None,
+        typer.Option("--space", help="What the images' numbers are. Without it the workspace's own space."),
+    ] = None,
+    mean: Annotated[
+        str | None,
+        typer.Option("--mean", help="The publisher's channel means, e.g. 0.4914,0.4822,0.4465.", show_default=False),
+    ] = None,
+    std: Annotated[
+        str | None, typer.Option("--std", help="The publisher's standard deviations.", show_default=False)
+    ] = None,
+    label_kind: Annotated[Labels, typer.Option("--labels", help="What the labels' numbers are.")] = Labels.AUTO,
+    run: Annotated[str, typer.Option("--run", help="What to call it among the runs.")] = "imported",
+    overrides: Overrides = None,
+) -> None:
+    """Take over a distilled set that somebody published, as a run to evaluate, show, compare and export.
+
+    Examples:
+
+        tesla import-images my-run images_best.pt labels_best.pt --lr 0.02 --space whitened --run mtt
+
+        tesla evaluate my-run --run mtt --network convnet --network resnet18
+    """
+    from rich.console import Console
+
+    from engine.workspace import Workspace
+    from tesla_tui.cli.result import print_commands
+    from tesla_tui.render.words import clean, program
+
+    console = Console()
+    opened = Workspace(workspace)
+    from engine.published.images_in import Wanted
+    from engine.published.images_in import import_images as imported
+
+    wanted = Wanted(
+        images=images, labels=labels, lr=lr, space=space.value if space else None, mean=mean, std=std,
+        label_kind=label_kind.value,
+    )  # fmt: skip
+    origin = _followed(imported(opened, run, wanted, tuple(overrides or ())), console)
+    console.print(f"[bold]{run}[/]: {clean(origin.words)}.", highlight=False)
+    print_commands(console, "Next:", shlex.join([program(), "evaluate", str(workspace), "--run", run]))
+
+
+def _followed(events: "Generator[Event, None, Result]", console: "Console") -> Result:
+    """Show the events; the result. A signal stops it, and the process with it."""
+    from engine.errors import ExitCode
+    from tesla_tui.cli.follow import follow
+
+    found: list[Result] = []
+
+    def taken() -> "Generator[Event, None, None]":
+        found.append((yield from events))
+
+    code = follow(taken(), console)
+    if not found:
+        console.print("[yellow]Stopped.[/] The same command goes on.", highlight=False)
+        raise typer.Exit(code if code is not ExitCode.OK else ExitCode.FAILURE)
+    return found[0]

@@ -1,0 +1,206 @@
+"""What a report says of a run, read from disk: works for a run that is driven now, unfinished, failed or imported."""
+
+import math
+import statistics
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from engine.errors import CorruptFileError, TeslaError
+from engine.events import EvaluationDone
+from engine.imported import ImportedBuffer, SetOrigin, imported_buffer
+from engine.journal import read_lines
+from engine.run import Run, selected_iteration
+from engine.settings import EffectiveSettings
+from engine.storage import read_json
+from engine.workspace import Workspace
+from tesla_tui.watch.feed import RunFeed
+from tesla_tui.watch.view import RunView
+
+SLICE = 4 * 2**20
+"""Bytes of journal read at once."""
+
+
+@dataclass
+class Costs:
+    """Seconds that the journal tells of; work that was done again after a kill counts again."""
+
+    teachers: float = 0.0
+    teacher_epochs: int = 0
+    iterations: list[float] = field(default_factory=list)
+    evaluation: float = 0.0
+    evaluated: int = 0
+    """Networks trained for evaluations."""
+
+    @property
+    def median(self) -> float | None:
+        """Seconds of an iteration."""
+        return statistics.median(self.iterations) if self.iterations else None
+
+    def take(self, value: dict[str, Any]) -> None:
+        """Count one journal line; a damaged one counts nothing."""
+        kind, seconds = value.get("kind"), value.get("seconds")
+        if not isinstance(seconds, int | float) or not math.isfinite(seconds):
+            return
+        if kind == "IterationDone":
+            self.iterations.append(float(seconds))
+        elif kind == "TeacherEpoch":
+            self.teachers += seconds
+            self.teacher_epochs += 1
+        elif kind == "EvaluationDone":
+            self.evaluation += seconds
+            self.evaluated += len(value.get("accuracies") or ())
+
+
+@dataclass(frozen=True)
+class Measured:
+    """An evaluation with the protocol it was measured to."""
+
+    result: EvaluationDone
+    protocol: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Everything the page needs."""
+
+    workspace: Workspace
+    run: Run
+    effective: EffectiveSettings
+    view: RunView
+    state: str
+    selected: int | None
+    tests: list[Measured]
+    """Test accuracies of the selected checkpoint and of random images, by network, the distilled ones first."""
+    holdout: EvaluationDone | None
+    """Of the selected checkpoint."""
+    holdout_random: EvaluationDone | None
+    costs: Costs
+    driven: float | None
+    """Seconds of all drives."""
+    run_bytes: int
+    buffer: str
+    """Name of the teacher buffer; empty while it is not known."""
+    buffer_bytes: int
+    fingerprint: str
+    """sha256 of the dataset; empty while it is not known."""
+    origin: SetOrigin | None
+    imported: ImportedBuffer | None
+    made: float
+
+
+def gather(workspace: Workspace, run: Run) -> Facts:
+    """Read a run.
+
+    Raises:
+        TeslaError: its settings are damaged.
+    """
+    effective = run.frozen()
+    settings = effective.settings
+    feed = RunFeed(run)
+    feed.catch_up()
+    view = feed.view
+    selected = selected_iteration(run, settings)
+    best = view.best()
+    if selected is None and best is not None:
+        selected = best.iteration  # its checkpoints were taken away
+    found = _measured(run)
+    tests = [
+        m
+        for m in found
+        if m.result.split == "test" and (m.result.subject == "random" or m.result.iteration == selected)
+    ]
+    tests.sort(key=lambda m: (m.result.network != settings.network.name, m.result.network, m.result.subject))
+    held = [m.result for m in found if m.result.split == "holdout"]
+    buffer = view.plan.buffer if view.plan else ""
+    folder = workspace.folder / "buffers" / buffer
+    return Facts(
+        workspace=workspace,
+        run=run,
+        effective=effective,
+        view=view,
+        state=feed.state,
+        selected=selected,
+        tests=tests,
+        holdout=next((r for r in held if r.subject == "distilled" and r.iteration == selected), None),
+        holdout_random=next((r for r in held if r.subject == "random"), None),
+        costs=_costs(run),
+        driven=view.driven_seconds(time.time() if feed.live else None),
+        run_bytes=_bytes(run.folder),
+        buffer=buffer,
+        buffer_bytes=_bytes(folder) if buffer else 0,
+        fingerprint=_fingerprint(workspace, run, folder),
+        origin=_origin(run),
+        imported=_imported(workspace, settings.teachers.buffer),
+        made=time.time(),
+    )
+
+
+def _measured(run: Run) -> list[Measured]:
+    found = []
+    for path in sorted((run.folder / "evaluations").glob("*.json")):
+        try:
+            value = read_json(path)
+            result = EvaluationDone(**value["result"])
+            if sound(result):
+                found.append(Measured(result, dict(value["protocol"])))
+        except (OSError, CorruptFileError, KeyError, TypeError, ValueError):
+            continue
+    return found
+
+
+def sound(result: EvaluationDone) -> bool:
+    """Whether a result from a file is what it should be; anybody can edit one."""
+    try:
+        numbers = [result.mean, result.std, float(result.iteration), *result.accuracies]
+        return all(map(math.isfinite, numbers)) and isinstance(result.network, str)
+    except (TypeError, ValueError):
+        return False
+
+
+def _costs(run: Run) -> Costs:
+    costs, offset = Costs(), 0
+    while True:
+        values, after = read_lines(run.journal_file, offset, SLICE)
+        if after == offset:
+            return costs
+        offset = after
+        for value in values:
+            costs.take(value)
+
+
+def _bytes(folder: Path) -> int:
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            total += path.stat().st_size if path.is_file() else 0
+        except OSError:  # a temporary file of a run that is driven now
+            continue
+    return total
+
+
+def _fingerprint(workspace: Workspace, run: Run, buffer: Path) -> str:
+    """From the teachers' manifest, or what an evaluation of random images was measured on."""
+    try:
+        return str(read_json(buffer / "manifest.json")["identity"]["dataset"])
+    except (OSError, CorruptFileError, KeyError, TypeError):
+        pass
+    for measured in _measured(run):
+        if "dataset" in measured.protocol:
+            return str(measured.protocol["dataset"])
+    return ""
+
+
+def _origin(run: Run) -> SetOrigin | None:
+    try:
+        return run.origin
+    except CorruptFileError:
+        return None
+
+
+def _imported(workspace: Workspace, name: str | None) -> ImportedBuffer | None:
+    try:
+        return imported_buffer(workspace.folder / "buffers" / name) if name else None
+    except TeslaError:
+        return None

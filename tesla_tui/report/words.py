@@ -1,0 +1,300 @@
+"""The sentences, tables and commands of a report."""
+
+import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from engine.events import EvaluationDone
+from engine.settings import AugmentSettings
+from tesla_tui.render.words import clean, duration, plus_minus, size
+from tesla_tui.report.facts import Facts, Measured
+
+
+@dataclass(frozen=True)
+class Bar:
+    """An accuracy as a bar."""
+
+    name: str
+    value: float
+    """Percent."""
+    words: str
+    ours: bool
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A row of the table of settings."""
+
+    key: str
+    value: str
+    origin: str
+    own: bool
+    """Not the default."""
+
+
+def summary(facts: Facts) -> str:
+    """The run in a sentence or two."""
+    settings = facts.effective.settings
+    ipc = settings.distill.ipc
+    classes = facts.view.data.classes if facts.view.data else None
+    images = f"{ipc} image{'s' if ipc > 1 else ''} per class" + (f", {classes * ipc} in all" if classes else "")
+    name = clean(_dataset(facts))
+    best = _result(facts, "distilled")
+    base = _result(facts, "random")
+    if best is not None:
+        words = f"Networks trained on {images}, reach {_percent(best)} on the test images of {name}"
+        if base is not None:
+            words += f"; on as many random real images {_percent(base)}. {_gained(best.mean - base.mean)}"
+        return words.rstrip(".") + "."
+    if facts.holdout is not None:
+        words = f"Not measured on the test images yet. Networks trained on {images}, reach {_percent(facts.holdout)}"
+        words += f" on training images of {name} that were held out"
+        if facts.holdout_random is not None:
+            words += f"; on as many random real images {_percent(facts.holdout_random)}"
+        return words + "."
+    return f"{name} with {images}. Not measured yet."
+
+
+def headline(facts: Facts) -> tuple[str, str]:
+    """The figure of the report, and what it is of."""
+    best = _result(facts, "distilled")
+    if best is not None:
+        return plus_minus(best.mean, best.std, len(best.accuracies)) + " %", "test accuracy"
+    if facts.holdout is not None:
+        held = facts.holdout
+        return plus_minus(held.mean, held.std, len(held.accuracies)) + " %", "held-out accuracy"
+    if facts.view.iterations:
+        return f"{facts.view.iteration:,} of {facts.view.iterations:,}", "iterations"
+    return "—", "not measured yet"
+
+
+def bars(facts: Facts) -> list[Bar]:
+    """Random real images and ours, of the teachers' network or else the first."""
+    pairs = [
+        ("random real images", _result(facts, "random"), False),
+        ("distilled images", _result(facts, "distilled"), True),
+    ]
+    if pairs[1][1] is None:
+        pairs = [("random real images", facts.holdout_random, False), ("distilled images", facts.holdout, True)]
+    return [
+        Bar(name, 100 * r.mean, plus_minus(r.mean, r.std, len(r.accuracies)) + " %", ours)
+        for name, r, ours in pairs
+        if r
+    ]
+
+
+def state_words(facts: Facts) -> str:
+    """Where the run stands."""
+    view = facts.view
+    iterations = view.iterations or facts.effective.settings.distill.iterations
+    done = f"iteration {view.iteration:,} of {iterations:,}"
+    match facts.state:
+        case "finished":
+            return f"finished, {view.iterations:,} iterations"
+        case "imported":
+            return "made elsewhere and imported"
+        case "failed":
+            return f"failed at {done}: {clean(view.failure)}"
+        case "running" | "paused" | "stalled":
+            return f"{facts.state} now, {done}"
+        case "new":
+            return "not begun"
+    return f"{facts.state} at {done}"
+
+
+def settings_table(facts: Facts) -> list[Setting]:
+    """Every setting with its origin."""
+    flat, origins = facts.effective.flat(), facts.effective.origins
+    return [Setting(key, _value(value), clean(origins[key]), origins[key] != "default") for key, value in flat.items()]
+
+
+def evaluation_rows(facts: Facts) -> list[dict[str, Any]]:
+    """Test accuracies as table rows; ours before the random images of the same network."""
+    rows = []
+    base = {m.result.network: m.result for m in facts.tests if m.result.subject == "random"}
+    for measured in facts.tests:
+        r = measured.result
+        other = base.get(r.network)
+        ours = r.subject == "distilled"
+        rows.append(
+            {
+                "ours": ours,
+                "subject": f"distilled, iteration {r.iteration:,}" if ours else "random real images",
+                "network": clean(r.network),
+                "accuracy": plus_minus(r.mean, r.std, len(r.accuracies)),
+                "gained": f"{100 * (r.mean - other.mean):+.1f}" if ours and other else "",
+                "range": f"{100 * min(r.accuracies):.1f} to {100 * max(r.accuracies):.1f}" if r.accuracies else "",
+                "count": len(r.accuracies),
+                "protocol": _protocol(measured),
+            }
+        )
+    return rows
+
+
+def costs(facts: Facts) -> list[tuple[str, str]]:
+    """What it took."""
+    c = facts.costs
+    rows: list[tuple[str, str]] = []
+    if facts.driven is not None and facts.origin is None:
+        drives = len(facts.view.drives)
+        rows.append(("Wall time", duration(facts.driven) + (f" in {drives} sittings" if drives > 1 else "")))
+    if c.teacher_epochs:
+        rows.append(("Teachers", f"{duration(c.teachers)} for {_count(c.teacher_epochs, 'epoch')}"))
+    elif facts.imported is not None:
+        rows.append(("Teachers", "imported"))
+    elif facts.view.plan is not None and facts.view.plan.missing == 0:
+        rows.append(("Teachers", "nothing: another run of the workspace trained them"))
+    if c.iterations:
+        words = f"{duration(sum(c.iterations))} for {_count(len(c.iterations), 'iteration')}"
+        rows.append(("Distillation", words))
+        rows.append(("An iteration", f"{_precise(c.median or 0)} (median)"))
+    if c.evaluated:
+        rows.append(("Evaluation", f"{duration(c.evaluation)} for {_count(c.evaluated, 'network')}"))
+    rows.append(("Disk, this run", size(facts.run_bytes)))
+    if facts.buffer_bytes:
+        rows.append(("Disk, teachers", f"{size(facts.buffer_bytes)} ({facts.buffer}, shared by runs)"))
+    return rows
+
+
+def environment(facts: Facts) -> list[tuple[str, str]]:
+    """Machine and versions of the last start."""
+    names = {
+        "tesla": "tesla", "torch": "PyTorch", "python": "Python", "platform": "System", "device": "Device",
+        "device_name": "Processor", "threads": "CPU threads", "workers": "Workers",
+    }  # fmt: skip
+    there = facts.view.environment
+    return [(words, clean(str(there[key]))) for key, words in names.items() if key in there]
+
+
+def provenance(facts: Facts) -> list[tuple[str, str]]:
+    """Where the data, the teachers and the set are from."""
+    data, settings = facts.view.data, facts.effective.settings
+    rows = [("Dataset", clean(_dataset(facts)))]
+    if data is not None:
+        kind = "grey" if data.channels == 1 else f"{data.channels} channels"
+        rows.append(("Images", f"{data.resolution}×{data.resolution}, {kind}, {data.classes} classes"))
+        rows.append(("Split", f"{data.train:,} to teach, {data.holdout:,} held out, {data.test:,} to test"))
+    if facts.fingerprint:
+        rows.append(("Dataset sha256", clean(facts.fingerprint)))
+    if facts.imported is not None:
+        rows.append(("Teachers", clean(facts.imported.provenance)))
+    if facts.origin is not None:
+        rows.append(("Set", clean(facts.origin.words)))
+        rows += [(f"sha256 of {clean(str(f['name']))}", clean(str(f["sha256"]))) for f in facts.origin.files]
+    return [*rows, ("Seed", str(settings.seed))]
+
+
+def troubles(facts: Facts) -> list[dict[str, str]]:
+    """Skipped and recovered iterations, warnings and errors, in order."""
+    import time
+
+    return [
+        {
+            "time": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(line.time)),
+            "level": line.level,
+            "text": line.text,
+        }
+        for line in facts.view.log
+        if line.level != "info"
+    ]
+
+
+def commands(facts: Facts) -> list[str]:
+    """What repeats the run on another machine."""
+    effective, name = facts.effective, facts.workspace.folder.resolve().name
+    flat, origins = effective.flat(), effective.origins
+    dataset = flat["dataset.path"] if flat["dataset.name"] == "folder" else flat["dataset.name"]
+    lines = [shlex.join(["tesla", "init", name, "--dataset", str(dataset)])]
+    if facts.imported is not None:
+        files = [str(file["name"]) for file in facts.imported.files]
+        sets = [f"{key}={_value(value)}" for key, value in facts.imported.settings.items() if key != "network.name"]
+        lines.append(_command(["tesla", "import-buffers", name, *files, "--name", facts.imported.name], sets))
+    placed = {"distill.ipc", "dataset.name"} | ({"dataset.path"} if flat["dataset.name"] == "folder" else set())
+    own = [key for key in flat if not _given(origins[key]) and key not in placed and flat[key] is not None]
+    if facts.origin is not None:
+        files = [str(file["name"]) for file in facts.origin.files]
+        step = [] if facts.origin.lr is None else ["--lr", f"{facts.origin.lr:.9g}"]
+        space = ["--space", facts.origin.space.partition(",")[0]]
+        fixed = {"labels.kind", "distill.student_lr", "dataset.zca"}
+        sets = [f"{key}={_value(flat[key])}" for key in own if key not in fixed]
+        lines.append(_command(["tesla", "import-images", name, *files, *step, *space, "--run", facts.run.name], sets))
+        lines.append(shlex.join(["tesla", "evaluate", name, "--run", facts.run.name]))
+        return lines
+    sets = [f"{key}={_value(flat[key])}" for key in own]
+    threads = facts.view.environment.get("threads")
+    if flat["compute.threads"] == "auto" and threads is not None and facts.view.environment.get("device") == "cpu":
+        sets.append(f"compute.threads={threads}")
+    run = ["tesla", "run", name, "--run", facts.run.name, "--ipc", str(flat["distill.ipc"])]
+    lines.append(_command(run, sets))
+    tested = list(dict.fromkeys(m.result.network for m in facts.tests))
+    extra = [network for network in tested if network not in (flat["evaluate.networks"] or [flat["network.name"]])]
+    if extra:
+        words = [word for network in extra for word in ("--network", network)]
+        lines.append(shlex.join(["tesla", "evaluate", name, "--run", facts.run.name, *words]))
+    return lines
+
+
+def _command(words: list[str], sets: list[str]) -> str:
+    """A command with its settings, a line each."""
+    return " \\\n    ".join([shlex.join(words), *(f"--set {shlex.quote(text)}" for text in sets)])
+
+
+def _given(origin: str) -> bool:
+    """Whether a value comes by itself on another machine."""
+    return origin == "default" or origin.startswith(("preset ", "buffer "))
+
+
+def _value(value: Any) -> str:
+    """As `--set` takes it."""
+    if value is None:
+        return "unset"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return clean(",".join(map(str, value)) if isinstance(value, list) else str(value))
+
+
+def _protocol(measured: Measured) -> str:
+    protocol = measured.protocol
+    ops = protocol.get("ops")
+    every = AugmentSettings().ops
+    augmented = ""
+    if isinstance(ops, list):
+        without = [op for op in every if op not in ops]
+        augmented = (
+            ", no augmentation" if not ops else ", DSA" + (f" without {' and '.join(without)}" if without else "")
+        )
+    return clean(f"{protocol.get('epochs', '?')} epochs{augmented}, seed {protocol.get('seed', '?')}")
+
+
+def _result(facts: Facts, subject: str) -> EvaluationDone | None:
+    results: Iterable[EvaluationDone] = (m.result for m in facts.tests)
+    return next((r for r in results if r.subject == subject and r.network == _network(facts)), None)
+
+
+def _network(facts: Facts) -> str:
+    """The network the summary speaks of: the teachers', or the first that was measured."""
+    own = facts.effective.settings.network.name
+    distilled = [m.result.network for m in facts.tests if m.result.subject == "distilled"]
+    return own if own in distilled or not distilled else distilled[0]
+
+
+def _dataset(facts: Facts) -> str:
+    settings = facts.effective.settings
+    return facts.view.data.name if facts.view.data else settings.dataset.path or settings.dataset.name
+
+
+def _percent(result: EvaluationDone) -> str:
+    return plus_minus(result.mean, result.std, len(result.accuracies)) + " %"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _gained(difference: float) -> str:
+    return f"{abs(100 * difference):.1f} points {'gained' if difference >= 0 else 'lost'}."
+
+
+def _precise(seconds: float) -> str:
+    return f"{1000 * seconds:.0f} ms" if seconds < 1 else f"{seconds:.2f} s" if seconds < 60 else duration(seconds)
