@@ -46,7 +46,8 @@ class DistillState:
     student_lr: Tensor
     """Positive scalar."""
     logits: Tensor | None
-    """Learned label logits `(N, K)`; None for the other kinds."""
+    """Learned labels `(N, K)`, as logits or, with `labels.parameters = probabilities`, as those; None for the other
+    kinds."""
     velocity_images: Tensor
     velocity_student_lr: Tensor
     velocity_logits: Tensor | None
@@ -80,7 +81,8 @@ def initial_state(task: Task) -> DistillState:
     logits = None
     if settings.labels.kind == "learned":
         index = label_rules.class_index(task.classes, settings.distill.ipc).to(task.device)
-        logits = label_rules.initial_logits(index, task.classes, task.dtype)
+        initial = label_rules.hard_labels if _raw(settings) else label_rules.initial_logits
+        logits = initial(index, task.classes, task.dtype)
     return DistillState(
         images=images,
         student_lr=student_lr,
@@ -237,7 +239,8 @@ def _matching_gradient(
         store=settings.distill.store, reuse=reuse,
         shares=WHOLE if task.ranks.size == 1 else Parts(task.ranks, draw.shares, labels=kind == "learned"),
     )  # fmt: skip
-    state.labels = None if kind == "hard" else probabilities
+    if kind != "hard":
+        state.labels = label_rules.nearest_probabilities(probabilities) if _raw(settings) else probabilities
     total = settings.distill.iterations
     while True:
         try:
@@ -248,30 +251,38 @@ def _matching_gradient(
         yield Progress(stage=STAGE, done=state.iteration + min(share, 0.999), total=total, unit="iterations")
     if state.logits is None:
         return gradient, None
+    if _raw(settings):
+        return gradient, gradient.labels
     # d(softmax)/d(logits), applied to dL/dprobabilities.
     inner = (gradient.labels * probabilities).sum(dim=1, keepdim=True)
     return gradient, probabilities * (gradient.labels - inner)
 
 
 def fixed_labels(task: Task, state: DistillState) -> Tensor:
-    """Probabilities `(N, K)` of hard or learned labels."""
+    """Hard or learned labels `(N, K)` as students see them: probabilities, or what raw ones have become."""
     if state.logits is not None:
-        return state.logits.softmax(dim=1)
+        return state.logits if _raw(task.settings) else state.logits.softmax(dim=1)
     index = label_rules.class_index(task.classes, task.settings.distill.ipc).to(task.device)
     return label_rules.hard_labels(index, task.classes, task.dtype)
+
+
+def _raw(settings: Settings) -> bool:
+    """Whether labels are learned as probabilities, without a softmax."""
+    return settings.labels.kind == "learned" and settings.labels.parameters == "probabilities"
 
 
 def shipped_labels(task: Task, buffer: TeacherBuffer, state: DistillState) -> Tensor:
     """The labels `(N, K)` that go with the images of this state, a function of the state and the buffer alone.
 
-    hard, learned: as they are. target, last: by default the mean over all teachers and all target epochs an iteration
-    can draw (evenly thinned to at most 100 snapshots); with `labels.ship = last-iteration`, the labels of the teacher
-    that the last iteration drew, as published code does.
+    hard, learned: as they are (raw probabilities: the nearest ones). target, last: by default the mean over all
+    teachers and all target epochs an iteration can draw (evenly thinned to at most 100 snapshots); with
+    `labels.ship = last-iteration`, the labels of the teacher that the last iteration drew, as published code does.
     """
     settings = task.settings
     kind = settings.labels.kind
     if kind in ("hard", "learned"):
-        return fixed_labels(task, state)
+        labels = fixed_labels(task, state)
+        return label_rules.nearest_probabilities(labels) if _raw(settings) else labels
     if settings.labels.ship == "last-iteration":
         draw = draw_iteration(task, max(state.iteration - 1, 0))
         epoch = settings.teachers.epochs if kind == "last" else draw.start_epoch + settings.distill.teacher_epochs

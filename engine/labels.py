@@ -40,6 +40,15 @@ def initial_logits(index: Tensor, classes: int, dtype: torch.dtype) -> Tensor:
     return hard_labels(index, classes, dtype) * LOGIT
 
 
+def nearest_probabilities(values: Tensor) -> Tensor:
+    """The probabilities `(N, K)` nearest to any numbers `(N, K)`, row by row (Duchi et al. 2008, Fig. 1)."""
+    ordered = values.sort(dim=1, descending=True).values
+    counts = torch.arange(1, values.shape[1] + 1, device=values.device)
+    thresholds = (ordered.cumsum(dim=1) - 1) / counts
+    last = (ordered > thresholds).sum(dim=1, keepdim=True) - 1
+    return (values - thresholds.gather(1, last)).clamp_(min=0)
+
+
 @torch.no_grad()
 def teacher_labels(network: FlatNetwork, theta: Tensor, images: Tensor, ranks: Ranks = ALONE) -> Tensor:
     """Probabilities `(N, K)` that the network with parameters `theta` gives `images`, in chunks; ranks divide the work.

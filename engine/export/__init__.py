@@ -157,7 +157,8 @@ def _recipe(task: Task, run: Run, iteration: int, student_lr: float) -> dict[str
             "batch": BATCH,
             "epochs": settings.evaluate.epochs,
             "lr_decay": "x0.1 after half the epochs",
-            "augment": list(settings.augment.ops),
+            "augment": [] if settings.evaluate.augment == "none" else list(settings.augment.ops),
+            "measured_with": settings.evaluate.augment,
         },
         "settings": run.frozen().flat(),
     }
