@@ -126,14 +126,24 @@ def training_set(task: Task, buffer: TeacherBuffer, state: State) -> Generator[E
     return SmallSet(state.images, labels, state.student_lr.item())
 
 
+LATER = {"parameters": "logits", "loss": "cross-entropy"}
+"""Settings of labels that older results do not name, with what they were then."""
+
+
+def _augmentation(settings: Settings) -> dict[str, Any]:
+    """What networks see of the images; DSA, which older results do not name, goes without a name."""
+    ops, name = list(settings.augment.ops), settings.evaluate.augment
+    return {"ops": ops} if name == "dsa" else {"augment": name}
+
+
 def _protocol(settings: Settings, repeats: int) -> dict[str, Any]:
     """What a result depends on besides the checkpoint; a result measured to another protocol is not reused."""
-    whole = settings.distill.method == "whole"
+    whole, labels = settings.distill.method == "whole", settings.labels.model_dump()
     return {
         "epochs": settings.evaluate.whole_epochs if whole else settings.evaluate.epochs,
         "repeats": repeats,
-        "ops": list(settings.augment.ops),
-        "labels": settings.labels.model_dump(),
+        **_augmentation(settings),
+        "labels": {key: value for key, value in labels.items() if key not in LATER or value != LATER[key]},
         "width": settings.network.width,
         "depth": settings.network.depth,
         "seed": settings.seed,
@@ -146,7 +156,7 @@ def _random_protocol(task: Task, repeats: int) -> dict[str, Any]:
     return {
         "epochs": settings.evaluate.epochs,
         "repeats": repeats,
-        "ops": list(settings.augment.ops),
+        **_augmentation(settings),
         "network": settings.network.model_dump(),
         "ipc": settings.distill.ipc,
         "dataset": task.dataset.fingerprint,

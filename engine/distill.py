@@ -291,7 +291,10 @@ def _matching_gradient(
         store=store, reuse=reuse,
         shares=WHOLE if task.ranks.size == 1 else Parts(task.ranks, draw.shares, labels=kind == "learned"),
     )  # fmt: skip
-    state.labels = None if kind == "hard" else probabilities
+    if kind != "hard":
+        state.labels = (
+            label_rules.nearest_probabilities(probabilities) if label_rules.are_raw(settings) else probabilities
+        )
     while True:
         try:
             share = next(sweeps)
@@ -301,6 +304,8 @@ def _matching_gradient(
         yield Progress(stage=STAGE, done=state.iteration + min(share, 0.999), total=total, unit="iterations")
     if state.logits is None:
         return gradient, None
+    if label_rules.are_raw(settings):
+        return gradient, gradient.labels
     # d(softmax)/d(logits), applied to dL/dprobabilities.
     inner = (gradient.labels * probabilities).sum(dim=1, keepdim=True)
     return gradient, probabilities * (gradient.labels - inner)
@@ -318,9 +323,9 @@ def _telling(asked: Generator[float, None, Tensor], at: Progress) -> Generator[E
 
 
 def fixed_labels(task: Task, state: DistillState) -> Tensor:
-    """Probabilities `(N, K)` of hard or learned labels."""
+    """Hard or learned labels `(N, K)` as students see them: probabilities, or what raw ones have become."""
     if state.logits is not None:
-        return state.logits.softmax(dim=1)
+        return state.logits if label_rules.are_raw(task.settings) else state.logits.softmax(dim=1)
     index = label_rules.class_index(task.classes, task.settings.distill.ipc).to(task.device)
     return label_rules.hard_labels(index, task.classes, task.dtype)
 
@@ -335,9 +340,9 @@ def shipping_labels(
 ) -> Generator[Event, None, Tensor]:
     """The labels `(N, K)` that go with the images of this state, a function of the state and the buffer alone.
 
-    hard, learned, given: as they are. target, last: by default the mean over all teachers and all target epochs an
-    iteration can draw (evenly thinned to at most 100 snapshots); with `labels.ship = last-iteration`, the labels of the
-    teacher that the last iteration drew, as published code does.
+    hard, learned, given: as they are (raw probabilities: the nearest ones). target, last: by default the mean over all
+    teachers and all target epochs an iteration can draw (evenly thinned to at most 100 snapshots); with
+    `labels.ship = last-iteration`, the labels of the teacher that the last iteration drew, as published code does.
 
     Args:
         task: of the run.
@@ -352,7 +357,8 @@ def shipping_labels(
             raise CorruptFileError("The checkpoint of an imported set has no labels.", "Import it again.")
         return state.labels
     if kind in ("hard", "learned"):
-        return fixed_labels(task, state)
+        labels = fixed_labels(task, state)
+        return label_rules.nearest_probabilities(labels) if label_rules.are_raw(settings) else labels
     if settings.labels.ship == "last-iteration":
         draw = draw_iteration(task, max(state.iteration - 1, 0))
         epoch = settings.teachers.epochs if kind == "last" else draw.start_epoch + settings.distill.teacher_epochs

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from engine.data.augment import draw_augment
+from engine.data.policies import PolicyAugment
 from engine.events import EvaluationDone, Event, Notice, Progress
 from engine.finite import is_finite
 from engine.labels import class_index, hard_labels
@@ -128,6 +129,9 @@ def train_on_small(task: Task, learner: Trainer, small: TrainingSet, repeat: int
     """
     settings = task.settings
     count, epochs = len(small), small.epochs or settings.evaluate.epochs
+    name = settings.evaluate.augment
+    ops = settings.augment.ops if name == "dsa" else ()
+    policy = None if name == "dsa" or name == "none" else PolicyAugment(name, task.space, task.dataset.resolution)
     for epoch in range(epochs):
         lr = small.lr if epoch < (epochs + 1) // 2 else small.lr * 0.1
         generator = counted_generator(settings.seed, "evaluate", repeat, epoch)
@@ -135,7 +139,9 @@ def train_on_small(task: Task, learner: Trainer, small: TrainingSet, repeat: int
         batches = order.split(BATCH)
         for number, index in enumerate(batches, 1):
             batch, labels = small.batch(index)
-            augment = draw_augment(generator, settings.augment.ops, batch.shape, task.device)
+            if policy is not None:
+                batch = policy(batch, counted_seed(settings.seed, "evaluate-policy", repeat, epoch, number))
+            augment = draw_augment(generator, ops, batch.shape, task.device)
             learner.step(augment(batch), labels, lr)
             yield epoch + number / len(batches)
 

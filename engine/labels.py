@@ -12,6 +12,7 @@ from torch import Tensor
 from engine.generators import result_of
 from engine.networks.flat import FlatNetwork
 from engine.parallel.ranks import ALONE, Ranks
+from engine.settings import Settings
 
 LOGIT = 10.0
 """Initial logit of an image's own class for learned labels, 0 elsewhere (TESLA, App. A.7)."""
@@ -39,6 +40,20 @@ def hard_labels(index: Tensor, classes: int, dtype: torch.dtype) -> Tensor:
 def initial_logits(index: Tensor, classes: int, dtype: torch.dtype) -> Tensor:
     """Logits `(N, K)` that learned labels start from."""
     return hard_labels(index, classes, dtype) * LOGIT
+
+
+def are_raw(settings: Settings) -> bool:
+    """Whether labels are learned as probabilities, without a softmax."""
+    return settings.labels.kind == "learned" and settings.labels.parameters == "probabilities"
+
+
+def nearest_probabilities(values: Tensor) -> Tensor:
+    """The probabilities `(N, K)` nearest to any numbers `(N, K)`, row by row (Duchi et al. 2008, Fig. 1)."""
+    ordered = values.sort(dim=1, descending=True).values
+    counts = torch.arange(1, values.shape[1] + 1, device=values.device)
+    thresholds = (ordered.cumsum(dim=1) - 1) / counts
+    last = (ordered > thresholds).sum(dim=1, keepdim=True) - 1
+    return (values - thresholds.gather(1, last)).clamp_(min=0)
 
 
 def teacher_labels(network: FlatNetwork, theta: Tensor, images: Tensor, ranks: Ranks = ALONE) -> Tensor:

@@ -36,7 +36,8 @@ class DistillState:
     student_lr: Tensor
     """Positive scalar."""
     logits: Tensor | None
-    """Learned label logits `(N, K)`; None for the other kinds."""
+    """Learned labels `(N, K)`, as logits or, with `labels.parameters = probabilities`, as those; None for the other
+    kinds."""
     velocity_images: Tensor
     velocity_student_lr: Tensor
     velocity_logits: Tensor | None
@@ -80,7 +81,8 @@ def initial_state(task: Task) -> DistillState:
     logits = None
     if settings.labels.kind == "learned":
         index = label_rules.class_index(task.classes, settings.distill.ipc).to(task.device)
-        logits = label_rules.initial_logits(index, task.classes, task.dtype)
+        initial = label_rules.hard_labels if label_rules.are_raw(settings) else label_rules.initial_logits
+        logits = initial(index, task.classes, task.dtype)
     return DistillState(
         images=images,
         student_lr=student_lr,

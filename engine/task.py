@@ -90,4 +90,6 @@ class Task:
 
     def flat_network(self) -> FlatNetwork:
         """The functional view of the teachers' network; its own weights are never used."""
-        return FlatNetwork(self.fresh_network(0).train(), bf16=self.settings.compute.precision == "bf16")
+        settings = self.settings
+        model = self.fresh_network(0).train()
+        return FlatNetwork(model, bf16=settings.compute.precision == "bf16", loss=settings.labels.loss)

@@ -26,7 +26,7 @@ from engine.baselines.state import PeerState, fresh_state, hard
 from engine.baselines.state import restored_state as restored
 from engine.buffers import TeacherBuffer
 from engine.events import Event
-from engine.labels import hard_labels
+from engine.labels import hard_labels, nearest_probabilities
 from engine.method import Earlier, Method
 from engine.networks.features import Features
 from engine.networks.flat import flatten_parameters, load_parameters
@@ -60,15 +60,10 @@ def centred(probabilities: Tensor) -> Tensor:
     return (probabilities - 1 / classes) / math.sqrt(classes / 10)
 
 
-def nearest_probabilities(targets: Tensor) -> Tensor:
-    """The probabilities `(N, K)` nearest to what regression targets stand for (Duchi et al. 2008, Fig. 1)."""
+def probabilities_of(targets: Tensor) -> Tensor:
+    """The probabilities `(N, K)` nearest to what regression targets stand for."""
     classes = targets.shape[1]
-    values = targets * math.sqrt(classes / 10) + 1 / classes
-    ordered = values.sort(dim=1, descending=True).values
-    counts = torch.arange(1, classes + 1, device=values.device)
-    thresholds = (ordered.cumsum(dim=1) - 1) / counts
-    last = (ordered > thresholds).sum(dim=1, keepdim=True) - 1
-    return (values - thresholds.gather(1, last)).clamp_(min=0)
+    return nearest_probabilities(targets * math.sqrt(classes / 10) + 1 / classes)
 
 
 def initial_state(task: Task) -> PeerState:
@@ -83,14 +78,14 @@ def initial_state(task: Task) -> PeerState:
     for member in range(count):
         carried.update(_new_network(task, member, 0))
     state = fresh_state(task, images, **carried)
-    state.labels = nearest_probabilities(targets)
+    state.labels = probabilities_of(targets)
     return state
 
 
 def restored_state(tensors: dict[str, Tensor], counters: dict[str, int], task: Task) -> PeerState:
     """The state in a checkpoint."""
     state = restored(tensors, counters, task)
-    state.labels = nearest_probabilities(state.carried["targets"])
+    state.labels = probabilities_of(state.carried["targets"])
     return state
 
 
@@ -129,7 +124,7 @@ def propose(task: Task, carried: dict[str, Tensor], iteration: int) -> Generator
     yield 0.8
     model.requires_grad_(True)
     changed.update(_trained(task, model, carried, member, changed["images"], changed["targets"], iteration))
-    labels = nearest_probabilities(changed["targets"])
+    labels = probabilities_of(changed["targets"])
     return Proposal(changed, loss.detach(), gradients[0].norm(), labels)
 
 
@@ -159,7 +154,7 @@ def _trained(
 
 def shipped_labels(task: Task, buffer: TeacherBuffer, state: PeerState) -> Tensor:
     """The learned labels as probabilities `(N, K)`."""
-    return nearest_probabilities(state.carried["targets"])
+    return probabilities_of(state.carried["targets"])
 
 
 def iterate(

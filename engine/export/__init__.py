@@ -68,7 +68,7 @@ def export_run(
     layout: Literal["folder", "pt"] = "folder",
 ) -> Exported:
     """As `exporting`, without the reports."""
-    return result_of(exporting(workspace, run, to, iteration=iteration, with_test=with_test))
+    return result_of(exporting(workspace, run, to, iteration=iteration, with_test=with_test, layout=layout))
 
 
 def exporting(
@@ -78,7 +78,7 @@ def exporting(
     *,
     iteration: int | None = None,
     with_test: bool = False,
-    layout: str = "dataset",
+    layout: Literal["folder", "pt"] = "folder",
 ) -> Generator[Event, None, Exported]:
     """Write a checkpoint of a run as a dataset. Use as `yield from`; closing leaves nothing behind.
 
@@ -224,7 +224,8 @@ def _recipe(task: Task, run: Run, iteration: int, student_lr: float) -> dict[str
             "batch": BATCH,
             "epochs": settings.evaluate.epochs,
             "lr_decay": "x0.1 after half the epochs",
-            "augment": list(settings.augment.ops),
+            "augment": [] if settings.evaluate.augment == "none" else list(settings.augment.ops),
+            "measured_with": settings.evaluate.augment,
         },
         "origin": None if run.origin is None else asdict(run.origin),
         "settings": run.frozen().flat(),

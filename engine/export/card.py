@@ -53,7 +53,7 @@ configs:
 {_table(results)}
 Accuracy on the {dataset["test_images"]:,} real test images: mean and standard deviation over freshly initialised networks, trained
 for {training["epochs"]} epochs. The checkpoint (iteration {facts["iteration"]}) was selected on a held-out part of the training images;
-the test images were looked at once. `random` is as many real images of each class drawn at random.
+the test images were looked at once.{_policy(training)} `random` is as many real images of each class drawn at random.
 
 ## Use
 
@@ -77,6 +77,13 @@ Real data: {_text(dataset["source"])}, {dataset["train_images"]:,} training imag
 Made by {facts["made_by"]} at {facts["made_at"]}, run {facts["run"]}; every setting is in recipe.json.
 The licence of the real data applies.
 """
+
+
+def _policy(training: dict[str, Any]) -> str:
+    """What train.py does otherwise than the measurement."""
+    if training["measured_with"] in ("dsa", "none"):
+        return ""
+    return f" They were measured with {training['measured_with']}; train.py augments with DSA."
 
 
 def _made(facts: dict[str, Any]) -> str:

@@ -29,13 +29,21 @@ class Derivatives(NamedTuple):
 
 
 def student_loss(network: FlatNetwork, theta: Tensor, images: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy of the student on a batch, with label probabilities `(B, K)`."""
-    return soft_cross_entropy(network(theta, images), labels)
+    """Mean loss of the student on a batch with labels `(B, K)`: that of the network, cross-entropy or squared error."""
+    logits = network(theta, images)
+    return squared_error(logits, labels) if network.loss == "mse" else soft_cross_entropy(logits, labels)
 
 
 def soft_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Mean over the batch of `-<labels, log softmax(logits)>`; both `(B, K)`, labels are probabilities."""
     return -(labels * logits.log_softmax(dim=1)).sum(dim=1).mean()
+
+
+def squared_error(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean over the batch of `1/2 |logits - labels|^2`, as FRePo trains (TESLA, App. A.7); both `(B, K)`."""
+    # Multiplied out: compiled in forward mode, the difference of a tensor with a tangent and one without reads a zero
+    # tensor that has no memory (torch 2.13, a segmentation fault).
+    return (0.5 * logits.square() - labels * logits + 0.5 * labels.square()).sum(dim=1).mean()
 
 
 class Steps(Protocol):

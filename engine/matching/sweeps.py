@@ -19,7 +19,7 @@ import copy
 import warnings
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 from weakref import WeakKeyDictionary
 
 import torch
@@ -31,9 +31,10 @@ from engine.matching.shares import WHOLE, Whole
 from engine.matching.steps import EagerSteps, Steps, saved_bytes, student_loss
 from engine.matching.stores import STORES, Store, make_trace
 from engine.memory import choose_memory
-from engine.networks.flat import FlatNetwork
+from engine.networks.flat import FlatNetwork, LossName
 
 Mode = Literal["exact", "paper", "unrolled"]
+LOSSES = get_args(LossName)
 MODES = ("exact", "paper", "unrolled")
 
 Schedule = Sequence[tuple[Tensor, Callable[[Tensor], Tensor]]]
@@ -97,6 +98,7 @@ def matching_gradient(
     mode: Mode = "exact",
     store: Store = "auto",
     compile: bool = False,  # noqa: A002 - the name torch and the settings use
+    loss: LossName = "cross-entropy",
 ) -> MatchingGradient:
     """The matching loss after T student steps, and its gradient with respect to images, labels and step size.
 
@@ -113,16 +115,19 @@ def matching_gradient(
         compile: fuse the steps with torch.compile, as a run with `compute.compile = on` does (not for `unrolled`).
             The first call for a model, mode and batch size compiles and checks against eager; where the compiler
             fails, a warning says why and the result is eager's.
+        loss: what the student minimises: `cross-entropy` or `mse` (half the squared distance of logits to labels).
 
     Returns:
         Loss and gradients of the *whole* loss L (published code uses half the image gradient).
 
     Raises:
-        ValueError: shapes that do not fit, an empty schedule, an unknown mode or store.
+        ValueError: shapes that do not fit, an empty schedule, an unknown mode, store or loss.
     """
-    steps: nn.Module | Steps = model
+    if loss not in LOSSES:
+        raise ValueError(f"loss must be one of {', '.join(LOSSES)}; got {loss!r}.")
+    steps: FlatNetwork | Steps = FlatNetwork(model, loss=loss)
     if compile and mode != "unrolled":
-        problem = _checked_problem(model, start, target, images, labels, student_lr, schedule, mode, store)
+        problem = _checked_problem(steps, start, target, images, labels, student_lr, schedule, mode, store)
         steps = _fused_steps(problem, model, hessian=mode == "exact")
     return result_of(
         matching_sweeps(
@@ -280,12 +285,15 @@ _fused: WeakKeyDictionary[nn.Module, dict[tuple[object, ...], Steps]] = WeakKeyD
 
 def _fused_steps(problem: Problem, model: nn.Module, *, hessian: bool) -> Steps:
     sizes = {len(index): step for step, (index, _) in enumerate(problem.schedule)}
-    key = (hessian, model.training, *sorted(sizes), problem.images.shape[1:], problem.start.dtype, problem.start.device)
+    loss = problem.steps.network.loss
+    where = (problem.start.dtype, problem.start.device)
+    key = (hessian, loss, model.training, *sorted(sizes), problem.images.shape[1:], *where)
     known = _fused.setdefault(model, {})
     if key not in known:
         batches = [problem.batch(step) for step in sizes.values()]
         # The model itself must not be a value in its own weak dictionary: its shape is all the steps use.
-        known[key], reason = checked_steps(FlatNetwork(copy.deepcopy(model)), problem.start, batches, hessian=hessian)
+        network = FlatNetwork(copy.deepcopy(model), loss=loss)
+        known[key], reason = checked_steps(network, problem.start, batches, hessian=hessian)
         if reason:
             warnings.warn(f"torch.compile is not used: {reason}.", stacklevel=3)
     return known[key]

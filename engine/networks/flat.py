@@ -4,9 +4,14 @@ Trajectory matching treats a network as a point in parameter space, so everythin
 flat vectors `(P,)` in `model.parameters()` order, and the module itself is only a shape.
 """
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+
+LossName = Literal["cross-entropy", "mse"]
+"""As `labels.loss` spells it."""
 
 
 class FlatNetwork:
@@ -19,9 +24,10 @@ class FlatNetwork:
         model: any module with floating-point parameters; its mode (`train`/`eval`) is respected. Layers that draw
             random numbers in the forward pass (dropout) must be off, or two sweeps do not see the same function.
         bf16: convolutions and products in bfloat16; parameters, logits and gradients keep their type.
+        loss: what a student with this network minimises (see `student_loss` in matching/steps.py).
     """
 
-    def __init__(self, model: nn.Module, *, bf16: bool = False) -> None:
+    def __init__(self, model: nn.Module, *, bf16: bool = False, loss: LossName = "cross-entropy") -> None:
         named = list(model.named_parameters())
         if not named:
             raise ValueError("The model has no parameters.")
@@ -32,6 +38,7 @@ class FlatNetwork:
         self.size = sum(self.sizes)
         """P, the number of parameters."""
         self.bf16 = bf16
+        self.loss = loss
         self._buffers = dict(model.named_buffers())
 
     def __call__(self, theta: Tensor, images: Tensor) -> Tensor:

@@ -151,7 +151,13 @@ class LabelSettings(Section):
     """Which `target` or `last` labels go with a dataset: the mean over teachers and reachable epochs, or those of the
     last iteration's teacher."""
     lr: PositiveFloat = 0.1
-    """Learning rate of learned label logits."""
+    """Learning rate of learned labels."""
+    parameters: Literal["logits", "probabilities"] = "logits"
+    """What learned labels are made of: logits, 10 at the class and 0 elsewhere at first; or raw probabilities, one-hot
+    at first, which nothing keeps between 0 and 1 (App. A.7; less stable): the nearest probabilities ship."""
+    loss: Literal["cross-entropy", "mse"] = "cross-entropy"
+    """What students minimise in the matching steps: cross-entropy, or half the squared distance of logits to labels.
+    Teachers and evaluations always train by cross-entropy."""
 
 
 class EvaluateSettings(Section):
@@ -165,6 +171,8 @@ class EvaluateSettings(Section):
     """Fresh networks for the final test accuracy."""
     selection_repeats: PositiveInt = 1
     """Fresh networks for each evaluation on the held-out part."""
+    augment: Literal["dsa", "autoaugment", "randaugment", "none"] = "dsa"
+    """Augmentation in evaluations: DSA with the operations of augment.ops, AutoAugment, RandAugment, or none."""
     whole_epochs: PositiveInt = 30
     """Epochs over the training images, for the method whole."""
     networks: Annotated[tuple[str, ...], Field(min_length=1)] | None = None

@@ -11,7 +11,7 @@ from torch import Tensor
 from engine.baselines.adam import Moments, adam_direction, lamb_direction
 from engine.baselines.dc import gradient_distance
 from engine.baselines.dm import mean_distance
-from engine.baselines.frepo import centred, nearest_probabilities, regression_loss
+from engine.baselines.frepo import centred, probabilities_of, regression_loss
 from engine.baselines.herding import herd
 from engine.baselines.k_center import centers
 from engine.baselines.loop import Proposal
@@ -97,8 +97,8 @@ def test_regression_loss_is_ridge_regression_in_the_kernel() -> None:
 
 def test_nearest_probabilities_are_nearest() -> None:
     hard = torch.eye(4, dtype=torch.float64)
-    assert torch.allclose(nearest_probabilities(centred(hard)), hard, atol=1e-12)
-    found = nearest_probabilities(noise(6, 4))
+    assert torch.allclose(probabilities_of(centred(hard)), hard, atol=1e-12)
+    found = probabilities_of(noise(6, 4))
     assert torch.allclose(found.sum(dim=1), torch.ones(6, dtype=torch.float64))
     assert found.min() >= 0
     wanted = noise(6, 4) * math.sqrt(0.4) + 0.25
