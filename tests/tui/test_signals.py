@@ -139,7 +139,7 @@ def test_a_run_is_saved_and_out(
     for iteration in run.checkpoints():
         run.load_checkpoint(iteration)
     if stage == "distillation":
-        assert max(run.checkpoints()) > 1
+        assert run.checkpoints()
 
 
 @SIGNALS

@@ -321,7 +321,8 @@ def _decode(cache: str, answers: "multiprocessing.Queue[int]") -> None:
     import os
 
     os.environ["TESLA_CACHE"] = cache
-    answers.put(sum(isinstance(event, Progress) for event in prepared("digits")[1]))
+    told = [event.detail for event in prepared("digits")[1] if isinstance(event, Progress)]
+    answers.put(sum(detail.startswith("decoding") for detail in told))
 
 
 def test_two_processes_decode_once(tmp_path: Path) -> None:
