@@ -22,7 +22,7 @@ NAMES = (
     "a\x1b]52;c;ZXZpbA==\x07",  # writes the clipboard
     "b\x1b[2J\x1b]0;owned\x07",  # clears the screen, renames the window
     "c\u202egnp.exe",  # shows backwards
-    "d[red]markup[/] [link=file:~]e",
+    "d[red]markup [link=file:~]e",
     "e\nEverything is in order.",
     "f\x9b31m<b>`x`",  # the one-byte control sequence
 )
