@@ -155,10 +155,12 @@ def _driver(run: Run, what: str) -> Iterator[Finding]:
         except CorruptFileError as error:
             yield damaged(what, error.message, note, then="It only says who drove the run last.")
     if run.pulse_file.exists():
-        if run.pulse_file.is_dir() or read_pulse(run.pulse_file) is None:
-            yield damaged(what, f"{run.pulse_file} cannot be read.", run.pulse_file, then="It is a hint.")
-        else:
-            yield left(what, run.pulse_file, words="its last driver was killed: a pulse is left, which nothing needs")
+        if run.pulse_file.is_dir():
+            yield damaged(what, f"{run.pulse_file} is a folder.", run.pulse_file)
+        else:  # not synced, so a power cut may leave one without contents
+            how = "that cannot be read" if read_pulse(run.pulse_file) is None else ""
+            words = f"its last driver was killed and left a pulse {how} ({run.pulse_file}), which nothing needs"
+            yield left(what, run.pulse_file, words=" ".join(words.split()))
     lock = run.folder / ".driver.lock"
     if lock.is_dir():
         yield damaged(what, f"{lock} is a folder in the place of a lock.", lock)

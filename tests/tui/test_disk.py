@@ -54,7 +54,7 @@ def test_a_full_disk_stops_in_words_and_the_same_command_goes_on(small_disk: Pat
     assert tesla(whole, *RUN)[0] == 0
     code = 1
     # Room comes back little by little, so that the disk is full at another place each time.
-    for ballast in (900, 820, 740, 640, 480, 320):
+    for ballast in (860, 640, 400):
         filler = small_disk / "filler"
         filler.unlink(missing_ok=True)
         filler.write_bytes(bytes(1000 * ballast))
@@ -62,7 +62,6 @@ def test_a_full_disk_stops_in_words_and_the_same_command_goes_on(small_disk: Pat
         if code == 0:
             break
         assert code == 1 and "no room for" in words.lower() and "same command again" in words
-        assert tesla(small_disk, "doctor", "ws")[1].count("✗") <= 1  # at most the room in the cache's folder
     (small_disk / "filler").unlink()
     assert tesla(small_disk, *RUN, "--set", "compute.room=warn")[0] == 0
     wanted, found = digests(whole), digests(small_disk)
