@@ -120,21 +120,18 @@ class TeacherBuffer:
             CorruptFileError: a row does not match its checksum, or the file is damaged or missing.
             DivergedError: a row has numbers that are not finite.
         """
-        from safetensors import SafetensorError, safe_open
+        from engine.tensor_file import read_rows
 
         path = self.path(trajectory)
         record = self.record(trajectory)
         if record is None:
             raise CorruptFileError(f"{path} is missing.", "`tesla teach` trains it again.")
-        rows = []
         try:
-            with safe_open(path, framework="pt") as file:
-                whole = file.get_slice("parameters")
-                if list(whole.get_shape()) != [record.rows, record.parameters]:
-                    raise CorruptFileError(f"{path} has shape {whole.get_shape()}, not what its record says.", _REPAIR)
-                rows = [whole[epoch : epoch + 1].reshape(-1).clone() for epoch in epochs]
-        except (SafetensorError, OSError) as error:
+            shape, rows = read_rows(path, "parameters", epochs)
+        except (ValueError, OSError) as error:
             raise CorruptFileError(f"{path} cannot be read ({error}).", _REPAIR) from error
+        if shape != [record.rows, record.parameters]:
+            raise CorruptFileError(f"{path} has shape {shape}, not what its record says.", _REPAIR)
         for epoch, row in zip(epochs, rows, strict=True):
             if _digest(row) != record.checksums[epoch]:
                 raise CorruptFileError(f"{path}: the snapshot of epoch {epoch} does not match its checksum.", _REPAIR)

@@ -7,7 +7,7 @@ beside its tensors; a checkpoint of 50,000 images of 3x64x64 with momentum has f
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,39 @@ def read_file(path: Path, look: Callable[[memoryview], None]) -> dict[str, Tenso
                 look(piece)
             tensors[name] = tensor
     return tensors
+
+
+def read_rows(path: Path, name: str, rows: Sequence[int]) -> tuple[list[int], list[Tensor]]:
+    """The shape of a tensor in a safetensors file, and some of its rows, in memory of their own; nothing else is read.
+
+    The library's own slices leak some thirty bytes each (measured with safetensors 0.8): a run reads two an iteration, for days.
+
+    Raises:
+        ValueError: not such a file, no such tensor, or no such row.
+    """
+    size = path.stat().st_size
+    with open(path, "rb", buffering=0) as file:
+        head = file.read(8)
+        length = int.from_bytes(head, "little")
+        if len(head) < 8 or length > size - 8:
+            raise ValueError("it is shorter than its header says")
+        place = 8 + length
+        for found, dtype, shape in _entries(file.read(length), size - place):
+            if found == name:
+                break
+            place += math.prod(shape) * dtype.itemsize
+        else:
+            raise ValueError(f"it has no tensor {name}")
+        if len(shape) == 0 or not all(0 <= row < shape[0] for row in rows):
+            raise ValueError(f"it does not have all of the rows {', '.join(map(str, rows))}")
+        width = math.prod(shape[1:])
+        tensors = []
+        for row in rows:
+            tensor = torch.empty(width, dtype=dtype)
+            file.seek(place + row * width * dtype.itemsize)
+            _fill(file, _bytes(tensor))
+            tensors.append(tensor.view(shape[1:]))
+    return shape, tensors
 
 
 def _entries(text: bytes, size: int) -> list[tuple[str, torch.dtype, list[int]]]:
