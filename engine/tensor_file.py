@@ -79,7 +79,8 @@ def read_file(path: Path, look: Callable[[memoryview], None]) -> dict[str, Tenso
 def read_rows(path: Path, name: str, rows: Sequence[int]) -> tuple[list[int], list[Tensor]]:
     """The shape of a tensor in a safetensors file, and some of its rows, in memory of their own; nothing else is read.
 
-    The library's own slices leak some thirty bytes each (measured with safetensors 0.8): a run reads two an iteration, for days.
+    The library's own slices leak some thirty bytes each (measured with safetensors 0.8), and a run
+    reads two an iteration, for days.
 
     Raises:
         ValueError: not such a file, no such tensor, or no such row.
