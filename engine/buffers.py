@@ -15,16 +15,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from engine.bounded import open_regular
 from engine.errors import CorruptFileError, DamagedTrajectoryError, DivergedError, UsageError
 from engine.finite import is_finite
 from engine.formats import check_format
 from engine.holding import Hold
 from engine.leftovers import ASIDE
 from engine.storage import FORMAT, disk, publishing, read_json, refuse_newer, set_aside, sweep, write_json
-from engine.tensor_file import row_parts
+from engine.tensor_file import read_rows, row_parts
 from engine.trajectory import REPAIR, TrajectoryRecord, TrajectoryWriter, read_record
 
 
@@ -182,26 +182,22 @@ class TeacherBuffer:
             CorruptFileError: a row does not match its checksum, or the file is damaged or missing.
             DivergedError: a row has numbers that are not finite.
         """
-        from safetensors import SafetensorError, safe_open
 
         path = self.path(trajectory)
         record = self.record(trajectory)
         if record is None:
             raise DamagedTrajectoryError(f"{path} is missing.", REPAIR, trajectory)
-        rows = []
         try:
-            open_regular(path).close()
-            with safe_open(path, framework="pt") as file:
-                whole = file.get_slice("parameters")
-                if whole.get_dtype() != "F32":
-                    words = f"{path} holds {whole.get_dtype()}, not float32."
-                    raise DamagedTrajectoryError(words, REPAIR, trajectory)
-                if list(whole.get_shape()) != [record.rows, record.parameters]:
-                    words = f"{path} has shape {whole.get_shape()}, not what its record says."
-                    raise DamagedTrajectoryError(words, REPAIR, trajectory)
-                rows = [whole[epoch : epoch + 1].reshape(-1).clone() for epoch in epochs]
-        except (SafetensorError, OSError) as error:
+            shape, dtype, rows = read_rows(path, "parameters", epochs)
+        except (ValueError, OSError) as error:
             raise DamagedTrajectoryError(f"{path} cannot be read ({error}).", REPAIR, trajectory) from error
+        except CorruptFileError as error:
+            raise DamagedTrajectoryError(error.message, REPAIR, trajectory) from error
+        if dtype is not torch.float32:
+            raise DamagedTrajectoryError(f"{path} holds {dtype}, not float32.", REPAIR, trajectory)
+        if shape != [record.rows, record.parameters]:
+            words = f"{path} has shape {shape}, not what its record says."
+            raise DamagedTrajectoryError(words, REPAIR, trajectory)
         for epoch, row in zip(epochs, rows, strict=True):
             if not 0 <= epoch < record.rows or _digest(row) != record.checksums[epoch]:
                 words = f"{path}: the snapshot of epoch {epoch} does not match its checksum."

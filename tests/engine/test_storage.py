@@ -134,3 +134,22 @@ def test_the_journal_is_followed_from_an_offset(tmp_path: Path) -> None:
     with open(path, "ab") as file:
         file.write(b'{"schema": 1, "seq": 1,')  # being written
     assert list(read_journal(path, offset)) == []
+
+
+def test_rows_of_a_tensor_are_read_alone(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    from engine.tensor_file import read_rows
+
+    path = tmp_path / "t.safetensors"
+    rows = torch.arange(12, dtype=torch.float32).view(4, 3)
+    save_file({"before": torch.ones(5), "parameters": rows, "wide": torch.ones(2, dtype=torch.float64)}, path)
+    shape, dtype, found = read_rows(path, "parameters", (3, 0))
+    assert shape == [4, 3]
+    assert torch.equal(torch.stack(found), rows[[3, 0]])
+    for name, wanted in (("absent", (0,)), ("parameters", (4,)), ("parameters", (-1,))):
+        with pytest.raises(ValueError, match="it"):
+            read_rows(path, name, wanted)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ValueError, match="does not fit"):
+        read_rows(path, "parameters", (0,))
