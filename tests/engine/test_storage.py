@@ -145,7 +145,7 @@ def test_rows_of_a_tensor_are_read_alone(tmp_path: Path) -> None:
     rows = torch.arange(12, dtype=torch.float32).view(4, 3)
     save_file({"before": torch.ones(5), "parameters": rows, "wide": torch.ones(2, dtype=torch.float64)}, path)
     shape, dtype, found = read_rows(path, "parameters", (3, 0))
-    assert shape == [4, 3]
+    assert shape == [4, 3] and dtype is torch.float32
     assert torch.equal(torch.stack(found), rows[[3, 0]])
     for name, wanted in (("absent", (0,)), ("parameters", (4,)), ("parameters", (-1,))):
         with pytest.raises(ValueError, match="it"):
