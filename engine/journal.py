@@ -57,7 +57,7 @@ class JournalWriter:
     """
 
     def __init__(self, path: Path) -> None:
-        check_format(_last_schema(path), SCHEMA, path)
+        check_schema(path)
         self._path = path
         if path.is_dir():
             set_aside(path)
@@ -214,6 +214,15 @@ def _last_byte(path: Path) -> bytes:
     with open_regular(path) as file:
         file.seek(max(0, os.fstat(file.fileno()).st_size - 1))
         return file.read(1)
+
+
+def check_schema(path: Path) -> None:
+    """Refuse a journal that a newer version went on with.
+
+    Raises:
+        NewerFormatError: it did.
+    """
+    check_format(_last_schema(path), SCHEMA, path)
 
 
 def _last_schema(path: Path) -> int | None:

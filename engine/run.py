@@ -12,7 +12,7 @@ from engine.events import EvaluationDone, RunStarted
 from engine.finite import non_finite
 from engine.formats import check_format
 from engine.imported import SetOrigin, set_origin
-from engine.journal import read_journal
+from engine.journal import check_schema, read_journal
 from engine.settings import EffectiveSettings, Settings, frozen_settings, recovered_settings, settings_to_toml
 from engine.storage import (
     FORMAT,
@@ -238,6 +238,7 @@ class Run:
         Raises:
             NewerFormatError: names the first such file.
         """
+        check_schema(self.journal_file)
         for pattern in ("checkpoints/*.json", "evaluations/*.json"):
             for path in sorted(self.folder.glob(pattern)):
                 refuse_newer(path)

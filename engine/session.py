@@ -115,10 +115,10 @@ def drive(
         run.check_formats()
         buffer.check_formats()
         mended = [run.settings_damage] if run.exists and run.settings_damage else []
-        journal = JournalWriter(run.journal_file)
         run.freeze(effective)
         mended += tidy(run)
         notices = [Notice(level="warning", message=words) for words in (*mended, vanished) if words]
+        journal = JournalWriter(run.journal_file)
         begun = time.monotonic()
         resumed = max(run.checkpoints(), default=None)
         started = RunStarted(

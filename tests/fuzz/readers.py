@@ -23,7 +23,7 @@ import torch
 from hypothesis import strategies as st
 from PIL import Image
 
-from engine.buffers import Position, TeacherBuffer
+from engine.buffers import TeacherBuffer
 from engine.compute import configure
 from engine.data.cache import open_cache, prepare_dataset, verify_cache
 from engine.data.pictures import load_picture, open_header, to_square
@@ -40,6 +40,7 @@ from engine.session import open_task
 from engine.settings import resolve_settings, settings_to_toml
 from engine.status import run_status
 from engine.tensor_file import file_parts
+from engine.trajectory import Position
 from engine.trust import check_trusted, place_of
 from engine.workspace import Workspace, driver_of, driver_words
 from tesla_tui.preferences import load_preferences
