@@ -11,6 +11,7 @@ from tesla_tui.cli.doctor import doctor
 from tesla_tui.cli.evaluate import evaluate
 from tesla_tui.cli.export import export
 from tesla_tui.cli.init import init
+from tesla_tui.cli.log import log
 from tesla_tui.cli.plan import plan
 from tesla_tui.cli.run import run, teach
 from tesla_tui.cli.serve import serve
@@ -74,6 +75,7 @@ app.command(rich_help_panel=LOOK)(tui)
 app.command(rich_help_panel=LOOK)(serve)
 app.command(rich_help_panel=LOOK)(status)
 app.command(rich_help_panel=LOOK)(show)
+app.command(rich_help_panel=LOOK)(log)
 app.command(rich_help_panel=LOOK)(config)
 app.command(rich_help_panel=OTHER)(demo)
 app.command(rich_help_panel=OTHER)(doctor)

@@ -26,6 +26,7 @@ STAGES = {
     "benchmark": "Measuring",
     "plan": "Measuring",
     "study": "Study",
+    "log": "Logging",
 }
 
 
