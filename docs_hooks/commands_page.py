@@ -18,8 +18,8 @@ from tesla_tui.cli.app import app
 INTRO = """\
 # Commands
 
-Generated from the program itself: `tesla COMMAND --help` says the same. Exit codes: 0 done, 1 failed, 2 the request was wrong,
-130 and 143 stopped by Ctrl-C and SIGTERM (what was done is saved).
+Generated from the program itself: `tesla COMMAND --help` says the same. Exit codes: 0 done, 1 failed, 2 the request was
+wrong, 130 and 143 stopped by Ctrl-C and SIGTERM (what was done is saved).
 """
 
 
@@ -48,15 +48,7 @@ def _walk(command: Any, context: Any) -> Iterator[tuple[Any, Any]]:
 def _section(command: Any, context: Any) -> str:
     level = "##" if context.parent.parent is None else "###"
     usage = command.get_usage(context).removeprefix("Usage: ")
-    lines = [
-        "",
-        f"{level} {context.command_path}",
-        "",
-        _help(command),
-        "",
-        *(f"    {line}" for line in usage.splitlines()),
-        "",
-    ]
+    lines = ["", f"{level} {context.command_path}", "", f"`{' '.join(usage.split())}`", "", _help(command), ""]
     rows = [row for parameter in command.params if (row := _row(parameter, context))]
     if rows:
         lines += ["| | meaning |", "|---|---|", *rows]
@@ -76,8 +68,9 @@ def _row(parameter: Any, context: Any) -> str | None:
     record = parameter.get_help_record(context)
     if record is None or "--help" in parameter.opts:
         return None
-    name, meaning = (_words(text) for text in record)
-    return f"| `{name}` | {meaning} |"
+    name, meaning = record
+    name = re.sub(r"\s+", " ", name).replace("|", "\\|")
+    return f"| `{name}` | {_words(meaning)} |"
 
 
 def _words(text: str) -> str:

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the engine of this folder, installed or not
 
+from engine.run import BITS_CHANGE, MAY_CHANGE
 from engine.settings import Settings, resolve_settings
 from engine.settings.layers import flatten, preset_names
 
@@ -20,18 +21,19 @@ Every setting, generated from `engine/settings/schema.py`. The names are the sam
 (`--set distill.steps=30`), in Python (`settings.distill.steps`) and on the screens.
 
 Values come from, the later before the earlier: defaults, the dataset's [preset](presets.md), what a method brings with
-it, `tesla.toml`, its `[ipc.N]` tables, the command line. `tesla config WORKSPACE --ipc N` prints every value with its origin.
+it, `tesla.toml`, its `[ipc.N]` tables, the command line. `tesla config WORKSPACE --ipc N` prints every value and its
+origin.
 
-Once a run has begun, only `compute.*` (but for `dtype` and `precision`), `evaluate.*`, `distill.iterations`, `distill.checkpoint_every`,
-`distill.keep` and `distill.store` may change; anything else would make it another experiment, and is refused.
+Once a run has begun, only these may change: MAY_CHANGE (but not BITS_CHANGE). Anything else would make it another
+experiment, and is refused.
 """
 
 PRESETS = """\
 # Presets
 
-What the preset of a dataset changes, generated from `engine/settings/presets.toml`, which also names the source of every row.
-`distill.lr_images` is for the gradient of the whole loss: TESLA's published rates go with half of it, and stand here halved.
-For an IPC between two rows, that of the smaller one is taken.
+What the preset of a dataset changes, generated from `engine/settings/presets.toml`, which also names the source of
+every row. `distill.lr_images` is for the gradient of the whole loss: TESLA's published rates go with half of it, and
+stand here halved. For an IPC between two rows, that of the smaller one is taken.
 """
 
 
@@ -45,7 +47,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def settings_page() -> str:
     """The page of all settings."""
     schema = Settings.model_json_schema()
-    lines = [INTRO, "## seed", "", *_table({"seed": schema["properties"]["seed"]})]
+    may = ", ".join(f"`{key}*`" if key.endswith(".") else f"`{key}`" for key in MAY_CHANGE)
+    never = ", ".join(f"`{key}`" for key in BITS_CHANGE)
+    intro = INTRO.replace("MAY_CHANGE", may).replace("BITS_CHANGE", never)
+    lines = [intro, "## seed", "", *_table({"seed": schema["properties"]["seed"]})]
     for section, field in Settings.model_fields.items():
         model = field.annotation
         if isinstance(model, type) and issubclass(model, BaseModel):
