@@ -23,7 +23,7 @@ lint: $(STAMP)
 
 docs: $(STAMP)
 	$(DOCS)
-	@echo "Open site/index.html; with search: $(BIN)/python -m http.server --directory site"
+	@echo "Open site/index.html"
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
