@@ -1,6 +1,7 @@
 """The examples run and say what they promise."""
 
 import importlib.util
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -20,7 +21,13 @@ def example(name: str) -> ModuleType:
     return module
 
 
+def test_every_example_is_tested() -> None:
+    tested = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
+    assert {path.stem for path in EXAMPLES.glob("*.py")} <= tested
+
+
 def test_distil_digits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert len((EXAMPLES / "distil_digits.py").read_text().splitlines()) <= 30
     results = example("distil_digits").main(tmp_path / "ws", *TINY)
     assert set(results) == {"distilled", "random"}
     assert "holdout" in capsys.readouterr().out
@@ -32,3 +39,25 @@ def test_gradient() -> None:
     assert cosine == pytest.approx(1, abs=1e-5)
     assert error < 1e-5
     assert compare(20)[1] > 0.01
+
+
+def test_custom_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    monkeypatch.delitem(sys.modules, "custom_network", raising=False)
+    module = example("custom_network")
+    assert module.gradients_agree() < 1e-12
+    results = module.main(tmp_path / "ws", *TINY)
+    assert set(results) == {"distilled", "random"}
+    assert 'name = "custom_network:TinyMixer"' in (tmp_path / "ws" / "tesla.toml").read_text()
+
+
+def test_architecture_search(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    module = example("architecture_search")
+    assert module.spearman([1, 2, 3, 4], [10, 20, 30, 40]) == pytest.approx(1)
+    assert module.spearman([1, 2, 3, 4], [40, 30, 20, 10]) == pytest.approx(-1)
+    # Ranks 0.5, 0.5, 2 against 0, 1, 2, by hand.
+    assert module.spearman([1, 1, 5], [1, 2, 3]) == pytest.approx(0.8660254)
+    module.WHOLE_EPOCHS = 1
+    agreement = module.main(tmp_path / "ws", *TINY, widths=(2, 8), depths=(1, 2))
+    assert set(agreement) == {"distilled", "random"}
+    assert capsys.readouterr().out.count("width") == 4

@@ -12,6 +12,7 @@ from tesla_tui.cli.evaluate import evaluate
 from tesla_tui.cli.exchange import export_buffers, import_buffers, import_images
 from tesla_tui.cli.export import export
 from tesla_tui.cli.init import init
+from tesla_tui.cli.log import log
 from tesla_tui.cli.plan import plan
 from tesla_tui.cli.report import report
 from tesla_tui.cli.run import run, teach
@@ -77,6 +78,7 @@ app.command(rich_help_panel=LOOK)(tui)
 app.command(rich_help_panel=LOOK)(serve)
 app.command(rich_help_panel=LOOK)(status)
 app.command(rich_help_panel=LOOK)(show)
+app.command(rich_help_panel=LOOK)(log)
 app.command(rich_help_panel=LOOK)(config)
 app.command(rich_help_panel=LOOK)(report)
 app.command("import-buffers", rich_help_panel=FILES)(import_buffers)

@@ -28,6 +28,7 @@ STAGES = {
     "study": "Study",
     "import": "Importing",
     "export": "Exporting",
+    "log": "Logging",
 }
 
 

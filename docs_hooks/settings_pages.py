@@ -1,0 +1,122 @@
+"""Settings and presets as pages, from the schema and the preset tables themselves: nothing is written twice."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from pydantic import BaseModel
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the engine of this folder, installed or not
+
+from engine.run import BITS_CHANGE, MAY_CHANGE
+from engine.settings import Settings, resolve_settings
+from engine.settings.layers import flatten, preset_names
+
+INTRO = """\
+# Settings
+
+Every setting, generated from `engine/settings/schema.py`. The names are the same in `tesla.toml`, on the command line
+(`--set distill.steps=30`), in Python (`settings.distill.steps`) and on the screens.
+
+Values come from, the later before the earlier: defaults, the dataset's [preset](presets.md), what a method brings with
+it, `tesla.toml`, its `[ipc.N]` tables, the command line. `tesla config WORKSPACE --ipc N` prints every value and its
+origin.
+
+Once a run has begun, only these may change: MAY_CHANGE (but not BITS_CHANGE). Anything else would make it another
+experiment, and is refused.
+"""
+
+PRESETS = """\
+# Presets
+
+What the preset of a dataset changes, generated from `engine/settings/presets.toml`, which also names the source of
+every row. `distill.lr_images` is for the gradient of the whole loss: TESLA's published rates go with half of it, and
+stand here halved. For an IPC between two rows, that of the smaller one is taken.
+"""
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add both pages."""
+    files.append(File.generated(config, "reference/settings.md", content=settings_page()))
+    files.append(File.generated(config, "reference/presets.md", content=presets_page()))
+    return files
+
+
+def settings_page() -> str:
+    """The page of all settings."""
+    schema = Settings.model_json_schema()
+    may = ", ".join(f"`{key}*`" if key.endswith(".") else f"`{key}`" for key in MAY_CHANGE)
+    never = ", ".join(f"`{key}`" for key in BITS_CHANGE)
+    intro = INTRO.replace("MAY_CHANGE", may).replace("BITS_CHANGE", never)
+    lines = [intro, "## seed", "", *_table({"seed": schema["properties"]["seed"]})]
+    for section, field in Settings.model_fields.items():
+        model = field.annotation
+        if isinstance(model, type) and issubclass(model, BaseModel):
+            words = (model.__doc__ or "").strip()
+            properties = {f"{section}.{key}": value for key, value in model.model_json_schema()["properties"].items()}
+            lines += ["", f"## {section}", "", words, "", *_table(properties)]
+    return "\n".join(lines) + "\n"
+
+
+def _table(properties: dict[str, Any]) -> list[str]:
+    rows = ["| setting | values | default | meaning |", "|---|---|---|---|"]
+    for key, value in properties.items():
+        meaning = " ".join(value.get("description", "").split()).replace("|", "\\|")
+        rows.append(f"| `{key}` | {_values(value)} | {_plain(value.get('default'))} | {meaning} |")
+    return rows
+
+
+def _values(value: dict[str, Any]) -> str:
+    """What is allowed, in words, from the JSON schema."""
+    if "anyOf" in value:
+        return " or ".join(_values(part) for part in value["anyOf"] if part.get("type") != "null")
+    if "enum" in value:
+        return ", ".join(f"`{option}`" for option in value["enum"])
+    if "const" in value:
+        return f"`{value['const']}`"
+    if value.get("type") == "array":
+        return f"list of {_values(value['items'])}" if "items" in value else "list"
+    names = {"integer": "whole number", "number": "number", "boolean": "`true`, `false`", "string": "text"}
+    words = names.get(value.get("type", ""), str(value.get("type", "")))
+    limits = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    bounds = [
+        f"{sign} {value[name]:g}" if value[name] < 2**62 else f"{sign} 2^{value[name].bit_length() - 1}"
+        for name, sign in limits.items()
+        if name in value
+    ]
+    return f"{words} {', '.join(bounds)}".strip()
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return "unset"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(f"`{part}`" for part in value) or "none"
+    return f"`{value}`"
+
+
+def presets_page() -> str:
+    """The page of all presets: what differs from the defaults, by dataset and published IPC."""
+    from engine.settings.layers import _presets
+
+    defaults = flatten(Settings().model_dump(mode="json"))
+    lines = [PRESETS]
+    for name in preset_names():
+        rows = sorted(int(ipc) for ipc in _presets()[name].get("ipc", {})) or [None]
+        path = ["dataset.path=/"] if name == "folder" else []
+        columns = {ipc: resolve_settings(overrides=[f"dataset.name={name}", *path], ipc=ipc) for ipc in rows}
+        keys = [
+            key
+            for key in defaults
+            if any(effective.origins[key].startswith("preset") for effective in columns.values())
+        ]
+        heads = ["any IPC" if ipc is None else f"IPC {ipc}" for ipc in rows]
+        lines += ["", f"## {name}", "", f"| setting | {' | '.join(heads)} |", "|---" * (len(rows) + 1) + "|"]
+        for key in keys:
+            values = [_plain(effective.flat()[key]) for effective in columns.values()]
+            lines.append(f"| `{key}` | {' | '.join(values)} |")
+    return "\n".join(lines) + "\n"
