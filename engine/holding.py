@@ -13,7 +13,6 @@ A holder that was given up for dead, a machine that slept, finds another's recor
 import errno
 import fcntl
 import getpass
-import json
 import os
 import socket
 import threading
@@ -28,9 +27,10 @@ from typing import Self
 
 import psutil
 
-from engine.bounded import moment, parse_json, read_bounded, typed
-from engine.errors import CorruptFileError, LostHoldError
-from engine.storage import FORMAT, TEMP_MARK, disk, replace_bytes
+from engine.bounded import moment, typed
+from engine.errors import LostHoldError, TeslaError
+from engine.leftovers import begin_temp, end_temp
+from engine.storage import FORMAT, disk, read_json, sealed_json, write_bytes
 
 EVERY = 1.0
 """Seconds between two touches of the record."""
@@ -45,9 +45,6 @@ NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.E
 """What a file system answers that has no locks."""
 
 TAKEN = {errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK}
-
-MOST = 2**16
-"""Bytes of a record."""
 
 SAME_START = 1.5
 """Seconds by which two looks at the start of one process may differ."""
@@ -108,8 +105,8 @@ def this_machine() -> str:
 def read_owner(record: Path) -> Owner | None:
     """The record; None if there is none or it cannot be read."""
     try:
-        found = typed(Owner, parse_json(read_bounded(record, MOST)))
-    except (OSError, CorruptFileError, ValueError):
+        found = typed(Owner, read_json(record))
+    except (OSError, TeslaError, ValueError):
         return None
     # Process ids below 2 are everybody's, and a signal goes to this one.
     return found if 1 < found.pid < 2**31 and moment(found.since) else None
@@ -226,7 +223,7 @@ class Hold:
         owner = read_owner(self._record)
         if owner is not None and owner.token == self._token:
             with suppress(OSError):  # a full or vanished disk: the record looks like that of a killed process
-                replace_bytes(self._record, _encoded(replace(owner, released=time.time())))
+                write_bytes(self._record, _encoded(replace(owner, released=time.time())))
         if self._touched >= 0:
             os.close(self._touched)
             self._touched = -1
@@ -268,15 +265,17 @@ class Hold:
         mine = Owner(
             process.pid, socket.gethostname(), time.time(), _user(), this_machine(), process.create_time(), self._token
         )
-        temp = self._record.with_name(f"{self._record.name}{TEMP_MARK}{self._token[:8]}")
+        temp = begin_temp(self._record)
         disk.write(temp, _encoded(mine))
         try:
+            disk.fsync(temp)
             if locked:
                 disk.rename(temp, self._record)
             elif not self._linked(temp, before):
                 return read_owner(self._record) or UNKNOWN
         finally:
             disk.remove(temp)
+            end_temp(temp)
         if not locked:
             time.sleep(SETTLE)
             standing = read_owner(self._record)
@@ -292,7 +291,7 @@ class Hold:
     def _linked(self, temp: Path, before: Owner | None) -> bool:
         """Give the new record its name if nobody has that; the old one, which was found dead, goes first."""
         if before is not None:
-            old = self._record.with_name(f"{self._record.name}{TEMP_MARK}{self._token[:8]}-old")
+            old = begin_temp(self._record)
             with suppress(FileNotFoundError):
                 disk.rename(self._record, old)
                 found = read_owner(old)
@@ -300,6 +299,7 @@ class Hold:
                     with suppress(FileExistsError):
                         os.link(old, self._record)
                 disk.remove(old)
+            end_temp(old)
         try:
             os.link(temp, self._record)
         except FileExistsError:
@@ -325,7 +325,7 @@ UNKNOWN = Owner(0, "an unknown host", 0.0)
 
 
 def _encoded(owner: Owner) -> bytes:
-    return json.dumps(asdict(owner)).encode()
+    return sealed_json(asdict(owner))
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

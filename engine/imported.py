@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.errors import CorruptFileError, UsageError
+from engine.errors import CorruptFileError, NewerFormatError, UsageError
 from engine.settings import Settings
 from engine.storage import read_json
 
@@ -136,7 +136,7 @@ def imported_folders(buffers: Path) -> list[Path]:
         try:
             if "imported" in read_json(path) and not path.parent.name.endswith(MAKING):
                 found.append(path.parent)
-        except (CorruptFileError, OSError, TypeError):
+        except (NewerFormatError, CorruptFileError, OSError, TypeError):
             continue
     return found
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FORMAT", "TEMP_MARK", "disk", "leaving", "publishing", "publishing_folder", "read_json", "read_tensors",
-    "replace_bytes", "set_aside", "sha256_file", "sweep", "write_bytes", "write_json", "write_tensors",
+    "replace_bytes", "sealed_json", "set_aside", "sha256_file", "sweep", "write_bytes", "write_json", "write_tensors",
 ]  # fmt: skip
 
 FORMAT = 1
@@ -120,9 +120,13 @@ def replace_bytes(path: Path, data: bytes) -> None:
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Publish an object as readable JSON, sealed with its checksum. Non-finite numbers are no JSON and refused."""
+    write_bytes(path, sealed_json(value))
+
+
+def sealed_json(value: Mapping[str, Any]) -> bytes:
+    """The text of an object with its checksum, for a file that `read_json` reads."""
     plain = json.loads(json.dumps(value, allow_nan=False))  # as it will be read: lists for tuples, words for keys
-    sealed = {**plain, SEAL: _seal(plain)}
-    write_bytes(path, (json.dumps(sealed, indent=2, ensure_ascii=False) + "\n").encode())
+    return (json.dumps({**plain, SEAL: _seal(plain)}, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def _seal(value: Mapping[str, Any]) -> str:
@@ -135,6 +139,7 @@ def read_json(path: Path) -> Any:
 
     Raises:
         CorruptFileError: not JSON, not a regular file, absurdly large, or altered since it was written.
+        NewerFormatError: altered, and of a format that this version does not know.
         FileNotFoundError: absent.
     """
     try:
@@ -152,6 +157,8 @@ def read_json(path: Path) -> Any:
         except ValueError:  # NaN and the like, which we never write
             whole = False
         if not whole:
+            with suppress(CorruptFileError):  # a newer version may seal its files in another way: they are left alone
+                check_format(value.get("format"), FORMAT, path)
             raise CorruptFileError(f"{path} does not match its checksum.", MEND)
     return value
 

@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,6 +32,7 @@ from engine.errors import CorruptFileError, DataError, DiskError, NewerFormatErr
 from engine.events import Event, Notice, Progress, told
 from engine.formats import check_format
 from engine.holding import KernelLock
+from engine.leftovers import leftovers
 from engine.storage import FORMAT, TEMP_MARK, disk, publishing_folder, read_json, sha256_file, sweep, write_json
 
 Result = TypeVar("Result")
@@ -91,6 +92,9 @@ def prepare_dataset(
     problems = yield from _problems(folder)
     if problems is None or problems:
         yield from _made_under_lock(source, folder, resolution, skip=on_bad_file == "skip")
+    elif leftovers(folder):  # of the spaces that are fitted to it
+        with suppress(OSError):  # a shared cache that only its owner may tidy
+            sweep(folder)
     return open_cache(folder)
 
 

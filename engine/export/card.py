@@ -88,7 +88,7 @@ def _policy(training: dict[str, Any]) -> str:
 
 def _made(facts: dict[str, Any]) -> str:
     """How the images came to be."""
-    if facts["origin"] is not None:
+    if facts.get("origin") is not None:
         names = " and ".join(_text(str(file["name"])) for file in facts["origin"]["files"])
         return (
             f"They were made elsewhere and imported from {names} (their sha256 is in recipe.json),\n"

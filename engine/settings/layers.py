@@ -212,15 +212,18 @@ def frozen_settings(path: Path) -> EffectiveSettings:
         OSError: it cannot be read.
         NewerFormatError: a newer version wrote it.
     """
-    text = path.read_bytes()
+    try:
+        text = read_bounded(path, MOST_TOML)
+    except CorruptFileError as error:
+        raise SettingsError(error.message, error.hint) from error
+    table = _read_toml(path)
+    check_format(table.pop("format", None), FORMAT, path)
     body, mark, seal = text.rpartition(SEAL)
     if mark and hashlib.sha256(body).hexdigest() != seal.strip().decode(errors="replace"):
         raise SettingsError(
             f"{path} was altered since the run froze its settings: it does not match its checksum.",
             "Edit tesla.toml instead; `tesla doctor WORKSPACE --repair` restores this file from the journal.",
         )
-    table = _read_toml(path)
-    check_format(table.pop("format", None), FORMAT, path)
     origins = table.pop("provenance", {})
     if not isinstance(origins, dict) or not all(isinstance(origin, str) for origin in origins.values()):
         raise SettingsError(f"`provenance` in {path} must name where each value comes from.", "Remove that table.")

@@ -38,6 +38,7 @@ def doctor(
 
     from engine.doctor import examine_machine, examine_workspace
     from engine.errors import ExitCode
+    from tesla_tui.render.words import literal
 
     console = Console()
     groups = [("Machine", examine_machine)]
@@ -57,7 +58,7 @@ def doctor(
     if bad:
         console.print(f"[bold red]{bad} problem{'s' if bad > 1 else ''}.[/]")
         if can and not repair:
-            again = f"tesla doctor {workspace} --repair" if workspace is not None else "tesla doctor --repair"
+            again = f"tesla doctor {literal(workspace)} --repair" if workspace is not None else "tesla doctor --repair"
             console.print(f"Mend what can be with: [bold]{again}[/]", highlight=False)
         raise typer.Exit(ExitCode.FAILURE)
     console.print("[bold green]Everything is in order.[/]")

@@ -1,6 +1,7 @@
 """`tesla run` and `tesla teach`."""
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -59,6 +60,7 @@ def run(
     from engine.errors import ExitCode
     from engine.parallel.place import this_place
     from engine.status import run_status
+    from engine.storage import sweep
     from engine.workspace import Workspace
     from tesla_tui.cli.result import print_commands, print_result
     from tesla_tui.headless import start_detached, worker_arguments
@@ -78,6 +80,8 @@ def run(
         chosen.check(effective)
         status = run_status(chosen)
         if status.finished and chosen.frozen().settings == effective.settings:
+            with suppress(OSError):  # what a kill at the very end left
+                sweep(chosen.folder)
             console.print(f"[bold green]{chosen.name} is finished.[/]", highlight=False)
             print_result(console, opened, chosen)
             if status.iterations:

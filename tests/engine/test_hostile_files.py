@@ -414,6 +414,7 @@ def test_files_with_numbers_for_names_that_we_would_not_give(tmp_path: Path, wor
         folder.mkdir(parents=True)
         for name in ("5", "\u00b2", "\u0661\u0662\u0663", "0" * 100, "9" * 200, "-1", "0000007"):
             (folder / f"{name}{suffix}").touch()
+            (folder / f"{name}.json").touch()
     assert frame_iterations(run.film) == [7]
     assert run.checkpoints() == [7]
 

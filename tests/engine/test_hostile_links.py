@@ -198,7 +198,7 @@ def test_what_is_no_file_does_not_stop_a_reader(
         path.mkdir()
     for look in (
         lambda: run_status(run),
-        lambda: examine_workspace(ws),
+        lambda: examine_workspace(ws.folder),
         lambda: read_frame(run.film / "0000006.png"),
         lambda: run.newest_valid(),
         lambda: Workspace(ws.folder).settings(),

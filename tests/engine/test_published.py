@@ -337,7 +337,7 @@ def test_a_distilled_set_goes_out_and_comes_back_and_measures_the_same(
     for name in ("images", "labels", "lr"):
         assert (out / f"{name}_best.pt").read_bytes() == (again / f"{name}_best.pt").read_bytes()
     export_run(workspace, run, tmp_path / "folder")
-    assert "made elsewhere and imported from images_best.pt" in (tmp_path / "folder" / "README.md").read_text()
+    assert r"made elsewhere and imported from images\_best.pt" in (tmp_path / "folder" / "README.md").read_text()
 
 
 def digits_set(folder: Path, **changes: Any) -> Wanted:

@@ -365,7 +365,7 @@ def lay_buffer(folder: Path) -> None:
 
 def read_a_buffer(folder: Path) -> None:
     BufferReader(folder / "buffers/b").read()
-    examine_workspace(workspace(folder))
+    examine_workspace(folder)
     buffer = TeacherBuffer(folder / "buffers/b", IDENTITY)
     buffer.open()
     buffer.begin(1, SIZE).position(ROWS)

@@ -165,7 +165,9 @@ def precious(folder: Path) -> set[bytes]:
     return {
         path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file() and ".tmp-" not in path.name and not path.name.startswith((".pulse", ".driver"))
+        if path.is_file()
+        and ".tmp-" not in path.name
+        and not path.name.startswith((".pulse", ".driver", ".trajectory"))
     }
 
 

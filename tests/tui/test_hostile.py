@@ -122,8 +122,13 @@ def test_a_card_is_valid_whatever_the_names() -> None:
             "train_images": 1, "fingerprint": "0",
         },
         "image": {"channels": 1, "resolution": 8, "space": "normalise"}, "ipc": 1, "iteration": 1, "made_by": "t",
-        "made_at": "now", "run": "r", "settings": {"distill.gradient": "exact", "labels.kind": "hard"},
-        "training": {"epochs": 1, "student_lr": 0.1, "momentum": 0.9, "weight_decay": 0.0, "batch": 1, "lr_decay": "-"},
+        "made_at": "now", "run": "r", "origin": None, "method": "<b>m</b>",
+        "settings": {
+            "distill.gradient": "exact", "labels.kind": "hard", "distill.iterations": 5, "distill.method": "tesla",
+        },
+        "training": {"epochs": 1, "student_lr": 0.1, "momentum": 0.9, "weight_decay": 0.0, "batch": 1, "lr_decay": "-",
+            "measured_with": "dsa",
+        },
     }  # fmt: skip
     card = dataset_card(facts, [], ("a|b", "`c`", "[d](http://e)"), False)
     head = yaml.safe_load(card.split("---\n")[1])

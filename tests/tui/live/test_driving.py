@@ -234,7 +234,7 @@ def test_an_unforeseen_error_leaves_a_report_and_the_screens_stand(
     def broken(*_: object) -> None:
         raise ZeroDivisionError("in the middle of nowhere")
 
-    monkeypatch.setattr(session, "initial_state", broken)
+    monkeypatch.setattr(session, "_state", broken)
 
     async def body(pilot: Pilot[str]) -> None:
         await until(pilot, lambda: isinstance(pilot.app.screen, ErrorScreen), 60)
