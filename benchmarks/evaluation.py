@@ -86,7 +86,7 @@ def ours(size: str, epochs: int, repeats: int, cpu: bool, compile_: str) -> dict
     from engine.evaluate import RULE, train_on_small
     from engine.generators import result_of
     from engine.networks import initialised_network
-    from engine.session import open_task
+    from engine.opening import open_task
     from engine.settings import resolve_settings
     from engine.training import trainer
     from engine.training_set import SmallSet

@@ -18,9 +18,10 @@ from engine.evaluate import evaluate_distilled
 from engine.generators import result_of
 from engine.labels import class_index, hard_labels
 from engine.methods import method_of
+from engine.opening import open_task
 from engine.run import checkpoint_to_use
 from engine.selection import random_real, real_images
-from engine.session import drive, open_task
+from engine.session import drive
 from engine.settings import resolve_settings
 from engine.task import Task
 from engine.training_set import SmallSet, TrainingSet, WholeSet

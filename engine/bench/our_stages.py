@@ -14,9 +14,9 @@ from engine.data import ResidentImages, draw_augment, split_holdout
 from engine.evaluate import evaluate_distilled
 from engine.generators import result_of
 from engine.labels import class_index, hard_labels
+from engine.opening import open_task
 from engine.randomness import counted_generator
 from engine.selection import random_real
-from engine.session import open_task
 from engine.task import Task
 from engine.teachers import train_teachers
 from engine.training_set import SmallSet

@@ -35,9 +35,9 @@ from engine.labels import class_index
 from engine.leftovers import leftovers
 from engine.method import shipping
 from engine.methods import method_of
+from engine.opening import open_task
 from engine.preview import png_bytes, to_pixels
 from engine.run import Run, checkpoint_to_use
-from engine.session import open_task
 from engine.storage import TEMP_MARK, disk, publishing_folder
 from engine.task import Task
 from engine.tensor_file import file_parts

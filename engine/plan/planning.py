@@ -21,6 +21,7 @@ from engine.errors import TeslaError, UsageError
 from engine.events import Event, Notice, Progress, told
 from engine.isolated import measuring
 from engine.leftovers import temp_name
+from engine.opening import check_distils
 from engine.plan.facts import Facts, find_facts
 from engine.plan.fitting import peaks, shortages
 from engine.plan.report import DiskRoom, DiskUse, Limits, Plan, Where
@@ -36,7 +37,6 @@ from engine.plan.sums import (
 from engine.plan.synthetic import changed
 from engine.room import bytes_in
 from engine.run import Run
-from engine.session import check_distils
 from engine.settings import EffectiveSettings, Settings
 from engine.workspace import Workspace
 

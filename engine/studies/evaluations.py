@@ -10,9 +10,10 @@ from engine.evaluate import BASELINE_LR, evaluate_distilled
 from engine.events import EvaluationDone, Event, Progress, StageFinished, StageStarted, timed
 from engine.generators import result_of
 from engine.labels import class_index, hard_labels, mean_labels
+from engine.opening import open_task
 from engine.run import Run
 from engine.selection import random_real, real_images
-from engine.session import evaluate_run, open_task
+from engine.session import evaluate_run
 from engine.settings import EffectiveSettings
 from engine.studies import published
 from engine.studies.members import STAGE, Record, heading, read_record, shared_setting, value_of

@@ -19,8 +19,8 @@ from engine.events import Event, Progress, StageFinished, StageStarted, timed
 from engine.labels import class_index, hard_labels
 from engine.matching import MatchingGradient
 from engine.matching.sweeps import Mode, matching_sweeps
+from engine.opening import open_task
 from engine.selection import initial_images
-from engine.session import open_task
 from engine.studies.members import STAGE, Member, drive_members, shared_setting
 from engine.studies.outcome import Cell, Chart, Column, Curve, Outcome, Value
 from engine.studies.points import Points

@@ -31,8 +31,9 @@ from engine.journal import read_journal
 from engine.labels import teacher_labels
 from engine.matching import MatchingGradient
 from engine.networks import flatten_parameters
+from engine.opening import open_task
 from engine.run import Run, selected_iteration
-from engine.session import drive, open_task
+from engine.session import drive
 from engine.settings import resolve_settings
 from engine.state import DistillState, initial_state, update
 from engine.task import Task

@@ -12,7 +12,7 @@ from engine.errors import DataError, UsageError
 from engine.generators import result_of
 from engine.isolated import isolated
 from engine.networks import build_network
-from engine.session import open_task
+from engine.opening import open_task
 from engine.settings import resolve_settings
 from engine.trust import CONFIG, FOR_NOW, check_trusted, trust
 from engine.workspace import Workspace

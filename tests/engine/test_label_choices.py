@@ -8,8 +8,8 @@ import torch
 from engine.distill import TESLA, DistillState, draw_iteration
 from engine.generators import result_of
 from engine.matching import matching_gradient
+from engine.opening import open_task
 from engine.run import Run
-from engine.session import open_task
 from engine.workspace import Workspace
 from tests.engine.test_distill import assert_same_bits, final, stop_at_iteration
 

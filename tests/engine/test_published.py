@@ -17,11 +17,12 @@ from engine.events import Notice, Progress
 from engine.export import export_run
 from engine.generators import result_of
 from engine.networks.convnet import ConvNet
+from engine.opening import open_task
 from engine.published.buffers_in import import_buffers
 from engine.published.buffers_out import export_buffers
 from engine.published.images_in import Wanted, import_images
 from engine.run import Run
-from engine.session import drive, evaluate_run, open_task
+from engine.session import drive, evaluate_run
 from engine.settings import resolve_settings
 from engine.status import run_status
 from engine.workspace import Workspace

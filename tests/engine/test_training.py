@@ -19,8 +19,8 @@ from engine.labels import class_index, hard_labels
 from engine.matching.training import CompiledTrainer, EagerTrainer, SgdRule, Stepped, Trainer, compiled_step, sgd_step
 from engine.networks import FlatNetwork, flatten_parameters, initialised_network
 from engine.networks.flat import load_parameters
+from engine.opening import open_task
 from engine.randomness import counted_generator, counted_seed
-from engine.session import open_task
 from engine.settings import resolve_settings
 from engine.task import Task
 from engine.teachers import train_teachers

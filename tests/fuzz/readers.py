@@ -34,9 +34,9 @@ from engine.events import EvaluationDone, IterationDone, Notice, RunStarted, Tea
 from engine.film import Frame, frame_iterations, read_frame, write_frame
 from engine.generators import result_of
 from engine.journal import JournalWriter, last_entry, read_journal, read_lines
+from engine.opening import open_task
 from engine.pulse import read_pulse
 from engine.run import selected_iteration
-from engine.session import open_task
 from engine.settings import resolve_settings, settings_to_toml
 from engine.status import run_status
 from engine.tensor_file import file_parts

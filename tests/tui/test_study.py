@@ -14,8 +14,8 @@ from engine.distill import draw_iteration
 from engine.generators import result_of
 from engine.labels import class_index, hard_labels
 from engine.matching import matching_gradient
+from engine.opening import open_task
 from engine.selection import initial_images
-from engine.session import open_task
 from engine.settings import Settings, resolve_settings
 from engine.studies import published
 from engine.studies.outcome import Chart, Column, Curve, Outcome, Value, markdown

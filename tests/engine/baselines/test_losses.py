@@ -21,8 +21,8 @@ from engine.errors import UsageError
 from engine.generators import result_of
 from engine.methods import METHODS
 from engine.networks.features import Features
+from engine.opening import open_task
 from engine.randomness import counted_generator, counted_seed
-from engine.session import open_task
 from engine.settings import resolve_settings
 from engine.task import Task
 from engine.workspace import Workspace

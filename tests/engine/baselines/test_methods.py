@@ -23,11 +23,12 @@ from engine.film import frame_path
 from engine.generators import result_of
 from engine.journal import read_journal
 from engine.methods import METHODS
+from engine.opening import open_task
 from engine.parallel.place import Place
 from engine.parallel.ranks import Ranks
 from engine.plan import plan_run
 from engine.run import Run
-from engine.session import drive, open_task, teach
+from engine.session import drive, teach
 from engine.settings import MethodName, resolve_settings
 from engine.workspace import Workspace
 from tests.conftest import TINY

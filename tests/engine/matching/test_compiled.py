@@ -18,8 +18,8 @@ from engine.generators import result_of
 from engine.journal import read_journal
 from engine.matching import matching_gradient
 from engine.networks import build_network
+from engine.opening import open_task
 from engine.run import Run
-from engine.session import open_task
 from engine.settings import resolve_settings
 from engine.workspace import Workspace
 from tests.conftest import TINY

@@ -15,10 +15,11 @@ from engine.data import draw_augment
 from engine.errors import UsageError
 from engine.generators import result_of
 from engine.journal import read_journal
+from engine.opening import open_task
 from engine.parallel.place import Place, this_place
 from engine.parallel.ranks import Ranks
 from engine.randomness import counted_generator
-from engine.session import drive, open_task
+from engine.session import drive
 from engine.settings import resolve_settings
 from engine.workspace import Workspace
 from tests.conftest import TINY
