@@ -1,6 +1,7 @@
 """Shared fixtures: one dataset cache for the whole session, and tiny but real problems on the embedded digits."""
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,6 +31,14 @@ TINY = (
     "compute.compile=off",
 )
 """Settings of a run that takes about a second (long ones are stopped before compiling would pay)."""
+
+
+@pytest.fixture(autouse=True, scope="session")
+def signals_are_heard() -> None:
+    """A suite started in the background, or under nohup, ignores signals, and so would every process it starts."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True, scope="session")
