@@ -4,7 +4,7 @@ import gc
 import math
 import time
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from engine.divergence import MOST_RECOVERIES, PATIENCE, WINDOW, Numbers, exhaus
 from engine.errors import CorruptFileError
 from engine.events import Event, IterationDone, IterationSkipped, Notice, Progress, RunRecovered, told
 from engine.exhaustion import asked_bytes, available_bytes, is_exhausted, size_words
-from engine.generators import result_of
+from engine.generators import mapped, result_of
 from engine.matching import (
     WHOLE,
     EagerSteps,
@@ -282,7 +282,8 @@ def _matching_gradient(
     at = Progress(stage=STAGE, done=state.iteration, total=total, unit="iterations")
     if kind in ("target", "last"):
         asked = label_rules.labelling(steps.network, snapshots[2 if kind == "last" else 1], state.images, task.ranks)
-        probabilities = yield from _telling(asked, at)
+        # Told each time the labels get on: of many images they take minutes.
+        probabilities = yield from mapped(asked, lambda _: at)
     else:
         probabilities = fixed_labels(task, state)
     sweeps = matching_sweeps(
@@ -295,13 +296,7 @@ def _matching_gradient(
         state.labels = (
             label_rules.nearest_probabilities(probabilities) if label_rules.are_raw(settings) else probabilities
         )
-    while True:
-        try:
-            share = next(sweeps)
-        except StopIteration as end:
-            gradient: MatchingGradient = end.value
-            break
-        yield Progress(stage=STAGE, done=state.iteration + min(share, 0.999), total=total, unit="iterations")
+    gradient = yield from mapped(sweeps, lambda share: replace(at, done=state.iteration + min(share, 0.999)))
     if state.logits is None:
         return gradient, None
     if label_rules.are_raw(settings):
@@ -309,17 +304,6 @@ def _matching_gradient(
     # d(softmax)/d(logits), applied to dL/dprobabilities.
     inner = (gradient.labels * probabilities).sum(dim=1, keepdim=True)
     return gradient, probabilities * (gradient.labels - inner)
-
-
-def _telling(asked: Generator[float, None, Tensor], at: Progress) -> Generator[Event, None, Tensor]:
-    """Tell where the stage stands each time the labels get on: of many images they take minutes."""
-    while True:
-        try:
-            next(asked)
-        except StopIteration as end:
-            labels: Tensor = end.value
-            return labels
-        yield at
 
 
 def fixed_labels(task: Task, state: DistillState) -> Tensor:
@@ -373,7 +357,7 @@ def shipping_labels(
         count = min(len(every), MOST_SHIP)
         pairs = [every[i * len(every) // count] for i in range(count)]
     thetas = (buffer.read(trajectory, epoch)[0] for trajectory, epoch in pairs)
-    return (yield from _telling(label_rules.mean_labels(task.flat_network(), thetas, state.images), at))
+    return (yield from mapped(label_rules.mean_labels(task.flat_network(), thetas, state.images), lambda _: at))
 
 
 def _skip(

@@ -1,8 +1,10 @@
 """Stages are generators that yield events and return a result; this is for callers who want only the result."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any, TypeVar
 
+Item = TypeVar("Item")
+Other = TypeVar("Other")
 Result = TypeVar("Result")
 
 
@@ -14,3 +16,14 @@ def result_of(generator: Generator[Any, None, Result]) -> Result:
         except StopIteration as end:
             found: Result = end.value
             return found
+
+
+def mapped(generator: Generator[Item, None, Result], change: Callable[[Item], Other]) -> Generator[Other, None, Result]:
+    """Yield what `change` makes of everything a generator yields, and return what it returns. Use as `yield from`."""
+    while True:
+        try:
+            item = next(generator)
+        except StopIteration as end:
+            found: Result = end.value
+            return found
+        yield change(item)

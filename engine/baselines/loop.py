@@ -3,7 +3,8 @@
 import math
 import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch import Tensor
 from engine.baselines.state import PeerState
 from engine.errors import DivergedError
 from engine.events import Event, IterationDone, IterationSkipped, Progress
+from engine.generators import mapped
 from engine.task import Task
 
 STAGE = "distillation"
@@ -49,13 +51,8 @@ def iterated(task: Task, state: PeerState, propose: Propose) -> Generator[Event,
     while state.iteration < total:
         started = time.monotonic()
         proposing = propose(task, state.carried, state.iteration)
-        while True:
-            try:
-                share = next(proposing)
-            except StopIteration as end:
-                proposal: Proposal = end.value
-                break
-            yield Progress(stage=STAGE, done=state.iteration + min(share, 0.999), total=total, unit="iterations")
+        at = Progress(stage=STAGE, done=state.iteration, total=total, unit="iterations")
+        proposal = yield from mapped(proposing, partial(_share_done, at))
         # The one point of an iteration where the host waits for the device.
         loss, norm = torch.stack([proposal.loss, proposal.gradient_norm]).tolist()
         if not (math.isfinite(loss) and math.isfinite(norm)):
@@ -70,6 +67,11 @@ def iterated(task: Task, state: PeerState, propose: Propose) -> Generator[Event,
             gradient_norm=norm, student_lr_gradient=None, trajectory=None, start_epoch=None,
             seconds=time.monotonic() - started,
         )  # fmt: skip
+
+
+def _share_done(at: Progress, share: float) -> Progress:
+    """Where the stage stands when that share of an iteration is done."""
+    return replace(at, done=at.done + min(share, 0.999))
 
 
 def _skip(state: PeerState, loss: float) -> Generator[Event, None, None]:
