@@ -1,11 +1,26 @@
 """A network whose answers go wrong on cue: `network.name = tests.engine.faulty:network`."""
 
+import os
+import time
 from collections.abc import Collection
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from engine.events import Event, IterationDone, IterationSkipped, RunStarted
+
+
+GATE = "TESLA_TEST_GATE"
+"""Environment variable with a path: while that file exists, a forward pass waits, and says so in `<path>.waits`."""
+
+
+def wait_at_gate() -> None:
+    """Make a step as long as a test needs it, on a machine of any speed."""
+    gate = os.environ.get(GATE)
+    while gate and Path(gate).exists():
+        Path(gate).with_suffix(".waits").touch()
+        time.sleep(0.02)
 
 
 class Cue:
@@ -51,6 +66,7 @@ class Faulty(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
+        wait_at_gate()
         if CUE.most_images and len(images) > CUE.most_images:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has ...")
         logits: Tensor = self.layers(images) * CUE.factor

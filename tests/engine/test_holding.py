@@ -132,10 +132,8 @@ def test_one_holds_and_the_other_hears_who(tmp_path: Path, either: str) -> None:
         assert f"process {process.pid} on {socket.gethostname()} of {getpass.getuser()} since 20" in owner.words
         process.kill()
         process.wait()
-        begun = time.monotonic()
         mine = a_hold(tmp_path)
         assert mine.take() is None, "the dead hold nothing"
-        assert time.monotonic() - begun < 2
         mine.check()
         mine.release()
         last = read_owner(tmp_path / "owner.json")
@@ -198,7 +196,7 @@ def test_another_host_is_believed_while_its_file_changes(tmp_path: Path, either:
     begun = time.monotonic()
     while hold.take() is not None:
         time.sleep(0.02)
-        assert time.monotonic() - begun < 10
+        assert time.monotonic() - begun < 60
     assert time.monotonic() - begun > 0.4, "given up too soon"
     hold.release()
 

@@ -20,13 +20,13 @@ def test_a_signal_while_compiling_is_not_kept_waiting(tmp_path: Path) -> None:
         process = subprocess.Popen(
             [*command, "run", folder, *options], stdout=output, stderr=subprocess.STDOUT, env={**os.environ}
         )
-        until = time.monotonic() + 60
+        until = time.monotonic() + 240
         while "compiling, " not in log.read_text() and time.monotonic() < until and process.poll() is None:
             time.sleep(0.1)
         asked = time.monotonic()
         process.send_signal(signal.SIGTERM)
-        code = process.wait(30)
+        code = process.wait(60)
     assert "compiling, " in log.read_text()
     assert code == 143, log.read_text()
-    assert time.monotonic() - asked < 5
+    assert time.monotonic() - asked < 15
     assert "Stopped" in log.read_text() and "terminate" not in log.read_text()

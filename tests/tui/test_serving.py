@@ -105,7 +105,7 @@ def test_a_browser_sees_the_run_and_two_see_the_same(tiny_run: Drive, tmp_path: 
             async def one() -> str:
                 drawn = b""
                 async with session.ws_connect(f"ws://127.0.0.1:{port}/ws?width=100&height=30") as browser:
-                    until = time.monotonic() + 40
+                    until = time.monotonic() + 120
                     while b"matching loss" not in drawn or b"finished" not in drawn:
                         message = await browser.receive(timeout=until - time.monotonic())
                         data = message.data

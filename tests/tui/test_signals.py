@@ -25,6 +25,7 @@ from engine.settings import resolve_settings
 from engine.storage import TEMP_MARK
 from engine.workspace import Workspace, is_driven
 from tests.conftest import TINY
+from tests.engine.faulty import GATE
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 SIGNALS = pytest.mark.parametrize("number", CODES, ids=lambda number: number.name)
@@ -199,32 +200,41 @@ def test_while_libraries_load(
     assert "the same command goes on" in words_of(tmp_path)
 
 
-def test_a_second_signal_ends_at_once_and_an_echo_does_not(folder: Path, tmp_path: Path, tesla: Started) -> None:
-    run = Run(folder / "runs" / "r")
-    # A single matching step takes seconds.
-    slow = sets(
-        "network.width=256", "teachers.count=1", "teachers.epochs=1", "distill.max_start_epoch=1",
-        "distill.ipc=120", f"distill.iterations={NEVER}", f"evaluate.every={NEVER}", "evaluate.baseline=false",
-        "evaluate.epochs=1",
+def test_a_second_signal_ends_at_once_and_an_echo_does_not(
+    folder: Path, tmp_path: Path, tesla: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, gate = Run(folder / "runs" / "r"), tmp_path / "gate"
+    monkeypatch.setenv(GATE, str(gate))
+    settings = sets(
+        "network.name=tests.engine.faulty:network", f"distill.iterations={NEVER}", f"evaluate.every={NEVER}",
+        "evaluate.baseline=false",
     )  # fmt: skip
-    process = tesla("run", folder, "--run", "r", *slow)
-    wait_for(in_stage(run, "distillation"), process)
+
+    def in_a_long_step() -> "subprocess.Popen[str]":
+        process = tesla("run", folder, "--run", "r", *settings)
+        wait_for(in_stage(run, "distillation"), process)
+        gate.touch()
+        wait_for(gate.with_suffix(".waits").exists, process)
+        return process
+
+    process = in_a_long_step()
     process.send_signal(signal.SIGHUP)
     time.sleep(0.05)  # the kernel and the shell both tell that a terminal is gone
     process.send_signal(signal.SIGHUP)
+    time.sleep(1)
+    assert process.poll() is None, "an echo ended it"
+    gate.unlink()
     assert process.wait(120) == 129
     end = last_entry(run.journal_file)
     assert end is not None and isinstance(end.event, RunStopped), "an echo ended it"
 
-    process = tesla("run", folder, "--run", "r", *slow)
-    wait_for(in_stage(run, "distillation"), process)
+    gate.with_suffix(".waits").unlink()
+    process = in_a_long_step()
     process.send_signal(signal.SIGTERM)
     time.sleep(0.6)
-    assert process.poll() is None, "the step is too short for this test"
-    sent = time.monotonic()
+    assert process.poll() is None, "the first signal lets the step end"
     process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 143
-    assert time.monotonic() - sent < 5
+    assert process.wait(30) == 143, "it still waits at the gate"
     assert "Ended at once" in words_of(tmp_path)
     assert run.checkpoints() and all(run.load_checkpoint(iteration) for iteration in run.checkpoints())
 
