@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from engine.events import Event, IterationDone, IterationSkipped, RunStarted
 
-
 GATE = "TESLA_TEST_GATE"
 """Environment variable with a path: while that file exists, a forward pass waits, and says so in `<path>.waits`."""
 
