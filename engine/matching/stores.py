@@ -19,8 +19,8 @@ STORES = ("auto", "device", "host", "checkpoint")
 SMALL = 0.25
 """`auto` keeps parameters on the device while they take at most this share of one first-order graph."""
 
-TINY = 0.15
-"""`checkpoint` takes at most this share of one first-order graph, which is about 5 % of a step's peak."""
+TINY = 0.125
+"""`checkpoint` takes at most this share of one first-order graph, which is about 4 % of a step's peak."""
 
 UNNOTICED = 16 * 10**6
 """... or this many bytes, if that is more: beside a process of hundreds of megabytes nobody notices them, and no step

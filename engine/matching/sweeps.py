@@ -255,15 +255,14 @@ class _Totals:
 
     def add(self, step: int, theta: Tensor, adjoint: Tensor, *, hessian: bool) -> Tensor | None:
         """Add what step i contributes; give back ds/dtheta_i if asked for."""
+        found = self.problem.steps.derivatives(theta, *self.problem.batch(step), adjoint, hessian=hessian)
+        found = self.problem.shares.derivatives(step, found)
+        # Replayed here and differentiated at once: an augmentation's graph is several batches large, and alive neither
+        # beside the graph of the derivatives nor after its step.
         index, augment = self.problem.schedule[step]
         with torch.enable_grad():
             chosen = self.problem.images[index].requires_grad_()
             augmented = augment(chosen)
-        found = self.problem.steps.derivatives(
-            theta, augmented.detach(), self.problem.labels[index], adjoint, hessian=hessian
-        )
-        found = self.problem.shares.derivatives(step, found)
-        # Replayed here and differentiated at once: no augmentation graph outlives its step.
         (pulled,) = torch.autograd.grad(augmented, chosen, grad_outputs=found.images, materialize_grads=True)
         self.images.index_add_(0, index, pulled)
         self.labels.index_add_(0, index, found.labels)
