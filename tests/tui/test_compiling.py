@@ -7,9 +7,12 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import TINY
 
 
+@pytest.mark.usefixtures("nothing_compiled")
 def test_a_signal_while_compiling_is_not_kept_waiting(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tesla_tui.main"]
     folder = str(tmp_path / "ws")
