@@ -12,7 +12,7 @@ demo: $(STAMP)
 	$(BIN)/tesla demo
 
 test: $(STAMP) lint
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 # Breaks a small run at every file-system call, at random moments, by refused calls and power cuts (docs/reliability.md).
 torture: $(STAMP)

@@ -33,6 +33,11 @@ TINY = (
 """Settings of a run that takes about a second (long ones are stopped before compiling would pay)."""
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked `long` come first, so that no worker of pytest-xdist begins one when the others are done."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def signals_are_heard() -> None:
     """A suite started in the background, or under nohup, ignores signals, and so would every process it starts."""
@@ -45,10 +50,22 @@ def signals_are_heard() -> None:
 def dataset_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Tests never touch the user's cache."""
     os.environ["TESLA_CACHE"] = str(tmp_path_factory.mktemp("cache"))
-    os.environ["TESLA_COMPILED"] = str(tmp_path_factory.mktemp("compiled"))
+    # One for all of pytest-xdist's workers, and cleared of what a user's environment says.
+    base = tmp_path_factory.getbasetemp()
+    compiled = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "compiled"
+    compiled.mkdir(mode=0o700, exist_ok=True)
+    os.environ["TESLA_COMPILED"] = str(compiled)
+    os.environ.pop("TORCHINDUCTOR_CACHE_DIR", None)
     os.environ["TESLA_CONFIG"] = str(tmp_path_factory.mktemp("config"))
     os.environ["HF_DATASETS_CACHE"] = str(tmp_path_factory.mktemp("hf"))
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def nothing_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes of this test have nothing compiled before, whatever other tests left: compiling takes its time."""
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)  # as compiling in this process may have set it
+    monkeypatch.setenv("TESLA_COMPILED", str(tmp_path / "compiled"))
 
 
 @pytest.fixture

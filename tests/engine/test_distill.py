@@ -40,18 +40,14 @@ from engine.task import Task
 from engine.workspace import Workspace, driving
 from tests.conftest import TINY
 from tests.live_bytes import LiveBytes
+from tests.runs import newest
 
 RunIt = Callable[..., Run]
 
 
-def final(run: Run) -> dict[str, torch.Tensor]:
-    """The newest checkpoint's tensors."""
-    return run.load_checkpoint(max(run.checkpoints()))[0]
-
-
 def assert_same_bits(a: Run, b: Run) -> None:
     assert max(a.checkpoints()) == max(b.checkpoints())
-    x, y = final(a), final(b)
+    x, y = newest(a), newest(b)
     assert x.keys() == y.keys()
     assert all(torch.equal(x[name], y[name]) for name in x)
     strip = {"seconds": 0.0}
@@ -77,7 +73,7 @@ def test_a_run_goes_from_data_to_a_test_accuracy(tiny_run: RunIt) -> None:
     assert names[-1] == "RunFinished"
     assert names.count("IterationDone") == 6
     assert names.count("TeacherEpoch") == 4
-    state = final(run)
+    state = newest(run)
     assert state["images"].shape == (10, 1, 8, 8)
     assert float(state["student_lr"]) > 0
 
@@ -85,7 +81,7 @@ def test_a_run_goes_from_data_to_a_test_accuracy(tiny_run: RunIt) -> None:
 def test_two_runs_are_the_same_bits_and_the_images_moved(tiny_run: RunIt) -> None:
     a, b = tiny_run("a"), tiny_run("b")
     assert_same_bits(a, b)
-    assert not torch.equal(a.load_checkpoint(0)[0]["images"], final(a)["images"])
+    assert not torch.equal(a.load_checkpoint(0)[0]["images"], newest(a)["images"])
 
 
 def stop_at_iteration(number: int) -> Callable[[Event], bool]:
@@ -177,13 +173,13 @@ def test_a_damaged_checkpoint_is_passed_over(tiny_run: RunIt) -> None:
     tiny_run("hurt")
     notices = [e.event.message for e, _ in read_journal(run.journal_file) if isinstance(e.event, Notice)]
     assert any("0000005" in message for message in notices)
-    assert torch.equal(final(run)["images"], final(Run(run.folder.parent / "whole"))["images"])
+    assert torch.equal(newest(run)["images"], newest(Run(run.folder.parent / "whole"))["images"])
 
 
 def test_iterations_may_be_raised_but_nothing_else(tiny_run: RunIt) -> None:
     tiny_run("more")
     longer = tiny_run("more", "distill.iterations=8")
-    assert torch.equal(final(longer)["images"], final(tiny_run("once", "distill.iterations=8"))["images"])
+    assert torch.equal(newest(longer)["images"], newest(tiny_run("once", "distill.iterations=8"))["images"])
     with pytest.raises(UsageError, match=r"distill\.steps was 4, now 5; seed was 0, now 3"):
         tiny_run("more", "distill.iterations=8", "distill.steps=5", "seed=3")
     with pytest.raises(UsageError, match=r"distill\.iterations = 2"):
@@ -235,7 +231,7 @@ def test_every_kind_of_run_resumes_to_the_same_bits(tiny_run: RunIt, overrides: 
 
 def test_learned_labels_move_and_stay_probabilities(tiny_run: RunIt) -> None:
     run = tiny_run("a", "labels.kind=learned", "labels.lr=100")
-    before, after = run.load_checkpoint(0)[0]["logits"], final(run)["logits"]
+    before, after = run.load_checkpoint(0)[0]["logits"], newest(run)["logits"]
     assert before.max() == 10
     assert not torch.equal(before, after)
 
@@ -365,7 +361,7 @@ def test_a_bad_iteration_is_skipped_before_the_update(
     good = tiny_run("good", "distill.iterations=2")
     poisoned(monkeypatch, lambda call: call == 2, loss)
     run = tiny_run("bad", "distill.iterations=3")
-    assert torch.equal(final(run)["images"], final(good)["images"])
+    assert torch.equal(newest(run)["images"], newest(good)["images"])
     events = [e.event for e, _ in read_journal(run.journal_file)]
     skipped = [e for e in events if isinstance(e, IterationSkipped)]
     assert [e.iteration for e in skipped] == [3]
@@ -390,7 +386,7 @@ def test_a_run_that_cannot_recover_stops_with_words(
         tiny_run("r", "distill.iterations=60", "evaluate.every=100", "distill.checkpoint_every=100")
     # The images of the start are still there, untouched.
     run = workspace.run("r")
-    assert torch.equal(final(run)["images"], run.load_checkpoint(0)[0]["images"])
+    assert torch.equal(newest(run)["images"], run.load_checkpoint(0)[0]["images"])
 
 
 def test_old_checkpoints_go_but_not_the_start_or_the_best(tiny_run: RunIt) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -15,7 +15,6 @@ from engine.divergence import WINDOW, Health, Numbers, problem, teacher_problem
 from engine.errors import CorruptFileError, DivergedError
 from engine.events import EvaluationDone, Event, IterationDone, IterationSkipped, Notice, RunFailed, RunRecovered
 from engine.finite import non_finite
-from engine.journal import read_journal
 from engine.matching import MatchingGradient
 from engine.run import Run
 from engine.settings import resolve_settings
@@ -23,6 +22,7 @@ from engine.state import MOST_LEARNED, DistillState, outcome, update
 from engine.storage import write_tensors
 from engine.workspace import Workspace
 from tests.engine.faulty import CUE
+from tests.runs import events, newest
 
 RunIt = Callable[..., Run]
 
@@ -32,20 +32,6 @@ FAULTY = (
 )  # fmt: skip
 SPELL = range(25, 37)
 """Twelve bad iterations in a row: skipped, shrunk at 29, rolled back at 34."""
-
-
-@pytest.fixture(autouse=True)
-def no_cue() -> Iterator[None]:
-    yield
-    CUE.factor, CUE.most_images = 1.0, 0
-
-
-def events(run: Run, *kinds: type[Event]) -> list[Any]:
-    return [entry.event for entry, _ in read_journal(run.journal_file) if isinstance(entry.event, kinds)]
-
-
-def newest(run: Run) -> dict[str, torch.Tensor]:
-    return run.load_checkpoint(max(run.checkpoints()))[0]
 
 
 def same_bits(a: Run, b: Run) -> bool:

@@ -5,8 +5,7 @@ import os
 import re
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,16 +17,16 @@ from engine.events import Event, IterationDone, IterationSkipped, Notice, RunFai
 from engine.exhaustion import asked_bytes, available_bytes, is_exhausted
 from engine.finite import non_finite
 from engine.generators import result_of
-from engine.journal import read_journal
 from engine.matching import EagerSteps, MicroSteps, matching_sweeps, part_sizes
 from engine.networks import FlatNetwork
 from engine.pulse import vanished_words
 from engine.run import Run
 from engine.status import run_status
 from engine.workspace import Workspace
-from tests.conftest import TINY
 from tests.engine.faulty import CUE
 from tests.engine.matching.test_matching import make_case
+from tests.processes import COMMAND, NEVER, sets, wait_for
+from tests.runs import events, newest
 
 RunIt = Callable[..., Run]
 FAULTY = (
@@ -35,20 +34,6 @@ FAULTY = (
     "evaluate.every=100",
 )  # fmt: skip
 CUDA = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of ...")
-
-
-@pytest.fixture(autouse=True)
-def no_cue() -> Iterator[None]:
-    yield
-    CUE.factor, CUE.most_images = 1.0, 0
-
-
-def events(run: Run, *kinds: type[Event]) -> list[Any]:
-    return [entry.event for entry, _ in read_journal(run.journal_file) if isinstance(entry.event, kinds)]
-
-
-def newest(run: Run) -> dict[str, torch.Tensor]:
-    return run.load_checkpoint(max(run.checkpoints()))[0]
 
 
 def real_error() -> Exception:
@@ -249,9 +234,8 @@ APART = {"COLUMNS": "400", "MALLOC_ARENA_MAX": "1"}
 
 def limited(workspace: Workspace, megabytes: int, *overrides: str) -> subprocess.CompletedProcess[str]:
     """`tesla run` in a process whose address space may grow by so much."""
-    words = [word for text in (*TINY, *overrides) for word in ("--set", text)]
     return subprocess.run(
-        [sys.executable, "-c", CHILD, str(megabytes), "run", str(workspace.folder), "--run", "r", *words],
+        [sys.executable, "-c", CHILD, str(megabytes), "run", str(workspace.folder), "--run", "r", *sets(*overrides)],
         capture_output=True, text=True, env={**os.environ, **APART}, timeout=250,
     )  # fmt: skip
 
@@ -301,12 +285,9 @@ def test_a_driver_that_was_killed_is_told_of_with_its_last_memory(
 ) -> None:
     run = tiny_run("r", until=stop_at(3))
     assert vanished_words(run.pulse_file) == ""  # said farewell
-    words = [word for text in (*TINY, "distill.iterations=100000") for word in ("--set", text)]
-    command = [sys.executable, "-m", "tesla_tui.main", "run", str(workspace.folder), "--run", "r", *words]
+    command = [*COMMAND, "run", str(workspace.folder), "--run", "r", *sets(f"distill.iterations={NEVER}")]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as driver:
-        until = time.monotonic() + 120
-        while time.monotonic() < until and max(run.checkpoints()) < 8:
-            time.sleep(0.1)
+        wait_for(lambda: max(run.checkpoints()) >= 8, driver)
         driver.kill()
     status = run_status(run)
     assert status.state == "interrupted"
@@ -316,6 +297,6 @@ def test_a_driver_that_was_killed_is_told_of_with_its_last_memory(
     pulse = json.loads(run.pulse_file.read_text())
     run.pulse_file.write_text(json.dumps({**pulse, "free": 10**6, "of a later version": 1}))
     assert "memory was short: the system may have killed it" in run_status(run).message
-    tiny_run("r", "distill.iterations=100000", until=stop_at(max(run.checkpoints()) + 1))
+    tiny_run("r", f"distill.iterations={NEVER}", until=stop_at(max(run.checkpoints()) + 1))
     assert sum("vanished without a farewell" in e.message for e in events(run, Notice)) == 1
     assert run_status(run).message == ""

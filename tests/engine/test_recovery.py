@@ -16,15 +16,12 @@ from engine.recovery import halves, tidy
 from engine.run import Run
 from engine.workspace import Workspace
 from tests.conftest import Drive
-
-
-def final(run: Run) -> dict[str, torch.Tensor]:
-    return run.load_checkpoint(max(run.checkpoints()))[0]
+from tests.runs import newest
 
 
 def same(a: Run, b: Run) -> bool:
     return max(a.checkpoints()) == max(b.checkpoints()) and all(
-        torch.equal(tensor, final(b)[name]) for name, tensor in final(a).items()
+        torch.equal(tensor, newest(b)[name]) for name, tensor in newest(a).items()
     )
 
 

@@ -15,6 +15,7 @@ from rich.console import Console
 from engine.bench.cases import CASES, MODES, configurations, varied
 from engine.bench.gradient import GradientBench
 from tesla_tui.render.bench import gradient_tables
+from tests.processes import HANGS
 
 TINY = ("--batch", "6", "--width", "4", "--depth", "2", "--resolution", "8", "--classes", "5", "--threads", "1")
 
@@ -29,7 +30,7 @@ def spawn(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
 
 def bench(folder: Path, *arguments: str) -> tuple[int, str, str]:
     process = spawn(folder, *arguments)
-    out, err = process.communicate(timeout=200)
+    out, err = process.communicate(timeout=HANGS)
     return process.returncode, out, err
 
 
@@ -84,7 +85,7 @@ def test_ctrl_c_prints_what_was_measured_and_leaves_no_process(tmp_path: Path) -
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     started = [int(pid) for pid in children.read_text().split()] if children.exists() else []
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=HANGS)
     assert process.returncode == 130, err
     assert "Traceback" not in err
     assert "What was measured so far" in out and "One iteration" in out

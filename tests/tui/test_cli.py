@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,9 +18,11 @@ from engine.run import Run
 from engine.workspace import Workspace, driving, is_driven
 from tesla_tui.main import main
 from tests.conftest import TINY
+from tests.processes import COMMAND, HANGS, NEVER, sets, wait_for
+from tests.runs import newest
 
 Tesla = Callable[..., tuple[int, str, str]]
-SETS = [word for text in TINY for word in ("--set", text)]
+SETS = sets()
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def tesla(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, t
 
 def spawn(*arguments: object) -> "subprocess.Popen[str]":
     """The same, as a process of its own."""
-    command = [sys.executable, "-m", "tesla_tui.main", *map(str, arguments)]
+    command = [*COMMAND, *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ.copy())
 
 
@@ -239,37 +240,31 @@ def test_somebody_else_drives(tesla: Tesla) -> None:
     assert f"by process {os.getpid()}" in one_paragraph(err)
 
 
-LONG = [*SETS, "--set", "distill.iterations=60", "--set", "distill.checkpoint_every=7", "--set", "evaluate.every=25"]
+def long(iterations: int = NEVER) -> list[str]:
+    """Options of a run that does not end before it is stopped, or with so many iterations."""
+    return sets(f"distill.iterations={iterations}", "distill.checkpoint_every=7", "evaluate.every=25")
 
 
-def wait_for(path: Path, text: str, process: "subprocess.Popen[str]", times: int = 1) -> None:
-    """Wait until the file holds `text` so many times."""
-    end = time.monotonic() + 60
-    while time.monotonic() < end:
-        if path.exists() and path.read_text(errors="ignore").count(text) >= times:
-            return
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
-    raise AssertionError(f"{path} never said {text}")
-
-
-def bits(run: Run) -> dict[str, torch.Tensor]:
-    return run.load_checkpoint(60)[0]
+def tells(run: Run, kind: str, times: int = 1) -> Callable[[], bool]:
+    """A condition: the journal has so many events of a kind."""
+    return lambda: run.journal_file.exists() and run.journal_file.read_text().count(f'"kind": "{kind}"') >= times
 
 
 def test_killed_twice_ends_in_the_same_bits(tesla: Tesla) -> None:
     tesla("init", "whole")
     tesla("init", "killed")
-    assert tesla("run", "whole", "--ipc", 1, *LONG)[0] == 0
     run = Workspace(Path("killed")).run("ipc-1")
     for kind, times in (("TeacherEpoch", 1), ("IterationDone", 17), ("IterationDone", 37)):
-        process = spawn("run", "killed", "--ipc", 1, *LONG)
-        wait_for(run.journal_file, f'"kind": "{kind}"', process, times)
+        process = spawn("run", "killed", "--ipc", 1, *long())
+        wait_for(tells(run, kind, times), process)
         process.kill()
         process.communicate()
     assert json.loads(tesla("status", "killed", "--json")[1])["runs"][0]["state"] == "interrupted"
-    assert tesla("run", "killed", "--ipc", 1, *LONG)[0] == 0
-    a, b = bits(Workspace(Path("whole")).run("ipc-1")), bits(run)
+    iterations = max(run.checkpoints()) + 10
+    for name in ("killed", "whole"):
+        assert tesla("run", name, "--ipc", 1, *long(iterations))[0] == 0
+    a, b = newest(Workspace(Path("whole")).run("ipc-1")), newest(run)
+    assert max(run.checkpoints()) == iterations
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
@@ -278,14 +273,14 @@ def test_killed_twice_ends_in_the_same_bits(tesla: Tesla) -> None:
 def test_a_signal_saves_and_stops(tesla: Tesla, number: signal.Signals, code: int, kind: str) -> None:
     tesla("init", "ws")
     run = Workspace(Path("ws")).run("ipc-1")
-    process = spawn("run", "ws", "--ipc", 1, *LONG)
-    wait_for(run.journal_file, f'"kind": "{kind}"', process)
+    process = spawn("run", "ws", "--ipc", 1, *long())
+    wait_for(tells(run, kind), process)
     process.send_signal(number)
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=HANGS)
     assert process.returncode == code, err
     assert re.search(r"Go on with: \S+ run ws --ipc 1 --set", " ".join(out.split()))
     assert json.loads(tesla("status", "ws", "--json")[1])["runs"][0]["state"] == "stopped"
-    assert tesla("run", "ws", "--ipc", 1, *LONG)[0] == 0
+    assert tesla("run", "ws", "--ipc", 1, *long(max(run.checkpoints(), default=0) + 10))[0] == 0
 
 
 def test_help_is_quick_and_lists_everything(tesla: Tesla) -> None:

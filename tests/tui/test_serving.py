@@ -17,6 +17,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from engine.errors import UsageError
 from engine.run import Run
 from tesla_tui.serving import COOKIE, TeslaServer, choose_token, is_loopback
+from tests.processes import HANGS
 
 Drive = Callable[..., Run]
 
@@ -124,5 +125,5 @@ def test_a_browser_sees_the_run_and_two_see_the_same(tiny_run: Drive, tmp_path: 
         assert all("held-out accuracy" in drawn for drawn in asyncio.run(watch()))
     finally:
         process.send_signal(signal.SIGINT)
-        said, _ = process.communicate(timeout=30)
+        said, _ = process.communicate(timeout=HANGS)
     assert f"http://127.0.0.1:{port}/" in said and "Traceback" not in said

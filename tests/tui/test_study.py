@@ -2,7 +2,6 @@
 
 import json
 import signal
-import time
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +22,7 @@ from engine.workspace import Workspace
 from tesla_tui.render.contact_sheet import contact_sheets
 from tesla_tui.render.study_chart import draw_charts
 from tests.conftest import TINY
+from tests.processes import HANGS, wait_for
 from tests.tui.test_cli import SETS, Tesla, spawn, tesla
 
 __all__ = ["tesla"]
@@ -64,11 +64,9 @@ def test_a_stopped_study_goes_on_and_ends_in_the_same_numbers(tesla: Tesla, tmp_
     sets = [word.replace("iterations=6", "iterations=24") for word in SETS]
     process = spawn("study", "gradient", tmp_path / "stopped", *sets)
     second = tmp_path / "stopped" / "runs" / "gradient-ipc-1-paper" / "checkpoints"
-    until = time.monotonic() + 120
-    while not second.exists() and time.monotonic() < until and process.poll() is None:
-        time.sleep(0.02)
+    wait_for(second.exists, process)
     process.send_signal(signal.SIGTERM)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=HANGS)
     assert process.returncode == 143, out
     assert not (tmp_path / "stopped" / "studies" / "gradient" / "study.json").exists()
     for name in ("whole", "stopped"):

@@ -32,6 +32,7 @@ from engine.session import drive, teach
 from engine.settings import MethodName, resolve_settings
 from engine.workspace import Workspace
 from tests.conftest import TINY
+from tests.runs import newest
 
 RunIt = Callable[..., Run]
 
@@ -46,10 +47,6 @@ def options(method: str) -> tuple[str, ...]:
     given = (f"distill.method={method}", *SMALL)
     rate = RATES.get(method)
     return (*given, "distill.iterations=0") if rate is None else (*given, f"distill.lr_images={rate}")
-
-
-def final(run: Run) -> dict[str, torch.Tensor]:
-    return run.load_checkpoint(max(run.checkpoints()))[0]
 
 
 def accuracy(run: Run, subject: str = "distilled") -> float:
@@ -72,7 +69,7 @@ def test_stopped_anywhere_and_resumed_gives_the_same_bits(tiny_run: RunIt, metho
     for stop in stops:
         tiny_run("stopped", *options(method), until=stop)
     stopped = tiny_run("stopped", *options(method))
-    x, y = final(whole), final(stopped)
+    x, y = newest(whole), newest(stopped)
     assert x.keys() == y.keys()
     assert all(torch.equal(x[name], y[name]) for name in x)
     assert accuracy(whole) == accuracy(stopped)
@@ -92,7 +89,7 @@ def test_a_selection_is_real_images_of_the_right_classes(tiny_run: RunIt, method
     assert kinds == {("distilled", "test"), ("random", "test")}  # nothing to select by held-out images
     task = result_of(open_task(Workspace(run.folder.parents[1]), run.frozen().settings))[0]
     everything = task.train.images.encoded(torch.arange(len(task.train)))
-    for number, image in enumerate(final(run)["images"]):
+    for number, image in enumerate(newest(run)["images"]):
         same = (everything - image).abs().amax(dim=(1, 2, 3)) < 1e-6
         assert number // 2 in task.train.labels[same].tolist()
     before = {path: path.stat().st_mtime_ns for path in (run.folder / "evaluations").iterdir()}
@@ -145,9 +142,9 @@ def test_a_peer_beats_its_start(tiny_run: RunIt, method: str) -> None:
 
 
 def test_mtt_is_the_exact_gradient_and_unrolled_the_same_numbers(tiny_run: RunIt) -> None:
-    exact = final(tiny_run("a", *options("mtt"), "compute.dtype=float64"))
-    unrolled = final(tiny_run("b", *options("mtt"), "compute.dtype=float64", "distill.gradient=unrolled"))
-    tesla = final(
+    exact = newest(tiny_run("a", *options("mtt"), "compute.dtype=float64"))
+    unrolled = newest(tiny_run("b", *options("mtt"), "compute.dtype=float64", "distill.gradient=unrolled"))
+    tesla = newest(
         tiny_run("c", *options("tesla"), "compute.dtype=float64", "distill.iterations=6", "distill.lr_images=10")
     )
     assert torch.allclose(exact["images"], unrolled["images"], rtol=1e-6, atol=1e-9)
@@ -250,7 +247,7 @@ def test_an_export_says_how_it_was_made(tiny_run: RunIt, workspace: Workspace, t
 
 def test_classes_smaller_than_a_batch_give_all_they_have(tiny_run: RunIt) -> None:
     run = tiny_run("r", *options("dm"), "peers.batch_real=100000", "distill.iterations=1")
-    assert final(run)["images"].isfinite().all()
+    assert newest(run)["images"].isfinite().all()
 
 
 def test_events_without_a_trajectory_are_read_again() -> None:
@@ -268,7 +265,7 @@ def test_peers_run_in_other_types_and_spaces(tiny_run: RunIt) -> None:
     for method in ("dm", "dc", "frepo"):
         tiny_run(f"{method}-vit", *options(method), "network.name=vit", "network.width=8", "distill.iterations=2", *FEW)
         run = tiny_run(f"{method}-zca", *options(method), "dataset.zca=true", "compute.dtype=float64", *FEW)
-        assert final(run)["images"].dtype is torch.float64
+        assert newest(run)["images"].dtype is torch.float64
 
 
 def test_a_stop_before_the_first_iteration_leaves_the_start(workspace: Workspace) -> None:

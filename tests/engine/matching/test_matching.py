@@ -31,13 +31,19 @@ class Case:
 
 
 def make_case(
-    channels: int = 3, steps: int = 5, seed: int = 0, student_lr: float = 0.4, network: str = "convnet", side: int = 8
+    channels: int = 3,
+    steps: int = 5,
+    seed: int = 0,
+    student_lr: float = 0.4,
+    network: str = "convnet",
+    side: int = 8,
+    depth: int = 2,
 ) -> Case:
     """Random images, soft labels, a start and a target; batches of 5 images that repeat and never use image 8."""
     generator = counted_generator(seed, "case")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        size = {"width": 4, "depth": 2} if network == "convnet" else {"width": 8}
+        size = {"width": 4, "depth": depth} if network == "convnet" else {"width": 8}
         model = build_network(network, channels=channels, classes=4, resolution=side, **size).double()
     start = flatten_parameters(model)
     schedule = []
@@ -56,6 +62,13 @@ def make_case(
             "schedule": schedule,
         },
     )
+
+
+def shorten(case: Case) -> None:
+    """Let the last batch of the schedule have 3 images instead of 5."""
+    index, augment = case.arguments["schedule"][-1]
+    short = type(augment)(augment.op, tuple(parameter[:3] for parameter in augment.parameters))
+    case.arguments["schedule"][-1] = (index[:3], short)
 
 
 def relative(a: Tensor, b: Tensor) -> float:

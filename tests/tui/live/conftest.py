@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from tesla_tui.live.app import TeslaApp
 from tesla_tui.preferences import Preferences
 from tesla_tui.watch.devices import Devices
 from tests.conftest import TINY
+from tests.processes import HANGS
 
 Body = Callable[[Pilot[str]], Awaitable[None]]
 
@@ -85,9 +87,10 @@ async def settled(pilot: Pilot[str]) -> None:
     await pilot.pause(0.15)
 
 
-async def until(pilot: Pilot[str], true: Callable[[], object], seconds: float = 30.0) -> None:
+async def until(pilot: Pilot[str], true: Callable[[], object], seconds: float = HANGS) -> None:
     """Wait until something holds, while the app goes on."""
-    for _ in range(int(seconds / 0.05)):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
         if true():
             await pilot.pause(0.1)
             return

@@ -26,9 +26,12 @@ from tesla_tui.live.screens.dialogs import Ask
 from tesla_tui.live.screens.error import ErrorScreen
 from tesla_tui.live.screens.workbench import Workbench
 from tests.conftest import TINY
+from tests.processes import COMMAND, HANGS, NEVER, wait_for
 from tests.tui.live.conftest import Show, app_of, screen_text, until
 
-LONG = (*TINY, "distill.iterations=100000", "evaluate.every=1000", "distill.checkpoint_every=1000")
+pytestmark = pytest.mark.long
+
+LONG = (*TINY, f"distill.iterations={NEVER}", "evaluate.every=1000", "distill.checkpoint_every=1000")
 """Settings of a run that does not end by itself."""
 
 DRIVE = {"watch": False, "run": "long", "overrides": LONG}
@@ -134,7 +137,7 @@ def test_detaching_hands_the_run_to_another_process(show: Show, ws: Workspace) -
     async def body(pilot: Pilot[str]) -> None:
         await distilling(pilot, run)
         await answered(pilot, "d")
-        await until(pilot, lambda: not pilot.app.is_running, 60)
+        await until(pilot, lambda: not pilot.app.is_running)
         assert "goes on without this terminal" in (pilot.app.return_value or "")
 
     show(body, **DRIVE)
@@ -142,15 +145,13 @@ def test_detaching_hands_the_run_to_another_process(show: Show, ws: Workspace) -
         assert is_driven(run)
         pid = json.loads((run.folder / "driver.json").read_text())["pid"]
         assert pid != os.getpid() and os.getsid(pid) == pid  # a session of its own: no terminal can take it along
-        before = iterations(run)
-        for _ in range(200):
-            if iterations(run) > before + 2:
-                break
+        before, end = iterations(run), time.monotonic() + HANGS
+        while iterations(run) <= before + 2:
+            assert time.monotonic() < end
             time.sleep(0.05)
-        assert iterations(run) > before
     finally:
         ask_to_stop(run)
-    assert wait_until_free(run, 20)
+    assert wait_until_free(run, HANGS)
     assert max(run.checkpoints()) >= before
 
 
@@ -159,16 +160,15 @@ def headless(ws: Workspace) -> Iterator[subprocess.Popen[bytes]]:
     """A separate process that drives the run `long`."""
     words = [word for text in LONG for word in ("--set", text)]
     process = subprocess.Popen(
-        [sys.executable, "-m", "tesla_tui.main", "run", str(ws.folder), "--run", "long", *words],
+        [*COMMAND, "run", str(ws.folder), "--run", "long", *words],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
-    for _ in range(600):
-        if ws.run("long").journal_file.exists() and iterations(ws.run("long")) > 2:
-            break
-        time.sleep(0.05)
-    yield process
-    process.kill()
-    process.wait()
+    try:
+        wait_for(lambda: ws.run("long").journal_file.exists() and iterations(ws.run("long")) > 2, process)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_attaching_watches_survives_kill_9_and_takes_over(
@@ -205,8 +205,8 @@ def test_taking_over_from_a_living_driver(show: Show, ws: Workspace, headless: s
         await pilot.press("t")
         await until(pilot, lambda: isinstance(pilot.app.screen, Ask))
         await pilot.press("y")
-        await until(pilot, lambda: "driven here" in screen_text(pilot), 60)
-        assert headless.wait(10) == 143
+        await until(pilot, lambda: "driven here" in screen_text(pilot))
+        assert headless.wait(HANGS) == 143
 
     show(body, watch=False, run="long")
     assert kinds(run).count("RunStarted") == 2
@@ -214,7 +214,7 @@ def test_taking_over_from_a_living_driver(show: Show, ws: Workspace, headless: s
 
 def test_a_known_error_says_cause_state_and_way_on(show: Show, ws: Workspace) -> None:
     async def body(pilot: Pilot[str]) -> None:
-        await until(pilot, lambda: isinstance(pilot.app.screen, ErrorScreen), 60)
+        await until(pilot, lambda: isinstance(pilot.app.screen, ErrorScreen))
         text = screen_text(pilot)
         assert "stayed bad" in text and "smaller distill.student_lr" in text.replace("\n", " ")
         assert re.search(r"Everything up to iteration \d+ is saved", text)
@@ -237,12 +237,12 @@ def test_an_unforeseen_error_leaves_a_report_and_the_screens_stand(
     monkeypatch.setattr(stages, "_state", broken)
 
     async def body(pilot: Pilot[str]) -> None:
-        await until(pilot, lambda: isinstance(pilot.app.screen, ErrorScreen), 60)
+        await until(pilot, lambda: isinstance(pilot.app.screen, ErrorScreen))
         assert "middle of nowhere" in screen_text(pilot) and REPORT in screen_text(pilot).replace("\n", "")
         monkeypatch.undo()
         monkeypatch.setenv("TESLA_CACHE", os.environ.get("TESLA_CACHE", ""))
         await pilot.press("r")
-        await until(pilot, lambda: "✓ finished" in screen_text(pilot), 60)
+        await until(pilot, lambda: "✓ finished" in screen_text(pilot))
 
     show(body, watch=False, run="odd", overrides=TINY)
     assert "ZeroDivisionError" in (ws.run("odd").folder / REPORT).read_text()
@@ -259,7 +259,7 @@ def test_a_new_run_starts_from_the_form(show: Show, ws: Workspace) -> None:
         await pilot.press("end", "ctrl+u", *"fresh")
         await pilot.pause(0.1)
         await pilot.press("ctrl+g")
-        await until(pilot, lambda: "› fresh" in screen_text(pilot) and "✓ finished" in screen_text(pilot), 60)
+        await until(pilot, lambda: "› fresh" in screen_text(pilot) and "✓ finished" in screen_text(pilot))
 
     show(body, run="soft")
     assert ws.run("fresh").checkpoints()[-1] == 6
@@ -283,7 +283,7 @@ def test_a_stalled_driver_is_told_from_a_living_one(
     finally:
         os.kill(headless.pid, signal.SIGCONT)
         headless.terminate()
-    assert headless.wait(20) == 143
+    assert headless.wait(HANGS) == 143
 
 
 @pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
@@ -300,7 +300,7 @@ def test_in_a_real_terminal(ws: Workspace, tmp_path: Path) -> None:
     def screen() -> str:
         return tmux("capture-pane", "-p", "-t", "t")
 
-    def wait(words: str, seconds: float = 60) -> None:
+    def wait(words: str, seconds: float = HANGS) -> None:
         until_then = time.monotonic() + seconds
         while words not in screen():
             assert time.monotonic() < until_then, screen()
@@ -359,8 +359,8 @@ def test_told_to_stop_from_outside_it_saves_and_leaves(
         os.environ.update(TERM="xterm-256color", TESLA_TUI_CONFIG=str(tmp_path / "none"))
         words = [word for text in LONG for word in ("--set", text)]
         command = ["tui", str(ws.folder), "--run", "long", *words]
-        os.execv(sys.executable, [sys.executable, "-m", "tesla_tui.main", *command])
-    drawn, limit = b"", time.monotonic() + 240
+        os.execv(sys.executable, [*COMMAND, *command])
+    drawn, limit = b"", time.monotonic() + HANGS
     while time.monotonic() < limit and not (run.journal_file.exists() and iterations(run) > 5):
         if select.select([terminal], [], [], 0.1)[0]:
             drawn += os.read(terminal, 65536)
@@ -374,7 +374,7 @@ def test_told_to_stop_from_outside_it_saves_and_leaves(
     else:
         os.kill(pid, number)
     ended, status = 0, 0
-    limit = time.monotonic() + 120
+    limit = time.monotonic() + HANGS
     while not ended and time.monotonic() < limit:
         ended, status = os.waitpid(pid, os.WNOHANG)
         if number != signal.SIGHUP and select.select([terminal], [], [], 0.05)[0]:

@@ -135,7 +135,7 @@ def test_real_pixels_are_sent_when_forced(ws: Workspace, tmp_path: Path, protoco
         command = ["tui", str(ws.folder), "--run", "soft", "--watch"]
         os.execv(sys.executable, [sys.executable, "-m", "tesla_tui.main", *command])
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 1200, 800))
-    drawn, pressed, until_then = b"", False, time.monotonic() + 120
+    drawn, pressed, until_then = b"", False, time.monotonic() + 240
     try:
         while time.monotonic() < until_then and (
             drawn.count(sign) < 2 if protocol == "kitty" else b"\x1bP0;" not in drawn

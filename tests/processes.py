@@ -1,0 +1,45 @@
+"""Commands as processes of their own, and waiting for what they do, on a machine of any speed.
+
+No test may depend on how fast something is: whatever has to be met in the middle never ends by itself (`NEVER`) or
+waits at a gate (tests/engine/faulty.py), and seconds are only bounds against hanging.
+"""
+
+import sys
+import time
+from collections.abc import Callable
+from subprocess import Popen
+
+from engine.pulse import read_pulse
+from engine.run import Run
+from tests.conftest import TINY
+
+COMMAND = [sys.executable, "-m", "tesla_tui.main"]
+NEVER = 10**6
+"""Epochs or iterations that no test lives to see."""
+HANGS = 240.0
+"""Seconds after which something is taken to hang."""
+
+
+def sets(*changes: str) -> list[str]:
+    """Options for tiny settings and these changes."""
+    return [word for text in (*TINY, *changes) for word in ("--set", text)]
+
+
+def wait_for(condition: Callable[[], object], process: "Popen[str] | Popen[bytes]", seconds: float = HANGS) -> None:
+    """Wait until something holds, while the process that is to bring it about lives."""
+    until = time.monotonic() + seconds
+    while not condition():
+        if process.poll() is not None and not condition():
+            raise AssertionError(f"it ended before: {process.returncode}, {process.communicate()}")
+        assert time.monotonic() < until, "it did not come true in time"
+        time.sleep(0.02)
+
+
+def in_stage(run: Run, stage: str, detail: str = "") -> Callable[[], bool]:
+    """A condition: the run's driver says that it is there."""
+
+    def there() -> bool:
+        pulse = read_pulse(run.pulse_file)
+        return pulse is not None and pulse.stage == stage and detail in pulse.detail
+
+    return there
