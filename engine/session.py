@@ -38,9 +38,8 @@ from engine.recovery import tidy
 from engine.run import Run, checkpoint_to_use
 from engine.settings import EffectiveSettings, Settings
 from engine.shortage import with_words
-from engine.stages import LOADING, stages
+from engine.stages import stages
 from engine.teachers import train_teachers
-from engine.training import load_optimisers
 from engine.workspace import Workspace, taking
 
 Events = Generator[Event, None, None]
@@ -197,7 +196,6 @@ def teach(workspace: Workspace, settings: Settings) -> Events:
     workspace.check_links(buffer.folder)
     for words in buffer.open():
         yield Notice(level="warning", message=words)
-    yield from load_optimisers(LOADING)
     yield from with_words(timed("teachers", train_teachers(task, buffer)), task)
 
 
@@ -209,7 +207,6 @@ def evaluate_run(
     task, buffer = yield from with_words(open_task(workspace, settings), None)
     workspace.check_links(*run.folders)
     chosen = checkpoint_to_use(run, settings, iteration)
-    yield from load_optimisers(LOADING)
     yield from with_words(timed("evaluation", final_test(task, buffer, run, chosen, networks)), task)
 
 

@@ -29,17 +29,12 @@ from engine.run import Run, selected_iteration
 from engine.settings import Settings
 from engine.task import Task
 from engine.teachers import train_teachers
-from engine.training import load_optimisers
 
 Events = Generator[Event, None, None]
-
-LOADING = Progress(stage="data", done=1, total=1, unit="datasets")
-"""Where a session stands when its data are there and its first stage has not begun."""
 
 
 def stages(task: Task, buffer: TeacherBuffer, run: Run, control: Control) -> Events:
     """Whatever is missing of a run after its data: teachers, the method's iterations with evaluations, the test."""
-    yield from load_optimisers(LOADING)
     if not task.settings.needs_teachers:
         yield from _matched(task, buffer, run, control)
         return

@@ -3,7 +3,6 @@
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
 from weakref import WeakKeyDictionary
 
 import torch
@@ -41,14 +40,6 @@ class Kind:
 
 _compiled: "WeakKeyDictionary[Task, dict[Kind, Step | None]]" = WeakKeyDictionary()
 """Checked steps of a task, so that only the first of many networks compiles; None where compiling failed."""
-
-
-def load_optimisers(at: Progress) -> Generator[Event, None, None]:
-    """Let PyTorch load what it loads with the first optimiser: all of its compiler, for seconds on a busy machine.
-
-    Beside the caller, who may want to leave meanwhile. `at` is told again as it goes.
-    """
-    yield from told(beside(lambda: import_module("torch._dynamo")), at, "loading PyTorch")
 
 
 def trainer(

@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.sgd import sgd
 
 from engine.matching.compiled import fused, packed
 from engine.matching.yardstick import disagreement, tolerance
@@ -107,22 +108,27 @@ class Trainer(Protocol):
 
 
 class EagerTrainer:
-    """`Trainer` by autograd and `torch.optim.SGD`, on the module's own parameters (and buffers)."""
+    """`Trainer` by autograd and PyTorch's SGD, on the module's own parameters (and buffers).
+
+    The functional form: the first `torch.optim.SGD` of a process imports all of PyTorch's compiler, a second or more.
+    """
 
     def __init__(self, model: nn.Module, rule: SgdRule) -> None:
         self._model = model
-        self._optimiser = torch.optim.SGD(
-            model.parameters(), lr=0.0, momentum=rule.momentum, weight_decay=rule.weight_decay
-        )
+        self._rule = rule
+        self._parameters: list[Tensor] = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self._velocities: list[Tensor | None] = [None] * len(self._parameters)
 
     def step(self, images: Tensor, targets: Tensor, lr: float) -> tuple[Tensor, Tensor]:
         """See `Trainer`."""
-        self._optimiser.param_groups[0]["lr"] = lr
         logits: Tensor = self._model(images)
         loss = F.cross_entropy(logits, targets)
-        self._optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        self._optimiser.step()
+        gradients = torch.autograd.grad(loss, self._parameters, materialize_grads=True)
+        with torch.no_grad():
+            sgd(
+                self._parameters, list(gradients), self._velocities, lr=lr, momentum=self._rule.momentum,
+                weight_decay=self._rule.weight_decay, dampening=0.0, nesterov=False, maximize=False,
+            )  # fmt: skip
         return loss.detach(), logits.detach()
 
     def theta(self) -> Tensor:

@@ -306,6 +306,18 @@ def test_heavy_things_are_imported_late(code: str, forbidden: tuple[str, ...]) -
     assert done.stdout.strip() == "[]"
 
 
+def test_a_run_that_compiles_nothing_does_not_load_the_compiler(tesla: Tesla, tmp_path: Path) -> None:
+    """It takes PyTorch a second or more; a `torch.optim` optimiser, for one, loads all of it."""
+    assert tesla("init", tmp_path / "ws", "--dataset", "digits")[0] == 0
+    script = (
+        f"import sys; sys.argv = {['tesla', 'run', str(tmp_path / 'ws'), *SETS]!r}\n"
+        "from tesla_tui.main import main\n"
+        "try:\n    main()\nfinally:\n    print([m for m in sys.modules if m.startswith('torch._dynamo')])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "Test accuracy" in done.stdout and done.stdout.endswith("\n[]\n")
+
+
 def test_class_names_cannot_steer_the_terminal(tesla: Tesla, tmp_path: Path) -> None:
     for k, name in enumerate(("\x1b[31mred", "blue")):
         (tmp_path / "pics" / name).mkdir(parents=True)
