@@ -111,7 +111,7 @@ def cross(workspace: Workspace, runs: Sequence[Run], networks: Sequence[str], ov
         yield heading(run, "evaluation", number, len(runs), finished=False)
         settings = workspace.settings(overrides=tuple(overrides), run=run).settings
         yield from _within(evaluate_run(workspace, run, settings, None, networks), at)
-        records.append(read_record(run))
+        records.append(read_record(run, settings))
     yield StageFinished(stage=STAGE, seconds=time.monotonic() - began)
     rows: list[dict[str, Cell]] = []
     for record in records:
