@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.bounded import iteration_of, typed
-from engine.errors import CorruptFileError, DivergedError, NewerFormatError, SettingsError, UsageError
+from engine.errors import CorruptFileError, DivergedError, NewerFormatError, SettingsError, UsageError, tesla
 from engine.events import EvaluationDone, RunStarted
 from engine.finite import non_finite
 from engine.formats import check_format
@@ -352,7 +352,7 @@ def checkpoint_to_use(run: Run, settings: Settings, iteration: int | None) -> in
     kept = run.checkpoints()
     chosen = selected_iteration(run, settings) if iteration is None else iteration
     if chosen is None:
-        again = f"tesla run {run.folder.parents[1]} --run {run.name}"
+        again = tesla("run", run.folder.parents[1], "--run", run.name)
         raise UsageError(f"The run {run.name} has no checkpoint yet.", f"Go on with: {again}")
     if chosen not in kept:
         raise UsageError(f"The run {run.name} has no checkpoint {chosen}.", f"It has: {', '.join(map(str, kept))}.")
