@@ -35,7 +35,7 @@ def evaluate(
     from engine.settings.layers import parse_override
     from engine.workspace import Workspace
     from tesla_tui.cli.follow import follow
-    from tesla_tui.render.tables import results_table
+    from tesla_tui.render.tables import print_table, results_table
 
     console = Console()
     opened = Workspace(workspace)
@@ -61,11 +61,12 @@ def evaluate(
     results = [r for r in chosen.evaluations(settings) if r.split == "test" and r.network in networks]
     distilled = tuple(result for result in results if result.subject == "distilled" and result.iteration == at)
     random = tuple(result for result in results if result.subject == "random")
-    console.print(results_table(distilled, random, settings.distill.ipc))
+    print_table(console, results_table(distilled, random, settings.distill.ipc, console.width))
     others = protocol_words(settings, own)
     if others:
         console.print(
             f"Measured with {others}. These stand beside the results of the run's own protocol, which `tesla status` "
             "goes on showing; `tesla report` has both.",
             highlight=False,
+            soft_wrap=not console.is_terminal,
         )

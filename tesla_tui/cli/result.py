@@ -7,7 +7,7 @@ from engine.run import Run
 from engine.status import run_status
 from engine.workspace import Workspace
 from tesla_tui.render.commands import command
-from tesla_tui.render.tables import results_table
+from tesla_tui.render.tables import print_table, results_table
 
 MOST_SHOWN = 20
 """Images shown under a finished run; `tesla show` has them all."""
@@ -21,7 +21,7 @@ def print_result(console: Console, workspace: Workspace, run: Run, *, pictures: 
 
         console.print(grid_of(workspace, run, status.selected, None, MOST_SHOWN))
     if status.test:
-        console.print(results_table(status.test, status.random, status.ipc))
+        print_table(console, results_table(status.test, status.random, status.ipc, console.width))
     if status.selected is not None and status.iterations:
         why = f"best held-out accuracy, {100 * status.holdout:.1f} %" if status.holdout is not None else "the last one"
         console.print(f"Checkpoint {status.selected} of {status.iterations} iterations ({why}).", highlight=False)

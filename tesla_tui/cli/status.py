@@ -23,7 +23,7 @@ def status(workspace: WorkspacePath, as_json: Json = False) -> None:
     from engine.workspace import Workspace
     from tesla_tui.cli.result import print_commands
     from tesla_tui.render.commands import command
-    from tesla_tui.render.tables import runs_table
+    from tesla_tui.render.tables import print_table, runs_table
     from tesla_tui.render.words import clean, literal
 
     opened = Workspace(workspace)
@@ -44,7 +44,7 @@ def status(workspace: WorkspacePath, as_json: Json = False) -> None:
         words = f"{literal(workspace)} has no runs yet. Start one with:"
         print_commands(console, words, command("run", workspace, "--ipc", 1))
         return
-    console.print(runs_table(runs, console.width))
+    print_table(console, runs_table(runs, console))
     for run in runs:
         if run.state == "interrupted" and run.message:
             console.print(Text(f"{run.name}: {clean(run.message)}", style="yellow"))
