@@ -113,8 +113,8 @@ class Display:
         now = time.monotonic()
         if now - self._shown >= PLAIN_EVERY:
             self._shown = now
-            ending = "" if left is None else f", {duration(left)} left"
-            self._say(f"{name}: {amount}, {detail}{ending}", "")
+            ending = "" if left is None else f"{duration(left)} left"
+            self._say(f"{name}: {', '.join(filter(None, (amount, detail, ending)))}", "")
 
     def _say(self, line: str, style: str) -> None:
         """A line for good. A terminal's continues under its text; a file's or a pipe's stays whole, to be searched."""
