@@ -6,6 +6,7 @@ from mkdocs.structure.files import File, Files
 MODULES = {
     "engine.workspace": "The folder of everything",
     "engine.run": "The files of one run",
+    "engine.protocols": "What a result was measured to",
     "engine.session": "Stages, chained",
     "engine.stages": "What is missing of a run",
     "engine.opening": "A workspace's data, opened",

@@ -13,8 +13,8 @@ from engine.evaluate import STAGE, evaluate_distilled, evaluate_random
 from engine.events import EvaluationDone, Event, Progress, timed
 from engine.method import State, shipping
 from engine.methods import method_of
+from engine.protocols import distilled_protocol, random_protocol
 from engine.run import Run
-from engine.settings import Settings
 from engine.task import Task
 from engine.training_set import SmallSet, TrainingSet, WholeSet
 
@@ -25,7 +25,7 @@ def held_out(task: Task, buffer: TeacherBuffer, run: Run, state: State) -> Event
     """The held-out accuracy of this state, unless it is known or nothing is held out."""
     settings = task.settings
     repeats = settings.evaluate.selection_repeats
-    protocol = _protocol(settings, repeats)
+    protocol = distilled_protocol(settings, repeats)
     if evaluation_known(task, run, state.iteration) or len(task.holdout) == 0:
         return
     small = yield from training_set(task, buffer, state)
@@ -37,7 +37,7 @@ def held_out(task: Task, buffer: TeacherBuffer, run: Run, state: State) -> Event
 
 def evaluation_known(task: Task, run: Run, iteration: int) -> bool:
     """Whether the held-out accuracy of a checkpoint was measured, as the settings ask for it."""
-    protocol = _protocol(task.settings, task.settings.evaluate.selection_repeats)
+    protocol = distilled_protocol(task.settings, task.settings.evaluate.selection_repeats)
     return run.evaluation(iteration, "distilled", "holdout", task.network_name, protocol) is not None
 
 
@@ -81,7 +81,7 @@ def final_test(task: Task, buffer: TeacherBuffer, run: Run, iteration: int, netw
     """Test accuracy of one checkpoint and of random real images, for every network; known results are kept."""
     settings = task.settings
     repeats = settings.evaluate.repeats
-    protocols = {"distilled": _protocol(settings, repeats), "random": _random_protocol(task, repeats)}
+    protocols = {"distilled": distilled_protocol(settings, repeats), "random": _random_protocol(task, repeats)}
     subjects = [("distilled", iteration), *([("random", 0)] if settings.evaluate.baseline else [])]
     missing = []
     for network, (subject, at) in itertools.product(networks, subjects):
@@ -126,42 +126,5 @@ def training_set(task: Task, buffer: TeacherBuffer, state: State) -> Generator[E
     return SmallSet(state.images, labels, state.student_lr.item())
 
 
-LATER = {"parameters": "logits", "loss": "cross-entropy"}
-"""Settings of labels that older results do not name, with what they were then."""
-
-
-def _augmentation(settings: Settings) -> dict[str, Any]:
-    """What networks see of the images; DSA, which older results do not name, goes without a name."""
-    ops, name = list(settings.augment.ops), settings.evaluate.augment
-    return {"ops": ops} if name == "dsa" else {"augment": name}
-
-
-def _protocol(settings: Settings, repeats: int) -> dict[str, Any]:
-    """What a result depends on besides the checkpoint; a result measured to another protocol is not reused."""
-    whole, labels = settings.distill.method == "whole", settings.labels.model_dump()
-    return {
-        "epochs": settings.evaluate.whole_epochs if whole else settings.evaluate.epochs,
-        "repeats": repeats,
-        **_augmentation(settings),
-        "labels": {key: value for key, value in labels.items() if key not in LATER or value != LATER[key]},
-        "width": settings.network.width,
-        "depth": settings.network.depth,
-        "seed": settings.seed,
-    }
-
-
 def _random_protocol(task: Task, repeats: int) -> dict[str, Any]:
-    """What the accuracy of random real images depends on, whichever run asks for it."""
-    settings = task.settings
-    return {
-        "epochs": settings.evaluate.epochs,
-        "repeats": repeats,
-        **_augmentation(settings),
-        "network": settings.network.model_dump(),
-        "ipc": settings.distill.ipc,
-        "dataset": task.dataset.fingerprint,
-        "zca": settings.dataset.zca,
-        "holdout": settings.dataset.holdout,
-        "dtype": settings.compute.dtype,
-        "seed": settings.seed,
-    }
+    return {**random_protocol(task.settings, repeats), "dataset": task.dataset.fingerprint}

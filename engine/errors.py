@@ -1,5 +1,6 @@
 """What a user is told when something goes wrong: what happened, where, and what to do next."""
 
+import shlex
 from enum import IntEnum
 from pathlib import Path
 
@@ -106,3 +107,8 @@ class WorkersStoppedError(TeslaError):
     def __init__(self, message: str, code: ExitCode) -> None:
         super().__init__(message)
         self.exit_code = code
+
+
+def tesla(*words: object) -> str:
+    """A command for a hint, at its end and after a colon: what a shell would take apart is quoted."""
+    return shlex.join(["tesla", *map(str, words)])

@@ -15,9 +15,7 @@ from engine.buffers import TeacherBuffer
 from engine.compute import configure
 from engine.data import ResidentImages
 from engine.data.dataset import Classes, Pixels
-from engine.errors import (
-    UsageError,
-)
+from engine.errors import UsageError, tesla
 from engine.events import (
     DataReady,
     Event,
@@ -106,7 +104,7 @@ def check_distils(workspace: Workspace, run: Run, settings: Settings) -> None:
     if run.origin is not None:
         raise UsageError(
             f"The run {run.name} was {run.origin.words}; it is not distilled further.",
-            f"Measure it with: tesla evaluate {workspace.folder} --run {run.name}",
+            f"Measure it with: {tesla('evaluate', workspace.folder, '--run', run.name)}",
         )
     if settings.labels.kind == "given":
         raise UsageError(

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.bounded import iteration_of, typed
-from engine.errors import CorruptFileError, DivergedError, NewerFormatError, SettingsError, UsageError
+from engine.errors import CorruptFileError, DivergedError, NewerFormatError, SettingsError, UsageError, tesla
 from engine.events import EvaluationDone, RunStarted
 from engine.finite import non_finite
 from engine.formats import check_format
 from engine.imported import SetOrigin, set_origin
 from engine.journal import check_schema, read_journal
+from engine.protocols import is_own, protocol_digest
 from engine.settings import EffectiveSettings, Settings, frozen_settings, recovered_settings, settings_to_toml
 from engine.storage import (
     FORMAT,
@@ -268,9 +269,12 @@ class Run:
         return self.folder / "evaluations" / f"{iteration:07d}-{split}-{subject}-{safe}.json"
 
     def save_evaluation(self, result: EvaluationDone, protocol: dict[str, Any]) -> None:
-        """Publish a result with the protocol it was measured to."""
+        """Publish a result with the protocol it was measured to, beside those of other protocols."""
         self.guard()
         path = self.evaluation_path(result.iteration, result.subject, result.split, result.network)
+        there = _record(path)
+        if there is not None and there[1] != protocol:
+            path = _told_apart(path, protocol)
         write_json(path, {"format": FORMAT, "protocol": protocol, "result": asdict(result)})
 
     def evaluation(
@@ -278,11 +282,10 @@ class Run:
     ) -> EvaluationDone | None:
         """The result, if it was measured to the same protocol."""
         path = self.evaluation_path(iteration, subject, split, network)
-        try:
-            value = _evaluation_from(path)
-            return typed(EvaluationDone, value["result"]) if value["protocol"] == protocol else None
-        except (OSError, CorruptFileError, KeyError, TypeError, ValueError):
-            return None
+        for record in (_record(path), _record(_told_apart(path, protocol))):
+            if record is not None and record[1] == protocol:
+                return record[0]
+        return None
 
     def evaluation_of_another(
         self, iteration: int, subject: str, split: str, network: str, protocol: dict[str, Any]
@@ -295,22 +298,36 @@ class Run:
                     return found
         return None
 
-    def evaluations(self) -> list[EvaluationDone]:
-        """Every result on disk that this version can read, by iteration."""
-        found = []
-        for path in sorted((self.folder / "evaluations").glob("*.json")):
-            try:
-                found.append(typed(EvaluationDone, _evaluation_from(path)["result"]))
-            except (OSError, CorruptFileError, NewerFormatError, KeyError, TypeError, ValueError):
-                continue
-        return found
+    def evaluations(self, settings: Settings | None = None) -> list[EvaluationDone]:
+        """The results that were measured as `settings` (unset: the run's own) ask for it, by iteration.
+
+        All there are where the run's settings cannot be read.
+        """
+        if settings is None:
+            with suppress(SettingsError):
+                settings = self.frozen().settings
+        records = self.measured()
+        return [result for result, protocol in records if settings is None or is_own(result, protocol, settings)]
+
+    def measured(self) -> list[tuple[EvaluationDone, dict[str, Any]]]:
+        """Every result on disk that this version can read, of whichever protocol, with its protocol; by iteration."""
+        records = map(_record, sorted((self.folder / "evaluations").glob("*.json")))
+        return [record for record in records if record is not None]
 
 
-def _evaluation_from(path: Path) -> dict[str, Any]:
-    value: dict[str, Any] = read_json(path)
-    if isinstance(value, dict):
+def _told_apart(path: Path, protocol: dict[str, Any]) -> Path:
+    """Where a result is whose plain name one of another protocol has."""
+    return path.with_name(f"{path.stem}@{protocol_digest(protocol)}{path.suffix}")
+
+
+def _record(path: Path) -> tuple[EvaluationDone, dict[str, Any]] | None:
+    """A result and its protocol; None if there is none that this version can read."""
+    try:
+        value = read_json(path)
         check_format(value.get("format"), FORMAT, path)
-    return value
+        return typed(EvaluationDone, value["result"]), dict(value["protocol"])
+    except (OSError, CorruptFileError, NewerFormatError, AttributeError, KeyError, TypeError, ValueError):
+        return None
 
 
 def selected_iteration(run: Run, settings: Settings) -> int | None:
@@ -318,7 +335,7 @@ def selected_iteration(run: Run, settings: Settings) -> int | None:
     kept = set(run.checkpoints())
     scored = [
         (result.mean, result.iteration)
-        for result in run.evaluations()
+        for result in run.evaluations(settings)
         if result.split == "holdout" and result.subject == "distilled" and result.iteration in kept
     ]
     if settings.dataset.holdout > 0 and scored:
@@ -335,7 +352,7 @@ def checkpoint_to_use(run: Run, settings: Settings, iteration: int | None) -> in
     kept = run.checkpoints()
     chosen = selected_iteration(run, settings) if iteration is None else iteration
     if chosen is None:
-        again = f"tesla run {run.folder.parents[1]} --run {run.name}"
+        again = tesla("run", run.folder.parents[1], "--run", run.name)
         raise UsageError(f"The run {run.name} has no checkpoint yet.", f"Go on with: {again}")
     if chosen not in kept:
         raise UsageError(f"The run {run.name} has no checkpoint {chosen}.", f"It has: {', '.join(map(str, kept))}.")

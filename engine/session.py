@@ -202,11 +202,14 @@ def teach(workspace: Workspace, settings: Settings) -> Events:
 def evaluate_run(
     workspace: Workspace, run: Run, settings: Settings, iteration: int | None, networks: Sequence[str]
 ) -> Events:
-    """Measure a run's selected (or a given) checkpoint on the test images, with any networks."""
+    """Measure a run's selected (or a given) checkpoint on the test images, with any networks.
+
+    `settings` are the protocol; which checkpoint is selected is up to the run's own.
+    """
     run.check_formats()
     task, buffer = yield from with_words(open_task(workspace, settings), None)
     workspace.check_links(*run.folders)
-    chosen = checkpoint_to_use(run, settings, iteration)
+    chosen = checkpoint_to_use(run, run.frozen().settings, iteration)
     yield from with_words(timed("evaluation", final_test(task, buffer, run, chosen, networks)), task)
 
 

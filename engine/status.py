@@ -135,7 +135,7 @@ def run_status(run: Run) -> RunStatus:
             iteration = max(iteration, event.iteration)
     live = liveness(run)
     selected = selected_iteration(run, settings)
-    results = run.evaluations()
+    results = run.evaluations(settings)
     holdout = [r for r in results if r.split == "holdout" and r.subject == "distilled" and r.iteration == selected]
     test = tuple(r for r in results if r.split == "test" and r.subject == "distilled" and r.iteration == selected)
     random = tuple(r for r in results if r.split == "test" and r.subject == "random")

@@ -19,7 +19,7 @@ from pathlib import Path
 import platformdirs
 
 from engine.bounded import parse_json, read_bounded, typed
-from engine.errors import CorruptFileError, UsageError
+from engine.errors import CorruptFileError, UsageError, tesla
 from engine.storage import disk
 
 CONFIG = "TESLA_CONFIG"
@@ -107,7 +107,7 @@ def check_trusted(name: str) -> None:
         return
     raise UsageError(
         f"The settings ask for the network {name}, which is code: it would be run from {place}.",
-        f"If you know it and want that: tesla trust {name}",
+        f"If you know it and want that: {tesla('trust', name)}",
     )
 
 

@@ -5,7 +5,6 @@ import hashlib
 import json
 import os
 import re
-import shlex
 import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from engine.background import beside
-from engine.errors import BusyError, LostHoldError, UsageError
+from engine.errors import BusyError, LostHoldError, UsageError, tesla
 from engine.events import Event, Progress, told
 from engine.generators import result_of
 from engine.holding import LATE, TAKEN, Hold, Owner, read_owner, this_machine
@@ -62,12 +61,13 @@ class Workspace:
         self.folder = folder
         if not folder.exists():
             raise UsageError(
-                f"There is no folder {folder}.", f"Make a workspace with: tesla init {folder} --dataset digits"
+                f"There is no folder {folder}.",
+                f"Make a workspace with: {tesla('init', folder, '--dataset', 'digits')}",
             )
         if not self.toml.is_file():
             raise UsageError(
                 f"{folder} is not a workspace: it has no tesla.toml.",
-                f"Make one with: tesla init {folder} --dataset digits",
+                f"Make one with: {tesla('init', folder, '--dataset', 'digits')}",
             )
 
     @property
@@ -83,7 +83,7 @@ class Workspace:
             UsageError: there is something already.
         """
         if (folder / "tesla.toml").exists():
-            raise UsageError(f"{folder} is a workspace already.", f"Go on with: tesla run {folder}")
+            raise UsageError(f"{folder} is a workspace already.", f"Go on with: {tesla('run', folder)}")
         sweep(folder)  # of an `init` that was killed
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise UsageError(f"{folder} exists and is not empty.", "Choose another name.")
@@ -125,7 +125,9 @@ class Workspace:
         """
         runs = self.runs()
         if not runs:
-            raise UsageError(f"{self.folder} has no runs yet.", f"Start one with: tesla run {self.folder} --ipc 1")
+            raise UsageError(
+                f"{self.folder} has no runs yet.", f"Start one with: {tesla('run', self.folder, '--ipc', 1)}"
+            )
         if name is None:
             return max(runs, key=lambda run: run.last_change)
         for run in runs:
@@ -236,7 +238,7 @@ def taking(run: Run) -> Generator[Event, None, "Driving"]:
         if hold.alive or waited > (2 * LATE if hold.watching else PATIENCE):
             raise BusyError(
                 f"The run {run.name} is being driven already by {owner.words}.",
-                f"Watch it with: tesla tui {run.folder.parents[1]} --run {run.name}",
+                f"Watch it with: {tesla('tui', run.folder.parents[1], '--run', run.name)}",
             )
         detail = f"is {owner.words} still there? {waited:.0f} s" if hold.watching else "waiting for the run's lock"
         yield Progress(stage="data", done=1, total=1, unit="datasets", detail=detail)
@@ -282,13 +284,13 @@ class Driving:
             if lost.owner is not None:
                 raise BusyError(
                     f"The run {name} was taken over by {lost.owner}, which had no sign of life from here.",
-                    f"Nothing was written since; watch it with: tesla tui {shlex.quote(str(workspace))} --run {name}",
+                    f"Nothing was written since; watch it with: {tesla('tui', workspace, '--run', name)}",
                 ) from lost
             if lost.place is not None and lost.place != self._run.folder:
                 raise UsageError(
                     f"The folder of the run {name} was moved to {lost.place} while the run was driven.",
-                    f"It is saved as of its last checkpoint; go on with: tesla run "
-                    f"{shlex.quote(str(lost.place.parents[1]))} --run {lost.place.name}",
+                    f"It is saved as of its last checkpoint; go on with: "
+                    f"{tesla('run', lost.place.parents[1], '--run', lost.place.name)}",
                 ) from lost
             raise UsageError(
                 f"The folder of the run {name} was deleted while the run was driven.", "Nothing more is written."

@@ -1,7 +1,6 @@
 """Runs without a terminal: started in a session of their own, to survive the connection, and stopped again."""
 
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -9,7 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from engine.errors import TeslaError, UsageError
+from engine.errors import TeslaError, UsageError, tesla
 from engine.links import check_links
 from engine.pulse import read_pulse
 from engine.run import Run
@@ -43,7 +42,7 @@ def start_detached(workspace: Path, run: Run, arguments: Sequence[str]) -> int:
     if is_driven(run):
         raise UsageError(
             f"The run {run.name} is being driven already{driver_words(run)}.",
-            f"Watch it with: tesla tui {shlex.quote(str(workspace))} --run {run.name}",
+            f"Watch it with: {tesla('tui', workspace, '--run', run.name)}",
         )
     check_links(workspace, run.folders)
     disk.make_folder(run.folder)

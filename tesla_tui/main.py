@@ -80,11 +80,12 @@ def complain(message: str, hint: str, code: ExitCode) -> int:
     from rich.console import Console
     from rich.text import Text
 
+    from tesla_tui.render.commands import callable_here
     from tesla_tui.render.words import clean
 
     text = Text.assemble(("Error: ", "bold red"), clean(message))
     if hint:
-        text.append(" ").append(clean(hint), "bold")
+        text.append(" ").append(clean(callable_here(hint)), "bold")
     Console(stderr=True, soft_wrap=not sys.stderr.isatty()).print(text)
     return code
 

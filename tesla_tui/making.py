@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.errors import DataError, UsageError
+from engine.errors import DataError, UsageError, tesla
 from engine.settings import EffectiveSettings, resolve_settings
 from engine.settings.layers import parse_override, preset_values
 from engine.workspace import Workspace
@@ -52,7 +52,7 @@ def plan_workspace(folder: Path, dataset: str, overrides: Sequence[str], *, pres
     elif dataset.startswith(("/", "./", "../", "~")):
         raise DataError(f"{dataset}: there is no such folder.", "It must hold one subfolder per class.")
     if (folder / "tesla.toml").exists():
-        raise UsageError(f"{folder} is a workspace already.", f"Go on with: tesla run {folder}")
+        raise UsageError(f"{folder} is a workspace already.", f"Go on with: {tesla('run', folder)}")
     borrowed = [f"{key}={json.dumps(value)}" for key, value in preset_values(preset).items()] if preset else []
     texts = [*borrowed, *chosen, *overrides]
     effective = resolve_settings(overrides=texts)

@@ -61,3 +61,22 @@ def test_architecture_search(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     agreement = module.main(tmp_path / "ws", *TINY, widths=(2, 8), depths=(1, 2))
     assert set(agreement) == {"distilled", "random"}
     assert capsys.readouterr().out.count("width") == 4
+
+
+def test_continual_learning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    module = example("continual_learning")
+    found = module.main(
+        tmp_path / "ws", *TINY, "dataset.resolution=8", "network.depth=2", "teachers.batch=64", updates=40, repeats=1
+    )
+    assert set(found) == {"nothing", "random", "distilled"}
+    for repeats in found.values():
+        assert len(repeats) == 1 and len(repeats[0]) == 5
+        assert repeats[0][0] == found["nothing"][0][0] > 0.9, "the first step needs no memory"
+    # Without a memory only the last two of ten classes are known; with one, more than these.
+    assert found["nothing"][0][-1] < 0.25 < min(found["random"][0][-1], found["distilled"][0][-1])
+    assert capsys.readouterr().out.count("±") == 15
+    # A run distils what its step saw, and no image of a later one.
+    steps = sorted((tmp_path / "ws" / "pictures").iterdir())
+    assert [sorted(place.name for place in (step / "train").iterdir()) for step in steps] == [
+        ["0", "1"], ["2", "3"], ["4", "5"], ["6", "7"], ["8", "9"],
+    ]  # fmt: skip

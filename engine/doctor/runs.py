@@ -6,7 +6,7 @@ from pathlib import Path
 
 from engine.checksums import SUMS, sum_problems
 from engine.doctor.finding import Finding, damaged, left
-from engine.errors import CorruptFileError, NewerFormatError, SettingsError
+from engine.errors import CorruptFileError, NewerFormatError, SettingsError, tesla
 from engine.events import EvaluationDone, Notice
 from engine.film import frame_iterations, frame_path, frame_problem
 from engine.journal import JournalWriter, mend_journal, unread_lines
@@ -141,7 +141,7 @@ def _exports(run: Run, what: str) -> Iterator[Finding]:
         if (path / SUMS).is_file():
             problems = sum_problems(path)
             if problems:
-                again = f"Make it again with: tesla export {run.folder.parents[1]} --run {run.name} --to {path}"
+                again = f"Make it again with: {tesla('export', run.folder.parents[1], '--run', run.name, '--to', path)}"
                 yield damaged(what, f"{'; '.join(problems)}.", path, then=again)
         elif (path / "recipe.json").exists():
             yield Finding(True, what, f"{path} has no {SUMS}; it cannot be checked")

@@ -133,7 +133,9 @@ def exporting(
         yield replace(at, detail="Parquet")
         write_parquet(temp / "data", names, temp, soft, task.dataset.classes, ipc)
         yield at
-        results = [r for r in run.evaluations() if r.split == "test" and r.iteration in (chosen, 0)]
+        results = [
+            r for r in run.evaluations() if r.split == "test" and (r.subject == "random" or r.iteration == chosen)
+        ]
         disk.write(temp / "README.md", dataset_card(facts, results, task.dataset.classes, with_test).encode())
         disk.write(temp / "train.py", files("engine.export").joinpath("train.py.txt").read_bytes())
         disk.write(temp / SUMS, folder_sums(temp).encode())

@@ -211,11 +211,14 @@ def disk_uses(problem: Problem, teachers_left: int, saved: int) -> list[DiskUse]
     kept = settings.distill.keep + SAVED_BESIDES
     shown = images_shown(facts.classes, settings.distill.ipc, facts.resolution)
     frame = facts.classes * shown * facts.values
+    making = f"{teachers_left} trajectories of {rows} snapshots, and one in the making"
+    size = problem.checkpoint_bytes
+    each = f"{size / 1e6:,.1f} MB" if size >= 1e5 else f"{size / 1e3:,.1f} kB"
     uses = [
         DiskUse("teacher buffer", buffer_bytes(teachers_left, trajectory), "workspace",
-                f"{teachers_left} trajectories of {rows} snapshots, and one in the making"),
+                making if teachers_left else "none left to train"),
         DiskUse("checkpoints", checkpoints_bytes(settings.distill.keep, problem.checkpoint_bytes, saved), "workspace",
-                f"{kept} of {problem.checkpoint_bytes / 1e6:,.1f} MB: distill.keep, first, best, one being written"),
+                f"{kept} of {each}: distill.keep, first, best, one being written"),
         DiskUse("film of the images", min(MOST_BYTES, MOST_FRAMES * frame), "workspace", "at most"),
     ]  # fmt: skip
     if facts.dataset is None:

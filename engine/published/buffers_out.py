@@ -15,7 +15,7 @@ from torch import Tensor
 
 from engine.buffers import TeacherBuffer
 from engine.data import Dataset, prepare_dataset
-from engine.errors import CorruptFileError, UsageError
+from engine.errors import CorruptFileError, UsageError, tesla
 from engine.events import Event, Progress
 from engine.networks.flat import FlatNetwork
 from engine.networks.registry import initialised_network
@@ -63,7 +63,7 @@ def export_buffers(
     numbers = [number for number in range(settings.teachers.count) if buffer.epochs(number) >= 1]
     if not numbers:
         raise UsageError(
-            f"There are no teachers in {buffer.folder}.", f"Train them first: tesla teach {workspace.folder}"
+            f"There are no teachers in {buffer.folder}.", f"Train them first: {tesla('teach', workspace.folder)}"
         )
     network = _network(settings, dataset)
     disk.make_folder(to.parent)

@@ -5,7 +5,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from engine.errors import UsageError
+from engine.errors import UsageError, tesla
 from engine.evaluate import BASELINE_LR, evaluate_distilled
 from engine.events import EvaluationDone, Event, Progress, StageFinished, StageStarted, timed
 from engine.generators import result_of
@@ -100,7 +100,7 @@ def cross(workspace: Workspace, runs: Sequence[Run], networks: Sequence[str], ov
     if not runs:
         raise UsageError(
             f"{workspace.folder} has no run with a checkpoint yet.",
-            f"Start one with: tesla run {workspace.folder} --ipc 10",
+            f"Start one with: {tesla('run', workspace.folder, '--ipc', 10)}",
         )
     began = time.monotonic()
     yield StageStarted(stage=STAGE)
@@ -111,7 +111,7 @@ def cross(workspace: Workspace, runs: Sequence[Run], networks: Sequence[str], ov
         yield heading(run, "evaluation", number, len(runs), finished=False)
         settings = workspace.settings(overrides=tuple(overrides), run=run).settings
         yield from _within(evaluate_run(workspace, run, settings, None, networks), at)
-        records.append(read_record(run))
+        records.append(read_record(run, settings))
     yield StageFinished(stage=STAGE, seconds=time.monotonic() - began)
     rows: list[dict[str, Cell]] = []
     for record in records:

@@ -143,15 +143,16 @@ MOST = 400
 """Points of a curve."""
 
 
-def read_record(run: Run) -> Record:
-    """Read a run from its files.
+def read_record(run: Run, measured: Settings | None = None) -> Record:
+    """Read a run from its files; its results as the settings `measured` ask for them (unset: its own).
 
     Raises:
         TeslaError: its settings are damaged.
     """
-    settings = run.frozen().settings
-    results = run.evaluations()
-    selected = selected_iteration(run, settings)
+    own = run.frozen().settings
+    settings = measured or own
+    results, held = run.evaluations(settings), run.evaluations(own)
+    selected = selected_iteration(run, own)
     rates: dict[int, float] = {}
     seconds: list[float] = []
     skipped = 0
@@ -170,7 +171,7 @@ def read_record(run: Run) -> Record:
         settings=settings,
         test={r.network: r for r in tests if r.subject == "distilled" and r.iteration == selected},
         random={r.network: r for r in tests if r.subject == "random"},
-        holdout=sorted((r.iteration, r.mean) for r in results if r.subject == "distilled" and r.split == "holdout"),
+        holdout=sorted((r.iteration, r.mean) for r in held if r.subject == "distilled" and r.split == "holdout"),
         student_lr=[point for number, point in enumerate(curve) if number % thin == 0 or number == len(curve) - 1],
         seconds_per_iteration=statistics.median(seconds) if seconds else None,
         skipped=skipped,

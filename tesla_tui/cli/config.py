@@ -29,6 +29,7 @@ def config(
     from rich.table import Table
 
     from engine.workspace import Workspace
+    from tesla_tui.render.tables import NARROW, is_bounded, print_table
     from tesla_tui.render.words import literal
 
     opened = Workspace(workspace)
@@ -39,18 +40,21 @@ def config(
         rows = {key: {"value": flat[key], "origin": effective.origins[key]} for key in flat}
         typer.echo(json.dumps(rows, indent=2))
         return
+    console = Console()
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("setting", no_wrap=True)
-    table.add_column("value")
-    table.add_column("from", style="dim")
+    table.add_column("value", overflow="fold")
+    table.add_column("from", style="dim", overflow="fold")
     for key, value in flat.items():
         origin = effective.origins[key]
         if changed and origin == "default":
             continue
-        words = (
-            "unset"
-            if value is None
-            else literal(", ".join(value) if isinstance(value, list) else json.dumps(value).strip('"'))
-        )
-        table.add_row(key, words, literal(origin), style="" if origin == "default" else "bold")
-    Console().print(table)
+        listed = ", ".join(value) if isinstance(value, list) else json.dumps(value).strip('"')
+        words = "unset" if value is None else literal(listed)
+        style = "" if origin == "default" else "bold"
+        if console.width < NARROW and is_bounded(console):
+            console.print(f"[{style or 'none'}]{key} = {words}[/] [dim]({literal(origin)})[/]", highlight=False)
+        else:
+            table.add_row(key, words, literal(origin), style=style)
+    if table.row_count:
+        print_table(console, table)

@@ -22,7 +22,8 @@ def demo(
     from engine.workspace import Workspace
     from tesla_tui.cli.follow import follow
     from tesla_tui.cli.result import print_commands, print_result
-    from tesla_tui.render.words import literal, program
+    from tesla_tui.render.commands import command
+    from tesla_tui.render.words import literal
 
     console = Console()
     if not (to / "tesla.toml").exists():
@@ -45,7 +46,7 @@ def demo(
     print_commands(
         console,
         "Look at it, then something real:",
-        f"{program()} tui {to}",
-        f"{program()} init my-run --dataset fashion-mnist",
-        f"{program()} run my-run --ipc 1",
+        command("tui", to),
+        command("init", "my-run", "--dataset", "fashion-mnist"),
+        command("run", "my-run", "--ipc", 1),
     )

@@ -38,7 +38,8 @@ def doctor(
 
     from engine.doctor import examine_machine, examine_workspace
     from engine.errors import ExitCode
-    from tesla_tui.render.words import literal
+    from tesla_tui.cli.result import print_commands
+    from tesla_tui.render.commands import command
 
     console = Console()
     groups = [("Machine", examine_machine)]
@@ -58,8 +59,8 @@ def doctor(
     if bad:
         console.print(f"[bold red]{bad} problem{'s' if bad > 1 else ''}.[/]")
         if can and not repair:
-            again = f"tesla doctor {literal(workspace)} --repair" if workspace is not None else "tesla doctor --repair"
-            console.print(f"Mend what can be with: [bold]{again}[/]", highlight=False)
+            where = [] if workspace is None else [workspace]
+            print_commands(console, "Mend what can be with:", command("doctor", *where, "--repair"))
         raise typer.Exit(ExitCode.FAILURE)
     console.print("[bold green]Everything is in order.[/]")
 

@@ -30,11 +30,12 @@ def evaluate(
     from rich.console import Console
 
     from engine.errors import ExitCode, UsageError
+    from engine.protocols import protocol_words
     from engine.run import MAY_CHANGE, checkpoint_to_use
     from engine.settings.layers import parse_override
     from engine.workspace import Workspace
     from tesla_tui.cli.follow import follow
-    from tesla_tui.render.tables import results_table
+    from tesla_tui.render.tables import print_table, results_table
 
     console = Console()
     opened = Workspace(workspace)
@@ -55,8 +56,17 @@ def evaluate(
     if code is not ExitCode.OK:
         console.print("[yellow]Stopped.[/] The same command goes on; finished networks are kept.", highlight=False)
         raise typer.Exit(code)
-    at = checkpoint_to_use(chosen, settings, iteration)
-    results = [result for result in chosen.evaluations() if result.split == "test" and result.network in networks]
+    own = chosen.frozen().settings
+    at = checkpoint_to_use(chosen, own, iteration)
+    results = [r for r in chosen.evaluations(settings) if r.split == "test" and r.network in networks]
     distilled = tuple(result for result in results if result.subject == "distilled" and result.iteration == at)
     random = tuple(result for result in results if result.subject == "random")
-    console.print(results_table(distilled, random, settings.distill.ipc))
+    print_table(console, results_table(distilled, random, settings.distill.ipc, console.width))
+    others = protocol_words(settings, own)
+    if others:
+        console.print(
+            f"Measured with {others}. These stand beside the results of the run's own protocol, which `tesla status` "
+            "goes on showing; `tesla report` has both.",
+            highlight=False,
+            soft_wrap=not console.is_terminal,
+        )

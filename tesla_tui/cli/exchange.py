@@ -1,6 +1,5 @@
 """`tesla import-buffers`, `tesla import-images`, `tesla export-buffers`: files of other implementations."""
 
-import shlex
 from collections.abc import Generator
 from enum import StrEnum
 from pathlib import Path
@@ -61,7 +60,8 @@ def import_buffers(
     from engine.settings import resolve_settings
     from engine.workspace import Workspace
     from tesla_tui.cli.result import print_commands
-    from tesla_tui.render.words import clean, program, size
+    from tesla_tui.render.commands import command
+    from tesla_tui.render.words import clean, size
 
     console = Console()
     opened = Workspace(workspace)
@@ -72,7 +72,7 @@ def import_buffers(
     buffer = _followed(imported(opened, effective, files, name, count=count, epochs=epochs), console)
     taken = sum(int(file["bytes"]) for file in buffer.files)
     console.print(f"[bold]{name}[/]: {clean(buffer.provenance)} ({size(taken)}).", highlight=False)
-    print_commands(console, "Next:", shlex.join([program(), "run", str(workspace), "--set", f"teachers.buffer={name}"]))
+    print_commands(console, "Next:", command("run", workspace, "--set", f"teachers.buffer={name}"))
 
 
 def export_buffers(
@@ -145,7 +145,8 @@ def import_images(
 
     from engine.workspace import Workspace
     from tesla_tui.cli.result import print_commands
-    from tesla_tui.render.words import clean, program
+    from tesla_tui.render.commands import command
+    from tesla_tui.render.words import clean
 
     console = Console()
     opened = Workspace(workspace)
@@ -158,7 +159,7 @@ def import_images(
     )  # fmt: skip
     origin = _followed(imported(opened, run, wanted, tuple(overrides or ())), console)
     console.print(f"[bold]{run}[/]: {clean(origin.words)}.", highlight=False)
-    print_commands(console, "Next:", shlex.join([program(), "evaluate", str(workspace), "--run", run]))
+    print_commands(console, "Next:", command("evaluate", workspace, "--run", run))
 
 
 def _followed(events: "Generator[Event, None, Result]", console: "Console") -> Result:

@@ -45,11 +45,14 @@ def export(
 
         tesla export my-run --run ipc-10 --to published/ --format pt
     """
+    import shlex
+
     from rich.console import Console
 
     from engine.errors import UsageError
     from engine.workspace import Workspace
     from tesla_tui.cli.follow import follow
+    from tesla_tui.cli.result import print_commands
     from tesla_tui.render.words import literal
 
     if layout is Layout.PT and with_test:
@@ -79,5 +82,5 @@ def export(
     if layout is Layout.PT:
         console.print(f"Read {literal(to / 'README.md')} for how to load them.", highlight=False)
         return
-    script = literal(to / "train.py")
-    console.print(f"Read {literal(to / 'README.md')}; train on it with: [bold]python {script}[/]", highlight=False)
+    words = f"Read {literal(to / 'README.md')}; train on it with:"
+    print_commands(console, words, shlex.join(["python", str(to / "train.py")]))

@@ -30,12 +30,14 @@ def init(
     """
     from rich.console import Console
 
+    from tesla_tui.cli.result import print_commands
     from tesla_tui.making import plan_workspace
-    from tesla_tui.render.words import literal, program
+    from tesla_tui.render.commands import command
+    from tesla_tui.render.words import literal
 
     plan = plan_workspace(workspace, dataset, list(overrides or []))
     made = plan.make()
     console = Console()
     console.print(f"Made [bold]{literal(made.folder)}[/] for {literal(plan.source)}.", highlight=False)
     console.print(f"Settings to edit: {literal(made.toml)}", highlight=False)
-    console.print(f"Next: [bold]{program()} run {literal(made.folder)} --ipc 1[/]", highlight=False)
+    print_commands(console, "Next:", command("run", made.folder, "--ipc", 1))

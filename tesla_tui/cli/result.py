@@ -6,8 +6,8 @@ from rich.text import Text
 from engine.run import Run
 from engine.status import run_status
 from engine.workspace import Workspace
-from tesla_tui.render.tables import results_table
-from tesla_tui.render.words import program
+from tesla_tui.render.commands import command
+from tesla_tui.render.tables import print_table, results_table
 
 MOST_SHOWN = 20
 """Images shown under a finished run; `tesla show` has them all."""
@@ -21,18 +21,18 @@ def print_result(console: Console, workspace: Workspace, run: Run, *, pictures: 
 
         console.print(grid_of(workspace, run, status.selected, None, MOST_SHOWN))
     if status.test:
-        console.print(results_table(status.test, status.random, status.ipc))
+        print_table(console, results_table(status.test, status.random, status.ipc, console.width))
     if status.selected is not None and status.iterations:
         why = f"best held-out accuracy, {100 * status.holdout:.1f} %" if status.holdout is not None else "the last one"
         console.print(f"Checkpoint {status.selected} of {status.iterations} iterations ({why}).", highlight=False)
-    commands = [f"{program()} show {workspace.folder} --run {run.name}"]
+    commands = [command("show", workspace.folder, "--run", run.name)]
     if status.method != "whole":  # which makes no small set
-        commands.insert(0, f"{program()} export {workspace.folder} --run {run.name} --to out/")
+        commands.insert(0, command("export", workspace.folder, "--run", run.name, "--to", "out/"))
     print_commands(console, "Next:", *commands)
 
 
 def print_commands(console: Console, words: str, *commands: str) -> None:
     """Commands to type, each on a line of its own that the terminal may wrap but we do not break."""
     console.print(words, highlight=False)
-    for command in commands:
-        console.print(Text(f"  {command}", style="bold"), soft_wrap=True)
+    for typed in commands:
+        console.print(Text(f"  {typed}", style="bold"), soft_wrap=True)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tesla_tui.cli.options import Ipc, Overrides, RunName, WorkspacePath
-from tesla_tui.render.words import literal, program, saved_words
+from tesla_tui.render.commands import command
+from tesla_tui.render.words import literal, saved_words
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -85,8 +86,9 @@ def run(
             console.print(f"[bold green]{chosen.name} is finished.[/]", highlight=False)
             print_result(console, opened, chosen)
             if status.iterations:
-                longer = f"--set distill.iterations={2 * status.iterations}"
-                print_commands(console, "To go on longer:", f"{program()} run {workspace} --run {chosen.name} {longer}")
+                longer = f"distill.iterations={2 * status.iterations}"
+                again = command("run", workspace, "--run", chosen.name, "--set", longer)
+                print_commands(console, "To go on longer:", again)
             return
     options = ["--ipc", str(effective.settings.distill.ipc)]
     options += [word for text in overrides_given for word in ("--set", text)]
@@ -94,10 +96,8 @@ def run(
         options += ["--workers", str(workers)] if workers else []
         pid = start_detached(workspace, chosen, options)
         words = f"[bold]{chosen.name}[/] goes on without this terminal (process {pid})."
-        where = f"{workspace} --run {chosen.name}"
-        print_commands(
-            console, f"{words} Watch it, or stop it, with:", f"{program()} tui {where}", f"{program()} stop {where}"
-        )
+        where = (workspace, "--run", chosen.name)
+        print_commands(console, f"{words} Watch it, or stop it, with:", command("tui", *where), command("stop", *where))
         return
     if place.size == 1:
         console.print(f"[bold]{chosen.name}[/] in {literal(workspace)}", highlight=False)
@@ -155,6 +155,7 @@ def teach(
     from engine.errors import ExitCode
     from engine.workspace import Workspace
     from tesla_tui.cli.follow import follow
+    from tesla_tui.cli.result import print_commands
 
     console = Console()
     opened = Workspace(workspace)
@@ -165,17 +166,15 @@ def teach(
     if code is not ExitCode.OK:
         console.print("[yellow]Stopped; what is trained is saved.[/] The same command goes on.", highlight=False)
         raise typer.Exit(code)
-    go_on = f"{program()} run {literal(workspace)} --ipc {effective.settings.distill.ipc}"
-    console.print(f"The teachers are there. Next: [bold]{go_on}[/]")
+    go_on = command("run", workspace, "--ipc", effective.settings.distill.ipc)
+    print_commands(console, "The teachers are there. Next:", go_on)
 
 
 def _same(workspace: object, ipc: int | None, run: str | None, overrides: tuple[str, ...], workers: int | None) -> str:
-    import shlex
-
-    words = [program(), "run", str(workspace)]
+    words = ["run", str(workspace)]
     words += ["--ipc", str(ipc)] if ipc is not None else []
     words += ["--run", run] if run else []
     words += ["--workers", str(workers)] if workers is not None else []
     for text in overrides:
         words += ["--set", text]
-    return shlex.join(words)
+    return command(*words)

@@ -21,8 +21,10 @@ def status(workspace: WorkspacePath, as_json: Json = False) -> None:
     from engine.imported import imported_buffer, imported_folders
     from engine.status import run_status
     from engine.workspace import Workspace
-    from tesla_tui.render.tables import runs_table
-    from tesla_tui.render.words import clean, literal, program
+    from tesla_tui.cli.result import print_commands
+    from tesla_tui.render.commands import command
+    from tesla_tui.render.tables import print_table, runs_table
+    from tesla_tui.render.words import clean, literal
 
     opened = Workspace(workspace)
     runs = [run_status(run) for run in opened.runs()]
@@ -39,20 +41,14 @@ def status(workspace: WorkspacePath, as_json: Json = False) -> None:
     for buffer in buffers:
         console.print(f"Teachers [bold]{buffer.name}[/]: {clean(buffer.provenance)}", highlight=False)
     if not runs:
-        console.print(
-            f"{literal(workspace)} has no runs yet. "
-            f"Start one with: [bold]{program()} run {literal(workspace)} --ipc 1[/]",
-            highlight=False,
-        )
+        words = f"{literal(workspace)} has no runs yet. Start one with:"
+        print_commands(console, words, command("run", workspace, "--ipc", 1))
         return
-    console.print(runs_table(runs, console.width))
+    print_table(console, runs_table(runs, console))
     for run in runs:
         if run.state == "interrupted" and run.message:
             console.print(Text(f"{run.name}: {clean(run.message)}", style="yellow"))
         if run.state in ("stopped", "interrupted"):
-            console.print(
-                f"{run.name} goes on with: [bold]{program()} run {literal(workspace)} --run {run.name}[/]",
-                highlight=False,
-            )
+            print_commands(console, f"{run.name} goes on with:", command("run", workspace, "--run", run.name))
         elif run.state == "failed":
             console.print(f"[red]{run.name}:[/] {literal(run.message)}", highlight=False)

@@ -24,7 +24,8 @@ def stop(
     from engine.workspace import Workspace
     from tesla_tui.cli.result import print_commands
     from tesla_tui.headless import ask_to_stop, wait_until_free
-    from tesla_tui.render.words import duration, program, saved_words
+    from tesla_tui.render.commands import command
+    from tesla_tui.render.words import duration, saved_words
 
     console = Console()
     opened = Workspace(workspace)
@@ -45,5 +46,5 @@ def stop(
     print_commands(
         console,
         f"[yellow]{chosen.name} stopped;[/] {what}. Go on with:",
-        f"{program()} run {workspace} --run {chosen.name}",
+        command("run", workspace, "--run", chosen.name),
     )

@@ -47,13 +47,13 @@ def tui(
     import os
     import sys
 
-    from engine.errors import ExitCode, UsageError
+    from engine.errors import ExitCode, UsageError, tesla
     from engine.workspace import Workspace
     from tesla_tui.preferences import load_preferences
 
     opened = Workspace(workspace) if workspace is not None else None
     if opened is None and (ipc is not None or run is not None):
-        raise UsageError("--ipc and --run need a workspace.", "tesla tui my-run --ipc 10")
+        raise UsageError("--ipc and --run need a workspace.", "Name it: tesla tui my-run --ipc 10")
     preferences = load_preferences()
     changes = {name: value for name, value in (("images", images), ("theme", theme)) if value is not None}
     if images not in (None, "auto", "blocks", "kitty", "sixel"):
@@ -61,7 +61,7 @@ def tui(
     preferences = preferences.model_copy(update=changes)
     if not (sys.stdin.isatty() and sys.stdout.isatty()) and "TEXTUAL_DRIVER" not in os.environ:
         where = workspace if workspace is not None else "my-run"
-        raise UsageError("`tesla tui` needs a terminal, and there is none here.", f"Without one: tesla run {where}")
+        raise UsageError("`tesla tui` needs a terminal, and there is none here.", f"Without one: {tesla('run', where)}")
     from tesla_tui.live.graphics import choose_protocol
 
     choose_protocol(preferences.images)  # writes to the terminal: before the app starts

@@ -21,7 +21,8 @@ from tesla_tui.live.screens.workbench import TABS, Workbench
 from tesla_tui.live.screens.workspaces import WorkspacesScreen
 from tesla_tui.live.themes import DEFAULTS, THEMES
 from tesla_tui.preferences import Preferences, preferences_file
-from tesla_tui.render.words import program, saved_words
+from tesla_tui.render.commands import command
+from tesla_tui.render.words import saved_words
 from tesla_tui.watch.devices import Devices
 
 WEB = "TEXTUAL_DRIVER"
@@ -248,7 +249,7 @@ class TeslaApp(App[str]):
             self.exit()
             return
         run, workspace = bench.engine.driven, bench.context.workspace
-        again = f"{program()} tui {workspace.folder} --run {run.name}"
+        again = command("tui", workspace.folder, "--run", run.name)
 
         def detached(pid: int) -> None:
             self.exit(f"{run.name} goes on without this terminal (process {pid}). Attach again with: {again}")
@@ -264,7 +265,7 @@ class TeslaApp(App[str]):
         if bench is None or feed is None:
             return ""
         state = saved_words(max(feed.run.checkpoints(), default=None))
-        again = f"{program()} tui {bench.context.workspace.folder} --run {feed.run.name}"
+        again = command("tui", bench.context.workspace.folder, "--run", feed.run.name)
         return f"{feed.run.name}: {state}. Go on with: {again}"
 
 

@@ -5,12 +5,13 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.table import Column
 from rich.text import Text
 
 from engine import events as ev
-from tesla_tui.render.words import clean, duration, literal, plus_minus, recovered_words, size
+from tesla_tui.render.words import clean, duration, plus_minus, recovered_words, size
 from tesla_tui.watch.clock import Clock
 
 PLAIN_EVERY = 10.0
@@ -88,12 +89,12 @@ class Display:
             if isinstance(event, ev.DataReady):
                 self._drop("data")
             for line, style in _lines(event):
-                self.console.print(Text(line, style=style))
+                self._say(line, style)
 
     def _progress(self, event: ev.Progress) -> None:
         left = self._clocks.setdefault(event.stage, Clock()).left(event.done, event.total)
         name = STAGES.get(event.stage, event.stage)
-        detail = self._words if event.stage == "distillation" and self._words else literal(event.detail)
+        detail = self._words if event.stage == "distillation" and self._words else clean(event.detail)
         amount = f"{int(event.done)}/{int(event.total)} {event.unit}"
         if self.live:
             if event.stage not in self._tasks:
@@ -103,7 +104,7 @@ class Display:
                 completed=event.done,
                 total=event.total,
                 amount=amount,
-                detail=detail,
+                detail=escape(detail),
                 left=left,
             )
             if event.stage == "evaluation" and event.done >= event.total:
@@ -112,8 +113,19 @@ class Display:
         now = time.monotonic()
         if now - self._shown >= PLAIN_EVERY:
             self._shown = now
-            ending = "" if left is None else f", {duration(left)} left"
-            self.console.print(f"{name}: {amount}, {detail}{ending}", highlight=False)
+            ending = "" if left is None else f"{duration(left)} left"
+            self._say(f"{name}: {', '.join(filter(None, (amount, detail, ending)))}", "")
+
+    def _say(self, line: str, style: str) -> None:
+        """A line for good. A terminal's continues under its text; a file's or a pipe's stays whole, to be searched."""
+        if not self.live:
+            self.console.print(Text(line, style=style), soft_wrap=True)
+            return
+        lead = line[:2] if line.startswith(("  ", "! ")) else ""
+        for part in Text(line[len(lead) :]).wrap(self.console, max(self.console.width - len(lead), 1)):
+            part.rstrip()
+            self.console.print(Text(lead + part.plain, style=style))
+            lead = " " * len(lead)
 
     def _finish(self, event: ev.StageFinished) -> None:
         self._drop(event.stage)

@@ -1,5 +1,9 @@
 """The tables of results and runs."""
 
+import os
+
+from rich import box
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -16,25 +20,59 @@ STATE_STYLE = {
     "failed": "bold red",
     "interrupted": "yellow",
 }
+COLUMNS = ("run", "state", "progress", "loss", "held out %", "test %", "random %", "written")
+LEAST_WANTED = ("written", "loss", "random %", "held out %", "progress")
+"""Columns that narrow terminals do not see, in the order they go."""
+NARROW = 75
+"""Characters under which a table of results has no frame and only its accuracies."""
+UNBOUNDED = 10_000
+"""Characters that no line of ours has."""
 
 
-def results_table(distilled: tuple[EvaluationDone, ...], random: tuple[EvaluationDone, ...], ipc: int) -> Table:
-    """Test accuracy of random real images and of the distilled ones, per network."""
-    table = Table(title=f"Test accuracy, {ipc} image{'s' if ipc > 1 else ''} per class", title_justify="left")
+def print_table(console: Console, table: Table) -> None:
+    """A table as wide as the terminal allows; in a file or a pipe as wide as it is, so that no value is cut."""
+    if is_bounded(console):
+        console.print(table)
+    else:
+        # Rich takes no width beyond the console's own.
+        Console(file=console.file, width=natural_width(console, table), quiet=console.quiet).print(table)
+
+
+def is_bounded(console: Console) -> bool:
+    """Whether lines have to fit a width: a terminal's, or one that the environment asks for."""
+    return console.is_terminal or "COLUMNS" in os.environ
+
+
+def natural_width(console: Console, table: Table) -> int:
+    """Characters a table takes where nothing has to be cut or wrapped."""
+    return console.measure(table, options=console.options.update(width=UNBOUNDED)).maximum
+
+
+def results_table(
+    distilled: tuple[EvaluationDone, ...], random: tuple[EvaluationDone, ...], ipc: int, width: int
+) -> Table:
+    """Test accuracy of random real images and of the distilled ones, per network; in `width` characters.
+
+    Narrow terminals see fewer columns, not pieces of all.
+    """
+    title = f"Test accuracy, {ipc} image{'s' if ipc > 1 else ''} per class"
+    narrow = width < NARROW
+    table = Table(title=title, title_justify="left", box=None if narrow else box.HEAVY_HEAD, pad_edge=not narrow)
     table.add_column("network")
-    table.add_column("random real images", justify="right")
-    table.add_column("distilled", justify="right", style="bold")
-    table.add_column("gained", justify="right", style="green")
-    table.add_column("networks trained", justify="right", style="dim")
+    table.add_column("random" if narrow else "random real images", justify="right", no_wrap=narrow)
+    table.add_column("distilled", justify="right", style="bold", no_wrap=narrow)
+    if not narrow:
+        table.add_column("gained", justify="right", style="green")
+        table.add_column("networks trained", justify="right", style="dim")
     by_network = {result.network: result for result in random}
     for result in distilled:
         base = by_network.get(result.network)
+        more = (f"{100 * (result.mean - base.mean):+.1f}" if base else "", str(len(result.accuracies)))
         table.add_row(
             Text(clean(result.network)),
             _cell(base) if base else "not measured",
             _cell(result),
-            f"{100 * (result.mean - base.mean):+.1f}" if base else "",
-            str(len(result.accuracies)),
+            *(() if narrow else more),
         )
     return table
 
@@ -43,29 +81,43 @@ def _cell(result: EvaluationDone) -> str:
     return plus_minus(result.mean, result.std, len(result.accuracies)) + " %"
 
 
-def runs_table(runs: list[RunStatus], width: int) -> Table:
-    """All runs of a workspace, a line each; on a terminal narrower than 100 characters without the age."""
+def runs_table(runs: list[RunStatus], console: Console) -> Table:
+    """All runs of a workspace, a line each; what does not fit the terminal is left out, the least wanted first."""
+    for count in range(len(LEAST_WANTED) + 1):
+        table = _runs_table(runs, set(LEAST_WANTED[:count]))
+        if not is_bounded(console) or natural_width(console, table) <= console.width:
+            break
+    return table
+
+
+def _runs_table(runs: list[RunStatus], without: set[str]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for name, longest in (("run", max((len(run.name) for run in runs), default=0)), ("state", 8), ("progress", 9)):
-        table.add_column(name, no_wrap=True, min_width=min(longest, 24))
-    for name in ("loss", "held out %", "test %", "random %"):
-        table.add_column(name, justify="right", no_wrap=True)
-    wide = width >= 100
-    if wide:
-        table.add_column("written", no_wrap=True, style="dim")
+    columns = [name for name in COLUMNS if name not in without]
+    for name in columns:
+        if name in ("run", "state", "progress"):
+            table.add_column(name, no_wrap=True)
+        elif name == "written":
+            table.add_column(name, no_wrap=True, style="dim")
+        else:
+            table.add_column(name, justify="right", no_wrap=True)
     for run in runs:
         style = STATE_STYLE.get(run.state, "")
-        table.add_row(
-            run.name,
-            f"[{style}]{run.state}[/]" if style else run.state,
-            progress_words(run),
-            "" if run.loss is None else f"{run.loss:.3f}",
-            "" if run.holdout is None else percent(run.holdout),
-            plus_minus(run.test[0].mean, run.test[0].std, len(run.test[0].accuracies)) if run.test else "",
-            plus_minus(run.random[0].mean, run.random[0].std, len(run.random[0].accuracies)) if run.random else "",
-            *([ago(run.updated)] if wide else []),
-        )
+        cells = {
+            "run": run.name,
+            "state": f"[{style}]{run.state}[/]" if style else run.state,
+            "progress": progress_words(run),
+            "loss": "" if run.loss is None else f"{run.loss:.3f}",
+            "held out %": "" if run.holdout is None else percent(run.holdout),
+            "test %": _measured(run.test),
+            "random %": _measured(run.random),
+            "written": ago(run.updated),
+        }
+        table.add_row(*(cells[name] for name in columns))
     return table
+
+
+def _measured(results: tuple[EvaluationDone, ...]) -> str:
+    return plus_minus(results[0].mean, results[0].std, len(results[0].accuracies)) if results else ""
 
 
 def progress_words(run: RunStatus) -> str:

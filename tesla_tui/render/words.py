@@ -1,18 +1,10 @@
 """Numbers, times and foreign text as a person wants to read them."""
 
 import math
-import os
-import shutil
-import sys
 import time
 import unicodedata
 
 from engine.events import RunRecovered
-
-
-def program() -> str:
-    """How to call this program again: `tesla` if the shell would find it, else the path it was called by."""
-    return "tesla" if shutil.which("tesla") else os.path.relpath(sys.argv[0])
 
 
 def clean(text: str) -> str:

@@ -11,6 +11,7 @@ from engine.errors import CorruptFileError, TeslaError
 from engine.events import EvaluationDone
 from engine.imported import ImportedBuffer, SetOrigin, imported_buffer
 from engine.journal import read_lines
+from engine.protocols import is_own
 from engine.run import Run, selected_iteration
 from engine.settings import EffectiveSettings
 from engine.storage import read_json
@@ -73,6 +74,8 @@ class Facts:
     selected: int | None
     tests: list[Measured]
     """Test accuracies of the selected checkpoint and of random images, by network, the distilled ones first."""
+    others: list[Measured]
+    """The same to other protocols than the run's own."""
     holdout: EvaluationDone | None
     """Of the selected checkpoint."""
     holdout_random: EvaluationDone | None
@@ -105,14 +108,12 @@ def gather(workspace: Workspace, run: Run) -> Facts:
     best = view.best()
     if selected is None and best is not None:
         selected = best.iteration  # its checkpoints were taken away
-    found = _measured(run)
-    tests = [
-        m
-        for m in found
-        if m.result.split == "test" and (m.result.subject == "random" or m.result.iteration == selected)
-    ]
-    tests.sort(key=lambda m: (m.result.network != settings.network.name, m.result.network, m.result.subject))
-    held = [m.result for m in found if m.result.split == "holdout"]
+    found = [m for m in _measured(run) if m.result.subject == "random" or m.result.iteration == selected]
+    found.sort(key=lambda m: (m.result.network != settings.network.name, m.result.network, m.result.subject))
+    own = [is_own(m.result, m.protocol, settings) for m in found]
+    tests = [m for m, mine in zip(found, own, strict=True) if m.result.split == "test" and mine]
+    others = [m for m, mine in zip(found, own, strict=True) if m.result.split == "test" and not mine]
+    held = [m.result for m, mine in zip(found, own, strict=True) if m.result.split == "holdout" and mine]
     buffer = view.plan.buffer if view.plan else ""
     folder = workspace.folder / "buffers" / buffer
     return Facts(
@@ -123,7 +124,8 @@ def gather(workspace: Workspace, run: Run) -> Facts:
         state=feed.state,
         selected=selected,
         tests=tests,
-        holdout=next((r for r in held if r.subject == "distilled" and r.iteration == selected), None),
+        others=others,
+        holdout=next((r for r in held if r.subject == "distilled"), None),
         holdout_random=next((r for r in held if r.subject == "random"), None),
         costs=_costs(run),
         driven=view.driven_seconds(time.time() if feed.live else None),
@@ -138,16 +140,7 @@ def gather(workspace: Workspace, run: Run) -> Facts:
 
 
 def _measured(run: Run) -> list[Measured]:
-    found = []
-    for path in sorted((run.folder / "evaluations").glob("*.json")):
-        try:
-            value = read_json(path)
-            result = EvaluationDone(**value["result"])
-            if sound(result):
-                found.append(Measured(result, dict(value["protocol"])))
-        except (OSError, CorruptFileError, KeyError, TypeError, ValueError):
-            continue
-    return found
+    return [Measured(result, protocol) for result, protocol in run.measured() if sound(result)]
 
 
 def sound(result: EvaluationDone) -> bool:

@@ -109,13 +109,18 @@ def settings_table(facts: Facts) -> list[Setting]:
     return [Setting(key, _value(value), clean(origins[key]), origins[key] != "default") for key, value in flat.items()]
 
 
-def evaluation_rows(facts: Facts) -> list[dict[str, Any]]:
-    """Test accuracies as table rows; ours before the random images of the same network."""
+def evaluation_rows(found: Iterable[Measured]) -> list[dict[str, Any]]:
+    """Test accuracies as table rows; ours before the random images of the same network and protocol."""
+
+    def same(measured: Measured) -> tuple[str, str, int]:
+        return _protocol(measured), measured.result.network, len(measured.result.accuracies)
+
     rows = []
-    base = {m.result.network: m.result for m in facts.tests if m.result.subject == "random"}
-    for measured in facts.tests:
+    ordered = sorted(found, key=same)
+    base = {same(m): m.result for m in ordered if m.result.subject == "random"}
+    for measured in ordered:
         r = measured.result
-        other = base.get(r.network)
+        other = base.get(same(measured))
         ours = r.subject == "distilled"
         rows.append(
             {
@@ -256,10 +261,12 @@ def _value(value: Any) -> str:
 
 def _protocol(measured: Measured) -> str:
     protocol = measured.protocol
-    ops = protocol.get("ops")
+    ops, policy = protocol.get("ops"), protocol.get("augment", "dsa")
     every = AugmentSettings().ops
     augmented = ""
-    if isinstance(ops, list):
+    if policy != "dsa":
+        augmented = ", no augmentation" if policy == "none" else f", {policy}"
+    elif isinstance(ops, list):
         without = [op for op in every if op not in ops]
         augmented = (
             ", no augmentation" if not ops else ", DSA" + (f" without {' and '.join(without)}" if without else "")

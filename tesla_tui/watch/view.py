@@ -39,8 +39,8 @@ class RunView:
     loss: Series = field(default_factory=Series)
     student_lr: Series = field(default_factory=Series)
     gradient_norm: Series = field(default_factory=Series)
-    evaluations: dict[tuple[int, str, str, str], ev.EvaluationDone] = field(default_factory=dict)
-    """By (iteration, subject, split, network)."""
+    evaluations: dict[tuple[object, ...], ev.EvaluationDone] = field(default_factory=dict)
+    """By (iteration, subject, split, network), then the protocol as it was when they were measured."""
     checkpoints: int | None = None
     """Iteration of the newest checkpoint the journal tells of."""
     skipped: int = 0
@@ -92,18 +92,27 @@ class RunView:
 
     def held_out(self) -> list[ev.EvaluationDone]:
         """Held-out accuracies of the distilled images by iteration."""
-        found = [e for e in self.evaluations.values() if e.split == "holdout" and e.subject == "distilled"]
-        return sorted(found, key=lambda e: e.iteration)
+        return sorted(self._own("holdout", "distilled"), key=lambda e: e.iteration)
 
     def baseline(self) -> ev.EvaluationDone | None:
         """Random real images: on the held-out part if measured, else on the test part."""
-        found = [e for e in self.evaluations.values() if e.subject == "random"]
-        return min(found, key=lambda e: e.split != "holdout", default=None)
+        return next(iter([*self._own("holdout", "random"), *self._own("test", "random")]), None)
 
     def tests(self) -> list[ev.EvaluationDone]:
         """Test accuracies, the random baseline of a network before its distilled ones."""
-        found = [e for e in self.evaluations.values() if e.split == "test"]
+        found = [*self._own("test", "random"), *self._own("test", "distilled")]
         return sorted(found, key=lambda e: (e.network, e.subject != "random", e.iteration))
+
+    def _own(self, split: str, subject: str) -> list[ev.EvaluationDone]:
+        """Of the protocol of the last start: accuracies of different protocols are not to be compared."""
+        protocol = self._protocol(split)
+        found = [(key, e) for key, e in self.evaluations.items() if e.split == split and e.subject == subject]
+        return [e for key, e in found if key[4:] == protocol]
+
+    def _protocol(self, split: str) -> tuple[object, ...]:
+        repeats = "repeats" if split == "test" else "selection_repeats"
+        keys = ("epochs", "whole_epochs", "augment", repeats)
+        return tuple(repr(self.settings.get(f"evaluate.{key}")) for key in keys)
 
     def best(self) -> ev.EvaluationDone | None:
         """The best held-out accuracy so far."""
@@ -189,7 +198,7 @@ class RunView:
                 self.checkpoints = event.iteration
             case ev.EvaluationDone():
                 if len(self.evaluations) < MOST_EVALUATIONS:
-                    key = (event.iteration, event.subject, event.split, event.network)
+                    key = (event.iteration, event.subject, event.split, event.network, *self._protocol(event.split))
                     self.evaluations[key] = event
             case ev.RunPaused() | ev.RunResumed():
                 self.paused = isinstance(event, ev.RunPaused)

@@ -162,3 +162,14 @@ def test_damage_is_not_mistaken_for_a_newer_version(tiny_run: Callable[..., Run]
     with pytest.raises(TeslaError) as caught:
         TeacherBuffer(path.parent, {}).epochs(1)
     assert not isinstance(caught.value, NewerFormatError)
+
+
+def test_older_results_are_the_runs_own(old: Workspace, tesla: Tesla) -> None:
+    """Their protocols lack what came later; whoever measures otherwise leaves them as they are."""
+    run = old.run("old")
+    before, own = contents(run.folder / "evaluations"), run.evaluations()
+    assert len(own) == len(before)
+    assert tesla("evaluate", old.folder, "--set", "evaluate.epochs=2")[0] == 0
+    after = contents(run.folder / "evaluations")
+    assert {path: after[path] for path in before} == before and len(after) > len(before)
+    assert run.evaluations() == own

@@ -115,7 +115,7 @@ line is one trajectory, those of other processes and hosts included. The cursor'
             accuracies = teacher.accuracies if teacher else ()
             cells = [
                 Text(str(number), justify="right"),
-                bar(done / epochs, 16, colour, colours["chart-axis"]),
+                bar(done / epochs, 12, colour, colours["chart-axis"]),
                 Text(f"{int(done)}/{epochs}", justify="right"),
                 Text(f"{teacher.losses[-1]:.3f}" if teacher and teacher.losses else "", justify="right"),
                 Text(f"{100 * accuracies[-1]:.1f} %" if accuracies else "", justify="right"),
@@ -136,7 +136,8 @@ line is one trajectory, those of other processes and hosts included. The cursor'
         used = sum(teacher.bytes for teacher in self._there.values())
         text = Text(no_wrap=True, overflow="ellipsis")
         text.append(f"{whole}/{count} trajectories", style="bold")
-        text.append(f" of {epochs} epochs · {size(used)} of {size(planned)} on disk", style=colours["quiet"])
+        share = size(used) if size(used) == size(planned) else f"{size(used)} of {size(planned)}"
+        text.append(f" of {epochs} epochs · {share} on disk", style=colours["quiet"])
         pulse = feed.pulse if feed else None
         if feed and feed.state == "running" and pulse and pulse.stage == "teachers" and pulse.total:
             left = self._clock.left(pulse.done, pulse.total)
@@ -144,7 +145,7 @@ line is one trajectory, those of other processes and hosts included. The cursor'
                 text.append(f" · {duration(left)} left", style=colours["accent"])
         accuracies = [teacher.accuracies[-1] for teacher in self._there.values() if teacher.accuracies]
         if accuracies:
-            text.append(f" · last accuracy {100 * float(np.mean(accuracies)):.1f} % on average", style=colours["quiet"])
+            text.append(f" · mean accuracy {100 * float(np.mean(accuracies)):.1f} %", style=colours["quiet"])
         self.query_one("#teachers-summary", Static).update(text, layout=False)
 
     def _curves(self) -> None:

@@ -1,0 +1,45 @@
+"""Commands for a person to paste: they call the program that is running, and survive spaces in names."""
+
+import os
+import re
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+PASTED = re.compile(r"(?:(?<=: )|^)tesla (?=[a-z])")
+"""A command at the end of a hint of the engine, which does not know how it was called; names of commands stay."""
+
+
+def program() -> str:
+    """How to call this program again, for a shell.
+
+    `tesla` where the shell finds it; else the path it was called by, or its interpreter. From below the current folder
+    the path is short, from anywhere else it is whole: dots that climb are hard to read, and wrong after a `cd`.
+    """
+    if shutil.which("tesla") or sys.argv[0] == "tesla":  # the bare name: whoever called found it
+        return "tesla"
+    script = Path(sys.argv[0])
+    if script.name == "tesla" and script.is_file():
+        return shlex.quote(_short(script))
+    return f"{shlex.quote(_short(Path(sys.executable)))} -m tesla_tui.main"
+
+
+def _short(path: Path) -> str:
+    # Not resolved: the interpreter of an environment is a link to one that lacks its packages.
+    whole = Path.cwd() / path
+    if not whole.is_relative_to(Path.cwd()) or os.pardir in whole.parts:
+        return os.path.normpath(whole)
+    near = str(whole.relative_to(Path.cwd()))
+    return near if os.sep in near else f"{os.curdir}{os.sep}{near}"
+
+
+def command(*words: object) -> str:
+    """A call of this program, its words quoted where a shell would take them apart."""
+    return f"{program()} {shlex.join(str(word) for word in words)}"
+
+
+def callable_here(hint: str) -> str:
+    """A hint whose commands can be pasted here."""
+    called = program()
+    return hint if called == "tesla" else PASTED.sub(lambda _: f"{called} ", hint)
