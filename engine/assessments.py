@@ -126,7 +126,7 @@ def training_set(task: Task, buffer: TeacherBuffer, state: State) -> Generator[E
     return SmallSet(state.images, labels, state.student_lr.item())
 
 
-LATER = {"parameters": "logits", "loss": "cross-entropy"}
+LATER = {"parameters": "logits", "loss": "cross-entropy", "init": "one-hot"}
 """Settings of labels that older results do not name, with what they were then."""
 
 

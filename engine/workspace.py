@@ -140,7 +140,8 @@ class Workspace:
 
         An existing run keeps what earlier command lines set for it, so that `tesla run my-run --run NAME` goes on.
         """
-        earlier: Mapping[str, Any] = run.command_line() if run is not None and run.exists else {}
+        begun = run is not None and run.exists
+        earlier: Mapping[str, Any] = run.command_line() if run is not None and begun else {}
         if ipc is not None:
             earlier = {key: value for key, value in earlier.items() if key != "distill.ipc"}
         return resolve_settings(
@@ -148,6 +149,7 @@ class Workspace:
             ipc=ipc,
             overrides=overrides,
             frozen_overrides=earlier,
+            settled=run.settled() if run is not None and begun else {},
             buffer_layer=self._buffer_layer,
         )
 
