@@ -32,6 +32,7 @@ class Labels(StrEnum):
     AUTO = "auto"
     PROBABILITIES = "probabilities"
     LOGITS = "logits"
+    REGRESSION = "regression"
     HARD = "hard"
 
 
