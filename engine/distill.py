@@ -239,8 +239,8 @@ def start_epochs(distill: DistillSettings, iteration: int) -> range:
     With a curriculum (DATM, Guo et al., ICLR 2024) the upper end grows linearly with the iteration, rounded to the
     nearest epoch, from `current_max_start_epoch` to `max_start_epoch` at iteration `expansion_end`.
     """
-    most, first, end = distill.max_start_epoch, distill.current_max_start_epoch, distill.expansion_end
-    if first != "max" and end is not None:
+    most, first, end = distill.max_start_epoch, distill.first_max_start_epoch, distill.expansion_end
+    if first < most and end is not None:
         most = first + (2 * (most - first) * min(iteration, end) + end) // (2 * end)
     return range(distill.min_start_epoch, most)
 

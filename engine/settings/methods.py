@@ -24,7 +24,6 @@ def published_tables(method: Any, dataset: Any, ipc: Any) -> list[tuple[str, Tab
     found: list[tuple[str, Table]] = [(f"method {method}", _settings(table))] if table else []
     found += _row(f"method {method}", table.get("ipc", {}), ipc)
     own = table.get("dataset", {}).get(dataset, {}) if isinstance(dataset, str) else {}
-    found += [(f"method {method}, {dataset}", _settings(own))] if _settings(own) else []
     return found + _row(f"method {method}, {dataset}", own.get("ipc", {}), ipc, below=False)
 
 

@@ -99,9 +99,9 @@ class DistillSettings(Section):
     """Start epochs are drawn from min_start_epoch .. max_start_epoch - 1."""
     max_start_epoch: PositiveInt = 5
     """... so this is the first teacher epoch that no student starts from."""
-    current_max_start_epoch: PositiveInt | Literal["max"] = "max"
-    """Curriculum (DATM): what max_start_epoch is at first; it grows linearly, rounded, to its own value. max: no
-    curriculum, the whole range from the first iteration."""
+    current_max_start_epoch: PositiveInt | Literal["max", "half"] = "max"
+    """Curriculum (DATM): what max_start_epoch is at first; it grows linearly, rounded, to its own value. half: half of
+    the range. max: no curriculum, the whole range from the first iteration."""
     expansion_end: PositiveInt | None = None
     """The iteration at which the curriculum has grown to the whole range. Unset: distill.iterations as they are when
     the run begins; raising them later goes on with the whole range."""
@@ -132,6 +132,14 @@ class DistillSettings(Section):
     """Iterations between checkpoints (one is also saved at every evaluation and stop)."""
     keep: PositiveInt = 3
     """Latest checkpoints kept, besides the best."""
+
+    @property
+    def first_max_start_epoch(self) -> int:
+        """What max_start_epoch is at the first iteration."""
+        least, most, first = self.min_start_epoch, self.max_start_epoch, self.current_max_start_epoch
+        if first == "half":
+            return max(least + 1, (least + most) // 2)
+        return most if first == "max" else first
 
 
 class PeerSettings(Section):
@@ -292,7 +300,7 @@ class Settings(Section):
             )
         if first == "max":
             return
-        if not least < first <= most:
+        if first != "half" and not least < first <= most:
             raise ValueError(
                 f"distill.current_max_start_epoch = {first} must be above distill.min_start_epoch = {least} and at "
                 f"most distill.max_start_epoch = {most}: the curriculum begins with start epochs from min_start_epoch "

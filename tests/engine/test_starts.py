@@ -79,6 +79,19 @@ def test_starts_fill_the_range_evenly_and_the_curriculum_grows_linearly(workspac
     assert {max(draws[begin : begin + 100]) for begin in (50, 150, 250, 350, 450)} == {6, 7, 8, 9, 10}
 
 
+@pytest.mark.parametrize(
+    ("least", "most", "first"), [(0, 10, 5), (4, 12, 8), (0, 3, 1), (3, 5, 4), (0, 1, 1), (6, 7, 7)]
+)
+def test_half_is_the_lower_half_of_any_range(workspace: Workspace, least: int, most: int, first: int) -> None:
+    keys = (f"distill.min_start_epoch={least}", f"distill.max_start_epoch={most}", "teachers.epochs=20")
+    half, _ = opened(workspace, *keys, "distill.current_max_start_epoch=half", "distill.expansion_end=40")
+    number, _ = opened(workspace, *keys, f"distill.current_max_start_epoch={first}", "distill.expansion_end=40")
+    for iteration in range(50):
+        start = draw_iteration(half, iteration).start_epoch
+        assert start == draw_iteration(number, iteration).start_epoch
+        assert least <= start < (first if iteration == 0 else most)
+
+
 def test_raised_iterations_leave_the_draws_of_a_curriculum_alone(tiny_run: RunIt, workspace: Workspace) -> None:
     run = tiny_run("r", *CURRICULUM)
     before, images = starts_of(run), final(run)["images"]
@@ -226,8 +239,8 @@ def test_the_methods_published_rows() -> None:
     assert settings("cifar10", 50)[2:5] == (0, 20, 40)
     assert settings("cifar100", 10)[2:5] == (0, 30, 50)
     assert settings("cifar100", 50)[2:] == (20, "max", 70, 1000)
-    assert settings("digits", 7)[2:5] == (0, 5, 10)
-    assert settings("fashion-mnist", 1)[2:5] == (0, 2, 4)
+    assert settings("cifar10", 1)[2:5] == (0, "max", 4)
+    assert settings("digits", 7)[2:5] == (0, "half", 10)
 
 
 def test_runs_of_older_versions_know_nothing_of_it_and_go_on(tiny_run: RunIt, workspace: Workspace) -> None:
