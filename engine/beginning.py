@@ -108,7 +108,7 @@ def _labels(task: Task, teacher: _Teacher, images: Tensor) -> Generator[Event, N
     """Logits (or raw probabilities) `(N, K)` that learned labels start from."""
     index = label_rules.class_index(task.classes, task.settings.distill.ipc).to(task.device)
     logits = (yield from teacher.asked(images)).to(task.dtype)
-    others = logits.argmax(dim=1) != index
+    others = (logits.argmax(dim=1) != index) | ~logits.isfinite().all(dim=1)
     count = int(others.sum())
     if count:
         yield Notice(

@@ -79,7 +79,7 @@ def augment(workspace: Workspace, name: str, runs: Sequence[Run], overrides: Seq
     yield StageFinished(stage=STAGE, seconds=time.monotonic() - began)
     columns = [
         Column("run", "run"), Column("method", "method"), Column("ipc", "IPC", "count"),
-        Column("augment", "evaluate.augment"), ACCURACY, RANDOM, GAIN, COUNT,
+        Column("augment", "augmentation"), ACCURACY, RANDOM, GAIN, COUNT,
     ]  # fmt: skip
     return Outcome(
         study="augment",

@@ -87,12 +87,17 @@ def ranges(settings: Settings) -> dict[str, tuple[str, tuple[str, ...]]]:
     """For every range of start epochs what it is in words, and its settings: both halves, all, and the curriculum.
 
     Raises:
-        UsageError: a method without teachers, or fewer than two start epochs.
+        UsageError: a method that matches no teachers or fixes what is studied, or fewer than two start epochs.
     """
     distill = settings.distill
     if not settings.needs_teachers:
         raise UsageError(
             f"distill.method = {distill.method} matches no teachers: there is nowhere to start from.",
+            "Take distill.method = tesla or datm.",
+        )
+    if distill.method == "mtt":
+        raise UsageError(
+            "distill.method = mtt is hard labels and the whole gradient; the study changes both.",
             "Take distill.method = tesla or datm.",
         )
     least, most = distill.min_start_epoch, distill.max_start_epoch

@@ -219,6 +219,19 @@ def test_too_few_known_images_are_filled_up_and_told(tiny_run: RunIt) -> None:
     assert any(f"takes {sum(4 - count for count in counts if count < 4)} of 40" in text for text in words), words
 
 
+def test_a_damaged_teacher_is_trained_again_before_it_is_asked(tiny_run: RunIt) -> None:
+    options = ("distill.init=correct", "labels.kind=learned", "labels.init=teacher")
+    whole = tiny_run("whole", *options)
+    path = next((whole.folder.parents[1] / "buffers").iterdir()) / "trajectory-0000.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1  # in the last row, which is the teacher's
+    path.write_bytes(data)
+    again = tiny_run("again", *options)
+    assert any("trained again" in words for words in notices_of(again))
+    x, y = final(whole), final(again)
+    assert all(torch.equal(x[name], y[name]) for name in x)
+
+
 def test_raw_probabilities_start_from_the_teachers(tiny_run: RunIt) -> None:
     options = ("labels.kind=learned", "labels.init=teacher", "distill.init=correct", "labels.parameters=probabilities")
     run = tiny_run("r", *options, "labels.lr=0.001")

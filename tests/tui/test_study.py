@@ -198,6 +198,8 @@ def test_start_says_what_it_needs(tesla: Tesla) -> None:
     assert code == 2 and "an early and a late half take two" in err and "max_start_epoch = 2" in err
     code, _, err = tesla("study", "start", "ws", "--set", "distill.method=dm")
     assert code == 2 and "matches no teachers" in err
+    code, _, err = tesla("study", "start", "ws", "--set", "distill.method=mtt")
+    assert code == 2 and "the study changes both" in err
 
 
 def test_augment_measures_beside_the_run_and_leaves_its_results_alone(tesla: Tesla, tmp_path: Path) -> None:
