@@ -59,6 +59,7 @@ def augment(workspace: Workspace, name: str, runs: Sequence[Run], overrides: Seq
     yield from load_optimisers(LOADING)
     rows: list[dict[str, Cell]] = []
     curves: list[Curve] = []
+    baselines: list[Curve] = []
     for number, (run, effective, iteration) in enumerate(planned):
         at = Progress(stage=STAGE, done=number, total=len(runs), unit="runs", detail=run.name)
         yield at
@@ -71,11 +72,10 @@ def augment(workspace: Workspace, name: str, runs: Sequence[Run], overrides: Seq
                 "augment": policy, "accuracy": value, "random": random,
                 "gain": None if random is None else value.mean - random.mean, "n": value.count,
             })  # fmt: skip
-        for subject, label in (("distilled", run.name), ("random", f"random, IPC {effective.settings.distill.ipc}")):
-            values = [found[policy, subject] for policy in POLICIES if (policy, subject) in found]
-            if values and label not in [curve.label for curve in curves]:
-                heights, spreads = [value.mean for value in values], [value.std or 0.0 for value in values]
-                curves.append(Curve(label, list(range(len(values))), heights, spreads))
+        curves.append(_bars(run.name, found, "distilled"))
+        label = f"random, IPC {effective.settings.distill.ipc}"
+        if effective.settings.evaluate.baseline and label not in [curve.label for curve in baselines]:
+            baselines.append(_bars(label, found, "random"))
     yield StageFinished(stage=STAGE, seconds=time.monotonic() - began)
     columns = [
         Column("run", "run"), Column("method", "method"), Column("ipc", "IPC", "count"),
@@ -88,7 +88,7 @@ def augment(workspace: Workspace, name: str, runs: Sequence[Run], overrides: Seq
         "App. A.9).",
         columns=[column for column in columns if any(row[column.key] is not None for row in rows)],
         rows=rows,
-        charts=[Chart("Test accuracy", "", "accuracy, %", curves, names=list(POLICIES), percent=True)],
+        charts=[Chart("Test accuracy", "", "accuracy, %", [*curves, *baselines], names=list(POLICIES), percent=True)],
         notes=[
             "The selected checkpoint of every run; ± is the sample standard deviation over n fresh networks. The "
             "learning rate is that which the run learned, under the augmentation of its own matching steps.",
@@ -96,6 +96,13 @@ def augment(workspace: Workspace, name: str, runs: Sequence[Run], overrides: Seq
             "that the run has of itself are not touched.",
         ],
         setting=_shared([effective for _, effective, _ in planned]),
+    )
+
+
+def _bars(label: str, found: Results, subject: str) -> Curve:
+    values = [found[policy, subject] for policy in POLICIES]
+    return Curve(
+        label, list(range(len(values))), [value.mean for value in values], [value.std or 0.0 for value in values]
     )
 
 
