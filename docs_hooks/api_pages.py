@@ -11,6 +11,7 @@ MODULES = {
     "engine.stages": "What is missing of a run",
     "engine.opening": "A workspace's data, opened",
     "engine.state": "What a distillation carries",
+    "engine.beginning": "Before the first iteration",
     "engine.divergence": "When numbers go wrong",
     "engine.events": "What stages yield",
     "engine.journal": "The event log",

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from engine import labels as label_rules
 from engine.background import beside
+from engine.beginning import begun_state
 from engine.buffers import TeacherBuffer
 from engine.compiling import matching_compiles
 from engine.data.augment import draw_augment
@@ -36,7 +37,7 @@ from engine.method import Earlier, Method
 from engine.networks import flatten_parameters
 from engine.randomness import counted_generator, counted_seed
 from engine.selection import random_real, real_images
-from engine.settings import Settings
+from engine.settings import DistillSettings, Settings
 from engine.sharing import batch_sizes, couples_images
 from engine.state import MOST_LEARNED, DistillState, initial_state, outcome, restored_state, update
 from engine.task import Task
@@ -232,8 +233,20 @@ class Draw:
     """The share of every batch that this is."""
 
 
+def start_epochs(distill: DistillSettings, iteration: int) -> range:
+    """The teacher epochs that this iteration's student can start from.
+
+    With a curriculum (DATM, Guo et al., ICLR 2024) the upper end grows linearly with the iteration, rounded to the
+    nearest epoch, from `current_max_start_epoch` to `max_start_epoch` at iteration `expansion_end`.
+    """
+    most, first, end = distill.max_start_epoch, distill.first_max_start_epoch, distill.expansion_end
+    if first < most and end is not None:
+        most = first + (2 * (most - first) * min(iteration, end) + end) // (2 * end)
+    return range(distill.min_start_epoch, most)
+
+
 def draw_iteration(task: Task, iteration: int) -> Draw:
-    """Trajectory, start epoch, and T batches with their augmentations, from the iteration's number alone.
+    """Trajectory, start epoch, and T batches with their augmentations, from settings and the iteration's number alone.
 
     Batches: a random permutation of all N images is cut into chunks of `distill.batch`; when it is used up a new one
     is drawn. Every rank draws the whole and keeps its rows, so that nothing depends on how many there are.
@@ -242,7 +255,8 @@ def draw_iteration(task: Task, iteration: int) -> Draw:
     distill = settings.distill
     generator = counted_generator(settings.seed, "draw", iteration)
     trajectory = int(torch.randint(settings.teachers.count, (), generator=generator))
-    start_epoch = int(torch.randint(distill.max_start_epoch, (), generator=generator))
+    starts = start_epochs(distill, iteration)
+    start_epoch = starts[int(torch.randint(len(starts), (), generator=generator))]
     count = task.classes * distill.ipc
     size = count if distill.batch == "full" else distill.batch
     chunks: list[Tensor] = []
@@ -348,11 +362,7 @@ def shipping_labels(
         epoch = settings.teachers.epochs if kind == "last" else draw.start_epoch + settings.distill.teacher_epochs
         pairs = [(draw.trajectory, epoch)]
     else:
-        epochs = (
-            [settings.teachers.epochs]
-            if kind == "last"
-            else range(settings.distill.teacher_epochs, settings.reachable_epochs + 1)
-        )
+        epochs = [settings.teachers.epochs] if kind == "last" else settings.target_epochs
         every = [(trajectory, epoch) for epoch in epochs for trajectory in range(settings.teachers.count)]
         count = min(len(every), MOST_SHIP)
         pairs = [every[i * len(every) // count] for i in range(count)]
@@ -408,6 +418,7 @@ TESLA = Method(
     name="tesla",
     title="trajectory matching with constant memory (TESLA, Cui et al., ICML 2023)",
     initial_state=initial_state,
+    begin=begun_state,
     restored_state=restored_state,
     iterate=distill,
     shipped_labels=shipped_labels,

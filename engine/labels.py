@@ -4,12 +4,12 @@
 speaks changes from iteration to iteration, so what ships is defined apart: see `mean_labels`.
 """
 
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 
 import torch
 from torch import Tensor
 
-from engine.generators import result_of
+from engine.generators import mapped, result_of
 from engine.networks.flat import FlatNetwork
 from engine.parallel.ranks import ALONE, Ranks
 from engine.settings import Settings
@@ -63,9 +63,11 @@ def teacher_labels(network: FlatNetwork, theta: Tensor, images: Tensor, ranks: R
 
 @torch.no_grad()
 def labelling(
-    network: FlatNetwork, theta: Tensor, images: Tensor, ranks: Ranks = ALONE
+    network: FlatNetwork, theta: Tensor, images: Tensor, ranks: Ranks = ALONE, *, logits: bool = False
 ) -> Generator[int, None, Tensor]:
     """Probabilities `(N, K)` that the network with parameters `theta` gives `images`, in chunks; ranks divide the work.
+
+    With `logits` what they are the softmax of.
 
     Networks with running statistics keep training mode: snapshots hold parameters only, so a snapshot's own
     statistics are those of the batch.
@@ -75,16 +77,26 @@ def labelling(
     """
     mine = images[ranks.part(len(images))]
     size = max(1, min(CHUNK, CHUNK_PIXELS // images[0, 0].numel()))
-    first = network(theta, mine[:size]).softmax(dim=1)
+
+    def answers(part: Tensor) -> Tensor:
+        found = network(theta, part)
+        return found if logits else found.softmax(dim=1)
+
+    first = answers(mine[:size])
     # Written in place: joining the parts would hold every label twice.
     labels = first.new_empty((len(mine), first.shape[1]))
     labels[:size] = first
     del first
     for begin in range(size, len(mine), size):
         yield begin
-        labels[begin : begin + size] = network(theta, mine[begin : begin + size]).softmax(dim=1)
+        labels[begin : begin + size] = answers(mine[begin : begin + size])
     yield len(mine)
     return ranks.whole(labels, len(images))
+
+
+def _after(count: int, images: int) -> Callable[[int], float]:
+    """Images that one snapshot has answered for, as snapshots, after `count` whole ones."""
+    return lambda done: count + done / images
 
 
 def mean_labels(network: FlatNetwork, thetas: Iterable[Tensor], images: Tensor) -> Generator[float, None, Tensor]:
@@ -100,13 +112,7 @@ def mean_labels(network: FlatNetwork, thetas: Iterable[Tensor], images: Tensor) 
     """
     total, count = torch.zeros(()), 0
     for theta in thetas:
-        asked = labelling(network, theta.to(images), images)
-        while True:
-            try:
-                yield count + next(asked) / len(images)
-            except StopIteration as end:
-                labels: Tensor = end.value
-                break
+        labels = yield from mapped(labelling(network, theta.to(images), images), _after(count, len(images)))
         total = labels if count == 0 else total.add_(labels)
         count += 1
     if count == 0:

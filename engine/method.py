@@ -79,6 +79,15 @@ class Method:
     """Whether several processes can share its iterations."""
     shipping_labels: ShippingLabels | None = None
     """As `shipped_labels`, telling how far it is, where that takes long."""
+    begin: Callable[[Task, TeacherBuffer], Generator[Event, None, State]] | None = None
+    """As `initial_state`, where teachers have a say in it: their buffer is there by then."""
+
+
+def beginning(method: Method, task: Task, buffer: TeacherBuffer) -> Generator[Event, None, State]:
+    """The state before iteration 1, once the teachers are trained."""
+    if method.begin is not None:
+        return (yield from method.begin(task, buffer))
+    return method.initial_state(task)
 
 
 def shipping(

@@ -1,5 +1,6 @@
 """Every method by its name."""
 
+from engine.baselines.datm import DATM
 from engine.baselines.dc import DC
 from engine.baselines.dm import DM
 from engine.baselines.dsa import DSA
@@ -16,7 +17,7 @@ from engine.settings import Settings
 
 METHODS = {
     method.name: method
-    for method in (TESLA, MTT, DM, DSA, DC, FREPO, RANDOM, HERDING, K_CENTER, K_MEANS, WHOLE)
+    for method in (TESLA, MTT, DATM, DM, DSA, DC, FREPO, RANDOM, HERDING, K_CENTER, K_MEANS, WHOLE)
 }  # fmt: skip
 
 

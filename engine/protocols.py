@@ -12,7 +12,7 @@ from typing import Any
 from engine.events import EvaluationDone
 from engine.settings import Settings
 
-LATER = {"parameters": "logits", "loss": "cross-entropy"}
+LATER = {"parameters": "logits", "loss": "cross-entropy", "init": "one-hot"}
 """Settings of labels that older results do not name, with what they were then."""
 
 

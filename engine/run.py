@@ -15,6 +15,7 @@ from engine.imported import SetOrigin, set_origin
 from engine.journal import check_schema, read_journal
 from engine.protocols import is_own, protocol_digest
 from engine.settings import EffectiveSettings, Settings, frozen_settings, recovered_settings, settings_to_toml
+from engine.settings.layers import SETTLED
 from engine.storage import (
     FORMAT,
     disk,
@@ -154,6 +155,12 @@ class Run:
         frozen = self.frozen()
         flat = frozen.flat()
         return {key: flat[key] for key, origin in frozen.origins.items() if origin == "command line"}
+
+    def settled(self) -> dict[str, Any]:
+        """Keys whose values were made of others when it began, with their values."""
+        frozen = self.frozen()
+        flat = frozen.flat()
+        return {key: flat[key] for key, origin in frozen.origins.items() if origin == SETTLED}
 
     def check(self, effective: EffectiveSettings) -> None:
         """Refuse settings that would make an existing run another experiment.

@@ -29,15 +29,24 @@ def check_ipc(task: Task) -> None:
 
 def random_real(task: Task, ipc: int, purpose: str, *counters: int) -> Tensor:
     """Indices `(K * ipc,)` into the training images: `ipc` of every class without repetition, ordered by class."""
+    return torch.cat([order[:ipc] for order in random_orders(task, purpose, *counters)])
+
+
+def random_orders(task: Task, purpose: str, *counters: int) -> list[Tensor]:
+    """For each class the indices of its training images in a random order."""
     generator = counted_generator(task.settings.seed, purpose, *counters)
-    return torch.cat(
-        [members[torch.randperm(len(members), generator=generator)[:ipc]] for members in task.class_members]
-    )
+    return [members[torch.randperm(len(members), generator=generator)] for members in task.class_members]
 
 
 def initial_images(task: Task) -> Tensor:
-    """First synthetic images `(K * ipc, C, H, W)` in the input space, on the device, ordered by class."""
+    """First synthetic images `(K * ipc, C, H, W)` in the input space, on the device, ordered by class.
+
+    Raises:
+        ValueError: `distill.init = correct`, which asks a teacher (`engine.beginning`).
+    """
     distill = task.settings.distill
+    if distill.init == "correct":
+        raise ValueError("distill.init = correct asks a teacher: see begun_state.")
     if distill.init == "noise":
         generator = counted_generator(task.settings.seed, "init-noise")
         shape = (task.classes * distill.ipc, *task.image_shape)

@@ -190,7 +190,7 @@ def teach(workspace: Workspace, settings: Settings) -> Events:
     if not settings.needs_teachers:
         raise UsageError(
             f"distill.method = {settings.distill.method} needs no teachers.",
-            "They are trained for tesla and mtt; `tesla run` does what this method needs.",
+            "They are trained for tesla, mtt and datm; `tesla run` does what this method needs.",
         )
     task, buffer = yield from with_words(open_task(workspace, settings), None)
     workspace.check_links(buffer.folder)

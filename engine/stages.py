@@ -20,7 +20,7 @@ from engine.events import (
     told,
 )
 from engine.film import frame_path, frame_problem
-from engine.method import State
+from engine.method import State, beginning
 from engine.methods import method_of
 from engine.preview import Camera
 from engine.recovery import newest_state, set_checkpoint_aside
@@ -58,7 +58,7 @@ def stages(task: Task, buffer: TeacherBuffer, run: Run, control: Control) -> Eve
 
 def _matched(task: Task, buffer: TeacherBuffer, run: Run, control: Control) -> Events:
     method = method_of(task.settings)
-    state = yield from _state(task, run)
+    state = yield from _state(task, buffer, run)
     earlier = (lambda iteration: run.newest_valid(until=iteration)) if task.ranks.writes else None
     iterating = _nothing() if method.iterate is None else method.iterate(task, buffer, state, earlier)
     loop = _distilled(task, buffer, run, state, iterating, control) if task.ranks.writes else iterating
@@ -87,7 +87,7 @@ def _selected(task: Task, run: Run) -> Generator[Event, None, int | None]:
     return chosen
 
 
-def _state(task: Task, run: Run) -> Generator[Event, None, State]:
+def _state(task: Task, buffer: TeacherBuffer, run: Run) -> Generator[Event, None, State]:
     found, problems = None, list[str]()
     if task.ranks.writes:
         at = Progress(stage="distillation", done=0, total=task.settings.distill.iterations, unit="iterations")
@@ -95,7 +95,10 @@ def _state(task: Task, run: Run) -> Generator[Event, None, State]:
     for words in problems:
         yield Notice(level="warning", message=words)
     method = method_of(task.settings)
-    state = method.initial_state(task) if found is None else method.restored_state(*found, task)
+    if found is not None:
+        state = method.restored_state(*found, task)
+    else:
+        state = yield from beginning(method, task, buffer)
     for tensor in state.tensors().values():
         task.ranks.lead_(tensor)
     state.count(task.ranks.led(state.counters()))

@@ -73,13 +73,12 @@ class DistillState:
         self.health = Health.of(counters)
 
 
-def initial_state(task: Task) -> DistillState:
-    """The state before iteration 1."""
+def initial_state(task: Task, images: Tensor | None = None, logits: Tensor | None = None) -> DistillState:
+    """The state before iteration 1; with images and learned labels of `begun_state`, if it has any to give."""
     settings = task.settings
-    images = initial_images(task)
+    images = initial_images(task) if images is None else images
     student_lr = torch.tensor(settings.distill.student_lr, dtype=task.dtype, device=task.device)
-    logits = None
-    if settings.labels.kind == "learned":
+    if settings.labels.kind == "learned" and logits is None:
         index = label_rules.class_index(task.classes, settings.distill.ipc).to(task.device)
         initial = label_rules.hard_labels if label_rules.are_raw(settings) else label_rules.initial_logits
         logits = initial(index, task.classes, task.dtype)

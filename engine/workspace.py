@@ -142,7 +142,8 @@ class Workspace:
 
         An existing run keeps what earlier command lines set for it, so that `tesla run my-run --run NAME` goes on.
         """
-        earlier: Mapping[str, Any] = run.command_line() if run is not None and run.exists else {}
+        begun = run is not None and run.exists
+        earlier: Mapping[str, Any] = run.command_line() if run is not None and begun else {}
         if ipc is not None:
             earlier = {key: value for key, value in earlier.items() if key != "distill.ipc"}
         return resolve_settings(
@@ -150,6 +151,7 @@ class Workspace:
             ipc=ipc,
             overrides=overrides,
             frozen_overrides=earlier,
+            settled=run.settled() if run is not None and begun else {},
             buffer_layer=self._buffer_layer,
         )
 

@@ -103,7 +103,8 @@ def matching(settings: str, shape: Shape, ipc: int, folder: str, enough: float, 
     wanted = changed(Settings.model_validate_json(settings), "teachers", count=1, epochs=1)
     # Rates of next to nothing: random targets mean nothing, and images must not run away with them.
     wanted = changed(
-        wanted, "distill", ipc=ipc, init="noise", teacher_epochs=1, max_start_epoch=1, iterations=10**6,
+        wanted, "distill", ipc=ipc, init="noise", teacher_epochs=1, min_start_epoch=0, max_start_epoch=1,
+        current_max_start_epoch="max", iterations=10**6,
         lr_images=1e-9, lr_student_lr=0.0, max_loss=1e30,
     )  # fmt: skip
     one = changed(changed(wanted, "distill", steps=1), "compute", compile="off")

@@ -115,8 +115,8 @@ def plan_run(
     if not settings.needs_teachers:
         raise UsageError(
             f"`tesla plan` measures trajectory matching; this run has distill.method = {settings.distill.method}.",
-            "Plan distill.method = tesla or mtt. A peer's first iterations tell its speed: tesla run ... stops at once "
-            "with Ctrl-C and goes on later.",
+            "Plan distill.method = tesla, mtt or datm. A peer's first iterations tell its speed: tesla run ... stops "
+            "at once with Ctrl-C and goes on later.",
         )
     device = resolve_device(settings.compute.device)
     facts = find_facts(settings, workspace.dataset_path(settings))

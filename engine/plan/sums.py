@@ -336,7 +336,7 @@ def _shipped_seconds(problem: Problem, matching: Found) -> float:
     settings = problem.settings
     if not problem.soft:
         return 0.0
-    epochs = 1 if settings.labels.kind == "last" else settings.reachable_epochs - settings.distill.teacher_epochs + 1
+    epochs = 1 if settings.labels.kind == "last" else len(settings.target_epochs)
     snapshots = 1 if settings.labels.ship == "last-iteration" else min(MOST_SHIP, epochs * settings.teachers.count)
     return float(snapshots * problem.images * matching["label_seconds"])
 

@@ -21,7 +21,7 @@ from engine.evaluate import BASELINE_LR
 from engine.events import CheckpointSaved, DataReady, Event, Notice, RunFinished, RunStarted
 from engine.imported import SetOrigin
 from engine.journal import JournalWriter
-from engine.labels import hard_labels
+from engine.labels import hard_labels, nearest_probabilities
 from engine.preview import Camera
 from engine.published.arrays import read_arrays, read_number
 from engine.published.torch_file import SourceFile
@@ -52,7 +52,7 @@ class Wanted:
     """Comma-separated statistics of the publisher's normalisation; None: the workspace's are near enough."""
     std: str | None = None
     label_kind: str = "auto"
-    """`auto`, `probabilities`, `logits` or `hard`."""
+    """`auto`, `probabilities`, `logits`, `regression` or `hard`."""
 
 
 def import_images(
@@ -162,11 +162,15 @@ def _soft(labels: Tensor, path: Path, kind: str, ipc: int) -> tuple[Tensor, Tens
     values = labels.to(torch.float32)
     if kind == "logits":
         values = values.softmax(dim=1)
+    elif kind == "regression":
+        # Projected, not scaled: the result is the same for targets that were centred, as KIP's are (one-hot - 1/K).
+        values = nearest_probabilities(values)
     elif (values < 0).any() or ((values.sum(dim=1) - 1).abs() > SUM).any():
         raise DataError(
             f"The labels of {path} are not probabilities: their sums go from {values.sum(dim=1).min():.3g} to "
             f"{values.sum(dim=1).max():.3g}.",
-            "Say what they are: --labels logits (a softmax makes them probabilities) or --labels hard (the largest).",
+            "Say what they are: --labels logits (a softmax makes them probabilities), --labels regression (targets of "
+            "one, as KIP's: the nearest probabilities) or --labels hard (the largest).",
         )
     best = values.argmax(dim=1)
     # Soft labels may put another class first, so their file's order is trusted where it can be anybody's.

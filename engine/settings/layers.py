@@ -129,6 +129,7 @@ def resolve_settings(
     ipc: int | None = None,
     overrides: Sequence[str] = (),
     frozen_overrides: Mapping[str, Any] | None = None,
+    settled: Mapping[str, Any] | None = None,
     buffer_layer: Callable[[str], Flat] | None = None,
 ) -> EffectiveSettings:
     """Read and merge all layers.
@@ -138,6 +139,7 @@ def resolve_settings(
         ipc: images per class asked for on the command line.
         overrides: `key=value` texts of the command line.
         frozen_overrides: dotted keys that an earlier command line set for this run; below this command line.
+        settled: what this run settled when it began, of what can be left open.
         buffer_layer: what an imported teacher buffer of that name says of itself; above the presets, below tesla.toml.
 
     Raises:
@@ -201,7 +203,26 @@ def resolve_settings(
         _check_keys(layer, origin)
         values.update(layer)
         origins.update(dict.fromkeys(layer, origin))
+    _settle(values, origins, settled or {})
     return EffectiveSettings(_validated(values, origins), origins)
+
+
+SETTLED = "distill.iterations"
+"""Origin of a value that is made of the iterations a run has when it begins, and stays."""
+
+
+def _settle(values: Flat, origins: dict[str, str], settled: Mapping[str, Any]) -> None:
+    """The end of a curriculum that nobody set: what the run has settled, else its iterations.
+
+    What an iteration draws depends on it, so it must not move when iterations are raised later.
+    """
+    key = "distill.expansion_end"
+    if values.get("distill.current_max_start_epoch", "max") == "max" or values.get(key) is not None:
+        return
+    iterations = values.get("distill.iterations", Settings().distill.iterations)
+    if key in settled or isinstance(iterations, int):
+        values[key] = settled[key] if key in settled else max(1, iterations)
+        origins[key] = SETTLED
 
 
 def frozen_settings(path: Path) -> EffectiveSettings:

@@ -13,10 +13,12 @@ SmallInt = Annotated[int, Field(ge=1, le=2**16)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 MethodName = Literal[
-    "tesla", "mtt", "dm", "dsa", "dc", "frepo", "random", "herding", "k-center", "k-means", "whole"
+    "tesla", "mtt", "datm", "dm", "dsa", "dc", "frepo", "random", "herding", "k-center", "k-means", "whole"
 ]  # fmt: skip
-TRAJECTORY_METHODS = ("tesla", "mtt")
+TRAJECTORY_METHODS = ("tesla", "mtt", "datm")
 """Methods that match teacher trajectories; the others need no teachers."""
+SELECTIONS = ("random", "herding", "k-center", "k-means", "whole")
+"""Methods that make their set at once, of real images."""
 
 
 class Section(BaseModel):
@@ -81,8 +83,9 @@ class DistillSettings(Section):
     """How the synthetic images are made."""
 
     method: MethodName = "tesla"
-    """tesla, or a peer: mtt, dm, dsa, dc, frepo; a selection of real images: random, herding, k-center, k-means; or
-    whole, all training images (the upper bound). It brings its published rates; a run tells what it does not read."""
+    """tesla, or a peer: mtt, datm, dm, dsa, dc, frepo; a selection of real images: random, herding, k-center, k-means;
+    or whole, all training images (the upper bound). It brings its published rates; a run tells what it does not
+    read."""
     ipc: PositiveInt = 1
     """Synthetic images per class."""
     iterations: Annotated[int, Field(ge=0)] = 5000
@@ -92,8 +95,16 @@ class DistillSettings(Section):
     """T, matching steps: student SGD steps per iteration."""
     teacher_epochs: PositiveInt = 2
     """M, teacher epochs between start and target."""
+    min_start_epoch: Annotated[int, Field(ge=0, le=10**9)] = 0
+    """Start epochs are drawn from min_start_epoch .. max_start_epoch - 1."""
     max_start_epoch: PositiveInt = 5
-    """Start epochs are drawn from 0 .. max_start_epoch - 1."""
+    """... so this is the first teacher epoch that no student starts from."""
+    current_max_start_epoch: PositiveInt | Literal["max", "half"] = "max"
+    """Curriculum (DATM): what max_start_epoch is at first; it grows linearly, rounded, to its own value. half: half of
+    the range. max: no curriculum, the whole range from the first iteration."""
+    expansion_end: PositiveInt | None = None
+    """The iteration at which the curriculum has grown to the whole range. Unset: distill.iterations as they are when
+    the run begins; raising them later goes on with the whole range."""
     batch: PositiveInt | Literal["full"] = "full"
     """Synthetic images per matching step, or `full`."""
     gradient: Literal["exact", "paper", "unrolled"] = "exact"
@@ -106,8 +117,9 @@ class DistillSettings(Section):
     """Learning rate of student_lr."""
     student_lr: PositiveFloat = 0.01
     """Initial student step size, learned from there."""
-    init: Literal["real", "noise", "kmeans"] = "real"
-    """First images: random real ones, noise, or the real images nearest to each class's k-means centres."""
+    init: Literal["real", "noise", "kmeans", "correct"] = "real"
+    """First images: random real ones, noise, the real images nearest to each class's k-means centres, or (DATM) random
+    real ones that a teacher classifies correctly: the first trajectory's, at the last epoch that is read."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.5
     """Momentum of the images' and student_lr's updates."""
     max_loss: PositiveFloat = 10.0
@@ -120,6 +132,14 @@ class DistillSettings(Section):
     """Iterations between checkpoints (one is also saved at every evaluation and stop)."""
     keep: PositiveInt = 3
     """Latest checkpoints kept, besides the best."""
+
+    @property
+    def first_max_start_epoch(self) -> int:
+        """What max_start_epoch is at the first iteration."""
+        least, most, first = self.min_start_epoch, self.max_start_epoch, self.current_max_start_epoch
+        if first == "half":
+            return max(least + 1, (least + most) // 2)
+        return most if first == "max" else first
 
 
 class PeerSettings(Section):
@@ -152,9 +172,12 @@ class LabelSettings(Section):
     last iteration's teacher."""
     lr: PositiveFloat = 0.1
     """Learning rate of learned labels."""
+    init: Literal["one-hot", "teacher"] = "one-hot"
+    """What learned labels start from: one-hot, or (DATM) what a teacher answers on the first images, where that is
+    their class: the first trajectory's, at the last epoch that is read."""
     parameters: Literal["logits", "probabilities"] = "logits"
-    """What learned labels are made of: logits, 10 at the class and 0 elsewhere at first; or raw probabilities, one-hot
-    at first, which nothing keeps between 0 and 1 (App. A.7; less stable): the nearest probabilities ship."""
+    """What learned labels are made of: logits (one-hot: 10 at the class, 0 elsewhere); or raw probabilities, which
+    nothing keeps between 0 and 1 (App. A.7; less stable): the nearest probabilities ship."""
     loss: Literal["cross-entropy", "mse"] = "cross-entropy"
     """What students minimise in the matching steps: cross-entropy, or half the squared distance of logits to labels.
     Teachers and evaluations always train by cross-entropy."""
@@ -233,6 +256,11 @@ class Settings(Section):
         return self.distill.max_start_epoch - 1 + self.distill.teacher_epochs
 
     @property
+    def target_epochs(self) -> range:
+        """Every teacher epoch that an iteration can have for its target."""
+        return range(self.distill.min_start_epoch + self.distill.teacher_epochs, self.reachable_epochs + 1)
+
+    @property
     def trained_epochs(self) -> int:
         """Epochs a trajectory of this run is trained for."""
         return self.teachers.epochs if self.labels.kind == "last" else self.reachable_epochs
@@ -245,6 +273,13 @@ class Settings(Section):
                 f"{self.distill.max_start_epoch} and distill.teacher_epochs = {self.distill.teacher_epochs} read up to "
                 f"epoch {self.reachable_epochs}. Raise teachers.epochs or lower one of the two."
             )
+        if self.needs_teachers:
+            self._check_starts()
+        elif self.distill.init == "correct" and self.distill.method not in SELECTIONS:
+            raise ValueError(
+                f"distill.init = correct asks a teacher; distill.method = {self.distill.method} trains none. Take "
+                "distill.init = real, noise or kmeans."
+            )
         if self.distill.method == "mtt" and self.distill.gradient == "paper":
             raise ValueError(
                 "distill.gradient = paper is TESLA's eq. 6; distill.method = mtt follows the whole gradient. "
@@ -253,3 +288,26 @@ class Settings(Section):
         if self.dataset.name == "folder" and self.dataset.path is None:
             raise ValueError("dataset.name = folder needs dataset.path, the class-per-folder tree.")
         return self
+
+    def _check_starts(self) -> None:
+        """The range of start epochs, and the curriculum in it."""
+        distill = self.distill
+        least, most, first = distill.min_start_epoch, distill.max_start_epoch, distill.current_max_start_epoch
+        if least >= most:
+            raise ValueError(
+                f"distill.min_start_epoch = {least} leaves no start epoch below distill.max_start_epoch = {most}. "
+                f"Lower the one or raise the other: they are drawn from min_start_epoch .. max_start_epoch - 1."
+            )
+        if first == "max":
+            return
+        if first != "half" and not least < first <= most:
+            raise ValueError(
+                f"distill.current_max_start_epoch = {first} must be above distill.min_start_epoch = {least} and at "
+                f"most distill.max_start_epoch = {most}: the curriculum begins with start epochs from min_start_epoch "
+                ".. current_max_start_epoch - 1 (max: no curriculum)."
+            )
+        if distill.expansion_end is None:
+            raise ValueError(
+                f"distill.current_max_start_epoch = {first} begins a curriculum; distill.expansion_end must say at "
+                "which iteration it has grown to distill.max_start_epoch."
+            )

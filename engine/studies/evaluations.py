@@ -1,4 +1,4 @@
-"""Studies that only train networks: `sla-only`, `cross`, `augment`."""
+"""Studies that only train networks: `sla-only`, `cross`."""
 
 import time
 from collections.abc import Generator, Sequence

@@ -6,21 +6,22 @@ of dL/dstudent_lr, at the images a distillation starts with. Then two whole runs
 
 import statistics
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from engine.beginning import begun_images
 from engine.buffers import TeacherBuffer
 from engine.distill import draw_iteration
 from engine.events import Event, Progress, StageFinished, StageStarted, timed
+from engine.generators import mapped
 from engine.labels import class_index, hard_labels
 from engine.matching import MatchingGradient
 from engine.matching.sweeps import Mode, matching_sweeps
 from engine.opening import open_task
-from engine.selection import initial_images
 from engine.studies.members import STAGE, Member, drive_members, shared_setting
 from engine.studies.outcome import Cell, Chart, Column, Curve, Outcome, Value
 from engine.studies.points import Points
@@ -54,9 +55,9 @@ def gradient(
         overrides: `key=value` texts.
     """
     settings = workspace.settings(ipc=ipc, overrides=tuple(overrides)).settings
-    most, last = settings.distill.steps, settings.distill.max_start_epoch - 1
+    most, first, last = settings.distill.steps, settings.distill.min_start_epoch, settings.distill.max_start_epoch - 1
     chosen = sorted(set(steps or (1, max(1, most // 4), max(1, most // 2), most)))
-    starts = sorted(set(epochs or (0, last // 2, last)))
+    starts = sorted(set(epochs or (first, (first + last) // 2, last)))
     points = yield from _compared(workspace, workspace.folder / "studies" / name, settings, chosen, starts)
     rows: list[dict[str, Cell]] = [
         {"steps": count, "epoch": start, **points[count, start]} for start in starts for count in chosen
@@ -155,6 +156,11 @@ def _compared(
     return found
 
 
+def _later(at: Progress, before: float, part: float) -> Callable[[float], Progress]:
+    """What to tell of a sweep that is a `part` of the study and has `before` done before it."""
+    return lambda share: replace(at, done=before + share * part)
+
+
 def _point(
     task: Task, buffer: TeacherBuffer, steps: int, start: int, at: Progress
 ) -> Generator[Event, None, dict[str, Any]]:
@@ -162,7 +168,7 @@ def _point(
     settings = task.settings
     distill = settings.distill.model_copy(update={"steps": steps})
     task = replace(task, settings=settings.model_copy(update={"distill": distill}))
-    images = initial_images(task)
+    images = begun_images(task, buffer)
     labels = hard_labels(class_index(task.classes, distill.ipc).to(task.device), task.classes, task.dtype)
     network = task.flat_network()
     found: dict[str, list[float]] = {name: [] for name in (*FIGURES, "loss")}
@@ -177,13 +183,8 @@ def _point(
                 network, start=theta, target=target, images=images, labels=labels, student_lr=distill.student_lr,
                 schedule=draw.schedule, mode=mode,
             )  # fmt: skip
-            while True:
-                try:
-                    share = next(sweeps)
-                except StopIteration as end:
-                    both[mode] = end.value
-                    break
-                yield replace(at, done=at.done + (number + (place + share) / 2) / DRAWS)
+            before = at.done + (number + place / 2) / DRAWS
+            both[mode] = yield from mapped(sweeps, _later(at, before, 1 / (2 * DRAWS)))
         exact, paper = both["exact"], both["paper"]
         cosine = torch.nn.functional.cosine_similarity(exact.images.flatten(), paper.images.flatten(), dim=0)
         found["cosine"].append(cosine.item())

@@ -192,7 +192,8 @@ def shared_setting(records: Sequence[Record]) -> dict[str, Any]:
     keys = (
         "dataset.name", "dataset.path", "dataset.resolution", "dataset.zca", "dataset.holdout", "network.name",
         "network.width", "network.depth", "teachers.count", "teachers.epochs", "distill.method", "distill.ipc",
-        "distill.iterations", "distill.steps", "distill.teacher_epochs", "distill.max_start_epoch", "distill.batch",
+        "distill.iterations", "distill.steps", "distill.teacher_epochs", "distill.min_start_epoch",
+        "distill.max_start_epoch", "distill.current_max_start_epoch", "distill.batch", "distill.init",
         "distill.gradient", "labels.kind", "evaluate.epochs", "evaluate.repeats", "seed",
     )  # fmt: skip
     flats = [EffectiveSettings(record.settings, {}).flat() for record in records]

@@ -6,12 +6,10 @@ from importlib.resources import files
 from typing import Any
 
 from engine.settings import Settings
+from engine.settings.schema import SELECTIONS
 
 WIDTH, EPOCHS = 128, 1000
 """Of every published table: channels of the ConvNet, epochs of an evaluation."""
-
-SELECTIONS = ("random", "herding", "k-center", "k-means", "whole")
-"""Methods that have no iterations."""
 
 
 @cache

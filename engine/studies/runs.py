@@ -32,15 +32,15 @@ def labels(workspace: Workspace, name: str, ipc: int | None, overrides: Sequence
     records = yield from drive_members(workspace, members, overrides)
     rows = []
     for member, record in zip(members, records, strict=True):
-        rows.append({"labels": member.label, **_row(record), "published": published.label_accuracy(record.settings)})
+        rows.append({"labels": member.label, **row_of(record), "published": published.label_accuracy(record.settings)})
     return Outcome(
         study="labels",
         title="Which labels the synthetic images should have",
         question="hard: one-hot; target: the teacher's at the target epoch (SLA); last: at its last epoch; "
         "learned: by gradient. Everything else is equal (paper: Figure 4, Table 3).",
-        columns=_columns([Column("labels", "labels.kind"), ACCURACY, RANDOM, GAIN, PUBLISHED, PACE, COUNT], rows),
+        columns=shown([Column("labels", "labels.kind"), ACCURACY, RANDOM, GAIN, PUBLISHED, PACE, COUNT], rows),
         rows=rows,
-        charts=[_curves("Held-out accuracy, best so far", members, records)],
+        charts=[curves("Held-out accuracy, best so far", members, records)],
         notes=notes_of(records),
         setting=shared_setting(records),
     )
@@ -66,7 +66,7 @@ def ipc(
     rows = []
     for record in records:
         method, count = record.settings.distill.method, record.settings.distill.ipc
-        row: dict[str, Cell] = {"method": method, "ipc": "all" if method == "whole" else count, **_row(record)}
+        row: dict[str, Cell] = {"method": method, "ipc": "all" if method == "whole" else count, **row_of(record)}
         row["published"] = published.accuracy(record.settings)
         rows.append(row)
     columns = [Column("method", "method"), Column("ipc", "IPC", "count"), ACCURACY, PUBLISHED, PACE, COUNT]
@@ -74,7 +74,7 @@ def ipc(
         study="ipc",
         title="Methods by images per class",
         question="Test accuracy of networks trained on what each method makes of the dataset (paper: Table 1).",
-        columns=_columns(columns, rows),
+        columns=shown(columns, rows),
         rows=rows,
         charts=[_method_chart(records, methods)],
         notes=notes_of(records),
@@ -97,8 +97,8 @@ def lr(workspace: Workspace, name: str, ipc: int | None, overrides: Sequence[str
     rows: list[dict[str, Cell]] = []
     for member, record in zip(members, records, strict=True):
         end = record.student_lr[-1][1] if record.student_lr else None
-        rows.append({"start": member.label, "end": end, **_row(record)})
-    curves = [
+        rows.append({"start": member.label, "end": end, **row_of(record)})
+    rates = [
         Curve(member.label, [i for i, _ in record.student_lr], [rate for _, rate in record.student_lr])
         for member, record in zip(members, records, strict=True)
     ]
@@ -107,20 +107,21 @@ def lr(workspace: Workspace, name: str, ipc: int | None, overrides: Sequence[str
         title="Where the learned student step size goes",
         question="The same distillation with student_lr learned from different starts, and held fixed "
         "(paper: Figure 7, App. A.11).",
-        columns=_columns(
+        columns=shown(
             [Column("start", "student_lr"), Column("end", "at the end", "number"), ACCURACY, RANDOM, PACE, COUNT], rows
         ),
         rows=rows,
         charts=[
-            Chart("student_lr", "iteration", "student_lr", curves, y_log=True),
-            _curves("Held-out accuracy, best so far", members, records),
+            Chart("student_lr", "iteration", "student_lr", rates, y_log=True),
+            curves("Held-out accuracy, best so far", members, records),
         ],
         notes=notes_of(records),
         setting=shared_setting(records),
     )
 
 
-def _row(record: Record) -> dict[str, Cell]:
+def row_of(record: Record) -> dict[str, Cell]:
+    """What every table has of a run."""
     accuracy, baseline = record.accuracy, record.baseline
     return {
         "accuracy": accuracy,
@@ -131,7 +132,7 @@ def _row(record: Record) -> dict[str, Cell]:
     }
 
 
-def _columns(columns: Sequence[Column], rows: Sequence[dict[str, Cell]]) -> list[Column]:
+def shown(columns: Sequence[Column], rows: Sequence[dict[str, Cell]]) -> list[Column]:
     """Those that have anything to show."""
     return [column for column in columns if any(row.get(column.key) is not None for row in rows)]
 
@@ -148,19 +149,20 @@ def notes_of(records: Sequence[Record]) -> list[str]:
     return notes
 
 
-def _curves(title: str, members: Sequence[Member], records: Sequence[Record]) -> Chart:
-    curves = [best_so_far(record, member.label) for member, record in zip(members, records, strict=True)]
+def curves(title: str, members: Sequence[Member], records: Sequence[Record]) -> Chart:
+    """Held-out accuracy by iteration, with random real images to compare with."""
+    lines = [best_so_far(record, member.label) for member, record in zip(members, records, strict=True)]
     baseline = next((record.baseline for record in records if record.baseline), None)
     most = max((record.settings.distill.iterations for record in records), default=1)
     if baseline is not None:
-        curves.append(Curve("random real images (test)", [0, most], [baseline.mean] * 2, reference=True))
-    return Chart(title, "iteration", "accuracy, %", curves, percent=True)
+        lines.append(Curve("random real images (test)", [0, most], [baseline.mean] * 2, reference=True))
+    return Chart(title, "iteration", "accuracy, %", lines, percent=True)
 
 
 def _method_chart(records: Sequence[Record], methods: Sequence[str]) -> Chart:
     """Bars: a group for every IPC, a bar for every method; whole as a line above."""
     counts = sorted({record.settings.distill.ipc for record in records if record.settings.distill.method != "whole"})
-    curves = []
+    lines = []
     for method in methods:
         found: dict[int, Value] = {
             record.settings.distill.ipc: record.accuracy
@@ -170,10 +172,10 @@ def _method_chart(records: Sequence[Record], methods: Sequence[str]) -> Chart:
         if method == "whole":
             places = [-0.5, len(counts) - 0.5]
             heights = [value.mean for value in found.values()] * 2
-            curves += [Curve("whole dataset", places, heights, reference=True)] if found else []
+            lines += [Curve("whole dataset", places, heights, reference=True)] if found else []
         else:
             there = [count for count in counts if count in found]
-            curves.append(
+            lines.append(
                 Curve(
                     method,
                     [counts.index(count) for count in there],
@@ -182,4 +184,4 @@ def _method_chart(records: Sequence[Record], methods: Sequence[str]) -> Chart:
                 )
             )
     names = [f"IPC {count}" for count in counts]
-    return Chart("Test accuracy", "", "accuracy, %", curves, names=names, percent=True)
+    return Chart("Test accuracy", "", "accuracy, %", lines, names=names, percent=True)

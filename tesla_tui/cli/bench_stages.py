@@ -18,6 +18,11 @@ Device = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, c
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads.", show_default=False)]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write all samples to this file.", show_default=False)]
 
+FROM_THE_FIRST = (
+    "distill.min_start_epoch=0", "distill.max_start_epoch=1", "distill.current_max_start_epoch=max",
+)  # fmt: skip
+"""Students start from the first epoch: no snapshots but those of `teacher_epochs` are ever read."""
+
 
 def teachers(
     dataset: DatasetName = "digits",
@@ -35,7 +40,7 @@ def teachers(
         tesla bench teachers --dataset fashion-mnist --epochs 1
     """
     # A trajectory is trained as far as a distillation can read it.
-    length = [f"distill.teacher_epochs={epochs or 2}", "distill.max_start_epoch=1", f"teachers.epochs={epochs or 2}"]
+    length = [f"distill.teacher_epochs={epochs or 2}", f"teachers.epochs={epochs or 2}", *FROM_THE_FIRST]
     _measure("teachers", dataset, 1, ["teachers.count=1", *length], rounds, device, threads, overrides, json)
 
 

@@ -31,6 +31,7 @@ class Labels(StrEnum):
     AUTO = "auto"
     PROBABILITIES = "probabilities"
     LOGITS = "logits"
+    REGRESSION = "regression"
     HARD = "hard"
 
 

@@ -128,6 +128,21 @@ def gradient(
     )
 
 
+@study.command()
+def start(workspace: WorkspacePath, ipc: Ipc = None, name: Name = None, overrides: Overrides = None) -> None:
+    """Early, late, all and growing start epochs, and learned labels from one-hot or a teacher: DATM's two ideas.
+
+    Every variant with the exact and with the paper's gradient: twelve runs.
+
+    Example:
+
+        tesla study start my-run --ipc 10
+    """
+    from engine.studies import starts
+
+    _answer(workspace, name or "start", lambda opened, called: starts.start(opened, called, ipc, overrides or ()))
+
+
 @study.command(name="sla-only")
 def sla_only(workspace: WorkspacePath, ipc: Ipc = None, name: Name = None, overrides: Overrides = None) -> None:
     """What the teachers' labels alone are worth on images that are never changed: the paper's Figure 5.
@@ -165,6 +180,24 @@ def cross(
         name or "cross",
         lambda opened, called: evaluations.cross(opened, _runs(opened, run), networks, overrides or ()),
     )
+
+
+@study.command()
+def augment(workspace: WorkspacePath, run: Runs = None, name: Name = None, overrides: Overrides = None) -> None:
+    """Runs evaluated with DSA, AutoAugment, RandAugment and no augmentation: the paper's App. A.9.
+
+    The results of the runs themselves stay as they are.
+
+    Example:
+
+        tesla study augment my-run --run ipc-10
+    """
+    from engine.studies.augment import augment as compared
+
+    _answer(
+        workspace, name or "augment",
+        lambda opened, called: compared(opened, called, _runs(opened, run), overrides or ()),
+    )  # fmt: skip
 
 
 @study.command()

@@ -3,6 +3,7 @@
 import pickle
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -393,6 +394,33 @@ def test_pixels_publishers_statistics_and_numpy(workspace: Workspace, tmp_path: 
         tensors, _ = imported_set(workspace, name, cases[name]).load_checkpoint(0)
         assert torch.allclose(tensors["images"], encoded, atol=1e-5), name
     assert torch.allclose(tensors["labels"], (torch.eye(10) * 9).softmax(dim=1))
+
+
+def test_regression_targets_of_a_kernel_method_become_the_nearest_probabilities(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    generator = np.random.default_rng(0)
+    order = generator.permutation(10)
+    images = generator.random((10, 8, 8, 1), dtype=np.float32)
+    targets = (np.eye(10)[order] + 0.3 * generator.standard_normal((10, 10))).astype(np.float32)
+    tensors = []
+    for name, shift in (("plain", 0.0), ("centred", -0.1)):
+        path = tmp_path / f"{name}.npz"
+        np.savez(path, images=images, labels=targets + np.float32(shift))
+        wanted = Wanted(path, None, "0.02", "pixels", label_kind="regression")
+        tensors.append(imported_set(workspace, name, wanted).load_checkpoint(0)[0])
+        with pytest.raises(DataError, match="--labels regression"):
+            imported_set(workspace, "refused", replace(wanted, label_kind="auto"))
+    torch.testing.assert_close(tensors[0]["labels"], tensors[1]["labels"])
+    assert torch.equal(tensors[0]["images"], tensors[1]["images"])
+    for row in targets:
+        # The oracle: bisect the threshold that brings the sum of the positive part to 1.
+        low, high = float(row.min()) - 1, float(row.max())
+        for _ in range(60):
+            middle = (low + high) / 2
+            low, high = (middle, high) if np.clip(row - middle, 0, None).sum() > 1 else (low, middle)
+        nearest = torch.from_numpy(np.clip(row - middle, 0, None))
+        assert any(torch.allclose(nearest, found, atol=1e-5) for found in tensors[0]["labels"])
 
 
 @pytest.mark.parametrize(

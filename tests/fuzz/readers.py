@@ -35,6 +35,7 @@ from engine.film import Frame, frame_iterations, read_frame, write_frame
 from engine.generators import result_of
 from engine.journal import JournalWriter, last_entry, read_journal, read_lines
 from engine.opening import open_task
+from engine.published.images_in import Wanted, import_images
 from engine.pulse import read_pulse
 from engine.run import selected_iteration
 from engine.settings import resolve_settings, settings_to_toml
@@ -554,6 +555,17 @@ def read_t(folder: Path) -> None:
     read_tensors(folder / "t.safetensors")
 
 
+def lay_published(folder: Path) -> None:
+    images = np.zeros((10, 8, 8, 1), dtype=np.float32)
+    np.savez(folder / "kip.npz", images=images, labels=np.eye(10, dtype=np.float32) - np.float32(0.1))
+    workspace(folder)
+
+
+def read_published(folder: Path) -> None:
+    wanted = Wanted(folder / "kip.npz", None, "0.02", "pixels", label_kind="regression")
+    result_of(import_images(workspace(folder), "kip", wanted, TINY))
+
+
 JOURNAL = "runs/r/journal.jsonl"
 READERS = (
     Reader("tesla.toml", lay_toml, any_damage("tesla.toml") | toml_edits("tesla.toml"), read_toml),
@@ -593,6 +605,7 @@ READERS = (
     Reader("film frame", lay_frame, any_damage(FRAME) | frame_edits(FRAME), read_a_frame),
     Reader("pictures", lay_pictures, any_damage(*(f"a.{kind.lower()}" for kind in PICTURES)), read_pictures),
     Reader("idx", lay_idx, any_damage(IDX) | idx_edits(IDX), lambda folder: read_idx(folder / IDX)),
+    Reader("published set", lay_published, any_damage("kip.npz"), read_published, share=0.1),
     Reader("Parquet", lay_parquet, any_damage(PARQUET), read_parquet, share=0.02),
     Reader(
         "dataset cache", lay_entry,

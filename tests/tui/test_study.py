@@ -10,7 +10,9 @@ import torch
 from PIL import Image
 
 from engine.distill import draw_iteration
+from engine.events import IterationDone
 from engine.generators import result_of
+from engine.journal import read_journal
 from engine.labels import class_index, hard_labels
 from engine.matching import matching_gradient
 from engine.opening import open_task
@@ -149,6 +151,83 @@ def test_cross_evaluates_runs_with_other_networks(tesla: Tesla, tmp_path: Path) 
     rows = rows_of(tmp_path / "ws", "cross")
     assert [(row["run"], row["network"]) for row in rows] == [("ipc-1", "convnet"), ("ipc-1", "vit")]
     assert all(row["accuracy"]["std"] is None for row in rows)  # type: ignore[index]
+
+
+def test_start_drives_every_range_and_labels_with_both_gradients(tesla: Tesla, tmp_path: Path) -> None:
+    tesla("init", "ws", "--dataset", "digits")
+    sets = [*SETS, "--set", "distill.max_start_epoch=3", "--set", "evaluate.repeats=1", "--set", "evaluate.every=6"]
+    code, _, err = tesla("study", "start", "ws", *sets)
+    assert code == 0, err
+    rows = rows_of(tmp_path / "ws", "start")
+    assert [(row["start"], row["labels"], row["gradient"]) for row in rows] == [
+        (start, labels, gradient)
+        for start, labels in (
+            ("early, 0", "hard"), ("late, 1..2", "hard"), ("all, 0..2", "hard"), ("growing, 0 to 0..2", "hard"),
+            ("all, 0..2", "learned, from one-hot"), ("all, 0..2", "learned, from a teacher"),
+        )
+        for gradient in ("exact", "paper")
+    ]  # fmt: skip
+    workspace = Workspace(tmp_path / "ws")
+    starts: dict[str, set[int | None]] = {}
+    for name in ("early", "late", "whole", "curriculum", "labels-teacher"):
+        both = [workspace.existing_run(f"start-ipc-1-{name}-{gradient}") for gradient in ("exact", "paper")]
+        events = [[e.event for e, _ in read_journal(run.journal_file)] for run in both]
+        drawn = [[e.start_epoch for e in found if isinstance(e, IterationDone)] for found in events]
+        assert drawn[0] == drawn[1] and len(drawn[0]) == 6  # the same draws for both gradients
+        starts[name] = set(drawn[0])
+        if name == "curriculum":
+            assert drawn[0][0] == 0
+    assert starts["early"] == {0} and starts["late"] <= {1, 2} and starts["whole"] <= {0, 1, 2}
+    run = workspace.existing_run("start-ipc-1-labels-teacher-paper")
+    settings = run.frozen().settings
+    assert (settings.labels.init, settings.distill.init, settings.distill.gradient) == ("teacher", "correct", "paper")
+    (result,) = (r for r in run.evaluations() if r.split == "test" and r.subject == "distilled")
+    assert rows[-1]["accuracy"] == {"mean": result.mean, "std": None, "count": 1}
+    folder = tmp_path / "ws" / "studies" / "start"
+    assert sorted(path.name for path in folder.glob("*.png")) == ["chart-1.png", "chart-2.png", "chart-3.png"]
+    code, again, _ = tesla("study", "start", "ws", *sets)
+    assert code == 0 and again.count("there already") == 12
+    assert rows_of(tmp_path / "ws", "start") == rows
+
+
+def test_start_says_what_it_needs(tesla: Tesla) -> None:
+    tesla("init", "ws", "--dataset", "digits")
+    code, _, err = tesla("study", "start", "ws", "--set", "distill.max_start_epoch=1")
+    assert code == 2 and "an early and a late half take two" in err and "max_start_epoch = 2" in err
+    code, _, err = tesla("study", "start", "ws", "--set", "distill.method=dm")
+    assert code == 2 and "matches no teachers" in err
+    code, _, err = tesla("study", "start", "ws", "--set", "distill.method=mtt")
+    assert code == 2 and "the study changes both" in err
+
+
+def test_augment_measures_beside_the_run_and_leaves_its_results_alone(tesla: Tesla, tmp_path: Path) -> None:
+    tesla("init", "ws", "--dataset", "digits")
+    code, _, err = tesla("study", "augment", "ws")
+    assert code == 2 and "no run with a checkpoint" in err
+    tesla("run", "ws", *SETS)
+    run = Workspace(tmp_path / "ws").existing_run("ipc-1")
+    files = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
+    code, _, err = tesla("study", "augment", "ws")
+    assert code == 0, err
+    assert {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()} == files
+    rows = rows_of(tmp_path / "ws", "augment")
+    assert [row["augment"] for row in rows] == ["dsa", "autoaugment", "randaugment", "none"]
+    # Under its own augmentation it is what the run found; under another what an evaluation with that one finds.
+    found = {r.subject: r for r in run.evaluations() if r.split == "test"}
+    for subject, column in (("distilled", "accuracy"), ("random", "random")):
+        assert rows[0][column] == {"mean": found[subject].mean, "std": found[subject].std, "count": 2}
+    _, out, _ = tesla("evaluate", "ws", "--set", "evaluate.augment=randaugment")
+    assert "{mean:.1%}|{std:.1%}".format(**rows[2]["accuracy"]).replace("%", "").replace("|", " ± ") in out  # type: ignore[arg-type]
+    points = sorted((tmp_path / "ws" / "studies" / "augment" / "points").glob("*/[a-hj-z]*.json"))
+    assert len(points) == 8
+    written = [path.stat().st_mtime_ns for path in points]
+    points[0].unlink()
+    assert tesla("study", "augment", "ws")[0] == 0
+    assert rows_of(tmp_path / "ws", "augment") == rows
+    now = [path.stat().st_mtime_ns for path in points]
+    assert now[0] != written[0] and now[1:] == written[1:]
+    code, _, err = tesla("study", "augment", "ws", "--set", "evaluate.augment=none")
+    assert code == 2 and "goes through evaluate.augment" in err
 
 
 def test_gallery_writes_a_page_for_a_hundred_classes(tesla: Tesla, tmp_path: Path) -> None:
