@@ -19,7 +19,7 @@ STORES = ("auto", "device", "host", "checkpoint")
 SMALL = 0.25
 """`auto` keeps parameters on the device while they take at most this share of one first-order graph."""
 
-TINY = 0.125
+TINY = 0.13
 """`checkpoint` takes at most this share of one first-order graph, which is about 4 % of a step's peak."""
 
 UNNOTICED = 16 * 10**6

@@ -25,7 +25,7 @@ from engine.status import run_status
 from engine.workspace import Workspace
 from tests.engine.faulty import CUE
 from tests.engine.matching.test_matching import make_case
-from tests.processes import COMMAND, NEVER, sets, wait_for
+from tests.processes import COMMAND, NEVER, in_stage, sets, wait_for
 from tests.runs import events, newest
 
 RunIt = Callable[..., Run]
@@ -287,7 +287,7 @@ def test_a_driver_that_was_killed_is_told_of_with_its_last_memory(
     assert vanished_words(run.pulse_file) == ""  # said farewell
     command = [*COMMAND, "run", str(workspace.folder), "--run", "r", *sets(f"distill.iterations={NEVER}")]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as driver:
-        wait_for(lambda: max(run.checkpoints()) >= 8, driver)
+        wait_for(lambda: max(run.checkpoints()) >= 8 and in_stage(run, "distillation")(), driver)
         driver.kill()
     status = run_status(run)
     assert status.state == "interrupted"

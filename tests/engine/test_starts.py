@@ -136,7 +136,7 @@ def test_a_curriculum_stopped_anywhere_goes_on_to_the_same_bits(tiny_run: RunIt)
         (["distill.min_start_epoch=-1"], "`distill.min_start_epoch` must be .*greater than or equal to 0"),
         (["distill.current_max_start_epoch=11"], "current_max_start_epoch = 11 must be above .* at most .* 10"),
         (["distill.min_start_epoch=3", "distill.current_max_start_epoch=3"], "above distill.min_start_epoch = 3"),
-        (["distill.current_max_start_epoch=half"], "`distill.current_max_start_epoch` must be"),
+        (["distill.current_max_start_epoch=quarter"], "`distill.current_max_start_epoch` must be"),
         (["distill.expansion_end=0"], "`distill.expansion_end` must be"),
         (["distill.method=dm", "distill.init=correct"], "init = correct asks a teacher; .* dm trains none"),
         (["distill.method=datm", "labels.kind=hard"], "datm has labels.kind = learned; the command line says hard"),

@@ -68,7 +68,7 @@ def test_with_room_no_step_is_replayed_more_than_once(steps: int) -> None:
 
 def test_a_store_stays_small_beside_the_graph_unless_it_is_small_anyway() -> None:
     # 158 MB of graph, 2 MB of parameters: ConvNetD3 width 128 at 3x32x32, batch 100.
-    assert resolve_store("checkpoint", 100, 2_017_680, 158_000_000, "cpu") == ("checkpoint", 11)
+    assert resolve_store("checkpoint", 100, 2_017_680, 158_000_000, "cpu") == ("checkpoint", 10)
     assert resolve_store("checkpoint", 100, 10_000_000, 60_000_000, "cpu")[1] == 4
     assert resolve_store("checkpoint", 100, 100_000, 4_000_000, "cpu")[1] == 14
     assert resolve_store("auto", 100, 2_017_680, 158_000_000, "cpu")[0] == "checkpoint"
