@@ -1,5 +1,6 @@
 """What a user is told when something goes wrong: what happened, where, and what to do next."""
 
+import os
 import shlex
 from enum import IntEnum
 from pathlib import Path
@@ -111,4 +112,14 @@ class WorkersStoppedError(TeslaError):
 
 def tesla(*words: object) -> str:
     """A command for a hint, at its end and after a colon: what a shell would take apart is quoted."""
-    return shlex.join(["tesla", *map(str, words)])
+    return quoted("tesla", *words)
+
+
+def quoted(*words: object) -> str:
+    """Words for a shell. What would steer a terminal is spelled out, as `$'\\x1b'`, which bash and zsh read back."""
+    return " ".join(_spelled(word) if not word.isprintable() else shlex.quote(word) for word in map(str, words))
+
+
+def _spelled(word: str) -> str:
+    safe = (c if c.isprintable() and c not in "\\'" else "".join(f"\\x{b:02x}" for b in os.fsencode(c)) for c in word)
+    return f"$'{''.join(safe)}'"

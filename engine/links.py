@@ -6,11 +6,10 @@ same, so one is followed for writing where the folder it leads to, or one above 
 who may write there can have put it there, and nothing of ours ever makes one.
 """
 
-import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
-from engine.errors import UsageError
+from engine.errors import UsageError, quoted
 
 MARK = ".tesla-allowed"
 
@@ -35,5 +34,5 @@ def check_links(root: Path, folders: Iterable[Path]) -> None:
             continue
         raise UsageError(
             f"{folder} is really {real}, outside the workspace: nothing is written there.",
-            f"Remove the link; or, if you made it, allow it with: touch {shlex.quote(str(real / MARK))}",
+            f"Remove the link; or, if you made it, allow it with: touch {quoted(real / MARK)}",
         )

@@ -45,11 +45,10 @@ def export(
 
         tesla export my-run --run ipc-10 --to published/ --format pt
     """
-    import shlex
 
     from rich.console import Console
 
-    from engine.errors import UsageError
+    from engine.errors import UsageError, quoted
     from engine.workspace import Workspace
     from tesla_tui.cli.follow import follow
     from tesla_tui.cli.result import print_commands
@@ -83,4 +82,4 @@ def export(
         console.print(f"Read {literal(to / 'README.md')} for how to load them.", highlight=False)
         return
     words = f"Read {literal(to / 'README.md')}; train on it with:"
-    print_commands(console, words, shlex.join(["python", str(to / "train.py")]))
+    print_commands(console, words, quoted("python", to / "train.py"))

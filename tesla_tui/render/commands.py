@@ -2,10 +2,11 @@
 
 import os
 import re
-import shlex
 import shutil
 import sys
 from pathlib import Path
+
+from engine.errors import quoted
 
 PASTED = re.compile(r"(?:(?<=: )|^)tesla (?=[a-z])")
 """A command at the end of a hint of the engine, which does not know how it was called; names of commands stay."""
@@ -21,8 +22,8 @@ def program() -> str:
         return "tesla"
     script = Path(sys.argv[0])
     if script.name == "tesla" and script.is_file():
-        return shlex.quote(_short(script))
-    return f"{shlex.quote(_short(Path(sys.executable)))} -m tesla_tui.main"
+        return quoted(_short(script))
+    return f"{quoted(_short(Path(sys.executable)))} -m tesla_tui.main"
 
 
 def _short(path: Path) -> str:
@@ -36,7 +37,7 @@ def _short(path: Path) -> str:
 
 def command(*words: object) -> str:
     """A call of this program, its words quoted where a shell would take them apart."""
-    return f"{program()} {shlex.join(str(word) for word in words)}"
+    return f"{program()} {quoted(*words)}"
 
 
 def callable_here(hint: str) -> str:

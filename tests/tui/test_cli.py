@@ -278,7 +278,7 @@ def test_a_signal_saves_and_stops(tesla: Tesla, number: signal.Signals, code: in
     process.send_signal(number)
     out, err = process.communicate(timeout=HANGS)
     assert process.returncode == code, err
-    assert re.search(r"Go on with: \S+ run ws --ipc 1 --set", " ".join(out.split()))
+    assert re.search(r"Go on with: \S+.* run ws --ipc 1 --set", " ".join(out.split()))
     assert json.loads(tesla("status", "ws", "--json")[1])["runs"][0]["state"] == "stopped"
     assert tesla("run", "ws", "--ipc", 1, *long(max(run.checkpoints(), default=0) + 10))[0] == 0
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from engine.errors import quoted
+
 ROOT = Path(__file__).parents[2]
 STARTS = {
     "-m": [sys.executable, "-m", "tesla_tui.main"],
@@ -58,3 +60,11 @@ def test_from_another_folder_the_path_is_whole(home: Path) -> None:
     below.mkdir(parents=True)
     said = called(below, ["../../bin dir/tesla", "init", "ws"]).stdout
     assert shlex.split(said.splitlines()[-1])[0] == str(home / "bin dir" / "tesla")
+
+
+@pytest.mark.parametrize("name", ["plain", "two words", "rün's", "\x1b[2J", "a'\\\n\u202e\x9b", os.fsdecode(b"\xff'")])
+def test_a_shell_reads_any_name_back_and_a_terminal_sees_only_text(name: str) -> None:
+    word = quoted(name)
+    assert word.isprintable()
+    read = subprocess.run(["bash", "-c", f"printf %s {word}"], capture_output=True, check=True)
+    assert read.stdout == os.fsencode(name)

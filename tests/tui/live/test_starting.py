@@ -90,7 +90,7 @@ def test_finding_workspaces_is_bounded(tmp_path: Path) -> None:
 def test_no_terminal_is_exit_code_2_and_names_tesla_run(ws: Workspace) -> None:
     command = [sys.executable, "-m", "tesla_tui.main", "tui", str(ws.folder)]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    assert done.returncode == 2 and "tesla run" in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 2 and f"run {ws.folder}" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_preferences_are_read_checked_and_overruled(monkeypatch: pytest.MonkeyPatch) -> None:
