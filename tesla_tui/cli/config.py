@@ -33,7 +33,7 @@ def config(
     from tesla_tui.render.words import literal
 
     opened = Workspace(workspace)
-    chosen = opened.run(run) if run else None
+    chosen = opened.run(run) if run is not None else None
     effective = opened.settings(ipc=ipc, overrides=tuple(overrides or ()), run=chosen)
     flat = effective.flat()
     if as_json:

@@ -99,7 +99,7 @@ def export_buffers(
 
     console = Console()
     opened = Workspace(workspace)
-    chosen = opened.existing_run(run) if run or (opened.runs() and ipc is None and not overrides) else None
+    chosen = opened.existing_run(run) if run is not None or (opened.runs() and ipc is None and not overrides) else None
     effective = chosen.frozen() if chosen else opened.settings(ipc=ipc, overrides=tuple(overrides or ()))
     from engine.published.buffers_out import export_buffers as exported
 

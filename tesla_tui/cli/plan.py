@@ -53,7 +53,7 @@ def plan(
     console = Console()
     opened = Workspace(workspace)
     given = tuple(overrides or ())
-    chosen = opened.run(run) if run else None
+    chosen = opened.run(run) if run is not None else None
     effective = opened.settings(ipc=ipc, overrides=given, run=chosen)
     if chosen is None:
         chosen = opened.run(f"ipc-{effective.settings.distill.ipc}")

@@ -72,7 +72,7 @@ def run(
     console = Console(quiet=not place.writes)
     opened = Workspace(workspace)
     overrides_given = tuple(overrides or ())
-    chosen = opened.run(run) if run else None
+    chosen = opened.run(run) if run is not None else None
     effective = opened.settings(ipc=ipc, overrides=overrides_given, run=chosen)
     if chosen is None:
         chosen = opened.run(f"ipc-{effective.settings.distill.ipc}")
@@ -173,7 +173,7 @@ def teach(
 def _same(workspace: object, ipc: int | None, run: str | None, overrides: tuple[str, ...], workers: int | None) -> str:
     words = ["run", str(workspace)]
     words += ["--ipc", str(ipc)] if ipc is not None else []
-    words += ["--run", run] if run else []
+    words += ["--run", run] if run is not None else []
     words += ["--workers", str(workers)] if workers is not None else []
     for text in overrides:
         words += ["--set", text]

@@ -220,7 +220,13 @@ def test_wrong_settings_leave_nothing_behind(tiny_run: RunIt, workspace: Workspa
         ("dataset.holdout=0",),
         ("augment.ops=[]",),
         ("compute.dtype=float64",),
-        ("network.name=vit", "network.width=8", "evaluate.networks=vit,convnet", "evaluate.epochs=2"),
+        (
+            "network.name=vit",
+            "network.width=8",
+            "network.depth=1",
+            "evaluate.networks=vit,convnet",
+            "evaluate.epochs=2",
+        ),
     ],
 )
 def test_every_kind_of_run_resumes_to_the_same_bits(tiny_run: RunIt, overrides: tuple[str, ...]) -> None:

@@ -11,7 +11,8 @@ from engine.matching import matching_gradient
 from engine.opening import open_task
 from engine.run import Run
 from engine.workspace import Workspace
-from tests.engine.test_distill import assert_same_bits, final, stop_at_iteration
+from tests.engine.test_distill import assert_same_bits, stop_at_iteration
+from tests.runs import newest
 
 RunIt = Callable[..., Run]
 RAW = ("labels.kind=learned", "labels.parameters=probabilities", "labels.lr=0.5")
@@ -25,7 +26,7 @@ def test_every_choice_resumes_to_the_same_bits(tiny_run: RunIt, overrides: tuple
     a = tiny_run("a", *overrides)
     tiny_run("b", *overrides, until=stop_at_iteration(2))
     assert_same_bits(a, tiny_run("b", *overrides))
-    assert not torch.equal(a.load_checkpoint(0)[0]["images"], final(a)["images"])
+    assert not torch.equal(a.load_checkpoint(0)[0]["images"], newest(a)["images"])
 
 
 def test_raw_probabilities_start_one_hot_follow_their_gradient_and_ship_as_probabilities(tiny_run: RunIt) -> None:
@@ -33,7 +34,7 @@ def test_raw_probabilities_start_one_hot_follow_their_gradient_and_ship_as_proba
     run = tiny_run("a", *more)
     settings = run.frozen().settings
     task, buffer = result_of(open_task(Workspace(run.folder.parents[1]), settings))
-    before, after = run.load_checkpoint(0)[0], final(run)
+    before, after = run.load_checkpoint(0)[0], newest(run)
     assert torch.equal(before["logits"], torch.eye(10, dtype=torch.float64))
     draw = draw_iteration(task, 0)
     start, target = (row.double() for row in buffer.read(draw.trajectory, draw.start_epoch, draw.start_epoch + 1))
