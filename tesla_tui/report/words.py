@@ -1,10 +1,10 @@
 """The sentences, tables and commands of a report."""
 
-import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from engine.errors import quoted, tesla
 from engine.events import EvaluationDone
 from engine.settings import AugmentSettings
 from tesla_tui.render.words import clean, duration, plus_minus, size
@@ -210,7 +210,7 @@ def commands(facts: Facts) -> list[str]:
     effective, name = facts.effective, facts.workspace.folder.resolve().name
     flat, origins = effective.flat(), effective.origins
     dataset = flat["dataset.path"] if flat["dataset.name"] == "folder" else flat["dataset.name"]
-    lines = [shlex.join(["tesla", "init", name, "--dataset", str(dataset)])]
+    lines = [tesla("init", name, "--dataset", dataset)]
     if facts.imported is not None:
         files = [str(file["name"]) for file in facts.imported.files]
         sets = [f"{key}={_value(value)}" for key, value in facts.imported.settings.items() if key != "network.name"]
@@ -224,7 +224,7 @@ def commands(facts: Facts) -> list[str]:
         fixed = {"labels.kind", "distill.student_lr", "dataset.zca"}
         sets = [f"{key}={_value(flat[key])}" for key in own if key not in fixed]
         lines.append(_command(["tesla", "import-images", name, *files, *step, *space, "--run", facts.run.name], sets))
-        lines.append(shlex.join(["tesla", "evaluate", name, "--run", facts.run.name]))
+        lines.append(tesla("evaluate", name, "--run", facts.run.name))
         return lines
     sets = [f"{key}={_value(flat[key])}" for key in own]
     threads = facts.view.environment.get("threads")
@@ -236,13 +236,13 @@ def commands(facts: Facts) -> list[str]:
     extra = [network for network in tested if network not in (flat["evaluate.networks"] or [flat["network.name"]])]
     if extra:
         words = [word for network in extra for word in ("--network", network)]
-        lines.append(shlex.join(["tesla", "evaluate", name, "--run", facts.run.name, *words]))
+        lines.append(tesla("evaluate", name, "--run", facts.run.name, *words))
     return lines
 
 
 def _command(words: list[str], sets: list[str]) -> str:
     """A command with its settings, a line each."""
-    return " \\\n    ".join([shlex.join(words), *(f"--set {shlex.quote(text)}" for text in sets)])
+    return " \\\n    ".join([quoted(*words), *(f"--set {quoted(text)}" for text in sets)])
 
 
 def _given(origin: str) -> bool:
