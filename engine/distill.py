@@ -4,7 +4,8 @@ import gc
 import math
 import time
 from collections.abc import Generator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from engine.compiling import matching_compiles
 from engine.data.augment import draw_augment
 from engine.divergence import MOST_RECOVERIES, PATIENCE, WINDOW, Numbers, exhausted, problem
 from engine.errors import CorruptFileError
-from engine.events import Event, IterationDone, IterationSkipped, Notice, Progress, RunRecovered, told
+from engine.events import Event, IterationDone, IterationSkipped, Notice, Progress, RunRecovered, share_done, told
 from engine.exhaustion import asked_bytes, available_bytes, is_exhausted, size_words
 from engine.generators import mapped, result_of
 from engine.matching import (
@@ -310,7 +311,7 @@ def _matching_gradient(
         state.labels = (
             label_rules.nearest_probabilities(probabilities) if label_rules.are_raw(settings) else probabilities
         )
-    gradient = yield from mapped(sweeps, lambda share: replace(at, done=state.iteration + min(share, 0.999)))
+    gradient = yield from mapped(sweeps, partial(share_done, at))
     if state.logits is None:
         return gradient, None
     if label_rules.are_raw(settings):

@@ -257,6 +257,11 @@ def told(waiting: Generator[float, None, Result], at: Progress, what: str) -> Ge
         waiting.close()
 
 
+def share_done(at: Progress, share: float) -> Progress:
+    """Where a stage stands when that share of its next unit is done; a unit is whole only when it is reported."""
+    return replace(at, done=at.done + min(share, 0.999))
+
+
 KINDS: dict[str, type[Event]] = {
     cls.__name__: cls
     for cls in (

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from engine.baselines.state import PeerState
 from engine.errors import DivergedError
-from engine.events import Event, IterationDone, IterationSkipped, Progress
+from engine.events import Event, IterationDone, IterationSkipped, Progress, share_done
 from engine.generators import mapped
 from engine.task import Task
 
@@ -52,7 +52,7 @@ def iterated(task: Task, state: PeerState, propose: Propose) -> Generator[Event,
         started = time.monotonic()
         proposing = propose(task, state.carried, state.iteration)
         at = Progress(stage=STAGE, done=state.iteration, total=total, unit="iterations")
-        proposal = yield from mapped(proposing, partial(_share_done, at))
+        proposal = yield from mapped(proposing, partial(share_done, at))
         # The one point of an iteration where the host waits for the device.
         loss, norm = torch.stack([proposal.loss, proposal.gradient_norm]).tolist()
         if not (math.isfinite(loss) and math.isfinite(norm)):
@@ -67,11 +67,6 @@ def iterated(task: Task, state: PeerState, propose: Propose) -> Generator[Event,
             gradient_norm=norm, student_lr_gradient=None, trajectory=None, start_epoch=None,
             seconds=time.monotonic() - started,
         )  # fmt: skip
-
-
-def _share_done(at: Progress, share: float) -> Progress:
-    """Where the stage stands when that share of an iteration is done."""
-    return replace(at, done=at.done + min(share, 0.999))
 
 
 def _skip(state: PeerState, loss: float) -> Generator[Event, None, None]:
