@@ -25,6 +25,9 @@ SIZES: dict[str, dict[str, Any]] = {
     "fashion": {"shape": (100, 1, 28, 28), "classes": 10, "width": 32, "depth": 3},
     "cifar": {"shape": (100, 3, 32, 32), "classes": 10, "width": 128, "depth": 3},
 }
+SIDES: dict[str, tuple[str, dict[str, Any]]] = {
+    "plain": ("plain", {}), "eager": ("ours", {"compile_": "off"}), "compiled": ("ours", {"compile_": "on"}),
+}  # fmt: skip
 OPS = ("color", "crop", "cutout", "flip", "scale", "rotate")
 
 
@@ -83,7 +86,8 @@ def plain(size: str, epochs: int, repeats: int, cpu: bool) -> dict[str, float]:
 def ours(size: str, epochs: int, repeats: int, cpu: bool, compile_: str) -> dict[str, float]:
     """Seconds of the same through `train_on_small`, and of compiling before it."""
     from engine.compute import configure
-    from engine.evaluate import RULE, train_on_small
+    from engine.evaluate import RULE, STAGE, train_on_small
+    from engine.events import Progress
     from engine.generators import result_of
     from engine.networks import initialised_network
     from engine.opening import open_task
@@ -108,7 +112,8 @@ def ours(size: str, epochs: int, repeats: int, cpu: bool, compile_: str) -> dict
             )  # fmt: skip
             started = clock()
             batch = (small.images, small.labels)
-            learner = result_of(trainer(task, model, "convnet", RULE, [batch], {len(small.images): 10**9}))
+            at = Progress(stage=STAGE, done=repeat, total=repeats, unit="networks")
+            learner = result_of(trainer(task, model, "convnet", RULE, [batch], {len(small.images): 10**9}, at))
             compiling += clock() - started
             started = clock()
             for _ in train_on_small(task, learner, small, repeat):
@@ -124,18 +129,18 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--side", choices=SIDES, action="append", help="only these (plain, the measure, always is)")
     parser.add_argument(
         "--cpu", action="store_true", help="CPU seconds of one thread, where others use the machine too"
     )
     options = parser.parse_args()
     common = {"size": options.size, "epochs": options.epochs, "repeats": options.repeats, "cpu": options.cpu}
-    sides: dict[str, tuple[str, dict[str, Any]]] = {
-        "plain": ("plain", {}), "eager": ("ours", {"compile_": "off"}), "compiled": ("ours", {"compile_": "on"}),
-    }  # fmt: skip
+    sides = {side: how for side, how in SIDES.items() if side in ["plain", *(options.side or SIDES)]}
     found: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
+    here = {"PYTHONPATH": str(Path(__file__).parent)}  # where the measured process finds this module
     for _ in range(options.rounds):
         for side, (function, more) in sides.items():
-            found[side].append(isolated(f"benchmarks.evaluation:{function}", {**common, **more}))
+            found[side].append(isolated(f"evaluation:{function}", {**common, **more}, environment=here))
     threads = 1 if options.cpu else torch.get_num_threads()
     print(f"{options.size}: {options.repeats} networks, {options.epochs} epochs, {threads} threads")
     base = statistics.median(row["seconds"] for row in found["plain"])

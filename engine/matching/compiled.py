@@ -94,7 +94,7 @@ def fused(function: Callable[..., Any], *, graphs: bool = False) -> Callable[...
 
     use_cache()
 
-    options: dict[str, Any] = {"post_grad_custom_pre_pass": LeanConvolutions()}
+    options: dict[str, Any] = {"post_grad_custom_pre_pass": LeanConvolutions(), "guard_filter_fn": _changeable}
     if graphs:
         options["triton.cudagraphs"] = True
 
@@ -105,6 +105,15 @@ def fused(function: Callable[..., Any], *, graphs: bool = False) -> Callable[...
     own = types.FunctionType(call.__code__.replace(), call.__globals__, call.__name__, None, call.__closure__)
     compiled: Callable[..., Any] = torch.compile(own, dynamic=False, fullgraph=True, options=options)
     return compiled
+
+
+def _changeable(guards: Sequence[Any]) -> list[bool]:
+    """Which of the compiler's guards to check at every call: those of arguments and of PyTorch's own state.
+
+    The other six hundred look at the network and at modules, which nobody changes while a run has them; looking takes
+    0.2 ms, a twentieth of a small step.
+    """
+    return [not guard.name or "arguments" in guard.name for guard in guards]
 
 
 def packed(tensor: Tensor) -> Tensor:

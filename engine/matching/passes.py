@@ -60,6 +60,7 @@ class LeanConvolutions(CustomGraphPass):
     def uuid(self) -> str:
         """Names this pass in the compiler's cache: another text of these modules makes other graphs."""
         texts = [Path(module.__file__ or "").read_bytes() for module in (patches, winograd, operators)]
+        texts += [source.read_bytes() for source in operators.SOURCES]
         return hashlib.sha256(b"".join([Path(__file__).read_bytes(), *texts])).hexdigest()
 
 
@@ -85,7 +86,7 @@ class _Rewriter:
             outer, images, weight, _, *geometry = node.args[:-1]
             kind = _kind(images, weight, *geometry)
             if kind == "few":
-                self._backward_few(node, outer, weight, _padding(geometry))
+                self._backward_few(node, outer, images, weight, _padding(geometry))
             elif kind == "many":
                 self._backward_many(node, outer, images, weight)
         elif node.target is aten.add.Tensor and not node.kwargs:
@@ -98,10 +99,15 @@ class _Rewriter:
         batch, outputs, height, width = node.meta["val"].shape
         return self._inline(node, lambda p: p.reshape(batch, height, width, outputs).permute(0, 3, 1, 2), product)
 
-    def _backward_few(self, node: Node, outer: Any, weight: Any, padding: int) -> None:
+    def _backward_few(self, node: Node, outer: Any, images: Any, weight: Any, padding: int) -> None:
+        side = weight.meta["val"].shape[2]
         for part in _parts(node, 0):
             _replace(part, self._inline(node, partial(_patch_adjoint, padding=padding), outer, weight))
-        _drop_output(node, 0)
+        for part in _parts(node, 1):
+            found = self._once(node, partial(_patches, side=side, padding=padding), images, key=("patches", side, padding))
+            _replace(part, self._inline(node, partial(_patch_weight_gradient, side=side), found, outer))
+        for part in _parts(node, 2):
+            _replace(part, self._inline(node, _by_bias, outer))
 
     def _tiles(self, node: Node, images: Any, weight: Any) -> Node:
         """The products of a convolution, before they are transformed back."""
@@ -118,7 +124,7 @@ class _Rewriter:
             inputs = self._once(node, _input, images, key=("input",))
             self._put(part, _Sum(self._inline(node, _weight_products, outers, inputs), _weight_adjoint, None))
         for part in _parts(node, 2):
-            _replace(part, self._inline(node, lambda g: g.sum((0, 2, 3)), outer))
+            _replace(part, self._inline(node, _by_bias, outer))
 
     def _merge(self, node: Node) -> None:
         """Two transforms that are only added up: one transform of the sum."""
@@ -185,6 +191,14 @@ def _patches(images: Tensor, side: int, padding: int) -> Tensor:
 
 def _patch_adjoint(outer: Tensor, weight: Tensor, padding: int) -> Tensor:
     return patches.patch_convolution_adjoint(outer.permute(0, 2, 3, 1), weight, padding).permute(0, 3, 1, 2)
+
+
+def _patch_weight_gradient(found: Tensor, outer: Tensor, side: int) -> Tensor:
+    return patches.patch_weight_gradient(found, outer.permute(0, 2, 3, 1), side)
+
+
+def _by_bias(outer: Tensor) -> Tensor:
+    return outer.sum((0, 2, 3))
 
 
 def _input(images: Tensor) -> Tensor:
@@ -286,12 +300,3 @@ def _zeros_like(graph: Graph, node: Node) -> Node:
 def _replace(node: Node, other: Node) -> None:
     node.replace_all_uses_with(other)
     node.graph.erase_node(node)
-
-
-def _drop_output(node: Node, number: int) -> None:
-    """Tell a convolution's backward that one of its outputs is not wanted any more."""
-    mask = list(node.args[-1])  # type: ignore[arg-type]
-    mask[number] = False
-    node.args = (*node.args[:-1], mask)
-    values = zip(mask, node.meta["val"], strict=True)
-    node.meta["val"] = tuple(value if wanted else None for wanted, value in values)

@@ -8,7 +8,7 @@ serve every convolution over it. Tensors are channels-last: images `(B, H, W, C)
 import torch
 from torch import Tensor
 
-import engine.matching.operators  # noqa: F401 - thin_product
+import engine.matching.operators  # noqa: F401 - thin_product and its kin
 
 
 def patches(images: Tensor, side: int, padding: int) -> Tensor:
@@ -28,6 +28,13 @@ def patch_convolution(found: Tensor, weight: Tensor, bias: Tensor | None) -> Ten
     """`(B * H' * W', O)` from patches and weights `(O, C, k, k)`."""
     product: Tensor = torch.ops.tesla.thin_product(found, weight_rows(weight), bias)
     return product
+
+
+def patch_weight_gradient(found: Tensor, outer: Tensor, side: int) -> Tensor:
+    """Gradient by weights `(O, C, k, k)` from patches and that by outputs `(B, H', W', O)`."""
+    outputs = outer.shape[3]
+    product: Tensor = torch.ops.tesla.thin_transposed_product(found, outer.reshape(-1, outputs))
+    return product.reshape(side, side, -1, outputs).permute(3, 2, 0, 1)
 
 
 def patch_convolution_adjoint(outer: Tensor, weight: Tensor, padding: int) -> Tensor:

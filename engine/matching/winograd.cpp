@@ -3,7 +3,7 @@
 //
 // Sizes: batch, down and across count images and their tiles of 4x4 pixels; channels is a multiple of 64 bytes.
 
-#include <omp.h>
+#include <cstring>
 
 namespace {
 
@@ -139,22 +139,39 @@ void output_adjoint(const S *images, S *tiles, long batch, long down, long acros
     });
 }
 
+// Pairs of an output and an input channel side by side, as many as a vector has; what is left over, one by one.
+template <typename S, typename V, long N> inline void weights_of(const S *weights, S *tiles, long pairs) {
+    V in[9], out[36];
+    for (int i = 0; i < 9; ++i)
+        for (long l = 0; l < N; ++l) ((S *)&in[i])[l] = weights[9 * l + i];
+    sandwich<Weight, S, V>(in, out);
+    for (int p = 0; p < 36; ++p) std::memcpy(tiles + p * pairs, &out[p], sizeof(V));
+}
+
+template <typename S, typename V, long N> inline void weights_adjoint_of(const S *tiles, S *weights, long pairs) {
+    V in[36], out[9];
+    for (int p = 0; p < 36; ++p) std::memcpy(&in[p], tiles + p * pairs, sizeof(V));
+    sandwich<Transposed<Weight>, S, V>(in, out);
+    for (int i = 0; i < 9; ++i)
+        for (long l = 0; l < N; ++l) weights[9 * l + i] = ((const S *)&out[i])[l];
+}
+
 template <typename S> void weight(const S *weights, S *tiles, long pairs, long threads) {
+    constexpr long lanes = Lanes<S>::count;
+    const long whole = pairs / lanes * lanes;
 #pragma omp parallel for num_threads(threads)
-    for (long n = 0; n < pairs; ++n) {
-        S out[36];
-        sandwich<Weight, S, S>(weights + 9 * n, out);
-        for (int p = 0; p < 36; ++p) tiles[p * pairs + n] = out[p];
-    }
+    for (long n = 0; n < whole; n += lanes)
+        weights_of<S, typename Lanes<S>::type, lanes>(weights + 9 * n, tiles + n, pairs);
+    for (long n = whole; n < pairs; ++n) weights_of<S, S, 1>(weights + 9 * n, tiles + n, pairs);
 }
 
 template <typename S> void weight_adjoint(const S *tiles, S *weights, long pairs, long threads) {
+    constexpr long lanes = Lanes<S>::count;
+    const long whole = pairs / lanes * lanes;
 #pragma omp parallel for num_threads(threads)
-    for (long n = 0; n < pairs; ++n) {
-        S in[36];
-        for (int p = 0; p < 36; ++p) in[p] = tiles[p * pairs + n];
-        sandwich<Transposed<Weight>, S, S>(in, weights + 9 * n);
-    }
+    for (long n = 0; n < whole; n += lanes)
+        weights_adjoint_of<S, typename Lanes<S>::type, lanes>(tiles + n, weights + 9 * n, pairs);
+    for (long n = whole; n < pairs; ++n) weights_adjoint_of<S, S, 1>(tiles + n, weights + 9 * n, pairs);
 }
 
 }  // namespace
