@@ -2,6 +2,7 @@
 
     python benchmarks/gradient_memory.py            ConvNetD3 width 128, 3x32x32, 100 classes, batch 100, T = 1 and 100
     python benchmarks/gradient_memory.py --width 32 --batch 50 --steps 1 20
+    python benchmarks/gradient_memory.py --resolution 64 --classes 1000 --batch 50 --steps 1 200 --mode exact
 
 Peak is the process's resident set, less what it holds before the gradient.
 """
@@ -21,8 +22,9 @@ CASES = (("paper", "auto"), ("exact", "checkpoint"), ("exact", "device"))
 
 
 def one(
-    mode: str, store: str, steps: int, width: int, batch: int, threads: int, memory: "Policy" = "flat"
-) -> dict[str, float]:
+    mode: str, store: str, steps: int, threads: int, memory: "Policy", width: int, batch: int, resolution: int,
+    classes: int,
+) -> dict[str, float]:  # fmt: skip
     """Measure in this process; peak in bytes, seconds for the whole gradient."""
     import torch
 
@@ -34,14 +36,14 @@ def one(
 
     choose_memory(memory)
     torch.set_num_threads(threads)
-    model = initialised_network("convnet", seed=0, channels=3, classes=100, resolution=32, width=width, depth=3)
+    model = initialised_network("convnet", seed=0, channels=3, classes=classes, resolution=resolution, width=width)
     start = flatten_parameters(model)
     generator = counted_generator(0, "benchmark")
-    shape = (batch, 3, 32, 32)
+    shape = (batch, 3, resolution, resolution)
     ops = ("color", "crop", "cutout", "flip", "scale", "rotate")
     schedule = [(torch.arange(batch), draw_augment(generator, ops, shape)) for _ in range(steps)]
     images = torch.randn(shape, generator=generator)
-    labels = torch.full((batch, 100), 0.01)
+    labels = torch.full((batch, classes), 1 / classes)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began = time.perf_counter()
     matching_gradient(
@@ -56,23 +58,20 @@ def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0] if __doc__ else None)
     parser.add_argument("--steps", type=int, nargs="+", default=[1, 100])
-    parser.add_argument("--width", type=int, default=128)
-    parser.add_argument("--batch", type=int, default=100)
-    parser.add_argument("--threads", type=int, default=2)
+    sizes = {"width": 128, "batch": 100, "resolution": 32, "classes": 100}
+    for name, value in {**sizes, "threads": 2}.items():
+        parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--memory", choices=("flat", "fast"), default="flat")
+    parser.add_argument("--mode", choices=("paper", "exact"), help="only this (default: both)")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    chosen = {name: getattr(options, name) for name in (*sizes, "threads", "memory")}
     if options.one:
-        mode, store = options.one
-        print(
-            json.dumps(
-                one(mode, store, options.steps[0], options.width, options.batch, options.threads, options.memory)
-            )
-        )
+        print(json.dumps(one(*options.one, steps=options.steps[0], **chosen)))
         return
-    shared = [f"--{name}={getattr(options, name)}" for name in ("width", "batch", "threads", "memory")]
+    shared = [f"--{name}={value}" for name, value in chosen.items()]
     print(f"{'mode':8}{'store':12}{'T':>5}{'peak MB':>10}{'growth':>10}{'s/step':>9}")
-    for mode, store in CASES:
+    for mode, store in [case for case in CASES if options.mode in (None, case[0])]:
         first = 0.0
         for steps in options.steps:
             command = [sys.executable, __file__, "--one", mode, store, "--steps", str(steps), *shared]

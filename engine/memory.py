@@ -4,7 +4,7 @@ By default glibc changes its mind while a program runs (its threshold for fresh 
 the peak creeps up with the number of steps. Two fixed policies instead, measured for a matching step of ConvNetD3
 width 128, batch 100, on 2 cores:
 
-* flat: every tensor over 1 MB is a mapping of its own, returned when freed; huge pages keep the faults few. The peak
+* flat: every tensor over 256 kB is a mapping of its own, returned when freed; huge pages keep the faults few. The peak
   does not depend on T. As fast as the default.
 * fast: freed memory is kept for the next tensor, no page is zeroed twice. About 0.6 of the time per step, but the heap
   fragments: a peak up to three times that of flat.
@@ -21,7 +21,7 @@ _chosen: Policy | None = None
 
 # From malloc.h: M_TRIM_THRESHOLD -1, M_TOP_PAD -2, M_MMAP_THRESHOLD -3, M_MMAP_MAX -4, M_ARENA_MAX -8.
 _OPTIONS: dict[Policy, tuple[tuple[int, int], ...]] = {
-    "flat": ((-3, 2**20),),
+    "flat": ((-3, 2**18),),
     "fast": ((-4, 0), (-1, 2**31 - 1), (-2, 2**26), (-8, 1)),
 }
 

@@ -88,8 +88,8 @@ def _many_products(rows: Tensor, weights: Tensor) -> Tensor:
     # by name, because PyTorch takes another one, group by group, where there is a single thread.
     images = rows.contiguous().view(1, 1, count, many * inner).permute(0, 3, 1, 2)
     kernels = weights.reshape(many * outputs, inner, 1, 1)
-    found = torch.ops.aten.mkldnn_convolution(images, kernels, None, [0, 0], [1, 1], [1, 1], many)
-    return found.permute(0, 2, 3, 1).reshape(count, many, outputs)
+    grouped: Tensor = torch.ops.aten.mkldnn_convolution(images, kernels, None, [0, 0], [1, 1], [1, 1], many)
+    return grouped.permute(0, 2, 3, 1).reshape(count, many, outputs)
 
 
 @torch.library.impl(_library, "many_products", "Meta")
