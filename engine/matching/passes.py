@@ -104,7 +104,9 @@ class _Rewriter:
         for part in _parts(node, 0):
             _replace(part, self._inline(node, partial(_patch_adjoint, padding=padding), outer, weight))
         for part in _parts(node, 1):
-            found = self._once(node, partial(_patches, side=side, padding=padding), images, key=("patches", side, padding))
+            found = self._once(
+                node, partial(_patches, side=side, padding=padding), images, key=("patches", side, padding)
+            )
             _replace(part, self._inline(node, partial(_patch_weight_gradient, side=side), found, outer))
         for part in _parts(node, 2):
             _replace(part, self._inline(node, _by_bias, outer))

@@ -1,4 +1,4 @@
-// Matrix products of the sizes that small networks have, for the CPU. products.py says which and when.
+// Matrix products of the sizes that small networks have, for the CPU. operators.py says which and when.
 //
 // A product is C[r][c] = sum over d of A[r][d] * B[d][c]. A and C may have any strides; B's rows are contiguous and a
 // multiple of a vector long. All of C's tile stays in registers while d runs.
@@ -20,7 +20,8 @@ constexpr long VECTOR = 16, ROWS = 12;
 constexpr long VECTOR = 16, ROWS = 6;
 #endif
 constexpr long PART = 48, LINE = 16;
-// Bytes of a vector, rows of a tile, and rows that one thread takes at a time: ROWS x 2 sums, 2 vectors of B and a number of A fill the registers.
+// Bytes of a vector; rows of a tile (ROWS x 2 sums, 2 vectors of B and a number of A fill the registers); rows that one
+// thread takes at a time; side of a square that is packed at once.
 
 template <typename S> struct Lanes {
     typedef S type __attribute__((vector_size(VECTOR), aligned(sizeof(S)), may_alias));
@@ -31,10 +32,13 @@ template <typename S> struct Lanes {
 struct Strides { long row, depth; };
 
 template <int R, int C, typename S>
-inline void tile(const S *a, Strides at, const S *b, long b_row, S *out, long out_row, long depth, long columns) {
+inline void tile(const S *a, Strides at, const S *b, long b_row, const S *bias, S *out, long out_row, long depth, long columns) {
     using V = typename Lanes<S>::type;
     constexpr long lanes = Lanes<S>::count;
     V sums[R][C] = {};
+    if (bias)
+        for (int r = 0; r < R; ++r)
+            for (int c = 0; c < C; ++c) sums[r][c] = *(const V *)(bias + c * lanes);
     for (long d = 0; d < depth; ++d) {
         V right[C];
 #pragma GCC unroll 2
@@ -56,16 +60,19 @@ inline void tile(const S *a, Strides at, const S *b, long b_row, S *out, long ou
 }
 
 template <int R, int C, typename S>
-inline void tile_of(long rows, const S *a, Strides at, const S *b, long b_row, S *out, long out_row, long depth, long columns) {
+inline void tile_of(long rows, const S *a, Strides at, const S *b, long b_row, const S *bias, S *out, long out_row, long depth,
+                    long columns) {
     if constexpr (R > 0) {
-        if (rows == R) tile<R, C, S>(a, at, b, b_row, out, out_row, depth, columns);
-        else tile_of<R - 1, C, S>(rows, a, at, b, b_row, out, out_row, depth, columns);
+        if (rows == R) tile<R, C, S>(a, at, b, b_row, bias, out, out_row, depth, columns);
+        else tile_of<R - 1, C, S>(rows, a, at, b, b_row, bias, out, out_row, depth, columns);
     }
 }
 
-// C = A B. `columns` numbers of every row of C are written; B's rows hold at least as many, filled up to whole vectors.
+// C = A B, plus bias in every row if there is one. `columns` numbers of every row of C are written; bias and the rows of B
+// hold at least as many, filled up to whole vectors.
 template <typename S>
-void product(const S *a, Strides at, const S *b, long b_row, S *out, long out_row, long rows, long depth, long columns) {
+void product(const S *a, Strides at, const S *b, long b_row, S *out, long out_row, long rows, long depth, long columns,
+             const S *bias = nullptr) {
     constexpr long lanes = Lanes<S>::count;
     // Tiles of even height: none is left with so few rows that it waits for its own sums.
     const long tiles = (rows + ROWS - 1) / ROWS;
@@ -76,8 +83,9 @@ void product(const S *a, Strides at, const S *b, long b_row, S *out, long out_ro
             const long first = rows * t / tiles, count = rows * (t + 1) / tiles - first;
             const S *left = a + first * at.row;
             S *to = out + first * out_row + c;
-            if (two) tile_of<ROWS, 2, S>(count, left, at, b + c, b_row, to, out_row, depth, width);
-            else tile_of<ROWS, 1, S>(count, left, at, b + c, b_row, to, out_row, depth, width);
+            const S *added = bias ? bias + c : nullptr;
+            if (two) tile_of<ROWS, 2, S>(count, left, at, b + c, b_row, added, to, out_row, depth, width);
+            else tile_of<ROWS, 1, S>(count, left, at, b + c, b_row, added, to, out_row, depth, width);
         }
         c += width;
     }
@@ -124,29 +132,31 @@ void many(const S *rows, const S *weights, S *out, long n, long m, long k, long 
 template <typename S>
 void thin(const S *rows, const S *weights, const S *bias, S *out, long n, long k, long o, long threads) {
     constexpr long part = 240;
-    std::vector<S> packed(k * whole_vectors<S>(o));
+    std::vector<S> packed(k * whole_vectors<S>(o)), added(bias ? whole_vectors<S>(o) : 0);
     pack<S>(weights, {1, k}, packed.data(), k, o);
+    if (bias) std::copy(bias, bias + o, added.begin());
 #pragma omp parallel for num_threads(threads)
-    for (long first = 0; first < n; first += part) {
-        const long count = std::min(part, n - first);
-        S *to = out + first * o;
-        product<S>(rows + first * k, {k, 1}, packed.data(), whole_vectors<S>(o), to, o, count, k, o);
-        if (bias)
-            for (long r = 0; r < count; ++r)
-                for (long c = 0; c < o; ++c) to[r * o + c] += bias[c];
-    }
+    for (long first = 0; first < n; first += part)
+        product<S>(rows + first * k, {k, 1}, packed.data(), whole_vectors<S>(o), out + first * o, o, std::min(part, n - first), k,
+                   o, bias ? added.data() : nullptr);
 }
 
 // rows (n, k), others (n, o) -> out (k, o). Parts of the rows are summed in their order, however many threads there are.
 template <typename S>
 void thin_transposed(const S *rows, const S *others, S *out, long n, long k, long o, long threads) {
-    constexpr long part = 512;
-    const long parts = (n + part - 1) / part;
+    const long part = std::max(512L, n / 64), parts = (n + part - 1) / part, row = whole_vectors<S>(o);
     std::vector<S> sums(parts * k * o);
-#pragma omp parallel for num_threads(threads)
-    for (long p = 0; p < parts; ++p)
-        product<S>(rows + p * part * k, {1, k}, others + p * part * o, o, sums.data() + p * k * o, o, k,
-                   std::min(part, n - p * part), o);
+#pragma omp parallel num_threads(threads)
+    {
+        std::vector<S> packed(row == o ? 0 : part * row);  // a vector must not reach beyond the last row
+#pragma omp for
+        for (long p = 0; p < parts; ++p) {
+            const long first = p * part, count = std::min(part, n - first);
+            const S *right = others + first * o;
+            if (row != o) pack<S>(right, {o, 1}, packed.data(), count, o);
+            product<S>(rows + first * k, {1, k}, row == o ? right : packed.data(), row, sums.data() + p * k * o, o, k, count, o);
+        }
+    }
     for (long i = 0; i < k * o; ++i) out[i] = 0;
     for (long p = 0; p < parts; ++p)
         for (long i = 0; i < k * o; ++i) out[i] += sums[p * k * o + i];

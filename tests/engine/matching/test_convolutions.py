@@ -71,7 +71,9 @@ def test_threads_do_not_change_bits() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize(("count", "inner", "outputs"), [(1, 1, 1), (7, 9, 32), (241, 27, 48), (1100, 9, 5), (60, 32, 9)])
+@pytest.mark.parametrize(
+    ("count", "inner", "outputs"), [(1, 1, 1), (7, 9, 32), (241, 27, 48), (1100, 9, 5), (60, 32, 9)]
+)
 def test_thin_products(count: int, inner: int, outputs: int, dtype: torch.dtype) -> None:
     """Sizes that do not fill a tile, a vector or a part of the rows."""
     rows, weights, bias = (random(*s, dtype=dtype) for s in ((count, inner), (outputs, inner), (outputs,)))
