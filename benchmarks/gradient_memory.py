@@ -2,14 +2,13 @@
 
     python benchmarks/gradient_memory.py            ConvNetD3 width 128, 3x32x32, 100 classes, batch 100, T = 1 and 100
     python benchmarks/gradient_memory.py --width 32 --batch 50 --steps 1 20
-    python benchmarks/gradient_memory.py --resolution 64 --classes 1000 --batch 50 --steps 1 200 --mode exact
+    python benchmarks/gradient_memory.py --resolution 64 --classes 1000 --batch 50 --steps 1 200 --compile
 
 Peak is the process's resident set, less what it holds before the gradient.
 """
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -23,11 +22,12 @@ CASES = (("paper", "auto"), ("exact", "checkpoint"), ("exact", "device"))
 
 def one(
     mode: str, store: str, steps: int, threads: int, memory: "Policy", width: int, batch: int, resolution: int,
-    classes: int,
+    classes: int, compile_: bool,
 ) -> dict[str, float]:  # fmt: skip
     """Measure in this process; peak in bytes, seconds for the whole gradient."""
     import torch
 
+    from engine.bench.measuring import MemoryMeter
     from engine.data import draw_augment
     from engine.matching import matching_gradient
     from engine.memory import choose_memory
@@ -44,14 +44,17 @@ def one(
     schedule = [(torch.arange(batch), draw_augment(generator, ops, shape)) for _ in range(steps)]
     images = torch.randn(shape, generator=generator)
     labels = torch.full((batch, classes), 1 / classes)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    problem = {
+        "start": start, "target": start + 0.01, "images": images, "labels": labels, "student_lr": 0.01, "mode": mode,
+        "store": store, "compile": compile_,
+    }  # fmt: skip
+    meter = MemoryMeter(torch.device("cpu"))
+    if compile_:
+        matching_gradient(model, **problem, schedule=schedule[:1])
+        meter.forget()  # what compiling needed; what it leaves behind counts
     began = time.perf_counter()
-    matching_gradient(
-        model, start=start, target=start + 0.01, images=images, labels=labels, student_lr=0.01, schedule=schedule,
-        mode=mode, store=store,
-    )  # fmt: skip
-    seconds = time.perf_counter() - began
-    return {"peak": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024, "seconds": seconds}
+    matching_gradient(model, **problem, schedule=schedule)
+    return {"peak": meter.peak(), "seconds": time.perf_counter() - began}
 
 
 def main() -> None:
@@ -63,13 +66,14 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--memory", choices=("flat", "fast"), default="flat")
     parser.add_argument("--mode", choices=("paper", "exact"), help="only this (default: both)")
+    parser.add_argument("--compile", action="store_true")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     chosen = {name: getattr(options, name) for name in (*sizes, "threads", "memory")}
     if options.one:
-        print(json.dumps(one(*options.one, steps=options.steps[0], **chosen)))
+        print(json.dumps(one(*options.one, steps=options.steps[0], **chosen, compile_=options.compile)))
         return
-    shared = [f"--{name}={value}" for name, value in chosen.items()]
+    shared = [f"--{name}={value}" for name, value in chosen.items()] + ["--compile"] * options.compile
     print(f"{'mode':8}{'store':12}{'T':>5}{'peak MB':>10}{'growth':>10}{'s/step':>9}")
     for mode, store in [case for case in CASES if options.mode in (None, case[0])]:
         first = 0.0
