@@ -94,7 +94,10 @@ def fused(function: Callable[..., Any], *, graphs: bool = False) -> Callable[...
 
     use_cache()
 
-    options: dict[str, Any] = {"post_grad_custom_pre_pass": LeanConvolutions(), "guard_filter_fn": _changeable}
+    # Strides of intermediate results are not asserted at every call either: the steps are checked as a whole at start.
+    options: dict[str, Any] = {
+        "post_grad_custom_pre_pass": LeanConvolutions(), "guard_filter_fn": _changeable, "size_asserts": False,
+    }  # fmt: skip
     if graphs:
         options["triton.cudagraphs"] = True
 

@@ -37,6 +37,9 @@ Mode = Literal["exact", "paper", "unrolled"]
 LOSSES = get_args(LossName)
 MODES = ("exact", "paper", "unrolled")
 
+SMALL_BATCH = 2**18
+"""Bytes of a batch whose augmentation is differentiated without being replayed once more."""
+
 Schedule = Sequence[tuple[Tensor, Callable[[Tensor], Tensor]]]
 """T pairs `(index, augment)`: a LongTensor `(B,)` into the images and a deterministic, replayable augmentation."""
 
@@ -255,14 +258,15 @@ class _Totals:
 
     def add(self, step: int, theta: Tensor, adjoint: Tensor, *, hessian: bool) -> Tensor | None:
         """Add what step i contributes; give back ds/dtheta_i if asked for."""
-        found = self.problem.steps.derivatives(theta, *self.problem.batch(step), adjoint, hessian=hessian)
+        index, _ = self.problem.schedule[step]
+        # An augmentation's graph is several batches large. Where that is noticed, it is alive neither beside the graph
+        # of the derivatives nor after its step: the augmentation is replayed for it, and differentiated at once.
+        small = self.problem.images[0].nbytes * len(index) <= SMALL_BATCH
+        graph = self._augmented(step) if small else None
+        batch = (graph[1].detach(), self.problem.labels[index]) if graph else self.problem.batch(step)
+        found = self.problem.steps.derivatives(theta, *batch, adjoint, hessian=hessian)
         found = self.problem.shares.derivatives(step, found)
-        # Replayed here and differentiated at once: an augmentation's graph is several batches large, and alive neither
-        # beside the graph of the derivatives nor after its step.
-        index, augment = self.problem.schedule[step]
-        with torch.enable_grad():
-            chosen = self.problem.images[index].requires_grad_()
-            augmented = augment(chosen)
+        chosen, augmented = graph or self._augmented(step)
         (pulled,) = torch.autograd.grad(augmented, chosen, grad_outputs=found.images, materialize_grads=True)
         self.images.index_add_(0, index, pulled)
         self.labels.index_add_(0, index, found.labels)
@@ -270,6 +274,13 @@ class _Totals:
         self.gradient = found.gradient
         self.done += 1
         return found.theta
+
+    def _augmented(self, step: int) -> tuple[Tensor, Tensor]:
+        """The images of a batch, and what the augmentation makes of them, with its graph."""
+        index, augment = self.problem.schedule[step]
+        with torch.enable_grad():
+            chosen = self.problem.images[index].requires_grad_()
+            return chosen, augment(chosen)
 
     def result(self, loss: Tensor) -> MatchingGradient:
         """The factor -beta, common to all steps, comes last."""
