@@ -8,7 +8,7 @@ Both are built once by PyTorch's own compiler driver into its own cache.
 """
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -39,11 +39,8 @@ def _thin_product(rows: Tensor, weights: Tensor, bias: Tensor | None) -> Tensor:
     """`rows @ weights.T + bias`: `(n, k)` and `(o, k)` to `(n, o)`, k or o small."""
     rows, weights = rows.contiguous(), weights.contiguous()
     found = _thin_shape(rows, weights, bias)
-    given = 0 if bias is None else bias.contiguous().data_ptr()
-    sizes = *rows.shape, weights.shape[0]
-    _kernel("thin", rows.dtype, 4, 3)(
-        rows.data_ptr(), weights.data_ptr(), given, found.data_ptr(), *sizes, _threads(found)
-    )
+    bias = None if bias is None else bias.contiguous()
+    _run("thin", (rows, weights, bias, found), (*rows.shape, weights.shape[0]), _threads(found))
     return found
 
 
@@ -57,10 +54,7 @@ def _thin_transposed_product(rows: Tensor, others: Tensor) -> Tensor:
     """`rows.T @ others`: `(n, k)` and `(n, o)` to `(k, o)`, n large and k small."""
     rows, others = rows.contiguous(), others.contiguous()
     found = _thin_transposed_shape(rows, others)
-    sizes = *rows.shape, others.shape[1]
-    _kernel("thin_transposed", rows.dtype, 3, 3)(
-        rows.data_ptr(), others.data_ptr(), found.data_ptr(), *sizes, _threads(others)
-    )
+    _run("thin_transposed", (rows, others, found), (*rows.shape, others.shape[1]), _threads(others))
     return found
 
 
@@ -77,10 +71,7 @@ def _many_products(rows: Tensor, weights: Tensor) -> Tensor:
     if count * inner * outputs <= SMALL_PRODUCT:
         rows = rows.contiguous()
         found = _many_shape(rows, weights)
-        sizes = (*rows.shape, outputs, *weights.stride())
-        _kernel("many", rows.dtype, 3, 7)(
-            rows.data_ptr(), weights.data_ptr(), found.data_ptr(), *sizes, _threads(found)
-        )
+        _run("many", (rows, weights, found), (*rows.shape, outputs, *weights.stride()), _threads(found))
         return found
     if rows.dtype is not torch.float32:
         return torch.bmm(rows.transpose(0, 1), weights.transpose(1, 2)).transpose(0, 1).contiguous()
@@ -122,8 +113,7 @@ def _winograd(tensor: Tensor, transform: str) -> Tensor:
         sizes = [outer[0] * outer[1]]
     else:
         sizes = [*winograd.tiles_of(tensor if tensor.dim() == 4 else found), tensor.shape[-1]]
-    kernel = _kernel(transform, tensor.dtype, 2, len(sizes))
-    kernel(tensor.data_ptr(), found.data_ptr(), *sizes, _threads(tensor))
+    _run(transform, (tensor, found), sizes, _threads(tensor))
     return found
 
 
@@ -134,6 +124,14 @@ def _winograd_shape(tensor: Tensor, transform: str) -> Tensor:
 
 def _threads(tensor: Tensor) -> int:
     return torch.get_num_threads() if tensor.numel() > SMALL else 1
+
+
+def _run(name: str, tensors: Sequence[Tensor | None], sizes: Sequence[int], threads: int) -> None:
+    """Call a compiled function. The last tensor is the result, and tells the type; all are held until it returns."""
+    result = tensors[-1]
+    assert result is not None
+    kernel = _kernel(name, result.dtype, len(tensors), len(sizes))
+    kernel(*[0 if tensor is None else tensor.data_ptr() for tensor in tensors], *sizes, threads)
 
 
 @cache

@@ -93,20 +93,21 @@ class _Rewriter:
             self._merge(node)
 
     def _few(self, node: Node, images: Any, weight: Any, bias: Any, padding: int) -> Node:
-        side = weight.meta["val"].shape[2]
-        found = self._once(node, partial(_patches, side=side, padding=padding), images, key=("patches", side, padding))
+        found = self._patches(node, images, weight, padding)
         product = self._inline(node, patches.patch_convolution, found, weight, bias)
         batch, outputs, height, width = node.meta["val"].shape
         return self._inline(node, lambda p: p.reshape(batch, height, width, outputs).permute(0, 3, 1, 2), product)
+
+    def _patches(self, node: Node, images: Any, weight: Any, padding: int) -> Node:
+        side = weight.meta["val"].shape[2]
+        return self._once(node, partial(_patches, side=side, padding=padding), images, key=("patches", side, padding))
 
     def _backward_few(self, node: Node, outer: Any, images: Any, weight: Any, padding: int) -> None:
         side = weight.meta["val"].shape[2]
         for part in _parts(node, 0):
             _replace(part, self._inline(node, partial(_patch_adjoint, padding=padding), outer, weight))
         for part in _parts(node, 1):
-            found = self._once(
-                node, partial(_patches, side=side, padding=padding), images, key=("patches", side, padding)
-            )
+            found = self._patches(node, images, weight, padding)
             _replace(part, self._inline(node, partial(_patch_weight_gradient, side=side), found, outer))
         for part in _parts(node, 2):
             _replace(part, self._inline(node, _by_bias, outer))

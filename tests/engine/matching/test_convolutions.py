@@ -81,7 +81,8 @@ def test_thin_products(count: int, inner: int, outputs: int, dtype: torch.dtype)
     limit = 1e-6 if dtype is torch.float32 else 1e-14
     product = rows.double() @ weights.double().t()
     assert relative(torch.ops.tesla.thin_product(rows, weights, None), product) < limit
-    assert relative(torch.ops.tesla.thin_product(rows, weights, bias), product + bias) < limit
+    for given in (bias, bias.repeat_interleave(2)[::2]):
+        assert relative(torch.ops.tesla.thin_product(rows, weights, given), product + bias) < limit
     across = torch.ops.tesla.thin_transposed_product(rows, others)
     assert relative(across, rows.double().t() @ others.double()) < limit
 
