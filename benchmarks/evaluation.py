@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.data.augment import draw_augment
-from engine.isolated import isolated
+from engine.runtime.subprocesses import isolated
 
 SIZES: dict[str, dict[str, Any]] = {
     "digits": {"shape": (100, 1, 8, 8), "classes": 10, "width": 32, "depth": 2},
@@ -85,16 +85,16 @@ def plain(size: str, epochs: int, repeats: int, cpu: bool) -> dict[str, float]:
 
 def ours(size: str, epochs: int, repeats: int, cpu: bool, compile_: str) -> dict[str, float]:
     """Seconds of the same through `train_on_small`, and of compiling before it."""
-    from engine.compute import configure
-    from engine.evaluate import RULE, STAGE, train_on_small
     from engine.events import Progress
-    from engine.generators import result_of
     from engine.networks import initialised_network
-    from engine.opening import open_task
+    from engine.runs.workspace import Workspace
+    from engine.runtime.device import configure
+    from engine.runtime.generators import result_of
+    from engine.session.open_task import open_task
     from engine.settings import resolve_settings
-    from engine.training import trainer
-    from engine.training_set import SmallSet
-    from engine.workspace import Workspace
+    from engine.training.evaluation import RULE, STAGE, train_on_small
+    from engine.training.trainer import trainer
+    from engine.training.training_set import SmallSet
 
     clock = choose_clock(cpu)
     case = SIZES[size]

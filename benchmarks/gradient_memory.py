@@ -15,7 +15,7 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from engine.memory import Policy
+    from engine.runtime.allocator import Policy
 
 CASES = (("paper", "auto"), ("exact", "checkpoint"), ("exact", "device"))
 
@@ -27,12 +27,12 @@ def one(
     """Measure in this process; peak in bytes, seconds for the whole gradient."""
     import torch
 
-    from engine.bench.measuring import MemoryMeter
     from engine.data import draw_augment
     from engine.matching import matching_gradient
-    from engine.memory import choose_memory
     from engine.networks import flatten_parameters, initialised_network
-    from engine.randomness import counted_generator
+    from engine.runtime.allocator import choose_memory
+    from engine.runtime.rng import counted_generator
+    from engine.tools.bench.measuring import MemoryMeter
 
     choose_memory(memory)
     torch.set_num_threads(threads)

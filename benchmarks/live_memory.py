@@ -18,10 +18,10 @@ import psutil
 from live_cost import COMMAND, Terminal
 
 from engine.events import CheckpointSaved, DataReady, IterationDone, Notice, RunStarted
-from engine.film import Frame, frame_path, thin, write_frame
-from engine.journal import JournalWriter
+from engine.runs.journal import JournalWriter
+from engine.runs.preview_frames import Frame, frame_path, thin, write_frame
+from engine.runs.workspace import Workspace
 from engine.settings import resolve_settings, settings_to_toml
-from engine.workspace import Workspace
 
 
 def main() -> None:

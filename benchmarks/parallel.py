@@ -17,13 +17,13 @@ import time
 
 import torch
 
-from engine.generators import result_of
 from engine.matching import WHOLE, Parts, matching_sweeps
 from engine.networks import FlatNetwork, build_network
 from engine.networks.flat import flatten_parameters
-from engine.parallel.group import joined
-from engine.parallel.place import this_place
-from engine.randomness import counted_generator
+from engine.runtime.distributed.environment import this_place
+from engine.runtime.distributed.process_group import joined
+from engine.runtime.generators import result_of
+from engine.runtime.rng import counted_generator
 
 MARK = "measured "
 

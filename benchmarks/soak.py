@@ -2,9 +2,9 @@
 
     python benchmarks/soak.py FOLDER [--iterations 20000] [--json]
 
-Drives a tiny real problem (the embedded digits) through `engine.session.drive`, with checkpoints, evaluations and the
-film. The run lives in FOLDER and resumes like any other: stop the script with Ctrl-C and give the same command again.
-Samples are kept beside the run, so that the table covers all drives. Growth is the slope of a least-squares line over
+Drives a tiny real problem (the embedded digits) through `engine.session.session.drive`, with checkpoints, evaluations
+and the film. The run lives in FOLDER and resumes like any other: stop the script with Ctrl-C and give the same command
+again. Samples are kept beside the run, so that the table covers all drives. Growth is the slope of a least-squares line over
 the second half of every drive: what a process does while it warms up is not growth.
 """
 
@@ -22,12 +22,12 @@ import psutil
 import torch
 
 from engine.events import CheckpointSaved, EvaluationDone, IterationDone, IterationSkipped
-from engine.film import MOST_BYTES, MOST_FRAMES
-from engine.journal import read_journal
-from engine.run import Run
-from engine.session import drive
+from engine.runs.journal import read_journal
+from engine.runs.preview_frames import MOST_BYTES, MOST_FRAMES
+from engine.runs.run import Run
+from engine.runs.workspace import Workspace
+from engine.session.session import drive
 from engine.settings import resolve_settings
-from engine.workspace import Workspace
 
 PROBLEM = (
     "network.width=4", "teachers.count=3", "teachers.epochs=4", "distill.max_start_epoch=2", "distill.teacher_epochs=1",

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the engine of this folder, installed or not
 
-from engine.run import BITS_CHANGE, MAY_CHANGE
+from engine.runs.run import BITS_CHANGE, MAY_CHANGE
 from engine.settings import Settings, resolve_settings
 from engine.settings.layers import flatten, preset_names
 

@@ -9,7 +9,7 @@ from collections.abc import Generator
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar, TypeVar
 
-from engine.bounded import typed
+from engine.storage.untrusted import typed
 
 Result = TypeVar("Result")
 

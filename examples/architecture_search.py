@@ -14,18 +14,18 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.evaluate import evaluate_distilled
-from engine.generators import result_of
-from engine.labels import class_index, hard_labels
-from engine.methods import method_of
-from engine.opening import open_task
-from engine.run import checkpoint_to_use
-from engine.selection import random_real, real_images
-from engine.session import drive
+from engine.methods.registry import method_of
+from engine.runs.run import checkpoint_to_use
+from engine.runs.workspace import Workspace
+from engine.runtime.generators import result_of
+from engine.session.open_task import open_task
+from engine.session.session import drive
 from engine.settings import resolve_settings
-from engine.task import Task
-from engine.training_set import SmallSet, TrainingSet, WholeSet
-from engine.workspace import Workspace
+from engine.training.evaluation import evaluate_distilled
+from engine.training.labels import class_index, hard_labels
+from engine.training.real_images import random_real, real_images
+from engine.training.task import Task
+from engine.training.training_set import SmallSet, TrainingSet, WholeSet
 
 WIDTHS, DEPTHS = (2, 4, 8, 16, 32), (1, 2)
 WHOLE_EPOCHS, WHOLE_LR = 60, 0.05

@@ -18,15 +18,15 @@ from PIL import Image
 from torch import Tensor, nn
 
 from engine.data import Dataset, InputSpace, draw_augment, fit_space, prepare_dataset
-from engine.generators import result_of
-from engine.methods import method_of
+from engine.methods.registry import method_of
 from engine.networks import initialised_network
-from engine.opening import open_task
-from engine.randomness import counted_generator, counted_seed
-from engine.run import checkpoint_to_use
-from engine.session import drive
+from engine.runs.run import checkpoint_to_use
+from engine.runs.workspace import Workspace
+from engine.runtime.generators import result_of
+from engine.runtime.rng import counted_generator, counted_seed
+from engine.session.open_task import open_task
+from engine.session.session import drive
 from engine.settings import resolve_settings
-from engine.workspace import Workspace
 
 STEPS = ((0, 1), (2, 3), (4, 5), (6, 7), (8, 9))
 MEMORIES = ("nothing", "random", "distilled")

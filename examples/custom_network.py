@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from engine.events import EvaluationDone
 from engine.matching import matching_gradient
 from engine.networks import flatten_parameters
-from engine.session import drive
+from engine.runs.workspace import Workspace
+from engine.session.session import drive
 from engine.settings import resolve_settings
-from engine.workspace import Workspace
 
 MIXER = (
     "teachers.lr=0.1", "teachers.count=5", "distill.student_lr=0.1", "distill.lr_images=10.0", "distill.iterations=150",

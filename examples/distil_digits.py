@@ -5,9 +5,9 @@ import tempfile
 from pathlib import Path
 
 from engine.events import EvaluationDone, IterationDone
-from engine.session import drive
+from engine.runs.workspace import Workspace
+from engine.session.session import drive
 from engine.settings import resolve_settings
-from engine.workspace import Workspace
 
 
 def main(folder: Path, *overrides: str) -> dict[str, float]:

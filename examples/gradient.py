@@ -6,7 +6,7 @@ from torch import nn
 from engine.data import draw_augment
 from engine.matching import matching_gradient
 from engine.networks import flatten_parameters
-from engine.randomness import counted_generator, forked_global_rng
+from engine.runtime.rng import counted_generator, forked_global_rng
 
 
 def compare(steps: int, student_lr: float = 0.1) -> tuple[float, float]:

@@ -6,7 +6,7 @@ import sys
 import traceback
 
 from engine.errors import ExitCode, TeslaError, WorkerLostError
-from tesla_tui.stopping import CODES, caught, leave_at_once
+from tesla_tui.process.signals import CODES, caught, leave_at_once
 
 
 def main() -> int:
@@ -35,7 +35,7 @@ def _leaves_work() -> bool:
     A worker in the middle of a collective would wait for it, forever if the others do the same; a compiler's thread
     would end in an abort.
     """
-    from engine.background import left_behind
+    from engine.runtime.threads import left_behind
 
     return "RANK" in os.environ or left_behind()
 
@@ -56,7 +56,7 @@ def _answered() -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.OK
     except (MemoryError, OSError, RuntimeError) as error:
-        from engine.exhaustion import is_exhausted
+        from engine.runtime.out_of_memory import is_exhausted
 
         if is_exhausted(error):
             said = f"Out of memory: {str(error).splitlines()[0]}" if str(error) else "The machine is out of memory."

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from engine.events import Event
-from engine.run import Run
-from engine.session import drive
+from engine.runs.run import Run
+from engine.runs.workspace import Workspace
+from engine.session.session import drive
 from engine.settings import resolve_settings
-from engine.workspace import Workspace
 
 TINY = (
     "network.width=4",

@@ -1,7 +1,7 @@
 """Systems that break: they kill the process, refuse a call, or forget what was not synced, at the n-th call of a run.
 
-They take the place of `engine.disk.disk.system`, the one door to the file system. The driver's pulse, a hint that beats
-by the clock, is not counted.
+They take the place of `engine.storage.filesystem.disk.system`, the one door to the file system. The driver's pulse, a
+hint that beats by the clock, is not counted.
 """
 
 import errno
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from engine.disk import System, disk
+from engine.storage.filesystem import System, disk
 
 KINDS = (
     (r"/datasets/", "dataset cache"),

@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 from subprocess import Popen
 
-from engine.pulse import read_pulse
-from engine.run import Run
+from engine.runs.heartbeat import read_pulse
+from engine.runs.run import Run
 from tests.conftest import TINY
 
 COMMAND = [sys.executable, "-m", "tesla_tui.main"]

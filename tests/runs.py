@@ -5,8 +5,8 @@ from typing import Any
 from torch import Tensor
 
 from engine.events import Event
-from engine.journal import read_journal
-from engine.run import Run
+from engine.runs.journal import read_journal
+from engine.runs.run import Run
 
 
 def events(run: Run, *kinds: type[Event]) -> list[Any]:

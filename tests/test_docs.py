@@ -65,7 +65,8 @@ def test_navigation_leaves_out_what_is_missing_and_loses_no_page() -> None:
     class Pages:
         def documentation_pages(self) -> list[Page]:
             return [
-                Page(uri) for uri in ("index.md", "new.md", "a.md", "reference/api/engine.run.md", "reference/s.md")
+                Page(uri)
+                for uri in ("index.md", "new.md", "a.md", "reference/api/engine.runs.run.md", "reference/s.md")
             ]
 
     nav = [
@@ -79,7 +80,7 @@ def test_navigation_leaves_out_what_is_missing_and_loses_no_page() -> None:
     assert config.nav == [
         {"Overview": "index.md"},
         {"Work": ["a.md"]},
-        {"Reference": ["reference/s.md", {"Engine": [{"engine.run": "reference/api/engine.run.md"}]}]},
+        {"Reference": ["reference/s.md", {"Engine": [{"engine.runs.run": "reference/api/engine.runs.run.md"}]}]},
         {"More": ["new.md"]},
     ]
 

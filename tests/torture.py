@@ -29,7 +29,7 @@ from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
-from engine.storage import TEMP_MARK
+from engine.storage.atomic import TEMP_MARK
 from tests.faults import Fault, Faulty, Forgetful, install, kind_of
 
 SETTINGS = {

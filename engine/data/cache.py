@@ -22,18 +22,18 @@ from typing import Any, TypeVar
 import numpy as np
 import platformdirs
 
-from engine.background import beside
-from engine.bounded import open_regular, typed, whole_number
 from engine.data.dataset import Classes, Dataset, Pixels, split_holdout
 from engine.data.pictures import BAD_FILE, to_square
 from engine.data.sources import OpenSource, Source, SourceSplit, find_source
-from engine.disk import FULL, Write, in_words
 from engine.errors import CorruptFileError, DataError, DiskError, NewerFormatError
 from engine.events import Event, Notice, Progress, told
-from engine.formats import check_format
-from engine.holding import KernelLock
-from engine.leftovers import leftovers
-from engine.storage import FORMAT, TEMP_MARK, disk, publishing_folder, read_json, sha256_file, sweep, write_json
+from engine.runtime.threads import beside
+from engine.storage.atomic import FORMAT, TEMP_MARK, disk, publishing_folder, read_json, sha256_file, sweep, write_json
+from engine.storage.filesystem import FULL, Write, in_words
+from engine.storage.lock import KernelLock
+from engine.storage.temp_files import leftovers
+from engine.storage.untrusted import open_regular, typed, whole_number
+from engine.storage.versions import check_format
 
 Result = TypeVar("Result")
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 
 from engine.errors import UsageError
-from engine.randomness import counted_generator
+from engine.runtime.rng import counted_generator
 
 Pixels = npt.NDArray[np.uint8]
 Classes = npt.NDArray[np.int64]

@@ -10,11 +10,11 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from engine.bounded import open_regular, read_bounded
 from engine.data.dataset import Classes
 from engine.data.pictures import BAD_FILE, GREY_MODES, decoded, opened
 from engine.data.sources import OpenSource, Source, SourceSplit, file_key
 from engine.errors import DataError
+from engine.storage.untrusted import open_regular, read_bounded
 
 TRAIN_SPLITS = ("train",)
 TEST_SPLITS = ("test", "valid", "validation", "val")

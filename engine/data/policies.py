@@ -10,7 +10,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from engine.data.space import InputSpace
-from engine.randomness import forked_global_rng
+from engine.runtime.rng import forked_global_rng
 
 PolicyName = Literal["autoaugment", "randaugment"]
 

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from engine.bounded import open_regular
 from engine.data.dataset import Classes
 from engine.errors import CorruptFileError, DataError, UsageError
+from engine.storage.untrusted import open_regular
 
 FASHION_CLASSES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from engine.data.dataset import Classes, Dataset
 from engine.errors import CorruptFileError, UsageError
-from engine.storage import read_tensors, write_tensors
+from engine.storage.atomic import read_tensors, write_tensors
 
 ZCA_EPS = 0.1
 """Added to the eigenvalues (PROTOCOL: Kornia's ZCAWhitening(eps=0.1), as MTT and TESLA use it)."""

@@ -7,8 +7,8 @@
 """
 
 from engine.matching.compiled import CompiledSteps, checked_steps
-from engine.matching.micro import MicroSteps, part_sizes
-from engine.matching.shares import WHOLE, Parts, Whole
+from engine.matching.micro_batch import MicroSteps, part_sizes
+from engine.matching.rank_shares import WHOLE, Parts, Whole
 from engine.matching.steps import EagerSteps, Steps
 from engine.matching.sweeps import MatchingGradient, Schedule, matching_gradient, matching_sweeps
 

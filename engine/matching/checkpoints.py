@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator
 
 from torch import Tensor
 
-from engine.matching.packed import Packed, Packer
+from engine.matching.packing import Packed, Packer
 
 Kept = Tensor | Packed
 

@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.compiler_cache import use_cache
-from engine.exhaustion import is_exhausted
 from engine.matching.steps import Derivatives, EagerSteps, Steps, student_loss
-from engine.matching.yardstick import disagreement, tolerance
+from engine.matching.tolerance import disagreement, tolerance
 from engine.networks.flat import FlatNetwork
+from engine.runtime.compiler_cache import use_cache
+from engine.runtime.out_of_memory import is_exhausted
 
 SECOND_ORDER = 10.0
 """How many times the yardstick's tolerance is allowed here: second derivatives feel the signs under ReLUs more."""
@@ -90,7 +90,9 @@ class CompiledSteps:
 
 def fused(function: Callable[..., Any], *, graphs: bool = False) -> Callable[..., Any]:
     """The function through torch.compile, as one graph of static shapes; `graphs` replays it as a CUDA graph."""
-    from engine.matching.passes import LeanConvolutions  # loads the compiler, which whoever does not compile need not
+    from engine.matching.cpu.fx_pass import (
+        LeanConvolutions,  # loads the compiler, which whoever does not compile need not
+    )
 
     use_cache()
 

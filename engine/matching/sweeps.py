@@ -25,13 +25,13 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from engine.generators import result_of
 from engine.matching.compiled import checked_steps
-from engine.matching.shares import WHOLE, Whole
+from engine.matching.parameter_store import STORES, Store, make_trace
+from engine.matching.rank_shares import WHOLE, Whole
 from engine.matching.steps import EagerSteps, Steps, saved_bytes, student_loss
-from engine.matching.stores import STORES, Store, make_trace
-from engine.memory import choose_memory
 from engine.networks.flat import FlatNetwork, LossName
+from engine.runtime.allocator import choose_memory
+from engine.runtime.generators import result_of
 
 Mode = Literal["exact", "paper", "unrolled"]
 LOSSES = get_args(LossName)

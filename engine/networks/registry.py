@@ -13,12 +13,12 @@ import torch
 from torch import nn
 
 from engine.errors import UsageError
-from engine.exhaustion import is_exhausted
 from engine.networks.convnet import ConvNet
 from engine.networks.resnet import ResNet18
 from engine.networks.vit import ViT
-from engine.randomness import forked_global_rng
-from engine.trust import check_trusted, is_import_path, place_of
+from engine.runtime.out_of_memory import is_exhausted
+from engine.runtime.rng import forked_global_rng
+from engine.settings.trust import check_trusted, is_import_path, place_of
 
 NETWORKS: dict[str, type[nn.Module]] = {"convnet": ConvNet, "resnet18": ResNet18, "vit": ViT}
 

@@ -20,12 +20,12 @@ from typing import Any
 import tomli_w
 from pydantic import BaseModel, ValidationError
 
-from engine.bounded import read_bounded
 from engine.errors import CorruptFileError, SettingsError
-from engine.formats import check_format
 from engine.settings.methods import fixed_table, published_tables
 from engine.settings.schema import Settings
-from engine.trust import allow, is_import_path
+from engine.settings.trust import allow, is_import_path
+from engine.storage.untrusted import read_bounded
+from engine.storage.versions import check_format
 
 Flat = dict[str, Any]
 

@@ -19,7 +19,7 @@ bench = typer.Typer(
 
 
 class CaseName(StrEnum):
-    """The names in `engine.bench.cases.CASES`, which this module must not load for `--help`."""
+    """The names in `engine.tools.bench.cases.CASES`, which this module must not load for `--help`."""
 
     cifar100 = "cifar100"
     imagenet = "imagenet"
@@ -27,7 +27,7 @@ class CaseName(StrEnum):
 
 
 class ModeName(StrEnum):
-    """The names in `engine.bench.cases.MODES`."""
+    """The names in `engine.tools.bench.cases.MODES`."""
 
     published = "published"
     unrolled = "unrolled"
@@ -113,11 +113,11 @@ def gradient(
 
         tesla bench gradient --mode paper --mode exact --store checkpoint --memory flat --steps 1 --steps 100 --rounds 1
     """
-    from engine.bench.cases import CASES, MODES, Compute, configurations, varied
-    from engine.bench.gradient import GradientBench
-    from engine.bench.record import gradient_record, machine
-    from engine.compute import resolve_device
+    from engine.runtime.device import resolve_device
     from engine.settings import resolve_settings
+    from engine.tools.bench.cases import CASES, MODES, Compute, configurations, varied
+    from engine.tools.bench.gradient import GradientBench
+    from engine.tools.bench.record import gradient_record, machine
     from tesla_tui.cli.measuring import finish, watch
     from tesla_tui.render.bench import gradient_tables, gradient_words
     from tesla_tui.render.words import literal

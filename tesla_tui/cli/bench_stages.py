@@ -97,11 +97,11 @@ def _measure(
 ) -> None:
     import tempfile
 
-    from engine.bench.record import machine, stage_record
-    from engine.bench.stages import StageBench
-    from engine.compute import resolve_device
+    from engine.runs.create import plan_workspace
+    from engine.runtime.device import resolve_device
+    from engine.tools.bench.record import machine, stage_record
+    from engine.tools.bench.stages import StageBench
     from tesla_tui.cli.measuring import finish, watch
-    from tesla_tui.making import plan_workspace
     from tesla_tui.render.bench import stage_table
     from tesla_tui.render.words import clean
 

@@ -28,7 +28,7 @@ def config(
     from rich.console import Console
     from rich.table import Table
 
-    from engine.workspace import Workspace
+    from engine.runs.workspace import Workspace
     from tesla_tui.render.tables import NARROW, is_bounded, print_table
     from tesla_tui.render.words import literal
 

@@ -18,8 +18,8 @@ def demo(
     from rich.console import Console
 
     from engine.errors import ExitCode
+    from engine.runs.workspace import Workspace
     from engine.settings import resolve_settings
-    from engine.workspace import Workspace
     from tesla_tui.cli.follow import follow
     from tesla_tui.cli.result import print_commands, print_result
     from tesla_tui.render.commands import command
@@ -36,7 +36,7 @@ def demo(
         f"Workspace: {literal(to)}. Ctrl-C stops, the same command goes on.",
         highlight=False,
     )
-    from engine.session import drive
+    from engine.session.session import drive
 
     code = follow(drive(workspace, run, workspace.settings(ipc=1, run=run)), console)
     if code is not ExitCode.OK:

@@ -8,7 +8,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from engine.doctor import Finding
+    from engine.tools.doctor import Finding
 
 
 def doctor(
@@ -36,8 +36,8 @@ def doctor(
     """
     from rich.console import Console
 
-    from engine.doctor import examine_machine, examine_workspace
     from engine.errors import ExitCode
+    from engine.tools.doctor import examine_machine, examine_workspace
     from tesla_tui.cli.result import print_commands
     from tesla_tui.render.commands import command
 

@@ -30,10 +30,10 @@ def evaluate(
     from rich.console import Console
 
     from engine.errors import ExitCode, UsageError
-    from engine.protocols import protocol_words
-    from engine.run import MAY_CHANGE, checkpoint_to_use
+    from engine.runs.protocol import protocol_words
+    from engine.runs.run import MAY_CHANGE, checkpoint_to_use
+    from engine.runs.workspace import Workspace
     from engine.settings.layers import parse_override
-    from engine.workspace import Workspace
     from tesla_tui.cli.follow import follow
     from tesla_tui.render.tables import print_table, results_table
 
@@ -50,7 +50,7 @@ def evaluate(
     chosen.check(effective)
     settings = effective.settings
     networks = tuple(network or settings.evaluate.networks or (settings.network.name,))
-    from engine.session import evaluate_run
+    from engine.session.session import evaluate_run
 
     code = follow(evaluate_run(opened, chosen, settings, iteration, networks), console)
     if code is not ExitCode.OK:

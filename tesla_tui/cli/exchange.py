@@ -58,8 +58,8 @@ def import_buffers(
     """
     from rich.console import Console
 
+    from engine.runs.workspace import Workspace
     from engine.settings import resolve_settings
-    from engine.workspace import Workspace
     from tesla_tui.cli.result import print_commands
     from tesla_tui.render.commands import command
     from tesla_tui.render.words import clean, size
@@ -68,7 +68,7 @@ def import_buffers(
     opened = Workspace(workspace)
     # Not the settings of a run: the workspace may name this very buffer already.
     effective = resolve_settings(opened.toml, overrides=tuple(overrides or ()))
-    from engine.published.buffers_in import import_buffers as imported
+    from engine.exchange.import_buffers import import_buffers as imported
 
     buffer = _followed(imported(opened, effective, files, name, count=count, epochs=epochs), console)
     taken = sum(int(file["bytes"]) for file in buffer.files)
@@ -94,14 +94,14 @@ def export_buffers(
     """
     from rich.console import Console
 
-    from engine.workspace import Workspace
+    from engine.runs.workspace import Workspace
     from tesla_tui.render.words import size
 
     console = Console()
     opened = Workspace(workspace)
     chosen = opened.existing_run(run) if run is not None or (opened.runs() and ipc is None and not overrides) else None
     effective = chosen.frozen() if chosen else opened.settings(ipc=ipc, overrides=tuple(overrides or ()))
-    from engine.published.buffers_out import export_buffers as exported
+    from engine.exchange.export_buffers import export_buffers as exported
 
     done = _followed(exported(opened, effective.settings, to, per_file=per_file), console)
     total = sum(path.stat().st_size for path in to.glob("*.pt"))
@@ -144,15 +144,15 @@ def import_images(
     """
     from rich.console import Console
 
-    from engine.workspace import Workspace
+    from engine.runs.workspace import Workspace
     from tesla_tui.cli.result import print_commands
     from tesla_tui.render.commands import command
     from tesla_tui.render.words import clean
 
     console = Console()
     opened = Workspace(workspace)
-    from engine.published.images_in import Wanted
-    from engine.published.images_in import import_images as imported
+    from engine.exchange.import_images import Wanted
+    from engine.exchange.import_images import import_images as imported
 
     wanted = Wanted(
         images=images, labels=labels, lr=lr, space=space.value if space else None, mean=mean, std=std,

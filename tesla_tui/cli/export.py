@@ -11,7 +11,7 @@ from tesla_tui.cli.options import ExistingRun, Iteration, WorkspacePath
 
 if TYPE_CHECKING:
     from engine.events import Event
-    from engine.export import Exported
+    from engine.exchange.export import Exported
 
 
 class Layout(StrEnum):
@@ -49,7 +49,7 @@ def export(
     from rich.console import Console
 
     from engine.errors import UsageError, quoted
-    from engine.workspace import Workspace
+    from engine.runs.workspace import Workspace
     from tesla_tui.cli.follow import follow
     from tesla_tui.cli.result import print_commands
     from tesla_tui.render.words import literal
@@ -59,7 +59,7 @@ def export(
     console = Console()
     opened = Workspace(workspace)
     chosen = opened.existing_run(run)
-    from engine.export import exporting  # loads PyTorch: after everything that can fail at once
+    from engine.exchange.export import exporting  # loads PyTorch: after everything that can fail at once
 
     made: list[Exported] = []
 

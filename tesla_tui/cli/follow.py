@@ -6,8 +6,8 @@ from rich.console import Console
 
 from engine.errors import ExitCode
 from engine.events import Event
+from tesla_tui.process.signals import Stop
 from tesla_tui.render.display import Display
-from tesla_tui.stopping import Stop
 
 
 def follow(events: Generator[Event, None, object], console: Console) -> ExitCode:

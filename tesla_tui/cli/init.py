@@ -30,8 +30,8 @@ def init(
     """
     from rich.console import Console
 
+    from engine.runs.create import plan_workspace
     from tesla_tui.cli.result import print_commands
-    from tesla_tui.making import plan_workspace
     from tesla_tui.render.commands import command
     from tesla_tui.render.words import literal
 

@@ -10,7 +10,7 @@ from tesla_tui.cli.options import ExistingRun, WorkspacePath
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from engine.run import Run
+    from engine.runs.run import Run
 
 
 def log(
@@ -44,7 +44,7 @@ def log(
     from rich.console import Console
 
     from engine.errors import UsageError
-    from engine.workspace import Workspace
+    from engine.runs.workspace import Workspace
 
     if tensorboard is None and csv is None:
         raise UsageError("Nothing to write.", "Say where: --tensorboard FOLDER, --csv FILE, or both.")
@@ -64,8 +64,8 @@ def _csv(run: "Run", path: Path, console: "Console") -> None:
     import io
     import sys
 
-    from engine.storage import write_bytes
-    from engine.tracking import write_csv
+    from engine.storage.atomic import write_bytes
+    from engine.tools.tracking import write_csv
 
     if path == Path("-"):
         write_csv(run, sys.stdout)
@@ -81,7 +81,7 @@ def _tensorboard(run: "Run", folder: Path, once: bool, console: "Console") -> No
     from collections.abc import Generator
 
     from engine.events import Event
-    from engine.tracking.tensorboard import log_to_tensorboard
+    from engine.tools.tracking.tensorboard import log_to_tensorboard
     from tesla_tui.cli.follow import follow
 
     written: list[int] = []

@@ -15,10 +15,10 @@ from rich.console import Console
 
 from engine.errors import ExitCode
 from engine.events import Event
-from engine.storage import write_bytes
+from engine.storage.atomic import write_bytes
+from tesla_tui.process.signals import CODES, Insistence, caught, end_process
 from tesla_tui.render.display import Display
 from tesla_tui.render.words import literal
-from tesla_tui.stopping import CODES, Insistence, caught, end_process
 
 
 class _Told(BaseException):

@@ -9,7 +9,7 @@ from tesla_tui.cli.options import Ipc, Json, Overrides, RunName, WorkspacePath
 
 if TYPE_CHECKING:
     from engine.events import Event
-    from engine.plan import Plan
+    from engine.tools.plan import Plan
 
 PLAN_FORMAT = 1
 """Version of what --json prints."""
@@ -47,7 +47,7 @@ def plan(
 
     from rich.console import Console
 
-    from engine.workspace import Workspace
+    from engine.runs.workspace import Workspace
     from tesla_tui.cli.follow import follow
 
     console = Console()
@@ -58,7 +58,7 @@ def plan(
     if chosen is None:
         chosen = opened.run(f"ipc-{effective.settings.distill.ipc}")
         effective = opened.settings(ipc=effective.settings.distill.ipc, overrides=given, run=chosen)
-    from engine.plan import Limits, plan_run  # loads PyTorch: after everything that can fail at once
+    from engine.tools.plan import Limits, plan_run  # loads PyTorch: after everything that can fail at once
 
     limits = Limits(
         memory=None if memory is None else round(memory * 1e9), disk=None if disk is None else round(disk * 1e9)

@@ -26,7 +26,7 @@ def report(
     """
     from rich.console import Console
 
-    from engine.workspace import Workspace
+    from engine.runs.workspace import Workspace
     from tesla_tui.render.words import size
     from tesla_tui.report.page import write_report
 

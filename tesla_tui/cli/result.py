@@ -3,9 +3,9 @@
 from rich.console import Console
 from rich.text import Text
 
-from engine.run import Run
-from engine.status import run_status
-from engine.workspace import Workspace
+from engine.runs.run import Run
+from engine.runs.status import run_status
+from engine.runs.workspace import Workspace
 from tesla_tui.render.commands import command
 from tesla_tui.render.tables import print_table, results_table
 

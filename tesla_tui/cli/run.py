@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from engine.errors import ExitCode
-    from engine.parallel.place import Place
-    from engine.run import Run
+    from engine.runs.run import Run
+    from engine.runs.workspace import Workspace
+    from engine.runtime.distributed.environment import Place
     from engine.settings import EffectiveSettings
-    from engine.workspace import Workspace
 
 
 def run(
@@ -59,13 +59,13 @@ def run(
     from rich.console import Console
 
     from engine.errors import ExitCode
-    from engine.parallel.place import this_place
-    from engine.status import run_status
-    from engine.storage import sweep
-    from engine.workspace import Workspace
+    from engine.runs.status import run_status
+    from engine.runs.workspace import Workspace
+    from engine.runtime.distributed.environment import this_place
+    from engine.storage.atomic import sweep
     from tesla_tui.cli.result import print_commands, print_result
-    from tesla_tui.headless import start_detached, worker_arguments
-    from tesla_tui.workers import LAUNCHER, check_count, launch
+    from tesla_tui.process.detached import start_detached, worker_arguments
+    from tesla_tui.process.workers import LAUNCHER, check_count, launch
 
     place = this_place()
     check_count(workers, place)
@@ -124,8 +124,8 @@ def _driven(
 ) -> "ExitCode":
     """The work of this process, to the end or to a signal."""
     from engine.errors import ExitCode, WorkersStoppedError
-    from engine.parallel.group import joined
-    from engine.session import assist, drive
+    from engine.runtime.distributed.process_group import joined
+    from engine.session.session import assist, drive
     from tesla_tui.cli.follow import follow
 
     try:
@@ -153,14 +153,14 @@ def teach(
     from rich.console import Console
 
     from engine.errors import ExitCode
-    from engine.workspace import Workspace
+    from engine.runs.workspace import Workspace
     from tesla_tui.cli.follow import follow
     from tesla_tui.cli.result import print_commands
 
     console = Console()
     opened = Workspace(workspace)
     effective = opened.settings(ipc=ipc, overrides=tuple(overrides or ()))
-    from engine.session import teach as taught
+    from engine.session.session import teach as taught
 
     code = follow(taught(opened, effective.settings), console)
     if code is not ExitCode.OK:

@@ -42,11 +42,11 @@ def serve(
     from rich.console import Console
 
     from engine.errors import UsageError
-    from engine.workspace import Workspace
+    from engine.runs.workspace import Workspace
     from tesla_tui.cli.result import print_commands
-    from tesla_tui.preferences import load_preferences
+    from tesla_tui.live.preferences import load_preferences
     from tesla_tui.render.words import literal
-    from tesla_tui.serving import TeslaServer, choose_token, is_loopback
+    from tesla_tui.web.server import TeslaServer, choose_token, is_loopback
 
     Workspace(workspace)
     load_preferences()

@@ -8,8 +8,8 @@ import typer
 from tesla_tui.cli.options import ExistingRun, Iteration, WorkspacePath
 
 if TYPE_CHECKING:
-    from engine.run import Run
-    from engine.workspace import Workspace
+    from engine.runs.run import Run
+    from engine.runs.workspace import Workspace
     from tesla_tui.render.grid import ImageGrid
 
 
@@ -35,8 +35,8 @@ def show(
     """
     from rich.console import Console
 
-    from engine.run import checkpoint_to_use
-    from engine.workspace import Workspace
+    from engine.runs.run import checkpoint_to_use
+    from engine.runs.workspace import Workspace
     from tesla_tui.render.words import literal
 
     console = Console()
@@ -45,9 +45,9 @@ def show(
     settings = chosen.frozen().settings
     at = checkpoint_to_use(chosen, settings, iteration)
     if png is not None:
-        from engine.film import enlarged, image_grid
-        from engine.gallery import decoded_images
-        from engine.preview import save_picture
+        from engine.runs.gallery import decoded_images
+        from engine.runs.preview_frames import enlarged, image_grid
+        from engine.runs.preview_writer import save_picture
 
         gallery = decoded_images(opened, chosen, at)
         save_picture(png, enlarged(image_grid(gallery.pixels, settings.distill.ipc), gallery.pixels.shape[1]))
@@ -60,7 +60,7 @@ def show(
 def grid_of(workspace: "Workspace", run: "Run", iteration: int, class_name: str | None, most: int) -> "ImageGrid":
     """The images of a checkpoint, ready to print; with many images per class the first of every class come first."""
     from engine.errors import UsageError
-    from engine.gallery import decoded_images
+    from engine.runs.gallery import decoded_images
     from tesla_tui.render.grid import ImageGrid
     from tesla_tui.render.words import clean
 

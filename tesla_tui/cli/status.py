@@ -18,9 +18,9 @@ def status(workspace: WorkspacePath, as_json: Json = False) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from engine.imported import imported_buffer, imported_folders
-    from engine.status import run_status
-    from engine.workspace import Workspace
+    from engine.runs.provenance import imported_buffer, imported_folders
+    from engine.runs.status import run_status
+    from engine.runs.workspace import Workspace
     from tesla_tui.cli.result import print_commands
     from tesla_tui.render.commands import command
     from tesla_tui.render.tables import print_table, runs_table

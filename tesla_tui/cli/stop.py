@@ -21,16 +21,16 @@ def stop(
     from rich.console import Console
 
     from engine.errors import TeslaError
-    from engine.workspace import Workspace
+    from engine.runs.workspace import Workspace
     from tesla_tui.cli.result import print_commands
-    from tesla_tui.headless import ask_to_stop, wait_until_free
+    from tesla_tui.process.detached import ask_to_stop, wait_until_free
     from tesla_tui.render.commands import command
     from tesla_tui.render.words import duration, saved_words
 
     console = Console()
     opened = Workspace(workspace)
     if run is None:
-        from engine.workspace import is_driven
+        from engine.runs.workspace import is_driven
 
         driven = [each.name for each in opened.runs() if is_driven(each)]
         run = driven[0] if len(driven) == 1 else None

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from engine.events import Event
-    from engine.run import Run
-    from engine.studies import Outcome
-    from engine.workspace import Workspace
+    from engine.runs.run import Run
+    from engine.runs.workspace import Workspace
+    from engine.tools.studies import Outcome
 
 study = typer.Typer(
     name="study",
@@ -50,7 +50,7 @@ def labels(workspace: WorkspacePath, ipc: Ipc = None, name: Name = None, overrid
 
         tesla study labels my-run --ipc 1
     """
-    from engine.studies import runs
+    from engine.tools.studies import runs
 
     _answer(workspace, name or "labels", lambda opened, called: runs.labels(opened, called, ipc, overrides or ()))
 
@@ -76,7 +76,7 @@ def images_per_class(
 
     from engine.errors import UsageError
     from engine.settings.schema import MethodName
-    from engine.studies import runs
+    from engine.tools.studies import runs
 
     known = get_args(MethodName)
     for wrong in (word for word in method or () if word not in known):
@@ -93,7 +93,7 @@ def lr(workspace: WorkspacePath, ipc: Ipc = None, name: Name = None, overrides: 
 
         tesla study lr my-run --ipc 1
     """
-    from engine.studies import runs
+    from engine.tools.studies import runs
 
     _answer(workspace, name or "lr", lambda opened, called: runs.lr(opened, called, ipc, overrides or ()))
 
@@ -119,7 +119,7 @@ def gradient(
 
         tesla study gradient my-run --ipc 1 --steps 1 --steps 10 --steps 50
     """
-    from engine.studies.gradient import gradient as compared
+    from engine.tools.studies.gradient import gradient as compared
 
     _answer(
         workspace,
@@ -138,7 +138,7 @@ def start(workspace: WorkspacePath, ipc: Ipc = None, name: Name = None, override
 
         tesla study start my-run --ipc 10
     """
-    from engine.studies import starts
+    from engine.tools.studies import starts
 
     _answer(workspace, name or "start", lambda opened, called: starts.start(opened, called, ipc, overrides or ()))
 
@@ -151,7 +151,7 @@ def sla_only(workspace: WorkspacePath, ipc: Ipc = None, name: Name = None, overr
 
         tesla study sla-only my-run --ipc 1
     """
-    from engine.studies import evaluations
+    from engine.tools.studies import evaluations
 
     _answer(
         workspace, name or "sla-only", lambda opened, called: evaluations.sla_only(opened, called, ipc, overrides or ())
@@ -172,7 +172,7 @@ def cross(
 
         tesla study cross my-run --run ipc-10 --network convnet --network resnet18
     """
-    from engine.studies import evaluations
+    from engine.tools.studies import evaluations
 
     networks = tuple(dict.fromkeys(network or evaluations.NETWORKS))
     _answer(
@@ -192,7 +192,7 @@ def augment(workspace: WorkspacePath, run: Runs = None, name: Name = None, overr
 
         tesla study augment my-run --run ipc-10
     """
-    from engine.studies.augment import augment as compared
+    from engine.tools.studies.augment import augment as compared
 
     _answer(
         workspace, name or "augment",
@@ -210,10 +210,10 @@ def gallery(workspace: WorkspacePath, run: Runs = None, name: Name = None) -> No
     """
     from rich.console import Console
 
-    from engine.gallery import decoded_images
-    from engine.run import checkpoint_to_use
-    from engine.studies.written import study_folder
-    from engine.workspace import Workspace
+    from engine.runs.gallery import decoded_images
+    from engine.runs.run import checkpoint_to_use
+    from engine.runs.workspace import Workspace
+    from engine.tools.studies.written import study_folder
     from tesla_tui.render.contact_sheet import contact_sheets
     from tesla_tui.render.words import clean
 
@@ -242,8 +242,8 @@ def _answer(folder: Path, name: str, begin: "Callable[[Workspace, str], Generato
     from rich.console import Console
 
     from engine.errors import ExitCode
-    from engine.studies.written import study_folder, write_outcome
-    from engine.workspace import Workspace
+    from engine.runs.workspace import Workspace
+    from engine.tools.studies.written import study_folder, write_outcome
     from tesla_tui.cli.follow import follow
     from tesla_tui.render.study import print_outcome
     from tesla_tui.render.study_chart import draw_charts

@@ -18,7 +18,7 @@ def trust(
     """
     from rich.console import Console
 
-    from engine.trust import trust as consent
+    from engine.settings.trust import trust as consent
     from tesla_tui.render.words import literal
 
     place = consent(network)

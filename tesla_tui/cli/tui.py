@@ -48,8 +48,8 @@ def tui(
     import sys
 
     from engine.errors import ExitCode, UsageError, tesla
-    from engine.workspace import Workspace
-    from tesla_tui.preferences import load_preferences
+    from engine.runs.workspace import Workspace
+    from tesla_tui.live.preferences import load_preferences
 
     opened = Workspace(workspace) if workspace is not None else None
     if opened is None and (ipc is not None or run is not None):

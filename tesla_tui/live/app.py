@@ -12,15 +12,15 @@ from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
 from engine.errors import ExitCode, TeslaError
-from engine.run import Run
-from engine.workspace import Workspace
-from tesla_tui.headless import start_detached
-from tesla_tui.live.leaving import Leaving
-from tesla_tui.live.screens.dialogs import Ask, Choice, HelpScreen
+from engine.runs.run import Run
+from engine.runs.workspace import Workspace
+from tesla_tui.live.dialogs.basic import Ask, Choice, HelpScreen
+from tesla_tui.live.preferences import Preferences, preferences_file
 from tesla_tui.live.screens.workbench import TABS, Workbench
 from tesla_tui.live.screens.workspaces import WorkspacesScreen
+from tesla_tui.live.signals import Leaving
 from tesla_tui.live.themes import DEFAULTS, THEMES
-from tesla_tui.preferences import Preferences, preferences_file
+from tesla_tui.process.detached import start_detached
 from tesla_tui.render.commands import command
 from tesla_tui.render.words import saved_words
 from tesla_tui.watch.devices import Devices

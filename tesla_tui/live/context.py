@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from engine.workspace import Workspace
-from tesla_tui.preferences import Preferences
+from engine.runs.workspace import Workspace
+from tesla_tui.live.preferences import Preferences
 from tesla_tui.watch.devices import Devices
 from tesla_tui.watch.feed import RunFeed
-from tesla_tui.watch.film import Film
+from tesla_tui.watch.previews import Film
 
 
 @dataclass

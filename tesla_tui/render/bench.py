@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from engine.bench.cases import PUBLISHED, Shape
-from engine.bench.gradient import GradientBench, Row
-from engine.bench.stages import StageBench
-from engine.bench.turns import Spread
+from engine.tools.bench.cases import PUBLISHED, Shape
+from engine.tools.bench.gradient import GradientBench, Row
+from engine.tools.bench.stages import StageBench
+from engine.tools.bench.turns import Spread
 from tesla_tui.render.words import clean, duration, size
 
 GRADIENT_COLUMNS = (

@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from engine.bench.cases import PUBLISHED, Configuration, Shape
-from engine.bench.gradient import GradientBench, Row
-from engine.storage import write_bytes
+from engine.storage.atomic import write_bytes
+from engine.tools.bench.cases import PUBLISHED, Configuration, Shape
+from engine.tools.bench.gradient import GradientBench, Row
 from tesla_tui.render.bench import short_seconds
 
 # Okabe and Ito's colours, told apart by all eyes; published code is the grey one.
@@ -35,7 +35,7 @@ def draw_gradient(bench: GradientBench, shape: Shape, where: dict[str, Any], pat
     Args:
         bench: the measurements; there is at least one.
         shape: which of its shapes.
-        where: the machine, see `engine.bench.record.machine`.
+        where: the machine, see `engine.tools.bench.record.machine`.
         path: the file.
     """
     rows = [row for row in bench.rows if row.configuration.shape == shape]

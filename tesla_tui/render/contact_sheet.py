@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from engine.preview import save_picture
+from engine.runs.preview_writer import save_picture
 from tesla_tui.render.grid import Pixels
 from tesla_tui.render.words import clean
 

@@ -11,8 +11,8 @@ from rich.table import Column
 from rich.text import Text
 
 from engine import events as ev
+from tesla_tui.render.eta import Clock
 from tesla_tui.render.words import clean, duration, plus_minus, recovered_words, size
-from tesla_tui.watch.clock import Clock
 
 PLAIN_EVERY = 10.0
 """Seconds between progress lines where there is no terminal."""

@@ -4,7 +4,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from engine.plan.report import Peak, Plan
+from engine.tools.plan.report import Peak, Plan
 from tesla_tui.render.words import clean, duration, size
 
 STAGES = {"always": "always", "teachers": "teachers", "distillation": "distilling", "evaluation": "evaluating"}

@@ -5,7 +5,7 @@ from typing import Literal
 from rich.console import Console
 from rich.table import Table
 
-from engine.studies.outcome import Outcome, Value, cell_words
+from engine.tools.studies.outcome import Outcome, Value, cell_words
 from tesla_tui.render.words import clean
 
 BEST = "accuracy"

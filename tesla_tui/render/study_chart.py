@@ -10,8 +10,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from engine.storage import write_bytes
-from engine.studies.outcome import Chart, Curve, Outcome
+from engine.storage.atomic import write_bytes
+from engine.tools.studies.outcome import Chart, Curve, Outcome
 
 # Okabe and Ito's colours, told apart by all eyes.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from engine.events import EvaluationDone
-from engine.status import RunStatus
+from engine.runs.status import RunStatus
 from tesla_tui.render.words import ago, clean, percent, plus_minus, short_duration
 
 STATE_STYLE = {

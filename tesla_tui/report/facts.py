@@ -9,13 +9,13 @@ from typing import Any
 
 from engine.errors import CorruptFileError, TeslaError
 from engine.events import EvaluationDone
-from engine.imported import ImportedBuffer, SetOrigin, imported_buffer
-from engine.journal import read_lines
-from engine.protocols import is_own
-from engine.run import Run, selected_iteration
+from engine.runs.journal import read_lines
+from engine.runs.protocol import is_own
+from engine.runs.provenance import ImportedBuffer, SetOrigin, imported_buffer
+from engine.runs.run import Run, selected_iteration
+from engine.runs.workspace import Workspace
 from engine.settings import EffectiveSettings
-from engine.storage import read_json
-from engine.workspace import Workspace
+from engine.storage.atomic import read_json
 from tesla_tui.watch.feed import RunFeed
 from tesla_tui.watch.view import RunView
 

@@ -6,9 +6,9 @@ from importlib.resources import files
 from pathlib import Path
 
 from engine.errors import UsageError
-from engine.run import Run
-from engine.storage import write_bytes
-from engine.workspace import Workspace
+from engine.runs.run import Run
+from engine.runs.workspace import Workspace
+from engine.storage.atomic import write_bytes
 from tesla_tui.render.words import clean
 from tesla_tui.report import words
 from tesla_tui.report.facts import Facts, gather

@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from engine.film import Frame
+from engine.runs.preview_frames import Frame
 from tesla_tui.render.words import clean
 from tesla_tui.report.facts import Facts
-from tesla_tui.watch.film import Film
+from tesla_tui.watch.previews import Film
 
 MOMENTS = 6
 """Iterations shown beside each other in time."""

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from engine.holding import Owner
-from engine.journal import read_lines
-from engine.pulse import Pulse, read_pulse
-from engine.run import Run
-from engine.status import liveness
-from engine.workspace import driver_of
+from engine.runs.heartbeat import Pulse, read_pulse
+from engine.runs.journal import read_lines
+from engine.runs.run import Run
+from engine.runs.status import liveness
+from engine.runs.workspace import driver_of
+from engine.storage.lock import Owner
 from tesla_tui.watch.view import RunView
 
 SLICE = 4 * 2**20

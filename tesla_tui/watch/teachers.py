@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.bounded import typed
 from engine.errors import CorruptFileError
-from engine.storage import read_json
+from engine.storage.atomic import read_json
+from engine.storage.untrusted import typed
 
 MARK = "trajectory-"
 
@@ -29,7 +29,7 @@ class Trajectory:
 
 @dataclass(frozen=True)
 class _Record:
-    """What of a trajectory's record is shown (`engine.buffers` has all of it, and needs PyTorch)."""
+    """What of a trajectory's record is shown (`engine.training.teacher_buffer` has all of it, and needs PyTorch)."""
 
     rows: int
     losses: list[float]

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engine import events as ev
-from engine.bounded import moment, whole_number
 from engine.events import event_from_json
+from engine.storage.untrusted import moment, whole_number
 from tesla_tui.watch.log import LogLine, log_line
 from tesla_tui.watch.series import Series
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from unittest import mock
 
 from engine.errors import TeslaError
-from engine.storage import disk
+from engine.storage.atomic import disk
 from tests.fuzz.readers import Reader
 
 MOST_SECONDS = 2.0

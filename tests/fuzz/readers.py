@@ -23,28 +23,28 @@ import torch
 from hypothesis import strategies as st
 from PIL import Image
 
-from engine.buffers import TeacherBuffer
-from engine.compute import configure
 from engine.data.cache import open_cache, prepare_dataset, verify_cache
 from engine.data.pictures import load_picture, open_header, to_square
 from engine.data.sources import read_idx
-from engine.distill import initial_state, restored_state
-from engine.doctor import examine_workspace
 from engine.events import EvaluationDone, IterationDone, Notice, RunStarted, TeachersPlanned
-from engine.film import Frame, frame_iterations, read_frame, write_frame
-from engine.generators import result_of
-from engine.journal import JournalWriter, last_entry, read_journal, read_lines
-from engine.opening import open_task
-from engine.published.images_in import Wanted, import_images
-from engine.pulse import read_pulse
-from engine.run import selected_iteration
+from engine.exchange.import_images import Wanted, import_images
+from engine.methods.tesla import initial_state, restored_state
+from engine.runs.heartbeat import read_pulse
+from engine.runs.journal import JournalWriter, last_entry, read_journal, read_lines
+from engine.runs.preview_frames import Frame, frame_iterations, read_frame, write_frame
+from engine.runs.run import selected_iteration
+from engine.runs.status import run_status
+from engine.runs.workspace import Workspace, driver_of, driver_words
+from engine.runtime.device import configure
+from engine.runtime.generators import result_of
+from engine.session.open_task import open_task
 from engine.settings import resolve_settings, settings_to_toml
-from engine.status import run_status
-from engine.tensor_file import file_parts
-from engine.trajectory import Position
-from engine.trust import check_trusted, place_of
-from engine.workspace import Workspace, driver_of, driver_words
-from tesla_tui.preferences import load_preferences
+from engine.settings.trust import check_trusted, place_of
+from engine.storage.tensors import file_parts
+from engine.tools.doctor import examine_workspace
+from engine.training.teacher_buffer import TeacherBuffer
+from engine.training.trajectory import Position
+from tesla_tui.live.preferences import load_preferences
 from tesla_tui.watch.teachers import BufferReader
 from tesla_tui.watch.view import RunView
 from tests.conftest import TINY
@@ -550,7 +550,7 @@ def tensors(folder: Path) -> None:
 
 
 def read_t(folder: Path) -> None:
-    from engine.storage import read_tensors
+    from engine.storage.atomic import read_tensors
 
     read_tensors(folder / "t.safetensors")
 

@@ -9,10 +9,10 @@ from textual.containers import Horizontal, Vertical
 from textual.timer import Timer
 from textual.widgets import Static
 
-from engine.film import Frame
+from engine.runs.preview_frames import Frame
 from tesla_tui.live.context import Context
+from tesla_tui.live.dialogs.picture import PictureScreen
 from tesla_tui.live.panes.pane import Pane
-from tesla_tui.live.screens.picture import PictureScreen
 from tesla_tui.live.widgets.pictures import Layout, PictureGrid, layout_for
 from tesla_tui.live.widgets.pixel_grid import picture_grid
 from tesla_tui.live.widgets.scrubber import Scrubber

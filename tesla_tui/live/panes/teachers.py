@@ -17,8 +17,8 @@ from tesla_tui.live.context import Context
 from tesla_tui.live.panes.pane import Pane
 from tesla_tui.live.widgets.bars import bar, strip
 from tesla_tui.live.widgets.chart import Chart, Line
+from tesla_tui.render.eta import Clock
 from tesla_tui.render.words import duration, size
-from tesla_tui.watch.clock import Clock
 from tesla_tui.watch.teachers import BufferReader, Trajectory
 
 EMPTY = "No teachers planned yet. They are the first stage of a run: space starts it, n makes a new one."

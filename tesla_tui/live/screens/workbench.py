@@ -12,12 +12,13 @@ from textual.timer import Timer
 from textual.widgets import ContentSwitcher
 
 from engine.errors import TeslaError
-from engine.run import Run
+from engine.runs.run import Run
+from engine.runs.workspace import Workspace
 from engine.settings import EffectiveSettings
-from engine.workspace import Workspace
-from tesla_tui.driver import EngineThread
 from tesla_tui.live.context import Context
-from tesla_tui.live.jobs import Jobs
+from tesla_tui.live.dialogs.basic import Message
+from tesla_tui.live.dialogs.new_run import NewRun, NewRunScreen
+from tesla_tui.live.engine_thread import EngineThread
 from tesla_tui.live.panes.images import ImagesPane
 from tesla_tui.live.panes.log import LogPane
 from tesla_tui.live.panes.overview import OverviewPane
@@ -25,14 +26,13 @@ from tesla_tui.live.panes.pane import Pane
 from tesla_tui.live.panes.runs import RunsPane
 from tesla_tui.live.panes.settings import SettingsPane
 from tesla_tui.live.panes.teachers import TeachersPane
-from tesla_tui.live.screens.dialogs import Message
-from tesla_tui.live.screens.new_run import NewRun, NewRunScreen
+from tesla_tui.live.preferences import Preferences
+from tesla_tui.live.screens.actions import Jobs
 from tesla_tui.live.widgets.header import RunBar, TabBar, badge_words
 from tesla_tui.live.widgets.key_line import KeyLine
-from tesla_tui.preferences import Preferences
 from tesla_tui.watch.devices import Devices
 from tesla_tui.watch.feed import RunFeed
-from tesla_tui.watch.film import Film
+from tesla_tui.watch.previews import Film
 
 TABS: tuple[tuple[str, Callable[[Context], Pane]], ...] = (
     ("Overview", OverviewPane),

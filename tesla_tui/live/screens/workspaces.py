@@ -11,10 +11,10 @@ from textual.screen import ModalScreen, Screen
 from textual.widgets import Button, DataTable, Input, Label, Select, Static
 
 from engine.errors import TeslaError
+from engine.runs.create import WorkspacePlan, plan_workspace
+from engine.runs.workspace import Workspace
 from engine.settings import preset_names
-from engine.workspace import Workspace
 from tesla_tui.live.widgets.key_line import KeyLine
-from tesla_tui.making import WorkspacePlan, plan_workspace
 from tesla_tui.render.words import ago, clean
 
 DEEPEST = 3

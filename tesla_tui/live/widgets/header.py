@@ -8,7 +8,7 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Static
 
-from engine.holding import Owner
+from engine.storage.lock import Owner
 from tesla_tui.render.words import clean, duration
 from tesla_tui.watch.feed import RunFeed
 

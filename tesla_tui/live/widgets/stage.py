@@ -6,8 +6,8 @@ from textual.widget import Widget
 from engine.settings.schema import TRAJECTORY_METHODS
 from tesla_tui.live.context import Context
 from tesla_tui.live.widgets.bars import bar
+from tesla_tui.render.eta import Clock
 from tesla_tui.render.words import clean, duration
-from tesla_tui.watch.clock import Clock
 from tesla_tui.watch.view import RunView
 
 STAGES = ("teachers", "distillation", "evaluation")

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from engine.data import Augment, draw_augment
 from engine.errors import UsageError
-from engine.randomness import counted_generator
+from engine.runtime.rng import counted_generator
 
 OPS = ("color", "crop", "cutout", "flip", "scale", "rotate")
 

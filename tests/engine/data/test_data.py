@@ -23,7 +23,7 @@ from engine.data import (
 from engine.data.pictures import to_square
 from engine.errors import DataError, TeslaError, UsageError
 from engine.events import Event, Notice, Progress
-from engine.storage import read_json
+from engine.storage.atomic import read_json
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 

@@ -10,18 +10,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.compiler_cache import CHOSEN, PYTORCH, use_cache
-from engine.compiling import matching_compiles, matching_pays
 from engine.errors import UsageError
 from engine.events import Event, IterationDone, Notice
-from engine.generators import result_of
-from engine.journal import read_journal
 from engine.matching import matching_gradient
 from engine.networks import build_network
-from engine.opening import open_task
-from engine.run import Run
+from engine.runs.journal import read_journal
+from engine.runs.run import Run
+from engine.runs.workspace import Workspace
+from engine.runtime.compiler_cache import CHOSEN, PYTORCH, use_cache
+from engine.runtime.generators import result_of
+from engine.session.open_task import open_task
 from engine.settings import resolve_settings
-from engine.workspace import Workspace
+from engine.training.compile_policy import matching_compiles, matching_pays
 from tests.conftest import TINY
 from tests.engine.matching.test_matching import Case, assert_close, make_case
 

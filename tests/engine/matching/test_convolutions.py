@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.matching import operators, winograd
-from engine.matching.passes import LeanConvolutions
-from engine.matching.patches import patch_convolution, patch_convolution_adjoint, patch_weight_gradient, patches
+from engine.matching.cpu import ops as operators
+from engine.matching.cpu import winograd
+from engine.matching.cpu.fx_pass import LeanConvolutions
+from engine.matching.cpu.patches import patch_convolution, patch_convolution_adjoint, patch_weight_gradient, patches
 
 TRANSFORMS: dict[str, tuple[Callable[[Tensor], Tensor], tuple[int, ...]]] = {
     "input": (winograd.input_tiles, (2, 8, 12, 16)),

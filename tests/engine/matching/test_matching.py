@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from engine.data import draw_augment
-from engine.generators import result_of
 from engine.matching import MatchingGradient, checked_steps, matching_gradient, matching_sweeps
 from engine.networks import FlatNetwork, build_network, flatten_parameters
-from engine.randomness import counted_generator
+from engine.runtime.generators import result_of
+from engine.runtime.rng import counted_generator
 from tests.live_bytes import LiveBytes
 
 OPS = ("color", "crop", "cutout", "flip", "scale", "rotate")

@@ -5,7 +5,7 @@ import torch
 
 from engine.matching import matching_gradient
 from engine.networks import FlatNetwork
-from engine.randomness import counted_generator
+from engine.runtime.rng import counted_generator
 from tests.engine.matching.test_matching import assert_close, make_case, relative, shorten
 
 # PyTorch's own, when the compiler is imported.

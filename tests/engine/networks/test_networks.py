@@ -16,7 +16,7 @@ from engine.networks import (
     initialised_network,
     load_parameters,
 )
-from engine.trust import allow
+from engine.settings.trust import allow
 
 NAMES = ("convnet", "resnet18", "vit")
 SMALL = {"convnet": {"width": 4}, "resnet18": {"width": 4}, "vit": {"width": 16, "depth": 2}}

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
-from engine.session import drive
+from engine.runs.workspace import Workspace
+from engine.session.session import drive
 from engine.settings import resolve_settings
-from engine.workspace import Workspace
 from tesla_tui.live.app import TeslaApp
-from tesla_tui.preferences import Preferences
+from tesla_tui.live.preferences import Preferences
 from tesla_tui.watch.devices import Devices
 from tests.conftest import TINY
 from tests.processes import HANGS

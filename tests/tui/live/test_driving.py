@@ -16,15 +16,15 @@ from textual.pilot import Pilot
 from textual.widgets import Input
 
 from engine.events import EvaluationDone, RunPaused, RunResumed, RunStopped
-from engine.journal import read_journal
-from engine.pulse import read_pulse
-from engine.run import Run
-from engine.workspace import Workspace, is_driven
-from tesla_tui.driver import REPORT
-from tesla_tui.headless import ask_to_stop, wait_until_free
-from tesla_tui.live.screens.dialogs import Ask
-from tesla_tui.live.screens.error import ErrorScreen
+from engine.runs.heartbeat import read_pulse
+from engine.runs.journal import read_journal
+from engine.runs.run import Run
+from engine.runs.workspace import Workspace, is_driven
+from tesla_tui.live.dialogs.basic import Ask
+from tesla_tui.live.dialogs.error import ErrorScreen
+from tesla_tui.live.engine_thread import REPORT
 from tesla_tui.live.screens.workbench import Workbench
+from tesla_tui.process.detached import ask_to_stop, wait_until_free
 from tests.conftest import TINY
 from tests.processes import COMMAND, HANGS, NEVER, wait_for
 from tests.tui.live.conftest import Show, app_of, screen_text, until
@@ -229,7 +229,7 @@ def test_a_known_error_says_cause_state_and_way_on(show: Show, ws: Workspace) ->
 def test_an_unforeseen_error_leaves_a_report_and_the_screens_stand(
     show: Show, ws: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from engine import stages
+    from engine.session import stages
 
     def broken(*_: object) -> None:
         raise ZeroDivisionError("in the middle of nowhere")
@@ -268,7 +268,7 @@ def test_a_new_run_starts_from_the_form(show: Show, ws: Workspace) -> None:
 def test_a_stalled_driver_is_told_from_a_living_one(
     show: Show, ws: Workspace, headless: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from engine import pulse
+    from engine.runs import heartbeat as pulse
 
     monkeypatch.setattr(pulse, "LATE", 2.0)
     os.kill(headless.pid, signal.SIGSTOP)

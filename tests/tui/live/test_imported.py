@@ -5,9 +5,9 @@ from pathlib import Path
 import torch
 from textual.pilot import Pilot
 
-from engine.generators import result_of
-from engine.published.images_in import Wanted, import_images
-from engine.workspace import Workspace
+from engine.exchange.import_images import Wanted, import_images
+from engine.runs.workspace import Workspace
+from engine.runtime.generators import result_of
 from tesla_tui.live.screens.workbench import TABS
 from tests.conftest import TINY
 from tests.tui.live.conftest import Show, app_of, screen_text

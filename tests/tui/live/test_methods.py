@@ -3,7 +3,7 @@
 from textual.pilot import Pilot
 from textual.widgets import DataTable, Input, Select
 
-from engine.workspace import Workspace
+from engine.runs.workspace import Workspace
 from tests.tui.live.conftest import Show, drive_run, screen_text, until
 
 DM = ("distill.method=dm", "distill.lr_images=1", "peers.batch_real=16")

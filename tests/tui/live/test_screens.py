@@ -7,15 +7,15 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import DataTable, Input
 
-from engine.workspace import Workspace
+from engine.runs.workspace import Workspace
+from tesla_tui.live.dialogs.basic import HelpScreen, Message, Prompt
+from tesla_tui.live.dialogs.new_run import NewRunScreen
+from tesla_tui.live.dialogs.picture import PictureScreen
 from tesla_tui.live.panes.images import ImagesPane
-from tesla_tui.live.screens.dialogs import HelpScreen, Message, Prompt
-from tesla_tui.live.screens.new_run import NewRunScreen
-from tesla_tui.live.screens.picture import PictureScreen
+from tesla_tui.live.preferences import Preferences
 from tesla_tui.live.screens.workbench import TABS, Workbench
 from tesla_tui.live.widgets.pictures import PictureGrid
 from tesla_tui.live.widgets.scrubber import Scrubber
-from tesla_tui.preferences import Preferences
 from tests.tui.live.conftest import Show, app_of, screen_text, settled, until
 
 RECORDED = Path(__file__).parents[2] / "data" / "recorded"

@@ -19,12 +19,12 @@ from pathlib import Path
 import pytest
 from textual.pilot import Pilot
 
-from engine.film import frame_iterations, frame_path
+from engine.runs.preview_frames import frame_iterations, frame_path
+from engine.runs.workspace import Workspace
 from engine.settings import resolve_settings
-from engine.workspace import Workspace
 from tesla_tui.live.app import TeslaApp
-from tesla_tui.live.screens.error import ErrorScreen
-from tesla_tui.preferences import Preferences
+from tesla_tui.live.dialogs.error import ErrorScreen
+from tesla_tui.live.preferences import Preferences
 from tesla_tui.watch.devices import Devices, Gpu, Processor, Sample
 from tests.tui.live.conftest import settled
 

@@ -10,11 +10,11 @@ from textual.pilot import Pilot
 from textual.widgets import DataTable, Input, Select
 
 from engine.errors import SettingsError
-from engine.workspace import Workspace
+from engine.runs.workspace import Workspace
 from tesla_tui.live import graphics
+from tesla_tui.live.preferences import load_preferences, preferences_file
 from tesla_tui.live.screens.workbench import Workbench
 from tesla_tui.live.screens.workspaces import HUB, OWN, WizardScreen, WorkspacesScreen, find_workspaces
-from tesla_tui.preferences import load_preferences, preferences_file
 from tests.tui.live.conftest import Show, app_of, screen_text, until
 
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from engine.events import IterationDone
-from engine.journal import read_lines
-from engine.run import Run
+from engine.runs.journal import read_lines
+from engine.runs.run import Run
 from tesla_tui.watch.feed import RunFeed
 from tesla_tui.watch.log import LogLine
 from tesla_tui.watch.teachers import BufferReader

@@ -1,8 +1,0 @@
-"""`random`: real images drawn uniformly from every class without repetition."""
-
-from engine.baselines.selecting import selection
-from engine.selection import random_real
-
-RANDOM = selection(
-    "random", "random real images", lambda task: random_real(task, task.settings.distill.ipc, "init-real")
-)

@@ -1,0 +1,64 @@
+# ruff: noqa: E501 - the text of a card is not code
+"""A distilled set as published code has it: `images_best.pt`, `labels_best.pt`, `lr_best.pt`, and a card."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from engine.storage.atomic import disk
+from engine.training.task import Task
+
+
+def write_published(
+    folder: Path, task: Task, images: Tensor, labels: Tensor, student_lr: Tensor, facts: dict[str, Any]
+) -> None:
+    """Write the three files and the card into an empty folder.
+
+    Args:
+        folder: where.
+        task: for the input space.
+        images: `(N, C, H, W)` in the input space, ordered by class.
+        labels: `(N, K)` probabilities; one-hot ones are written as class numbers `(N,)`, as MTT does.
+        student_lr: the learned step size, a scalar.
+        facts: the recipe.
+    """
+    torch.save(images.cpu().clone(), folder / "images_best.pt")
+    classes = labels.argmax(dim=1)
+    hard = bool((labels == torch.nn.functional.one_hot(classes, labels.shape[1])).all())
+    torch.save((classes if hard else labels).cpu().clone(), folder / "labels_best.pt")
+    torch.save(student_lr.cpu().clone(), folder / "lr_best.pt")
+    if task.space.kind == "normalise":
+        facts = {**facts, "space": {name: tensor.tolist() for name, tensor in task.space.tensors().items()}}
+    disk.write(folder / "recipe.json", (json.dumps(facts, indent=2, ensure_ascii=False) + "\n").encode())
+    disk.write(folder / "README.md", _card(task, images, hard, facts).encode())
+
+
+def _card(task: Task, images: Tensor, hard: bool, facts: dict[str, Any]) -> str:
+    training = facts["training"]
+    shape = ", ".join(map(str, images.shape))
+    if task.space.kind == "zca":
+        space = "ZCA-whitened as Kornia's `ZCAWhitening(eps=0.1)` fitted to the training images in [0, 1] does"
+    else:
+        mean, std = (", ".join(f"{v:.6f}" for v in task.space.tensors()[name].tolist()) for name in ("mean", "std"))
+        space = f"normalised by channel, (x - mean) / std with mean {mean} and std {std}"
+    kind = f"class numbers ({len(images)},)" if hard else f"probabilities ({len(images)}, {task.classes})"
+    return f"""# {task.dataset.name}, {facts["ipc"]} image{"s" if facts["ipc"] > 1 else ""} per class
+
+The layout of MTT, TESLA and DATM:
+
+    import torch
+    images = torch.load("images_best.pt", weights_only=True)   # ({shape}) float32
+    labels = torch.load("labels_best.pt", weights_only=True)   # {kind}
+    lr = torch.load("lr_best.pt", weights_only=True)           # learned step size, {training["student_lr"]:.6g}
+
+The images are {space}: real images must be brought into the same space. As measured here: SGD, learning rate
+`lr`, momentum {training["momentum"]}, weight decay {training["weight_decay"]}, batch {training["batch"]}, {training["epochs"]} epochs, {training["lr_decay"]},
+augmentation {", ".join(training["augment"]) or "none"}. Classes in order: recipe.json, with every setting.
+
+Back into a workspace of the same dataset and settings, where it measures the same to the last bit:
+
+    tesla import-images WORKSPACE images_best.pt labels_best.pt --lr lr_best.pt
+"""

@@ -1,0 +1,316 @@
+"""Published teacher buffers (`replay_buffer_*.pt`) into ours: checked first, then one trajectory at a time.
+
+A published file is a list of trajectories, each a list of epochs (row 0 at initialisation), each a list of parameter
+tensors in `parameters()` order (MTT's buffer.py, used by TESLA, FTD and DATM). Nothing is written before every file's
+container and every snapshot's shapes are checked; the buffer gets its name when it is whole. Killed, it goes on.
+"""
+
+import json
+import shutil
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from torch import Tensor
+
+from engine.data import Dataset, prepare_dataset
+from engine.errors import BusyError, CorruptFileError, DataError, UsageError
+from engine.events import Event, Notice, Progress
+from engine.exchange.torch_reader import STAGE, SourceFile, examine, file_size, load, plain_tensor
+from engine.exchange.torch_shapes import check_shapes
+from engine.runs.provenance import DECLARABLE, MAKING, ImportedBuffer, identity_of, imported_buffer
+from engine.runs.workspace import NAME, Workspace
+from engine.settings import EffectiveSettings, Settings
+from engine.storage.atomic import FORMAT, disk, read_json, write_json
+from engine.training.teacher_buffer import TeacherBuffer
+
+OPEN = 2**27
+"""Bytes read from a mapped file before it is closed and opened anew, which gives back the pages that were read."""
+
+
+Events = Generator[Event, None, None]
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What a file holds, before any number of it is read."""
+
+    source: SourceFile
+    epochs: tuple[int, ...]
+    """Whole epochs of every trajectory in it."""
+    parameters: int
+    """P."""
+    dtypes: frozenset[torch.dtype]
+
+
+def import_buffers(
+    workspace: Workspace,
+    effective: EffectiveSettings,
+    files: Sequence[Path],
+    name: str,
+    *,
+    count: int | None = None,
+    epochs: int | None = None,
+) -> Generator[Event, None, ImportedBuffer]:
+    """Import published files as the buffer `name` of a workspace. Use as `yield from`, or iterate it.
+
+    Args:
+        workspace: where to.
+        effective: its settings: dataset, input space and network are what the files are checked against; keys of
+            `DECLARABLE` that were given are recorded as declared.
+        files: in the order of their trajectories.
+        name: of the buffer's folder.
+        count: trajectories to take; None for all.
+        epochs: epochs to take of each; None for as many as the shortest has.
+
+    Raises:
+        UsageError: a wrong name, a file given twice, or another buffer of that name.
+        DataError: a file is damaged, hostile, of another network, or its numbers cannot be teachers.
+        BusyError: another process imports it now.
+    """
+    if not NAME.fullmatch(name) or name.endswith(MAKING):
+        raise UsageError(f"{name!r} is not a name for a buffer.", "Use letters, digits, dot, dash and underscore.")
+    settings = effective.settings
+    dataset = yield from prepare_dataset(
+        settings.dataset.name,
+        path=workspace.dataset_path(settings),
+        resolution=settings.dataset.resolution,
+        on_bad_file=settings.dataset.on_bad_file,
+    )
+    outlines = yield from _examined(files, settings, dataset)
+    taken, shortest = _limits(outlines, count, epochs)
+    identity = identity_of([o.source.sha256 for o in outlines], settings, dataset.fingerprint, dataset.name)
+    identity = json.loads(json.dumps(identity))
+    facts = _facts(outlines, effective, taken, shortest)
+    target = workspace.folder / "buffers" / name
+    disk.make_folder(target.parent)
+    with _alone(target):
+        folder = _folder(target, identity, facts)
+        buffer = TeacherBuffer(folder, identity)
+        rows = sum(shortest + 1 for i in range(taken) if buffer.epochs(i) < shortest)
+        _check_room(folder, rows * outlines[0].parameters * 4)
+        try:
+            yield from _converted(outlines, buffer, taken, shortest)
+        except DataError:
+            if folder != target:
+                disk.remove_tree(folder)  # what was read so far is of a file that cannot be used
+            raise
+        if folder != target:
+            disk.rename(folder, target)
+            disk.fsync(target.parent)
+    if settings.dataset.holdout > 0:
+        yield Notice(
+            level="warning",
+            message=f"These teachers may have seen the {settings.dataset.holdout:.0%} of training images that are held "
+            "out here (published code trains on all): held-out accuracy, which selects the checkpoint, is then a "
+            "little kind. Test accuracy is not touched.",
+        )
+    return imported_buffer(target)
+
+
+def _examined(files: Sequence[Path], settings: Settings, dataset: Dataset) -> Generator[Event, None, list[Outline]]:
+    total, done = sum(file_size(path) for path in files), 0
+    outlines: list[Outline] = []
+    for path in files:
+        source = yield from examine(path, done, total)
+        done += source.bytes
+        for other in outlines:
+            if other.source.sha256 == source.sha256:
+                raise UsageError(f"{path} and {other.source.path} are the same file.", "Give each file once.")
+        outlines.append(_outline(source, settings, dataset))
+    return outlines
+
+
+def _outline(source: SourceFile, settings: Settings, dataset: Dataset) -> Outline:
+    epochs: list[int] = []
+    dtypes: set[torch.dtype] = set()
+    parameters = 0
+    checked: set[tuple[tuple[int, ...], ...]] = set()
+    value = load(source)
+    if not _sequence(value):
+        raise DataError(
+            f"{source.path} holds a {type(value).__name__}, not a list of trajectories.",
+            "A buffer is a list of trajectories, each a list of epochs, each a list of parameter tensors.",
+        )
+    for number, trajectory in enumerate(value):
+        where = f"{source.path}, trajectory {number}"
+        if not _sequence(trajectory) or not all(_sequence(snapshot) and len(snapshot) for snapshot in trajectory):
+            raise DataError(
+                f"{where} is not a list of epochs, each a list of tensors.",
+                "The tensors of a buffer lie three lists deep: trajectories, epochs, parameters.",
+            )
+        if len(trajectory) < 2:
+            raise DataError(f"{where} has {len(trajectory)} snapshots; matching needs a start and a target.")
+        for epoch, snapshot in enumerate(trajectory):
+            here = f"{where}, epoch {epoch}"
+            tensors = [plain_tensor(tensor, f"{here}, parameter {i}") for i, tensor in enumerate(snapshot)]
+            shapes = tuple(tuple(tensor.shape) for tensor in tensors)
+            if shapes not in checked:
+                check_shapes(shapes, settings.network, dataset, here)
+                checked.add(shapes)
+            dtypes.update(tensor.dtype for tensor in tensors)
+            parameters = sum(tensor.numel() for tensor in tensors)
+        epochs.append(len(trajectory) - 1)
+    if not epochs:
+        raise DataError(f"{source.path} holds no trajectory.", "Its maker saves once a few are trained.")
+    odd = [str(dtype) for dtype in dtypes if not dtype.is_floating_point]
+    if odd:
+        raise DataError(f"{source.path} has parameters of type {', '.join(odd)}; floating point is needed.")
+    return Outline(source, tuple(epochs), parameters, frozenset(dtypes))
+
+
+def _sequence(value: Any) -> bool:
+    return isinstance(value, list | tuple)
+
+
+def _limits(outlines: Sequence[Outline], count: int | None, epochs: int | None) -> tuple[int, int]:
+    """Trajectories and epochs to take."""
+    every = [n for outline in outlines for n in outline.epochs]
+    if count is not None and count > len(every):
+        raise UsageError(f"--count {count} is more than the {len(every)} trajectories in the files.")
+    every = every[:count]
+    if epochs is not None and epochs > min(every):
+        raise UsageError(f"--epochs {epochs} is more than the {min(every)} that every trajectory has.")
+    return len(every), epochs or min(every)
+
+
+def _facts(outlines: Sequence[Outline], effective: EffectiveSettings, count: int, epochs: int) -> dict[str, Any]:
+    from engine import __version__
+
+    flat = effective.flat()
+    declared = [key for key in DECLARABLE if effective.origins[key] == "command line"]
+    carried = ["network.name", "network.width", "network.depth", "dataset.zca", *declared]
+    dtypes = sorted({str(dtype).removeprefix("torch.") for outline in outlines for dtype in outline.dtypes})
+    return {
+        "trajectories": count,
+        "epochs": epochs,
+        "dtype": ", ".join(dtypes),
+        "settings": {key: flat[key] for key in carried if flat[key] is not None},
+        "declared": declared,
+        "files": [
+            {"name": o.source.path.name, "bytes": o.source.bytes, "sha256": o.source.sha256,
+             "trajectories": len(o.epochs)}
+            for o in outlines
+        ],
+        "imported_by": f"tesla-tui {__version__}",
+        "imported_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }  # fmt: skip
+
+
+@contextmanager
+def _alone(target: Path) -> Iterator[None]:
+    lock = FileLock(target.parents[1] / f".import-{target.name}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise BusyError(
+            f"Another process imports {target.name} now.", "Wait for it, or take another --name."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _folder(target: Path, identity: Mapping[str, Any], facts: Mapping[str, Any]) -> Path:
+    """The folder to write to, with its manifest: the buffer itself if it is the same one and something is lost."""
+    if target.exists():
+        found = read_json(target / "manifest.json") if (target / "manifest.json").exists() else {}
+        same = ("trajectories", "epochs")
+        there = found.get("imported") or {}
+        if found.get("identity") == identity and all(there.get(key) == facts[key] for key in same):
+            return target
+        raise UsageError(
+            f"The workspace has another teacher buffer named {target.name} ({target}).",
+            "Choose another --name, or remove that folder.",
+        )
+    making = target.with_name(target.name + MAKING)
+    manifest = making / "manifest.json"
+    if making.exists():
+        try:
+            found = read_json(manifest)
+            if found["identity"] == identity:
+                facts = {**facts, "imported_at": found["imported"]["imported_at"]}
+            else:
+                disk.remove_tree(making)  # the beginnings of another import that was stopped
+        except (OSError, CorruptFileError, KeyError, TypeError):
+            disk.remove_tree(making)
+    disk.make_folder(making)
+    write_json(manifest, {"format": FORMAT, "identity": identity, "imported": facts})
+    return making
+
+
+def _check_room(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise DataError(
+            f"There is no room for the buffer: {needed / 1e9:.1f} GB, with {free / 1e9:.1f} GB free.",
+            "Take fewer with --count and --epochs.",
+        )
+
+
+def _converted(outlines: Sequence[Outline], buffer: TeacherBuffer, count: int, epochs: int) -> Events:
+    number = 0
+    for outline in outlines:
+        value, read = load(outline.source), 0
+        for inside in range(len(outline.epochs)):
+            if number == count:
+                return
+            if buffer.epochs(number) < epochs:
+                if outline.source.mapped and read > OPEN:
+                    del value  # first unmap, then map anew: what was read stays in memory until then
+                    value, read = load(outline.source), 0
+                where = f"{outline.source.path}, trajectory {inside}"
+                yield from _trajectory(value[inside], where, buffer, number, epochs)
+                read += (epochs + 1) * outline.parameters * 4
+            number += 1
+            yield Progress(stage=STAGE, done=number, total=count, unit="trajectories", detail=outline.source.path.name)
+        del value
+
+
+def _trajectory(value: Any, where: str, buffer: TeacherBuffer, number: int, epochs: int) -> Events:
+    _refuse_aliases(value, epochs, where)
+    still: list[int] = []
+
+    def rows() -> Iterator[Tensor]:
+        before: Tensor | None = None
+        for epoch in range(epochs + 1):
+            row = _row(value[epoch], f"{where}, epoch {epoch}")
+            if before is not None and torch.equal(row, before):
+                still.append(epoch)
+            yield row
+            before = row
+
+    buffer.publish(number, rows(), epochs + 1)
+    if still:
+        shown = ", ".join(map(str, still[:5])) + (", ..." if len(still) > 5 else "")
+        yield Notice(level="warning", message=f"{where}: epochs {shown} are the same as the one before.")
+
+
+def _row(snapshot: Sequence[Tensor], where: str) -> Tensor:
+    """A snapshot as one vector `(P,)`, float32."""
+    row = torch.cat([tensor.detach().reshape(-1).to(torch.float32) for tensor in snapshot])
+    if not torch.isfinite(row).all():
+        bad = next(i for i, tensor in enumerate(snapshot) if not torch.isfinite(tensor.detach().float()).all())
+        raise DataError(
+            f"{where}: parameter {bad} has numbers that are infinite or not a number.",
+            "This teacher diverged; take the trajectories before it with --count, or other files.",
+        )
+    return row
+
+
+def _refuse_aliases(value: Sequence[Sequence[Tensor]], epochs: int, where: str) -> None:
+    first, last = value[0], value[epochs]
+    if any(not torch.equal(a, b) for a, b in zip(first, last, strict=True)):
+        return
+    if all(torch.equal(a, b) for snapshot in value[1 : epochs + 1] for a, b in zip(first, snapshot, strict=True)):
+        raise DataError(
+            f"{where}: the snapshots of all {epochs + 1} epochs are the same numbers.",
+            "Published code keeps references instead of copies when it trains on a CPU, so every epoch shows the last "
+            "one. Such a buffer teaches nothing; it has to be made again, on a GPU or with copies.",
+        )

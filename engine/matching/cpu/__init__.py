@@ -1,0 +1,1 @@
+"""Our own CPU kernels and the graph pass that puts them into compiled steps."""

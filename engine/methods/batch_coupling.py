@@ -1,0 +1,60 @@
+"""Whether several processes can share a run: what only settings, data and network together can tell."""
+
+import torch
+
+from engine.errors import UsageError
+from engine.networks.flat import FlatNetwork, flatten_parameters
+from engine.runtime.rng import counted_generator, counted_seed
+from engine.training.task import Task
+
+COUPLED = 1e-3
+"""Relative change of a network's answer, when an image is asked in other company, that rounding cannot explain."""
+
+
+def check_shared(task: Task) -> None:
+    """Refuse what cannot be divided over ranks. One process can do all of it.
+
+    Raises:
+        UsageError: the unrolled gradient, fewer images in a batch than ranks, or a network with batch statistics.
+    """
+    ranks, distill = task.ranks.size, task.settings.distill
+    if ranks == 1:
+        return
+    if distill.gradient == "unrolled":
+        raise UsageError(
+            "distill.gradient = unrolled is the reference, for one process.",
+            "Take exact, which is the same gradient, or one worker.",
+        )
+    smallest = min(batch_sizes(task))
+    if smallest < ranks:
+        raise UsageError(
+            f"{ranks} workers cannot divide a batch of {smallest} synthetic image{'s' if smallest > 1 else ''} "
+            f"(distill.batch = {distill.batch}, {task.classes * distill.ipc} images in all).",
+            f"Use at most {smallest} workers, or another distill.batch.",
+        )
+    if couples_images(task.flat_network(), task):
+        raise UsageError(
+            f"The network {task.network_name} answers for an image by looking at its whole batch (batch statistics?), "
+            "so workers with a part of the batch each would not compute the same as one.",
+            "Use one worker, or a network with instance, group or layer norm.",
+        )
+
+
+def batch_sizes(task: Task) -> set[int]:
+    """Sizes of the batches an iteration draws: the last of a round may be smaller."""
+    count, distill = task.classes * task.settings.distill.ipc, task.settings.distill
+    size = count if distill.batch == "full" else distill.batch
+    rest = count % size
+    return {size, rest} if rest and distill.steps * size >= count else {size}
+
+
+@torch.no_grad()
+def couples_images(network: FlatNetwork, task: Task) -> bool:
+    """Whether a network's answer for an image depends on the others in the batch. Measured, as any module may be."""
+    seed = task.settings.seed
+    theta = flatten_parameters(task.fresh_network(counted_seed(seed, "coupling")))
+    noise = torch.randn((4, *task.image_shape), generator=counted_generator(seed, "coupling"))
+    images = noise.to(task.device, task.dtype)
+    whole = network(theta, images)
+    halves = torch.cat([network(theta, half) for half in images.split(2)])
+    return bool((whole - halves).norm() > COUPLED * whole.norm())

@@ -1,0 +1,48 @@
+"""What the selections have in common: real images of every class, chosen once, with hard labels."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from engine.methods.method import Method
+from engine.methods.peer_state import PeerState, fresh_state, hard, restored_state
+from engine.training.real_images import real_images
+from engine.training.task import Task
+
+
+def selection(name: str, title: str, choose: Callable[[Task], Tensor]) -> Method:
+    """A method that keeps real images.
+
+    Args:
+        name: as `distill.method` spells it.
+        title: in words.
+        choose: gives indices `(K * ipc,)` into the training images, ordered by class.
+    """
+
+    def initial_state(task: Task) -> PeerState:
+        return fresh_state(task, real_images(task, choose(task)))
+
+    return Method(
+        name=name,
+        title=title,
+        initial_state=initial_state,
+        restored_state=restored_state,
+        iterate=None,
+        shipped_labels=hard,
+        reads=("distill.student_lr",),
+    )
+
+
+def by_class(task: Task, choose: Callable[[Tensor, int], Tensor]) -> Tensor:
+    """Choose in every class by the images themselves.
+
+    Args:
+        task: the task.
+        choose: `(points (M, D), ipc)` gives `(ipc,)` of the M rows; points are images in the input space, flattened.
+    """
+    found = []
+    for members in task.class_members:
+        points = real_images(task, members).flatten(1)
+        found.append(members[choose(points, task.settings.distill.ipc).cpu()])
+    return torch.cat(found)

@@ -1,0 +1,93 @@
+"""The main loop of the peers that iterate: propose new tensors, look at the numbers once, take all or nothing."""
+
+import math
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from engine.errors import DivergedError
+from engine.events import Event, IterationDone, IterationSkipped, Progress, share_done
+from engine.methods.peer_state import PeerState
+from engine.runtime.generators import mapped
+from engine.training.task import Task
+
+STAGE = "distillation"
+
+PATIENCE = 5
+"""Skipped iterations in a row before the run stops: each draws another network, so one alone means little."""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What an iteration comes to."""
+
+    changed: dict[str, Tensor]
+    """New tensors for `PeerState.carried`; the old ones are untouched."""
+    loss: Tensor
+    """A scalar on the device."""
+    gradient_norm: Tensor
+    """Euclidean norm of dloss/dimages, a scalar on the device."""
+    labels: Tensor | None = None
+    """New soft labels `(N, K)`, for pictures."""
+
+
+Propose = Callable[[Task, dict[str, Tensor], int], Generator[float, None, Proposal]]
+"""`(task, carried, iteration)`, pausing after every step with the share of the iteration that is done, 0..1."""
+
+
+def iterated(task: Task, state: PeerState, propose: Propose) -> Generator[Event, None, None]:
+    """Update `state` until `distill.iterations` are done. Close the generator to stop within one step.
+
+    An iteration that is stopped midway leaves no trace, and the next process does it again from the same draws.
+
+    Raises:
+        DivergedError: the numbers were bad five times in a row.
+    """
+    total = task.settings.distill.iterations
+    while state.iteration < total:
+        started = time.monotonic()
+        proposing = propose(task, state.carried, state.iteration)
+        at = Progress(stage=STAGE, done=state.iteration, total=total, unit="iterations")
+        proposal = yield from mapped(proposing, partial(share_done, at))
+        # The one point of an iteration where the host waits for the device.
+        loss, norm = torch.stack([proposal.loss, proposal.gradient_norm]).tolist()
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            yield from _skip(state, loss)
+            continue
+        state.carried.update(proposal.changed)
+        state.labels = proposal.labels
+        state.iteration += 1
+        state.skipped = 0
+        yield IterationDone(
+            iteration=state.iteration, iterations=total, loss=loss, student_lr=task.settings.distill.student_lr,
+            gradient_norm=norm, student_lr_gradient=None, trajectory=None, start_epoch=None,
+            seconds=time.monotonic() - started,
+        )  # fmt: skip
+
+
+def _skip(state: PeerState, loss: float) -> Generator[Event, None, None]:
+    state.iteration += 1
+    state.skipped += 1
+    reason = "image gradient not finite" if math.isfinite(loss) else "loss not finite"
+    yield IterationSkipped(
+        iteration=state.iteration,
+        reason=reason,
+        loss=loss if math.isfinite(loss) else None,
+        consecutive=state.skipped,
+    )
+    if state.skipped >= PATIENCE:
+        raise DivergedError(
+            f"The numbers were bad {PATIENCE} iterations in a row ({reason}).",
+            "Start a new run with a smaller distill.lr_images; the last checkpoint is intact.",
+        )
+
+
+def momentum_step(images: Tensor, velocity: Tensor, gradient: Tensor, task: Task) -> tuple[Tensor, Tensor]:
+    """SGD with momentum as `torch.optim.SGD`, on new tensors: images and velocity after it."""
+    distill = task.settings.distill
+    velocity = distill.momentum * velocity + gradient
+    return images - distill.lr_images * velocity, velocity

@@ -1,0 +1,8 @@
+"""`random`: real images drawn uniformly from every class without repetition."""
+
+from engine.methods.coreset import selection
+from engine.training.real_images import random_real
+
+RANDOM = selection(
+    "random", "random real images", lambda task: random_real(task, task.settings.distill.ipc, "init-real")
+)

@@ -1,0 +1,127 @@
+"""The state before iteration 1, where a teacher has a say in it: the first images and labels of DATM.
+
+Guo et al. (ICLR 2024) begin with random real images that a teacher classifies correctly, and with that teacher's
+logits on them for learned labels: labels that contradict the class they stand for are hard to learn from. The teacher
+here is the first trajectory's, at the last epoch that this run reads, so nothing is trained for it.
+"""
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from itertools import zip_longest
+
+import torch
+from torch import Tensor
+
+from engine.events import Event, Notice, Progress
+from engine.methods.tesla_state import DistillState, initial_state
+from engine.networks.flat import FlatNetwork
+from engine.runtime.generators import mapped, result_of
+from engine.training import labels as label_rules
+from engine.training.real_images import initial_images, random_orders, real_images
+from engine.training.task import Task
+from engine.training.teacher_buffer import TeacherBuffer
+
+LEAST = 16
+"""Images of a class that are shown to the teacher at once, at least."""
+
+NAMED = 8
+"""Classes that a notice names."""
+
+
+@dataclass(frozen=True)
+class _Teacher:
+    """Who is asked."""
+
+    network: FlatNetwork
+    theta: Tensor
+    at: Progress
+
+    def asked(self, images: Tensor) -> Generator[Event, None, Tensor]:
+        """Logits `(N, K)` on images of the input space."""
+        asking = label_rules.labelling(self.network, self.theta, images, logits=True)
+        return (yield from mapped(asking, lambda _: self.at))
+
+
+def begun_state(task: Task, buffer: TeacherBuffer) -> Generator[Event, None, DistillState]:
+    """As `initial_state`, with `distill.init = correct` and `labels.init = teacher`. Use as `yield from`.
+
+    A function of the settings and the buffer. Images: in the order in which `distill.init = real` takes them, those
+    that the teacher classifies correctly; where a class has too few, the ones it comes nearest to getting right, and a
+    notice. Labels: the teacher's logits (or probabilities, as `labels.parameters` says); for an image that it takes
+    for another class one-hot, and a notice.
+
+    Raises:
+        DamagedTrajectoryError, DivergedError: that teacher cannot be used.
+    """
+    settings = task.settings
+    asks_images = settings.distill.init == "correct"
+    asks_labels = settings.labels.kind == "learned" and settings.labels.init == "teacher"
+    if not (asks_images or asks_labels):
+        return initial_state(task)
+    total = settings.distill.iterations
+    at = Progress(stage="distillation", done=0, total=total, unit="iterations", detail="asking a teacher")
+    theta = buffer.read(0, settings.trained_epochs)[0].to(task.device, task.dtype)
+    teacher = _Teacher(task.flat_network(), theta, at)
+    images = real_images(task, (yield from _correct(task, teacher))) if asks_images else initial_images(task)
+    logits = (yield from _labels(task, teacher, images)) if asks_labels else None
+    return initial_state(task, images, logits)
+
+
+def _correct(task: Task, teacher: _Teacher) -> Generator[Event, None, Tensor]:
+    """Indices `(K * ipc,)` into the training images, ordered by class."""
+    ipc = task.settings.distill.ipc
+    orders = [order.tolist() for order in random_orders(task, "init-real")]
+    right: list[list[int]] = [[] for _ in orders]
+    wrong: list[list[tuple[float, int]]] = [[] for _ in orders]
+    begin, size = 0, max(ipc, LEAST)
+    while lacking := [k for k, order in enumerate(orders) if len(right[k]) < ipc and begin < len(order)]:
+        # Classes take turns: a network with batch statistics must not see one class at a time.
+        turns = zip_longest(*([(k, image) for image in orders[k][begin : begin + size]] for k in lacking))
+        shown = [pair for turn in turns for pair in turn if pair is not None]
+        begin, size = begin + size, 2 * size
+        for first in range(0, len(shown), label_rules.CHUNK):
+            part = shown[first : first + label_rules.CHUNK]
+            own = torch.tensor([k for k, _ in part], device=task.device)[:, None]
+            logits = yield from teacher.asked(real_images(task, torch.tensor([image for _, image in part])))
+            best_other = logits.scatter(1, own, -torch.inf).amax(dim=1)
+            margins = (logits.gather(1, own)[:, 0] - best_other).tolist()
+            for (k, image), margin in zip(part, margins, strict=True):
+                if margin > 0:
+                    right[k].append(image)
+                else:
+                    wrong[k].append((margin, image))
+    few = {k: len(found) for k, found in enumerate(right) if len(found) < ipc}
+    if few:
+        names = ", ".join(f"{task.dataset.classes[k]!r} {count}" for k, count in list(few.items())[:NAMED])
+        more = f" and {len(few) - NAMED} more classes" if len(few) > NAMED else ""
+        yield Notice(
+            level="warning",
+            message=f"distill.init = correct: {ipc} images of every class are wanted, and the teacher classifies fewer "
+            f"correctly of {names}{more}: those that it comes nearest to getting right fill up.",
+        )
+    for k, count in few.items():
+        right[k] += [image for _, image in sorted(wrong[k], key=lambda pair: -pair[0])[: ipc - count]]
+    return torch.tensor([image for found in right for image in found[:ipc]])
+
+
+def _labels(task: Task, teacher: _Teacher, images: Tensor) -> Generator[Event, None, Tensor]:
+    """Logits (or raw probabilities) `(N, K)` that learned labels start from."""
+    index = label_rules.class_index(task.classes, task.settings.distill.ipc).to(task.device)
+    logits = (yield from teacher.asked(images)).to(task.dtype)
+    others = (logits.argmax(dim=1) != index) | ~logits.isfinite().all(dim=1)
+    count = int(others.sum())
+    if count:
+        yield Notice(
+            level="warning",
+            message=f"labels.init = teacher: the teacher takes {count} of {len(images)} first images for another "
+            "class; their labels start one-hot. distill.init = correct starts from images that it knows.",
+        )
+    raw = label_rules.are_raw(task.settings)
+    answers = logits.softmax(dim=1) if raw else logits
+    fixed = (label_rules.hard_labels if raw else label_rules.initial_logits)(index, task.classes, task.dtype)
+    return torch.where(others[:, None], fixed, answers)
+
+
+def begun_images(task: Task, buffer: TeacherBuffer) -> Tensor:
+    """The first images alone, without the reports: what a distillation of these settings starts from."""
+    return result_of(begun_state(task, buffer)).images

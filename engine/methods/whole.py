@@ -1,0 +1,12 @@
+"""`whole`: networks are trained on all training images, the upper bound of every table.
+
+To the protocol of all evaluations (SGD with momentum 0.9, weight decay 5e-4, batch 256, augmentation, a tenth of the
+learning rate after half the epochs) with epochs of its own, `evaluate.whole_epochs`. The images of the state are random
+real ones, to look at: no network is trained on them alone, and there is nothing to export.
+"""
+
+from dataclasses import replace
+
+from engine.methods.random_images import RANDOM
+
+WHOLE = replace(RANDOM, name="whole", title="all training images", shipped_labels=None)

@@ -1,0 +1,63 @@
+"""Planning and making a workspace, for `tesla init` and the wizard alike."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.errors import DataError, UsageError, tesla
+from engine.runs.workspace import Workspace
+from engine.settings import EffectiveSettings, resolve_settings
+from engine.settings.layers import parse_override, preset_values
+
+
+@dataclass(frozen=True)
+class WorkspacePlan:
+    """A workspace that can be made."""
+
+    folder: Path
+    effective: EffectiveSettings
+    active: frozenset[str]
+    """Settings that stand uncommented in tesla.toml."""
+    source: str
+    """Where the images come from, in words."""
+
+    def make(self) -> Workspace:
+        """Make it.
+
+        Raises:
+            UsageError: there is something in the folder already.
+        """
+        return Workspace.create(self.folder, self.effective, set(self.active))
+
+
+def plan_workspace(folder: Path, dataset: str, overrides: Sequence[str], *, preset: str | None = None) -> WorkspacePlan:
+    """Settings of a new workspace, and that its data can be found.
+
+    Args:
+        folder: to make.
+        dataset: a known name, the path of a class-per-folder tree, or a hub id.
+        overrides: `key=value` texts.
+        preset: take sizes from another dataset's preset.
+
+    Raises:
+        TeslaError: the settings or the data are not possible.
+    """
+    from engine.data.sources import KNOWN, find_source
+
+    chosen = [f"dataset.name={json.dumps(dataset)}"]
+    path = Path(dataset).expanduser()
+    if path.is_dir() and ("/" in dataset or dataset not in KNOWN):
+        chosen = ['dataset.name="folder"', f"dataset.path={json.dumps(str(path.resolve()))}"]
+    elif dataset.startswith(("/", "./", "../", "~")):
+        raise DataError(f"{dataset}: there is no such folder.", "It must hold one subfolder per class.")
+    if (folder / "tesla.toml").exists():
+        raise UsageError(f"{folder} is a workspace already.", f"Go on with: {tesla('run', folder)}")
+    borrowed = [f"{key}={json.dumps(value)}" for key, value in preset_values(preset).items()] if preset else []
+    texts = [*borrowed, *chosen, *overrides]
+    effective = resolve_settings(overrides=texts)
+    settings = effective.settings
+    local = None if settings.dataset.path is None else folder / Path(settings.dataset.path).expanduser()
+    source = find_source(settings.dataset.name, local, settings.dataset.on_bad_file)
+    active = frozenset(parse_override(text)[0] for text in texts)
+    return WorkspacePlan(folder, effective, active, source.description)

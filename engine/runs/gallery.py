@@ -1,0 +1,41 @@
+"""Synthetic images of a checkpoint as pixels, without opening the rest of a task."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.errors import CorruptFileError
+from engine.runs.preview_writer import to_pixels
+from engine.runs.run import Run
+from engine.runs.workspace import Workspace
+from engine.runtime.generators import result_of
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Pictures and the names of their classes."""
+
+    pixels: npt.NDArray[np.uint8]
+    """`(N, H, W, C)`, ordered by class."""
+    classes: tuple[str, ...]
+
+
+def decoded_images(workspace: Workspace, run: Run, iteration: int) -> Gallery:
+    """The images of a checkpoint, un-whitened.
+
+    Raises:
+        CorruptFileError: the checkpoint is missing or damaged.
+        TeslaError: the dataset is gone, so its input space is unknown.
+    """
+    tensors, _ = run.load_checkpoint(iteration)
+    settings = run.frozen().settings
+    opened = result_of(workspace.open_dataset(settings))
+    images, dataset = tensors.get("images"), opened.dataset
+    wanted = (len(dataset.classes) * settings.distill.ipc, dataset.channels, dataset.resolution, dataset.resolution)
+    if images is None or tuple(images.shape) != wanted:
+        raise CorruptFileError(
+            f"{run.checkpoint_path(iteration)} has no images of shape {wanted}, as dataset and settings ask for.",
+            "Was it copied from another run? Take another checkpoint with --iteration.",
+        )
+    return Gallery(to_pixels(images.float(), opened.space), dataset.classes)

@@ -1,0 +1,252 @@
+"""The journal of a run: append-only JSON lines, the one interface between a run and whoever watches it."""
+
+import json
+import os
+import time
+import zlib
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.errors import CorruptFileError
+from engine.events import (
+    SCHEMA,
+    CheckpointSaved,
+    Event,
+    RunFailed,
+    RunFinished,
+    RunStarted,
+    RunStopped,
+    event_from_json,
+    event_to_json,
+)
+from engine.storage.atomic import disk, set_aside, write_bytes
+from engine.storage.untrusted import moment, open_regular, parse_json, whole_number
+from engine.storage.versions import check_format
+
+LASTING = (RunStarted, CheckpointSaved, RunStopped, RunFailed, RunFinished)
+"""Events after which the journal is forced to the device: a power cut costs what came after the last one."""
+
+CRC = b', "crc": "'
+"""Before the checksum that ends a line: CRC-32 of the line without it. Lines of former versions have none."""
+
+MOST_LINE = 2**22
+"""Bytes of a line; the longest of ours names the classes. A longer one is damage, and is passed over in pieces."""
+
+TAIL = 64 * 1024
+"""Bytes of a journal in which its last lines are looked for."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line: when, the how-manieth, and what."""
+
+    seq: int
+    time: float
+    """Wall time, seconds since 1970."""
+    event: Event
+
+
+class JournalWriter:
+    """Appends events; one write a line, so a reader never sees two lines mixed. Only the run's driver has one.
+
+    Raises:
+        NewerFormatError: a newer version drove the run last. Readers follow it as far as they understand.
+    """
+
+    def __init__(self, path: Path) -> None:
+        check_schema(path)
+        self._path = path
+        if path.is_dir():
+            set_aside(path)
+        if not path.exists():
+            disk.append(path, b"")
+            disk.fsync(path.parent)
+        self._seq = last.seq + 1 if (last := last_entry(path)) else 0
+        if path.exists() and _last_byte(path) not in (b"", b"\n"):
+            disk.append(path, b"\n")  # a torn line of a driver that was killed: close it, readers pass over it
+
+    def append(self, event: Event) -> None:
+        """Write one event, if it is of the kind that is kept."""
+        if not event.journaled:
+            return
+        line = {"schema": SCHEMA, "seq": self._seq, "time": round(time.time(), 3), **event_to_json(event)}
+        disk.append(self._path, _sealed(json.dumps(line, ensure_ascii=False).encode()))
+        if isinstance(event, LASTING):
+            disk.fsync(self._path)
+        self._seq += 1
+
+
+def read_journal(path: Path, offset: int = 0) -> Iterator[tuple[Entry, int]]:
+    """Whole lines from a byte offset on, each with the offset after it. Lines that cannot be read are passed over.
+
+    A last line without its newline is still being written and is left for the next call.
+
+    Raises:
+        CorruptFileError: it is not a regular file.
+    """
+    if not path.is_file():
+        return
+    with open_regular(path) as file:
+        file.seek(offset)
+        while line := file.readline(MOST_LINE):
+            if not line.endswith(b"\n"):
+                if len(line) < MOST_LINE:
+                    return
+                offset += len(line)
+                continue
+            offset += len(line)
+            entry = _parse(line)
+            if entry:
+                yield entry, offset
+
+
+def read_lines(path: Path, offset: int, most: int) -> tuple[list[dict[str, Any]], int]:
+    """At most `most` bytes of whole lines from a byte offset on, as JSON objects, and the offset after them.
+
+    For whoever follows a journal of a hundred thousand lines: a batch is parsed at once. Lines that are no JSON objects
+    are passed over; a torn last line is left for the next call. A journal that is not a regular file has no lines.
+    """
+    try:
+        with open_regular(path) as file:
+            file.seek(offset)
+            data = file.read(most)
+            if len(data) == most and b"\n" not in data:
+                data += file.readline(MOST_LINE)  # a single line longer than a batch
+    except (FileNotFoundError, IsADirectoryError, CorruptFileError):
+        return [], offset
+    end = data.rfind(b"\n") + 1
+    if end == 0:
+        return [], offset + (len(data) if len(data) >= MOST_LINE else 0)
+    lines = data[:end].split(b"\n")[:-1]
+    try:
+        values = json.loads(b"[" + b",".join(lines) + b"]")
+        if len(values) != len(lines):
+            raise ValueError("a line that is not one value")
+    except (ValueError, RecursionError):
+        values = []
+        for line in lines:
+            with suppress(ValueError, RecursionError):
+                values.append(json.loads(line))
+    return [value for value in values if isinstance(value, dict)], offset + end
+
+
+def last_entry(path: Path) -> Entry | None:
+    """The newest readable line."""
+    if not path.is_file():
+        return None
+    window = 64 * 1024
+    while True:
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            file.seek(max(0, size - window))
+            lines = file.read(min(window, size)).split(b"\n")
+        for line in reversed(lines):
+            entry = _parse(line)
+            if entry:
+                return entry
+        if window >= min(size, 8 * MOST_LINE):
+            return None  # megabytes of damage at the end: nothing to go on from
+        window *= 8
+
+
+def _sealed(line: bytes) -> bytes:
+    return line[:-1] + CRC + f"{zlib.crc32(line):08x}".encode() + b'"}\n'
+
+
+def _whole(line: bytes) -> bool:
+    """Whether a line matches its checksum, or has none."""
+    head, mark, tail = line.rpartition(CRC)
+    return not mark or tail[:8] == f"{zlib.crc32(head + b'}'):08x}".encode()
+
+
+@dataclass(frozen=True)
+class Unread:
+    """Lines of a journal that readers pass over."""
+
+    torn: int
+    """Begun by a driver that was killed in the middle of a line."""
+    altered: int
+    """Neither torn nor as they were written; or missing by their numbers."""
+
+
+def unread_lines(path: Path) -> Unread:
+    """Look at every line of a journal."""
+    torn = altered = 0
+    bad = False
+    expected: int | None = 0
+    with open_regular(path) as file:
+        while line := file.readline(MOST_LINE):
+            entry = _parse(line)
+            if entry is None:
+                if CRC in line and _whole(line):  # of a newer version
+                    expected = None
+                    continue
+                if not line.endswith(b"\n"):
+                    torn += 1  # or being written
+                    continue
+                altered, bad = altered + bad, True
+                continue
+            if bad and isinstance(entry.event, RunStarted) and entry.seq == expected:
+                torn, bad = torn + 1, False  # the next driver closed it
+            altered += bad or (expected is not None and entry.seq > expected)
+            bad = False
+            expected = entry.seq + 1
+    return Unread(torn, altered + bad)
+
+
+def mend_journal(path: Path) -> Path:
+    """Leave the lines that can be read in a journal nobody writes; where the whole of it is kept."""
+    good = [line for line in path.read_bytes().splitlines(keepends=True) if _parse(line) is not None]
+    kept = set_aside(path)
+    # Numbered anew, or the gap would be found again.
+    values = [json.loads(line) for line in good]
+    for seq, value in enumerate(values):
+        value.pop("crc", None)
+        value["seq"] = seq
+    write_bytes(path, b"".join(_sealed(json.dumps(value, ensure_ascii=False).encode()) for value in values))
+    return kept
+
+
+def _last_byte(path: Path) -> bytes:
+    with open_regular(path) as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - 1))
+        return file.read(1)
+
+
+def check_schema(path: Path) -> None:
+    """Refuse a journal that a newer version went on with.
+
+    Raises:
+        NewerFormatError: it did.
+    """
+    check_format(_last_schema(path), SCHEMA, path)
+
+
+def _last_schema(path: Path) -> int | None:
+    """Version of the newest line that has one, among the last ones; None if there is none."""
+    if not path.is_file():
+        return None
+    with open_regular(path) as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
+        for line in reversed(file.read().split(b"\n")):
+            with suppress(ValueError):
+                value = parse_json(line)
+                if isinstance(value, dict) and isinstance(value.get("schema"), int):
+                    return int(value["schema"])
+    return None
+
+
+def _parse(line: bytes) -> Entry | None:
+    if not _whole(line):
+        return None
+    try:
+        value = parse_json(line)
+    except ValueError:
+        return None
+    if not (isinstance(value, dict) and whole_number(value.get("seq")) and moment(value.get("time"))):
+        return None
+    event = event_from_json(value)
+    return Entry(value["seq"], float(value["time"]), event) if event else None

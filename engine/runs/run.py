@@ -1,0 +1,366 @@
+"""The files of one run: frozen settings, checkpoints, evaluations, previews."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine.errors import CorruptFileError, DivergedError, NewerFormatError, SettingsError, UsageError, tesla
+from engine.events import EvaluationDone, RunStarted
+from engine.runs.journal import check_schema, read_journal
+from engine.runs.protocol import is_own, protocol_digest
+from engine.runs.provenance import SetOrigin, set_origin
+from engine.runtime.finite import non_finite
+from engine.settings import EffectiveSettings, Settings, frozen_settings, recovered_settings, settings_to_toml
+from engine.settings.layers import SETTLED
+from engine.storage.atomic import (
+    FORMAT,
+    disk,
+    leaving,
+    read_json,
+    read_tensors,
+    refuse_newer,
+    set_aside,
+    sweep,
+    write_bytes,
+    write_json,
+    write_tensors,
+)
+from engine.storage.untrusted import iteration_of, typed
+from engine.storage.versions import check_format
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MAY_CHANGE = (
+    "compute.",
+    "evaluate.",
+    "distill.iterations",
+    "distill.checkpoint_every",
+    "distill.keep",
+    "distill.store",
+)
+"""Settings that may change between two drives of a run; all others would make it a different experiment."""
+
+BITS_CHANGE = ("compute.dtype", "compute.precision")
+"""... except these."""
+
+
+def nobody_else() -> None:
+    """The guard of a run that this process does not drive."""
+
+
+class Run:
+    """A run's folder; nothing in it need exist yet."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.name = folder.name
+        self.guard: Callable[[], None] = nobody_else
+        """Asked before anything is written; raises where this process no longer drives the run."""
+
+    @property
+    def settings_file(self) -> Path:
+        """The frozen settings."""
+        return self.folder / "settings.toml"
+
+    @property
+    def journal_file(self) -> Path:
+        """The event log."""
+        return self.folder / "journal.jsonl"
+
+    @property
+    def pulse_file(self) -> Path:
+        """Where its driver gives a sign of life every second."""
+        return self.folder / ".pulse.json"
+
+    @property
+    def origin_file(self) -> Path:
+        """Of a set that was imported, where it is from; a run that was distilled here has none."""
+        return self.folder / "origin.json"
+
+    @property
+    def origin(self) -> SetOrigin | None:
+        """Where an imported set is from."""
+        return set_origin(self.origin_file)
+
+    @property
+    def film(self) -> Path:
+        """Folder of the frames that show the images changing."""
+        return self.folder / "previews"
+
+    @property
+    def folders(self) -> list[Path]:
+        """Every folder that is written to."""
+        return [self.folder, *(self.folder / name for name in ("checkpoints", "evaluations", "previews"))]
+
+    @property
+    def exists(self) -> bool:
+        """Whether it was ever started: it has settings, or a journal or checkpoints that lost theirs."""
+        return self.settings_file.exists() or self.journal_file.exists() or bool(self.checkpoints())
+
+    @property
+    def last_change(self) -> float:
+        """When it was last written to, seconds since 1970."""
+        for file in (self.journal_file, self.settings_file):
+            if file.exists():
+                return file.stat().st_mtime
+        return self.folder.stat().st_mtime
+
+    def frozen(self) -> EffectiveSettings:
+        """The settings it runs with; where their file is damaged or lost, those its journal has.
+
+        Raises:
+            SettingsError: neither can be read.
+        """
+        try:
+            return frozen_settings(self.settings_file)
+        except (SettingsError, OSError) as error:
+            journaled = self._journaled()
+            if journaled is not None:
+                return journaled
+            if isinstance(error, SettingsError):
+                raise
+            raise SettingsError(
+                f"{self.settings_file} cannot be read ({error.strerror}), and the journal does not have its settings.",
+                f"Move the folder {self.folder} away, or start another run beside it with --run NAME.",
+            ) from error
+
+    @property
+    def settings_damage(self) -> str:
+        """What is wrong with the frozen settings' file, in words; empty if nothing is."""
+        try:
+            frozen_settings(self.settings_file)
+        except SettingsError as error:
+            return error.message
+        except OSError as error:
+            return f"{self.settings_file} cannot be read ({error.strerror})."
+        return ""
+
+    def _journaled(self) -> EffectiveSettings | None:
+        """The settings of the newest start that the journal tells of."""
+        found: dict[str, Any] | None = None
+        for entry, _ in read_journal(self.journal_file):
+            if isinstance(entry.event, RunStarted):
+                found = entry.event.settings
+        toml = self.folder.parents[1] / "tesla.toml"
+        try:
+            return None if found is None else recovered_settings(found, toml if toml.is_file() else None)
+        except SettingsError:
+            return None
+
+    def command_line(self) -> dict[str, Any]:
+        """Keys that earlier command lines set, with their values."""
+        frozen = self.frozen()
+        flat = frozen.flat()
+        return {key: flat[key] for key, origin in frozen.origins.items() if origin == "command line"}
+
+    def settled(self) -> dict[str, Any]:
+        """Keys whose values were made of others when it began, with their values."""
+        frozen = self.frozen()
+        flat = frozen.flat()
+        return {key: flat[key] for key, origin in frozen.origins.items() if origin == SETTLED}
+
+    def check(self, effective: EffectiveSettings) -> None:
+        """Refuse settings that would make an existing run another experiment.
+
+        Raises:
+            UsageError: names every such key with its old and new value.
+        """
+        old, new = self.frozen().flat(), effective.flat()
+        done = max(self.checkpoints(), default=0)
+        if new["distill.iterations"] < done:
+            raise UsageError(
+                f"The run {self.name} has done {done} iterations; distill.iterations = {new['distill.iterations']} "
+                "is less.",
+                f"`tesla evaluate --iteration N` and `tesla export --iteration N` take any of its checkpoints: "
+                f"{', '.join(map(str, self.checkpoints()))}.",
+            )
+        changed = [key for key in new if old.get(key) != new[key]]
+        refused = [key for key in changed if not key.startswith(MAY_CHANGE) or key in BITS_CHANGE]
+        if refused:
+            words = "; ".join(f"{key} was {old.get(key)!r}, now {new[key]!r}" for key in refused)
+            raise UsageError(
+                f"The run {self.name} was started with other settings: {words}.",
+                "Undo the change, or start another run beside it with --run NAME.",
+            )
+
+    def freeze(self, effective: EffectiveSettings) -> None:
+        """Write the settings down; on an existing run see `check`."""
+        if self.exists:
+            self.check(effective)
+            if not self.settings_damage:
+                if self.frozen() == effective:
+                    return
+            elif self.settings_file.exists():
+                set_aside(self.settings_file)
+        write_bytes(self.settings_file, settings_to_toml(effective).encode())
+
+    def checkpoint_path(self, iteration: int) -> Path:
+        """Where the checkpoint after that many iterations is."""
+        return self.folder / "checkpoints" / f"{iteration:07d}.safetensors"
+
+    def checkpoints(self) -> list[int]:
+        """Iterations with a checkpoint, ascending; not verified. A save that was cut off does not count."""
+        paths = (self.folder / "checkpoints").glob("*.safetensors")
+        named = [(iteration_of(path), path) for path in paths]
+        return sorted(number for number, path in named if number is not None and path.with_suffix(".json").exists())
+
+    def save_checkpoint(self, tensors: dict[str, "Tensor"], record: dict[str, Any]) -> Path:
+        """Publish a checkpoint; `record["iteration"]` names it.
+
+        Raises:
+            DivergedError: a number is not finite; nothing is written.
+        """
+        self.guard()
+        path = self.checkpoint_path(record["iteration"])
+        bad = non_finite(tensors)
+        if bad:
+            raise DivergedError(
+                f"{' and '.join(bad)} of iteration {record['iteration']} hold numbers that are not finite; they are "
+                "not saved.",
+                "What was saved before is intact.",
+            )
+        write_tensors(path, tensors, record)
+        return path
+
+    def load_checkpoint(self, iteration: int) -> tuple[dict[str, "Tensor"], dict[str, Any]]:
+        """A checkpoint, verified.
+
+        Raises:
+            CorruptFileError: missing or damaged, or with numbers that are not finite.
+        """
+        path = self.checkpoint_path(iteration)
+        tensors, record = read_tensors(path)
+        if bad := non_finite(tensors):
+            raise CorruptFileError(
+                f"{path} has numbers that are not finite ({', '.join(bad)}).",
+                "An older checkpoint is used if there is one.",
+            )
+        return tensors, record
+
+    def check_formats(self) -> None:
+        """Refuse a run that a newer version went on with, before anything of it is changed.
+
+        Raises:
+            NewerFormatError: names the first such file.
+        """
+        check_schema(self.journal_file)
+        for pattern in ("checkpoints/*.json", "evaluations/*.json"):
+            for path in sorted(self.folder.glob(pattern)):
+                refuse_newer(path)
+
+    def newest_valid(self, until: int | None = None) -> "tuple[dict[str, Tensor], dict[str, Any]] | None":
+        """The newest checkpoint that is whole, and not after iteration `until`; for whoever only reads."""
+        for iteration in reversed(self.checkpoints()):
+            if until is not None and iteration > until:
+                continue
+            with suppress(CorruptFileError):
+                return self.load_checkpoint(iteration)
+        return None
+
+    def prune(self, keep: int, besides: set[int]) -> None:
+        """Remove checkpoints older than the last `keep`, but for those in `besides`; and leftovers of dead writers."""
+        folder = self.folder / "checkpoints"
+        for iteration in self.checkpoints()[:-keep]:
+            if iteration not in besides:
+                path = self.checkpoint_path(iteration)
+                with leaving(path):  # no half of it can be taken for a damaged checkpoint
+                    disk.remove(path.with_suffix(".json"))
+        sweep(folder)
+
+    def evaluation_path(self, iteration: int, subject: str, split: str, network: str) -> Path:
+        """Where an evaluation is written down."""
+        safe = "".join(c if c.isalnum() or c in "._" else "-" for c in network)
+        return self.folder / "evaluations" / f"{iteration:07d}-{split}-{subject}-{safe}.json"
+
+    def save_evaluation(self, result: EvaluationDone, protocol: dict[str, Any]) -> None:
+        """Publish a result with the protocol it was measured to, beside those of other protocols."""
+        self.guard()
+        path = self.evaluation_path(result.iteration, result.subject, result.split, result.network)
+        there = _record(path)
+        if there is not None and there[1] != protocol:
+            path = _told_apart(path, protocol)
+        write_json(path, {"format": FORMAT, "protocol": protocol, "result": asdict(result)})
+
+    def evaluation(
+        self, iteration: int, subject: str, split: str, network: str, protocol: dict[str, Any]
+    ) -> EvaluationDone | None:
+        """The result, if it was measured to the same protocol."""
+        path = self.evaluation_path(iteration, subject, split, network)
+        for record in (_record(path), _record(_told_apart(path, protocol))):
+            if record is not None and record[1] == protocol:
+                return record[0]
+        return None
+
+    def evaluation_of_another(
+        self, iteration: int, subject: str, split: str, network: str, protocol: dict[str, Any]
+    ) -> EvaluationDone | None:
+        """A result that another run of the workspace has already, measured to the same protocol."""
+        for folder in sorted(self.folder.parent.iterdir()):
+            if folder != self.folder:
+                found = Run(folder).evaluation(iteration, subject, split, network, protocol)
+                if found is not None:
+                    return found
+        return None
+
+    def evaluations(self, settings: Settings | None = None) -> list[EvaluationDone]:
+        """The results that were measured as `settings` (unset: the run's own) ask for it, by iteration.
+
+        All there are where the run's settings cannot be read.
+        """
+        if settings is None:
+            with suppress(SettingsError):
+                settings = self.frozen().settings
+        records = self.measured()
+        return [result for result, protocol in records if settings is None or is_own(result, protocol, settings)]
+
+    def measured(self) -> list[tuple[EvaluationDone, dict[str, Any]]]:
+        """Every result on disk that this version can read, of whichever protocol, with its protocol; by iteration."""
+        records = map(_record, sorted((self.folder / "evaluations").glob("*.json")))
+        return [record for record in records if record is not None]
+
+
+def _told_apart(path: Path, protocol: dict[str, Any]) -> Path:
+    """Where a result is whose plain name one of another protocol has."""
+    return path.with_name(f"{path.stem}@{protocol_digest(protocol)}{path.suffix}")
+
+
+def _record(path: Path) -> tuple[EvaluationDone, dict[str, Any]] | None:
+    """A result and its protocol; None if there is none that this version can read."""
+    try:
+        value = read_json(path)
+        check_format(value.get("format"), FORMAT, path)
+        return typed(EvaluationDone, value["result"]), dict(value["protocol"])
+    except (OSError, CorruptFileError, NewerFormatError, AttributeError, KeyError, TypeError, ValueError):
+        return None
+
+
+def selected_iteration(run: Run, settings: Settings) -> int | None:
+    """Iteration of the checkpoint with the best held-out accuracy; without a held-out part the newest; None if none."""
+    kept = set(run.checkpoints())
+    scored = [
+        (result.mean, result.iteration)
+        for result in run.evaluations(settings)
+        if result.split == "holdout" and result.subject == "distilled" and result.iteration in kept
+    ]
+    if settings.dataset.holdout > 0 and scored:
+        return max(scored)[1]
+    return max(kept, default=None)
+
+
+def checkpoint_to_use(run: Run, settings: Settings, iteration: int | None) -> int:
+    """The checkpoint a person asked for, or the selected one.
+
+    Raises:
+        UsageError: there is none, or not that one.
+    """
+    kept = run.checkpoints()
+    chosen = selected_iteration(run, settings) if iteration is None else iteration
+    if chosen is None:
+        again = tesla("run", run.folder.parents[1], "--run", run.name)
+        raise UsageError(f"The run {run.name} has no checkpoint yet.", f"Go on with: {again}")
+    if chosen not in kept:
+        raise UsageError(f"The run {run.name} has no checkpoint {chosen}.", f"It has: {', '.join(map(str, kept))}.")
+    return chosen

@@ -1,0 +1,335 @@
+"""Directories: a workspace holds tesla.toml, teacher buffers shared by all runs, and the runs."""
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import time
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from engine.errors import BusyError, LostHoldError, UsageError, tesla
+from engine.events import Event, Progress, told
+from engine.runs.heartbeat import read_pulse
+from engine.runs.provenance import checked_identity, settings_layer
+from engine.runs.run import Run, nobody_else
+from engine.runtime.generators import result_of
+from engine.runtime.threads import beside
+from engine.settings import EffectiveSettings, Settings, resolve_settings, settings_template
+from engine.storage.atomic import disk, set_aside, sweep, write_bytes
+from engine.storage.lock import LATE, TAKEN, Hold, Owner, read_owner, this_machine
+from engine.storage.symlinks import check_links
+
+if TYPE_CHECKING:  # engine.data loads PyTorch, which whoever only watches does not need
+    from engine.data import Dataset, InputSpace
+    from engine.data.dataset import Classes
+
+LOCK, DRIVER = ".driver.lock", "driver.json"
+
+PATIENCE = 2.0
+"""Seconds a driver waits for the lock: a watcher that looks whether it is free holds it for a moment."""
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True, eq=False)
+class OpenDataset:
+    """A dataset under the settings of a run."""
+
+    dataset: "Dataset"
+    space: "InputSpace"
+    """Fitted to the images that teachers see; float32, on the CPU."""
+    kept: "Classes"
+    """Training images that teachers see, by index."""
+    held: "Classes"
+    """Training images held out to select the checkpoint, by index."""
+
+
+class Workspace:
+    """An existing workspace.
+
+    Raises:
+        UsageError: the folder is not one.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        if not folder.exists():
+            raise UsageError(
+                f"There is no folder {folder}.",
+                f"Make a workspace with: {tesla('init', folder, '--dataset', 'digits')}",
+            )
+        if not self.toml.is_file():
+            raise UsageError(
+                f"{folder} is not a workspace: it has no tesla.toml.",
+                f"Make one with: {tesla('init', folder, '--dataset', 'digits')}",
+            )
+
+    @property
+    def toml(self) -> Path:
+        """The settings a user edits."""
+        return self.folder / "tesla.toml"
+
+    @staticmethod
+    def create(folder: Path, effective: EffectiveSettings, active: set[str]) -> "Workspace":
+        """Make a workspace in a folder that is new or empty.
+
+        Raises:
+            UsageError: there is something already.
+        """
+        if (folder / "tesla.toml").exists():
+            raise UsageError(f"{folder} is a workspace already.", f"Go on with: {tesla('run', folder)}")
+        sweep(folder)  # of an `init` that was killed
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise UsageError(f"{folder} exists and is not empty.", "Choose another name.")
+        write_bytes(folder / "tesla.toml", settings_template(effective, active).encode())
+        return Workspace(folder)
+
+    def run(self, name: str) -> Run:
+        """A run by name, existing or not.
+
+        Raises:
+            UsageError: not a name for a folder.
+        """
+        if not NAME.fullmatch(name):
+            raise UsageError(
+                f"{name!r} is not a name for a run.",
+                "Use letters, digits, dot, dash and underscore, at most 64 of them.",
+            )
+        return Run(self.folder / "runs" / name)
+
+    def check_links(self, *folders: Path) -> None:
+        """Refuse to write into folders of the workspace that a link takes elsewhere; see `engine.storage.symlinks`.
+
+        Raises:
+            UsageError: names the link.
+        """
+        check_links(self.folder, folders)
+
+    def runs(self) -> list[Run]:
+        """Existing runs, by name."""
+        folder = self.folder / "runs"
+        names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+        return [run for run in (Run(folder / name) for name in names if NAME.fullmatch(name)) if run.exists]
+
+    def existing_run(self, name: str | None) -> Run:
+        """The run of that name; without a name the only one, or the one that was written to last.
+
+        Raises:
+            UsageError: there is none (the message lists those there are).
+        """
+        runs = self.runs()
+        if not runs:
+            raise UsageError(
+                f"{self.folder} has no runs yet.", f"Start one with: {tesla('run', self.folder, '--ipc', 1)}"
+            )
+        if name is None:
+            return max(runs, key=lambda run: run.last_change)
+        for run in runs:
+            if run.name == name:
+                return run
+        raise UsageError(f"{self.folder} has no run {name!r}.", f"It has: {', '.join(run.name for run in runs)}.")
+
+    def settings(
+        self, *, ipc: int | None = None, overrides: tuple[str, ...] = (), run: Run | None = None
+    ) -> EffectiveSettings:
+        """Effective settings for a run, existing or new.
+
+        An existing run keeps what earlier command lines set for it, so that `tesla run my-run --run NAME` goes on.
+        """
+        begun = run is not None and run.exists
+        earlier: Mapping[str, Any] = run.command_line() if run is not None and begun else {}
+        if ipc is not None:
+            earlier = {key: value for key, value in earlier.items() if key != "distill.ipc"}
+        return resolve_settings(
+            self.toml,
+            ipc=ipc,
+            overrides=overrides,
+            frozen_overrides=earlier,
+            settled=run.settled() if run is not None and begun else {},
+            buffer_layer=self._buffer_layer,
+        )
+
+    def _buffer_layer(self, name: str) -> dict[str, Any]:
+        # What is no name is left to the validation of teachers.buffer.
+        return settings_layer(self.folder / "buffers" / name) if NAME.fullmatch(name) else {}
+
+    def dataset_path(self, settings: Settings) -> Path | None:
+        """`dataset.path`, relative to the workspace."""
+        path = settings.dataset.path
+        try:
+            return None if path is None else (self.folder / Path(path).expanduser())
+        except RuntimeError as error:  # `~somebody` who is not here
+            raise UsageError(f"dataset.path = {path!r}: {error}", "Write the path out.") from error
+
+    def open_dataset(self, settings: Settings) -> Generator[Event, None, OpenDataset]:
+        """The real data as the settings see it: decoded, divided, with its input space. Use as `yield from`."""
+        from engine.data import fit_space, prepare_dataset, split_holdout
+
+        dataset = yield from prepare_dataset(
+            settings.dataset.name,
+            path=self.dataset_path(settings),
+            resolution=settings.dataset.resolution,
+            on_bad_file=settings.dataset.on_bad_file,
+        )
+        kept, held = split_holdout(dataset.train_labels, settings.dataset.holdout, settings.seed)
+        fitting = beside(lambda: fit_space(dataset, kept, settings.dataset.zca))
+        at = Progress(stage="data", done=1, total=1, unit="datasets")
+        return OpenDataset(dataset, (yield from told(fitting, at, "fitting the input space")), kept, held)
+
+    def buffer_identity(self, settings: Settings, dataset: "Dataset") -> dict[str, Any]:
+        """Everything that determines a teacher's parameters.
+
+        Raises:
+            UsageError: an imported buffer is asked for that is not there, not of this problem, or too small.
+        """
+        if settings.teachers.buffer is not None:
+            folder = self.folder / "buffers" / settings.teachers.buffer
+            return checked_identity(folder, settings, dataset.fingerprint, dataset.name)
+        # Teachers train in bfloat16 never, in TF32 if the run does: only that makes them others.
+        rounding = {"precision": "tf32"} if settings.compute.precision == "tf32" else {}
+        return {
+            "dataset": dataset.fingerprint,
+            "dataset_name": dataset.name,
+            "zca": settings.dataset.zca,
+            "holdout": settings.dataset.holdout,
+            "network": settings.network.model_dump(),
+            "augment": list(settings.augment.ops),
+            "lr": settings.teachers.lr,
+            "batch": settings.teachers.batch,
+            "dtype": settings.compute.dtype,
+            "seed": settings.seed,
+            **rounding,
+        }
+
+    def buffer_folder(self, settings: Settings, identity: Mapping[str, Any]) -> Path:
+        """Folder of the teachers with that identity: the network's name and a digest, or the imported buffer's name."""
+        if settings.teachers.buffer is not None:
+            return self.folder / "buffers" / settings.teachers.buffer
+        digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
+        name = re.sub(r"[^A-Za-z0-9]+", "-", settings.network.name).strip("-")[:40]
+        return self.folder / "buffers" / f"{name}-{digest}"
+
+
+@contextmanager
+def driving(run: Run) -> Iterator[None]:
+    """As `taking`, waiting, for as long as the block runs."""
+    with result_of(taking(run)):
+        yield
+
+
+def taking(run: Run) -> Generator[Event, None, "Driving"]:
+    """Become the run's driver; whoever else wants to may only watch. Use as `yield from`; a context manager comes back.
+
+    Raises:
+        BusyError: somebody drives it; the message says who and since when.
+    """
+    disk.make_folder(run.folder)
+    for name in (LOCK, DRIVER):
+        if (run.folder / name).is_dir():
+            set_aside(run.folder / name)
+    hold = Hold(run.folder / LOCK, run.folder / DRIVER)
+    begun = time.monotonic()
+    while (owner := hold.take()) is not None:
+        waited = time.monotonic() - begun
+        if hold.alive or waited > (2 * LATE if hold.watching else PATIENCE):
+            raise BusyError(
+                f"The run {run.name} is being driven already by {owner.words}.",
+                f"Watch it with: {tesla('tui', run.folder.parents[1], '--run', run.name)}",
+            )
+        detail = f"is {owner.words} still there? {waited:.0f} s" if hold.watching else "waiting for the run's lock"
+        yield Progress(stage="data", done=1, total=1, unit="datasets", detail=detail)
+        time.sleep(0.05)
+    return Driving(run, hold)
+
+
+class Driving:
+    """The hold of a run, for as long as a block runs; the run's own writes are refused once it is lost."""
+
+    def __init__(self, run: Run, hold: Hold) -> None:
+        self._run = run
+        self._hold = hold
+        self._checked = 0.0
+
+    def __enter__(self) -> Self:
+        self._run.guard = self.check
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._run.guard = nobody_else
+        self._hold.release()
+
+    def glance(self) -> None:
+        """As `check`, at most once a second."""
+        if time.monotonic() - self._checked > 1:
+            self.check()
+
+    def check(self) -> None:
+        """Refuse to write to a run that is no longer this process's.
+
+        Raises:
+            BusyError: somebody else drives it.
+            UsageError: its folder was renamed or deleted.
+        """
+        self._checked = time.monotonic()
+        try:
+            self._hold.check()
+        except LostHoldError as lost:
+            name, workspace = self._run.name, self._run.folder.parents[1]
+            if lost.owner is not None:
+                raise BusyError(
+                    f"The run {name} was taken over by {lost.owner}, which had no sign of life from here.",
+                    f"Nothing was written since; watch it with: {tesla('tui', workspace, '--run', name)}",
+                ) from lost
+            if lost.place is not None and lost.place != self._run.folder:
+                raise UsageError(
+                    f"The folder of the run {name} was moved to {lost.place} while the run was driven.",
+                    f"It is saved as of its last checkpoint; go on with: "
+                    f"{tesla('run', lost.place.parents[1], '--run', lost.place.name)}",
+                ) from lost
+            raise UsageError(
+                f"The folder of the run {name} was deleted while the run was driven.", "Nothing more is written."
+            ) from lost
+
+
+def is_driven(run: Run) -> bool:
+    """Whether a process holds the run now; of one on another machine, as far as its pulse tells."""
+    # A shared lock on a descriptor for reading: whoever may read the run may ask, and watchers disturb nobody.
+    try:
+        descriptor = os.open(run.folder / LOCK, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError:
+        return False
+    locks = True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in TAKEN:
+            return True
+        locks = False  # a file system without them: the record has to do
+    finally:
+        os.close(descriptor)
+    owner = driver_of(run)
+    if owner is None or owner.released is not None or not owner.machine:
+        return False
+    if owner.machine == this_machine():
+        return not locks and owner.runs
+    pulse = read_pulse(run.pulse_file)
+    return pulse is not None and pulse.alive
+
+
+def driver_of(run: Run) -> Owner | None:
+    """The last process that drove the run; whether it still does says `is_driven`."""
+    return read_owner(run.folder / DRIVER)
+
+
+def driver_words(run: Run) -> str:
+    """` by process 12 on host since ...`; empty if it is not known."""
+    driver = driver_of(run)
+    return "" if driver is None else f" by {driver.words}"

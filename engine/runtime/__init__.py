@@ -1,0 +1,1 @@
+"""The machine a run uses: device, memory, processes, threads and randomness."""

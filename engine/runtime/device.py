@@ -1,0 +1,104 @@
+"""The machine: which device, how many threads, which numeric switches; and a record of it for every run."""
+
+import os
+import platform
+from typing import Any
+
+import psutil
+import torch
+
+from engine.errors import UsageError
+from engine.runtime.allocator import choose_memory
+from engine.runtime.distributed.environment import Place
+from engine.settings import ComputeSettings
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device `compute.device` names; `auto` takes CUDA where there is one, else the CPU.
+
+    Raises:
+        UsageError: the device is not on this machine.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    present = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not present[device.type]:
+        raise UsageError(
+            f"compute.device = {name} is not on this machine.",
+            "Use auto or cpu; `tesla doctor` shows what PyTorch sees.",
+        )
+    return device
+
+
+def own_device(name: str, place: Place) -> torch.device:
+    """The device of one process among several: the CPU for all, or one CUDA device for each of a host.
+
+    Raises:
+        UsageError: more workers than devices, or a device that cannot be shared.
+    """
+    device = resolve_device(name)
+    if place.size == 1 or device.type == "cpu":
+        return device
+    if device.type != "cuda":
+        raise UsageError(f"Several workers cannot share compute.device = {name}.", "Use cuda or cpu, or one worker.")
+    if device.index is not None and place.local_size > 1:
+        raise UsageError(
+            f"compute.device = {name} is one device, for {place.local_size} workers.",
+            "Use cuda, and CUDA_VISIBLE_DEVICES to choose.",
+        )
+    count = torch.cuda.device_count()
+    if place.local_size > count:
+        raise UsageError(
+            f"{place.local_size} workers need {place.local_size} CUDA devices; this machine has {count}.",
+            f"Use at most {count} workers here, or compute.device = cpu.",
+        )
+    return torch.device("cuda", device.index if device.index is not None else place.local_rank)
+
+
+def own_threads(place: Place) -> int:
+    """CPU threads of one process among several of a host: its cores divided."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = min(allowed, psutil.cpu_count(logical=False) or allowed)
+    return max(1, cores // place.local_size)
+
+
+def configure(settings: ComputeSettings, place: Place | None = None) -> torch.device:
+    """Apply the process-wide switches and give the device. Call once, before the first kernel."""
+    place = place or Place()
+    device = own_device(settings.device, place)
+    if settings.threads != "auto":
+        torch.set_num_threads(settings.threads)
+    elif place.size > 1:
+        torch.set_num_threads(own_threads(place))
+    if device.type == "cuda" and place.size > 1:
+        torch.cuda.set_device(device)
+    if device.type == "cpu":
+        choose_memory("flat" if settings.memory == "flat" else "fast")
+    # cuDNN takes TF32 unless it is told not to; here it is a choice, recorded with the run.
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = settings.precision == "tf32"
+    if settings.deterministic and device.type != "cpu":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.backends.cudnn.benchmark = False
+    return device
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """What a bit-exact repetition depends on, and what a reader of the results wants to know."""
+    from engine import __version__
+
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return {
+        "tesla": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": str(device),
+        "device_name": name,
+        "threads": torch.get_num_threads(),
+    }

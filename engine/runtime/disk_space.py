@@ -1,0 +1,58 @@
+"""Room on the disk: what a stage will write, and whether there is as much. Planning and running use the same sums."""
+
+import errno
+from collections.abc import Generator
+from pathlib import Path
+
+from engine.errors import DiskError
+from engine.events import Event, Notice
+from engine.storage.filesystem import disk, in_words
+
+SAVED_BESIDES = 3
+"""Checkpoints on disk besides `distill.keep`: the first, the selected one, and the one that is being written."""
+
+
+def trajectory_bytes(epochs: int, parameters: int) -> int:
+    """Bytes of a trajectory: a snapshot of P float32 numbers at initialisation and after every epoch."""
+    return (epochs + 1) * parameters * 4
+
+
+def buffer_bytes(left: int, trajectory: int) -> int:
+    """Bytes that `left` trajectories of that size will take: one of them is there twice while it is published."""
+    return (left + 1) * trajectory if left else 0
+
+
+def checkpoints_bytes(keep: int, checkpoint: int, saved: int) -> int:
+    """Bytes that the checkpoints of a run will still take, of which it has `saved`."""
+    return max(0, (keep + SAVED_BESIDES) * checkpoint - saved)
+
+
+def bytes_in(folder: Path, pattern: str = "*") -> int:
+    """Bytes of the files in a folder."""
+    return sum(path.stat().st_size for path in folder.glob(pattern) if path.is_file()) if folder.is_dir() else 0
+
+
+def check_room(place: Path, needed: int, what: str, rule: str) -> Generator[Event, None, None]:
+    """Compare what will be written with what is free, before it begins. Use as `yield from`.
+
+    Args:
+        place: where it will be written; need not exist yet.
+        needed: bytes.
+        what: the files, in the plural.
+        rule: `compute.room`: refuse or warn.
+
+    Raises:
+        DiskError: there is less room, and the rule is to refuse.
+    """
+    free = disk.free(place)
+    if free is None or needed <= free:
+        return
+    words = f"The {what} will take {in_words(needed)} in {place}, where {in_words(free)} are free."
+    if rule == "refuse":
+        raise DiskError(
+            words,
+            "Free some room, or move the workspace to a larger disk, then give the same command again; "
+            "with --set compute.room=warn it begins nevertheless.",
+            errno.ENOSPC,
+        )
+    yield Notice(level="warning", message=words)

@@ -1,0 +1,152 @@
+"""Several processes at one run, over `torch.distributed`: gloo for tensors on the CPU and for what is decided, NCCL
+for tensors on CUDA devices.
+"""
+
+import json
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch._C._distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
+
+from engine.errors import ExitCode, TeslaError, WorkerLostError, WorkersStoppedError
+from engine.runtime.distributed.environment import Place
+from engine.runtime.distributed.ranks import ALONE, Ranks
+from engine.runtime.distributed.watchdog import DONE, FAILED, FOLLOWED, STOPPED, Lifeline
+
+MEETING = timedelta(minutes=10)
+"""Longest wait for all processes to be there."""
+
+PATIENCE = timedelta(days=365)
+"""A collective may wait as long as the first rank evaluates or is paused; that it lives is the lifeline's matter."""
+
+LOOK = timedelta(seconds=0.5)
+"""How often a waiting rank looks at the lifeline."""
+
+APART = 1e-3
+"""Relative difference between two ranks' numbers that rounding cannot explain."""
+
+
+class Group(Ranks):
+    """The ranks of a job that torchrun started. Made by `joined`."""
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(place)
+        # An NCCL error shall end the collective, not the process: the state is saved first.
+        os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "2")
+        try:
+            store = next(iter(rendezvous("env://", timeout=MEETING)))[0]
+        except RuntimeError as error:
+            raise WorkerLostError(f"The workers did not come together: {error}") from error
+        self._lifeline = Lifeline(PrefixStore("lifeline", store), place, dist.distributed_c10d._abort_process_group)
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
+            store=PrefixStore("group", store), rank=place.rank, world_size=place.size, timeout=PATIENCE,
+        )  # fmt: skip
+        # The first collective connects all with all; after it a process that is gone is one that was there.
+        self.sum_(torch.zeros(1))
+        self._lifeline.start()
+
+    def sum_(self, *tensors: Tensor) -> None:
+        """See `Ranks`. On CUDA nothing waits here but the stream."""
+        self._finish([(tensor, dist.all_reduce(tensor, async_op=True)) for tensor in tensors])
+
+    def whole(self, rows: Tensor, count: int) -> Tensor:
+        """See `Ranks`. A sum with zeros: bits do not change, and parts need not be equal."""
+        found = rows.new_zeros((count, *rows.shape[1:]))
+        found[self.part(count)] = rows
+        self.sum_(found)
+        return found
+
+    def lead_(self, tensor: Tensor) -> None:
+        """See `Ranks`."""
+        self._send(tensor, 0)
+
+    def led(self, value: Any) -> Any:
+        """See `Ranks`."""
+        return self._value_of(0, value)
+
+    def gathered(self, value: Any) -> list[Any]:
+        """See `Ranks`."""
+        return [self._value_of(rank, value) for rank in range(self.size)]
+
+    def agreed(self, values: list[float]) -> list[float]:
+        """See `Ranks`."""
+        found: list[float] = self.led(values)
+        for mine, theirs in zip(values, found, strict=True):
+            if math.isfinite(mine) != math.isfinite(theirs) or abs(mine - theirs) > APART * abs(theirs):
+                raise WorkerLostError(
+                    f"Worker {self.rank} computed {mine:.6g} where worker 0 computed {theirs:.6g}.",
+                    "All workers must see the same workspace, and run the same version.",
+                )
+        return found
+
+    def check(self) -> None:
+        """See `Ranks`."""
+        self._lifeline.check()
+
+    def stopped(self, code: ExitCode) -> None:
+        """Tell the others that this rank was asked to stop, before it goes."""
+        self._lifeline.leave(STOPPED, code=code)
+
+    def failed(self, error: BaseException) -> None:
+        """Tell the others why this rank goes."""
+        message = error.message if isinstance(error, TeslaError) else f"{type(error).__name__}: {error}"
+        self._lifeline.leave(FOLLOWED if isinstance(error, WorkerLostError) else FAILED, message)
+
+    def done(self) -> None:
+        """Leave with the work done."""
+        self._lifeline.leave(DONE)
+        dist.destroy_process_group()
+
+    def _finish(self, works: list[tuple[Tensor, Any]]) -> None:
+        for tensor, work in works:
+            while True:
+                try:
+                    work.wait() if tensor.is_cuda else work.wait(LOOK)
+                    break
+                except RuntimeError as error:
+                    if tensor.is_cuda or work.is_completed():
+                        raise self._lifeline.reason() from error
+                    self.check()  # only the wait ended, not the work
+
+    def _send(self, tensor: Tensor, source: int) -> None:
+        self._finish([(tensor, dist.broadcast(tensor, source, async_op=True))])
+
+    def _value_of(self, rank: int, value: Any) -> Any:
+        data = json.dumps(value).encode() if rank == self.rank else b""
+        size = torch.tensor([len(data)])
+        self._send(size, rank)
+        buffer = torch.zeros(int(size), dtype=torch.uint8)
+        if rank == self.rank:
+            buffer.copy_(torch.frombuffer(bytearray(data), dtype=torch.uint8))
+        self._send(buffer, rank)
+        return json.loads(buffer.numpy().tobytes())
+
+
+@contextmanager
+def joined(place: Place) -> Iterator[Ranks]:
+    """The ranks of this job for as long as the block runs. The others learn how it ended.
+
+    A block that was asked to stop says so with `WorkersStoppedError`.
+    """
+    if place.size == 1:
+        yield ALONE
+        return
+    group = Group(place)
+    try:
+        yield group
+    except WorkersStoppedError as stop:
+        group.stopped(stop.exit_code)
+        raise
+    except BaseException as error:
+        group.failed(error)
+        raise
+    group.done()

@@ -1,0 +1,183 @@
+"""How a process of a run notices that another is gone: notes and signs of life in the store that torchrun keeps.
+
+A process that leaves puts down why, before its connections close; a process that can no longer do so falls silent. A
+thread of its own looks every second: the main thread may be training, evaluating, or waiting for an accelerator.
+"""
+
+import json
+import math
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import psutil
+from torch._C._distributed_c10d import Store
+
+from engine.errors import ExitCode, TeslaError, WorkerLostError, WorkersStoppedError
+from engine.runtime.distributed.environment import Place
+
+EVERY = 1.0
+"""Seconds between two looks."""
+
+LATE = 30.0
+"""Seconds of silence after which a process counts as lost. Where a process dies and its host lives, its closed
+connections tell the others at once; this is for hosts that vanish."""
+
+STUCK = 60.0
+"""Seconds the main thread has to notice a loss before `unblock` is called."""
+
+REPLY = timedelta(seconds=20)
+"""Longest wait for the store."""
+
+FAILED, FOLLOWED, STOPPED, DONE = "failed", "followed", "stopped", "done"
+"""Why a process leaves: its own error, another's loss, a signal, the work done."""
+
+
+class Lifeline:
+    """Watches the other processes.
+
+    Args:
+        store: torchrun's store; the lifeline keeps a connection of its own to it.
+        place: this process.
+        unblock: ends what the main thread waits for, should it be stuck in an accelerator's collective.
+    """
+
+    def __init__(self, store: Store, place: Place, unblock: Callable[[], None]) -> None:
+        self._store: Any = store.clone()  # type: ignore[attr-defined]
+        self._store.set_timeout(REPLY)
+        self._place = place
+        self._unblock = unblock
+        self._problem: TeslaError | None = None
+        self._noticed = False
+        self._stop = threading.Event()
+        self._put("who", {"pid": os.getpid(), "host": socket.gethostname()})
+        self._beats = 0
+        self._beat()
+        self._thread = threading.Thread(target=self._watch, name="tesla-lifeline", daemon=True)
+
+    def start(self) -> None:
+        """Begin to watch; every process has announced itself by now."""
+        self._thread.start()
+
+    def check(self) -> None:
+        """Raise what the thread found, if anything."""
+        if self._problem is not None:
+            self._noticed = True
+            raise self._problem
+
+    def leave(self, how: str, message: str = "", code: int = 0) -> None:
+        """Put down why this process leaves."""
+        self._stop.set()
+        try:
+            self._put("left", {"how": how, "message": message, "code": code})
+        except RuntimeError:
+            return  # the store is gone, and with it whoever could read the note
+
+    def reason(self) -> TeslaError:
+        """Why a collective failed: waits a little for the note of whoever left."""
+        self._noticed = True
+        until = time.monotonic() + 3 * EVERY
+        try:
+            before = {rank: self._store.get(f"beat/{rank}") for rank in self._others()}
+            while self._problem is None and time.monotonic() < until:
+                for rank in self._others():
+                    self._problem = self._problem or self._left(rank) or self._dead_here(rank)
+                time.sleep(0.1)
+            silent = [rank for rank, beat in before.items() if self._store.get(f"beat/{rank}") == beat]
+            self._problem = self._problem or (self._lost(silent[0]) if silent else None)
+        except RuntimeError:
+            self._problem = self._problem or _launcher_gone()
+        return self._problem or WorkerLostError("The connection to another worker was lost.", GO_ON)
+
+    def _others(self) -> list[int]:
+        return [rank for rank in range(self._place.size) if rank != self._place.rank]
+
+    def _watch(self) -> None:
+        # The first process watches all and the others watch it: it leaves when one is gone, and then all do.
+        watched = dict.fromkeys(self._others() if self._place.writes else [0], (0, time.monotonic()))
+        found = math.inf
+        while not self._stop.wait(EVERY):
+            try:
+                self._beat()
+                self._problem = self._problem or self._look(watched)
+            except RuntimeError:
+                self._problem = self._problem or _launcher_gone()
+            found = min(found, time.monotonic()) if self._problem else math.inf
+            if time.monotonic() - found > STUCK and not self._noticed:
+                self._unblock()
+                return
+
+    def _look(self, watched: dict[int, tuple[int, float]]) -> TeslaError | None:
+        """What is wrong with one of the processes, by rank their last number of beats and when it changed."""
+        for rank in list(watched):
+            if self._is_done(rank):
+                del watched[rank]
+                continue
+            beats = int(self._store.get(f"beat/{rank}"))
+            if beats != watched[rank][0]:
+                watched[rank] = (beats, time.monotonic())
+            silent = time.monotonic() - watched[rank][1] > LATE
+            problem = self._left(rank) or self._dead_here(rank) or (self._lost(rank) if silent else None)
+            if problem:
+                return problem
+        return None
+
+    def _left(self, rank: int) -> TeslaError | None:
+        """What the note of a process says that left before the work was done."""
+        note = self._note(rank)
+        if note is None or note["how"] == DONE:
+            return None
+        if note["how"] == STOPPED:
+            return WorkersStoppedError(f"{self._name(rank)} was asked to stop.", ExitCode(note["code"]))
+        told = note["message"] if note["how"] == FOLLOWED else f"{self._name(rank)} failed: {note['message']}"
+        return WorkerLostError(told, GO_ON)
+
+    def _dead_here(self, rank: int) -> TeslaError | None:
+        """A process of the same launcher that ended without a note, which is quicker to see than its silence."""
+        first = self._place.rank - self._place.local_rank
+        if not first <= rank < first + self._place.local_size:
+            return None
+        try:
+            alive = psutil.Process(self._who(rank)["pid"]).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+        except psutil.NoSuchProcess:
+            alive = False
+        return None if alive or self._note(rank) else self._lost(rank)
+
+    def _lost(self, rank: int) -> TeslaError:
+        return WorkerLostError(f"{self._name(rank)} was lost.", GO_ON)
+
+    def _is_done(self, rank: int) -> bool:
+        note = self._note(rank)
+        return note is not None and note["how"] == DONE
+
+    def _name(self, rank: int) -> str:
+        who = self._who(rank)
+        return f"Worker {rank} (process {who['pid']} on {who['host']})"
+
+    def _who(self, rank: int) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self._store.get(f"who/{rank}"))
+        return found
+
+    def _note(self, rank: int) -> dict[str, Any] | None:
+        if not self._store.check([f"left/{rank}"]):
+            return None
+        found: dict[str, Any] = json.loads(self._store.get(f"left/{rank}"))
+        return found
+
+    def _put(self, key: str, value: dict[str, Any]) -> None:
+        self._store.set(f"{key}/{self._place.rank}", json.dumps(value))
+
+    def _beat(self) -> None:
+        self._beats += 1
+        self._store.set(f"beat/{self._place.rank}", str(self._beats))
+
+
+GO_ON = "What was saved is intact, and the same command goes on, with any number of workers."
+
+
+def _launcher_gone() -> TeslaError:
+    return WorkerLostError("The launcher of the workers is gone.", GO_ON)

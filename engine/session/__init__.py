@@ -1,0 +1,1 @@
+"""The main loop, from data to the test accuracy."""

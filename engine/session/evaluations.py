@@ -1,0 +1,130 @@
+"""Which evaluations a run needs, and where their results are kept: what is known already is not measured again.
+
+The held-out part selects the checkpoint; the test images are looked at once, for the one that was selected.
+"""
+
+import itertools
+from collections.abc import Generator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from engine.events import EvaluationDone, Event, Progress, timed
+from engine.methods.method import State, shipping
+from engine.methods.registry import method_of
+from engine.runs.protocol import distilled_protocol, random_protocol
+from engine.runs.run import Run
+from engine.training.evaluation import STAGE, evaluate_distilled, evaluate_random
+from engine.training.task import Task
+from engine.training.teacher_buffer import TeacherBuffer
+from engine.training.training_set import SmallSet, TrainingSet, WholeSet
+
+Events = Generator[Event, None, None]
+
+
+def held_out(task: Task, buffer: TeacherBuffer, run: Run, state: State) -> Events:
+    """The held-out accuracy of this state, unless it is known or nothing is held out."""
+    settings = task.settings
+    repeats = settings.evaluate.selection_repeats
+    protocol = distilled_protocol(settings, repeats)
+    if evaluation_known(task, run, state.iteration) or len(task.holdout) == 0:
+        return
+    small = yield from training_set(task, buffer, state)
+    evaluation = evaluate_distilled(
+        task, small, iteration=state.iteration, split="holdout", network=task.network_name, repeats=repeats
+    )
+    yield from timed("evaluation", _kept(run, evaluation, protocol))
+
+
+def evaluation_known(task: Task, run: Run, iteration: int) -> bool:
+    """Whether the held-out accuracy of a checkpoint was measured, as the settings ask for it."""
+    protocol = distilled_protocol(task.settings, task.settings.evaluate.selection_repeats)
+    return run.evaluation(iteration, "distilled", "holdout", task.network_name, protocol) is not None
+
+
+def baseline(task: Task, run: Run) -> Events:
+    """The held-out accuracy of random real images: what the curve starts from and has to beat.
+
+    Runs of a workspace that draw the same images share it.
+    """
+    repeats, network = task.settings.evaluate.selection_repeats, task.network_name
+    protocol = _random_protocol(task, repeats)
+    if len(task.holdout) == 0 or not task.settings.evaluate.baseline:
+        return
+    if (yield from _recalled(task, run, "holdout", network, protocol)):
+        return
+    evaluation = evaluate_random(task, split="holdout", network=network, repeats=repeats)
+    yield from timed("evaluation", _kept(run, evaluation, protocol))
+
+
+def _recalled(task: Task, run: Run, split: str, network: str, protocol: dict[str, Any]) -> Generator[Event, None, bool]:
+    """Whether the accuracy of random real images is known; what another run of the workspace knows is taken over."""
+    if run.evaluation(0, "random", split, network, protocol):
+        return True
+    shared = run.evaluation_of_another(0, "random", split, network, protocol)
+    if shared is None:
+        return False
+    if task.ranks.writes:
+        yield from _written(run, shared, protocol)
+    return True
+
+
+def _kept(run: Run, evaluation: Generator[Event, None, EvaluationDone], protocol: dict[str, Any]) -> Events:
+    yield from _written(run, (yield from evaluation), protocol)
+
+
+def _written(run: Run, result: EvaluationDone, protocol: dict[str, Any]) -> Events:
+    run.save_evaluation(result, protocol)
+    yield result
+
+
+def final_test(task: Task, buffer: TeacherBuffer, run: Run, iteration: int, networks: Sequence[str]) -> Events:
+    """Test accuracy of one checkpoint and of random real images, for every network; known results are kept."""
+    settings = task.settings
+    repeats = settings.evaluate.repeats
+    protocols = {"distilled": distilled_protocol(settings, repeats), "random": _random_protocol(task, repeats)}
+    subjects = [("distilled", iteration), *([("random", 0)] if settings.evaluate.baseline else [])]
+    missing = []
+    for network, (subject, at) in itertools.product(networks, subjects):
+        if subject == "random":
+            known = yield from _recalled(task, run, "test", network, protocols[subject])
+        else:
+            known = run.evaluation(at, subject, "test", network, protocols[subject]) is not None
+        if not known:
+            missing.append((network, subject))
+    small: TrainingSet | None = None
+    missing = task.ranks.led(missing)
+    for first in range(0, len(missing), task.ranks.size):  # a round: one for each rank
+        result = None
+        for network, subject in missing[first : first + task.ranks.size][task.ranks.rank :][:1]:
+            if subject == "random":
+                evaluation = evaluate_random(task, split="test", network=network, repeats=repeats)
+            else:
+                # Soft labels ask up to a hundred teachers: once, and only if they are needed.
+                if small is None:
+                    state = method_of(settings).restored_state(*run.load_checkpoint(iteration), task)
+                    small = yield from training_set(task, buffer, state)
+                evaluation = evaluate_distilled(
+                    task, small, iteration=iteration, split="test", network=network, repeats=repeats
+                )
+            result = asdict((yield from evaluation))
+        for found in task.ranks.gathered(result):
+            if found is not None and task.ranks.writes:
+                done = EvaluationDone(**found)
+                yield from _written(run, done, protocols[done.subject])
+
+
+def training_set(task: Task, buffer: TeacherBuffer, state: State) -> Generator[Event, None, TrainingSet]:
+    """A state as it ships: its own images (no copy), the labels that go with them, the learned step size.
+
+    All training images where the method is to train on them.
+    """
+    method = method_of(task.settings)
+    if method.shipped_labels is None:
+        return WholeSet(task.train, state.student_lr.item(), task.settings.evaluate.whole_epochs)
+    at = Progress(stage=STAGE, done=0, total=1, unit="networks", detail="labels")
+    labels = yield from shipping(method, task, buffer, state, at)
+    return SmallSet(state.images, labels, state.student_lr.item())
+
+
+def _random_protocol(task: Task, repeats: int) -> dict[str, Any]:
+    return {**random_protocol(task.settings, repeats), "dataset": task.dataset.fingerprint}

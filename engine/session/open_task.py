@@ -1,0 +1,124 @@
+"""Opening a task: the data of a workspace under given settings, on the device, with its teacher buffer.
+
+Settings that only the data can prove wrong are refused here, before anything is written.
+"""
+
+import json
+from collections.abc import Generator
+from typing import Any
+
+import numpy as np
+import torch
+
+from engine.data import ResidentImages
+from engine.data.dataset import Classes, Pixels
+from engine.errors import UsageError, tesla
+from engine.events import (
+    DataReady,
+    Event,
+    Progress,
+    told,
+)
+from engine.methods.batch_coupling import check_shared
+from engine.methods.registry import method_of
+from engine.runs.run import Run
+from engine.runs.workspace import Workspace
+from engine.runtime.device import configure
+from engine.runtime.distributed.ranks import ALONE, Ranks
+from engine.runtime.threads import beside
+from engine.settings import Settings
+from engine.training.real_images import check_ipc
+from engine.training.task import DTYPES, Split, Task
+from engine.training.teacher_buffer import TeacherBuffer
+
+
+def open_task(
+    workspace: Workspace, settings: Settings, ranks: Ranks = ALONE
+) -> Generator[Event, None, tuple[Task, TeacherBuffer]]:
+    """Data and buffer of a workspace under given settings, on the device. Use as `yield from`."""
+    device = configure(settings.compute, ranks.place)
+    opened = yield from workspace.open_dataset(settings)
+    dataset, kept, held = opened.dataset, opened.kept, opened.held
+    space = opened.space.to(device, DTYPES[settings.compute.dtype])
+
+    def part(pixels: Pixels, labels: Classes, index: Classes) -> Split:
+        return Split(ResidentImages(pixels, index, space, device), torch.from_numpy(labels[index]))
+
+    def parts() -> tuple[Split, Split, Split]:
+        return (
+            part(dataset.train_images, dataset.train_labels, kept),
+            part(dataset.train_images, dataset.train_labels, held),
+            part(dataset.test_images, dataset.test_labels, np.arange(len(dataset.test_labels))),
+        )
+
+    at = Progress(stage="data", done=1, total=1, unit="datasets")
+    train, holdout, test = yield from told(beside(parts), at, "loading the images")
+    task = Task(
+        settings=settings, dataset=dataset, space=space, device=device,
+        train=train, holdout=holdout, test=test, ranks=ranks,
+    )  # fmt: skip
+    _check(task)
+    identity = workspace.buffer_identity(settings, dataset)
+    buffer = TeacherBuffer(workspace.buffer_folder(settings, identity), identity)
+    _same_everywhere(ranks, {"teachers": identity, "settings": settings.model_dump(mode="json")})
+    yield DataReady(
+        name=dataset.name, classes=task.classes, channels=dataset.channels, resolution=dataset.resolution,
+        train=len(task.train), holdout=len(task.holdout), test=len(task.test), names=list(dataset.classes),
+    )  # fmt: skip
+    return task, buffer
+
+
+def _check(task: Task) -> None:
+    """Settings that only the data can prove wrong."""
+    settings = task.settings
+    check_ipc(task)
+    if task.ranks.size > 1 and not method_of(settings).shares:
+        raise UsageError(
+            f"Several workers cannot share a run with distill.method = {settings.distill.method}.", "Take one worker."
+        )
+    if not settings.needs_teachers:
+        for name in (*(settings.evaluate.networks or ()), None):
+            task.fresh_network(0, name)
+        return
+    count = task.classes * settings.distill.ipc
+    batch = settings.distill.batch
+    if batch != "full" and batch > count:
+        raise UsageError(
+            f"distill.batch = {batch} is more than the {count} synthetic images there are "
+            f"({task.classes} classes x IPC {settings.distill.ipc}).",
+            "Set distill.batch = full, or a smaller number.",
+        )
+    if settings.teachers.batch > len(task.train):
+        raise UsageError(
+            f"teachers.batch = {settings.teachers.batch} is more than the {len(task.train)} training images.",
+            "Set a smaller teachers.batch.",
+        )
+    for name in settings.evaluate.networks or ():
+        task.fresh_network(0, name)
+    task.flat_network()
+    check_shared(task)
+
+
+def check_distils(workspace: Workspace, run: Run, settings: Settings) -> None:
+    """Refuse to distil what was imported: how it was made, and with which teachers, is not known."""
+    if run.origin is not None:
+        raise UsageError(
+            f"The run {run.name} was {run.origin.words}; it is not distilled further.",
+            f"Measure it with: {tesla('evaluate', workspace.folder, '--run', run.name)}",
+        )
+    if settings.labels.kind == "given":
+        raise UsageError(
+            "labels.kind = given is for sets that come with labels, from `tesla import-images`.",
+            "To distil choose hard, target, last or learned.",
+        )
+
+
+def _same_everywhere(ranks: Ranks, mine: dict[str, Any]) -> None:
+    mine = json.loads(json.dumps(mine))
+    theirs = ranks.led(mine)
+    differing = [name for name in mine if mine[name] != theirs[name]]
+    if differing:
+        raise UsageError(
+            f"Worker {ranks.rank} has other {' and '.join(differing)} than worker 0.",
+            "All workers must see the same workspace and dataset, and be started with the same options.",
+        )

@@ -1,0 +1,234 @@
+"""Files that are either whole or absent: temp file, fsync, rename, fsync of the folder; sha256 checked on read.
+
+Every byte the engine writes for good goes through `disk`, one object (see disk.py). Tensors are safetensors,
+everything else is JSON that carries a checksum of itself; there is no pickle.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine.errors import CorruptFileError
+from engine.storage.filesystem import disk
+from engine.storage.temp_files import TEMP_MARK, begin_temp, end_temp, set_aside, sweep
+from engine.storage.untrusted import MOST_JSON, parse_json, read_bounded
+from engine.storage.versions import check_format
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = [
+    "FORMAT", "TEMP_MARK", "disk", "leaving", "publishing", "publishing_folder", "read_json", "read_tensors",
+    "replace_bytes", "sealed_json", "set_aside", "sha256_file", "sweep", "write_bytes", "write_json", "write_tensors",
+]  # fmt: skip
+
+FORMAT = 1
+"""Version of the files on disk; a reader refuses a newer one by name."""
+
+SEAL = "checksum"
+"""Key of a JSON object under which the sha256 of the rest stands. Files of former versions have none."""
+
+MEND = "`tesla doctor WORKSPACE --repair` sets it aside; the same command then goes on without it."
+
+
+@contextmanager
+def publishing(target: Path) -> Iterator[Path]:
+    """Give a temporary file path beside `target`; on success it becomes `target`, on any error it is removed."""
+    disk.make_folder(target.parent)
+    temp = begin_temp(target)
+    try:
+        yield temp
+        disk.fsync(temp)
+        _clear(target)
+        disk.rename(temp, target)
+        disk.fsync(target.parent)
+    except BaseException:
+        with suppress(OSError):  # on a failing disk it stays, and the next writer sweeps it
+            disk.remove(temp)
+        raise
+    finally:
+        end_temp(temp)
+
+
+@contextmanager
+def leaving(path: Path) -> Iterator[None]:
+    """Take a file its name at once and remove it after the block: killed in between, it is swept."""
+    temp = begin_temp(path)
+    try:
+        disk.rename(path, temp)
+        yield
+        disk.remove(temp)
+    finally:
+        end_temp(temp)
+
+
+@contextmanager
+def publishing_folder(target: Path) -> Iterator[Path]:
+    """As `publishing`, for a whole folder: every file in it is synced before the folder gets its name.
+
+    Raises:
+        FileExistsError: `target` exists and is not an empty folder.
+    """
+    temp = begin_temp(target)
+    try:
+        disk.make_folder(temp)
+        yield temp
+        for path in sorted(temp.rglob("*")):
+            disk.fsync(path)
+        disk.fsync(temp)
+        if target.exists() and any(target.iterdir()):
+            raise FileExistsError(f"{target} exists and is not empty")
+        disk.rename(temp, target)
+        disk.fsync(target.parent)
+    except BaseException:
+        with suppress(OSError):
+            disk.remove_tree(temp)
+        raise
+    finally:
+        end_temp(temp)
+
+
+def _clear(target: Path) -> None:
+    """A folder where a file of ours belongs cannot be replaced by one; it is kept under another name."""
+    if target.is_dir() and not target.is_symlink():
+        set_aside(target)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Publish `data` under `path`."""
+    with publishing(path) as temp:
+        disk.write(temp, data)
+
+
+def replace_bytes(path: Path, data: bytes) -> None:
+    """Rewrite a small file that readers must find whole but that need not survive a power cut."""
+    temp = begin_temp(path)
+    try:
+        disk.write(temp, data)
+        _clear(path)
+        disk.rename(temp, path)
+    except BaseException:
+        with suppress(OSError):
+            disk.remove(temp)
+        raise
+    finally:
+        end_temp(temp)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Publish an object as readable JSON, sealed with its checksum. Non-finite numbers are no JSON and refused."""
+    write_bytes(path, sealed_json(value))
+
+
+def sealed_json(value: Mapping[str, Any]) -> bytes:
+    """The text of an object with its checksum, for a file that `read_json` reads."""
+    plain = json.loads(json.dumps(value, allow_nan=False))  # as it will be read: lists for tuples, words for keys
+    return (json.dumps({**plain, SEAL: _seal(plain)}, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _seal(value: Mapping[str, Any]) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def read_json(path: Path) -> Any:
+    """Parse a JSON file of ours and check its seal, which is taken off.
+
+    Raises:
+        CorruptFileError: not JSON, not a regular file, absurdly large, or altered since it was written.
+        NewerFormatError: altered, and of a format that this version does not know.
+        FileNotFoundError: absent.
+    """
+    try:
+        value = parse_json(read_bounded(path, MOST_JSON))
+    except ValueError as error:
+        raise CorruptFileError(f"{path} is not valid JSON ({error}).", MEND) from error
+    except (IsADirectoryError, NotADirectoryError) as error:
+        raise CorruptFileError(f"{path} is not a file ({error.strerror}).", MEND) from error
+    if isinstance(value, dict) and any(_nearly(key) for key in value):
+        raise CorruptFileError(f"{path} does not match its checksum.", MEND)
+    if isinstance(value, dict) and SEAL in value:
+        seal = value.pop(SEAL)
+        try:
+            whole = seal == _seal(value)
+        except ValueError:  # NaN and the like, which we never write
+            whole = False
+        if not whole:
+            with suppress(CorruptFileError):  # a newer version may seal its files in another way: they are left alone
+                check_format(value.get("format"), FORMAT, path)
+            raise CorruptFileError(f"{path} does not match its checksum.", MEND)
+    return value
+
+
+def _nearly(key: str) -> bool:
+    """Whether a key is the seal's with one letter wrong: a file must not escape its check by damage to that name."""
+    return len(key) == len(SEAL) and sum(a != b for a, b in zip(key, SEAL, strict=True)) == 1
+
+
+def refuse_newer(path: Path) -> None:
+    """Look at the format of a JSON file and at nothing else; damage is for whoever reads it.
+
+    Raises:
+        NewerFormatError: a newer version wrote it.
+    """
+    with suppress(CorruptFileError, FileNotFoundError):
+        value = read_json(path)
+        if isinstance(value, dict):
+            check_format(value.get("format"), FORMAT, path)
+
+
+def sha256_file(path: Path) -> str:
+    """Hexadecimal sha256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_tensors(path: Path, tensors: Mapping[str, "Tensor"], record: Mapping[str, Any]) -> None:
+    """Publish `tensors` as `path` (safetensors) with `record` beside it as `.json`.
+
+    The JSON carries the sha256 of the tensors and is renamed last: it is the commit point, so a pair is valid
+    only when both files are whole and belong together. The tensors are written as they lie in memory, not copied.
+    """
+    from engine.storage.tensors import file_parts
+
+    digest = hashlib.sha256()
+
+    def hashed() -> Iterator[memoryview]:
+        for part in file_parts(tensors):
+            digest.update(part)
+            yield part
+
+    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    with publishing(path) as temp:
+        disk.write_parts(temp, hashed(), size)
+    write_json(path.with_suffix(".json"), {"format": FORMAT, "sha256": digest.hexdigest(), **record})
+
+
+def read_tensors(path: Path) -> tuple[dict[str, "Tensor"], dict[str, Any]]:
+    """Read a pair written by `write_tensors` and check it.
+
+    Raises:
+        CorruptFileError: a file of the pair is missing, truncated or altered.
+        NewerFormatError: a newer version wrote it.
+    """
+    from engine.storage.tensors import read_file
+
+    digest = hashlib.sha256()
+    try:
+        record = read_json(path.with_suffix(".json"))
+        if not isinstance(record, dict):
+            raise CorruptFileError(f"{path.with_suffix('.json')} is not a record.", MEND)
+        check_format(record.get("format", 0), FORMAT, path)
+        tensors = read_file(path, digest.update)
+    except FileNotFoundError as error:
+        raise CorruptFileError(f"{error.filename} is missing.", MEND) from error
+    except (IsADirectoryError, NotADirectoryError) as error:
+        raise CorruptFileError(f"{path} is not a file ({error.strerror}).", MEND) from error
+    except ValueError as error:
+        raise CorruptFileError(f"{path} is not a whole safetensors file: {error}.", MEND) from error
+    if digest.hexdigest() != record.get("sha256"):
+        raise CorruptFileError(f"{path} does not match its checksum.", MEND)
+    return tensors, record

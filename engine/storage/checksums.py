@@ -1,0 +1,33 @@
+"""Checksums of a folder that leaves our hands, in the file that `sha256sum -c SHA256SUMS` reads."""
+
+from pathlib import Path
+
+from engine.storage.atomic import sha256_file
+
+SUMS = "SHA256SUMS"
+
+
+def folder_sums(folder: Path) -> str:
+    """A line for every file in a folder: sha256, two spaces, relative path."""
+    inside = sorted(path for path in folder.rglob("*") if path.is_file())
+    return "".join(f"{sha256_file(path)}  {path.relative_to(folder).as_posix()}\n" for path in inside)
+
+
+def sum_problems(folder: Path) -> list[str]:
+    """What does not match a folder's SHA256SUMS, in words; files besides those it lists are the user's own.
+
+    Raises:
+        OSError: there is no such file, or it cannot be read.
+    """
+    problems = []
+    for line in (folder / SUMS).read_text(encoding="utf-8", errors="replace").splitlines():
+        digest, mark, name = line.partition("  ")
+        inside = not Path(name).is_absolute() and ".." not in Path(name).parts
+        if not mark or len(digest) != 64 or not name or not inside:
+            return [f"{folder / SUMS} is damaged"]
+        path = folder / name
+        if not path.exists():
+            problems.append(f"{path} is missing")
+        elif not path.is_file() or sha256_file(path) != digest:
+            problems.append(f"{path} does not match its checksum")
+    return problems or ([] if (folder / SUMS).stat().st_size else [f"{folder / SUMS} is empty"])

@@ -1,0 +1,108 @@
+"""Names of temporary files, and which of them a dead process left; damaged files are set aside, never deleted.
+
+A name tells who writes: `0000500.safetensors.tmp-<machine>-<process>-<random>`. A leftover is one whose writer is gone:
+a process of this machine that does not live, or of another machine and a day old.
+"""
+
+import functools
+import hashlib
+import os
+import re
+import socket
+import time
+import uuid
+from contextlib import suppress
+from pathlib import Path
+
+from engine.storage.filesystem import disk
+
+TEMP_MARK = ".tmp-"
+OURS = re.compile(r"\.tmp-([0-9a-f]{6})-(\d+)-[0-9a-f]{6}")
+OLD = 86_400.0
+"""Seconds after which a temporary file of another machine, or of a former version, counts as left."""
+ASIDE = "damaged"
+"""Folder beside a damaged file that it is moved to."""
+
+_mine: set[str] = set()
+"""Names this process is writing: in a container every process may have the same number as the one before it."""
+
+
+@functools.cache
+def _machine() -> str:
+    # Containers may share a host's name; their processes are counted apart.
+    space = ""
+    with suppress(OSError):
+        space = str(Path("/proc/self/ns/pid").stat().st_ino)
+    return hashlib.sha256(f"{socket.gethostname()}\0{space}".encode()).hexdigest()[:6]
+
+
+def temp_name(name: str) -> str:
+    """A temporary name for what will be called `name`."""
+    return f"{name}{TEMP_MARK}{_machine()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
+
+
+def begin_temp(target: Path) -> Path:
+    """A temporary path beside `target`; give it back with `end_temp`."""
+    temp = target.with_name(temp_name(target.name))
+    _mine.add(temp.name)
+    return temp
+
+
+def end_temp(temp: Path) -> None:
+    """The temporary path is no longer written to."""
+    _mine.discard(temp.name)
+
+
+def is_leftover(path: Path) -> bool:
+    """Whether a temporary file (or folder) was left by a process that is gone."""
+    found = OURS.search(path.name)
+    if found and found[1] == _machine():
+        number = int(found[2])
+        return path.name not in _mine if number == os.getpid() else not _lives(number)
+    try:
+        return time.time() - path.stat().st_mtime > OLD
+    except FileNotFoundError:
+        return False
+
+
+def leftovers(folder: Path, *, deep: bool = False) -> list[Path]:
+    """What dead writers left in a folder; `deep`: and in the folders below (links are not followed)."""
+    found: list[Path] = []
+    with suppress(FileNotFoundError, NotADirectoryError):
+        for path in sorted(folder.iterdir()):
+            if TEMP_MARK in path.name:
+                found += [path] if is_leftover(path) else []
+            elif deep and path.is_dir() and not path.is_symlink():
+                found += leftovers(path, deep=True)
+    return found
+
+
+def sweep(folder: Path) -> None:
+    """Remove what dead writers left in a folder."""
+    for path in leftovers(folder):
+        disk.remove_tree(path)
+
+
+def set_aside(path: Path) -> Path:
+    """Move a damaged file (or whatever has its name) to the folder `damaged` beside it; where it is now."""
+    folder = path.parent / ASIDE
+    disk.make_folder(folder)
+    target = folder / path.name
+    number = 1
+    while target.exists() or target.is_symlink():
+        number += 1
+        target = folder / f"{path.name}.{number}"
+    disk.rename(path, target)
+    disk.fsync(folder)
+    disk.fsync(path.parent)
+    return target
+
+
+def _lives(number: int) -> bool:
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
+    return True

@@ -1,0 +1,1 @@
+"""Plan, bench, doctor, studies and tracking: programs around a run."""

@@ -1,0 +1,189 @@
+"""`tesla bench gradient`: time and memory of the matching gradient by mode, beside the loop of published code."""
+
+from collections.abc import Generator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from engine.events import Progress
+from engine.runtime.device import resolve_device
+from engine.tools.bench.cases import PUBLISHED, Configuration
+from engine.tools.bench.flops import needed_flops
+from engine.tools.bench.measuring import available_memory
+from engine.tools.bench.turns import STARTING, Candidate, Spread, Turn, in_turns, spread
+
+STAGE = "benchmark"
+GROWING = "unrolled"
+"""The mode that keeps the graph of every step; a T for which that cannot fit is not tried."""
+HEADROOM = 0.9
+"""Share of the free memory that it may be expected to take."""
+COMPILING = 35.0
+"""Guess, in seconds of two CPU cores, for the time left; nothing else depends on it."""
+
+
+@dataclass
+class Row:
+    """What was measured of one configuration."""
+
+    configuration: Configuration
+    flops: int
+    """Floating-point operations an iteration needs (flops.py)."""
+    first_seconds: float | None = None
+    """The first iteration: with compiling, where something is compiled."""
+    samples: list[float] = field(default_factory=list)
+    """Seconds of each measured iteration."""
+    peak_bytes: int | None = None
+    """Above what the process held before; the greatest of all rounds. Without compiling, if there was a round."""
+    base_bytes: int | None = None
+    """What the process held before: Python, PyTorch, images, parameters."""
+    note: str = ""
+    """What a reader must know: it fell back to eager, or could not be measured."""
+
+    @property
+    def seconds(self) -> Spread | None:
+        """Per iteration; of the first one where it is all there is."""
+        return spread(self.samples)
+
+    def as_json(self) -> dict[str, Any]:
+        """All that was measured, and what follows from it."""
+        seconds = self.seconds
+        return {
+            "label": self.configuration.label,
+            **asdict(self.configuration),
+            "flops": self.flops,
+            "first_seconds": self.first_seconds,
+            "samples": self.samples,
+            "seconds": None if seconds is None else asdict(seconds),
+            "seconds_per_step": None if seconds is None else seconds.median / self.configuration.steps,
+            "flops_per_second": None if seconds is None else self.flops / seconds.median,
+            "peak_bytes": self.peak_bytes,
+            "base_bytes": self.base_bytes,
+            "note": self.note,
+        }
+
+
+class GradientBench:
+    """Rows are filled while `run` is iterated; whoever stops early has what was measured so far.
+
+    Args:
+        configurations: see `cases.configurations`.
+        rounds: measurements of each after the first, which warms up.
+    """
+
+    def __init__(self, configurations: Sequence[Configuration], rounds: int) -> None:
+        needed: dict[tuple[object, ...], int] = {}
+        self.rows = []
+        for chosen in configurations:
+            key = (chosen.shape, chosen.mode, chosen.steps)
+            needed.setdefault(key, 0 if key in needed else needed_flops(chosen))
+            self.rows.append(Row(chosen, needed[key]))
+        self.rounds = rounds
+        self.matmul: dict[str, float] = {}
+        """Best rate of square matrix products by side, floating-point operations per second."""
+
+    @property
+    def peak_flops(self) -> float | None:
+        """The machine's best matrix product, floating-point operations per second."""
+        return max(self.matmul.values(), default=None)
+
+    def share(self, row: Row) -> float | None:
+        """Of the peak, 0..1."""
+        if row.seconds is None or self.peak_flops is None:
+            return None
+        return row.flops / row.seconds.median / self.peak_flops
+
+    def ratio(self, row: Row) -> float | None:
+        """Median time over that of `published` at the same shape and T."""
+        for other in self.rows:
+            same = (other.configuration.shape, other.configuration.steps) == (
+                row.configuration.shape, row.configuration.steps,
+            )  # fmt: skip
+            if other.configuration.mode == PUBLISHED and same and other.seconds and row.seconds:
+                return row.seconds.median / other.seconds.median
+        return None
+
+    def run(self) -> Generator[Progress, None, None]:
+        """Measure everything: group by group of one shape and T, whose modes are measured in turns."""
+        groups: dict[tuple[object, ...], list[Row]] = {}
+        for row in self.rows:
+            groups.setdefault((row.configuration.shape, row.configuration.steps), []).append(row)
+        weights = [sum(_weight(row) * (self.rounds + 1) + _extra(row) for row in rows) for rows in groups.values()]
+        before = 0.0
+        count = len(self.rows) * (self.rounds + 1)
+        for weight, rows in zip(weights, groups.values(), strict=True):
+            for turn in self._group(rows):
+                share = (before + turn.share * weight) / sum(weights)
+                words = f"{turn.name}, T = {rows[0].configuration.steps}"
+                if turn.first and turn.name != STARTING:
+                    words += " (compiling)" if turn.name.endswith("compiled") else " (warming up)"
+                yield Progress(stage=STAGE, done=share * count, total=count, unit="measurements", detail=words)
+            before += weight
+        yield Progress(stage=STAGE, done=count, total=count, unit="measurements", detail="done")
+
+    def _group(self, rows: list[Row]) -> Generator[Turn, None, None]:
+        compute = rows[0].configuration.compute
+        matmul = Candidate(
+            "matrix products",
+            "engine.tools.bench.iteration:prepare_matmul",
+            {"device": compute.device, "threads": compute.threads},
+            weight=0.5,
+        )
+        candidates = [
+            Candidate(
+                row.configuration.label,
+                "engine.tools.bench.iteration:prepare",
+                row.configuration.arguments(),
+                weight=_weight(row),
+                extra=_extra(row),
+                problem=self._too_large(row),
+            )
+            for row in rows
+        ]
+        for turn in in_turns([matmul, *candidates], self.rounds):
+            yield turn
+            self._take(matmul, rows, candidates)
+        self._take(matmul, rows, candidates)
+
+    def _take(self, matmul: Candidate, rows: list[Row], candidates: list[Candidate]) -> None:
+        for answer in (matmul.first, *matmul.answers):
+            for size, rate in answer.get("flops", {}).items():
+                self.matmul[size] = max(rate, self.matmul.get(size, 0.0))
+        for row, candidate in zip(rows, candidates, strict=True):
+            row.note = candidate.problem
+            if not candidate.first:
+                continue
+            row.first_seconds = candidate.first["seconds"][0]
+            row.base_bytes = candidate.first["base"]
+            # Without a round, the first iteration's is all there is.
+            row.peak_bytes = max(answer["peak"] for answer in candidate.answers or [candidate.first])
+            row.samples = [second for answer in candidate.answers for second in answer["seconds"]]
+            row.note = candidate.problem or "; ".join(candidate.first["notes"])
+
+    def _too_large(self, row: Row) -> str:
+        """Why not to try a mode that keeps every step, judged by its peak at a smaller T; empty to try it."""
+        chosen = row.configuration
+        smaller = [
+            other
+            for other in self.rows
+            if other.configuration.mode == chosen.mode == GROWING
+            and other.configuration.shape == chosen.shape
+            and other.configuration.steps < chosen.steps
+        ]
+        if not smaller:
+            return ""
+        largest = max(smaller, key=lambda other: other.configuration.steps)
+        if largest.peak_bytes is None:
+            return largest.note
+        expected = largest.peak_bytes * chosen.steps / largest.configuration.steps
+        free = available_memory(resolve_device(chosen.compute.device))
+        if expected < HEADROOM * free:
+            return ""
+        return f"Not tried: it would take about {expected / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free."
+
+
+def _weight(row: Row) -> float:
+    """Seconds of an iteration on two CPU cores, roughly, plus what starting to measure takes."""
+    return 0.3 + row.flops / 5e10
+
+
+def _extra(row: Row) -> float:
+    return COMPILING if row.configuration.compile else 3.0

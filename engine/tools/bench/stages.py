@@ -1,0 +1,93 @@
+"""`tesla bench teachers`, `evaluate` and `data`: images a second of whole stages, beside published code's loops."""
+
+from collections.abc import Generator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.events import Progress
+from engine.tools.bench.cases import PUBLISHED
+from engine.tools.bench.gradient import STAGE
+from engine.tools.bench.turns import STARTING, Candidate, Spread, in_turns, spread
+
+STAGES = ("teachers", "evaluate", "data")
+
+
+@dataclass
+class StageRow:
+    """What was measured of one way to do a stage."""
+
+    label: str
+    candidate: Candidate
+
+    @property
+    def first_seconds(self) -> float | None:
+        """The first time, with whatever is made only once (compiling)."""
+        return self.candidate.first.get("seconds")
+
+    @property
+    def images(self) -> int:
+        """Images of one measurement."""
+        return int(self.candidate.first.get("images", 0))
+
+    @property
+    def seconds(self) -> Spread | None:
+        """Of one measurement, without the first."""
+        return spread([answer["seconds"] for answer in self.candidate.answers])
+
+    @property
+    def images_per_second(self) -> float | None:
+        """By the median."""
+        return None if self.seconds is None else self.images / self.seconds.median
+
+    def as_json(self) -> dict[str, Any]:
+        """All that was measured."""
+        answers = self.candidate.answers
+        return {
+            "label": self.label,
+            "first_seconds": self.first_seconds,
+            "samples": [answer["seconds"] for answer in answers],
+            "seconds": None if self.seconds is None else asdict(self.seconds),
+            "images": self.images,
+            "images_per_second": self.images_per_second,
+            "peak_bytes": max((answer["peak"] for answer in (self.candidate.first, *answers) if answer), default=None),
+            "base_bytes": self.candidate.first.get("base"),
+            "note": self.candidate.problem,
+        }
+
+
+class StageBench:
+    """Rows are filled while `run` is iterated; whoever stops early has what was measured so far.
+
+    Args:
+        stage: of `STAGES`.
+        folder: a workspace with the settings to measure.
+        ipc: images per class.
+        problem: the same in words.
+        rounds: measurements of each after the first, which warms up.
+    """
+
+    def __init__(self, stage: str, folder: Path, ipc: int, problem: str, rounds: int) -> None:
+        self.stage = stage
+        self.problem = problem
+        self.rounds = rounds
+        arguments = {"stage": stage, "folder": str(folder), "ipc": ipc}
+        ours = {"ours": {}} if stage != "data" else {"memory-mapped": {"resident": False}, "resident": {}}
+        published = Candidate(PUBLISHED, "engine.tools.bench.published_stages:prepare_published", arguments, weight=2)
+        self.rows = [StageRow(PUBLISHED, published)]
+        for label, more in ours.items():
+            function = "engine.tools.bench.our_stages:prepare_ours"
+            self.rows.append(StageRow(label, Candidate(label, function, {**arguments, **more}, extra=1)))
+
+    def ratio(self, row: StageRow) -> float | None:
+        """Median time over that of the published loop."""
+        base = self.rows[0].seconds
+        return None if base is None or row.seconds is None else row.seconds.median / base.median
+
+    def run(self) -> Generator[Progress, None, None]:
+        """Measure in turns."""
+        count = len(self.rows) * (self.rounds + 1)
+        for turn in in_turns([row.candidate for row in self.rows], self.rounds):
+            words = turn.name + (" (warming up)" if turn.first and turn.name != STARTING else "")
+            yield Progress(stage=STAGE, done=turn.share * count, total=count, unit="measurements", detail=words)
+        yield Progress(stage=STAGE, done=count, total=count, unit="measurements", detail="done")

@@ -1,0 +1,105 @@
+"""A process that measures one thing again and again, whenever it is told to.
+
+Rounds go round over many such processes, so that whatever else the machine does falls on all of them alike; a process
+of its own for each keeps allocators, caches and peaks apart, and lives on so that each compiles only once.
+
+The child calls `prepare(**arguments)`, which gives a function, and says that it is ready; each line on its standard
+input calls that function, and the dictionary it returns goes back as one line of JSON. The end of its input ends it, so
+it cannot outlive its parent.
+"""
+
+import importlib
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+from engine.errors import TeslaError
+from engine.runtime.subprocesses import MARK
+
+
+class Worker:
+    """The parent's end.
+
+    Args:
+        function: import path `package.module:prepare`.
+        arguments: its keyword arguments, JSON-able.
+    """
+
+    def __init__(self, function: str, arguments: Mapping[str, Any]) -> None:
+        self._function = function
+        # Not a pipe: nobody reads it before the end, and a full one would stop the child.
+        self._complaints = tempfile.TemporaryFile("w+")  # noqa: SIM115 - lives as long as the process
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "engine.tools.bench.worker", function, json.dumps(dict(arguments))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._complaints,
+            text=True,
+            bufsize=1,
+            start_new_session=True,  # Ctrl-C is for the parent, which ends its children itself
+        )
+
+    def ready(self) -> None:
+        """Wait until it is prepared.
+
+        Raises:
+            TeslaError: the process failed; the message has its last words.
+        """
+        self._answer()
+
+    def measure(self) -> dict[str, Any]:
+        """One measurement.
+
+        Raises:
+            TeslaError: see `ready`.
+        """
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write("\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise self._failure() from None
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.startswith(MARK):
+                found: dict[str, Any] = json.loads(line[len(MARK) :])
+                return found
+        raise self._failure()
+
+    def _failure(self) -> TeslaError:
+        code = self._process.wait()
+        self._complaints.seek(0)
+        words = " ".join(self._complaints.read().strip().splitlines()[-1:])
+        if code < 0:
+            words = f"ended by signal {-code} (9: usually out of memory). {words}"
+        return TeslaError(f"Measuring failed: {words.strip() or 'the process said nothing'}")
+
+    def close(self) -> None:
+        """End the process, at once."""
+        self._process.kill()
+        self._process.communicate()
+        self._complaints.close()
+
+
+def _main() -> None:
+    path, arguments = sys.argv[1:3]
+    module, _, name = path.partition(":")
+    run = getattr(importlib.import_module(module), name)(**json.loads(arguments))
+    _say({})
+    for _ in sys.stdin:
+        _say(run())
+
+
+def _say(answer: dict[str, Any]) -> None:
+    sys.stdout.write(f"{MARK}{json.dumps(answer)}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,166 @@
+"""One run: settings, journal, checkpoints, evaluations, film, exports, and the small files of its driver."""
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from engine.errors import CorruptFileError, NewerFormatError, SettingsError, tesla
+from engine.events import EvaluationDone, Notice
+from engine.runs.heartbeat import read_pulse
+from engine.runs.journal import JournalWriter, mend_journal, unread_lines
+from engine.runs.preview_frames import frame_iterations, frame_path, frame_problem
+from engine.runs.recovery import halves, set_checkpoint_aside
+from engine.runs.run import Run
+from engine.runs.workspace import is_driven
+from engine.settings import settings_to_toml
+from engine.storage.atomic import read_json, write_bytes
+from engine.storage.checksums import SUMS, sum_problems
+from engine.storage.temp_files import set_aside
+from engine.tools.doctor.finding import Finding, damaged, left
+
+
+def examine_run(run: Run) -> list[Finding]:
+    """Every file of a run. While somebody drives it nothing is mended, and what comes and goes is not looked at."""
+    what = f"run {run.name}"
+    driven = is_driven(run)
+    found = [*_settings(run, what), *_journal(run, what), *_checkpoints(run, what), *_evaluations(run, what)]
+    found += [*_film(run, what), *_exports(run, what)]
+    if driven:
+        later = "It is being driven now: repair it when it has stopped."
+        found = [Finding(f.good, f.what, f.words if f.good else f"{f.words} {later}") for f in found]
+    else:
+        found += _driver(run, what)
+    if all(finding.good for finding in found):
+        words = f"{len(run.checkpoints())} checkpoints, {len(run.evaluations())} evaluations, all whole"
+        found.insert(0, Finding(True, what, words))
+    return found
+
+
+def _settings(run: Run, what: str) -> Iterator[Finding]:
+    words = run.settings_damage
+    if not words:
+        return
+
+    def mend() -> str:
+        effective = run.frozen()
+        moved = f"Moved to {set_aside(run.settings_file)}. " if run.settings_file.exists() else ""
+        write_bytes(run.settings_file, settings_to_toml(effective).encode())
+        return f"{moved}Restored from the journal."
+
+    try:
+        run.frozen()
+    except SettingsError:
+        no = "The journal does not have them either: move the run away, or start another beside it."
+        yield Finding(False, what, f"{words} {no}")
+    else:
+        yield Finding(False, what, f"{words} The journal has the same settings.", mend)
+
+
+def _journal(run: Run, what: str) -> Iterator[Finding]:
+    path = run.journal_file
+    if not path.is_file():
+        if not path.exists() and not run.checkpoints():
+            return  # killed before its first line
+
+        def begin() -> str:
+            moved = f"Moved to {set_aside(path)}. " if path.exists() else ""
+            JournalWriter(path).append(Notice(level="warning", message="What came before this was lost."))
+            return f"{moved}A new journal begins."
+
+        words = "is a folder" if path.exists() else "is missing"
+        yield Finding(False, what, f"{path} {words}: the run's history is lost; its state is not.", begin)
+        return
+    if path.stat().st_size == 0 and run.checkpoints():
+        words = "is empty: the run's history is lost; its state is not."
+        yield Finding(False, what, f"{path} {words}", lambda: _begin_anew(path))
+        return
+    unread = unread_lines(path)
+    if unread.altered:
+        yield Finding(
+            False, what, f"{path}: {unread.altered} lines are damaged or missing; readers pass over them.",
+            lambda: f"The whole journal is kept as {mend_journal(path)}; the lines that can be read stay.",
+        )  # fmt: skip
+    elif unread.torn:
+        yield Finding(True, what, f"{path}: {unread.torn} lines were cut off by a kill; readers pass over them")
+
+
+def _begin_anew(path: Path) -> str:
+    JournalWriter(path).append(Notice(level="warning", message="What came before this was lost."))
+    return "A new journal begins."
+
+
+def _checkpoints(run: Run, what: str) -> Iterator[Finding]:
+    older = "An older checkpoint is used, and what came after it is done again."
+    for iteration in run.checkpoints():
+        try:
+            run.load_checkpoint(iteration)
+        except NewerFormatError as error:
+            yield Finding(False, what, str(error))
+        except CorruptFileError as error:
+            yield Finding(False, what, f"{error.message} {older}", partial(_checkpoint_aside, run, iteration))
+    for half in halves(run):
+        if half.lost is None:
+            words = f"{half.path} is half of a checkpoint: its save or removal was cut off; nothing uses it"
+            yield left(what, half.path, words=words)
+        else:
+            yield damaged(what, f"{half.lost} is missing.", half.path, then=older)
+
+
+def _checkpoint_aside(run: Run, iteration: int) -> str:
+    return f"Moved to {set_checkpoint_aside(run, iteration)}."
+
+
+def _evaluations(run: Run, what: str) -> Iterator[Finding]:
+    for path in sorted((run.folder / "evaluations").glob("*.json")):
+        try:
+            EvaluationDone(**read_json(path)["result"])
+        except CorruptFileError as error:
+            words = error.message
+        except (KeyError, TypeError):
+            words = f"{path} is not an evaluation."
+        else:
+            continue
+        yield damaged(what, words, path, then="`tesla run` or `tesla evaluate` measures it again.")
+
+
+def _film(run: Run, what: str) -> Iterator[Finding]:
+    checkpoints = run.checkpoints()
+    for iteration in frame_iterations(run.film) if run.film.is_dir() else ():
+        path = frame_path(run.film, iteration)
+        words = frame_problem(path)
+        if not words:
+            continue
+        found = damaged(what, words, path, then="It is a picture; nothing else needs it.")
+        # Those between checkpoints are not synced: a power cut may leave one without contents.
+        yield found if iteration in checkpoints else Finding(True, what, found.words, found.mend)
+
+
+def _exports(run: Run, what: str) -> Iterator[Finding]:
+    folder = run.folder / "exports"
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if (path / SUMS).is_file():
+            problems = sum_problems(path)
+            if problems:
+                again = f"Make it again with: {tesla('export', run.folder.parents[1], '--run', run.name, '--to', path)}"
+                yield damaged(what, f"{'; '.join(problems)}.", path, then=again)
+        elif (path / "recipe.json").exists():
+            yield Finding(True, what, f"{path} has no {SUMS}; it cannot be checked")
+
+
+def _driver(run: Run, what: str) -> Iterator[Finding]:
+    note = run.folder / "driver.json"
+    if note.exists():
+        try:
+            read_json(note)
+        except CorruptFileError as error:
+            yield damaged(what, error.message, note, then="It only says who drove the run last.")
+    if run.pulse_file.exists():
+        if run.pulse_file.is_dir():
+            yield damaged(what, f"{run.pulse_file} is a folder.", run.pulse_file)
+        else:  # not synced, so a power cut may leave one without contents
+            how = "that cannot be read" if read_pulse(run.pulse_file) is None else ""
+            words = f"its last driver was killed and left a pulse {how} ({run.pulse_file}), which nothing needs"
+            yield left(what, run.pulse_file, words=" ".join(words.split()))
+    lock = run.folder / ".driver.lock"
+    if lock.is_dir():
+        yield damaged(what, f"{lock} is a folder in the place of a lock.", lock)

@@ -1,0 +1,132 @@
+"""Teacher buffers: manifest, every snapshot of every trajectory, those in the making."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+from engine.errors import CorruptFileError, NewerFormatError
+from engine.storage.atomic import read_tensors
+from engine.storage.temp_files import set_aside
+from engine.tools.doctor.finding import Finding, damaged, left
+from engine.training.teacher_buffer import TeacherBuffer
+from engine.training.trajectory import read_record
+
+AGAIN = "It is trained again, to the same bits, when it is needed."
+
+
+def examine_buffer(folder: Path, rebuild: Callable[[], bool]) -> list[Finding]:
+    """Everything in `buffers/<name>`; `rebuild` makes the manifest again if it can, and says whether it could."""
+    buffer = TeacherBuffer(folder, {})
+    what = f"teachers {folder.name}"
+    findings = _manifest(buffer, what, rebuild)
+    numbers = sorted(
+        {
+            int(digits)
+            for path in folder.glob("trajectory-*")
+            if (digits := path.name.removeprefix("trajectory-").partition(".")[0]).isdigit()
+        }
+    )
+    bad = []
+    for number in numbers:
+        try:
+            bad += _trajectory(buffer, what, number)
+        except NewerFormatError as error:
+            bad.append(Finding(False, what, str(error)))
+    for lock in folder.glob(".trajectory-*.lock"):
+        if lock.is_dir():
+            bad.append(damaged(what, f"{lock} is a folder in the place of a lock.", lock))
+    findings += bad
+    if all(finding.good for finding in findings):
+        whole = sum(buffer.epochs(number) >= 0 for number in numbers)
+        findings.insert(0, Finding(True, what, f"{whole} trajectories, all whole"))
+    return findings
+
+
+def _manifest(buffer: TeacherBuffer, what: str, rebuild: Callable[[], bool]) -> list[Finding]:
+    path = buffer.folder / "manifest.json"
+    try:
+        if buffer.manifest() is not None:
+            return []
+        if not any(buffer.folder.glob("trajectory-*")):
+            return []  # its maker was killed before it wrote anything
+        words = f"{path} is missing."
+    except NewerFormatError as error:
+        return [Finding(False, what, str(error))]
+    except CorruptFileError as error:
+        words = error.message
+
+    def mend() -> str:
+        moved = f"Moved to {set_aside(path)}. " if path.exists() else ""
+        return moved + ("Made again." if rebuild() else "The next `tesla run` makes it again.")
+
+    return [Finding(False, what, f"{words} It is made again from the settings of the runs.", mend)]
+
+
+def _trajectory(buffer: TeacherBuffer, what: str, number: int) -> list[Finding]:
+    path = buffer.path(number)
+    record, part, position = path.with_suffix(".json"), path.with_suffix(".part"), path.with_suffix(".position.json")
+    making = path.with_suffix(".part.json")
+    findings = []
+    if buffer.cut_off(number):
+        findings.append(left(what, making, part, words=f"{part} is of a teacher that is whole; a kill kept it there"))
+    elif making.exists() or part.exists():
+        findings += _making(what, part, making)
+    if position.exists() or position.with_suffix(".safetensors").exists():
+        findings += _position(what, position)
+    if record.exists() and not path.exists():
+        findings.append(_claimed(buffer, number, what, f"{path} is missing."))
+    elif path.exists() and not record.exists():
+        if not making.exists():
+            findings.append(_claimed(buffer, number, what, f"{record} is missing."))
+    elif path.exists():
+        words = buffer.damage(number)
+        try:
+            for epoch in range(0 if words else buffer.epochs(number) + 1):
+                buffer.read(number, epoch)
+        except CorruptFileError as error:
+            words = error.message
+        if words:
+            findings.append(_claimed(buffer, number, what, words))
+    return findings
+
+
+def _claimed(buffer: TeacherBuffer, number: int, what: str, words: str) -> Finding:
+    def mend() -> str:
+        claim = buffer.claim(number)
+        owner = claim.take()
+        if owner is not None:
+            return f"It is trained by {owner.words}; nothing was changed."
+        with claim:
+            return f"Moved to {buffer.set_aside(number)}. {AGAIN}"
+
+    return Finding(False, what, f"{words} {AGAIN}", mend)
+
+
+def _making(what: str, part: Path, making: Path) -> list[Finding]:
+    if not making.exists():
+        if part.is_dir():
+            return [damaged(what, f"{part} is a folder.", part)]
+        return [left(what, part, words=f"{part} was begun by a process that was killed; it begins again")]
+    try:
+        record = read_record(making)
+        if not part.is_file():
+            raise CorruptFileError(f"{part} is {'a folder' if part.exists() else 'missing'}.")
+        with open(part, "rb") as file:
+            for epoch, checksum in enumerate(record.checksums):
+                if hashlib.sha256(file.read(record.parameters * 4)).hexdigest() != checksum:
+                    raise CorruptFileError(f"{part}: the snapshot of epoch {epoch} does not match its checksum.")
+    except CorruptFileError as error:
+        return [damaged(what, error.message, making, part, then="This teacher begins again, to the same bits.")]
+    return []
+
+
+def _position(what: str, position: Path) -> list[Finding]:
+    tensors = position.with_suffix(".safetensors")
+    if not (position.exists() and tensors.exists()):
+        words = "half of a stop in mid-epoch, which a kill cut off; that epoch begins again"
+        return [left(what, position, tensors, words=words)]
+    try:
+        read_tensors(tensors)
+    except CorruptFileError as error:
+        return [damaged(what, error.message, position, tensors, then="That epoch begins again.")]
+    return []

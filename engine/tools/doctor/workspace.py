@@ -1,0 +1,99 @@
+"""A whole workspace: its settings, teachers, runs, and what killed processes left."""
+
+import json
+from functools import partial
+from pathlib import Path
+
+from engine.data import cached_dataset
+from engine.errors import TeslaError
+from engine.runs.workspace import Workspace
+from engine.settings import settings_template
+from engine.storage.atomic import write_bytes
+from engine.storage.filesystem import in_words
+from engine.storage.temp_files import ASIDE, leftovers, set_aside
+from engine.tools.doctor.finding import Finding, left
+from engine.tools.doctor.runs import examine_run
+from engine.tools.doctor.teachers import examine_buffer
+from engine.training.teacher_buffer import TeacherBuffer
+
+FORMERLY_COMPILED = ".compiled"
+"""Where former versions kept the compiler's results."""
+FROM_TOML = "tesla.toml"
+
+
+def examine_workspace(folder: Path) -> list[Finding]:
+    """Every file of a workspace, also of one that lost its tesla.toml.
+
+    Raises:
+        UsageError: not a workspace.
+    """
+    if not any((folder / name).is_dir() for name in ("runs", "buffers")):
+        Workspace(folder)
+    workspace = Workspace.__new__(Workspace)
+    workspace.folder = folder
+    findings = _toml(workspace)
+    for buffer in sorted((folder / "buffers").glob("*")):
+        if buffer.is_dir() and buffer.name != ASIDE:
+            findings += examine_buffer(buffer, partial(_rebuilt, workspace, buffer))
+    for run in workspace.runs():
+        findings += examine_run(run)
+    for path in leftovers(folder, deep=True):
+        findings.append(left("leftover", path, words=f"{path} was left by a process that is gone; nothing uses it"))
+    if (folder / FORMERLY_COMPILED).is_dir():
+        size = sum(path.stat().st_size for path in (folder / FORMERLY_COMPILED).rglob("*") if path.is_file())
+        words = f"{in_words(size)} in {folder / FORMERLY_COMPILED}, of a former version; nothing uses it, delete it"
+        findings.append(Finding(True, "compiler's cache", words))
+    return findings
+
+
+def _toml(workspace: Workspace) -> list[Finding]:
+    path = workspace.toml
+    runs = workspace.runs()
+    if path.is_file() and path.stat().st_size:
+        try:
+            workspace.settings()
+        except TeslaError as error:
+            return [Finding(False, FROM_TOML, str(error))]
+        found = [Finding(True, FROM_TOML, "valid")]
+        for run in runs:
+            try:
+                run.check(workspace.settings(run=run))
+            except TeslaError as error:
+                found.append(Finding(True, FROM_TOML, f"no longer that of the run {run.name}. {error}"))
+        return found
+    words = f"{path} is {'a folder' if path.is_dir() else 'empty' if path.exists() else 'missing'}."
+    newest = max(runs, key=lambda run: run.last_change, default=None)
+    if newest is None:
+        return [Finding(False, FROM_TOML, f"{words} No run remembers what it said; make another with `tesla init`.")]
+
+    def mend() -> str:
+        moved = f"Moved to {set_aside(path)}. " if path.exists() else ""
+        effective = newest.frozen()
+        active = {key for key, origin in effective.origins.items() if origin == FROM_TOML} | {"dataset.name"}
+        write_bytes(path, settings_template(effective, active).encode())
+        return f"{moved}Written again from the settings of the run {newest.name}; look through it."
+
+    return [Finding(False, FROM_TOML, f"{words} The run {newest.name} remembers what it said.", mend)]
+
+
+def _rebuilt(workspace: Workspace, folder: Path) -> bool:
+    """Whether the manifest of a buffer could be made again: a run's settings and the cached dataset give its identity,
+    and the folder's name is the digest of that."""
+    for run in workspace.runs():
+        try:
+            settings = run.frozen().settings
+            dataset = cached_dataset(
+                settings.dataset.name,
+                path=workspace.dataset_path(settings),
+                resolution=settings.dataset.resolution,
+                on_bad_file=settings.dataset.on_bad_file,
+            )
+        except (TeslaError, OSError):
+            continue
+        if dataset is None:
+            continue
+        identity = json.loads(json.dumps(workspace.buffer_identity(settings, dataset)))
+        if workspace.buffer_folder(settings, identity) == folder:
+            TeacherBuffer(folder, identity).open()
+            return True
+    return False

@@ -1,0 +1,163 @@
+"""Studies that only train networks: `sla-only`, `cross`."""
+
+import time
+from collections.abc import Generator, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from engine.errors import UsageError, tesla
+from engine.events import EvaluationDone, Event, Progress, StageFinished, StageStarted, timed
+from engine.runs.run import Run
+from engine.runs.workspace import Workspace
+from engine.runtime.generators import result_of
+from engine.session.open_task import open_task
+from engine.session.session import evaluate_run
+from engine.settings import EffectiveSettings
+from engine.tools.studies import published
+from engine.tools.studies.members import STAGE, Record, heading, read_record, shared_setting, value_of
+from engine.tools.studies.outcome import Cell, Chart, Column, Curve, Outcome
+from engine.tools.studies.points import Points
+from engine.tools.studies.runs import ACCURACY, COUNT, GAIN, PUBLISHED, RANDOM, Study, notes_of
+from engine.training.evaluation import BASELINE_LR, evaluate_distilled
+from engine.training.labels import class_index, hard_labels, mean_labels
+from engine.training.real_images import random_real, real_images
+from engine.training.teachers import train_teachers
+from engine.training.training_set import SmallSet
+
+NETWORKS = ("convnet", "resnet18", "vit")
+"""Of the paper's Table 2."""
+
+
+def sla_only(workspace: Workspace, name: str, ipc: int | None, overrides: Sequence[str]) -> Study:
+    """Figure 5: random real images that are never changed, labelled by the teachers at every epoch."""
+    effective = workspace.settings(ipc=ipc, overrides=tuple(overrides))
+    settings = effective.settings
+    task, buffer = yield from open_task(workspace, settings)
+    buffer.open()
+    yield from timed("teachers", train_teachers(task, buffer))
+    identity = {
+        "teachers": buffer.identity, "count": settings.teachers.count, "seed": settings.seed,
+        "ipc": settings.distill.ipc, "evaluate": settings.evaluate.model_dump(include={"epochs", "repeats"}),
+    }  # fmt: skip
+    kept = Points(workspace.folder / "studies" / name, identity)
+    images = real_images(task, random_real(task, settings.distill.ipc, "init-real"))
+    hard = hard_labels(class_index(task.classes, settings.distill.ipc).to(task.device), task.classes, task.dtype)
+    epochs = range(settings.trained_epochs + 1)
+    began = time.monotonic()
+    yield StageStarted(stage=STAGE)
+    rows: list[dict[str, Cell]] = []
+    for number, epoch in enumerate((None, *epochs)):
+        label = "one-hot" if epoch is None else f"teachers at epoch {epoch}"
+        at = Progress(stage=STAGE, done=number, total=len(epochs) + 1, unit="label sets", detail=label)
+        yield at
+        key = "hard" if epoch is None else f"epoch-{epoch:03d}"
+        point = kept.get(key)
+        if point is None:
+            labels = hard
+            if epoch is not None:
+                thetas = (buffer.read(trajectory, epoch)[0] for trajectory in range(settings.teachers.count))
+                labels = result_of(mean_labels(task.flat_network(), thetas, images))
+            result = yield from evaluate_distilled(
+                task, SmallSet(images, labels, BASELINE_LR), iteration=epoch or 0, split="test",
+                network=task.network_name, repeats=settings.evaluate.repeats,
+            )  # fmt: skip
+            point = asdict(result)
+            kept.put(key, point)
+        value = value_of(EvaluationDone(**point))
+        rows.append({"labels": label, "accuracy": value, "n": value.count if value else None})
+    yield StageFinished(stage=STAGE, seconds=time.monotonic() - began)
+    found = [row["accuracy"] for row in rows[1:]]
+    heights = [getattr(value, "mean", 0.0) for value in found]
+    spreads = [getattr(value, "std", None) or 0.0 for value in found]
+    flat = getattr(rows[0]["accuracy"], "mean", 0.0)
+    curves = [
+        Curve("soft labels, images fixed", list(epochs), heights, spreads),
+        Curve("one-hot labels", [epochs[0], epochs[-1]], [flat, flat], reference=True),
+    ]  # fmt: skip
+    return Outcome(
+        study="sla-only",
+        title="What soft labels alone are worth",
+        question="Random real images, never changed, with the mean of all teachers' labels at an epoch "
+        "(paper: Figure 5).",
+        columns=[Column("labels", "labels"), ACCURACY, COUNT],
+        rows=rows,
+        charts=[Chart("Test accuracy", "teacher epoch the labels are from", "accuracy, %", curves, percent=True)],
+        notes=[
+            f"Learning rate {BASELINE_LR:g}, that of random real images. ± is the sample standard deviation over n "
+            "fresh networks.",
+            "Every point is measured on the test images: it shows a curve, it selects nothing.",
+        ],
+        setting=_setting(effective, ("distill.ipc", "teachers.count", "evaluate.epochs", "evaluate.repeats")),
+    )
+
+
+def cross(workspace: Workspace, runs: Sequence[Run], networks: Sequence[str], overrides: Sequence[str]) -> Study:
+    """Table 2: the images of runs under other networks than they were made with.
+
+    Raises:
+        UsageError: no runs.
+    """
+    if not runs:
+        raise UsageError(
+            f"{workspace.folder} has no run with a checkpoint yet.",
+            f"Start one with: {tesla('run', workspace.folder, '--ipc', 10)}",
+        )
+    began = time.monotonic()
+    yield StageStarted(stage=STAGE)
+    records: list[Record] = []
+    for number, run in enumerate(runs):
+        at = Progress(stage=STAGE, done=number, total=len(runs), unit="runs", detail=run.name)
+        yield at
+        yield heading(run, "evaluation", number, len(runs), finished=False)
+        settings = workspace.settings(overrides=tuple(overrides), run=run).settings
+        yield from _within(evaluate_run(workspace, run, settings, None, networks), at)
+        records.append(read_record(run, settings))
+    yield StageFinished(stage=STAGE, seconds=time.monotonic() - began)
+    rows: list[dict[str, Cell]] = []
+    for record in records:
+        for network in networks:
+            value, random = value_of(record.test.get(network)), value_of(record.random.get(network))
+            rows.append({
+                "run": record.run.name, "method": record.settings.distill.method, "ipc": record.settings.distill.ipc,
+                "network": network, "accuracy": value, "random": random,
+                "gain": value.mean - random.mean if value and random else None,
+                "published": published.cross_accuracy(record.settings, network), "n": value.count if value else None,
+            })  # fmt: skip
+    curves = []
+    for record in records:
+        there = [network for network in networks if network in record.test]
+        curves.append(
+            Curve(
+                record.run.name,
+                [networks.index(network) for network in there],
+                [record.test[network].mean for network in there],
+                [record.test[network].std for network in there],
+            )
+        )
+    columns = [
+        Column("run", "run"), Column("method", "method"), Column("ipc", "IPC", "count"), Column("network", "network"),
+        ACCURACY, RANDOM, GAIN, PUBLISHED, COUNT,
+    ]  # fmt: skip
+    return Outcome(
+        study="cross",
+        title="Distilled images under other networks",
+        question="Networks of other architectures trained on images that were distilled with one (paper: Table 2).",
+        columns=[column for column in columns if any(row[column.key] is not None for row in rows)],
+        rows=rows,
+        charts=[Chart("Test accuracy", "", "accuracy, %", curves, names=list(networks), percent=True)],
+        notes=notes_of(records),
+        setting=shared_setting(records),
+    )
+
+
+def _within(events: Generator[Event, None, None], at: Progress) -> Generator[Event, None, None]:
+    for event in events:
+        yield event
+        if isinstance(event, Progress) and event.stage == "evaluation" and event.total:
+            yield replace(at, done=at.done + 0.95 * event.done / event.total)
+
+
+def _setting(effective: EffectiveSettings, keys: Sequence[str]) -> dict[str, Any]:
+    flat = effective.flat()
+    always = ("dataset.name", "dataset.path", "dataset.zca", "network.name", "network.width", "network.depth", "seed")
+    return {key: flat[key] for key in (*always, *keys)}

@@ -1,0 +1,200 @@
+"""The runs of a study: driven one after the other, each an ordinary run of the workspace, and read back."""
+
+import statistics
+import time
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from engine.events import (
+    EvaluationDone,
+    Event,
+    IterationDone,
+    IterationSkipped,
+    Notice,
+    Progress,
+    StageFinished,
+    StageStarted,
+)
+from engine.runs.journal import read_journal
+from engine.runs.run import Run, selected_iteration
+from engine.runs.status import run_status
+from engine.runs.workspace import Workspace
+from engine.session.session import drive
+from engine.settings import EffectiveSettings, Settings
+from engine.settings.layers import parse_override
+from engine.tools.studies.outcome import Curve, Value
+
+STAGE = "study"
+
+
+@dataclass(frozen=True)
+class Member:
+    """One run of a study."""
+
+    name: str
+    """Of the run."""
+    label: str
+    """In the table."""
+    ipc: int | None = None
+    overrides: tuple[str, ...] = ()
+    leaves: frozenset[str] = frozenset()
+    """Keys that are not taken over from what all members share: they belong to this one's method."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is known of a run when it is finished."""
+
+    run: Run
+    settings: Settings
+    test: Mapping[str, EvaluationDone]
+    """Test accuracy of the selected checkpoint, by network."""
+    random: Mapping[str, EvaluationDone]
+    """Of random real images at the same IPC, likewise."""
+    holdout: Sequence[tuple[int, float]]
+    """Held-out accuracy by iteration."""
+    student_lr: Sequence[tuple[int, float]]
+    """By iteration, at most some hundreds of them."""
+    seconds_per_iteration: float | None
+    """Median."""
+    skipped: int
+
+    @property
+    def accuracy(self) -> Value | None:
+        """Test accuracy with the run's own network."""
+        return value_of(self.test.get(self.settings.network.name))
+
+    @property
+    def baseline(self) -> Value | None:
+        """Of random real images, likewise."""
+        return value_of(self.random.get(self.settings.network.name))
+
+
+def value_of(result: EvaluationDone | None) -> Value | None:
+    """An evaluation as a value."""
+    if result is None:
+        return None
+    count = len(result.accuracies)
+    return Value(result.mean, result.std if count > 1 else None, count)
+
+
+def drive_members(
+    workspace: Workspace, members: Sequence[Member], overrides: Sequence[str]
+) -> Generator[Event, None, list[Record]]:
+    """Drive the runs that are not finished, and read all of them.
+
+    Args:
+        workspace: theirs.
+        members: the runs; each one's own overrides come after the shared ones.
+        overrides: `key=value` texts for all of them.
+
+    Raises:
+        UsageError: settings that are wrong, or a run of that name that was started with others. Before anything runs.
+        TeslaError: see `drive`.
+    """
+    planned: list[tuple[Run, EffectiveSettings]] = []
+    for member in members:
+        run = workspace.run(member.name)
+        shared = [text for text in overrides if parse_override(text)[0] not in member.leaves]
+        effective = workspace.settings(ipc=member.ipc, overrides=(*shared, *member.overrides), run=run)
+        if run.exists:
+            run.check(effective)
+        planned.append((run, effective))
+    began = time.monotonic()
+    yield StageStarted(stage=STAGE)
+    records = []
+    for number, (member, (run, effective)) in enumerate(zip(members, planned, strict=True)):
+        at = Progress(stage=STAGE, done=number, total=len(members), unit="runs", detail=member.label)
+        yield at
+        finished = is_finished(run, effective)
+        yield heading(run, member.label, number, len(members), finished)
+        if not finished:
+            yield from _within(drive(workspace, run, effective), at)
+        records.append(read_record(run))
+    yield StageFinished(stage=STAGE, seconds=time.monotonic() - began)
+    return records
+
+
+def heading(run: Run, label: str, number: int, count: int, finished: bool) -> Notice:
+    """What comes now."""
+    words = f"Run {number + 1} of {count}: {run.name} ({label})"
+    return Notice(level="info", message=f"{words}: there already" if finished else words)
+
+
+def is_finished(run: Run, effective: EffectiveSettings) -> bool:
+    """Whether nothing is left to do for these settings."""
+    return run.exists and run.frozen().settings == effective.settings and run_status(run).finished
+
+
+def _within(events: Generator[Event, None, None], at: Progress) -> Generator[Event, None, None]:
+    """A run's events, and how far that brings the study."""
+    share = 0.0
+    for event in events:
+        yield event
+        if isinstance(event, Progress) and event.stage == "distillation" and event.total:
+            now = 0.95 * event.done / event.total
+            if now - share >= 0.01:
+                share = now
+                yield replace(at, done=at.done + share)
+
+
+MOST = 400
+"""Points of a curve."""
+
+
+def read_record(run: Run, measured: Settings | None = None) -> Record:
+    """Read a run from its files; its results as the settings `measured` ask for them (unset: its own).
+
+    Raises:
+        TeslaError: its settings are damaged.
+    """
+    own = run.frozen().settings
+    settings = measured or own
+    results, held = run.evaluations(settings), run.evaluations(own)
+    selected = selected_iteration(run, own)
+    rates: dict[int, float] = {}
+    seconds: list[float] = []
+    skipped = 0
+    for entry, _ in read_journal(run.journal_file):
+        event = entry.event
+        if isinstance(event, IterationDone):
+            rates[event.iteration] = event.student_lr
+            seconds.append(event.seconds)
+        elif isinstance(event, IterationSkipped):
+            skipped += 1
+    thin = max(1, len(rates) // MOST)
+    tests = [result for result in results if result.split == "test"]
+    curve = sorted(rates.items())
+    return Record(
+        run=run,
+        settings=settings,
+        test={r.network: r for r in tests if r.subject == "distilled" and r.iteration == selected},
+        random={r.network: r for r in tests if r.subject == "random"},
+        holdout=sorted((r.iteration, r.mean) for r in held if r.subject == "distilled" and r.split == "holdout"),
+        student_lr=[point for number, point in enumerate(curve) if number % thin == 0 or number == len(curve) - 1],
+        seconds_per_iteration=statistics.median(seconds) if seconds else None,
+        skipped=skipped,
+    )  # fmt: skip
+
+
+def best_so_far(record: Record, label: str) -> Curve:
+    """The highest held-out accuracy until each iteration, as the paper's Figure 4 draws it."""
+    best, heights = 0.0, []
+    for _, accuracy in record.holdout:
+        best = max(best, accuracy)
+        heights.append(best)
+    return Curve(label, [iteration for iteration, _ in record.holdout], heights)
+
+
+def shared_setting(records: Sequence[Record]) -> dict[str, Any]:
+    """What all runs of a study share, by dotted key, of what a reader of the table has to know."""
+    keys = (
+        "dataset.name", "dataset.path", "dataset.resolution", "dataset.zca", "dataset.holdout", "network.name",
+        "network.width", "network.depth", "teachers.count", "teachers.epochs", "distill.method", "distill.ipc",
+        "distill.iterations", "distill.steps", "distill.teacher_epochs", "distill.min_start_epoch",
+        "distill.max_start_epoch", "distill.current_max_start_epoch", "distill.batch", "distill.init",
+        "distill.gradient", "labels.kind", "evaluate.epochs", "evaluate.repeats", "seed",
+    )  # fmt: skip
+    flats = [EffectiveSettings(record.settings, {}).flat() for record in records]
+    return {key: flats[0][key] for key in keys if flats and all(flat.get(key) == flats[0][key] for flat in flats)}

@@ -1,0 +1,38 @@
+"""Measurements of a study that are no runs: kept one by one, so that a stopped study goes on where it was."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from engine.errors import CorruptFileError
+from engine.storage.atomic import read_json, write_json
+
+
+class Points:
+    """The measured points of one study.
+
+    Args:
+        folder: of the study.
+        identity: everything a point depends on besides its own key; points of another identity are not used.
+    """
+
+    def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
+        text = json.dumps(identity, sort_keys=True, default=str)
+        self._folder = folder / "points" / hashlib.sha256(text.encode()).hexdigest()[:12]
+        self._identity = identity
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        """A point, if it was measured."""
+        try:
+            found = read_json(self._folder / f"{key}.json")
+        except (FileNotFoundError, CorruptFileError):
+            return None
+        return found if isinstance(found, dict) else None
+
+    def put(self, key: str, value: Mapping[str, Any]) -> None:
+        """Keep a point."""
+        if not (self._folder / "identity.json").exists():
+            write_json(self._folder / "identity.json", json.loads(json.dumps(self._identity, default=str)))
+        write_json(self._folder / f"{key}.json", dict(value))

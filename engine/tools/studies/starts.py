@@ -1,0 +1,129 @@
+"""Where students start, and what learned labels start from: DATM's two ideas, each under both gradients.
+
+Early teacher epochs hold easy patterns and late ones hard patterns (Guo et al., ICLR 2024). The error of eq. (6), which
+the exact gradient does not make, may matter more where the teachers are late; so every row is there twice.
+"""
+
+from collections.abc import Sequence
+
+from engine.errors import UsageError
+from engine.runs.workspace import Workspace
+from engine.settings import Settings
+from engine.tools.studies.members import Member, drive_members, shared_setting
+from engine.tools.studies.outcome import Chart, Column, Curve, Outcome
+from engine.tools.studies.runs import ACCURACY, COUNT, GAIN, PACE, RANDOM, Study, curves, notes_of, row_of, shown
+
+GRADIENTS = ("exact", "paper")
+
+LABELS = {"one-hot": "learned, from one-hot", "teacher": "learned, from a teacher"}
+"""By `labels.init`."""
+
+
+def start(workspace: Workspace, name: str, ipc: int | None, overrides: Sequence[str]) -> Study:
+    """Early, late and all start epochs, and a curriculum; and learned labels from one-hot and from a teacher.
+
+    Raises:
+        UsageError: a method without teachers, or fewer than two start epochs.
+    """
+    settings = workspace.settings(ipc=ipc, overrides=tuple(overrides)).settings
+    count, kind = settings.distill.ipc, settings.labels.kind
+    variants: list[tuple[str, str, str, tuple[str, ...]]] = [
+        (key, words, kind, keys) for key, (words, keys) in ranges(settings).items()
+    ]
+    _, whole = ranges(settings)["whole"]
+    for init, words in LABELS.items():
+        keys = ("labels.kind=learned", f"labels.init={init}", "distill.init=correct")
+        variants.append((f"labels-{init}", ranges(settings)["whole"][0], words, (*whole, *keys)))
+    members = [
+        Member(f"{name}-ipc-{count}-{key}-{mode}", f"{key}, {mode}", count, (*keys, f"distill.gradient={mode}"))
+        for key, _, _, keys in variants
+        for mode in GRADIENTS
+    ]
+    records = yield from drive_members(workspace, members, overrides)
+    rows = [
+        {"start": words, "labels": labels, "gradient": mode, **row_of(record)}
+        for (words, labels, mode), record in zip(
+            [(words, labels, mode) for _, words, labels, _ in variants for mode in GRADIENTS], records, strict=True
+        )
+    ]
+    bars = []
+    for place, mode in enumerate(GRADIENTS):
+        found = [record.accuracy for record in records[place :: len(GRADIENTS)]]
+        there = [(x, value) for x, value in enumerate(found) if value is not None]
+        bars.append(
+            Curve(mode, [x for x, _ in there], [v.mean for _, v in there], [v.std or 0.0 for _, v in there])
+        )  # fmt: skip
+    columns = [
+        Column("start", "start epochs"), Column("labels", "labels"), Column("gradient", "gradient"), ACCURACY, RANDOM,
+        GAIN, PACE, COUNT,
+    ]  # fmt: skip
+    curriculum = records[len(GRADIENTS) * list(ranges(settings)).index("curriculum")].settings.distill
+    return Outcome(
+        study="start",
+        title="Where students start",
+        question="Start epochs of the first and of the second half of the range, of all of it, and growing over the "
+        "run (DATM); and learned labels that start one-hot or from a teacher's answers. Both gradients; everything "
+        "else is equal.",
+        columns=shown(columns, rows),
+        rows=rows,
+        charts=[
+            Chart("Test accuracy", "", "accuracy, %", bars, names=[key for key, *_ in variants], percent=True),
+            *(
+                curves(f"Held-out accuracy, best so far, {mode} gradient", members[place::2], records[place::2])
+                for place, mode in enumerate(GRADIENTS)
+            ),
+        ],
+        notes=[
+            *notes_of(records),
+            f"The curriculum has grown to the whole range at iteration {curriculum.expansion_end} of "
+            f"{curriculum.iterations} (distill.expansion_end). The rows named by what learned labels start from begin "
+            f"with images that a teacher classifies correctly; the others with distill.init = {settings.distill.init}.",
+        ],
+        setting=shared_setting(records),
+    )
+
+
+def ranges(settings: Settings) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """For every range of start epochs what it is in words, and its settings: both halves, all, and the curriculum.
+
+    Raises:
+        UsageError: a method that matches no teachers or fixes what is studied, or fewer than two start epochs.
+    """
+    distill = settings.distill
+    if not settings.needs_teachers:
+        raise UsageError(
+            f"distill.method = {distill.method} matches no teachers: there is nowhere to start from.",
+            "Take distill.method = tesla or datm.",
+        )
+    if distill.method == "mtt":
+        raise UsageError(
+            "distill.method = mtt is hard labels and the whole gradient; the study changes both.",
+            "Take distill.method = tesla or datm.",
+        )
+    least, most = distill.min_start_epoch, distill.max_start_epoch
+    middle = (least + most) // 2
+    if middle == least:
+        raise UsageError(
+            f"Start epochs {least} .. {most - 1} are one; an early and a late half take two.",
+            f"Set distill.max_start_epoch = {least + 2} or more.",
+        )
+
+    def between(first: int, end: int, grown: str = "max") -> tuple[str, ...]:
+        return (
+            f"distill.min_start_epoch={first}", f"distill.max_start_epoch={end}",
+            f"distill.current_max_start_epoch={grown}",
+        )  # fmt: skip
+
+    return {
+        "early": (f"early, {_epochs(least, middle)}", between(least, middle)),
+        "late": (f"late, {_epochs(middle, most)}", between(middle, most)),
+        "whole": (f"all, {_epochs(least, most)}", between(least, most)),
+        "curriculum": (
+            f"growing, {_epochs(least, middle)} to {_epochs(least, most)}",
+            between(least, most, str(middle)),
+        ),
+    }
+
+
+def _epochs(first: int, end: int) -> str:
+    return str(first) if end - first == 1 else f"{first}..{end - 1}"

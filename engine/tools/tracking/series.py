@@ -1,0 +1,63 @@
+"""Which numbers of a run can be plotted, and what each is called."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from engine.events import EvaluationDone, Event, IterationDone, RunStarted, TeacherEpoch
+from engine.runs.journal import Entry
+
+
+@dataclass(frozen=True)
+class Number:
+    """One point of one curve."""
+
+    series: str
+    """Its curve: `distillation/loss`, `accuracy/test/convnet`, `teachers/loss`, ..."""
+    step: int
+    """Iteration; of teachers, epoch."""
+    value: float
+    time: float
+    """Wall time, seconds since 1970."""
+    trajectory: int | None = None
+    """Of teachers: which."""
+
+
+def numbers_of(entry: Entry) -> Iterator[Number]:
+    """The points in one line of the journal; most kinds of lines have none."""
+    event = entry.event
+    if isinstance(event, IterationDone):
+        values = {
+            "loss": event.loss, "student_lr": event.student_lr, "gradient_norm": event.gradient_norm,
+            "student_lr_gradient": event.student_lr_gradient, "seconds": event.seconds,
+        }  # fmt: skip
+        for name, value in values.items():
+            if value is not None:
+                yield Number(f"distillation/{name}", event.iteration, value, entry.time)
+    elif isinstance(event, EvaluationDone):
+        subject = "" if event.subject == "distilled" else f"/{event.subject}"
+        name = f"{event.split}/{event.network}{subject}"
+        yield Number(f"accuracy/{name}", event.iteration, event.mean, entry.time)
+        if len(event.accuracies) > 1:
+            yield Number(f"accuracy_std/{name}", event.iteration, event.std, entry.time)
+    elif isinstance(event, TeacherEpoch):
+        for name, value in {"loss": event.loss, "accuracy": event.accuracy, "seconds": event.seconds}.items():
+            yield Number(f"teachers/{name}", event.epoch, value, entry.time, event.trajectory)
+
+
+def replayed(event: Event) -> int | None:
+    """The iteration after which what was written before is done anew, for a driver that goes on; else None.
+
+    A driver that was killed had done more iterations than its last checkpoint holds; the next one repeats them.
+    """
+    return event.resumed_from if isinstance(event, RunStarted) else None
+
+
+def final_numbers(entries: Iterable[Entry]) -> list[Number]:
+    """All points, in the journal's order; of those done twice the later."""
+    found: dict[tuple[str, int | None, int], Number] = {}
+    for entry in entries:
+        for number in numbers_of(entry):
+            key = (number.series, number.trajectory, number.step)
+            found.pop(key, None)
+            found[key] = number
+    return list(found.values())

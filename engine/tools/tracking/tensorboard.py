@@ -1,0 +1,173 @@
+"""A run as TensorBoard's event files, at once or while it is driven.
+
+    FOLDER/<run>/                   curves of the distillation, accuracies, the images over time, the settings
+    FOLDER/<run>/teacher-0003/      curves of a trajectory, so that all of them share one chart
+
+Everything is read from the run's files, as the live screens do; whoever drives it need not know.
+"""
+
+import time
+from collections.abc import Generator
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from engine.errors import BusyError, CorruptFileError, UsageError
+from engine.events import Event, IterationDone, Progress, RunStarted
+from engine.runs.journal import Entry, read_journal
+from engine.runs.preview_frames import enlarged, frame_iterations, frame_path, image_grid, read_frame
+from engine.runs.run import Run
+from engine.runs.workspace import is_driven
+from engine.storage.atomic import disk
+from engine.tools.tracking.series import Number, numbers_of, replayed
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+SUFFIX = ".tesla"
+"""Ends the names of the event files that are ours to replace."""
+LOOK = 2.0
+"""Seconds between two looks at a run that is being driven."""
+LINES = 500
+"""Journal lines between two signs of progress."""
+
+
+def log_to_tensorboard(run: Run, folder: Path, *, once: bool = False) -> Generator[Event, None, int]:
+    """Write a run to `folder/<run>`, and go on for as long as somebody drives it; the number of points written.
+
+    What an earlier call wrote there is replaced. Closing the generator leaves whole files.
+
+    Args:
+        run: an existing run.
+        folder: TensorBoard's `--logdir`; made where it is missing.
+        once: do not wait for more.
+
+    Raises:
+        UsageError: the package `tensorboard` is not installed.
+        BusyError: another process writes this run there.
+    """
+    _check_installed()
+    target = folder / run.name
+    target.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(target / ".tesla-log.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise BusyError(
+            f"Another `tesla log` writes to {target}.", "Stop it, or give --tensorboard another folder."
+        ) from error
+    writers = _Writers(target)
+    total = run.frozen().settings.distill.iterations
+    try:
+        for path in sorted(target.rglob(f"*.tfevents.*{SUFFIX}")):
+            disk.remove(path)
+        offset = 0
+        while True:
+            driven = is_driven(run) and not once  # asked before reading: what its driver wrote last is read below
+            for lines, (entry, after) in enumerate(read_journal(run.journal_file, offset), 1):
+                offset = after
+                writers.take(entry)
+                if lines % LINES == 0:
+                    yield writers.progress(total)
+            writers.take_frames(run)
+            writers.flush()
+            yield writers.progress(total)
+            if not driven:
+                return writers.points
+            time.sleep(LOOK)
+    finally:
+        writers.close()
+        lock.release()
+
+
+def _check_installed() -> None:
+    try:
+        import tensorboard  # noqa: F401 - only whether it is there
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            "The package tensorboard is not installed.",
+            "Install it with: pip install 'tesla-tui[tensorboard]' - or take --csv, which needs nothing.",
+        ) from error
+
+
+class _Writers:
+    """One writer for the run and one for every trajectory."""
+
+    def __init__(self, folder: Path) -> None:
+        self.points = 0
+        self._folder = folder
+        self._open: dict[int | None, SummaryWriter] = {}
+        self._frames: set[int] = set()
+        self._iteration = 0
+
+    def take(self, entry: Entry) -> None:
+        """Write what a journal line has to plot."""
+        event = entry.event
+        after = replayed(event)
+        if after is not None and after < self._iteration:
+            self._begin_again(after)
+        if isinstance(event, RunStarted):
+            words = "\n".join(f"    {key} = {value!r}" for key, value in event.settings.items())
+            self._writer().add_text("settings", words, after or 0, walltime=entry.time)
+        elif isinstance(event, IterationDone):
+            self._iteration = event.iteration
+        for number in numbers_of(entry):
+            self._write(number)
+
+    def take_frames(self, run: Run) -> None:
+        """Write the frames of the film that are new."""
+        for iteration in frame_iterations(run.film):
+            if iteration in self._frames:
+                continue
+            path = frame_path(run.film, iteration)
+            with suppress(CorruptFileError, FileNotFoundError):  # thinned out meanwhile, or damaged: there are others
+                frame, changed = read_frame(path), path.stat().st_mtime
+                picture = np.asarray(enlarged(image_grid(frame.pixels, frame.shown), frame.pixels.shape[1]))
+                grey = picture.ndim == 2
+                self._writer().add_image(
+                    "images", picture, iteration, walltime=changed, dataformats="HW" if grey else "HWC"
+                )
+                self.points += 1
+            self._frames.add(iteration)
+
+    def progress(self, total: int) -> Progress:
+        """How far the log is."""
+        return Progress(
+            stage="log", done=min(self._iteration, total), total=total, unit="iterations",
+            detail=f"{self.points:,} points",
+        )  # fmt: skip
+
+    def flush(self) -> None:
+        """Make everything visible to TensorBoard."""
+        for writer in self._open.values():
+            writer.flush()
+
+    def close(self) -> None:
+        """End the files."""
+        for writer in self._open.values():
+            writer.close()
+        self._open.clear()
+
+    def _write(self, number: Number) -> None:
+        writer = self._writer(number.trajectory)
+        writer.add_scalar(number.series, number.value, number.step, walltime=number.time)
+        self.points += 1
+
+    def _begin_again(self, after: int) -> None:
+        """Tell TensorBoard to drop what was written for iterations past `after`: they come again."""
+        if None in self._open:
+            self._open.pop(None).close()
+        self._writer(purge_step=after + 1)
+        self._frames = {iteration for iteration in self._frames if iteration <= after}
+        self._iteration = after
+
+    def _writer(self, trajectory: int | None = None, **options: Any) -> "SummaryWriter":
+        if trajectory not in self._open:
+            from torch.utils.tensorboard import SummaryWriter
+
+            folder = self._folder if trajectory is None else self._folder / f"teacher-{trajectory:04d}"
+            self._open[trajectory] = SummaryWriter(str(folder), filename_suffix=SUFFIX, max_queue=1000, **options)
+        return self._open[trajectory]

@@ -1,0 +1,1 @@
+"""Training networks: the task, the SGD step, teachers, labels and evaluation."""

@@ -1,0 +1,178 @@
+"""Stage 3: train fresh networks on a small set of images and measure them on real ones.
+
+Protocol (PROTOCOL of MTT and TESLA): SGD with momentum 0.9, weight decay 5e-4, batch 256, DSA, learning rate a tenth
+after half the epochs. The checkpoint is selected on a held-out part of the training images; the test images are
+looked at once, for the one that was selected.
+"""
+
+import statistics
+import time
+from collections.abc import Generator
+
+import torch
+from torch import nn
+
+from engine.data.augment import draw_augment
+from engine.data.policies import PolicyAugment
+from engine.events import EvaluationDone, Event, Notice, Progress
+from engine.networks.flat import load_parameters
+from engine.runtime.finite import is_finite
+from engine.runtime.rng import counted_generator, counted_seed
+from engine.training.labels import class_index, hard_labels
+from engine.training.real_images import random_real, real_images
+from engine.training.sgd import SgdRule, Trainer
+from engine.training.task import Split, Task
+from engine.training.trainer import trainer
+from engine.training.training_set import SmallSet, TrainingSet
+
+STAGE = "evaluation"
+
+BATCH = 256
+RULE = SgdRule(momentum=0.9, weight_decay=5e-4)
+BASELINE_LR = 0.01
+"""Learning rate for random real images, which have none of their own: that of DC, DM and MTT."""
+MEASURE = 1024
+"""Real images per forward pass, at most ..."""
+MEASURE_PIXELS = 2**20
+"""... and their pixels (B x H x W): 1024 images of 32x32."""
+TELL_EVERY = 0.1
+"""Seconds between two reports of a network in training."""
+
+
+def evaluate_distilled(
+    task: Task, small: TrainingSet, *, iteration: int, split: str, network: str, repeats: int
+) -> Generator[Event, None, EvaluationDone]:
+    """Train `repeats` fresh networks on the distilled images and measure them on `split` (holdout or test).
+
+    Every repeat has its own initial weights and augmentations, the same at every iteration, so that checkpoints are
+    compared and not draws.
+    """
+    started = time.monotonic()
+    accuracies = []
+    for repeat in range(repeats):
+        accuracy = yield from _one(task, small, f"distilled, {network}", split, network, repeat, repeats)
+        accuracies.append(accuracy)
+    return _done(iteration, "distilled", split, network, accuracies, started)
+
+
+def evaluate_random(task: Task, *, split: str, network: str, repeats: int) -> Generator[Event, None, EvaluationDone]:
+    """The baseline: random real images at the same IPC, one-hot labels, another draw in every repeat."""
+    started = time.monotonic()
+    accuracies = []
+    ipc = task.settings.distill.ipc
+    labels = hard_labels(class_index(task.classes, ipc).to(task.device), task.classes, task.dtype)
+    for repeat in range(repeats):
+        images = real_images(task, random_real(task, ipc, "baseline", repeat))
+        small = SmallSet(images, labels, BASELINE_LR)
+        accuracy = yield from _one(task, small, f"random, {network}", split, network, repeat, repeats)
+        accuracies.append(accuracy)
+    return _done(0, "random", split, network, accuracies, started)
+
+
+def _one(
+    task: Task, small: TrainingSet, what: str, split: str, network: str, repeat: int, repeats: int
+) -> Generator[Event, None, float]:
+    seed = task.settings.seed
+    model = task.fresh_network(counted_seed(seed, "evaluate-init", repeat), network).train()
+    epochs = small.epochs or task.settings.evaluate.epochs
+    counts = planned_steps(task, network, len(small), epochs)
+    batches = [small.batch(torch.arange(size)) for size in counts]
+    at = Progress(stage=STAGE, done=repeat, total=repeats, unit="networks")
+    learner = yield from trainer(task, model, network, RULE, batches, counts, at)
+    told = 0.0
+    for epoch in train_on_small(task, learner, small, repeat):
+        now = time.monotonic()
+        if now - told > TELL_EVERY or epoch == epochs:
+            told = now
+            yield Progress(
+                stage=STAGE, done=repeat + 0.95 * epoch / epochs, total=repeats, unit="networks",
+                detail=f"{what}, network {repeat + 1}/{repeats}",
+            )  # fmt: skip
+    theta = learner.theta()
+    if not is_finite(theta):
+        # Measured all the same: it always answers the first class, which is what guessing gets.
+        yield Notice(
+            level="warning",
+            message=f"Network {repeat + 1} of {repeats} ({what}) diverged in training, at a learning rate of "
+            f"{small.lr:.3g}; its accuracy counts, and is that of guessing.",
+        )
+    load_parameters(model, theta)
+    accuracy = yield from measure(model, task.test if split == "test" else task.holdout, repeat, repeats)
+    return accuracy
+
+
+def planned_steps(task: Task, network: str, count: int, length: int | None = None) -> dict[int, int]:
+    """SGD steps of all evaluations of a run with one network, by batch size.
+
+    Of the settings alone, whatever is done already. The teachers' network is also the one that checkpoints are
+    selected with. `count` images are trained on for `length` epochs (unset: `evaluate.epochs`).
+    """
+    settings = task.settings
+    subjects = 2 if settings.evaluate.baseline else 1
+    networks = 0
+    if network in (settings.evaluate.networks or (task.network_name,)):
+        networks += subjects * settings.evaluate.repeats
+    if network == task.network_name:
+        selections = settings.distill.iterations // settings.evaluate.every + subjects
+        networks += selections * settings.evaluate.selection_repeats
+    epochs = max(networks, settings.evaluate.repeats) * (length or settings.evaluate.epochs)
+    planned = {min(BATCH, count): epochs * max(count // BATCH, 1)}
+    if count > BATCH and count % BATCH:
+        planned[count % BATCH] = epochs
+    return planned
+
+
+def train_on_small(task: Task, learner: Trainer, small: TrainingSet, repeat: int) -> Generator[float, None, None]:
+    """Train a network on a small set to the protocol, yielding the number of epochs done after every batch.
+
+    Nothing waits for the device: on an accelerator the host runs ahead as far as the device lets it.
+    """
+    settings = task.settings
+    count, epochs = len(small), small.epochs or settings.evaluate.epochs
+    name = settings.evaluate.augment
+    ops = settings.augment.ops if name == "dsa" else ()
+    policy = None if name == "dsa" or name == "none" else PolicyAugment(name, task.space, task.dataset.resolution)
+    for epoch in range(epochs):
+        lr = small.lr if epoch < (epochs + 1) // 2 else small.lr * 0.1
+        generator = counted_generator(settings.seed, "evaluate", repeat, epoch)
+        order = torch.randperm(count, generator=generator)
+        batches = order.split(BATCH)
+        for number, index in enumerate(batches, 1):
+            batch, labels = small.batch(index)
+            if policy is not None:
+                batch = policy(batch, counted_seed(settings.seed, "evaluate-policy", repeat, epoch, number))
+            augment = draw_augment(generator, ops, batch.shape, task.device)
+            learner.step(augment(batch), labels, lr)
+            yield epoch + number / len(batches)
+
+
+def measure(model: nn.Module, split: Split, repeat: int, repeats: int) -> Generator[Event, None, float]:
+    """Accuracy 0..1 of a network on real images, without augmentation."""
+    model.eval()
+    correct = torch.zeros((), dtype=torch.int64, device=next(model.parameters()).device)
+    parts = torch.arange(len(split)).split(max(1, min(MEASURE, MEASURE_PIXELS // split.images.pixels)))
+    for number, index in enumerate(parts):
+        with torch.no_grad():
+            predicted = model(split.images.encoded(index)).argmax(dim=1)
+            correct += (predicted == split.labels[index].to(predicted.device)).sum()
+        yield Progress(
+            stage=STAGE, done=repeat + 0.95 + 0.05 * (number + 1) / len(parts), total=repeats, unit="networks",
+            detail="measuring",
+        )  # fmt: skip
+    return correct.item() / len(split)
+
+
+def _done(
+    iteration: int, subject: str, split: str, network: str, accuracies: list[float], started: float
+) -> EvaluationDone:
+    return EvaluationDone(
+        iteration=iteration,
+        subject=subject,
+        split=split,
+        network=network,
+        mean=statistics.fmean(accuracies),
+        # Standard deviation of the sample, as published tables give it.
+        std=statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0,
+        accuracies=accuracies,
+        seconds=time.monotonic() - started,
+    )

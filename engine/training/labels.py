@@ -1,0 +1,120 @@
+"""Labels of the synthetic images: `hard`, `target` (SLA), `last`, `learned`.
+
+`target` labels are the teacher's own answers: softmax(f(theta*; x)) on the un-augmented images, detached. Which teacher
+speaks changes from iteration to iteration, so what ships is defined apart: see `mean_labels`.
+"""
+
+from collections.abc import Callable, Generator, Iterable
+
+import torch
+from torch import Tensor
+
+from engine.networks.flat import FlatNetwork
+from engine.runtime.distributed.ranks import ALONE, Ranks
+from engine.runtime.generators import mapped, result_of
+from engine.settings import Settings
+
+LOGIT = 10.0
+"""Initial logit of an image's own class for learned labels, 0 elsewhere (TESLA, App. A.7)."""
+
+CHUNK = 512
+"""Images per forward pass when labels are assigned, at most."""
+
+CHUNK_PIXELS = 2**19
+"""Pixels (B x H x W) per forward pass, at most: larger images go in smaller chunks, so that labels take less memory
+than a matching step. A constant, not the free memory: networks with batch statistics see the chunk."""
+
+
+def class_index(classes: int, ipc: int) -> Tensor:
+    """Class of every synthetic image, `(classes * ipc,)`: images are ordered by class."""
+    return torch.arange(classes).repeat_interleave(ipc)
+
+
+def hard_labels(index: Tensor, classes: int, dtype: torch.dtype) -> Tensor:
+    """One-hot probabilities `(N, K)`."""
+    # Not `one_hot`, which makes a table of integers, twice this size, first.
+    table = torch.zeros((len(index), classes), dtype=dtype, device=index.device)
+    return table.scatter_(1, index[:, None], 1.0)
+
+
+def initial_logits(index: Tensor, classes: int, dtype: torch.dtype) -> Tensor:
+    """Logits `(N, K)` that learned labels start from."""
+    return hard_labels(index, classes, dtype) * LOGIT
+
+
+def are_raw(settings: Settings) -> bool:
+    """Whether labels are learned as probabilities, without a softmax."""
+    return settings.labels.kind == "learned" and settings.labels.parameters == "probabilities"
+
+
+def nearest_probabilities(values: Tensor) -> Tensor:
+    """The probabilities `(N, K)` nearest to any numbers `(N, K)`, row by row (Duchi et al. 2008, Fig. 1)."""
+    ordered = values.sort(dim=1, descending=True).values
+    counts = torch.arange(1, values.shape[1] + 1, device=values.device)
+    thresholds = (ordered.cumsum(dim=1) - 1) / counts
+    last = (ordered > thresholds).sum(dim=1, keepdim=True) - 1
+    return (values - thresholds.gather(1, last)).clamp_(min=0)
+
+
+def teacher_labels(network: FlatNetwork, theta: Tensor, images: Tensor, ranks: Ranks = ALONE) -> Tensor:
+    """As `labelling`, without the reports."""
+    return result_of(labelling(network, theta, images, ranks))
+
+
+@torch.no_grad()
+def labelling(
+    network: FlatNetwork, theta: Tensor, images: Tensor, ranks: Ranks = ALONE, *, logits: bool = False
+) -> Generator[int, None, Tensor]:
+    """Probabilities `(N, K)` that the network with parameters `theta` gives `images`, in chunks; ranks divide the work.
+
+    With `logits` what they are the softmax of.
+
+    Networks with running statistics keep training mode: snapshots hold parameters only, so a snapshot's own
+    statistics are those of the batch.
+
+    Yields:
+        The images of this rank that are done, after every chunk.
+    """
+    mine = images[ranks.part(len(images))]
+    size = max(1, min(CHUNK, CHUNK_PIXELS // images[0, 0].numel()))
+
+    def answers(part: Tensor) -> Tensor:
+        found = network(theta, part)
+        return found if logits else found.softmax(dim=1)
+
+    first = answers(mine[:size])
+    # Written in place: joining the parts would hold every label twice.
+    labels = first.new_empty((len(mine), first.shape[1]))
+    labels[:size] = first
+    del first
+    for begin in range(size, len(mine), size):
+        yield begin
+        labels[begin : begin + size] = answers(mine[begin : begin + size])
+    yield len(mine)
+    return ranks.whole(labels, len(images))
+
+
+def _after(count: int, images: int) -> Callable[[int], float]:
+    """Images that one snapshot has answered for, as snapshots, after `count` whole ones."""
+    return lambda done: count + done / images
+
+
+def mean_labels(network: FlatNetwork, thetas: Iterable[Tensor], images: Tensor) -> Generator[float, None, Tensor]:
+    """Mean of the teachers' probabilities `(N, K)` over many snapshots.
+
+    A function of the images and the buffer alone: it does not depend on which teacher the last iteration drew.
+
+    Yields:
+        The snapshots that have answered, with fractions.
+
+    Raises:
+        ValueError: no snapshots.
+    """
+    total, count = torch.zeros(()), 0
+    for theta in thetas:
+        labels = yield from mapped(labelling(network, theta.to(images), images), _after(count, len(images)))
+        total = labels if count == 0 else total.add_(labels)
+        count += 1
+    if count == 0:
+        raise ValueError("mean_labels needs at least one snapshot.")
+    return total.div_(count)

@@ -1,0 +1,94 @@
+"""Choosing or making small sets of images: the start of a distillation, and the random baseline."""
+
+import torch
+from torch import Tensor
+
+from engine.errors import UsageError
+from engine.runtime.rng import counted_generator, counted_seed, forked_global_rng
+from engine.training.task import Task
+
+KMEANS_ELEMENTS = 2**27
+"""Images x centres x pixels one k-means may compare at once (half a gigabyte of float32)."""
+
+CHUNK = 1024
+"""Real images encoded at once."""
+
+
+def check_ipc(task: Task) -> None:
+    """Raise UsageError when a class has fewer images than are to be made of it."""
+    ipc = task.settings.distill.ipc
+    sizes = [len(members) for members in task.class_members]
+    smallest = min(range(len(sizes)), key=sizes.__getitem__)
+    if sizes[smallest] < ipc:
+        raise UsageError(
+            f"distill.ipc = {ipc} is more than the smallest class has: {task.dataset.classes[smallest]!r} has "
+            f"{sizes[smallest]} training images (after the held-out part).",
+            f"Ask for --ipc {sizes[smallest]} or fewer.",
+        )
+
+
+def random_real(task: Task, ipc: int, purpose: str, *counters: int) -> Tensor:
+    """Indices `(K * ipc,)` into the training images: `ipc` of every class without repetition, ordered by class."""
+    return torch.cat([order[:ipc] for order in random_orders(task, purpose, *counters)])
+
+
+def random_orders(task: Task, purpose: str, *counters: int) -> list[Tensor]:
+    """For each class the indices of its training images in a random order."""
+    generator = counted_generator(task.settings.seed, purpose, *counters)
+    return [members[torch.randperm(len(members), generator=generator)] for members in task.class_members]
+
+
+def initial_images(task: Task) -> Tensor:
+    """First synthetic images `(K * ipc, C, H, W)` in the input space, on the device, ordered by class.
+
+    Raises:
+        ValueError: `distill.init = correct`, which asks a teacher (`engine.methods.teacher_init`).
+    """
+    distill = task.settings.distill
+    if distill.init == "correct":
+        raise ValueError("distill.init = correct asks a teacher: see begun_state.")
+    if distill.init == "noise":
+        generator = counted_generator(task.settings.seed, "init-noise")
+        shape = (task.classes * distill.ipc, *task.image_shape)
+        return torch.randn(shape, generator=generator).to(task.device, task.dtype)
+    index = nearest_to_centres(task) if distill.init == "kmeans" else random_real(task, distill.ipc, "init-real")
+    return real_images(task, index)
+
+
+def real_images(task: Task, index: Tensor) -> Tensor:
+    """Training images `(N, C, H, W)` by index in the input space, on the device, in memory of their own.
+
+    Encoding makes copies on its way: in chunks, so that 50,000 images are held once and not four times.
+    """
+    images = torch.empty((len(index), *task.image_shape), dtype=task.dtype, device=task.device)
+    for begin in range(0, len(index), CHUNK):
+        images[begin : begin + CHUNK] = task.train.images.encoded(index[begin : begin + CHUNK])
+    return images
+
+
+def nearest_to_centres(task: Task) -> Tensor:
+    """Indices `(K * ipc,)` of the training images nearest to the centres of each class's k-means, ordered by class."""
+    return torch.cat([_nearest_to_centres(task, k, task.settings.distill.ipc) for k in range(task.classes)])
+
+
+def _nearest_to_centres(task: Task, k: int, ipc: int) -> Tensor:
+    """For each k-means centre of a class, in the input space, its nearest image; no image twice."""
+    from kornia.contrib import KMeans
+
+    members = task.class_members[k]
+    pixels = task.dataset.channels * task.dataset.resolution**2
+    generator = counted_generator(task.settings.seed, "init-kmeans", k)
+    most = max(ipc, KMEANS_ELEMENTS // (ipc * pixels))
+    members = members[torch.randperm(len(members), generator=generator)[:most]]
+    points = task.train.images.encoded(members).flatten(1)
+    # Kornia moves an empty cluster with a draw from the global generator.
+    with forked_global_rng(counted_seed(task.settings.seed, "init-kmeans-empty", k)):
+        kmeans = KMeans(ipc, points[:ipc].clone(), tolerance=1e-3, max_iterations=30)
+        kmeans.fit(points)
+    distances = torch.cdist(kmeans.cluster_centers, points)
+    chosen: list[Tensor] = []
+    for centre in range(ipc):
+        nearest = distances[centre].argmin()
+        distances[:, nearest] = torch.inf
+        chosen.append(nearest)
+    return members[torch.stack(chosen).cpu()]

@@ -1,0 +1,179 @@
+"""One SGD step of a network in training: teachers and evaluations take thousands of the same.
+
+    g = dloss/dtheta + weight_decay theta ;  velocity = momentum velocity + g ;  theta = theta - lr velocity
+
+Two ways: PyTorch's module and optimiser (`EagerTrainer`), and the whole step, forward, backward and update, as one
+compiled function of the flat parameter vector (`CompiledTrainer`). Compiled steps are compared with `sgd_step`, the
+formula as it is written here, before they are used.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim.sgd import sgd
+
+from engine.matching.compiled import fused, packed
+from engine.matching.tolerance import disagreement, tolerance
+from engine.networks.flat import FlatNetwork, flatten_parameters, load_parameters
+
+
+@dataclass(frozen=True)
+class SgdRule:
+    """What an update does besides following the gradient."""
+
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+
+
+class Stepped(NamedTuple):
+    """The result of one SGD step."""
+
+    theta: Tensor
+    """`(P,)` after the step."""
+    velocity: Tensor
+    """`(P,)` after the step."""
+    loss: Tensor
+    """Mean cross-entropy of the batch before the step, a scalar."""
+    logits: Tensor
+    """`(B, K)` before the step."""
+
+
+Step = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Stepped]
+"""`(theta, velocity, images, targets, lr)`: a pure function of tensors."""
+
+
+def sgd_step(network: FlatNetwork, rule: SgdRule) -> Step:
+    """The step as a pure function.
+
+    Its arguments are theta `(P,)`, velocity `(P,)` (zeros at first), images `(B, C, H, W)`, targets (classes `(B,)` or
+    probabilities `(B, K)`) and lr, a scalar tensor.
+    """
+
+    def step(theta: Tensor, velocity: Tensor, images: Tensor, targets: Tensor, lr: Tensor) -> Stepped:
+        def loss_of(parameters: Tensor) -> tuple[Tensor, Tensor]:
+            logits = network(parameters, images)
+            return F.cross_entropy(logits, targets), logits
+
+        gradient, (loss, logits) = torch.func.grad_and_value(loss_of, has_aux=True)(theta)
+        if rule.weight_decay:
+            gradient = gradient + rule.weight_decay * theta
+        if rule.momentum:
+            velocity = gradient = rule.momentum * velocity + gradient
+        return Stepped(theta - lr * gradient, velocity, loss, logits)
+
+    return step
+
+
+def compiled_step(network: FlatNetwork, rule: SgdRule) -> Step:
+    """`sgd_step` through torch.compile; for batches of one shape."""
+    return fused(sgd_step(network, rule))
+
+
+def difference(
+    network: FlatNetwork, rule: SgdRule, compiled: Step, theta: Tensor, images: Tensor, targets: Tensor
+) -> str:
+    """What the compiled step gets wrong on a batch, beyond what another order of rounding does; empty if nothing."""
+    plain = sgd_step(network, rule)
+    return disagreement(
+        lambda parameters: _everything(plain, parameters, images, targets),
+        _everything(compiled, theta, packed(images), packed(targets)),
+        theta,
+        tolerance(theta.dtype),
+    )
+
+
+@torch.no_grad()
+def _everything(step: Step, theta: Tensor, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    """All that a step from rest computes, by name; with lr 1, so that the update is not lost in theta's rounding."""
+    found = step(theta, torch.zeros_like(theta), images, targets, torch.ones((), dtype=theta.dtype).to(theta.device))
+    results = {"update": found.theta - theta, "velocity": found.velocity, "loss": found.loss, "logits": found.logits}
+    return {f"{name} of a training step": result for name, result in results.items()}
+
+
+class Trainer(Protocol):
+    """A network in training; theta and velocity are its state."""
+
+    def step(self, images: Tensor, targets: Tensor, lr: float) -> tuple[Tensor, Tensor]:
+        """One SGD step on a batch; its loss (a scalar) and logits `(B, K)`, detached and on the device."""
+
+    def theta(self) -> Tensor:
+        """The parameters `(P,)`, a copy."""
+
+    def load(self, theta: Tensor) -> None:
+        """Go on from other parameters `(P,)`; the velocity stays."""
+
+
+class EagerTrainer:
+    """`Trainer` by autograd and PyTorch's SGD, on the module's own parameters (and buffers).
+
+    The functional form: the first `torch.optim.SGD` of a process imports all of PyTorch's compiler, a second or more.
+    """
+
+    def __init__(self, model: nn.Module, rule: SgdRule) -> None:
+        self._model = model
+        self._rule = rule
+        self._parameters: list[Tensor] = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self._velocities: list[Tensor | None] = [None] * len(self._parameters)
+
+    def step(self, images: Tensor, targets: Tensor, lr: float) -> tuple[Tensor, Tensor]:
+        """See `Trainer`."""
+        logits: Tensor = self._model(images)
+        loss = F.cross_entropy(logits, targets)
+        gradients = torch.autograd.grad(loss, self._parameters, materialize_grads=True)
+        with torch.no_grad():
+            sgd(
+                self._parameters, list(gradients), self._velocities, lr=lr, momentum=self._rule.momentum,
+                weight_decay=self._rule.weight_decay, dampening=0.0, nesterov=False, maximize=False,
+            )  # fmt: skip
+        return loss.detach(), logits.detach()
+
+    def theta(self) -> Tensor:
+        """See `Trainer`."""
+        return flatten_parameters(self._model)
+
+    def load(self, theta: Tensor) -> None:
+        """See `Trainer`."""
+        load_parameters(self._model, theta)
+
+
+class CompiledTrainer:
+    """`Trainer` on a flat vector, with a compiled step for some batch sizes and the plain one for the others.
+
+    Args:
+        network: its shape.
+        theta: `(P,)` to start from.
+        rule: of the update.
+        steps: compiled steps by batch size.
+    """
+
+    def __init__(self, network: FlatNetwork, theta: Tensor, rule: SgdRule, steps: Mapping[int, Step]) -> None:
+        self._theta = theta.clone()
+        self._velocity = torch.zeros_like(theta)
+        self._steps = steps
+        self._plain = sgd_step(network, rule)
+        self._lr = torch.zeros((), dtype=theta.dtype, device=theta.device)
+        self._lr_value = 0.0
+
+    @torch.no_grad()
+    def step(self, images: Tensor, targets: Tensor, lr: float) -> tuple[Tensor, Tensor]:
+        """See `Trainer`."""
+        if lr != self._lr_value:
+            self._lr_value = lr
+            self._lr = torch.full_like(self._lr, lr)
+        step = self._steps.get(len(images), self._plain)
+        self._theta, self._velocity, loss, logits = step(
+            self._theta, self._velocity, packed(images), packed(targets), self._lr
+        )
+        return loss, logits
+
+    def theta(self) -> Tensor:
+        """See `Trainer`."""
+        return self._theta.clone()
+
+    def load(self, theta: Tensor) -> None:
+        """See `Trainer`."""
+        self._theta = theta.clone()

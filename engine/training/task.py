@@ -1,0 +1,95 @@
+"""What the stages share: the settings, the data on the device, and how to make a network."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from engine.data import Dataset, InputSpace, ResidentImages
+from engine.networks import initialised_network
+from engine.networks.flat import FlatNetwork
+from engine.runtime.distributed.ranks import ALONE, Ranks
+from engine.settings import Settings
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Real images with their classes."""
+
+    images: ResidentImages
+    """In the input space through `.encoded(index)`, raw through `.batch(index)`."""
+    labels: Tensor
+    """Class numbers `(N,)`, int64, on the host."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """One learning problem on one device."""
+
+    settings: Settings
+    dataset: Dataset
+    space: InputSpace
+    device: torch.device
+    train: Split
+    """What teachers see and synthetic images start from."""
+    holdout: Split
+    """Kept from both; selects the checkpoint. Empty with dataset.holdout = 0."""
+    test: Split
+    ranks: Ranks = ALONE
+    """The processes that share the work."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of images and parameters."""
+        return DTYPES[self.settings.compute.dtype]
+
+    @property
+    def classes(self) -> int:
+        """K."""
+        return len(self.dataset.classes)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        return (self.dataset.channels, self.dataset.resolution, self.dataset.resolution)
+
+    @cached_property
+    def class_members(self) -> list[Tensor]:
+        """For each class the indices of its images in `train`."""
+        labels = self.train.labels.numpy()
+        return [torch.from_numpy(np.flatnonzero(labels == k)) for k in range(self.classes)]
+
+    @property
+    def network_name(self) -> str:
+        """The teachers' network."""
+        return self.settings.network.name
+
+    def fresh_network(self, seed: int, name: str | None = None) -> nn.Module:
+        """A network with weights that are a function of `seed`, on the device.
+
+        Width and depth settings are the teachers'; another network gets its own defaults.
+        """
+        own = name is None or name == self.network_name
+        network = self.settings.network
+        return initialised_network(
+            name or network.name,
+            seed=seed,
+            channels=self.dataset.channels,
+            classes=self.classes,
+            resolution=self.dataset.resolution,
+            width=network.width if own else None,
+            depth=network.depth if own else None,
+        ).to(self.device, self.dtype)
+
+    def flat_network(self) -> FlatNetwork:
+        """The functional view of the teachers' network; its own weights are never used."""
+        settings = self.settings
+        model = self.fresh_network(0).train()
+        return FlatNetwork(model, bf16=settings.compute.precision == "bf16", loss=settings.labels.loss)

@@ -1,0 +1,240 @@
+"""Stage 1: train teacher trajectories by plain SGD on the real data, a snapshot at initialisation and after each epoch.
+
+Trajectories are independent: each is claimed with a lock, so any number of processes may work on one buffer, and
+published whole. Which images a step sees and how they are augmented depends on counters alone, so a teacher that is
+stopped in mid-epoch ends in the same bits.
+
+A teacher that diverges is not published: its loss and parameters are looked at after every epoch (not every step, where
+the device would have to wait), and at what is published already when the stage begins.
+
+Snapshots are written, synced and hashed beside the next epoch, at most one at a time: a process that is killed loses
+an epoch more at worst, and trains it again.
+"""
+
+import math
+import time
+from collections.abc import Generator
+
+import torch
+
+from engine.data.augment import draw_augment
+from engine.errors import DivergedError, LostHoldError, UsageError
+from engine.events import Event, Notice, Progress, TeacherEpoch, TeacherPublished, TeachersPlanned
+from engine.networks.flat import flatten_parameters
+from engine.runtime.disk_space import buffer_bytes, bytes_in, check_room
+from engine.runtime.finite import is_finite
+from engine.runtime.rng import counted_generator, counted_seed
+from engine.runtime.threads import OneInFlight
+from engine.storage.lock import Hold
+from engine.training.divergence import teacher_problem
+from engine.training.sgd import SgdRule, Trainer
+from engine.training.task import Task
+from engine.training.teacher_buffer import TeacherBuffer
+from engine.training.trainer import Batch, trainer
+from engine.training.trajectory import Position, TrajectoryWriter
+
+STAGE = "teachers"
+
+
+def plan_teachers(task: Task, buffer: TeacherBuffer) -> TeachersPlanned:
+    """What is missing, and what is saved by not training epochs that no iteration can read."""
+    settings = task.settings
+    epochs = settings.trained_epochs
+    missing = sum(buffer.epochs(trajectory) < epochs for trajectory in range(settings.teachers.count))
+    rows = settings.teachers.count * (epochs + 1)
+    return TeachersPlanned(
+        buffer=buffer.folder.name,
+        count=settings.teachers.count,
+        epochs=epochs,
+        epochs_asked=settings.teachers.epochs,
+        missing=missing,
+        bytes=rows * task.flat_network().size * 4,
+    )
+
+
+def train_teachers(task: Task, buffer: TeacherBuffer) -> Generator[Event, None, None]:
+    """Train every trajectory that is missing or too short.
+
+    A trajectory somebody else is training is left to them, and waited for at the end; if they die, it is taken over.
+
+    Raises:
+        DivergedError: a teacher's parameters or loss are not finite, or its loss is worse than guessing.
+        UsageError: an imported buffer lost a trajectory; nothing is trained into it.
+    """
+    yield from _mended(task, buffer)
+    plan = plan_teachers(task, buffer)
+    yield plan
+    if task.ranks.writes:
+        needed = buffer_bytes(plan.missing, plan.bytes // plan.count) - bytes_in(buffer.folder, "*.part")
+        yield from check_room(buffer.folder, needed, "teachers", task.settings.compute.room)
+    for trajectory in range(plan.count):
+        record = buffer.record(trajectory)
+        if record is not None:
+            _check(task, buffer, trajectory, record.losses)
+    waiting = [trajectory for trajectory in range(plan.count) if buffer.epochs(trajectory) < plan.epochs]
+    claims = {trajectory: buffer.claim(trajectory) for trajectory in waiting}
+    if waiting and task.settings.teachers.buffer is not None:
+        raise UsageError(
+            f"Trajectory {waiting[0]} of the imported teacher buffer {buffer.folder.name} is lost, or too short.",
+            "The same `tesla import-buffers` command as before restores it.",
+        )
+    while waiting:
+        left = []
+        other = ""
+        for trajectory in waiting:
+            claim = claims[trajectory]
+            owner = claim.take()
+            if owner is not None:
+                left.append(trajectory)
+                other = other or owner.words
+                continue
+            try:
+                with claim:
+                    buffer.forget(trajectory)
+                    if buffer.epochs(trajectory) < plan.epochs:
+                        yield from _train_one(task, buffer, trajectory, plan.count, plan.epochs, claim)
+            except LostHoldError:  # this machine slept for so long that another took it over
+                left.append(trajectory)
+        if left == waiting:
+            yield Progress(
+                stage=STAGE, done=plan.count - len(left), total=plan.count, unit="trajectories",
+                detail=f"waiting for {other or 'another worker'}",
+            )  # fmt: skip
+            time.sleep(0.5)
+            for trajectory in left:
+                buffer.forget(trajectory)
+        waiting = [trajectory for trajectory in left if buffer.epochs(trajectory) < plan.epochs]
+
+
+def _mended(task: Task, buffer: TeacherBuffer) -> Generator[Event, None, None]:
+    """Set damaged trajectories aside, so that they are trained again."""
+    for trajectory in range(task.settings.teachers.count):
+        if buffer.damage(trajectory) or buffer.cut_off(trajectory):
+            claim = buffer.claim(trajectory)
+            if claim.take() is not None:
+                continue  # somebody trains it
+            with claim:
+                for words in buffer.mend(trajectory):
+                    yield Notice(level="warning", message=words)
+
+
+def _train_one(
+    task: Task, buffer: TeacherBuffer, trajectory: int, count: int, epochs: int, claim: Hold
+) -> Generator[Event, None, None]:
+    seed = task.settings.seed
+    model = task.fresh_network(counted_seed(seed, "teacher-init", trajectory)).train()
+    at = Progress(stage=STAGE, done=trajectory * epochs, total=count * epochs, unit="epochs")
+    counts = _counts(task, epochs)
+    learner = yield from trainer(task, model, task.network_name, SgdRule(), _samples(task), counts, at)
+    writer = buffer.begin(trajectory, flatten_parameters(model).numel())
+    with OneInFlight("snapshots") as writing:
+        row = writer.last_row()
+        if row is None:
+            _snapshot(task, learner, writer, writing)
+        else:
+            learner.load(row.to(task.device, task.dtype))
+        # The row in flight counts as written: if it fails, nothing after it is.
+        for epoch in range(max(writer.record.rows, 1), epochs + 1):
+            started = time.monotonic()
+            done = trajectory * epochs + epoch - 1
+            loss, accuracy = yield from _train_epoch(
+                task, learner, writer, writing, trajectory, epoch, done, count * epochs
+            )
+            # The last step's parameters are in no loss yet.
+            shown = loss if is_finite(learner.theta()) else math.nan
+            _check(task, buffer, trajectory, [*writer.record.losses, shown])
+            claim.check()
+            _snapshot(task, learner, writer, writing, loss, accuracy)
+            yield TeacherEpoch(
+                trajectory=trajectory, epoch=epoch, epochs=epochs, loss=loss, accuracy=accuracy,
+                seconds=time.monotonic() - started,
+            )  # fmt: skip
+        writing.wait()
+        claim.check()
+        writer.publish()
+    yield TeacherPublished(trajectory=trajectory, path=str(buffer.path(trajectory)))
+
+
+def _check(task: Task, buffer: TeacherBuffer, trajectory: int, losses: list[float]) -> None:
+    problem = teacher_problem(losses, task.classes)
+    if problem:
+        raise DivergedError(
+            f"Teacher {trajectory} of {buffer.folder.name} diverged {problem}; its trajectory is not used.",
+            f"Start a new run (--run NAME) with a smaller teachers.lr (now {task.settings.teachers.lr:g}): teachers of "
+            "another learning rate have a buffer of their own.",
+        )
+
+
+def _samples(task: Task) -> list[Batch]:
+    """A batch of every size an epoch has."""
+    size, total = task.settings.teachers.batch, len(task.train)
+    sizes = [size] if total % size == 0 else [size, total % size]
+    return [
+        (task.train.images.encoded(torch.arange(n)).to(task.dtype), task.train.labels[:n].to(task.device))
+        for n in sizes
+    ]
+
+
+def _counts(task: Task, epochs: int) -> dict[int, int]:
+    """Steps of all trajectories by batch size, trained already or not."""
+    size, total = task.settings.teachers.batch, len(task.train)
+    every = task.settings.teachers.count * epochs
+    return {size: every * (total // size), total % size: every}
+
+
+def _snapshot(
+    task: Task,
+    learner: Trainer,
+    writer: TrajectoryWriter,
+    writing: OneInFlight,
+    loss: float | None = None,
+    accuracy: float | None = None,
+) -> None:
+    """Append the parameters; the teacher goes on from what is written, as it would after a resume."""
+    theta = learner.theta()
+    writing.begin(lambda: writer.append(theta, loss, accuracy))
+    if task.dtype is not torch.float32:  # rows are float32
+        learner.load(theta.float().to(task.dtype))
+
+
+def _train_epoch(
+    task: Task, learner: Trainer, writer: TrajectoryWriter, writing: OneInFlight,
+    trajectory: int, epoch: int, done: int, total: int,
+) -> Generator[Event, None, tuple[float, float]]:  # fmt: skip
+    settings = task.settings
+    images, labels = task.train.images, task.train.labels
+    order = torch.randperm(len(labels), generator=counted_generator(settings.seed, "teacher-order", trajectory, epoch))
+    batches = order.split(settings.teachers.batch)
+    # Sums stay on the device: reading them every step would make the device wait for the host.
+    loss_sum = torch.zeros((), device=task.device, dtype=torch.float64)
+    correct = torch.zeros((), device=task.device, dtype=torch.float64)
+    first = 0
+    position = writer.position(epoch)
+    if position is not None:
+        learner.load(position.theta.to(task.device, task.dtype))
+        loss_sum += position.loss
+        correct += position.correct
+        first = position.step
+    step = first
+    try:
+        for step in range(first, len(batches)):
+            index = batches[step]
+            target = labels[index].to(task.device)
+            batch = images.encoded(index)
+            generator = counted_generator(settings.seed, "teacher-augment", trajectory, epoch, step)
+            augment = draw_augment(generator, settings.augment.ops, batch.shape, task.device)
+            loss, logits = learner.step(augment(batch), target, settings.teachers.lr)
+            loss_sum += loss * len(index)
+            correct += (logits.argmax(dim=1) == target).sum()
+            step += 1
+            yield Progress(
+                stage=STAGE, done=done + step / len(batches), total=total, unit="epochs",
+                detail=f"trajectory {trajectory + 1}, epoch {epoch}",
+            )  # fmt: skip
+    except GeneratorExit:
+        writing.wait()  # the row before this epoch comes first: it forgets older positions
+        theta, loss_so_far = learner.theta(), loss_sum.item()
+        if math.isfinite(loss_so_far) and is_finite(theta):  # else the epoch is done again, to the same bad end
+            writer.save_position(Position(theta, epoch, step, loss_so_far, correct.item()))
+        raise
+    return loss_sum.item() / len(labels), correct.item() / len(labels)

@@ -1,0 +1,110 @@
+"""Which way a network is trained, eager or compiled: decided by cost, see compiling.py."""
+
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from engine.events import Event, Notice, Progress, told
+from engine.networks.flat import FlatNetwork, flatten_parameters
+from engine.runtime.out_of_memory import is_exhausted
+from engine.runtime.threads import beside
+from engine.training.compile_policy import MARGIN, forward_flops
+from engine.training.sgd import CompiledTrainer, EagerTrainer, SgdRule, Step, Trainer, compiled_step, difference
+from engine.training.task import Task
+
+COMPILE_SECONDS = 15.0
+"""Compiling one batch size without a cache, 2 CPU cores (measured: 10 to 19)."""
+SAVED_OVERHEAD = 1.5e-3
+"""Seconds a compiled step saves whatever its size: some sixty operations are started less."""
+SAVED_PER_FLOP = 1.1e-12
+"""Seconds saved besides, on a CPU, for every floating-point operation (3 forward passes a step)."""
+
+Batch = tuple[Tensor, Tensor]
+"""Images `(B, C, H, W)`; classes `(B,)` or probabilities `(B, K)`."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What steps can share a compilation."""
+
+    network: str
+    rule: SgdRule
+    images: torch.Size
+    targets: torch.Size
+    dtype: torch.dtype
+
+
+_compiled: "WeakKeyDictionary[Task, dict[Kind, Step | None]]" = WeakKeyDictionary()
+"""Checked steps of a task, so that only the first of many networks compiles; None where compiling failed."""
+
+
+def trainer(
+    task: Task,
+    model: nn.Module,
+    network: str,
+    rule: SgdRule,
+    batches: Sequence[Batch],
+    counts: Mapping[int, int],
+    at: Progress,
+) -> Generator[Event, None, Trainer]:
+    """A trainer for a fresh network, as `compute.compile` says and the cost decides.
+
+    Args:
+        task: its settings decide.
+        model: the network, in the mode and with the weights it is to be trained from.
+        network: its name.
+        rule: of the update.
+        batches: one of every size there will be.
+        counts: steps of the whole stage, by batch size.
+        at: where the stage stands, to be told again while something compiles.
+    """
+    # Running statistics are changed by a forward pass, which a pure function cannot do.
+    if task.settings.compute.compile == "off" or any(True for _ in model.buffers()):
+        return EagerTrainer(model, rule)
+    functional = FlatNetwork(model)
+    theta = flatten_parameters(model)
+    known = _compiled.setdefault(task, {})
+    steps: dict[int, Step] = {}
+    for images, targets in batches:
+        size = len(images)
+        if task.settings.compute.compile == "auto" and not worth_compiling(model, images, counts.get(size, 0)):
+            continue
+        kind = Kind(network, rule, images.shape, targets.shape, images.dtype)
+        if kind not in known:
+            yield Notice(
+                level="info",
+                message=f"Compiling the training step of {network} for batches of {size}; this takes some 15 seconds.",
+            )
+            compiling = beside(partial(_checked, functional, rule, theta, images, targets))
+            known[kind], reason = yield from told(compiling, at, "compiling")
+            if reason:
+                yield Notice(level="warning", message=f"torch.compile is not used: {reason}.")
+        found = known[kind]
+        if found is not None:
+            steps[size] = found
+    return CompiledTrainer(functional, theta, rule, steps) if steps else EagerTrainer(model, rule)
+
+
+def worth_compiling(model: nn.Module, images: Tensor, steps: int) -> bool:
+    """Whether that many steps on batches like this save clearly more than compiling one costs."""
+    saved = SAVED_OVERHEAD
+    if images.device.type == "cpu":
+        saved += SAVED_PER_FLOP * 3 * len(images) * forward_flops(model, images[:1])
+    return steps * saved > MARGIN * COMPILE_SECONDS
+
+
+def _checked(
+    functional: FlatNetwork, rule: SgdRule, theta: Tensor, images: Tensor, targets: Tensor
+) -> tuple[Step | None, str]:
+    try:
+        step = compiled_step(functional, rule)
+        reason = difference(functional, rule, step, theta, images, targets)
+    except Exception as error:  # the compiler's own errors have no common base, and none of them may end a run
+        if is_exhausted(error):
+            raise
+        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    return (None, reason) if reason else (step, "")

@@ -1,0 +1,63 @@
+"""What a network is trained on when it is evaluated: a small set, or all training images."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from engine.training.task import Split
+
+
+class TrainingSet(Protocol):
+    """Images with labels, a batch at a time."""
+
+    @property
+    def lr(self) -> float:
+        """Learning rate to train with."""
+
+    @property
+    def epochs(self) -> int | None:
+        """Epochs to train for; None for `evaluate.epochs`."""
+
+    def __len__(self) -> int:
+        """N."""
+
+    def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Images `(B, C, H, W)` and labels on the device; `index` `(B,)` is on the host."""
+
+
+@dataclass(frozen=True)
+class SmallSet:
+    """A synthetic set, or as many real images."""
+
+    images: Tensor
+    """`(N, C, H, W)` in the input space."""
+    labels: Tensor
+    """Probabilities `(N, K)`."""
+    lr: float
+    epochs: None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """See `TrainingSet`."""
+        there = index.to(self.images.device, non_blocking=True)
+        return self.images[there], self.labels[there]
+
+
+@dataclass(frozen=True)
+class WholeSet:
+    """Real images with their classes, read as they are needed."""
+
+    split: Split
+    lr: float
+    epochs: int
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """See `TrainingSet`; labels are class numbers `(B,)`."""
+        images = self.split.images.encoded(index)
+        return images, self.split.labels[index].to(images.device, non_blocking=True)

@@ -1,0 +1,73 @@
+"""What a person prefers on the live screens: `tui.toml` in the user's configuration folder. Every key is optional."""
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+import platformdirs
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from engine.errors import SettingsError
+from engine.storage.versions import check_format
+
+Images = Literal["auto", "blocks", "kitty", "sixel"]
+
+FORMAT = 1
+"""Version of the file, its optional key `format`."""
+
+IMAGES_ENV = "TESLA_IMAGES"
+FILE_ENV = "TESLA_TUI_CONFIG"
+
+
+class Preferences(BaseModel):
+    """The file's contents."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, strict=True)
+
+    theme: str = "tesla-dark"
+    """tesla-dark, tesla-light, high-contrast, colour-blind, or any theme of Textual."""
+    images: Images = "auto"
+    """How pictures are drawn: blocks (two pixels a character, works anywhere), kitty, sixel, or what is found."""
+    refresh: Annotated[float, Field(ge=0.1, le=60)] = 0.5
+    """Seconds between two looks at the run's files, at the least."""
+    log_scale: bool = False
+    """Draw the matching loss on a logarithmic scale from the start."""
+    smoothing: Annotated[int, Field(ge=0, le=3)] = 2
+    """Smoothing of the trend: 0 off, 1 low, 2 mid, 3 high."""
+    keys: dict[str, str] = Field(default_factory=dict)
+    """Other keys for actions, by the ids that the help (?) shows: `pause = "p"`, several with commas."""
+
+
+def preferences_file() -> Path:
+    """Where the file is, existing or not."""
+    named = os.environ.get(FILE_ENV)
+    return Path(named) if named else platformdirs.user_config_path("tesla") / "tui.toml"
+
+
+def load_preferences() -> Preferences:
+    """The user's preferences; the defaults if there is no file.
+
+    Raises:
+        SettingsError: not TOML, an unknown key or a wrong value.
+    """
+    path = preferences_file()
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        check_format(table.pop("format", None), FORMAT, path)
+        found = Preferences.model_validate(table)
+    except FileNotFoundError:
+        found = Preferences()
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is not valid TOML: {error}.", "Mend that line, or move the file away.") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        keys = ", ".join(Preferences.model_fields)
+        raise SettingsError(f"`{key}` in {path}: {first['msg']}.", f"Known keys: {keys}.") from error
+    forced = os.environ.get(IMAGES_ENV)
+    if forced:
+        if forced not in Images.__args__:  # type: ignore[attr-defined]
+            raise SettingsError(f"{IMAGES_ENV}={forced} is not a way to draw.", "Use auto, blocks, kitty or sixel.")
+        found = found.model_copy(update={"images": forced})
+    return found

@@ -1,0 +1,235 @@
+"""What a workbench does at a person's wish besides looking: going on, taking over, exporting, detaching, reporting."""
+
+import re
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.errors import TeslaError
+from engine.runs.run import Run
+from tesla_tui.live.dialogs.basic import Ask, Busy, Choice, Prompt
+from tesla_tui.live.dialogs.error import ErrorScreen
+from tesla_tui.live.dialogs.new_run import NewRun
+from tesla_tui.live.engine_thread import REPORT, EngineThread
+from tesla_tui.process.detached import ask_to_stop, start_detached, wait_until_free
+from tesla_tui.render.words import clean, duration
+
+if TYPE_CHECKING:
+    from tesla_tui.live.screens.workbench import Workbench
+
+STOP_WITHIN = 120.0
+"""Seconds another driver is given to save and stop."""
+
+
+class Jobs:
+    """Belongs to a workbench. Anything that may take longer than a key press runs in a thread."""
+
+    def __init__(self, bench: "Workbench") -> None:
+        self._bench = bench
+        self._waiting: Callable[[], None] | None = None
+
+    # --- the run that is shown
+
+    def go_on(self) -> None:
+        """Drive the run that is shown, with the settings that tesla.toml and its own command lines give."""
+        bench = self._bench
+        feed = bench.context.feed
+        if feed is None:
+            return
+        try:
+            effective = bench.context.workspace.settings(run=feed.run)
+            if feed.run.exists:
+                feed.run.check(effective)
+        except TeslaError as error:
+            bench.report("cannot go on", error)
+            return
+        bench.drive(feed.run, effective)
+
+    def take_over(self) -> None:
+        """Drive a run that somebody else drove, or still drives."""
+        bench, feed = self._bench, self._bench.context.feed
+        if feed is None:
+            return
+        if not feed.live:
+            self.go_on()
+            return
+        if feed.driver is None or not feed.driver.here:
+            bench.notify("It is driven on another machine: stop it there, then take over.", severity="warning")
+            return
+        question = Ask(
+            "take over",
+            f"Process {feed.driver.pid} drives {feed.run.name}. Shall it save and stop, and this window go on?",
+            [Choice("yes", "y", "Stop it there, go on here"), Choice("no", "n", "Keep watching")],
+        )
+        bench.app.push_screen(question, self._take_over_answered)
+
+    def _take_over_answered(self, answer: str | None) -> None:
+        feed = self._bench.context.feed
+        if answer != "yes" or feed is None:
+            return
+        run = feed.run
+
+        def work() -> None:
+            ask_to_stop(run)
+            if not wait_until_free(run, STOP_WITHIN):
+                raise TeslaError(
+                    f"It did not stop within {duration(STOP_WITHIN)}.", "It may be in a long step. Try again."
+                )
+
+        self._in_thread("take over", f"{run.name} saves and stops …", work, self.go_on)
+
+    def failed(self, engine: EngineThread) -> None:
+        """The engine ended on an error: the cause, the last checkpoint, what to do."""
+        bench = self._bench
+        run, error = engine.driven, engine.error
+        assert error is not None
+        known = isinstance(error, TeslaError | OSError | MemoryError)
+        bench.app.push_screen(
+            ErrorScreen(
+                run,
+                message=error.message if isinstance(error, TeslaError) else str(error) or type(error).__name__,
+                hint=error.hint if isinstance(error, TeslaError) else "",
+                report=None if known else run.folder / REPORT,
+            ),
+            lambda retry: self.go_on() if retry else None,
+        )
+
+    # --- export
+
+    def export(self) -> None:
+        """Ask where to, and write the distilled dataset there."""
+        feed = self._bench.context.feed
+        if feed is None:
+            return
+        if not feed.run.checkpoints():
+            self._bench.notify("There is no checkpoint to export yet.", severity="warning")
+            return
+        folder = self._bench.context.workspace.folder
+        suggestion = folder / f"{folder.name or 'distilled'}-{feed.run.name}"
+        number = 2
+        while suggestion.exists():
+            suggestion, number = folder / f"{folder.name}-{feed.run.name}-{number}", number + 1
+        words = "The selected checkpoint as PNGs, tensors, soft labels, Parquet, a card and a training script. Folder:"
+        self._bench.app.push_screen(Prompt("export", words, str(suggestion)), self._export_to)
+
+    def _export_to(self, answer: str | None) -> None:
+        feed = self._bench.context.feed
+        if answer is None or feed is None:
+            return
+        workspace, run, to = self._bench.context.workspace, feed.run, Path(answer).expanduser()
+        said: list[str] = []
+
+        def work() -> None:
+            from engine.exchange.export import export_run
+
+            done = export_run(workspace, run, to, iteration=None, with_test=False)
+            said.append(f"{done.images} images of iteration {done.iteration} written to {to}")
+
+        self._in_thread(
+            "export", f"Writing {to} …", work, lambda: self._bench.notify(clean(said[0]), timeout=10, markup=False)
+        )
+
+    # --- runs in other processes
+
+    def start_detached(self, run: Run, arguments: Sequence[str], then: Callable[[int], None] | None = None) -> None:
+        """Start a run without this window; `then` gets its process id."""
+        folder = self._bench.context.workspace.folder
+        started: list[int] = []
+
+        def work() -> None:
+            started.append(start_detached(folder, run, arguments))
+
+        def done() -> None:
+            if then is not None:
+                then(started[0])
+                return
+            self._bench.notify(f"{run.name} runs detached (process {started[0]}).", timeout=8)
+            self._bench.open_run(run)
+            self._bench.action_tab(0)
+
+        self._in_thread("detach", f"Starting {run.name} in a process of its own …", work, done)
+
+    def start_instead(self, made: NewRun) -> None:
+        """A new run while another is driven here."""
+        bench = self._bench
+        assert bench.engine is not None
+        now = bench.engine.driven.name
+        choices = [
+            Choice("detached", "d", f"Start {made.run.name} detached", "both go on"),
+            Choice("instead", "i", f"Stop {now}, start {made.run.name} here", f"{now} is saved"),
+            Choice("none", "c", "Neither"),
+        ]
+        question = Ask("one run at a time in this window", f"{now} is being driven here.", choices)
+
+        def answered(answer: str | None) -> None:
+            if answer == "detached":
+                self.start_detached(made.run, made.arguments)
+            elif answer == "instead":
+                self.stop_and(lambda: bench.begin(made))
+
+        bench.app.push_screen(question, answered)
+
+    def stop_and(self, then: Callable[[], None]) -> None:
+        """Save and stop the engine under a message that tells how it goes, then go on."""
+        bench = self._bench
+        if bench.engine is None:
+            then()
+            return
+        engine = bench.engine
+        busy = Busy("stopping", self._stopping_words(engine))
+        bench.app.push_screen(busy)
+
+        def tell() -> None:
+            if busy.is_mounted:
+                busy.say(self._stopping_words(engine))
+
+        timer = bench.set_interval(0.2, tell)
+
+        def close() -> None:
+            timer.stop()
+            if busy.is_current:
+                bench.app.pop_screen()
+
+        def after() -> None:
+            self.forget_waiting()
+            then()
+
+        self._waiting = close
+        bench.stop_engine(after)
+
+    def forget_waiting(self) -> None:
+        """Take away the message that waits for the engine: it saved, or failed."""
+        close, self._waiting = self._waiting, None
+        if close is not None:
+            close()
+
+    def _stopping_words(self, engine: EngineThread) -> str:
+        passed = time.monotonic() - (engine.stop_asked or time.monotonic())
+        feed = self._bench.context.feed
+        at = f" at iteration {feed.view.iteration}" if feed is not None and feed.view.distilling else ""
+        return f"Saving {engine.driven.name}{at}; it takes at most one matching step. {passed:.0f} s"
+
+    def _in_thread(self, title: str, words: str, work: Callable[[], None], done: Callable[[], None]) -> None:
+        """Do work beside the screens, under a message; then `done`, or words about what went wrong."""
+        bench = self._bench
+        busy = Busy(title, words)
+        bench.app.push_screen(busy)
+
+        def finish(error: BaseException | None) -> None:
+            if busy.is_current:
+                bench.app.pop_screen()
+            if error is None:
+                done()
+            else:
+                bench.report(title, error)
+
+        def target() -> None:
+            error: BaseException | None = None
+            try:
+                work()
+            except Exception as problem:
+                error = problem
+            bench.app.call_from_thread(finish, error)
+
+        bench.run_worker(target, thread=True, group=re.sub(r"\W", "-", title))

@@ -1,0 +1,101 @@
+"""Runs without a terminal: started in a session of their own, to survive the connection, and stopped again."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from engine.errors import TeslaError, UsageError, tesla
+from engine.runs.heartbeat import read_pulse
+from engine.runs.run import Run
+from engine.runs.workspace import driver_of, driver_words, is_driven
+from engine.storage.atomic import disk
+from engine.storage.symlinks import check_links
+
+LOG = "detached.log"
+"""What a detached process prints, in the run's folder."""
+
+START_WITHIN = 20.0
+"""Seconds to wait for a sign of life; a dataset may take longer to decode."""
+
+
+def worker_arguments(workspace: Path, run: Run, options: Sequence[str]) -> list[str]:
+    """The command line of `tesla run` for a process that is not started from this folder."""
+    return ["run", str(workspace.resolve()), "--run", run.name, *options]
+
+
+def start_detached(workspace: Path, run: Run, arguments: Sequence[str]) -> int:
+    """Start `tesla run` for a run in a new session; its process id. Returns when it drives, or is still preparing.
+
+    Args:
+        workspace: the workspace's folder.
+        run: the run.
+        arguments: further options of `tesla run`.
+
+    Raises:
+        UsageError: somebody drives the run already.
+        TeslaError: it ended at once; the message has its last words.
+    """
+    if is_driven(run):
+        raise UsageError(
+            f"The run {run.name} is being driven already{driver_words(run)}.",
+            f"Watch it with: {tesla('tui', workspace, '--run', run.name)}",
+        )
+    check_links(workspace, run.folders)
+    disk.make_folder(run.folder)
+    command = [sys.executable, "-P", "-m", "tesla_tui.main", *worker_arguments(workspace, run, arguments)]
+    begun = time.time()
+    log = run.folder / LOG
+    disk.remove(log)  # a link of that name would be written through
+    with open(log, "xb") as output:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    until = time.monotonic() + START_WITHIN
+    while time.monotonic() < until:
+        code = process.poll()
+        if code is not None:
+            if code == 0:
+                return process.pid  # it had nothing left to do
+            words = log.read_text(errors="replace").strip().splitlines()
+            raise TeslaError(
+                f"The detached run ended at once (exit code {code}): {' '.join(words[-3:])}",
+                f"Everything it said is in {log}.",
+            )
+        pulse = read_pulse(run.pulse_file)
+        if pulse is not None and pulse.beat >= begun:  # its own, or that of the first of its workers
+            break
+        time.sleep(0.05)
+    process.returncode = 0  # it goes on without us; nothing to wait for at exit
+    return process.pid
+
+
+def ask_to_stop(run: Run) -> int:
+    """Ask the driver of a run to save and stop; its process id.
+
+    Raises:
+        UsageError: nobody drives it, or the driver is on another machine.
+    """
+    driver = driver_of(run)
+    if driver is None or not is_driven(run):
+        raise UsageError(f"Nobody drives the run {run.name}.", "There is nothing to stop.")
+    if not driver.here:
+        raise UsageError(
+            f"The run {run.name} is driven{driver_words(run)}, which is another machine.",
+            f"There: tesla stop, or kill -TERM {driver.pid}.",
+        )
+    os.kill(driver.pid, signal.SIGTERM)
+    return driver.pid
+
+
+def wait_until_free(run: Run, seconds: float) -> bool:
+    """Wait until nobody drives the run; whether that came true in time."""
+    until = time.monotonic() + seconds
+    while is_driven(run):
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.05)
+    return True

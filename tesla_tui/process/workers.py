@@ -1,0 +1,105 @@
+"""`tesla run --workers N`: N processes on this machine, started and watched by PyTorch's elastic agent, as torchrun
+does it, but with words a person can use when one of them dies.
+"""
+
+import logging
+import os
+import signal
+import sys
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from engine.errors import ExitCode, TeslaError, UsageError
+from engine.runtime.distributed.environment import Place
+from engine.settings import ComputeSettings
+from tesla_tui.process.signals import CODES
+
+LAUNCHER = "TESLA_LAUNCHER"
+"""Set in the environment of workers whose launcher is ours and will say how it ended."""
+
+SAVE_WITHIN = 600
+"""Seconds that workers have to save after a signal, before they are killed."""
+
+
+def launch(count: int, arguments: Sequence[str], compute: ComputeSettings) -> ExitCode:
+    """Run `tesla ARGUMENTS` in `count` processes to the end; the exit code of the job.
+
+    Args:
+        count: workers, at least 2.
+        arguments: of the command.
+        compute: says which devices they will use.
+
+    Raises:
+        UsageError: more workers than CUDA devices or CPU cores.
+        TeslaError: a worker was killed.
+    """
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    from engine.runtime.device import own_device
+
+    own_device(compute.device, Place(size=count, local_size=count))
+    if sys.platform == "linux":
+        # Workers of one machine talk over the loopback device: nothing listens to the network, no host name is asked.
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    os.environ[LAUNCHER] = "1"
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=count,
+        run_id=uuid.uuid4().hex,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        local_addr="localhost",
+        max_restarts=0,
+        shutdown_timeout=SAVE_WITHIN,
+        logs_specs=DefaultLogsSpecs(),
+    )
+    try:
+        elastic_launch(config, sys.executable)("-P", "-m", "tesla_tui.main", *arguments)
+    except SignalException as stop:
+        return CODES.get(signal.Signals(stop.sigval), ExitCode.TERMINATED)
+    except ChildFailedError as error:
+        return _verdict(error.failures)
+    return ExitCode.OK
+
+
+def _verdict(failures: Mapping[int, Any]) -> ExitCode:
+    """What the ends of the workers mean for the job.
+
+    Args:
+        failures: by rank, objects with `exitcode` (negative: the signal that ended it) and `pid`.
+
+    Raises:
+        TeslaError: a worker was killed; it could not say so itself.
+    """
+    for rank, failure in sorted(failures.items()):
+        # The agent ends the others with SIGTERM; whoever was ended by another signal came first.
+        if failure.exitcode < 0 and -failure.exitcode != signal.SIGTERM:
+            name = signal.Signals(-failure.exitcode).name
+            cause = " (often: out of memory)" if name == "SIGKILL" else ""
+            raise TeslaError(
+                f"Worker {rank} (process {failure.pid}) was ended by {name}{cause}.",
+                "What was saved is intact, and the same command goes on, with any number of workers.",
+            )
+    codes = {failure.exitcode for failure in failures.values()}
+    for code in (ExitCode.USAGE, ExitCode.FAILURE, ExitCode.INTERRUPTED, ExitCode.TERMINATED, ExitCode.HANGUP):
+        if code in codes:
+            return code  # the worker has said why
+    return ExitCode.TERMINATED if -signal.SIGTERM in codes else ExitCode.FAILURE
+
+
+def check_count(workers: int | None, place: Place) -> None:
+    """Refuse `--workers` in a process that is a worker already.
+
+    Raises:
+        UsageError: it is.
+    """
+    if workers is not None and place.size > 1:
+        raise UsageError(
+            f"This process is one of {place.size} that torchrun started; --workers cannot start more.",
+            "Leave --workers away, or start `tesla run` without torchrun.",
+        )

@@ -1,0 +1,1 @@
+"""The live screens in a browser."""

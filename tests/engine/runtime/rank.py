@@ -1,0 +1,100 @@
+"""What one rank of a test does: `python -m tests.engine.runtime.rank FUNCTION FOLDER`, as torchrun would start it.
+
+Functions are called with the ranks and a folder; what they return is written to FOLDER/rank-R.json.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from engine.errors import WorkerLostError
+from engine.matching import MatchingGradient, Parts, matching_sweeps
+from engine.networks import FlatNetwork
+from engine.runs.workspace import Workspace
+from engine.runtime.distributed.environment import this_place
+from engine.runtime.distributed.process_group import joined
+from engine.runtime.distributed.ranks import Ranks
+from engine.runtime.generators import result_of
+from engine.session.session import assist, drive
+from engine.training.labels import teacher_labels
+from tests.conftest import TINY
+from tests.engine.matching.test_matching import Case, make_case
+
+KINDS = {
+    "hard": ("distill.iterations=20", "distill.ipc=2", "distill.batch=7"),
+    "paper": ("distill.gradient=paper",),
+    "target": ("labels.kind=target", "distill.batch=5", "distill.store=checkpoint"),
+    "learned": ("labels.kind=learned", "labels.lr=100"),
+    "skipping": ("distill.max_loss=0.001", "distill.iterations=12"),
+}
+"""Runs that two ranks and one rank must agree on."""
+
+
+def divided(case: Case, ranks: Ranks, **changes: Any) -> MatchingGradient:
+    """The gradient of a case, each rank computing its part of every batch."""
+    arguments = {**case.arguments, **changes}
+    schedule, weights = [], []
+    for index, augment in arguments["schedule"]:
+        part = ranks.part(len(index))
+        schedule.append((index[part], augment.rows(part)))
+        weights.append((part.stop - part.start) / len(index))
+    arguments["schedule"] = schedule
+    return result_of(matching_sweeps(case.model, **arguments, shares=Parts(ranks, weights)))
+
+
+def relative(a: Tensor, b: Tensor) -> float:
+    return float((a - b).norm() / b.norm().clamp_min(1e-30))
+
+
+def numbers(ranks: Ranks, folder: Path) -> dict[str, Any]:
+    """Gradients of batches of five (two images here, three there) against the whole; and what ranks exchange."""
+    found: dict[str, Any] = {}
+    for mode, store in (("exact", "device"), ("exact", "checkpoint"), ("paper", "auto")):
+        case = make_case(steps=9)
+        mine, whole = divided(case, ranks, mode=mode, store=store), case.gradient(mode=mode)
+        for name in ("loss", "images", "labels", "student_lr"):
+            found[f"{mode} {store} {name}"] = relative(getattr(mine, name), getattr(whole, name))
+    case = make_case()
+    network, images = FlatNetwork(case.model), case.arguments["images"]
+    alone = teacher_labels(network, case.arguments["start"], images)
+    found["labels"] = relative(teacher_labels(network, case.arguments["start"], images, ranks), alone)
+    found["led"] = ranks.led({"from": ranks.rank, "text": "é" * 1000})["from"]
+    found["gathered"] = ranks.gathered(ranks.rank * 10)
+    found["agreed"] = ranks.agreed([1.0 + ranks.rank * 1e-6, float("nan")])[0]
+    try:
+        ranks.agreed([1.0 + ranks.rank])
+        found["apart"] = ""
+    except WorkerLostError as error:
+        found["apart"] = error.message
+    return found
+
+
+def runs(ranks: Ranks, folder: Path) -> dict[str, Any]:
+    """Drive every kind of run in the workspace `folder/ws`."""
+    workspace = Workspace(folder / "ws")
+    for name, overrides in KINDS.items():
+        run = workspace.run(f"{name}-{ranks.size}")
+        effective = workspace.settings(overrides=(*TINY, *overrides), run=run)
+        for _ in (drive if ranks.writes else assist)(workspace, run, effective, ranks=ranks):
+            pass
+    return {}
+
+
+def fails(ranks: Ranks, folder: Path) -> dict[str, Any]:
+    """The last rank fails while the first waits for it."""
+    if ranks.rank == ranks.size - 1:
+        raise ValueError("a bug")
+    ranks.sum_(torch.zeros(1))
+    return {}
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    function, folder = sys.argv[1], Path(sys.argv[2])
+    with joined(this_place()) as joined_ranks:
+        answer = globals()[function](joined_ranks, folder)
+    (folder / f"rank-{joined_ranks.rank}.json").write_text(json.dumps(answer))

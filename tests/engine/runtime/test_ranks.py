@@ -1,0 +1,140 @@
+"""Two ranks on the loopback interface compute what one does; what cannot be divided is refused."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from engine.data import draw_augment
+from engine.errors import UsageError
+from engine.runs.journal import read_journal
+from engine.runs.workspace import Workspace
+from engine.runtime.distributed.environment import Place, this_place
+from engine.runtime.distributed.ranks import Ranks
+from engine.runtime.generators import result_of
+from engine.runtime.rng import counted_generator
+from engine.session.open_task import open_task
+from engine.session.session import drive
+from engine.settings import resolve_settings
+from tests.conftest import TINY
+from tests.engine.runtime.rank import KINDS, relative
+
+
+def two_ranks(function: str, folder: Path) -> list["subprocess.CompletedProcess[str]"]:
+    """Run a function of rank.py in two processes."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    world = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    command = [sys.executable, "-m", "tests.engine.runtime.rank", function, str(folder)]
+    processes = [
+        subprocess.Popen(
+            command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env={**os.environ, **world, "RANK": str(rank), "LOCAL_RANK": str(rank), "GLOO_SOCKET_IFNAME": "lo"},
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    done = []
+    for process in processes:
+        out, err = process.communicate(timeout=200)
+        done.append(subprocess.CompletedProcess(command, process.returncode, out, err))
+    return done
+
+
+def test_two_ranks_compute_the_gradient_of_one(tmp_path: Path) -> None:
+    for process in two_ranks("numbers", tmp_path):
+        assert process.returncode == 0, process.stderr
+    first, second = (json.loads((tmp_path / f"rank-{rank}.json").read_text()) for rank in range(2))
+    for found in (first, second):
+        errors = {name: value for name, value in found.items() if " " in name or name == "labels"}
+        assert len(errors) == 13
+        assert max(errors.values()) < 1e-12, errors
+        assert found["led"] == 0 and found["gathered"] == [0, 10] and found["agreed"] == 1.0
+    assert first["apart"] == "" and second["apart"].startswith("Worker 1 computed 2 where worker 0 computed 1")
+
+
+def test_two_ranks_distil_the_images_of_one(tmp_path: Path) -> None:
+    workspace = Workspace.create(tmp_path / "ws", resolve_settings(), set())
+    for process in two_ranks("runs", tmp_path):
+        assert process.returncode == 0, process.stderr
+    for name, overrides in KINDS.items():
+        run = workspace.run(f"{name}-1")
+        for _ in drive(workspace, run, workspace.settings(overrides=(*TINY, *overrides), run=run)):
+            pass
+        shared = workspace.run(f"{name}-2")
+        assert run.checkpoints() == shared.checkpoints()
+        last = max(run.checkpoints())
+        (one, one_counters), (two, two_counters) = run.load_checkpoint(last), shared.load_checkpoint(last)
+        assert one_counters["skipped"] == two_counters["skipped"]
+        assert one_counters["recoveries"] == two_counters["recoveries"]
+        for tensor, most in {"images": 1e-5, "student_lr": 1e-5, "logits": 1e-5, "velocity_images": 1e-4}.items():
+            if tensor in one:
+                difference = relative(two[tensor], one[tensor])
+                assert difference < most, f"{name}: {tensor} {difference:.1e}"
+        assert torch.equal(one["images"], run.load_checkpoint(0)[0]["images"]) == (name == "skipping")
+        a, b = ([(r.subject, r.split, r.iteration) for r in each.evaluations()] for each in (run, shared))
+        assert a == b
+    # Both trained teachers; one journal tells of what its process did, the buffer of everything.
+    events = [entry.event.kind for entry, _ in read_journal(workspace.run("hard-2").journal_file)]
+    assert events.count("RunStarted") == events.count("RunFinished") == 1
+    assert events.count("IterationDone") == 20
+
+
+def test_a_rank_that_fails_does_not_leave_the_other_hanging(tmp_path: Path) -> None:
+    first, second = two_ranks("fails", tmp_path)
+    assert "ValueError: a bug" in second.stderr
+    assert first.returncode == 1
+    assert "WorkerLostError: Worker 1 (process" in first.stderr and "failed: ValueError: a bug" in first.stderr
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+def test_parts_cover_a_batch(size: int) -> None:
+    parts = [Ranks(Place(rank, size, rank, size)).part(7) for rank in range(size)]
+    assert [i for part in parts for i in range(7)[part]] == list(range(7))
+    lengths = [part.stop - part.start for part in parts]
+    assert max(lengths) - min(lengths) <= 1
+
+
+@pytest.mark.parametrize("op", ["color", "crop", "cutout", "flip", "scale", "rotate"])
+def test_an_image_is_augmented_alike_in_a_part(op: str) -> None:
+    images = torch.randn(7, 3, 8, 8, generator=counted_generator(0, "images"))
+    augment = draw_augment(counted_generator(0, "op"), (op,), images.shape)
+    assert torch.allclose(augment.rows(slice(2, 5))(images[2:5]), augment(images)[2:5], atol=1e-6)
+
+
+def batch_norm(*, channels: int, classes: int, resolution: int, **_: object) -> nn.Module:
+    """A network that looks at its whole batch."""
+    flat = channels * resolution**2
+    return nn.Sequential(nn.Flatten(), nn.Linear(flat, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, classes))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (("distill.batch=1",), r"2 workers cannot divide a batch of 1 synthetic image "),
+        (("distill.batch=9", "distill.steps=2"), r"batch of 1 synthetic image \(distill.batch = 9, 10 images"),
+        (("distill.gradient=unrolled",), r"unrolled is the reference, for one process"),
+        (("network.name=tests.engine.runtime.test_ranks:batch_norm",), r"looking at its whole batch"),
+    ],
+)
+def test_what_cannot_be_divided_is_refused(workspace: Workspace, overrides: tuple[str, ...], words: str) -> None:
+    settings = resolve_settings(overrides=[*TINY, *overrides]).settings
+    assert result_of(open_task(workspace, settings))
+    with pytest.raises(UsageError, match=words):
+        result_of(open_task(workspace, settings, Ranks(Place(0, 2, 0, 2))))
+
+
+def test_a_place_is_torchruns_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert this_place() == Place() and this_place().writes
+    for name, value in {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError, match="LOCAL_WORLD_SIZE is not"):
+        this_place()
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert this_place() == Place(3, 4, 1, 2) and not this_place().writes

@@ -1,0 +1,222 @@
+"""The arithmetic of a plan, against counts by hand."""
+
+from typing import Any
+
+import pytest
+
+from engine.settings import resolve_settings
+from engine.tools.plan.facts import Facts, find_facts
+from engine.tools.plan.fitting import peaks, shortages
+from engine.tools.plan.report import DiskRoom, Limits, Part
+from engine.tools.plan.sums import (
+    Problem,
+    disk_uses,
+    durations,
+    images_stepped,
+    iteration_seconds,
+    memory_parts,
+    replays,
+    span,
+    step_bytes,
+)
+
+IMAGENET = Facts(1000, 3, 64, 1_153_050, 128_117, 50_000, "published sizes")
+P = 2_496_360
+
+
+def problem(*overrides: str, device: str = "cpu", graph: int = 3_663_000_000) -> Problem:
+    settings = resolve_settings(ipc=50, overrides=["dataset.name=imagenet", *overrides]).settings
+    return Problem(settings, IMAGENET, device, P, graph)
+
+
+def found(**values: Any) -> dict[str, Any]:
+    """A measurement of two steps on two batches."""
+    return {
+        "base": 400_000_000, "host": 12_000_000_000, "device": 11_000_000_000, "steps": 2, "images": 1000,
+        "state_bytes": 2 * 1000 * 12288 * 4, "seconds": 48.0, "compiling": 0.0, "label_seconds": 0.004,
+        "graph_bytes": 3_663_000_000, "save_seconds": 0.5, "save_rate": 5e8, "batch": 500, "parameters": P, **values,
+    }  # fmt: skip
+
+
+EVALUATION = {
+    "host": 2_000_000_000, "device": 1_900_000_000, "images": 250, "seconds_per_epoch": 2.0,
+    "seconds_per_measured": 0.001, "seconds_besides": 0.5, "compiling": 0.0,
+}  # fmt: skip
+TEACHERS = {"host": 3_000_000_000, "device": 3_000_000_000, "seconds_per_image": 0.01, "snapshot_seconds": 0.5,
+            "compiling": 20.0}  # fmt: skip
+
+
+def by_name(parts: list[Part]) -> dict[str, int]:
+    return {part.name: part.bytes for part in parts}
+
+
+def test_memory_of_imagenet_by_hand() -> None:
+    parts = memory_parts(problem(), [found()], TEACHERS, [EVALUATION], free=24 * 10**9)
+    sizes = by_name(parts)
+    images = 50_000 * 3 * 64 * 64 * 4
+    assert images == 2_457_600_000
+    assert sizes["synthetic images"] == sizes["their momentum"] == sizes["their gradient"] == images
+    assert sizes["labels and their gradient"] == 2 * 50_000 * 1000 * 4
+    # 14.2 GB of training images are not kept in 0.4 of 24 GB; the others are.
+    assert sizes["dataset, kept as bytes"] == (128_117 + 50_000) * 12288
+    assert sizes["its file, mapped (given back when needed)"] == (128_117 + 50_000) * 12288
+    # 99 vectors of 10 MB are more than a quarter of the graph: 14 are kept, and the steps between are replayed.
+    assert sizes["student parameters (checkpoint)"] == 14 * P * 4
+    # What the small measurement held of its own is taken off: 1000 images' gradient and labels, one vector.
+    assert sizes["one step's graph and scratch"] == 12_000_000_000 - 1000 * (12288 + 2000) * 4 - P * 4
+    assert sizes["Python, PyTorch, the program"] == 400_000_000 - 2 * 1000 * 12288 * 4 - 2 * 1000 * 12288
+    peak = peaks(parts, {"device": 24 * 10**9})[0]
+    assert peak.stage == "distillation"
+    assert peak.bytes == sum(part.bytes for part in parts if part.stage in ("always", "distillation"))
+
+
+def test_evaluation_holds_what_distillation_keeps() -> None:
+    large = {**EVALUATION, "host": 40_000_000_000}
+    parts = memory_parts(problem(), [found()], None, [large], free=0)
+    sizes = by_name(parts)
+    peak = peaks(parts, {"device": 1})[0]
+    carried = 3 * sizes["synthetic images"] + sizes["labels and their gradient"]
+    assert (peak.stage, peak.bytes) == ("evaluation", sizes["Python, PyTorch, the program"] + carried + 40_000_000_000)
+
+
+def test_a_device_of_its_own_has_a_host_beside_it() -> None:
+    parts = memory_parts(problem("distill.store=host", device="cuda"), [found()], TEACHERS, [EVALUATION], 80 * 10**9)
+    host = {part.name: part.bytes for part in parts if part.where == "host"}
+    assert host["student parameters, pinned"] == 99 * P * 4
+    assert by_name(parts)["student parameters (host)"] == 2 * P * 4
+    assert [peak.where for peak in peaks(parts, {"device": 10**12, "host": 10**12})] == ["device", "host"]
+
+
+def test_the_paper_s_gradient_keeps_no_parameters_and_unrolled_keeps_graphs() -> None:
+    assert not any("student" in name for name in by_name(
+        memory_parts(problem("distill.gradient=paper"), [found()], None, [EVALUATION], 0)))  # fmt: skip
+    one = step_bytes(problem("distill.gradient=paper"), [found()])
+    assert step_bytes(problem("distill.gradient=unrolled"), [found()]) == 50 * one
+
+
+def test_a_step_is_scaled_by_the_line_through_two_smaller_ones() -> None:
+    held = 1000 * (12288 + 2000) * 4
+    probes = [
+        found(batch=16, host=held + 100 + 16 * 7, steps=1, images=1000),
+        found(batch=64, host=held + 100 + 64 * 7, steps=1, images=1000),
+    ]
+    assert step_bytes(problem(), probes) == 100 + 500 * 7
+
+
+def test_disk_by_hand() -> None:
+    uses = {use.name: use.bytes for use in disk_uses(problem(), 50, 0)}
+    rows = 24 + 3 + 1  # epochs 0 .. max_start + M
+    assert uses["teacher buffer"] == 51 * rows * P * 4
+    assert uses["checkpoints"] == (3 + 3) * 2 * 50_000 * 12288 * 4
+    assert uses["decoded dataset"] == (1_153_050 + 128_117 + 50_000) * (12288 + 8)
+    assert "at most" in next(use.note for use in disk_uses(problem(), 0, 0) if use.name.startswith("film"))
+    assert {use.name: use.bytes for use in disk_uses(problem(), 0, 10**9)}["teacher buffer"] == 0
+    learned = problem("labels.kind=learned")
+    assert learned.checkpoint_bytes == 2 * 50_000 * (12288 + 1000) * 4
+
+
+def test_images_stepped() -> None:
+    assert images_stepped(3, 10, 10) == 30
+    assert images_stepped(6, 10, 4) == 20  # 4 4 2 4 4 2
+    assert images_stepped(4, 10, 4) == 14
+    assert images_stepped(100, 50_000, 500) == 50_000
+
+
+def test_time_by_hand() -> None:
+    hard = problem("labels.kind=hard", "distill.store=device")
+    seconds, step, how = iteration_seconds(hard, found(), 1)
+    assert (seconds, step, how) == (pytest.approx(2400), pytest.approx(24), "extrapolated")
+    # Soft labels: those of the measured images come off, those of all come on.
+    seconds, step, _ = iteration_seconds(problem("distill.store=device"), found(), 1)
+    assert seconds == pytest.approx((48 - 4) * 50 + 200)
+    assert step == pytest.approx(22)
+    # Replays: a quarter of a step each.
+    replayed = iteration_seconds(problem("labels.kind=hard", "distill.store=checkpoint"), found(), 1)[0]
+    assert replayed == pytest.approx(2400 * (1 + 0.25 * replays(100, 14) / 100))
+    # A batch of 50 measured, 500 wanted.
+    assert iteration_seconds(hard, found(images=100, batch=50), 10)[0] == pytest.approx(24_000)
+    same = found(steps=100, images=50_000, seconds=2000.0)
+    assert iteration_seconds(hard, same, 1)[::2] == (2000, "measured")
+
+
+def test_every_stage_s_time_by_hand() -> None:
+    plain = problem("labels.kind=hard", "distill.store=device", "distill.iterations=1000", "evaluate.every=500")
+    evaluations = {"convnet": {**EVALUATION, "compiling": 15.0}}
+    times = {d.name: d.seconds for d in durations(plain, found(), 1, TEACHERS, evaluations, (50, 1000))}
+    assert times["teachers"] == pytest.approx(50 * 27 * (1_153_050 * 0.01 + 0.5))
+    assert times["distillation"] == pytest.approx(1000 * 2400)
+    assert times["compilation"] == 35
+    one = 1000 * 2.0 * 50_000 / 250 + 128_117 * 0.001 + 0.5
+    assert times["evaluations that select"] == pytest.approx((3 + 1) * one)  # 0, 500, 1000, and random images
+    test = 5 * (1000 * 2.0 * 50_000 / 250 + 50_000 * 0.001 + 0.5)
+    assert times["test"] == pytest.approx(2 * test)
+    more = 2 * 50_000 * 12288 * 4 - found()["state_bytes"]
+    assert times["checkpoints"] == pytest.approx(11 * (0.5 + more / 5e8))
+    half = {d.name: d.seconds for d in durations(plain, found(), 1, None, evaluations, (0, 500))}
+    assert half["distillation"] == pytest.approx(500 * 2400)
+    assert "teachers" not in half
+    assert half["evaluations that select"] == pytest.approx(2 * one)
+    soft = problem("distill.iterations=1000", "distill.store=device")
+    with_labels = {d.name: d.seconds for d in durations(soft, found(), 1, None, evaluations, (0, 1000))}
+    assert with_labels["test"] == pytest.approx(2 * test + 100 * 50_000 * 0.004)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "free", "words"),
+    [
+        (["distill.gradient=unrolled"], 30, "distill.gradient = exact"),
+        (["distill.store=device"], 22, "distill.batch = "),
+        ([], 22, "compute.memory = flat"),
+        ([], 5, "Lower --ipc: 50000 images with momentum and gradient take 7.4 GB"),
+    ],
+)
+def test_what_does_not_fit_is_said_with_the_setting_that_mends_it(overrides: list[str], free: int, words: str) -> None:
+    wanted = problem(*overrides)
+    parts = memory_parts(wanted, [found()], None, [EVALUATION], free * 10**9)
+    most = peaks(parts, {"device": free * 10**9})
+    (shortage,) = shortages(wanted, parts, most, [], [])
+    assert "of memory at the peak (distillation)" in shortage.message
+    assert words in shortage.hint
+
+
+def test_the_batch_that_is_named_fits() -> None:
+    wanted = problem()
+    parts = memory_parts(wanted, [found()], None, [EVALUATION], 10 * 10**9)
+    (shortage,) = shortages(wanted, parts, peaks(parts, {"device": 16 * 10**9}), [], [])
+    batch = int(shortage.hint.partition("distill.batch = ")[2].split()[0].strip("."))
+    step = by_name(parts)["one step's graph and scratch"]
+    smaller = peaks(parts, {"device": 1})[0].bytes - step + step * batch / 500
+    assert 0.8 * 16e9 < smaller < 16e9
+
+
+def test_a_full_disk_is_said() -> None:
+    wanted = problem()
+    uses = [use for use in disk_uses(wanted, 50, 0) if use.place == "workspace"]
+    needed = sum(use.bytes for use in uses)
+    room = [DiskRoom("ws", needed, needed - 2 * 4_915_200_000)]
+    (shortage,) = shortages(wanted, [], [], room, uses)
+    assert "distill.keep to 1" in shortage.hint  # 2 checkpoints less, and some air
+    many = problem("teachers.count=2000")
+    uses = [use for use in disk_uses(many, 2000, 0) if use.place == "workspace"]
+    room = [DiskRoom("ws", sum(use.bytes for use in uses), 400 * 10**9)]
+    (shortage,) = shortages(many, [], [], room, uses)
+    assert "Lower teachers.count to" in shortage.hint
+    count = int(shortage.hint.partition("teachers.count to ")[2].split(",")[0])
+    fewer = problem(f"teachers.count={count}")
+    assert sum(use.bytes for use in disk_uses(fewer, count, 0) if use.place == "workspace") < 400 * 10**9
+    assert shortages(wanted, [], [], [DiskRoom("ws", 1, 10)], uses) == []
+
+
+def test_sizes_are_known_before_a_download() -> None:
+    facts = find_facts(problem().settings, None)
+    assert (facts.classes, facts.channels, facts.resolution) == (1000, 3, 64)
+    assert facts.train + facts.holdout == 1_281_167
+    assert facts.holdout == round(0.1 * 1_281_167)
+    assert facts.dataset is None
+    digits = find_facts(resolve_settings().settings, None)
+    assert digits.images == 1797
+
+
+def test_times_for_people() -> None:
+    assert [span(s) for s in (0.25, 12, 200, 9000, 10**6)] == ["0.25 s", "12 s", "3.3 min", "2.5 h", "12 d"]
+    assert Limits() == Limits(memory=None, disk=None)

@@ -1,0 +1,242 @@
+"""One SGD step, eager and compiled, against a loop written out; and what is decided by cost."""
+
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from engine.data.augment import draw_augment
+from engine.events import EvaluationDone, Event, Notice, Progress, TeacherEpoch
+from engine.networks import FlatNetwork, flatten_parameters, initialised_network
+from engine.networks.flat import load_parameters
+from engine.runs.workspace import Workspace
+from engine.runtime.generators import result_of
+from engine.runtime.rng import counted_generator, counted_seed
+from engine.runtime.threads import OneInFlight
+from engine.session.open_task import open_task
+from engine.settings import resolve_settings
+from engine.training import teachers as teaching
+from engine.training import trainer as training
+from engine.training.evaluation import BATCH, RULE, evaluate_distilled, planned_steps
+from engine.training.labels import class_index, hard_labels
+from engine.training.sgd import CompiledTrainer, EagerTrainer, SgdRule, Stepped, Trainer, compiled_step, sgd_step
+from engine.training.task import Task
+from engine.training.teachers import train_teachers
+from engine.training.training_set import SmallSet
+from tests.conftest import TINY
+
+# PyTorch's own, when the compiler is imported.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
+
+
+def task_with(workspace: Workspace, *overrides: str) -> Task:
+    return result_of(open_task(workspace, resolve_settings(overrides=[*TINY, *overrides]).settings))[0]
+
+
+def naive(
+    model: nn.Module, batches: list[tuple[Tensor, Tensor]], lrs: list[float], momentum: float, weight_decay: float
+) -> Tensor:
+    """SGD as the formula says, parameter by parameter."""
+    velocities = [torch.zeros_like(parameter) for parameter in model.parameters()]
+    for (images, labels), lr in zip(batches, lrs, strict=True):
+        logits = model(images)
+        loss = -(labels * logits.log_softmax(dim=1)).sum() / len(images)
+        gradients = torch.autograd.grad(loss, list(model.parameters()))
+        with torch.no_grad():
+            for parameter, velocity, gradient in zip(model.parameters(), velocities, gradients, strict=True):
+                velocity.mul_(momentum).add_(gradient + weight_decay * parameter)
+                parameter.sub_(lr * velocity)
+    return flatten_parameters(model)
+
+
+def small_network() -> nn.Module:
+    return initialised_network("convnet", seed=1, channels=1, classes=10, resolution=8, width=8).double()
+
+
+@pytest.mark.parametrize("rule", [SgdRule(), RULE])
+def test_every_trainer_takes_the_steps_of_the_formula(workspace: Workspace, rule: SgdRule) -> None:
+    images = task_with(workspace).train.images.encoded(torch.arange(20)).double()
+    labels = torch.rand(20, 10, dtype=torch.float64).softmax(dim=1)
+    batches = [(images[:12], labels[:12]), (images[12:], labels[12:])] * 3
+    lrs = [0.1] * 3 + [0.01] * 3
+    expected = naive(small_network(), batches, lrs, rule.momentum, rule.weight_decay)
+    network, theta = FlatNetwork(small_network()), flatten_parameters(small_network())
+    compiled = {12: compiled_step(network, rule)}
+    trainers: list[Trainer] = [
+        EagerTrainer(small_network(), rule),
+        CompiledTrainer(network, theta, rule, {}),
+        CompiledTrainer(network, theta, rule, compiled),  # batches of 8 are not compiled
+    ]
+    for trainer in trainers:
+        for (x, y), lr in zip(batches, lrs, strict=True):
+            loss, logits = trainer.step(x.movedim(1, 3).contiguous().movedim(3, 1), y, lr)
+        assert (trainer.theta() - expected).norm() <= 1e-10 * (expected - theta).norm()
+        assert not loss.requires_grad and not logits.requires_grad
+        assert float(loss) == pytest.approx(float(F.cross_entropy(logits, y)), rel=1e-12)
+
+
+def plain_evaluation(task: Task, small: SmallSet, repeat: int) -> float:
+    """The protocol, written as published code does it."""
+    settings = task.settings
+    model = task.fresh_network(counted_seed(settings.seed, "evaluate-init", repeat))
+    optimiser = torch.optim.SGD(model.parameters(), lr=small.lr, momentum=0.9, weight_decay=5e-4)
+    for epoch in range(settings.evaluate.epochs):
+        if epoch == (settings.evaluate.epochs + 1) // 2:
+            optimiser.param_groups[0]["lr"] *= 0.1
+        generator = counted_generator(settings.seed, "evaluate", repeat, epoch)
+        for index in torch.randperm(len(small.images), generator=generator).split(256):
+            batch = small.images[index]
+            batch = draw_augment(generator, settings.augment.ops, batch.shape)(batch)
+            loss = -(small.labels[index] * model(batch).log_softmax(dim=1)).sum(dim=1).mean()
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+    model.eval()
+    images = task.test.images.encoded(torch.arange(len(task.test)))
+    with torch.no_grad():
+        return float((model(images).argmax(dim=1) == task.test.labels).double().mean())
+
+
+def run_evaluation(task: Task, small: SmallSet) -> tuple[EvaluationDone, list[Notice]]:
+    events: list[Event] = []
+
+    def kept():  # type: ignore[no-untyped-def]  # noqa: ANN202
+        stage = evaluate_distilled(task, small, iteration=0, split="test", network="convnet", repeats=2)
+        while True:
+            try:
+                event = next(stage)
+            except StopIteration as end:
+                return end.value
+            events.append(event)
+            yield event
+
+    return result_of(kept()), [event for event in events if isinstance(event, Notice)]
+
+
+@pytest.mark.parametrize("compile_", ["off", "on"])
+def test_an_evaluation_is_the_published_loop(workspace: Workspace, compile_: str) -> None:
+    # In float64, so that rounding does not grow to another answer on any test image.
+    task = task_with(workspace, f"compute.compile={compile_}", "compute.dtype=float64", "evaluate.epochs=12")
+    images = task.train.images.encoded(torch.cat([members[:3] for members in task.class_members]))
+    small = SmallSet(images, hard_labels(class_index(10, 3), 10, task.dtype), 0.2)
+    result, notices = run_evaluation(task, small)
+    assert result.accuracies == [plain_evaluation(task, small, repeat) for repeat in (0, 1)]
+    assert result.mean > 0.2
+    assert [notice.level for notice in notices] == (["info"] if compile_ == "on" else [])  # compiled once for both
+    assert run_evaluation(task, small)[1] == []
+
+
+def test_a_miscompiled_step_is_not_used(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(network: FlatNetwork, rule: SgdRule):  # type: ignore[no-untyped-def]  # noqa: ANN202
+        right = sgd_step(network, rule)
+
+        def step(*args: Tensor) -> Stepped:
+            found = right(*args)
+            return found._replace(theta=found.theta + 0.01 * (found.theta - args[0]))
+
+        return step
+
+    monkeypatch.setattr(training, "compiled_step", wrong)
+    task = task_with(workspace, "compute.compile=on")
+    images = task.train.images.encoded(torch.arange(10))
+    result, notices = run_evaluation(task, SmallSet(images, torch.eye(10), 0.01))
+    assert [notice.level for notice in notices] == ["info", "warning"]
+    assert "update of a training step differs from eager by 1.0e-02" in notices[1].message
+    eager = task_with(workspace, "compute.compile=off")
+    assert result.accuracies == run_evaluation(eager, SmallSet(images, torch.eye(10), 0.01))[0].accuracies
+
+
+def test_compiling_is_decided_by_the_work_of_the_whole_stage(workspace: Workspace) -> None:
+    task = task_with(workspace)
+    model = small_network()
+    images = torch.zeros(100, 1, 8, 8, dtype=torch.float64)
+    assert not training.worth_compiling(model, images, 100)
+    assert training.worth_compiling(model, images, 100_000)
+    wide = initialised_network("convnet", seed=1, channels=3, classes=10, resolution=32, width=64)
+    big = torch.zeros(100, 3, 32, 32)
+    assert training.worth_compiling(wide, big, 9000) and not training.worth_compiling(model, images, 9000)
+    # 6 iterations, one evaluation every 3, the start, the baseline: 4 networks; then 2 repeats of 2 subjects.
+    assert planned_steps(task, "convnet", 10) == {10: 8 * 8}
+    assert planned_steps(task, "vit", 10) == {10: 2 * 8}
+    assert planned_steps(task, "convnet", 2 * BATCH + 3) == {BATCH: 2 * 8 * 8, 3: 8 * 8}
+
+
+def test_networks_with_running_statistics_stay_eager(workspace: Workspace) -> None:
+    task = task_with(workspace, "compute.compile=on")
+    model = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, 10))
+    batch = (task.train.images.encoded(torch.arange(10)), torch.eye(10))
+    at = Progress(stage="", done=0, total=1, unit="networks")
+    trainer = result_of(training.trainer(task, model, "mine", SgdRule(), [batch], {10: 10**9}, at))
+    assert isinstance(trainer, EagerTrainer)
+
+
+def test_compiled_teachers_resume_to_the_same_bits_and_are_the_eager_ones(tmp_path: Path) -> None:
+    rows = {}
+    for name, compile_ in (("whole", "on"), ("stopped", "on"), ("eager", "off")):
+        workspace = Workspace.create(tmp_path / name, resolve_settings(), set())
+        overrides = [*TINY, f"compute.compile={compile_}", "teachers.count=1", "teachers.batch=500"]
+        task, buffer = result_of(open_task(workspace, resolve_settings(overrides=overrides).settings))
+        buffer.open()
+        if name == "stopped":
+            stage = train_teachers(task, buffer)
+            for event in stage:
+                assert not isinstance(event, Notice) or event.level == "info"
+                if isinstance(event, TeacherEpoch):
+                    next(stage)  # the first batch of the epoch after
+                    break
+            stage.close()
+        warnings = [e for e in train_teachers(task, buffer) if isinstance(e, Notice) and e.level == "warning"]
+        assert warnings == []
+        rows[name] = torch.stack(buffer.read(0, 0, 1, 2))
+    assert torch.equal(rows["whole"], rows["stopped"])
+    assert not torch.equal(rows["whole"][0], rows["whole"][2])
+    change = (rows["eager"] - rows["eager"][0])[1:]
+    assert (rows["whole"][1:] - rows["eager"][1:]).norm() <= 1e-4 * change.norm()
+
+
+def test_a_snapshot_that_cannot_be_written_ends_the_stage(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, buffer = result_of(open_task(workspace, resolve_settings(overrides=TINY).settings))
+    buffer.open()
+    real = teaching.TrajectoryWriter.append
+
+    def full(self: teaching.TrajectoryWriter, *args: object) -> None:
+        if self.record.rows == 1:
+            raise OSError(28, "No space left on device")
+        real(self, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(teaching.TrajectoryWriter, "append", full)
+    with pytest.raises(OSError, match="No space left"):
+        list(train_teachers(task, buffer))
+    monkeypatch.undo()
+    for _ in train_teachers(task, buffer):
+        pass
+    assert buffer.epochs(0) == 2
+
+
+def test_work_in_flight_is_waited_for_and_its_error_is_not_lost() -> None:
+    gate, done = threading.Event(), []
+    with OneInFlight("test") as work:
+        work.begin(lambda: (gate.wait(5), done.append(1))[1])
+        assert done == []  # beside the caller
+        gate.set()
+        work.begin(lambda: done.append(2))
+    assert done == [1, 2]
+    with pytest.raises(ZeroDivisionError), OneInFlight("test") as work:
+        work.begin(lambda: done.append(1 // 0))
+
+
+def test_load_and_theta_are_copies() -> None:
+    model = small_network()
+    theta = flatten_parameters(model)
+    for trainer in (EagerTrainer(model, RULE), CompiledTrainer(FlatNetwork(model), theta, RULE, {})):
+        taken = trainer.theta()
+        taken.zero_()
+        assert torch.equal(trainer.theta(), theta)
+        trainer.load(theta * 2)
+        assert torch.equal(trainer.theta(), theta * 2)
+        load_parameters(model, theta)

@@ -1,0 +1,98 @@
+"""`tesla plan` through its front door: measured numbers, JSON, and loud words where something does not fit."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.runs.workspace import Workspace
+from engine.session.session import teach
+from engine.tools.plan import planning
+from tests.conftest import TINY
+from tests.tui.cli.test_cli import Tesla, one_paragraph, tesla
+
+__all__ = ["tesla"]
+
+SETS = [word for text in (*TINY, "evaluate.repeats=1") for word in ("--set", text)]
+QUICK = ("--seconds", 0.2)
+
+
+def stage(plan: dict[str, Any], name: str) -> dict[str, Any]:
+    return next(part for part in plan["time"] if part["name"] == name)
+
+
+def test_a_plan_of_digits_is_measured_and_added_up(tesla: Tesla, tmp_path: Path) -> None:
+    tesla("init", "ws")
+    code, out, _ = tesla("plan", "ws", "--ipc", 2, "--json", *SETS, *QUICK)
+    assert code == 0
+    plan = json.loads(out)
+    assert (plan["run"], plan["images"], plan["iterations_left"], plan["teachers_left"]) == ("ipc-2", 20, 6, 2)
+    assert plan["shortages"] == []
+    memory = {part["name"]: part for part in plan["memory"]}
+    assert memory["synthetic images"]["bytes"] == 20 * 64 * 4
+    assert memory["Python, PyTorch, the program"]["bytes"] > 100e6
+    assert memory["one step's graph and scratch"]["how"] == "measured"
+    assert memory["dataset, kept as bytes"]["bytes"] == 1797 * 64
+    # All four matching steps of the run were measured, with all of its images.
+    assert 0 < plan["seconds_per_step"] * 4 == pytest.approx(plan["seconds_per_iteration"])
+    assert stage(plan, "distillation")["seconds"] == pytest.approx(6 * plan["seconds_per_iteration"])
+    assert stage(plan, "teachers")["seconds"] > 0
+    assert stage(plan, "test")["seconds"] > 0
+    assert plan["seconds"] == pytest.approx(sum(part["seconds"] for part in plan["time"]))
+    assert plan["disk"][0]["bytes"] == 3 * 3 * plan["parameters"] * 4
+    assert plan["peaks"][0]["bytes"] < plan["peaks"][0]["free"]
+    # Nothing of it stays.
+    assert [path.name for path in (tmp_path / "ws").iterdir()] == ["tesla.toml"]
+
+
+def test_imagenet_is_planned_without_data_and_says_what_does_not_fit(tesla: Tesla) -> None:
+    tesla("init", "im", "--dataset", "imagenet")
+    small = ("dataset.resolution=8", "network.width=2", "network.depth=1", "distill.steps=2", "teachers.batch=64")
+    sets = [word for text in (*small, "evaluate.repeats=1", "compute.threads=1") for word in ("--set", text)]
+    code, out, _ = tesla("plan", "im", "--ipc", 1, *sets, *QUICK, "--memory", 0.1, "--disk", 0.1)
+    assert code == 0
+    words = one_paragraph(out)
+    assert "1,000 images (IPC 1) of imagenet" in words
+    assert "published sizes; benjamin-paine/imagenet-1k-64x64 is not downloaded yet" in words
+    assert "in all" in words
+    assert "Does not fit" in words
+    assert "of memory at the peak" in words
+    assert "of disk at" in words
+    assert "TESLA_CACHE" in words  # the decoded images are most of it
+
+
+def test_what_is_there_is_not_planned_again(tesla: Tesla, monkeypatch: pytest.MonkeyPatch) -> None:
+    tesla("init", "ws")
+    workspace = Workspace(Path("ws"))
+    settings = workspace.settings(ipc=1, overrides=TINY).settings
+    list(teach(workspace, settings))
+    asked: list[str] = []
+    real = planning.measuring
+
+    def noted(function: str, arguments: dict[str, Any]) -> Any:
+        asked.append(function.partition(":")[2])
+        return real(function, arguments)
+
+    monkeypatch.setattr(planning, "measuring", noted)
+    plan = json.loads(tesla("plan", "ws", "--ipc", 1, "--json", *SETS, *QUICK)[1])
+    assert plan["teachers_left"] == 0
+    assert plan["origin"] == "the cached dataset"
+    assert "teachers" not in asked
+    assert not any(part["name"] == "teachers" for part in plan["time"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--set", "dataset.name=someone/something"), "not known before it is downloaded"),
+        (("--set", "teachers.batch=5000"), "teachers.batch = 5000 is more than"),
+        (("--ipc", 5000), "distill.ipc = 5000 asks for more images"),
+        (("--set", "compute.device=cuda:7"), "is not on this machine"),
+    ],
+)
+def test_what_cannot_be_planned_is_said_at_once(tesla: Tesla, arguments: tuple[object, ...], words: str) -> None:
+    tesla("init", "ws")
+    code, _, err = tesla("plan", "ws", *arguments)
+    assert code == 2
+    assert words in one_paragraph(err)

@@ -1,0 +1,159 @@
+"""`tesla run --workers 2` through its front door: to the end, killed, stopped, gone on with."""
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import psutil
+import pytest
+
+from engine.events import IterationDone, RunFailed, RunFinished, RunStarted, RunStopped
+from engine.runs.run import Run
+from engine.runs.workspace import Workspace, is_driven
+from engine.settings import ComputeSettings, resolve_settings
+from tesla_tui.process.workers import launch
+from tests.processes import COMMAND, HANGS, sets, wait_for
+from tests.runs import events
+
+pytestmark = pytest.mark.long
+
+SETS = sets()
+LONG = [*SETS, "--set", "evaluate.every=1000000", "--set", "evaluate.baseline=false"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return Workspace.create(tmp_path / "ws", resolve_settings(), set()).folder
+
+
+def start(folder: Path, *options: object, environment: dict[str, str] | None = None) -> "subprocess.Popen[str]":
+    command = [*COMMAND, "run", str(folder), "--run", "r", *map(str, options)]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **(environment or {})}
+    )
+
+
+def distilling_again(run: Run, process: "subprocess.Popen[str]") -> None:
+    """Wait until this driver, not an earlier one, has done two iterations."""
+
+    def done() -> bool:
+        seen = events(run)
+        last = max((i for i, event in enumerate(seen) if isinstance(event, RunStarted)), default=len(seen))
+        return started < last + 1 and sum(isinstance(event, IterationDone) for event in seen[last:]) >= 2
+
+    started = sum(1 for _ in events(run))
+    wait_for(done, process)
+
+
+def worker(launcher: "subprocess.Popen[str]", rank: int) -> psutil.Process:
+    return next(p for p in psutil.Process(launcher.pid).children() if p.environ().get("RANK") == str(rank))
+
+
+def words(text: str) -> str:
+    assert "Traceback" not in text
+    return " ".join(text.split())
+
+
+def test_two_workers_go_from_data_to_the_table(folder: Path) -> None:
+    process = start(folder, "--ipc", 2, "--workers", 2, *SETS)
+    out, err = process.communicate(timeout=HANGS)
+    assert process.returncode == 0, err
+    # One of them speaks, and who started them shows the result: once each.
+    assert out.count("held out to select") == out.count("gained") == 1
+    assert f"export {folder} --run r" in words(out)
+    run = Run(folder / "runs" / "r")
+    assert isinstance(events(run)[-1], RunFinished)
+    assert next(e for e in events(run) if isinstance(e, RunStarted)).environment["workers"] == 2
+    assert {(r.subject, r.split) for r in run.evaluations()} == {
+        (subject, split) for subject in ("distilled", "random") for split in ("holdout", "test")
+    }
+    assert sorted(path.name for path in (folder / "runs").iterdir()) == ["r"]
+
+
+def test_killed_stopped_and_gone_on_with(folder: Path) -> None:
+    run = Run(folder / "runs" / "r")
+    options = ["--workers", 2, *LONG, "--set", "distill.iterations=1000000"]
+
+    process = start(folder, *options)
+    distilling_again(run, process)
+    other = start(folder, "--workers", 2, *options[2:])  # the same run a second time
+    out, err = other.communicate(timeout=HANGS)
+    assert other.returncode == 1 and "being driven already by process" in words(err), (out, err)
+    assert is_driven(run)
+    victim = worker(process, 1)
+    victim.send_signal(signal.SIGKILL)
+    out, err = process.communicate(timeout=HANGS)
+    assert process.returncode == 1
+    assert f"Worker 1 (process {victim.pid}" in words(err) and "SIGKILL" in err and "the same command goes on" in err
+    failure = events(run)[-1]
+    assert isinstance(failure, RunFailed) and f"Worker 1 (process {victim.pid}" in failure.message
+    saved = max(run.checkpoints())
+    assert saved >= 2 and not is_driven(run)
+
+    process = start(folder, *options)
+    distilling_again(run, process)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=HANGS)
+    assert process.returncode == 143, err
+    assert f"saved at iteration {max(run.checkpoints())}" in words(out) and "--workers 2" in words(out)
+    assert isinstance(events(run)[-1], RunStopped)
+    assert max(run.checkpoints()) > saved and not is_driven(run)
+
+    saved = max(run.checkpoints())
+    process = start(folder, *LONG, "--set", f"distill.iterations={saved + 2}")
+    out, err = process.communicate(timeout=HANGS)
+    assert process.returncode == 0, err
+    assert max(run.checkpoints()) == saved + 2 and isinstance(events(run)[-1], RunFinished)
+
+
+def test_the_first_worker_stopped_or_the_launcher_killed_ends_all(folder: Path) -> None:
+    run = Run(folder / "runs" / "r")
+    options = ["--workers", 2, *LONG, "--set", "distill.iterations=1000000"]
+    process = start(folder, *options)
+    distilling_again(run, process)
+    os.kill(json.loads((run.folder / "driver.json").read_text())["pid"], signal.SIGTERM)  # as `tesla stop` does
+    _, err = process.communicate(timeout=HANGS)
+    assert process.returncode == 143, err
+    assert isinstance(events(run)[-1], RunStopped)
+
+    process = start(folder, *options)
+    distilling_again(run, process)
+    workers = [worker(process, rank) for rank in range(2)]
+    process.kill()
+    process.communicate()
+    _, alive = psutil.wait_procs(workers, timeout=HANGS)
+    assert alive == []
+    assert not is_driven(run) and "launcher" in getattr(events(run)[-1], "message", "")
+
+
+@pytest.mark.parametrize(
+    ("options", "environment", "said"),
+    [
+        (["--workers", "0"], {}, "Invalid value for '--workers'"),
+        (
+            ["--workers", "2"],
+            {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2"},
+            "one of 2 that torchrun started",
+        ),
+        (["--workers", "2", "--set", "compute.device=mps"], {}, "compute.device = mps"),
+    ],
+)
+def test_workers_that_cannot_be(folder: Path, options: list[str], environment: dict[str, str], said: str) -> None:
+    process = start(folder, *options, environment=environment)
+    _, err = process.communicate(timeout=HANGS)
+    assert process.returncode == 2 and said in words(err)
+
+
+def test_more_workers_than_cuda_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from engine.errors import UsageError
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(UsageError, match=r"3 workers need 3 CUDA devices; this machine has 2.*at most 2"):
+        launch(3, [], ComputeSettings(device="cuda"))
+    with pytest.raises(UsageError, match=r"cuda:1 is one device, for 2 workers"):
+        launch(2, [], ComputeSettings(device="cuda:1"))

@@ -1,0 +1,214 @@
+"""The report: one file with everything in it, true to the run, harmless whatever names are in it, at any time."""
+
+import html
+import json
+import re
+import shlex
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from engine.events import CheckpointSaved, IterationDone, TeacherEpoch
+from engine.exchange.import_images import Wanted, import_images
+from engine.runs.workspace import Workspace
+from engine.runtime.generators import result_of
+from tests.conftest import TINY, Drive
+from tests.tui.cli.test_cli import SETS, Tesla, tesla  # noqa: F401
+
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """What is in a page; complains of tags that do not close."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.words: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == [], self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] not in ("style",):
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+    def count(self, tag: str) -> int:
+        return sum(name == tag for name, _ in self.tags)
+
+
+def page_of(workspace: Workspace, run: str, to: Path) -> Page:
+    from tesla_tui.report.page import write_report
+
+    write_report(workspace, workspace.existing_run(run), to)
+    text = to.read_text(encoding="utf-8")
+    page = Page(text)
+    assert page.count("script") == page.count("link") == page.count("iframe") == 0
+    for _, attributes in page.tags:
+        for name, value in attributes.items():
+            assert not name.startswith("on")
+            if name in ("src", "href", "xlink:href"):
+                assert value is not None
+                assert value.startswith(("data:image/png;base64,", "#"))
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    for used in re.findall(r"url\(#([^)]+)\)", text):
+        assert used in ids
+    assert "url(http" not in text
+    return page
+
+
+def test_it_says_what_was_measured(tiny_run: Drive, workspace: Workspace, tmp_path: Path) -> None:
+    run = tiny_run("r", "distill.ipc=2")
+    page = page_of(workspace, "r", tmp_path / "r.html")
+    results = {r.subject: r for r in run.evaluations() if r.split == "test"}
+    ours, base = results["distilled"], results["random"]
+    for result in (ours, base):
+        assert f"{100 * result.mean:.1f} ± {100 * result.std:.1f} %" in page.text
+    difference = 100 * (ours.mean - base.mean)
+    assert f"{abs(difference):.1f} points {'gained' if difference >= 0 else 'lost'}" in page.text
+    assert "finished, 6 iterations" in page.text
+    assert page.count("svg") == 4
+    # Ten classes, and the film from the first iteration to the last.
+    assert page.count("img") >= 12
+    frozen = run.frozen()
+    for key, value in (("distill.steps", "4"), ("network.width", "4")):
+        assert f"{key} {value} {frozen.origins[key]}" in page.text
+    fingerprint = json.loads(next((workspace.folder / "buffers").glob("*/manifest.json")).read_text())
+    assert fingerprint["identity"]["dataset"] in page.text
+    assert "cui2023scaling" in page.text
+    assert "alpaydin1998optical" in page.text
+
+
+def test_its_commands_repeat_the_run(tesla: Tesla, tmp_path: Path) -> None:  # noqa: F811
+    tesla("init", "ws", "--dataset", "digits", "--set", "distill.init=noise")
+    sets = [*SETS, "--set", "augment.ops=crop,scale"]
+    assert tesla("run", "ws", "--ipc", 2, "--run", "first", *sets)[0] == 0
+    code, out, _ = tesla("report", "ws")
+    assert code == 0
+    assert "Wrote ws-first.html" in out
+    blocks = re.findall(r"<pre>(.*?)</pre>", Path("ws-first.html").read_text(), re.DOTALL)
+    commands = [shlex.split(html.unescape(block).replace("\\\n", "")) for block in blocks]
+    assert [command[1] for command in commands] == ["init", "run"]
+    Path("ws").rename("before")
+    for command in commands:
+        assert tesla(*command[1:])[0] == 0
+    one, two = (Workspace(Path(name)).run("first").load_checkpoint(6)[0] for name in ("before", "ws"))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+@pytest.mark.parametrize("event", [TeacherEpoch, CheckpointSaved, IterationDone])
+def test_it_can_be_written_at_any_time(tiny_run: Drive, workspace: Workspace, tmp_path: Path, event: type) -> None:
+    tiny_run("r", until=lambda e: isinstance(e, event))
+    page = page_of(workspace, "r", tmp_path / "r.html")
+    assert "stopped at iteration" in page.text
+    assert "Nothing was measured on the test images yet" in page.text
+    iterations = [float(v) for v in re.findall(r"stopped at iteration (\d+) of 6", page.text)]
+    assert iterations == [1.0 if event is IterationDone else 0.0]
+
+
+def test_soft_labels_have_a_map(tiny_run: Drive, workspace: Workspace, tmp_path: Path) -> None:
+    tiny_run("r", "labels.kind=target")
+    page = page_of(workspace, "r", tmp_path / "r.html")
+    assert "Soft labels" in page.text
+    shares = [float(a["fill-opacity"] or 0) for tag, a in page.tags if tag == "rect" and "fill-opacity" in a]
+    assert shares
+    assert all(0 < share <= 1 for share in shares)
+
+
+def test_names_of_others_are_only_text(tesla: Tesla, tmp_path: Path) -> None:  # noqa: F811
+    names = ("<img src=x onerror=alert(1)>", "\u202eevil\x1b[31m", '"><svg onload=alert(1)>', "{{ 7 * 7 }}")
+    for k, name in enumerate(names):
+        (tmp_path / "pics" / name).mkdir(parents=True)
+        for i in range(12):
+            rng = np.random.default_rng(20 * k + i)
+            Image.fromarray(rng.integers(0, 255, (8, 8), dtype=np.uint8)).save(tmp_path / "pics" / name / f"{i}.png")
+    tesla("init", "ws", "--dataset", "./pics")
+    code, _, err = tesla("run", "ws", "--ipc", 1, "--set", "labels.kind=learned", *SETS, "--set", "teachers.batch=8")
+    assert code == 0, err
+    page = page_of(Workspace(Path("ws")), "ipc-1", tmp_path / "r.html")
+    assert names[0] in page.text
+    assert names[3] in page.text
+    assert "\u202e" not in page.text
+    assert "\x1b" not in page.text
+
+
+def test_an_imported_set(workspace: Workspace, tmp_path: Path) -> None:
+    torch.save(torch.randn(10, 1, 8, 8), tmp_path / "i.pt")
+    torch.save(torch.full((10, 10), 0.1), tmp_path / "l.pt")
+    result_of(import_images(workspace, "theirs", Wanted(tmp_path / "i.pt", tmp_path / "l.pt", "0.03"), TINY))
+    page = page_of(workspace, "theirs", tmp_path / "r.html")
+    assert "made elsewhere and imported" in page.text
+    assert "imported from i.pt and l.pt: normalised images, soft labels, step size 0.03" in page.text
+    assert "tesla import-images ws i.pt l.pt --lr 0.03" in page.text
+    assert "cui2023scaling" not in page.text
+
+
+def test_only_a_report_is_written_over(tesla: Tesla, tiny_run: Drive, workspace: Workspace, tmp_path: Path) -> None:  # noqa: F811
+    tiny_run("r", until=lambda e: isinstance(e, CheckpointSaved))
+    target = tmp_path / "deep" / "r.html"
+    for _ in range(2):
+        assert tesla("report", workspace.folder, "--to", target)[0] == 0
+    other = tmp_path / "thesis.html"
+    other.write_text("mine")
+    code, _, err = tesla("report", workspace.folder, "--to", other)
+    assert code == 2
+    assert "is not a report" in err
+    assert other.read_text() == "mine"
+    assert tesla("report", workspace.folder, "--to", tmp_path)[0] == 2
+
+
+def test_it_needs_no_torch(tiny_run: Drive, workspace: Workspace, tmp_path: Path) -> None:
+    tiny_run("r")
+    script = (
+        "import sys; from pathlib import Path; from engine.runs.workspace import Workspace; "
+        "from tesla_tui.report.page import write_report; w = Workspace(Path(sys.argv[1])); "
+        "write_report(w, w.existing_run(None), Path(sys.argv[2])); "
+        "print([m for m in ('torch', 'textual', 'matplotlib.pyplot') if m in sys.modules])"
+    )
+    command = [sys.executable, "-c", script, str(workspace.folder), str(tmp_path / "r.html")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_damaged_files_are_left_out(tiny_run: Drive, workspace: Workspace, tmp_path: Path) -> None:
+    run = tiny_run("r")
+    whole = page_of(workspace, "r", tmp_path / "r.html")
+    path = next((run.folder / "evaluations").glob("*-test-random-*.json"))
+    value = json.loads(path.read_text())
+    for field, nonsense in (("mean", "high"), ("accuracies", None), ("network", 7), ("mean", float("nan"))):
+        path.write_text(json.dumps({**value, "result": {**value["result"], field: nonsense}}))
+        assert "random real images convnet" not in page_of(workspace, "r", tmp_path / "r.html").text
+    assert "random real images convnet" in whole.text
+    for frame in run.film.glob("*.png"):
+        frame.write_bytes(frame.read_bytes()[:100])
+    with open(run.journal_file, "ab") as journal:
+        journal.write(
+            b'{"kind": "IterationDone", "loss": "x"}\n{"kind": "EvaluationDone", "seconds": "long"}\n[1]\n\xff\n{"torn'
+        )
+    page = page_of(workspace, "r", tmp_path / "r.html")
+    assert page.count("img") == 0
+    assert page.count("svg") == 4
