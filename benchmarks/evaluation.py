@@ -89,7 +89,7 @@ def ours(size: str, epochs: int, repeats: int, cpu: bool, compile_: str) -> dict
     from engine.networks import initialised_network
     from engine.runs.workspace import Workspace
     from engine.runtime.device import configure
-    from engine.runtime.generators import result_of
+    from engine.runtime.generators import run_to_end
     from engine.session.open_task import open_task
     from engine.settings import resolve_settings
     from engine.training.evaluation import RULE, STAGE, train_on_small
@@ -102,7 +102,7 @@ def ours(size: str, epochs: int, repeats: int, cpu: bool, compile_: str) -> dict
     settings = resolve_settings(overrides=overrides).settings
     configure(settings.compute)
     with TemporaryDirectory() as folder:
-        task = result_of(open_task(Workspace.create(Path(folder) / "w", resolve_settings(), set()), settings))[0]
+        task = run_to_end(open_task(Workspace.create(Path(folder) / "w", resolve_settings(), set()), settings))[0]
         small = SmallSet(*small_set(case["shape"], case["classes"]), 0.01)
         seconds = compiling = 0.0
         for repeat in range(repeats):
@@ -113,7 +113,7 @@ def ours(size: str, epochs: int, repeats: int, cpu: bool, compile_: str) -> dict
             started = clock()
             batch = (small.images, small.labels)
             at = Progress(stage=STAGE, done=repeat, total=repeats, unit="networks")
-            learner = result_of(trainer(task, model, "convnet", RULE, [batch], {len(small.images): 10**9}, at))
+            learner = run_to_end(trainer(task, model, "convnet", RULE, [batch], {len(small.images): 10**9}, at))
             compiling += clock() - started
             started = clock()
             for _ in train_on_small(task, learner, small, repeat):

@@ -22,7 +22,7 @@ from engine.networks import FlatNetwork, build_network
 from engine.networks.flat import flatten_parameters
 from engine.runtime.distributed.environment import this_place
 from engine.runtime.distributed.process_group import joined
-from engine.runtime.generators import result_of
+from engine.runtime.generators import run_to_end
 from engine.runtime.rng import counted_generator
 
 MARK = "measured "
@@ -55,7 +55,7 @@ def worker(options: argparse.Namespace) -> None:
         for _ in range(options.repeats + 1):
             ranks.led(None)
             begun = time.perf_counter()
-            result_of(matching_sweeps(network, **problem))
+            run_to_end(matching_sweeps(network, **problem))
             seconds.append(time.perf_counter() - begun)
         for _ in range(6):
             begun = time.perf_counter()

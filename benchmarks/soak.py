@@ -4,8 +4,8 @@
 
 Drives a tiny real problem (the embedded digits) through `engine.session.session.drive`, with checkpoints, evaluations
 and the film. The run lives in FOLDER and resumes like any other: stop the script with Ctrl-C and give the same command
-again. Samples are kept beside the run, so that the table covers all drives. Growth is the slope of a least-squares line over
-the second half of every drive: what a process does while it warms up is not growth.
+again. Samples are kept beside the run, so that the table covers all drives. Growth is the slope of a least-squares line
+over the second half of every drive: what a process does while it warms up is not growth.
 """
 
 import argparse

@@ -236,7 +236,7 @@ class Notice(Event):
     message: str
 
 
-def timed(stage: str, events: Generator[Event, None, None]) -> Generator[Event, None, None]:
+def stage_events(stage: str, events: Generator[Event, None, None]) -> Generator[Event, None, None]:
     """The events of a stage between the facts that it began and that it is complete."""
     begun = time.monotonic()
     yield StageStarted(stage=stage)
@@ -244,7 +244,7 @@ def timed(stage: str, events: Generator[Event, None, None]) -> Generator[Event, 
     yield StageFinished(stage=stage, seconds=time.monotonic() - begun)
 
 
-def told(waiting: Generator[float, None, Result], at: Progress, what: str) -> Generator[Event, None, Result]:
+def with_progress(waiting: Generator[float, None, Result], at: Progress, what: str) -> Generator[Event, None, Result]:
     """Wait for what yields the seconds it has taken, telling where the stage stands, for what and how long."""
     try:
         while True:

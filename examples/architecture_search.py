@@ -17,7 +17,7 @@ import numpy as np
 from engine.methods.registry import method_of
 from engine.runs.run import checkpoint_to_use
 from engine.runs.workspace import Workspace
-from engine.runtime.generators import result_of
+from engine.runtime.generators import run_to_end
 from engine.session.open_task import open_task
 from engine.session.session import drive
 from engine.settings import resolve_settings
@@ -37,7 +37,7 @@ def accuracy(task: Task, data: TrainingSet, width: int, depth: int) -> float:
     network = task.settings.network.model_copy(update={"width": width, "depth": depth})
     sized = replace(task, settings=task.settings.model_copy(update={"network": network}))
     repeats = task.settings.evaluate.repeats
-    return result_of(
+    return run_to_end(
         evaluate_distilled(sized, data, iteration=0, split="test", network="convnet", repeats=repeats)
     ).mean
 
@@ -65,7 +65,7 @@ def main(
     for _ in drive(workspace, run, effective):
         pass  # see distil_digits.py for what can be shown
 
-    task, _ = result_of(open_task(workspace, settings))
+    task, _ = run_to_end(open_task(workspace, settings))
     method = method_of(settings)
     state = method.restored_state(*run.load_checkpoint(checkpoint_to_use(run, settings, None)), task)
     labels = hard_labels(class_index(task.classes, 1), task.classes, task.dtype).to(task.device)

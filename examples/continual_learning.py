@@ -22,7 +22,7 @@ from engine.methods.registry import method_of
 from engine.networks import initialised_network
 from engine.runs.run import checkpoint_to_use
 from engine.runs.workspace import Workspace
-from engine.runtime.generators import result_of
+from engine.runtime.generators import run_to_end
 from engine.runtime.rng import counted_generator, counted_seed
 from engine.session.open_task import open_task
 from engine.session.session import drive
@@ -55,7 +55,7 @@ def distilled(workspace: Workspace, digits: Dataset, step: int, ipc: int, overri
     effective = workspace.settings(ipc=ipc, overrides=own, run=run)
     for _ in drive(workspace, run, effective):
         pass  # see distil_digits.py for what can be shown
-    task, _ = result_of(open_task(workspace, effective.settings))
+    task, _ = run_to_end(open_task(workspace, effective.settings))
     chosen = checkpoint_to_use(run, effective.settings, None)
     state = method_of(effective.settings).restored_state(*run.load_checkpoint(chosen), task)
     # Every run normalises as its own images ask for; pixels are what all of them share.
@@ -125,7 +125,7 @@ def main(
     if not (folder / "tesla.toml").exists():
         Workspace.create(folder, resolve_settings(overrides=["dataset.name=digits"]), {"dataset.name"})
     workspace = Workspace(folder)
-    digits = result_of(prepare_dataset("digits"))
+    digits = run_to_end(prepare_dataset("digits"))
     first = np.flatnonzero(np.isin(digits.train_labels, STEPS[0]))
     space = fit_space(digits, first, zca=False)  # nothing of what is seen later
     images = [distilled(workspace, digits, step, ipc, overrides) for step in range(len(STEPS))]

@@ -56,9 +56,9 @@ def _answered() -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.OK
     except (MemoryError, OSError, RuntimeError) as error:
-        from engine.runtime.out_of_memory import is_exhausted
+        from engine.runtime.out_of_memory import is_out_of_memory
 
-        if is_exhausted(error):
+        if is_out_of_memory(error):
             said = f"Out of memory: {str(error).splitlines()[0]}" if str(error) else "The machine is out of memory."
             return complain(said, "What was saved is intact; `tesla plan` tells what fits.", ExitCode.OUT_OF_MEMORY)
         if isinstance(error, OSError):

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from subprocess import Popen
 
-from engine.runs.heartbeat import read_pulse
+from engine.runs.heartbeat import read_heartbeat
 from engine.runs.run import Run
 from tests.conftest import TINY
 
@@ -39,7 +39,7 @@ def in_stage(run: Run, stage: str, detail: str = "") -> Callable[[], bool]:
     """A condition: the run's driver says that it is there."""
 
     def there() -> bool:
-        pulse = read_pulse(run.pulse_file)
+        pulse = read_heartbeat(run.pulse_file)
         return pulse is not None and pulse.stage == stage and detail in pulse.detail
 
     return there

@@ -26,8 +26,8 @@ from engine.data.dataset import Classes, Dataset, Pixels, split_holdout
 from engine.data.pictures import BAD_FILE, to_square
 from engine.data.sources import OpenSource, Source, SourceSplit, find_source
 from engine.errors import CorruptFileError, DataError, DiskError, NewerFormatError
-from engine.events import Event, Notice, Progress, told
-from engine.runtime.threads import beside
+from engine.events import Event, Notice, Progress, with_progress
+from engine.runtime.threads import run_in_thread
 from engine.storage.atomic import FORMAT, TEMP_MARK, disk, publishing_folder, read_json, sha256_file, sweep, write_json
 from engine.storage.filesystem import FULL, Write, in_words
 from engine.storage.lock import KernelLock
@@ -99,7 +99,9 @@ def prepare_dataset(
 
 
 def _beside(work: Callable[[], Result], what: str) -> Generator[Event, None, Result]:
-    return (yield from told(beside(work), Progress(stage=STAGE, done=0, total=1, unit="datasets"), what))
+    return (
+        yield from with_progress(run_in_thread(work), Progress(stage=STAGE, done=0, total=1, unit="datasets"), what)
+    )
 
 
 def _problems(folder: Path) -> Generator[Event, None, list[str] | None]:
@@ -131,7 +133,7 @@ def _made_under_lock(
         ) from error
     with lock:
         waiting = Progress(stage=STAGE, done=0, total=1, unit="datasets", detail="another process decodes it")
-        while (locked := lock.take()) is False:
+        while (locked := lock.try_acquire()) is False:
             yield waiting
             time.sleep(0.2)
         problems = yield from _problems(folder)

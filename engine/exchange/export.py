@@ -22,7 +22,7 @@ import torch
 from PIL import Image
 
 from engine.errors import UsageError
-from engine.events import Event, Progress, told
+from engine.events import Event, Progress, with_progress
 from engine.exchange.card import dataset_card
 from engine.exchange.export_pt import write_published
 from engine.exchange.parquet import write_parquet
@@ -32,8 +32,8 @@ from engine.runs.preview_frames import enlarged, image_grid
 from engine.runs.preview_writer import png_bytes, to_pixels
 from engine.runs.run import Run, checkpoint_to_use
 from engine.runs.workspace import Workspace
-from engine.runtime.generators import result_of
-from engine.runtime.threads import beside
+from engine.runtime.generators import run_to_end
+from engine.runtime.threads import run_in_thread
 from engine.session.open_task import open_task
 from engine.storage.atomic import TEMP_MARK, disk, publishing_folder
 from engine.storage.checksums import SUMS, folder_sums
@@ -68,7 +68,7 @@ def export_run(
     layout: Literal["folder", "pt"] = "folder",
 ) -> Exported:
     """As `exporting`, without the reports."""
-    return result_of(exporting(workspace, run, to, iteration=iteration, with_test=with_test, layout=layout))
+    return run_to_end(exporting(workspace, run, to, iteration=iteration, with_test=with_test, layout=layout))
 
 
 def exporting(
@@ -105,7 +105,9 @@ def exporting(
         )
     chosen = checkpoint_to_use(run, settings, iteration)
     task, buffer = yield from open_task(workspace, settings)
-    tensors, record = yield from told(beside(lambda: run.load_checkpoint(chosen)), at, "reading the checkpoint")
+    tensors, record = yield from with_progress(
+        run_in_thread(lambda: run.load_checkpoint(chosen)), at, "reading the checkpoint"
+    )
     state = method.restored_state(tensors, record, task)
     labels = yield from shipping(method, task, buffer, state, replace(at, detail="labels"))
     disk.make_folder(to.parent)

@@ -20,7 +20,7 @@ from engine.events import CheckpointSaved, DataReady, Event, Notice, RunFinished
 from engine.exchange.arrays import read_arrays, read_number
 from engine.exchange.torch_reader import SourceFile
 from engine.runs.journal import JournalWriter
-from engine.runs.preview_writer import Camera
+from engine.runs.preview_writer import PreviewWriter
 from engine.runs.provenance import SetOrigin
 from engine.runs.run import Run
 from engine.runs.workspace import OpenDataset, Workspace, driving
@@ -231,7 +231,7 @@ def _publish(
     with driving(run):
         disk.remove(run.journal_file)  # of an import that was stopped
         path = run.save_checkpoint(tensors, {"iteration": 0, "skipped": 0, "recoveries": 0})
-        camera = Camera(run.film, opened.space, len(dataset.classes), settings.distill.ipc, dataset.resolution)
+        camera = PreviewWriter(run.film, opened.space, len(dataset.classes), settings.distill.ipc, dataset.resolution)
         camera.shoot(0, images, None if origin.labels == "hard labels" else labels, lasting=True)
         write_json(run.origin_file, asdict(origin))
         journal = JournalWriter(run.journal_file)

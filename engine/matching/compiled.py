@@ -19,7 +19,7 @@ from engine.matching.steps import Derivatives, EagerSteps, Steps, student_loss
 from engine.matching.tolerance import disagreement, tolerance
 from engine.networks.flat import FlatNetwork
 from engine.runtime.compiler_cache import use_cache
-from engine.runtime.out_of_memory import is_exhausted
+from engine.runtime.out_of_memory import is_out_of_memory
 
 SECOND_ORDER = 10.0
 """How many times the yardstick's tolerance is allowed here: second derivatives feel the signs under ReLUs more."""
@@ -170,7 +170,7 @@ def checked_steps(network: FlatNetwork, theta: Tensor, batches: Sequence[Batch],
             compiled = CompiledSteps(network, hessian=hessian, forward=forward, graphs=graphs)
             problems = [_difference(eager, compiled, theta, batch, hessian) for batch in batches]
         except Exception as error:  # the compiler's own errors have no common base, and none of them may end a run
-            if is_exhausted(error):
+            if is_out_of_memory(error):
                 raise  # eager steps take no less; smaller parts do
             problems = [f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"]
         if not any(problems):

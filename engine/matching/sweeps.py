@@ -31,7 +31,7 @@ from engine.matching.rank_shares import WHOLE, Whole
 from engine.matching.steps import EagerSteps, Steps, saved_bytes, student_loss
 from engine.networks.flat import FlatNetwork, LossName
 from engine.runtime.allocator import choose_memory
-from engine.runtime.generators import result_of
+from engine.runtime.generators import run_to_end
 
 Mode = Literal["exact", "paper", "unrolled"]
 LOSSES = get_args(LossName)
@@ -132,7 +132,7 @@ def matching_gradient(
     if compile and mode != "unrolled":
         problem = _checked_problem(steps, start, target, images, labels, student_lr, schedule, mode, store)
         steps = _fused_steps(problem, model, hessian=mode == "exact")
-    return result_of(
+    return run_to_end(
         matching_sweeps(
             steps,
             start=start,
@@ -194,7 +194,7 @@ def _exact(problem: Problem, store: Store, reuse: MatchingGradient | None) -> Ge
         yield (step + 1) / work
     loss, adjoint = problem.loss_and_adjoint(theta)
     del theta
-    totals = _Totals(problem, reuse)
+    totals = GradientAccumulator(problem, reuse)
     for step, parameters in trace.backward(problem.advance):
         if parameters is None:  # a replayed step; nothing to differentiate yet
             yield 0.25 + totals.done * 3 / work
@@ -216,7 +216,7 @@ def _paper(problem: Problem, reuse: MatchingGradient | None) -> Generator[float,
         theta = problem.advance(theta, step)
         yield (step + 1) / work
     loss, adjoint = problem.loss_and_adjoint(theta)
-    totals = _Totals(problem, reuse)
+    totals = GradientAccumulator(problem, reuse)
     theta = problem.start
     for step in range(steps):
         totals.add(step, theta, adjoint, hessian=False)
@@ -244,7 +244,7 @@ def _unrolled(problem: Problem) -> Generator[float, None, MatchingGradient]:
     return MatchingGradient(loss.detach(), found[0], found[1], found[2])
 
 
-class _Totals:
+class GradientAccumulator:
     """The gradients being summed over steps."""
 
     def __init__(self, problem: Problem, reuse: MatchingGradient | None) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from engine.errors import DivergedError
 from engine.events import Event, IterationDone, IterationSkipped, Progress, share_done
 from engine.methods.peer_state import PeerState
-from engine.runtime.generators import mapped
+from engine.runtime.generators import map_events
 from engine.training.task import Task
 
 STAGE = "distillation"
@@ -52,7 +52,7 @@ def iterated(task: Task, state: PeerState, propose: Propose) -> Generator[Event,
         started = time.monotonic()
         proposing = propose(task, state.carried, state.iteration)
         at = Progress(stage=STAGE, done=state.iteration, total=total, unit="iterations")
-        proposal = yield from mapped(proposing, partial(share_done, at))
+        proposal = yield from map_events(proposing, partial(share_done, at))
         # The one point of an iteration where the host waits for the device.
         loss, norm = torch.stack([proposal.loss, proposal.gradient_norm]).tolist()
         if not (math.isfinite(loss) and math.isfinite(norm)):

@@ -15,7 +15,7 @@ from torch import Tensor
 from engine.events import Event, Notice, Progress
 from engine.methods.tesla_state import DistillState, initial_state
 from engine.networks.flat import FlatNetwork
-from engine.runtime.generators import mapped, result_of
+from engine.runtime.generators import map_events, run_to_end
 from engine.training import labels as label_rules
 from engine.training.real_images import initial_images, random_orders, real_images
 from engine.training.task import Task
@@ -39,7 +39,7 @@ class _Teacher:
     def asked(self, images: Tensor) -> Generator[Event, None, Tensor]:
         """Logits `(N, K)` on images of the input space."""
         asking = label_rules.labelling(self.network, self.theta, images, logits=True)
-        return (yield from mapped(asking, lambda _: self.at))
+        return (yield from map_events(asking, lambda _: self.at))
 
 
 def begun_state(task: Task, buffer: TeacherBuffer) -> Generator[Event, None, DistillState]:
@@ -124,4 +124,4 @@ def _labels(task: Task, teacher: _Teacher, images: Tensor) -> Generator[Event, N
 
 def begun_images(task: Task, buffer: TeacherBuffer) -> Tensor:
     """The first images alone, without the reports: what a distillation of these settings starts from."""
-    return result_of(begun_state(task, buffer)).images
+    return run_to_end(begun_state(task, buffer)).images

@@ -12,7 +12,16 @@ from torch import Tensor
 
 from engine.data.augment import draw_augment
 from engine.errors import CorruptFileError
-from engine.events import Event, IterationDone, IterationSkipped, Notice, Progress, RunRecovered, share_done, told
+from engine.events import (
+    Event,
+    IterationDone,
+    IterationSkipped,
+    Notice,
+    Progress,
+    RunRecovered,
+    share_done,
+    with_progress,
+)
 from engine.matching import (
     WHOLE,
     EagerSteps,
@@ -31,10 +40,10 @@ from engine.methods.method import Earlier, Method
 from engine.methods.teacher_init import begun_state
 from engine.methods.tesla_state import MOST_LEARNED, DistillState, initial_state, outcome, restored_state, update
 from engine.networks import flatten_parameters
-from engine.runtime.generators import mapped, result_of
-from engine.runtime.out_of_memory import asked_bytes, available_bytes, is_exhausted, size_words
+from engine.runtime.generators import map_events, run_to_end
+from engine.runtime.out_of_memory import asked_bytes, available_bytes, is_out_of_memory, size_words
 from engine.runtime.rng import counted_generator, counted_seed
-from engine.runtime.threads import beside
+from engine.runtime.threads import run_in_thread
 from engine.settings import DistillSettings, Settings
 from engine.training import labels as label_rules
 from engine.training.compile_policy import matching_compiles
@@ -108,7 +117,7 @@ def distill(
         health.accept(numbers)
         mean, lowest = health.loss, health.lowest
         recovered = None
-        if health.crept:
+        if health.loss_drifting:
             recovered = _recover(task, state, earlier, roll_back=True)
         elif saves_at(state.iteration, settings):
             health.mark(state.iteration)
@@ -123,7 +132,7 @@ def distill(
             if health.recoveries > MOST_RECOVERIES:
                 raise exhausted(reason, health.good)
             yield recovered
-        elif health.idle:
+        elif health.not_improving:
             yield Notice(
                 level="warning",
                 message=f"The matching loss is {health.loss:.3g} on average: students end further from the teachers "
@@ -173,9 +182,9 @@ def _steps(task: Task, state: DistillState) -> Generator[Event, None, Steps]:
         batches.append((augment(images)[:size], labels[:size]))
     theta = flatten_parameters(task.fresh_network(counted_seed(settings.seed, "compile-check")))
     exact = settings.distill.gradient == "exact"
-    compiling = beside(lambda: checked_steps(network, theta, batches, hessian=exact))
+    compiling = run_in_thread(lambda: checked_steps(network, theta, batches, hessian=exact))
     at = Progress(stage=STAGE, done=state.iteration, total=settings.distill.iterations, unit="iterations")
-    steps, reason = yield from told(compiling, at, "compiling")
+    steps, reason = yield from with_progress(compiling, at, "compiling")
     if reason:
         yield Notice(level="warning", message=f"torch.compile is not used: {reason}.")
     return in_parts(steps)
@@ -194,7 +203,7 @@ def _in_parts(task: Task) -> bool:
     try:
         return not couples_images(task.flat_network(), task)
     except Exception as error:
-        if not is_exhausted(error):
+        if not is_out_of_memory(error):
             raise
         return False
 
@@ -205,7 +214,7 @@ def _smaller_parts(task: Task, state: DistillState, error: Exception) -> Notice 
     most = max(batch_sizes(task))
     now = min(parts_of(state, settings) or most, most)
     if (
-        not is_exhausted(error) or settings.compute.micro_batch != "auto" or now == 1
+        not is_out_of_memory(error) or settings.compute.micro_batch != "auto" or now == 1
         or settings.distill.gradient == "unrolled"
         or task.ranks.size > 1  # the others wait in the middle of a step
         or not _in_parts(task)
@@ -298,7 +307,7 @@ def _matching_gradient(
     if kind in ("target", "last"):
         asked = label_rules.labelling(steps.network, snapshots[2 if kind == "last" else 1], state.images, task.ranks)
         # Told each time the labels get on: of many images they take minutes.
-        probabilities = yield from mapped(asked, lambda _: at)
+        probabilities = yield from map_events(asked, lambda _: at)
     else:
         probabilities = fixed_labels(task, state)
     sweeps = matching_sweeps(
@@ -311,7 +320,7 @@ def _matching_gradient(
         state.labels = (
             label_rules.nearest_probabilities(probabilities) if label_rules.are_raw(settings) else probabilities
         )
-    gradient = yield from mapped(sweeps, partial(share_done, at))
+    gradient = yield from map_events(sweeps, partial(share_done, at))
     if state.logits is None:
         return gradient, None
     if label_rules.are_raw(settings):
@@ -331,7 +340,7 @@ def fixed_labels(task: Task, state: DistillState) -> Tensor:
 
 def shipped_labels(task: Task, buffer: TeacherBuffer, state: DistillState) -> Tensor:
     """As `shipping_labels`, without the reports."""
-    return result_of(shipping_labels(task, buffer, state, Progress(stage="", done=0, total=0, unit="")))
+    return run_to_end(shipping_labels(task, buffer, state, Progress(stage="", done=0, total=0, unit="")))
 
 
 def shipping_labels(
@@ -368,7 +377,7 @@ def shipping_labels(
         count = min(len(every), MOST_SHIP)
         pairs = [every[i * len(every) // count] for i in range(count)]
     thetas = (buffer.read(trajectory, epoch)[0] for trajectory, epoch in pairs)
-    return (yield from mapped(label_rules.mean_labels(task.flat_network(), thetas, state.images), lambda _: at))
+    return (yield from map_events(label_rules.mean_labels(task.flat_network(), thetas, state.images), lambda _: at))
 
 
 def _skip(

@@ -12,7 +12,7 @@ from engine.matching import MatchingGradient
 from engine.settings import Settings
 from engine.storage.untrusted import whole_number
 from engine.training import labels as label_rules
-from engine.training.divergence import Health
+from engine.training.divergence import DivergenceMonitor
 from engine.training.real_images import initial_images
 from engine.training.task import Task
 
@@ -43,7 +43,7 @@ class DistillState:
     velocity_logits: Tensor | None
     iteration: int = 0
     """Iterations complete."""
-    health: Health = field(default_factory=Health)
+    health: DivergenceMonitor = field(default_factory=DivergenceMonitor)
     """How it has been doing: decides what happens when numbers go wrong."""
     labels: Tensor | None = None
     """Soft labels `(N, K)` of the last iteration, for pictures; not carried. None while labels are hard. Of an imported
@@ -70,7 +70,7 @@ class DistillState:
     def count(self, counters: Mapping[str, Any]) -> None:
         """Take over what `counters` of another state says."""
         self.iteration = counters["iteration"]
-        self.health = Health.of(counters)
+        self.health = DivergenceMonitor.of(counters)
 
 
 def initial_state(task: Task, images: Tensor | None = None, logits: Tensor | None = None) -> DistillState:

@@ -16,7 +16,7 @@ from engine.errors import UsageError
 from engine.networks.convnet import ConvNet
 from engine.networks.resnet import ResNet18
 from engine.networks.vit import ViT
-from engine.runtime.out_of_memory import is_exhausted
+from engine.runtime.out_of_memory import is_out_of_memory
 from engine.runtime.rng import forked_global_rng
 from engine.settings.trust import check_trusted, is_import_path, place_of
 
@@ -118,7 +118,7 @@ def _check_output(path: str, model: nn.Module, arguments: dict[str, Any]) -> Non
         with torch.no_grad():
             shape = tuple(model.eval()(torch.zeros(2, arguments["channels"], side, side)).shape)
     except Exception as error:
-        if is_exhausted(error):
+        if is_out_of_memory(error):
             raise
         raise UsageError(
             f"The network of {path} failed on images (2, {arguments['channels']}, {side}, {side}): "

@@ -9,7 +9,7 @@ from engine.errors import CorruptFileError
 from engine.runs.preview_writer import to_pixels
 from engine.runs.run import Run
 from engine.runs.workspace import Workspace
-from engine.runtime.generators import result_of
+from engine.runtime.generators import run_to_end
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ def decoded_images(workspace: Workspace, run: Run, iteration: int) -> Gallery:
     """
     tensors, _ = run.load_checkpoint(iteration)
     settings = run.frozen().settings
-    opened = result_of(workspace.open_dataset(settings))
+    opened = run_to_end(workspace.open_dataset(settings))
     images, dataset = tensors.get("images"), opened.dataset
     wanted = (len(dataset.classes) * settings.distill.ipc, dataset.channels, dataset.resolution, dataset.resolution)
     if images is None or tuple(images.shape) != wanted:

@@ -39,7 +39,7 @@ SHORT = 0.15
 
 
 @dataclass(frozen=True)
-class Pulse:
+class Heartbeat:
     """What a driver says of itself."""
 
     pid: int
@@ -77,8 +77,8 @@ class Pulse:
         return self.alive and not self.paused and self.beat - self.moved > STILL
 
 
-class Heart:
-    """Remembers the last progress and writes it down every second. Made by `beating`."""
+class HeartbeatWriter:
+    """Remembers the last progress and writes it down every second. Made by `heartbeat`."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -116,7 +116,7 @@ class Heart:
 
     def _beat(self) -> None:
         now = self._progress
-        pulse = Pulse(
+        pulse = Heartbeat(
             pid=os.getpid(), host=socket.gethostname(), beat=time.time(), moved=self._moved, paused=self._paused,
             stage=now.stage, done=now.done, total=now.total, unit=now.unit, detail=now.detail,
             memory=process_bytes(), free=available_bytes(),
@@ -126,9 +126,9 @@ class Heart:
 
 
 @contextmanager
-def beating(path: Path) -> Iterator[Heart]:
+def heartbeat(path: Path) -> Iterator[HeartbeatWriter]:
     """Keep a pulse at `path` for as long as the block runs."""
-    heart = Heart(path)
+    heart = HeartbeatWriter(path)
     heart.start()
     try:
         yield heart
@@ -136,21 +136,21 @@ def beating(path: Path) -> Iterator[Heart]:
         heart.stop()
 
 
-def read_pulse(path: Path) -> Pulse | None:
+def read_heartbeat(path: Path) -> Heartbeat | None:
     """The last beat; None if there is none or it cannot be read."""
     try:
-        return typed(Pulse, parse_json(read_bounded(path, MOST)))
+        return typed(Heartbeat, parse_json(read_bounded(path, MOST)))
     except (OSError, ValueError, CorruptFileError):
         return None
 
 
-def vanished_words(path: Path) -> str:
+def crash_description(path: Path) -> str:
     """How the last driver of a run ended, if it did so without a farewell; empty if its pulse was taken away in order.
 
     For a moment when nobody drives the run: then a pulse that is still there is that of a driver that was killed. What
     it had in memory tells a person whether the system may have done so for lack of it.
     """
-    pulse = read_pulse(path)
+    pulse = read_heartbeat(path)
     if pulse is None:
         return ""
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(pulse.beat))

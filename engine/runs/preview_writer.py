@@ -46,7 +46,7 @@ def png_bytes(picture: Image.Image) -> bytes:
     return file.getvalue()
 
 
-class Camera:
+class PreviewWriter:
     """Films a run's images into a folder: a lasting frame at every checkpoint, quick ones between as time allows.
 
     Which quick frames there are depends on the clock; they are pictures and no number depends on them.

@@ -33,7 +33,7 @@ class Half:
     """The file that is missing by damage; None where a save or a removal was cut off."""
 
 
-def halves(run: Run) -> list[Half]:
+def orphaned_checkpoint_files(run: Run) -> list[Half]:
     """Checkpoints of which one file is there, by iteration."""
     folder = run.folder / "checkpoints"
     if not folder.is_dir():
@@ -64,7 +64,7 @@ def _saved(run: Run) -> set[int]:
     }
 
 
-def tidy(run: Run) -> list[str]:
+def clean_up(run: Run) -> list[str]:
     """Remove what dead writers left, set damaged halves and evaluations aside; in words what was.
 
     Only for the run's driver.
@@ -72,7 +72,7 @@ def tidy(run: Run) -> list[str]:
     words = []
     for room in ROOMS:
         sweep(run.folder / room)
-    for half in halves(run):
+    for half in orphaned_checkpoint_files(run):
         if half.lost is None:
             disk.remove_tree(half.path)
         else:

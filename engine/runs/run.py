@@ -17,10 +17,10 @@ from engine.settings.layers import SETTLED
 from engine.storage.atomic import (
     FORMAT,
     disk,
-    leaving,
     read_json,
     read_tensors,
     refuse_newer,
+    removing,
     set_aside,
     sweep,
     write_bytes,
@@ -266,7 +266,7 @@ class Run:
         for iteration in self.checkpoints()[:-keep]:
             if iteration not in besides:
                 path = self.checkpoint_path(iteration)
-                with leaving(path):  # no half of it can be taken for a damaged checkpoint
+                with removing(path):  # no half of it can be taken for a damaged checkpoint
                     disk.remove(path.with_suffix(".json"))
         sweep(folder)
 

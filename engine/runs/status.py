@@ -16,7 +16,7 @@ from engine.events import (
     TeacherPublished,
     TeachersPlanned,
 )
-from engine.runs.heartbeat import read_pulse, vanished_words
+from engine.runs.heartbeat import crash_description, read_heartbeat
 from engine.runs.journal import read_journal
 from engine.runs.run import Run, selected_iteration
 from engine.runs.workspace import is_driven
@@ -79,7 +79,7 @@ def liveness(run: Run) -> str:
     A beating pulse answers at once and from any host. Without one the kernel's lock decides: held means that the driver
     is there but gives no sign (suspended, or starved by the machine); free means that it is gone.
     """
-    pulse = read_pulse(run.pulse_file)
+    pulse = read_heartbeat(run.pulse_file)
     if pulse is not None and pulse.alive:
         here = pulse.host == socket.gethostname()
         if here and not is_driven(run):
@@ -147,7 +147,7 @@ def run_status(run: Run) -> RunStatus:
     elif state == "finished" and (iteration < total or not test):
         state = "stopped"  # its settings ask for more by now
     elif state == "interrupted":
-        message = vanished_words(run.pulse_file)
+        message = crash_description(run.pulse_file)
     pace = sum(seconds) / len(seconds) if seconds else None
     if state in ("finished", "imported"):
         stage = "done"

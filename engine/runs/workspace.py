@@ -14,15 +14,15 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from engine.errors import BusyError, LostHoldError, UsageError, tesla
-from engine.events import Event, Progress, told
-from engine.runs.heartbeat import read_pulse
+from engine.events import Event, Progress, with_progress
+from engine.runs.heartbeat import read_heartbeat
 from engine.runs.provenance import checked_identity, settings_layer
 from engine.runs.run import Run, nobody_else
-from engine.runtime.generators import result_of
-from engine.runtime.threads import beside
+from engine.runtime.generators import run_to_end
+from engine.runtime.threads import run_in_thread
 from engine.settings import EffectiveSettings, Settings, resolve_settings, settings_template
 from engine.storage.atomic import disk, set_aside, sweep, write_bytes
-from engine.storage.lock import LATE, TAKEN, Hold, Owner, read_owner, this_machine
+from engine.storage.lock import LATE, TAKEN, Holder, LeaseLock, read_holder, this_machine
 from engine.storage.symlinks import check_links
 
 if TYPE_CHECKING:  # engine.data loads PyTorch, which whoever only watches does not need
@@ -178,9 +178,9 @@ class Workspace:
             on_bad_file=settings.dataset.on_bad_file,
         )
         kept, held = split_holdout(dataset.train_labels, settings.dataset.holdout, settings.seed)
-        fitting = beside(lambda: fit_space(dataset, kept, settings.dataset.zca))
+        fitting = run_in_thread(lambda: fit_space(dataset, kept, settings.dataset.zca))
         at = Progress(stage="data", done=1, total=1, unit="datasets")
-        return OpenDataset(dataset, (yield from told(fitting, at, "fitting the input space")), kept, held)
+        return OpenDataset(dataset, (yield from with_progress(fitting, at, "fitting the input space")), kept, held)
 
     def buffer_identity(self, settings: Settings, dataset: "Dataset") -> dict[str, Any]:
         """Everything that determines a teacher's parameters.
@@ -219,7 +219,7 @@ class Workspace:
 @contextmanager
 def driving(run: Run) -> Iterator[None]:
     """As `taking`, waiting, for as long as the block runs."""
-    with result_of(taking(run)):
+    with run_to_end(taking(run)):
         yield
 
 
@@ -233,9 +233,9 @@ def taking(run: Run) -> Generator[Event, None, "Driving"]:
     for name in (LOCK, DRIVER):
         if (run.folder / name).is_dir():
             set_aside(run.folder / name)
-    hold = Hold(run.folder / LOCK, run.folder / DRIVER)
+    hold = LeaseLock(run.folder / LOCK, run.folder / DRIVER)
     begun = time.monotonic()
-    while (owner := hold.take()) is not None:
+    while (owner := hold.try_acquire()) is not None:
         waited = time.monotonic() - begun
         if hold.alive or waited > (2 * LATE if hold.watching else PATIENCE):
             raise BusyError(
@@ -251,7 +251,7 @@ def taking(run: Run) -> Generator[Event, None, "Driving"]:
 class Driving:
     """The hold of a run, for as long as a block runs; the run's own writes are refused once it is lost."""
 
-    def __init__(self, run: Run, hold: Hold) -> None:
+    def __init__(self, run: Run, hold: LeaseLock) -> None:
         self._run = run
         self._hold = hold
         self._checked = 0.0
@@ -320,13 +320,13 @@ def is_driven(run: Run) -> bool:
         return False
     if owner.machine == this_machine():
         return not locks and owner.runs
-    pulse = read_pulse(run.pulse_file)
+    pulse = read_heartbeat(run.pulse_file)
     return pulse is not None and pulse.alive
 
 
-def driver_of(run: Run) -> Owner | None:
+def driver_of(run: Run) -> Holder | None:
     """The last process that drove the run; whether it still does says `is_driven`."""
-    return read_owner(run.folder / DRIVER)
+    return read_holder(run.folder / DRIVER)
 
 
 def driver_words(run: Run) -> str:

@@ -9,7 +9,7 @@ import torch
 
 from engine.errors import UsageError
 from engine.runtime.allocator import choose_memory
-from engine.runtime.distributed.environment import Place
+from engine.runtime.distributed.environment import RankEnvironment
 from engine.settings import ComputeSettings
 
 
@@ -35,7 +35,7 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-def own_device(name: str, place: Place) -> torch.device:
+def own_device(name: str, place: RankEnvironment) -> torch.device:
     """The device of one process among several: the CPU for all, or one CUDA device for each of a host.
 
     Raises:
@@ -60,16 +60,16 @@ def own_device(name: str, place: Place) -> torch.device:
     return torch.device("cuda", device.index if device.index is not None else place.local_rank)
 
 
-def own_threads(place: Place) -> int:
+def own_threads(place: RankEnvironment) -> int:
     """CPU threads of one process among several of a host: its cores divided."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     cores = min(allowed, psutil.cpu_count(logical=False) or allowed)
     return max(1, cores // place.local_size)
 
 
-def configure(settings: ComputeSettings, place: Place | None = None) -> torch.device:
+def configure(settings: ComputeSettings, place: RankEnvironment | None = None) -> torch.device:
     """Apply the process-wide switches and give the device. Call once, before the first kernel."""
-    place = place or Place()
+    place = place or RankEnvironment()
     device = own_device(settings.device, place)
     if settings.threads != "auto":
         torch.set_num_threads(settings.threads)

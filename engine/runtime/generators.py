@@ -8,7 +8,7 @@ Other = TypeVar("Other")
 Result = TypeVar("Result")
 
 
-def result_of(generator: Generator[Any, None, Result]) -> Result:
+def run_to_end(generator: Generator[Any, None, Result]) -> Result:
     """Run a generator to its end, drop what it yields, and give what it returns."""
     while True:
         try:
@@ -18,7 +18,9 @@ def result_of(generator: Generator[Any, None, Result]) -> Result:
             return found
 
 
-def mapped(generator: Generator[Item, None, Result], change: Callable[[Item], Other]) -> Generator[Other, None, Result]:
+def map_events(
+    generator: Generator[Item, None, Result], change: Callable[[Item], Other]
+) -> Generator[Other, None, Result]:
     """Yield what `change` makes of everything a generator yields, and return what it returns. Use as `yield from`."""
     while True:
         try:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import TeslaError
-from engine.runtime.generators import result_of
+from engine.runtime.generators import run_to_end
 
 _running: set["subprocess.Popen[str]"] = set()
 
@@ -31,11 +31,11 @@ MARK = "\x1eresult "
 def isolated(
     function: str, arguments: Mapping[str, Any], *, environment: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """As `measuring`, waiting for the answer."""
-    return result_of(measuring(function, arguments, environment=environment))
+    """As `run_isolated`, waiting for the answer."""
+    return run_to_end(run_isolated(function, arguments, environment=environment))
 
 
-def measuring(
+def run_isolated(
     function: str, arguments: Mapping[str, Any], *, environment: Mapping[str, str] | None = None
 ) -> Generator[float, None, dict[str, Any]]:
     """Call `package.module:function` with JSON-able keyword arguments in a new process. Closing ends the process.

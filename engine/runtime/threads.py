@@ -10,14 +10,14 @@ from typing import Self, TypeVar
 
 Result = TypeVar("Result")
 
-BESIDE = "beside"
+BESIDE = "tesla-beside"
 """Name of the threads that may be left to themselves."""
 
 LOOK = 0.1
 """Seconds between two looks at work that is waited for."""
 
 
-def beside(work: Callable[[], Result]) -> Generator[float, None, Result]:
+def run_in_thread(work: Callable[[], Result]) -> Generator[float, None, Result]:
     """Do a piece of work that cannot be interrupted, in a thread, so that whoever waits for it can leave.
 
     Closing the generator leaves the thread to itself: only for work that changes nothing but what it returns. An
@@ -50,17 +50,17 @@ def left_behind() -> bool:
     return any(thread.name == BESIDE for thread in threading.enumerate())
 
 
-class OneInFlight:
+class SingleWorker:
     """A background thread with at most one piece of work; a context manager that waits for it on the way out.
 
-    A piece's error is raised by the next `begin` or `wait`, or at the end of the context. Nothing after it is begun.
+    A piece's error is raised by the next `submit` or `wait`, or at the end of the context. Nothing after it is begun.
     """
 
     def __init__(self, name: str) -> None:
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
         self._pending: Future[None] | None = None
 
-    def begin(self, work: Callable[[], None]) -> None:
+    def submit(self, work: Callable[[], None]) -> None:
         """Wait for the piece before, then do this one beside the caller."""
         self.wait()
         self._pending = self._pool.submit(work)

@@ -57,12 +57,12 @@ class Control:
             if not accepting:
                 self._save = self._evaluate = False
 
-    def wishes(self) -> tuple[bool, bool]:
+    def requests(self) -> tuple[bool, bool]:
         """For the session: the pending wishes `(save, evaluate)`."""
         with self._lock:
             return self._save, self._evaluate
 
-    def granted(self) -> None:
+    def acknowledge(self) -> None:
         """For the session: pending wishes are done. Until then a paused session does not stand still."""
         with self._lock:
             self._save = self._evaluate = False

@@ -8,7 +8,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from engine.events import EvaluationDone, Event, Progress, timed
+from engine.events import EvaluationDone, Event, Progress, stage_events
 from engine.methods.method import State, shipping
 from engine.methods.registry import method_of
 from engine.runs.protocol import distilled_protocol, random_protocol
@@ -32,7 +32,7 @@ def held_out(task: Task, buffer: TeacherBuffer, run: Run, state: State) -> Event
     evaluation = evaluate_distilled(
         task, small, iteration=state.iteration, split="holdout", network=task.network_name, repeats=repeats
     )
-    yield from timed("evaluation", _kept(run, evaluation, protocol))
+    yield from stage_events("evaluation", _kept(run, evaluation, protocol))
 
 
 def evaluation_known(task: Task, run: Run, iteration: int) -> bool:
@@ -53,7 +53,7 @@ def baseline(task: Task, run: Run) -> Events:
     if (yield from _recalled(task, run, "holdout", network, protocol)):
         return
     evaluation = evaluate_random(task, split="holdout", network=network, repeats=repeats)
-    yield from timed("evaluation", _kept(run, evaluation, protocol))
+    yield from stage_events("evaluation", _kept(run, evaluation, protocol))
 
 
 def _recalled(task: Task, run: Run, split: str, network: str, protocol: dict[str, Any]) -> Generator[Event, None, bool]:

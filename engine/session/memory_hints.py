@@ -15,7 +15,7 @@ from engine.matching.parameter_store import resolve_store
 from engine.matching.steps import saved_bytes, student_loss
 from engine.methods.batch_coupling import batch_sizes, couples_images
 from engine.networks import flatten_parameters
-from engine.runtime.out_of_memory import asked_bytes, available_bytes, is_exhausted, process_bytes, size_words
+from engine.runtime.out_of_memory import asked_bytes, available_bytes, is_out_of_memory, process_bytes, size_words
 from engine.training.task import Task
 
 TRAINING = 1.5
@@ -29,7 +29,7 @@ WORTH = 0.05
 Result = TypeVar("Result")
 
 
-def with_words(events: Generator[Event, None, Result], task: Task | None) -> Generator[Event, None, Result]:
+def explain_out_of_memory(events: Generator[Event, None, Result], task: Task | None) -> Generator[Event, None, Result]:
     """The events of stages; where memory runs out, words for a person.
 
     Args:
@@ -48,7 +48,7 @@ def with_words(events: Generator[Event, None, Result], task: Task | None) -> Gen
                 result: Result = end.value
                 return result
             except Exception as error:
-                if not is_exhausted(error):
+                if not is_out_of_memory(error):
                     raise
                 tried = _tried(error, task)
                 break
@@ -81,7 +81,7 @@ def explained(stage: str, tried: str, task: Task | None) -> OutOfMemoryError:
     try:
         hint = _hint(stage, task)
     except Exception as error:
-        if not is_exhausted(error):
+        if not is_out_of_memory(error):
             raise
         hint = "Start a new run (--run NAME) with a smaller --ipc or network.width, or take a machine with more memory."
     return OutOfMemoryError(f"Out of memory in the stage {stage}: {tried}. What was saved before is intact.", hint)

@@ -17,7 +17,7 @@ from engine.events import (
     DataReady,
     Event,
     Progress,
-    told,
+    with_progress,
 )
 from engine.methods.batch_coupling import check_shared
 from engine.methods.registry import method_of
@@ -25,7 +25,7 @@ from engine.runs.run import Run
 from engine.runs.workspace import Workspace
 from engine.runtime.device import configure
 from engine.runtime.distributed.ranks import ALONE, Ranks
-from engine.runtime.threads import beside
+from engine.runtime.threads import run_in_thread
 from engine.settings import Settings
 from engine.training.real_images import check_ipc
 from engine.training.task import DTYPES, Split, Task
@@ -52,7 +52,7 @@ def open_task(
         )
 
     at = Progress(stage="data", done=1, total=1, unit="datasets")
-    train, holdout, test = yield from told(beside(parts), at, "loading the images")
+    train, holdout, test = yield from with_progress(run_in_thread(parts), at, "loading the images")
     task = Task(
         settings=settings, dataset=dataset, space=space, device=device,
         train=train, holdout=holdout, test=test, ranks=ranks,

@@ -23,20 +23,20 @@ from engine.events import (
     RunResumed,
     RunStarted,
     RunStopped,
-    timed,
+    stage_events,
 )
 from engine.methods.method import unread
 from engine.methods.registry import method_of
-from engine.runs.heartbeat import Heart, beating, vanished_words
+from engine.runs.heartbeat import HeartbeatWriter, crash_description, heartbeat
 from engine.runs.journal import JournalWriter
-from engine.runs.recovery import tidy
+from engine.runs.recovery import clean_up
 from engine.runs.run import Run, checkpoint_to_use
 from engine.runs.workspace import Workspace, taking
 from engine.runtime.device import environment
 from engine.runtime.distributed.ranks import ALONE, Ranks
 from engine.session.control import Control
 from engine.session.evaluations import final_test
-from engine.session.memory_hints import with_words
+from engine.session.memory_hints import explain_out_of_memory
 from engine.session.open_task import check_distils, open_task
 from engine.session.stages import stages
 from engine.settings import EffectiveSettings, Settings
@@ -76,7 +76,7 @@ def drive(
     for notice in _told(effective):
         early.append(notice)
         yield notice
-    opening = with_words(open_task(workspace, effective.settings, ranks), None)
+    opening = explain_out_of_memory(open_task(workspace, effective.settings, ranks), None)
     while True:
         try:
             event = next(opening)
@@ -88,13 +88,13 @@ def drive(
         yield event
     workspace.check_links(*run.folders, buffer.folder)
     hold = yield from taking(run)
-    vanished = vanished_words(run.pulse_file)  # before this one's takes its place
-    with hold as held, beating(run.pulse_file) as heart:
+    vanished = crash_description(run.pulse_file)  # before this one's takes its place
+    with hold as held, heartbeat(run.pulse_file) as heart:
         run.check_formats()
         buffer.check_formats()
         mended = [run.settings_damage] if run.exists and run.settings_damage else []
         run.freeze(effective)
-        mended += tidy(run)
+        mended += clean_up(run)
         notices = [Notice(level="warning", message=words) for words in (*mended, vanished) if words]
         journal = JournalWriter(run.journal_file)
         begun = time.monotonic()
@@ -109,7 +109,7 @@ def drive(
             journal.append(event)
         yield started
         yield from notices
-        work = with_words(stages(task, buffer, run, control), task)
+        work = explain_out_of_memory(stages(task, buffer, run, control), task)
         try:
             for event in work:
                 held.glance()
@@ -156,9 +156,9 @@ def assist(workspace: Workspace, run: Run, effective: EffectiveSettings, ranks: 
         WorkerLostError, WorkersStoppedError: another rank is gone.
         TeslaError: see the stages.
     """
-    task, buffer = yield from with_words(open_task(workspace, effective.settings, ranks), None)
+    task, buffer = yield from explain_out_of_memory(open_task(workspace, effective.settings, ranks), None)
     workspace.check_links(*run.folders, buffer.folder)
-    work = with_words(stages(task, buffer, run, Control()), task)
+    work = explain_out_of_memory(stages(task, buffer, run, Control()), task)
     try:
         for event in work:
             yield event
@@ -167,7 +167,7 @@ def assist(workspace: Workspace, run: Run, effective: EffectiveSettings, ranks: 
         work.close()
 
 
-def _standing(control: Control, journal: JournalWriter, heart: Heart) -> Events:
+def _standing(control: Control, journal: JournalWriter, heart: HeartbeatWriter) -> Events:
     """Stand still until the wish to pause is gone or another is to be granted first."""
     begun = time.monotonic()
     paused = RunPaused()
@@ -192,11 +192,11 @@ def teach(workspace: Workspace, settings: Settings) -> Events:
             f"distill.method = {settings.distill.method} needs no teachers.",
             "They are trained for tesla, mtt and datm; `tesla run` does what this method needs.",
         )
-    task, buffer = yield from with_words(open_task(workspace, settings), None)
+    task, buffer = yield from explain_out_of_memory(open_task(workspace, settings), None)
     workspace.check_links(buffer.folder)
     for words in buffer.open():
         yield Notice(level="warning", message=words)
-    yield from with_words(timed("teachers", train_teachers(task, buffer)), task)
+    yield from explain_out_of_memory(stage_events("teachers", train_teachers(task, buffer)), task)
 
 
 def evaluate_run(
@@ -207,10 +207,10 @@ def evaluate_run(
     `settings` are the protocol; which checkpoint is selected is up to the run's own.
     """
     run.check_formats()
-    task, buffer = yield from with_words(open_task(workspace, settings), None)
+    task, buffer = yield from explain_out_of_memory(open_task(workspace, settings), None)
     workspace.check_links(*run.folders)
     chosen = checkpoint_to_use(run, run.frozen().settings, iteration)
-    yield from with_words(timed("evaluation", final_test(task, buffer, run, chosen, networks)), task)
+    yield from explain_out_of_memory(stage_events("evaluation", final_test(task, buffer, run, chosen, networks)), task)
 
 
 def _told(effective: EffectiveSettings) -> Generator[Notice, None, None]:

@@ -12,17 +12,17 @@ from engine.events import (
     Event,
     Notice,
     Progress,
-    timed,
-    told,
+    stage_events,
+    with_progress,
 )
 from engine.methods.method import State, beginning
 from engine.methods.registry import method_of
 from engine.runs.preview_frames import frame_path, frame_problem
-from engine.runs.preview_writer import Camera
+from engine.runs.preview_writer import PreviewWriter
 from engine.runs.recovery import newest_state, set_checkpoint_aside
 from engine.runs.run import Run, selected_iteration
 from engine.runtime.disk_space import bytes_in, check_room, checkpoints_bytes
-from engine.runtime.threads import beside
+from engine.runtime.threads import run_in_thread
 from engine.session.control import Control
 from engine.session.evaluations import baseline, evaluation_known, final_test, held_out
 from engine.settings import Settings
@@ -43,7 +43,7 @@ def stages(task: Task, buffer: TeacherBuffer, run: Run, control: Control) -> Eve
     again: set[int] = set()
     while True:
         try:
-            yield from timed("teachers", train_teachers(task, buffer))
+            yield from stage_events("teachers", train_teachers(task, buffer))
             yield from _matched(task, buffer, run, control)
             return
         except DamagedTrajectoryError as error:
@@ -62,12 +62,12 @@ def _matched(task: Task, buffer: TeacherBuffer, run: Run, control: Control) -> E
     earlier = (lambda iteration: run.newest_valid(until=iteration)) if task.ranks.writes else None
     iterating = _nothing() if method.iterate is None else method.iterate(task, buffer, state, earlier)
     loop = _distilled(task, buffer, run, state, iterating, control) if task.ranks.writes else iterating
-    yield from timed("distillation", loop)
+    yield from stage_events("distillation", loop)
     del state  # the test reads the selected one
     chosen = task.ranks.led((yield from _selected(task, run)) if task.ranks.writes else None)
     if chosen is not None:
         networks = task.settings.evaluate.networks or (task.network_name,)
-        yield from timed("evaluation", final_test(task, buffer, run, chosen, networks))
+        yield from stage_events("evaluation", final_test(task, buffer, run, chosen, networks))
 
 
 def _nothing() -> Events:
@@ -91,7 +91,9 @@ def _state(task: Task, buffer: TeacherBuffer, run: Run) -> Generator[Event, None
     found, problems = None, list[str]()
     if task.ranks.writes:
         at = Progress(stage="distillation", done=0, total=task.settings.distill.iterations, unit="iterations")
-        found, problems = yield from told(beside(lambda: newest_state(run)), at, "reading the checkpoint")
+        found, problems = yield from with_progress(
+            run_in_thread(lambda: newest_state(run)), at, "reading the checkpoint"
+        )
     for words in problems:
         yield Notice(level="warning", message=words)
     method = method_of(task.settings)
@@ -109,7 +111,7 @@ def _distilled(task: Task, buffer: TeacherBuffer, run: Run, state: State, loop: 
     """Distil, saving, evaluating and filming on the way; on any stop the state is saved."""
     settings = task.settings
     saved = state.iteration if state.iteration in run.checkpoints() else None
-    camera = Camera(run.film, task.space, task.classes, settings.distill.ipc, task.dataset.resolution)
+    camera = PreviewWriter(run.film, task.space, task.classes, settings.distill.ipc, task.dataset.resolution)
     size = sum(tensor.nbytes for tensor in state.tensors().values())
     needed = checkpoints_bytes(settings.distill.keep, size, bytes_in(run.folder / "checkpoints"))
     yield from check_room(run.folder, needed, "checkpoints", settings.compute.room)
@@ -130,14 +132,14 @@ def _distilled(task: Task, buffer: TeacherBuffer, run: Run, state: State, loop: 
             yield event
             if not event.journaled or state.iteration == saved:
                 continue
-            save_now, evaluate_now = control.wishes()
+            save_now, evaluate_now = control.requests()
             evaluating = evaluate_now or _evaluation_due(state, settings)
             if save_now or evaluating or state.iteration % settings.distill.checkpoint_every == 0:
                 yield _save(run, state, camera)
                 saved = state.iteration
                 if evaluating:
                     yield from held_out(task, buffer, run, state)
-                control.granted()
+                control.acknowledge()
                 run.prune(settings.distill.keep, {0, selected_iteration(run, settings) or 0, state.good})
                 camera.thin(run.checkpoints())
             elif camera.due():
@@ -162,7 +164,7 @@ def _missed(task: Task, buffer: TeacherBuffer, run: Run, state: State) -> Events
                 yield from held_out(task, buffer, run, restored(*run.load_checkpoint(iteration), task))
 
 
-def _save(run: Run, state: State, camera: Camera) -> CheckpointSaved:
+def _save(run: Run, state: State, camera: PreviewWriter) -> CheckpointSaved:
     path = run.save_checkpoint(state.tensors(), state.counters())
     camera.shoot(state.iteration, state.images, state.labels, lasting=True)
     return CheckpointSaved(iteration=state.iteration, path=str(path.relative_to(run.folder)))

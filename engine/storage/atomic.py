@@ -21,8 +21,22 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
-    "FORMAT", "TEMP_MARK", "disk", "leaving", "publishing", "publishing_folder", "read_json", "read_tensors",
-    "replace_bytes", "sealed_json", "set_aside", "sha256_file", "sweep", "write_bytes", "write_json", "write_tensors",
+    "FORMAT",
+    "TEMP_MARK",
+    "atomic_write",
+    "disk",
+    "publishing_folder",
+    "read_json",
+    "read_tensors",
+    "removing",
+    "replace_bytes",
+    "sealed_json",
+    "set_aside",
+    "sha256_file",
+    "sweep",
+    "write_bytes",
+    "write_json",
+    "write_tensors",
 ]  # fmt: skip
 
 FORMAT = 1
@@ -35,7 +49,7 @@ MEND = "`tesla doctor WORKSPACE --repair` sets it aside; the same command then g
 
 
 @contextmanager
-def publishing(target: Path) -> Iterator[Path]:
+def atomic_write(target: Path) -> Iterator[Path]:
     """Give a temporary file path beside `target`; on success it becomes `target`, on any error it is removed."""
     disk.make_folder(target.parent)
     temp = begin_temp(target)
@@ -54,7 +68,7 @@ def publishing(target: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def leaving(path: Path) -> Iterator[None]:
+def removing(path: Path) -> Iterator[None]:
     """Take a file its name at once and remove it after the block: killed in between, it is swept."""
     temp = begin_temp(path)
     try:
@@ -67,7 +81,7 @@ def leaving(path: Path) -> Iterator[None]:
 
 @contextmanager
 def publishing_folder(target: Path) -> Iterator[Path]:
-    """As `publishing`, for a whole folder: every file in it is synced before the folder gets its name.
+    """As `atomic_write`, for a whole folder: every file in it is synced before the folder gets its name.
 
     Raises:
         FileExistsError: `target` exists and is not an empty folder.
@@ -99,7 +113,7 @@ def _clear(target: Path) -> None:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Publish `data` under `path`."""
-    with publishing(path) as temp:
+    with atomic_write(path) as temp:
         disk.write(temp, data)
 
 
@@ -202,7 +216,7 @@ def write_tensors(path: Path, tensors: Mapping[str, "Tensor"], record: Mapping[s
             yield part
 
     size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-    with publishing(path) as temp:
+    with atomic_write(path) as temp:
         disk.write_parts(temp, hashed(), size)
     write_json(path.with_suffix(".json"), {"format": FORMAT, "sha256": digest.hexdigest(), **record})
 

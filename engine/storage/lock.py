@@ -51,7 +51,7 @@ SAME_START = 1.5
 
 
 @dataclass(frozen=True)
-class Owner:
+class Holder:
     """Who holds something, or was the last to."""
 
     pid: int
@@ -102,10 +102,10 @@ def this_machine() -> str:
     return " ".join(found) or f"{socket.gethostname()} {psutil.boot_time():.0f}"
 
 
-def read_owner(record: Path) -> Owner | None:
+def read_holder(record: Path) -> Holder | None:
     """The record; None if there is none or it cannot be read."""
     try:
-        found = typed(Owner, read_json(record))
+        found = typed(Holder, read_json(record))
     except (OSError, TeslaError, ValueError):
         return None
     # Process ids below 2 are everybody's, and a signal goes to this one.
@@ -118,7 +118,7 @@ class KernelLock:
     def __init__(self, path: Path) -> None:
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
 
-    def take(self) -> bool | None:
+    def try_acquire(self) -> bool | None:
         """Whether it is ours now; None where the file system has no locks."""
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -153,7 +153,7 @@ class KernelLock:
         self.close()
 
 
-class Hold:
+class LeaseLock:
     """One attempt after another to hold a thing, then the hold itself.
 
     Args:
@@ -174,14 +174,14 @@ class Hold:
         self.watching = False
         """Whether that is still to be seen."""
 
-    def take(self) -> Owner | None:
+    def try_acquire(self) -> Holder | None:
         """Take it; None if that worked, else who has it. To be asked again: see `alive`."""
         disk.make_folder(self._lock_path.parent)
         lock = KernelLock(self._lock_path)
         taken = False
         try:
-            locked = lock.take()
-            owner = read_owner(self._record)
+            locked = lock.try_acquire()
+            owner = read_holder(self._record)
             self.watching = False
             if locked is False:
                 return owner or UNKNOWN
@@ -205,7 +205,7 @@ class Hold:
             LostHoldError: somebody does, or the folder is gone; `place` is where it is.
         """
         try:
-            owner = read_owner(self._record)
+            owner = read_holder(self._record)
             if owner is None:
                 self._record.stat()
                 return  # cannot be read just now
@@ -220,7 +220,7 @@ class Hold:
     def release(self) -> None:
         """Let go."""
         self._stop.set()
-        owner = read_owner(self._record)
+        owner = read_holder(self._record)
         if owner is not None and owner.token == self._token:
             with suppress(OSError):  # a full or vanished disk: the record looks like that of a killed process
                 write_bytes(self._record, _encoded(replace(owner, released=time.time())))
@@ -239,7 +239,7 @@ class Hold:
     ) -> None:
         self.release()
 
-    def _dead(self, owner: Owner, locked: bool) -> bool:
+    def _dead(self, owner: Holder, locked: bool) -> bool:
         """Whether a holder that did not let go is no more."""
         mine = owner.machine == this_machine() if owner.machine else owner.here
         if mine and locked:
@@ -258,11 +258,11 @@ class Hold:
             return False
         return now - self._seen[1] > LATE
 
-    def _write(self, before: Owner | None, locked: bool) -> Owner | None:
+    def _write(self, before: Holder | None, locked: bool) -> Holder | None:
         """Put down our record; None if it stands, else whose does. Without a lock only one of many gets through."""
         self._token = uuid.uuid4().hex
         process = psutil.Process()
-        mine = Owner(
+        mine = Holder(
             process.pid, socket.gethostname(), time.time(), _user(), this_machine(), process.create_time(), self._token
         )
         temp = begin_temp(self._record)
@@ -272,13 +272,13 @@ class Hold:
             if locked:
                 disk.rename(temp, self._record)
             elif not self._linked(temp, before):
-                return read_owner(self._record) or UNKNOWN
+                return read_holder(self._record) or UNKNOWN
         finally:
             disk.remove(temp)
             end_temp(temp)
         if not locked:
             time.sleep(SETTLE)
-            standing = read_owner(self._record)
+            standing = read_holder(self._record)
             if standing is None or standing.token != self._token:
                 return standing or UNKNOWN
         self._touched = os.open(self._record, os.O_RDONLY | os.O_CLOEXEC)
@@ -288,13 +288,13 @@ class Hold:
         ).start()
         return None
 
-    def _linked(self, temp: Path, before: Owner | None) -> bool:
+    def _linked(self, temp: Path, before: Holder | None) -> bool:
         """Give the new record its name if nobody has that; the old one, which was found dead, goes first."""
         if before is not None:
             old = begin_temp(self._record)
             with suppress(FileNotFoundError):
                 disk.rename(self._record, old)
-                found = read_owner(old)
+                found = read_holder(old)
                 if (found.token if found else "") != before.token:  # another was quicker: this is its record
                     with suppress(FileExistsError):
                         os.link(old, self._record)
@@ -320,11 +320,11 @@ class Hold:
                 os.utime(descriptor)
 
 
-UNKNOWN = Owner(0, "an unknown host", 0.0)
+UNKNOWN = Holder(0, "an unknown host", 0.0)
 """Who has the lock without a record."""
 
 
-def _encoded(owner: Owner) -> bytes:
+def _encoded(owner: Holder) -> bytes:
     return sealed_json(asdict(owner))
 
 

@@ -5,8 +5,8 @@
     roll back  when that did not help, or when the loss crept up: images and labels of the last good checkpoint as well
     stop       after MOST_RECOVERIES of these without a good stretch between: an error, with words
 
-Every decision is a function of `Health`, which checkpoints carry, and of the iteration's own numbers: a run that was
-stopped in the middle of all this goes on to the same bits.
+Every decision is a function of `DivergenceMonitor`, which checkpoints carry, and of the iteration's own numbers: a run
+that was stopped in the middle of all this resumes to the same bits.
 """
 
 import math
@@ -58,7 +58,7 @@ class Numbers:
 
 
 @dataclass
-class Health:
+class DivergenceMonitor:
     """How a run has been doing; carried from iteration to iteration."""
 
     skipped: int = 0
@@ -79,12 +79,12 @@ class Health:
     """Images of a batch that are differentiated at once after memory ran out; 0 for all (see matching/micro.py)."""
 
     @staticmethod
-    def of(record: Mapping[str, Any]) -> "Health":
+    def of(record: Mapping[str, Any]) -> "DivergenceMonitor":
         """What a checkpoint's record says; records of older versions say less."""
-        known = {field.name: record[field.name] for field in fields(Health) if field.name in record}
+        known = {field.name: record[field.name] for field in fields(DivergenceMonitor) if field.name in record}
         if "good" not in known and not known.get("skipped"):
             known["good"] = record["iteration"]
-        return Health(**known)
+        return DivergenceMonitor(**known)
 
     def record(self) -> dict[str, Any]:
         """For a checkpoint."""
@@ -107,12 +107,12 @@ class Health:
             self.recoveries = 0
 
     @property
-    def crept(self) -> bool:
+    def loss_drifting(self) -> bool:
         """Whether the loss has crept above what it was, update by update: to worse than no training at all."""
         return self.seen >= WINDOW and self.lowest is not None and self.loss > max(1.0, CREEP * self.lowest)
 
     @property
-    def idle(self) -> bool:
+    def not_improving(self) -> bool:
         """Whether it is time to say that students end further from the teachers than they begin."""
         return self.seen == LONG and self.loss > 1
 
@@ -123,7 +123,7 @@ class Health:
         self.loss = self.norm = 0.0
 
 
-def problem(numbers: Numbers, health: Health, settings: Settings) -> str:
+def problem(numbers: Numbers, health: DivergenceMonitor, settings: Settings) -> str:
     """Why these numbers must not be used for an update; empty if they may."""
     distill = settings.distill
     words = {

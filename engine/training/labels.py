@@ -11,7 +11,7 @@ from torch import Tensor
 
 from engine.networks.flat import FlatNetwork
 from engine.runtime.distributed.ranks import ALONE, Ranks
-from engine.runtime.generators import mapped, result_of
+from engine.runtime.generators import map_events, run_to_end
 from engine.settings import Settings
 
 LOGIT = 10.0
@@ -58,7 +58,7 @@ def nearest_probabilities(values: Tensor) -> Tensor:
 
 def teacher_labels(network: FlatNetwork, theta: Tensor, images: Tensor, ranks: Ranks = ALONE) -> Tensor:
     """As `labelling`, without the reports."""
-    return result_of(labelling(network, theta, images, ranks))
+    return run_to_end(labelling(network, theta, images, ranks))
 
 
 @torch.no_grad()
@@ -112,7 +112,7 @@ def mean_labels(network: FlatNetwork, thetas: Iterable[Tensor], images: Tensor) 
     """
     total, count = torch.zeros(()), 0
     for theta in thetas:
-        labels = yield from mapped(labelling(network, theta.to(images), images), _after(count, len(images)))
+        labels = yield from map_events(labelling(network, theta.to(images), images), _after(count, len(images)))
         total = labels if count == 0 else total.add_(labels)
         count += 1
     if count == 0:

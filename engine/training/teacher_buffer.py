@@ -20,8 +20,8 @@ from torch import Tensor
 
 from engine.errors import CorruptFileError, DamagedTrajectoryError, DivergedError, UsageError
 from engine.runtime.finite import is_finite
-from engine.storage.atomic import FORMAT, disk, publishing, read_json, refuse_newer, set_aside, sweep, write_json
-from engine.storage.lock import Hold
+from engine.storage.atomic import FORMAT, atomic_write, disk, read_json, refuse_newer, set_aside, sweep, write_json
+from engine.storage.lock import LeaseLock
 from engine.storage.temp_files import ASIDE
 from engine.storage.tensors import read_rows, row_parts
 from engine.storage.versions import check_format
@@ -153,13 +153,13 @@ class TeacherBuffer:
         """The published file of a trajectory."""
         return self.folder / f"trajectory-{trajectory:04d}.safetensors"
 
-    def claim(self, trajectory: int) -> Hold:
+    def claim(self, trajectory: int) -> LeaseLock:
         """What a worker holds while it trains this trajectory."""
         name = f".trajectory-{trajectory:04d}"
         path = self.folder / f"{name}.lock"
         if path.is_dir():
             set_aside(path)
-        return Hold(path, self.folder / f"{name}.owner.json")
+        return LeaseLock(path, self.folder / f"{name}.owner.json")
 
     def record(self, trajectory: int) -> TrajectoryRecord | None:
         """The record of a published trajectory, None if there is none."""
@@ -234,7 +234,7 @@ class TeacherBuffer:
                 yield row
 
         disk.make_folder(self.folder)
-        with publishing(self.path(trajectory)) as temp:
+        with atomic_write(self.path(trajectory)) as temp:
             disk.write_parts(temp, row_parts("parameters", hashed(), count))
         write_json(self.path(trajectory).with_suffix(".json"), asdict(record))
         self.forget(trajectory)

@@ -24,8 +24,8 @@ from engine.networks.flat import flatten_parameters
 from engine.runtime.disk_space import buffer_bytes, bytes_in, check_room
 from engine.runtime.finite import is_finite
 from engine.runtime.rng import counted_generator, counted_seed
-from engine.runtime.threads import OneInFlight
-from engine.storage.lock import Hold
+from engine.runtime.threads import SingleWorker
+from engine.storage.lock import LeaseLock
 from engine.training.divergence import teacher_problem
 from engine.training.sgd import SgdRule, Trainer
 from engine.training.task import Task
@@ -83,7 +83,7 @@ def train_teachers(task: Task, buffer: TeacherBuffer) -> Generator[Event, None, 
         other = ""
         for trajectory in waiting:
             claim = claims[trajectory]
-            owner = claim.take()
+            owner = claim.try_acquire()
             if owner is not None:
                 left.append(trajectory)
                 other = other or owner.words
@@ -111,7 +111,7 @@ def _mended(task: Task, buffer: TeacherBuffer) -> Generator[Event, None, None]:
     for trajectory in range(task.settings.teachers.count):
         if buffer.damage(trajectory) or buffer.cut_off(trajectory):
             claim = buffer.claim(trajectory)
-            if claim.take() is not None:
+            if claim.try_acquire() is not None:
                 continue  # somebody trains it
             with claim:
                 for words in buffer.mend(trajectory):
@@ -119,7 +119,7 @@ def _mended(task: Task, buffer: TeacherBuffer) -> Generator[Event, None, None]:
 
 
 def _train_one(
-    task: Task, buffer: TeacherBuffer, trajectory: int, count: int, epochs: int, claim: Hold
+    task: Task, buffer: TeacherBuffer, trajectory: int, count: int, epochs: int, claim: LeaseLock
 ) -> Generator[Event, None, None]:
     seed = task.settings.seed
     model = task.fresh_network(counted_seed(seed, "teacher-init", trajectory)).train()
@@ -127,7 +127,7 @@ def _train_one(
     counts = _counts(task, epochs)
     learner = yield from trainer(task, model, task.network_name, SgdRule(), _samples(task), counts, at)
     writer = buffer.begin(trajectory, flatten_parameters(model).numel())
-    with OneInFlight("snapshots") as writing:
+    with SingleWorker("snapshots") as writing:
         row = writer.last_row()
         if row is None:
             _snapshot(task, learner, writer, writing)
@@ -186,19 +186,19 @@ def _snapshot(
     task: Task,
     learner: Trainer,
     writer: TrajectoryWriter,
-    writing: OneInFlight,
+    writing: SingleWorker,
     loss: float | None = None,
     accuracy: float | None = None,
 ) -> None:
     """Append the parameters; the teacher goes on from what is written, as it would after a resume."""
     theta = learner.theta()
-    writing.begin(lambda: writer.append(theta, loss, accuracy))
+    writing.submit(lambda: writer.append(theta, loss, accuracy))
     if task.dtype is not torch.float32:  # rows are float32
         learner.load(theta.float().to(task.dtype))
 
 
 def _train_epoch(
-    task: Task, learner: Trainer, writer: TrajectoryWriter, writing: OneInFlight,
+    task: Task, learner: Trainer, writer: TrajectoryWriter, writing: SingleWorker,
     trajectory: int, epoch: int, done: int, total: int,
 ) -> Generator[Event, None, tuple[float, float]]:  # fmt: skip
     settings = task.settings

@@ -8,10 +8,10 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from engine.events import Event, Notice, Progress, told
+from engine.events import Event, Notice, Progress, with_progress
 from engine.networks.flat import FlatNetwork, flatten_parameters
-from engine.runtime.out_of_memory import is_exhausted
-from engine.runtime.threads import beside
+from engine.runtime.out_of_memory import is_out_of_memory
+from engine.runtime.threads import run_in_thread
 from engine.training.compile_policy import MARGIN, forward_flops
 from engine.training.sgd import CompiledTrainer, EagerTrainer, SgdRule, Step, Trainer, compiled_step, difference
 from engine.training.task import Task
@@ -79,8 +79,8 @@ def trainer(
                 level="info",
                 message=f"Compiling the training step of {network} for batches of {size}; this takes some 15 seconds.",
             )
-            compiling = beside(partial(_checked, functional, rule, theta, images, targets))
-            known[kind], reason = yield from told(compiling, at, "compiling")
+            compiling = run_in_thread(partial(_checked, functional, rule, theta, images, targets))
+            known[kind], reason = yield from with_progress(compiling, at, "compiling")
             if reason:
                 yield Notice(level="warning", message=f"torch.compile is not used: {reason}.")
         found = known[kind]
@@ -104,7 +104,7 @@ def _checked(
         step = compiled_step(functional, rule)
         reason = difference(functional, rule, step, theta, images, targets)
     except Exception as error:  # the compiler's own errors have no common base, and none of them may end a run
-        if is_exhausted(error):
+        if is_out_of_memory(error):
             raise
         reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
     return (None, reason) if reason else (step, "")

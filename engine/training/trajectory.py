@@ -17,8 +17,8 @@ from torch import Tensor
 from engine.errors import CorruptFileError
 from engine.storage.atomic import (
     FORMAT,
+    atomic_write,
     disk,
-    publishing,
     read_json,
     read_tensors,
     set_aside,
@@ -160,7 +160,7 @@ class TrajectoryWriter:
         shape = (self.record.rows, self.record.parameters)
         # Mapped as memory that may be written to, which PyTorch asks for; what is written would not reach the file.
         rows = torch.from_numpy(np.memmap(self._part, dtype="<f4", mode="c", shape=shape))
-        with publishing(self._target) as temp:
+        with atomic_write(self._target) as temp:
             disk.write_parts(temp, file_parts({"parameters": rows}), rows.nbytes)
         write_json(self._target.with_suffix(".json"), asdict(self.record))
         disk.remove(self._part_record)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from engine.errors import ExitCode
     from engine.runs.run import Run
     from engine.runs.workspace import Workspace
-    from engine.runtime.distributed.environment import Place
+    from engine.runtime.distributed.environment import RankEnvironment
     from engine.settings import EffectiveSettings
 
 
@@ -120,7 +120,7 @@ def run(
 
 
 def _driven(
-    workspace: "Workspace", run: "Run", effective: "EffectiveSettings", place: "Place", console: "Console"
+    workspace: "Workspace", run: "Run", effective: "EffectiveSettings", place: "RankEnvironment", console: "Console"
 ) -> "ExitCode":
     """The work of this process, to the end or to a signal."""
     from engine.errors import ExitCode, WorkersStoppedError

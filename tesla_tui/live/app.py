@@ -18,7 +18,7 @@ from tesla_tui.live.dialogs.basic import Ask, Choice, HelpScreen
 from tesla_tui.live.preferences import Preferences, preferences_file
 from tesla_tui.live.screens.workbench import TABS, Workbench
 from tesla_tui.live.screens.workspaces import WorkspacesScreen
-from tesla_tui.live.signals import Leaving
+from tesla_tui.live.signals import SignalHandler
 from tesla_tui.live.themes import DEFAULTS, THEMES
 from tesla_tui.process.detached import start_detached
 from tesla_tui.render.commands import command
@@ -274,7 +274,7 @@ def run_app(app: TeslaApp) -> int:
 
     In a browser a page that is closed detaches instead: the run goes on in a process of its own.
     """
-    leaving = Leaving(app)
+    leaving = SignalHandler(app)
     leaving.install()
     try:
         words = app.run()

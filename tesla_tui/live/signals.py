@@ -25,7 +25,7 @@ PLAIN = "\x1b[?1049l\x1b[?25h\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?1
 """Back to the shell's screen, with its cursor, without mouse, paste and key reports."""
 
 
-class Leaving:
+class SignalHandler:
     """Catches signals from `install` to `restore`. The second one ends the process at once: files are always whole."""
 
     def __init__(self, app: "TeslaApp") -> None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engine.errors import TeslaError, UsageError, tesla
-from engine.runs.heartbeat import read_pulse
+from engine.runs.heartbeat import read_heartbeat
 from engine.runs.run import Run
 from engine.runs.workspace import driver_of, driver_words, is_driven
 from engine.storage.atomic import disk
@@ -65,7 +65,7 @@ def start_detached(workspace: Path, run: Run, arguments: Sequence[str]) -> int:
                 f"The detached run ended at once (exit code {code}): {' '.join(words[-3:])}",
                 f"Everything it said is in {log}.",
             )
-        pulse = read_pulse(run.pulse_file)
+        pulse = read_heartbeat(run.pulse_file)
         if pulse is not None and pulse.beat >= begun:  # its own, or that of the first of its workers
             break
         time.sleep(0.05)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engine.errors import ExitCode, TeslaError, UsageError
-from engine.runtime.distributed.environment import Place
+from engine.runtime.distributed.environment import RankEnvironment
 from engine.settings import ComputeSettings
 from tesla_tui.process.signals import CODES
 
@@ -40,7 +40,7 @@ def launch(count: int, arguments: Sequence[str], compute: ComputeSettings) -> Ex
 
     from engine.runtime.device import own_device
 
-    own_device(compute.device, Place(size=count, local_size=count))
+    own_device(compute.device, RankEnvironment(size=count, local_size=count))
     if sys.platform == "linux":
         # Workers of one machine talk over the loopback device: nothing listens to the network, no host name is asked.
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
@@ -92,7 +92,7 @@ def _verdict(failures: Mapping[int, Any]) -> ExitCode:
     return ExitCode.TERMINATED if -signal.SIGTERM in codes else ExitCode.FAILURE
 
 
-def check_count(workers: int | None, place: Place) -> None:
+def check_count(workers: int | None, place: RankEnvironment) -> None:
     """Refuse `--workers` in a process that is a worker already.
 
     Raises:

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from engine.runs.heartbeat import Pulse, read_pulse
+from engine.runs.heartbeat import Heartbeat, read_heartbeat
 from engine.runs.journal import read_lines
 from engine.runs.run import Run
 from engine.runs.status import liveness
 from engine.runs.workspace import driver_of
-from engine.storage.lock import Owner
+from engine.storage.lock import Holder
 from tesla_tui.watch.view import RunView
 
 SLICE = 4 * 2**20
@@ -20,10 +20,10 @@ class RunFeed:
     def __init__(self, run: Run) -> None:
         self.run = run
         self.view = RunView()
-        self.pulse: Pulse | None = None
+        self.pulse: Heartbeat | None = None
         self.state = "new"
         """`new` (never started), or as in `RunStatus.state`."""
-        self.driver: Owner | None = None
+        self.driver: Holder | None = None
         """Who drives it, if anybody does."""
         self._offset = 0
         self._inode = 0
@@ -74,7 +74,7 @@ class RunFeed:
         return view
 
     def _look(self) -> None:
-        self.pulse = read_pulse(self.run.pulse_file)
+        self.pulse = read_heartbeat(self.run.pulse_file)
         live = liveness(self.run)
         if live:
             if not self.live or self.driver is None or (self.pulse and self.pulse.pid != self.driver.pid):

@@ -29,14 +29,14 @@ from engine.data.sources import read_idx
 from engine.events import EvaluationDone, IterationDone, Notice, RunStarted, TeachersPlanned
 from engine.exchange.import_images import Wanted, import_images
 from engine.methods.tesla import initial_state, restored_state
-from engine.runs.heartbeat import read_pulse
+from engine.runs.heartbeat import read_heartbeat
 from engine.runs.journal import JournalWriter, last_entry, read_journal, read_lines
 from engine.runs.preview_frames import Frame, frame_iterations, read_frame, write_frame
 from engine.runs.run import selected_iteration
 from engine.runs.status import run_status
 from engine.runs.workspace import Workspace, driver_of, driver_words
 from engine.runtime.device import configure
-from engine.runtime.generators import result_of
+from engine.runtime.generators import run_to_end
 from engine.session.open_task import open_task
 from engine.settings import resolve_settings, settings_to_toml
 from engine.settings.trust import check_trusted, place_of
@@ -284,7 +284,7 @@ def lay_pulse(folder: Path) -> None:
 
 def read_a_pulse(folder: Path) -> None:
     run = workspace(folder).run("r")
-    pulse = read_pulse(run.pulse_file)
+    pulse = read_heartbeat(run.pulse_file)
     if pulse is not None:
         assert isinstance(pulse.alive, bool)
         assert isinstance(pulse.stalled, bool)
@@ -324,7 +324,7 @@ def task() -> Any:
     import tempfile
 
     configure(SETTINGS.settings.compute)
-    return result_of(open_task(workspace(Path(tempfile.mkdtemp())), SETTINGS.settings))[0]
+    return run_to_end(open_task(workspace(Path(tempfile.mkdtemp())), SETTINGS.settings))[0]
 
 
 CHECKPOINT = "runs/r/checkpoints/0000004.safetensors"
@@ -471,14 +471,14 @@ def lay_parquet(folder: Path) -> None:
 
 
 def read_parquet(folder: Path) -> None:
-    result_of(prepare_dataset("someone/pets", path=folder / "data", cache=folder / "cache"))
+    run_to_end(prepare_dataset("someone/pets", path=folder / "data", cache=folder / "cache"))
 
 
 @cache
 def entry() -> Path:
     import tempfile
 
-    return result_of(prepare_dataset("digits", cache=Path(tempfile.mkdtemp()), resolution=4)).folder
+    return run_to_end(prepare_dataset("digits", cache=Path(tempfile.mkdtemp()), resolution=4)).folder
 
 
 def lay_entry(folder: Path) -> None:
@@ -563,7 +563,7 @@ def lay_published(folder: Path) -> None:
 
 def read_published(folder: Path) -> None:
     wanted = Wanted(folder / "kip.npz", None, "0.02", "pixels", label_kind="regression")
-    result_of(import_images(workspace(folder), "kip", wanted, TINY))
+    run_to_end(import_images(workspace(folder), "kip", wanted, TINY))
 
 
 JOURNAL = "runs/r/journal.jsonl"

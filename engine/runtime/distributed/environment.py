@@ -7,7 +7,7 @@ from engine.errors import UsageError
 
 
 @dataclass(frozen=True)
-class Place:
+class RankEnvironment:
     """One process of a job."""
 
     rank: int = 0
@@ -23,16 +23,16 @@ class Place:
         return self.rank == 0
 
 
-def this_place() -> Place:
+def this_place() -> RankEnvironment:
     """The place torchrun gave this process; alone, if it was started in any other way.
 
     Raises:
         UsageError: a launcher that says only half of what torchrun does.
     """
     if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) < 2:
-        return Place()
+        return RankEnvironment()
     try:
-        return Place(
+        return RankEnvironment(
             rank=int(os.environ["RANK"]),
             size=int(os.environ["WORLD_SIZE"]),
             local_rank=int(os.environ["LOCAL_RANK"]),

@@ -17,9 +17,9 @@ from torch._C._distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from engine.errors import ExitCode, TeslaError, WorkerLostError, WorkersStoppedError
-from engine.runtime.distributed.environment import Place
+from engine.runtime.distributed.environment import RankEnvironment
 from engine.runtime.distributed.ranks import ALONE, Ranks
-from engine.runtime.distributed.watchdog import DONE, FAILED, FOLLOWED, STOPPED, Lifeline
+from engine.runtime.distributed.watchdog import DONE, FAILED, FOLLOWED, STOPPED, Watchdog
 
 MEETING = timedelta(minutes=10)
 """Longest wait for all processes to be there."""
@@ -37,7 +37,7 @@ APART = 1e-3
 class Group(Ranks):
     """The ranks of a job that torchrun started. Made by `joined`."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: RankEnvironment) -> None:
         super().__init__(place)
         # An NCCL error shall end the collective, not the process: the state is saved first.
         os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "2")
@@ -45,7 +45,7 @@ class Group(Ranks):
             store = next(iter(rendezvous("env://", timeout=MEETING)))[0]
         except RuntimeError as error:
             raise WorkerLostError(f"The workers did not come together: {error}") from error
-        self._lifeline = Lifeline(PrefixStore("lifeline", store), place, dist.distributed_c10d._abort_process_group)
+        self._lifeline = Watchdog(PrefixStore("lifeline", store), place, dist.distributed_c10d._abort_process_group)
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
             store=PrefixStore("group", store), rank=place.rank, world_size=place.size, timeout=PATIENCE,
@@ -132,7 +132,7 @@ class Group(Ranks):
 
 
 @contextmanager
-def joined(place: Place) -> Iterator[Ranks]:
+def joined(place: RankEnvironment) -> Iterator[Ranks]:
     """The ranks of this job for as long as the block runs. The others learn how it ended.
 
     A block that was asked to stop says so with `WorkersStoppedError`.

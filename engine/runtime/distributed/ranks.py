@@ -8,14 +8,14 @@ from typing import Any
 
 from torch import Tensor
 
-from engine.runtime.distributed.environment import Place
+from engine.runtime.distributed.environment import RankEnvironment
 
 
 class Ranks:
     """A process alone, and what several are to each other (see `Group`). Alone, everything is the identity."""
 
-    def __init__(self, place: Place | None = None) -> None:
-        self.place = place or Place()
+    def __init__(self, place: RankEnvironment | None = None) -> None:
+        self.place = place or RankEnvironment()
 
     @property
     def rank(self) -> int:

@@ -18,7 +18,7 @@ import psutil
 from torch._C._distributed_c10d import Store
 
 from engine.errors import ExitCode, TeslaError, WorkerLostError, WorkersStoppedError
-from engine.runtime.distributed.environment import Place
+from engine.runtime.distributed.environment import RankEnvironment
 
 EVERY = 1.0
 """Seconds between two looks."""
@@ -37,7 +37,7 @@ FAILED, FOLLOWED, STOPPED, DONE = "failed", "followed", "stopped", "done"
 """Why a process leaves: its own error, another's loss, a signal, the work done."""
 
 
-class Lifeline:
+class Watchdog:
     """Watches the other processes.
 
     Args:
@@ -46,7 +46,7 @@ class Lifeline:
         unblock: ends what the main thread waits for, should it be stuck in an accelerator's collective.
     """
 
-    def __init__(self, store: Store, place: Place, unblock: Callable[[], None]) -> None:
+    def __init__(self, store: Store, place: RankEnvironment, unblock: Callable[[], None]) -> None:
         self._store: Any = store.clone()  # type: ignore[attr-defined]
         self._store.set_timeout(REPLY)
         self._place = place

@@ -9,7 +9,7 @@ import torch
 
 from engine.data import ResidentImages, draw_augment, split_holdout
 from engine.runs.workspace import Workspace
-from engine.runtime.generators import result_of
+from engine.runtime.generators import run_to_end
 from engine.runtime.rng import counted_generator
 from engine.session.open_task import open_task
 from engine.tools.bench.measuring import MemoryMeter, Stopwatch
@@ -34,7 +34,7 @@ def prepare_ours(stage: str, folder: str, ipc: int, resident: bool = True) -> Ca
     """
     workspace = Workspace(Path(folder))
     settings = workspace.settings(ipc=ipc).settings
-    task, buffer = result_of(open_task(workspace, settings))
+    task, buffer = run_to_end(open_task(workspace, settings))
     if stage == "data":
         run = _epoch_of_data(task, resident)
     elif stage == "evaluate":
@@ -61,7 +61,7 @@ def _teacher(task: Task, buffer: TeacherBuffer) -> Callable[[], int]:
         with tempfile.TemporaryDirectory(dir=buffer.folder.parent.parent) as folder:
             fresh = TeacherBuffer(Path(folder) / "buffer", identity)
             fresh.open()
-            result_of(train_teachers(task, fresh))
+            run_to_end(train_teachers(task, fresh))
         return len(task.train) * task.settings.trained_epochs * task.settings.teachers.count
 
     return run
@@ -75,7 +75,7 @@ def _evaluation(task: Task) -> Callable[[], int]:
     small = SmallSet(images, labels, LR)
 
     def run() -> int:
-        result_of(
+        run_to_end(
             evaluate_distilled(
                 task, small, iteration=0, split="test", network=settings.network.name, repeats=settings.evaluate.repeats
             )

@@ -18,7 +18,7 @@ from engine.data import draw_augment
 from engine.data.space import InputSpace
 from engine.runs.workspace import OpenDataset, Workspace
 from engine.runtime.device import resolve_device
-from engine.runtime.generators import result_of
+from engine.runtime.generators import run_to_end
 from engine.runtime.rng import counted_generator, forked_global_rng
 from engine.settings import Settings
 from engine.tools.bench.measuring import MemoryMeter, Stopwatch
@@ -58,7 +58,7 @@ def prepare_published(stage: str, folder: str, ipc: int) -> Callable[[], dict[st
     if settings.compute.threads != "auto":
         torch.set_num_threads(settings.compute.threads)
     device = resolve_device(settings.compute.device)
-    opened = result_of(workspace.open_dataset(settings))
+    opened = run_to_end(workspace.open_dataset(settings))
     run = {"teachers": _teacher, "evaluate": _evaluation, "data": _epoch_of_data}[stage](opened, settings, device)
     meter = MemoryMeter(device)
 

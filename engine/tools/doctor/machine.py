@@ -89,6 +89,6 @@ def _spaces(entry: Path, what: str) -> list[Finding]:
 
 def _aside(entry: Path) -> str:
     with KernelLock(entry.with_name(f"{entry.name}.lock")) as lock:
-        if lock.take() is False:
+        if lock.try_acquire() is False:
             return "Somebody is at work on it; nothing was changed."
         return f"Moved to {set_aside(entry)}. It is decoded again when it is needed."

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from engine.errors import CorruptFileError, NewerFormatError, SettingsError, tesla
 from engine.events import EvaluationDone, Notice
-from engine.runs.heartbeat import read_pulse
+from engine.runs.heartbeat import read_heartbeat
 from engine.runs.journal import JournalWriter, mend_journal, unread_lines
 from engine.runs.preview_frames import frame_iterations, frame_path, frame_problem
-from engine.runs.recovery import halves, set_checkpoint_aside
+from engine.runs.recovery import orphaned_checkpoint_files, set_checkpoint_aside
 from engine.runs.run import Run
 from engine.runs.workspace import is_driven
 from engine.settings import settings_to_toml
@@ -98,7 +98,7 @@ def _checkpoints(run: Run, what: str) -> Iterator[Finding]:
             yield Finding(False, what, str(error))
         except CorruptFileError as error:
             yield Finding(False, what, f"{error.message} {older}", partial(_checkpoint_aside, run, iteration))
-    for half in halves(run):
+    for half in orphaned_checkpoint_files(run):
         if half.lost is None:
             words = f"{half.path} is half of a checkpoint: its save or removal was cut off; nothing uses it"
             yield left(what, half.path, words=words)
@@ -158,7 +158,7 @@ def _driver(run: Run, what: str) -> Iterator[Finding]:
         if run.pulse_file.is_dir():
             yield damaged(what, f"{run.pulse_file} is a folder.", run.pulse_file)
         else:  # not synced, so a power cut may leave one without contents
-            how = "that cannot be read" if read_pulse(run.pulse_file) is None else ""
+            how = "that cannot be read" if read_heartbeat(run.pulse_file) is None else ""
             words = f"its last driver was killed and left a pulse {how} ({run.pulse_file}), which nothing needs"
             yield left(what, run.pulse_file, words=" ".join(words.split()))
     lock = run.folder / ".driver.lock"

@@ -93,7 +93,7 @@ def _trajectory(buffer: TeacherBuffer, what: str, number: int) -> list[Finding]:
 def _claimed(buffer: TeacherBuffer, number: int, what: str, words: str) -> Finding:
     def mend() -> str:
         claim = buffer.claim(number)
-        owner = claim.take()
+        owner = claim.try_acquire()
         if owner is not None:
             return f"It is trained by {owner.words}; nothing was changed."
         with claim:

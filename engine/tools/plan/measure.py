@@ -19,7 +19,7 @@ from engine.matching.steps import saved_bytes, student_loss
 from engine.methods.tesla import distill
 from engine.methods.tesla_state import DistillState, initial_state
 from engine.networks.flat import flatten_parameters, load_parameters
-from engine.runtime.generators import result_of
+from engine.runtime.generators import run_to_end
 from engine.settings import Settings
 from engine.storage.atomic import write_tensors
 from engine.tools.plan.synthetic import Meter, Shape, changed, random_task, random_trajectory, synchronise
@@ -180,7 +180,7 @@ def evaluation(settings: str, shape: Shape, images: int, network: str, folder: s
     passes: list[float] = []
     for _ in range(2):
         started = time.perf_counter()
-        result_of(measure(model, task.test, 0, 1))
+        run_to_end(measure(model, task.test, 0, 1))
         synchronise(task.device)
         passes.append(time.perf_counter() - started)
         if passes[0] > enough:

@@ -14,12 +14,12 @@ import psutil
 
 from engine.data import cache_root, free_memory
 from engine.errors import TeslaError, UsageError
-from engine.events import Event, Notice, Progress, told
+from engine.events import Event, Notice, Progress, with_progress
 from engine.runs.run import Run
 from engine.runs.workspace import Workspace
 from engine.runtime.device import resolve_device
 from engine.runtime.disk_space import bytes_in
-from engine.runtime.subprocesses import measuring
+from engine.runtime.subprocesses import run_isolated
 from engine.session.open_task import check_distils
 from engine.settings import EffectiveSettings, Settings
 from engine.storage.filesystem import disk
@@ -75,10 +75,10 @@ class _Bench:
             "settings": (settings or self.settings).model_dump_json(), "shape": self.facts.shape,
             "folder": str(folder), "enough": self.seconds, **arguments,
         }  # fmt: skip
-        waiting = measuring(f"engine.tools.plan.measure:{function}", everything)
+        waiting = run_isolated(f"engine.tools.plan.measure:{function}", everything)
         at = Progress(stage=STAGE, done=self.done, total=self.total, unit="measurements")
         try:
-            found = yield from told(waiting, at, label)
+            found = yield from with_progress(waiting, at, label)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         self.done += 1

@@ -15,7 +15,7 @@ from engine.methods.registry import method_of
 from engine.runs.run import Run, checkpoint_to_use
 from engine.runs.workspace import Workspace
 from engine.session.evaluations import training_set
-from engine.session.memory_hints import with_words
+from engine.session.memory_hints import explain_out_of_memory
 from engine.session.open_task import open_task
 from engine.settings import EffectiveSettings, EvaluateSettings, Settings
 from engine.storage.atomic import sha256_file
@@ -107,7 +107,7 @@ def _measured(
     workspace: Workspace, name: str, run: Run, settings: Settings, iteration: int, at: Progress
 ) -> Generator[Event, None, Results]:
     """The test accuracy of one checkpoint under every policy, measured where it is not known."""
-    task, buffer = yield from with_words(open_task(workspace, settings), None)
+    task, buffer = yield from explain_out_of_memory(open_task(workspace, settings), None)
     own, anybodys = _identities(task, buffer, sha256_file(run.checkpoint_path(iteration)))
     folder = workspace.folder / "studies" / name
     kept = {"distilled": Points(folder, own), "random": Points(folder, anybodys)}
@@ -130,7 +130,7 @@ def _measured(
                 evaluation = evaluate_distilled(
                     there, small, iteration=iteration, split="test", network=network, repeats=repeats
                 )
-            point = asdict((yield from with_words(evaluation, there)))
+            point = asdict((yield from explain_out_of_memory(evaluation, there)))
             kept[subject].put(policy, point)
         value = value_of(EvaluationDone(**point))
         assert value is not None

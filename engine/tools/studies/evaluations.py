@@ -6,10 +6,10 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from engine.errors import UsageError, tesla
-from engine.events import EvaluationDone, Event, Progress, StageFinished, StageStarted, timed
+from engine.events import EvaluationDone, Event, Progress, StageFinished, StageStarted, stage_events
 from engine.runs.run import Run
 from engine.runs.workspace import Workspace
-from engine.runtime.generators import result_of
+from engine.runtime.generators import run_to_end
 from engine.session.open_task import open_task
 from engine.session.session import evaluate_run
 from engine.settings import EffectiveSettings
@@ -34,7 +34,7 @@ def sla_only(workspace: Workspace, name: str, ipc: int | None, overrides: Sequen
     settings = effective.settings
     task, buffer = yield from open_task(workspace, settings)
     buffer.open()
-    yield from timed("teachers", train_teachers(task, buffer))
+    yield from stage_events("teachers", train_teachers(task, buffer))
     identity = {
         "teachers": buffer.identity, "count": settings.teachers.count, "seed": settings.seed,
         "ipc": settings.distill.ipc, "evaluate": settings.evaluate.model_dump(include={"epochs", "repeats"}),
@@ -56,7 +56,7 @@ def sla_only(workspace: Workspace, name: str, ipc: int | None, overrides: Sequen
             labels = hard
             if epoch is not None:
                 thetas = (buffer.read(trajectory, epoch)[0] for trajectory in range(settings.teachers.count))
-                labels = result_of(mean_labels(task.flat_network(), thetas, images))
+                labels = run_to_end(mean_labels(task.flat_network(), thetas, images))
             result = yield from evaluate_distilled(
                 task, SmallSet(images, labels, BASELINE_LR), iteration=epoch or 0, split="test",
                 network=task.network_name, repeats=settings.evaluate.repeats,

@@ -13,13 +13,13 @@ from typing import Any
 
 import torch
 
-from engine.events import Event, Progress, StageFinished, StageStarted, timed
+from engine.events import Event, Progress, StageFinished, StageStarted, stage_events
 from engine.matching import MatchingGradient
 from engine.matching.sweeps import Mode, matching_sweeps
 from engine.methods.teacher_init import begun_images
 from engine.methods.tesla import draw_iteration
 from engine.runs.workspace import Workspace
-from engine.runtime.generators import mapped
+from engine.runtime.generators import map_events
 from engine.session.open_task import open_task
 from engine.tools.studies.members import STAGE, Member, drive_members, shared_setting
 from engine.tools.studies.outcome import Cell, Chart, Column, Curve, Outcome, Value
@@ -125,7 +125,7 @@ def _compared(
     """The figures of every T and start epoch, measured where they are not known."""
     task, buffer = yield from open_task(workspace, settings)
     buffer.open()
-    yield from timed("teachers", train_teachers(task, buffer))
+    yield from stage_events("teachers", train_teachers(task, buffer))
     # What the gradients depend on, and nothing of how a run goes on.
     identity = {
         "teachers": buffer.identity, "count": settings.teachers.count, "seed": settings.seed, "draws": DRAWS,
@@ -184,7 +184,7 @@ def _point(
                 schedule=draw.schedule, mode=mode,
             )  # fmt: skip
             before = at.done + (number + place / 2) / DRAWS
-            both[mode] = yield from mapped(sweeps, _later(at, before, 1 / (2 * DRAWS)))
+            both[mode] = yield from map_events(sweeps, _later(at, before, 1 / (2 * DRAWS)))
         exact, paper = both["exact"], both["paper"]
         cosine = torch.nn.functional.cosine_similarity(exact.images.flatten(), paper.images.flatten(), dim=0)
         found["cosine"].append(cosine.item())

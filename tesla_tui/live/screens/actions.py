@@ -22,7 +22,7 @@ STOP_WITHIN = 120.0
 """Seconds another driver is given to save and stop."""
 
 
-class Jobs:
+class RunActions:
     """Belongs to a workbench. Anything that may take longer than a key press runs in a thread."""
 
     def __init__(self, bench: "Workbench") -> None:

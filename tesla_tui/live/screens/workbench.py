@@ -27,7 +27,7 @@ from tesla_tui.live.panes.runs import RunsPane
 from tesla_tui.live.panes.settings import SettingsPane
 from tesla_tui.live.panes.teachers import TeachersPane
 from tesla_tui.live.preferences import Preferences
-from tesla_tui.live.screens.actions import Jobs
+from tesla_tui.live.screens.actions import RunActions
 from tesla_tui.live.widgets.header import RunBar, TabBar, badge_words
 from tesla_tui.live.widgets.key_line import KeyLine
 from tesla_tui.watch.devices import Devices
@@ -68,7 +68,7 @@ class Workbench(Screen[None]):
     def __init__(self, workspace: Workspace, preferences: Preferences, devices: Devices) -> None:
         super().__init__()
         self.context = Context(workspace, preferences, devices)
-        self.jobs = Jobs(self)
+        self.jobs = RunActions(self)
         self.engine: EngineThread | None = None
         self._tab = 0
         self._timer: Timer | None = None

@@ -8,7 +8,7 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Static
 
-from engine.storage.lock import Owner
+from engine.storage.lock import Holder
 from tesla_tui.render.words import clean, duration
 from tesla_tui.watch.feed import RunFeed
 
@@ -71,7 +71,7 @@ class RunBar(Widget):
         return Text.assemble(left, " ", self._right)
 
 
-def badge_words(driven_here: bool, live: bool, driver: Owner | None) -> str:
+def badge_words(driven_here: bool, live: bool, driver: Holder | None) -> str:
     """Who drives a run."""
     if driven_here:
         return "driven here"

@@ -22,7 +22,7 @@ from engine.networks.convnet import ConvNet
 from engine.runs.run import Run
 from engine.runs.status import run_status
 from engine.runs.workspace import Workspace
-from engine.runtime.generators import result_of
+from engine.runtime.generators import run_to_end
 from engine.session.open_task import open_task
 from engine.session.session import drive, evaluate_run
 from engine.settings import resolve_settings
@@ -49,7 +49,7 @@ def save(path: Path, value: Any, **how: Any) -> Path:
 
 def taken(workspace: Workspace, *files: Path, name: str = "mtt", sets: tuple[str, ...] = SMALL, **limits: int) -> Any:
     effective = resolve_settings(workspace.toml, overrides=sets)
-    return result_of(import_buffers(workspace, effective, files, name, **limits))
+    return run_to_end(import_buffers(workspace, effective, files, name, **limits))
 
 
 def rows_of(workspace: Workspace, name: str, number: int) -> Tensor:
@@ -68,7 +68,7 @@ def nothing_written(workspace: Workspace) -> bool:
 def test_teachers_go_out_and_come_back_to_the_same_bits_and_the_same_run(tiny_run: Drive, workspace: Workspace) -> None:
     own = tiny_run("own")
     out = workspace.folder.parent / "out"
-    done = result_of(export_buffers(workspace, own.frozen().settings, out, per_file=1))
+    done = run_to_end(export_buffers(workspace, own.frozen().settings, out, per_file=1))
     assert (done.files, done.trajectories, done.epochs) == (2, 2, 2)
 
     # As MTT's distill.py reads them.
@@ -78,7 +78,7 @@ def test_teachers_go_out_and_come_back_to_the_same_bits_and_the_same_run(tiny_ru
     start = torch.cat([p.data.reshape(-1) for p in buffer[1][0]], 0)
     model = ConvNet(1, 10, 8, 4, 2)
     assert [p.shape for p in buffer[1][0]] == [p.shape for p in model.parameters()]
-    ours = result_of(open_task(workspace, own.frozen().settings))[1]
+    ours = run_to_end(open_task(workspace, own.frozen().settings))[1]
     assert torch.equal(start, ours.read(1, 0)[0])
 
     files = sorted(out.glob("*.pt"))
@@ -90,7 +90,7 @@ def test_teachers_go_out_and_come_back_to_the_same_bits_and_the_same_run(tiny_ru
     assert all(torch.equal(mine[name], theirs[name]) for name in mine)
 
     again = workspace.folder.parent / "again"
-    result_of(export_buffers(workspace, run.frozen().settings, again, per_file=1))
+    run_to_end(export_buffers(workspace, run.frozen().settings, again, per_file=1))
     for path in files:
         assert path.read_bytes() == (again / path.name).read_bytes()
 
@@ -108,7 +108,7 @@ def test_a_run_with_imported_teachers_takes_their_settings(workspace: Workspace,
     }.items():
         overrides = ("teachers.buffer=mtt", "distill.max_start_epoch=2", sets)
         with pytest.raises(UsageError, match=words):
-            result_of(open_task(workspace, workspace.settings(ipc=1, overrides=overrides).settings))
+            run_to_end(open_task(workspace, workspace.settings(ipc=1, overrides=overrides).settings))
 
 
 def test_a_lost_trajectory_is_not_trained_into_the_buffer_but_imported_again(
@@ -308,7 +308,7 @@ def test_a_file_given_twice_and_one_that_is_not_there(workspace: Workspace, tmp_
 
 
 def imported_set(workspace: Workspace, name: str, wanted: Wanted, *sets: str) -> Run:
-    result_of(import_images(workspace, name, wanted, (*TINY, *sets)))
+    run_to_end(import_images(workspace, name, wanted, (*TINY, *sets)))
     return workspace.run(name)
 
 
@@ -329,7 +329,7 @@ def test_a_distilled_set_goes_out_and_comes_back_and_measures_the_same(
     space = "whitened" if "dataset.zca=true" in sets else "normalised"
     wanted = Wanted(out / "images_best.pt", out / "labels_best.pt", str(out / "lr_best.pt"), space)
     run = imported_set(workspace, "theirs", wanted, *(text for text in sets if "zca" in text))
-    result_of(evaluate_run(workspace, run, run.frozen().settings, None, ["convnet"]))
+    run_to_end(evaluate_run(workspace, run, run.frozen().settings, None, ["convnet"]))
     accuracies = {
         r.name: {(e.subject, *e.accuracies) for e in r.evaluations() if e.split == "test"} for r in (own, run)
     }
@@ -365,16 +365,16 @@ def test_an_imported_set_is_a_run_that_is_not_distilled(workspace: Workspace, tm
     assert run.origin is not None
     assert run.origin.files[0]["name"] == "images_0.pt"
     with pytest.raises(UsageError, match="it is not distilled further"):
-        result_of(drive(workspace, run, run.frozen()))
+        run_to_end(drive(workspace, run, run.frozen()))
     with pytest.raises(UsageError, match="exists already"):
         imported_set(workspace, "kip", wanted)
     other = workspace.run("other")
     with pytest.raises(UsageError, match=r"labels.kind = given is for sets"):
-        result_of(drive(workspace, other, workspace.settings(overrides=(*TINY, "labels.kind=given"), run=other)))
+        run_to_end(drive(workspace, other, workspace.settings(overrides=(*TINY, "labels.kind=given"), run=other)))
 
 
 def test_pixels_publishers_statistics_and_numpy(workspace: Workspace, tmp_path: Path) -> None:
-    task, _ = result_of(open_task(workspace, workspace.settings(overrides=TINY).settings))
+    task, _ = run_to_end(open_task(workspace, workspace.settings(overrides=TINY).settings))
     index = torch.cat([members[:1] for members in task.class_members])
     raw = task.train.images.batch(index)
     encoded = task.train.images.encoded(index)

@@ -18,7 +18,7 @@ from engine.runs.journal import read_journal
 from engine.runs.run import Run
 from engine.runs.workspace import Workspace
 from engine.runtime.compiler_cache import CHOSEN, PYTORCH, use_cache
-from engine.runtime.generators import result_of
+from engine.runtime.generators import run_to_end
 from engine.session.open_task import open_task
 from engine.settings import resolve_settings
 from engine.training.compile_policy import matching_compiles, matching_pays
@@ -134,14 +134,14 @@ def test_bf16_is_coarser_and_close(workspace: Workspace) -> None:
     gradients = {}
     for precision in ("float32", "bf16"):
         settings = resolve_settings(overrides=[*TINY, f"compute.precision={precision}"]).settings
-        task, _ = result_of(open_task(workspace, settings))
+        task, _ = run_to_end(open_task(workspace, settings))
         network = task.flat_network()
         case = make_case(1, 2, student_lr=0.05)
         theta = torch.cat([p.detach().reshape(-1) for p in task.fresh_network(1).parameters()])
         labels = torch.full((9, 10), 0.1)
         from engine.matching import matching_sweeps
 
-        gradients[precision] = result_of(
+        gradients[precision] = run_to_end(
             matching_sweeps(
                 network, start=theta, target=theta + 0.01, images=case.arguments["images"].float(), labels=labels,
                 student_lr=0.05, schedule=case.arguments["schedule"],

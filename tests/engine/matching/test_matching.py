@@ -12,7 +12,7 @@ from torch import Tensor
 from engine.data import draw_augment
 from engine.matching import MatchingGradient, checked_steps, matching_gradient, matching_sweeps
 from engine.networks import FlatNetwork, build_network, flatten_parameters
-from engine.runtime.generators import result_of
+from engine.runtime.generators import run_to_end
 from engine.runtime.rng import counted_generator
 from tests.live_bytes import LiveBytes
 
@@ -250,7 +250,7 @@ def test_a_loop_holds_one_gradient_and_reuses_its_memory(mode: Any) -> None:
     once = case.gradient(**arguments)
     expected = [tensor.clone() for tensor in (once.images, once.labels, once.student_lr)]
     with LiveBytes(once.images, once.labels) as counter:
-        again = result_of(matching_sweeps(case.model, **arguments, reuse=once))
+        again = run_to_end(matching_sweeps(case.model, **arguments, reuse=once))
     assert again.images.data_ptr() == once.images.data_ptr()
     assert all(torch.equal(a, b) for a, b in zip((again.images, again.labels, again.student_lr), expected, strict=True))
     with LiveBytes() as fresh:

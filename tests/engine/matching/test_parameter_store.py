@@ -17,7 +17,7 @@ from engine.matching.parameter_store import resolve_store
 from engine.matching.rank_shares import Parts
 from engine.networks import flatten_parameters
 from engine.runtime.distributed.ranks import Ranks
-from engine.runtime.generators import result_of
+from engine.runtime.generators import run_to_end
 
 
 @cache
@@ -157,6 +157,6 @@ def test_ranks_with_unequal_parts_choose_the_same_store(monkeypatch: pytest.Monk
         "student_lr": 0.1, "schedule": [(torch.arange(2), lambda images: images)],
     }  # fmt: skip
     for shares in (sweeps.WHOLE, Parts(Second(), [1.0])):
-        result_of(sweeps.matching_sweeps(model, **arguments, shares=shares))
+        run_to_end(sweeps.matching_sweeps(model, **arguments, shares=shares))
     assert seen[0] > 0
     assert seen[1] == 10 * seen[0]

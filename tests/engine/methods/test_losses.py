@@ -21,7 +21,7 @@ from engine.methods.registry import METHODS
 from engine.methods.siamese import real_of_class, siamese
 from engine.networks.features import Features
 from engine.runs.workspace import Workspace
-from engine.runtime.generators import result_of
+from engine.runtime.generators import run_to_end
 from engine.runtime.rng import counted_generator, counted_seed
 from engine.session.open_task import open_task
 from engine.settings import resolve_settings
@@ -39,7 +39,7 @@ def float64_task(workspace: Workspace, *overrides: str) -> Task:
     settings = resolve_settings(
         overrides=[*(t for t in TINY if not t.startswith(drop)), "compute.dtype=float64", *overrides]
     ).settings
-    return result_of(open_task(workspace, settings))[0]
+    return run_to_end(open_task(workspace, settings))[0]
 
 
 def after_one(task: Task) -> tuple[PeerState, PeerState]:
@@ -302,9 +302,9 @@ def test_a_proposal_leaves_what_it_started_from(workspace: Workspace) -> None:
 
     def proposals(task: Task, state: PeerState) -> Proposal:
         if task.settings.distill.method == "dc":
-            return result_of(dc.propose(task, state.carried, 0, purpose="dc", draw=none, draw_batch=none))  # type: ignore[arg-type]
+            return run_to_end(dc.propose(task, state.carried, 0, purpose="dc", draw=none, draw_batch=none))  # type: ignore[arg-type]
         module = dm if task.settings.distill.method == "dm" else frepo
-        return result_of(module.propose(task, state.carried, 0))
+        return run_to_end(module.propose(task, state.carried, 0))
 
     for name in ("dm", "dc", "frepo"):
         task = float64_task(workspace, f"distill.method={name}", "peers.outer_loops=2")

@@ -24,9 +24,9 @@ from engine.runs.journal import read_journal
 from engine.runs.preview_frames import frame_path
 from engine.runs.run import Run
 from engine.runs.workspace import Workspace
-from engine.runtime.distributed.environment import Place
+from engine.runtime.distributed.environment import RankEnvironment
 from engine.runtime.distributed.ranks import Ranks
-from engine.runtime.generators import result_of
+from engine.runtime.generators import run_to_end
 from engine.session.open_task import open_task
 from engine.session.session import drive, teach
 from engine.settings import MethodName, resolve_settings
@@ -87,7 +87,7 @@ def test_a_selection_is_real_images_of_the_right_classes(tiny_run: RunIt, method
     assert run.checkpoints() == [0]
     kinds = {(r.subject, r.split) for r in run.evaluations()}
     assert kinds == {("distilled", "test"), ("random", "test")}  # nothing to select by held-out images
-    task = result_of(open_task(Workspace(run.folder.parents[1]), run.frozen().settings))[0]
+    task = run_to_end(open_task(Workspace(run.folder.parents[1]), run.frozen().settings))[0]
     everything = task.train.images.encoded(torch.arange(len(task.train)))
     for number, image in enumerate(newest(run)["images"]):
         same = (everything - image).abs().amax(dim=(1, 2, 3)) < 1e-6
@@ -204,9 +204,9 @@ def test_what_a_method_does_not_read_is_told(tiny_run: RunIt) -> None:
 def test_teachers_and_plans_are_refused_where_there_are_none(workspace: Workspace) -> None:
     effective = workspace.settings(overrides=(*TINY, "distill.method=dm"))
     with pytest.raises(UsageError, match="needs no teachers"):
-        result_of(teach(workspace, effective.settings))
+        run_to_end(teach(workspace, effective.settings))
     with pytest.raises(UsageError, match=r"distill\.method = dm"):
-        result_of(plan_run(workspace, workspace.run("r"), effective))
+        run_to_end(plan_run(workspace, workspace.run("r"), effective))
     assert sorted(path.name for path in workspace.folder.iterdir()) == ["tesla.toml"]
 
 
@@ -218,9 +218,9 @@ def test_another_method_is_another_run(tiny_run: RunIt) -> None:
 
 def test_several_workers_are_refused(workspace: Workspace) -> None:
     settings = resolve_settings(overrides=[*TINY, *options("dm")]).settings
-    two = Ranks(Place(rank=0, size=2, local_rank=0, local_size=2))
+    two = Ranks(RankEnvironment(rank=0, size=2, local_rank=0, local_size=2))
     with pytest.raises(UsageError, match="Several workers cannot share"):
-        result_of(open_task(workspace, settings, two))
+        run_to_end(open_task(workspace, settings, two))
 
 
 def test_bad_numbers_are_skipped_and_then_stop_the_run(tiny_run: RunIt, workspace: Workspace) -> None:

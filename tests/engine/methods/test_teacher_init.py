@@ -15,7 +15,7 @@ from engine.networks.flat import load_parameters
 from engine.runs.journal import read_journal
 from engine.runs.run import Run
 from engine.runs.workspace import Workspace
-from engine.runtime.generators import result_of
+from engine.runtime.generators import run_to_end
 from engine.runtime.rng import counted_generator
 from engine.session.open_task import open_task
 from engine.session.session import drive
@@ -32,7 +32,7 @@ CURRICULUM = ("distill.max_start_epoch=3", "distill.current_max_start_epoch=1")
 
 
 def opened(workspace: Workspace, *overrides: str) -> tuple[Task, TeacherBuffer]:
-    return result_of(open_task(workspace, resolve_settings(overrides=[*TINY, *overrides]).settings))
+    return run_to_end(open_task(workspace, resolve_settings(overrides=[*TINY, *overrides]).settings))
 
 
 def starts_of(run: Run) -> list[tuple[int, int | None, int | None]]:
@@ -155,7 +155,7 @@ def test_what_reads_no_start_epochs_does_not_mind_them() -> None:
 
 def test_snapshots_below_the_range_are_no_part_of_shipped_labels(tiny_run: RunIt) -> None:
     run = tiny_run("r", "labels.kind=target", "distill.min_start_epoch=1", "distill.max_start_epoch=3")
-    task, buffer = result_of(open_task(Workspace(run.folder.parents[1]), run.frozen().settings))
+    task, buffer = run_to_end(open_task(Workspace(run.folder.parents[1]), run.frozen().settings))
     state = method_of(task.settings).restored_state(*run.load_checkpoint(6), task)
     model = task.fresh_network(0)
     answers = []
@@ -170,7 +170,7 @@ def test_snapshots_below_the_range_are_no_part_of_shipped_labels(tiny_run: RunIt
 def test_first_images_are_the_first_that_the_teacher_knows_and_labels_its_logits(tiny_run: RunIt) -> None:
     options = ("distill.init=correct", "labels.kind=learned", "labels.init=teacher", "distill.ipc=3")
     run = tiny_run("r", *options, "network.width=16", "teachers.lr=0.1", "teachers.batch=32")
-    task, buffer = result_of(open_task(Workspace(run.folder.parents[1]), run.frozen().settings))
+    task, buffer = run_to_end(open_task(Workspace(run.folder.parents[1]), run.frozen().settings))
     model = task.fresh_network(0)
     load_parameters(model, buffer.read(0, 2)[0])  # the greatest start is 1, the target an epoch later
     chosen: list[int] = []
@@ -192,7 +192,7 @@ def test_first_images_are_the_first_that_the_teacher_knows_and_labels_its_logits
 def test_too_few_known_images_are_filled_up_and_told(tiny_run: RunIt) -> None:
     hardly = ("teachers.lr=1e-6", "distill.ipc=4")  # teachers that stay where they began
     run = tiny_run("r", "distill.init=correct", "labels.kind=learned", "labels.init=teacher", *hardly)
-    task, buffer = result_of(open_task(Workspace(run.folder.parents[1]), run.frozen().settings))
+    task, buffer = run_to_end(open_task(Workspace(run.folder.parents[1]), run.frozen().settings))
     model = task.fresh_network(0)
     load_parameters(model, buffer.read(0, 2)[0])
     everything = task.train.images.encoded(torch.arange(len(task.train)))

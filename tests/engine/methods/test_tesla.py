@@ -29,7 +29,7 @@ from engine.runs.journal import read_journal
 from engine.runs.preview_frames import frame_path
 from engine.runs.run import Run, selected_iteration
 from engine.runs.workspace import Workspace, driving
-from engine.runtime.generators import result_of
+from engine.runtime.generators import run_to_end
 from engine.session import evaluations as assessments
 from engine.session.open_task import open_task
 from engine.session.session import drive
@@ -58,7 +58,7 @@ def assert_same_bits(a: Run, b: Run) -> None:
 
 def opened(workspace: Workspace, *overrides: str) -> tuple[Task, TeacherBuffer]:
     """A task and its buffer, without a run."""
-    return result_of(open_task(workspace, resolve_settings(overrides=[*TINY, *overrides]).settings))
+    return run_to_end(open_task(workspace, resolve_settings(overrides=[*TINY, *overrides]).settings))
 
 
 def test_a_run_goes_from_data_to_a_test_accuracy(tiny_run: RunIt) -> None:
@@ -254,7 +254,7 @@ def test_learned_label_gradient_is_the_chain_through_softmax(
     from engine.matching import EagerSteps
 
     draw = draw_iteration(task, 0)
-    gradient, logit_gradient = result_of(
+    gradient, logit_gradient = run_to_end(
         distillation._matching_gradient(task, EagerSteps(task.flat_network()), buffer, state, draw, "auto")
     )
     assert logit_gradient is not None
@@ -457,6 +457,6 @@ def test_teachers_are_shared_between_precisions_that_train_them_alike(workspace:
     folders = {}
     for precision in ("float32", "bf16", "tf32"):
         settings = workspace.settings(overrides=(f"compute.precision={precision}",)).settings
-        dataset = result_of(workspace.open_dataset(settings)).dataset
+        dataset = run_to_end(workspace.open_dataset(settings)).dataset
         folders[precision] = workspace.buffer_folder(settings, workspace.buffer_identity(settings, dataset))
     assert folders["float32"] == folders["bf16"] != folders["tf32"]

@@ -11,7 +11,7 @@ import torch
 
 from engine.errors import CorruptFileError
 from engine.events import CheckpointSaved, EvaluationDone, Event, IterationDone, Progress, RunPaused, RunResumed
-from engine.runs.heartbeat import Pulse, beating, read_pulse
+from engine.runs.heartbeat import Heartbeat, heartbeat, read_heartbeat
 from engine.runs.journal import read_journal
 from engine.runs.preview_frames import (
     MOST_FRAMES,
@@ -36,31 +36,31 @@ Drive = Callable[..., Run]
 def test_a_pulse_beats_tells_progress_and_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.runs.heartbeat.EVERY", 0.02)
     path = tmp_path / ".pulse.json"
-    with beating(path) as heart:
-        first = read_pulse(path)
+    with heartbeat(path) as heart:
+        first = read_heartbeat(path)
         assert first is not None and first.alive and not first.stalled and first.total == 0
         heart.note(Progress(stage="teachers", done=1.5, total=4, unit="epochs", detail="x"))
         heart.note(RunPaused())
         time.sleep(0.2)
-        later = read_pulse(path)
+        later = read_heartbeat(path)
         assert later is not None and later.beat > first.beat
         assert (later.stage, later.done, later.total, later.paused) == ("teachers", 1.5, 4, True)
-    assert read_pulse(path) is None and list(tmp_path.iterdir()) == []
+    assert read_heartbeat(path) is None and list(tmp_path.iterdir()) == []
 
 
 def test_a_pulse_tells_alive_stalled_and_dead_apart() -> None:
     now = time.time()
-    assert Pulse(1, "h", beat=now, moved=now).alive
-    assert not Pulse(1, "h", beat=now - 60, moved=now - 60).alive
-    assert Pulse(1, "h", beat=now, moved=now - 1000).stalled
-    assert not Pulse(1, "h", beat=now, moved=now - 1000, paused=True).stalled
-    assert not Pulse(1, "h", beat=now - 60, moved=now - 1000).stalled
+    assert Heartbeat(1, "h", beat=now, moved=now).alive
+    assert not Heartbeat(1, "h", beat=now - 60, moved=now - 60).alive
+    assert Heartbeat(1, "h", beat=now, moved=now - 1000).stalled
+    assert not Heartbeat(1, "h", beat=now, moved=now - 1000, paused=True).stalled
+    assert not Heartbeat(1, "h", beat=now - 60, moved=now - 1000).stalled
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": 1}', '{"pid": 1, "host": "h", "beat": 1, "moved": "1"}'])
 def test_a_damaged_pulse_is_no_pulse(tmp_path: Path, text: str) -> None:
     (tmp_path / "p").write_text(text)
-    assert read_pulse(tmp_path / "p") is None
+    assert read_heartbeat(tmp_path / "p") is None
 
 
 def test_liveness_from_lock_and_pulse(tiny_run: Drive) -> None:

@@ -18,7 +18,7 @@ from engine.runs.workspace import Workspace
 from engine.runtime.distributed.environment import this_place
 from engine.runtime.distributed.process_group import joined
 from engine.runtime.distributed.ranks import Ranks
-from engine.runtime.generators import result_of
+from engine.runtime.generators import run_to_end
 from engine.session.session import assist, drive
 from engine.training.labels import teacher_labels
 from tests.conftest import TINY
@@ -43,7 +43,7 @@ def divided(case: Case, ranks: Ranks, **changes: Any) -> MatchingGradient:
         schedule.append((index[part], augment.rows(part)))
         weights.append((part.stop - part.start) / len(index))
     arguments["schedule"] = schedule
-    return result_of(matching_sweeps(case.model, **arguments, shares=Parts(ranks, weights)))
+    return run_to_end(matching_sweeps(case.model, **arguments, shares=Parts(ranks, weights)))
 
 
 def relative(a: Tensor, b: Tensor) -> float:

@@ -15,9 +15,9 @@ from engine.data import draw_augment
 from engine.errors import UsageError
 from engine.runs.journal import read_journal
 from engine.runs.workspace import Workspace
-from engine.runtime.distributed.environment import Place, this_place
+from engine.runtime.distributed.environment import RankEnvironment, this_place
 from engine.runtime.distributed.ranks import Ranks
-from engine.runtime.generators import result_of
+from engine.runtime.generators import run_to_end
 from engine.runtime.rng import counted_generator
 from engine.session.open_task import open_task
 from engine.session.session import drive
@@ -95,7 +95,7 @@ def test_a_rank_that_fails_does_not_leave_the_other_hanging(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
 def test_parts_cover_a_batch(size: int) -> None:
-    parts = [Ranks(Place(rank, size, rank, size)).part(7) for rank in range(size)]
+    parts = [Ranks(RankEnvironment(rank, size, rank, size)).part(7) for rank in range(size)]
     assert [i for part in parts for i in range(7)[part]] == list(range(7))
     lengths = [part.stop - part.start for part in parts]
     assert max(lengths) - min(lengths) <= 1
@@ -125,16 +125,16 @@ def batch_norm(*, channels: int, classes: int, resolution: int, **_: object) -> 
 )
 def test_what_cannot_be_divided_is_refused(workspace: Workspace, overrides: tuple[str, ...], words: str) -> None:
     settings = resolve_settings(overrides=[*TINY, *overrides]).settings
-    assert result_of(open_task(workspace, settings))
+    assert run_to_end(open_task(workspace, settings))
     with pytest.raises(UsageError, match=words):
-        result_of(open_task(workspace, settings, Ranks(Place(0, 2, 0, 2))))
+        run_to_end(open_task(workspace, settings, Ranks(RankEnvironment(0, 2, 0, 2))))
 
 
 def test_a_place_is_torchruns_word(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert this_place() == Place() and this_place().writes
+    assert this_place() == RankEnvironment() and this_place().writes
     for name, value in {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(UsageError, match="LOCAL_WORLD_SIZE is not"):
         this_place()
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    assert this_place() == Place(3, 4, 1, 2) and not this_place().writes
+    assert this_place() == RankEnvironment(3, 4, 1, 2) and not this_place().writes

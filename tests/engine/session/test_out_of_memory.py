@@ -15,13 +15,13 @@ from engine.errors import ExitCode, OutOfMemoryError
 from engine.events import Event, IterationDone, IterationSkipped, Notice, RunFailed
 from engine.matching import EagerSteps, MicroSteps, matching_sweeps, part_sizes
 from engine.networks import FlatNetwork
-from engine.runs.heartbeat import vanished_words
+from engine.runs.heartbeat import crash_description
 from engine.runs.run import Run
 from engine.runs.status import run_status
 from engine.runs.workspace import Workspace
 from engine.runtime.finite import non_finite
-from engine.runtime.generators import result_of
-from engine.runtime.out_of_memory import asked_bytes, available_bytes, is_exhausted
+from engine.runtime.generators import run_to_end
+from engine.runtime.out_of_memory import asked_bytes, available_bytes, is_out_of_memory
 from engine.training import evaluation as evaluate
 from engine.training import teachers
 from tests.engine.faulty import CUE
@@ -60,13 +60,13 @@ def real_error() -> Exception:
     ],
 )
 def test_every_way_to_say_it_is_understood(error: Exception, asked: int | None) -> None:
-    assert is_exhausted(error)
+    assert is_out_of_memory(error)
     assert asked_bytes(error) == asked
 
 
 @pytest.mark.parametrize("error", [RuntimeError("shapes differ"), OSError(28, "No space left"), ValueError("memory")])
 def test_other_errors_are_other_errors(error: Exception) -> None:
-    assert not is_exhausted(error)
+    assert not is_out_of_memory(error)
     assert available_bytes() > 0
 
 
@@ -75,7 +75,7 @@ def test_other_errors_are_other_errors(error: Exception) -> None:
 def test_a_batch_in_parts_has_the_gradient_of_the_whole(mode: Any, store: Any, rows: int) -> None:
     case = make_case(steps=5)
     steps = MicroSteps(EagerSteps(FlatNetwork(case.model)), rows)
-    mine = result_of(matching_sweeps(steps, **case.arguments, mode=mode, store=store))
+    mine = run_to_end(matching_sweeps(steps, **case.arguments, mode=mode, store=store))
     whole = case.gradient(mode=mode, store=store)
     for name in ("loss", "images", "labels", "student_lr"):
         a, b = getattr(mine, name), getattr(whole, name)
@@ -287,7 +287,7 @@ def test_a_driver_that_was_killed_is_told_of_with_its_last_memory(
     tiny_run: RunIt, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = tiny_run("r", until=stop_at(3))
-    assert vanished_words(run.pulse_file) == ""  # said farewell
+    assert crash_description(run.pulse_file) == ""  # said farewell
     command = [*COMMAND, "run", str(workspace.folder), "--run", "r", *sets(f"distill.iterations={NEVER}")]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as driver:
         wait_for(lambda: max(run.checkpoints()) >= 8 and in_stage(run, "distillation")(), driver)

@@ -11,7 +11,7 @@ import torch
 from engine.errors import UsageError
 from engine.events import CheckpointSaved, Event, IterationDone, Notice, RunStarted
 from engine.runs.journal import JournalWriter, mend_journal, read_journal, unread_lines
-from engine.runs.recovery import halves, tidy
+from engine.runs.recovery import clean_up, orphaned_checkpoint_files
 from engine.runs.run import Run
 from engine.runs.workspace import Workspace
 from engine.storage.temp_files import OLD, is_leftover, set_aside, temp_name
@@ -113,11 +113,11 @@ def test_halves_of_checkpoints_are_told_apart(tiny_run: Drive) -> None:
     newest = run.checkpoint_path(6)
     cut_off = run.checkpoint_path(7)
     cut_off.write_bytes(newest.read_bytes())  # a save that was killed before its record
-    assert [(half.iteration, half.lost) for half in halves(run)] == [(7, None)]
+    assert [(half.iteration, half.lost) for half in orphaned_checkpoint_files(run)] == [(7, None)]
     newest.with_suffix(".json").unlink()  # a record that was lost: the journal knows of the checkpoint
-    lost = {half.iteration: half.lost for half in halves(run)}
+    lost = {half.iteration: half.lost for half in orphaned_checkpoint_files(run)}
     assert lost == {6: newest.with_suffix(".json"), 7: None}
-    words = tidy(run)
+    words = clean_up(run)
     assert len(words) == 1 and "0000006.json is missing" in words[0]
     assert not cut_off.exists() and (newest.parent / "damaged" / newest.name).exists()
 

@@ -11,7 +11,7 @@ from engine.errors import DataError, UsageError
 from engine.networks import build_network
 from engine.runs.workspace import Workspace
 from engine.runtime.compiler_cache import CHOSEN, PYTORCH, use_cache
-from engine.runtime.generators import result_of
+from engine.runtime.generators import run_to_end
 from engine.runtime.subprocesses import isolated
 from engine.session.open_task import open_task
 from engine.settings import resolve_settings
@@ -102,7 +102,7 @@ def test_the_compiled_programs_of_a_stranger_are_not_loaded(
     monkeypatch.setenv(PYTORCH, "")  # so that it is restored
     monkeypatch.delenv(PYTORCH)
     (workspace.folder / ".compiled").mkdir()
-    result_of(open_task(workspace, workspace.settings(overrides=TINY).settings))
+    run_to_end(open_task(workspace, workspace.settings(overrides=TINY).settings))
     use_cache()
     assert Path(os.environ[PYTORCH]) == Path(os.environ[CHOSEN]).resolve()
     assert not Path(os.environ[PYTORCH]).is_relative_to(workspace.folder.resolve())

@@ -27,10 +27,10 @@ from engine.events import Event, IterationDone, Progress, RunStarted, TeacherPub
 from engine.exchange.export import export_run
 from engine.runs.run import Run
 from engine.runs.workspace import Workspace, driving, is_driven
-from engine.runtime.generators import result_of
+from engine.runtime.generators import run_to_end
 from engine.session.session import drive, teach
 from engine.storage import lock as holding
-from engine.storage.lock import Hold, Owner, read_owner, this_machine
+from engine.storage.lock import Holder, LeaseLock, read_holder, this_machine
 from tests.conftest import TINY
 
 Drive = Callable[..., Run]
@@ -59,8 +59,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.runs.workspace.LATE", 0.5)
 
 
-def a_hold(folder: Path) -> Hold:
-    return Hold(folder / ".lock", folder / "owner.json")
+def a_hold(folder: Path) -> LeaseLock:
+    return LeaseLock(folder / ".lock", folder / "owner.json")
 
 
 def owner_file(path: Path, **facts: Any) -> None:
@@ -74,7 +74,7 @@ def owner_file(path: Path, **facts: Any) -> None:
         "token": "t",
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(asdict(Owner(**{**known, **facts}))))
+    path.write_text(json.dumps(asdict(Holder(**{**known, **facts}))))
 
 
 @contextmanager
@@ -103,9 +103,9 @@ from pathlib import Path
 if sys.argv[2] == "no locks":
     def refuse(*_): raise OSError(errno.ENOLCK, "no locks")
     fcntl.flock = refuse
-from engine.storage.lock import Hold
+from engine.storage.lock import LeaseLock
 folder = Path(sys.argv[1])
-print(Hold(folder / ".lock", folder / "owner.json").take(), flush=True)
+print(LeaseLock(folder / ".lock", folder / "owner.json").try_acquire(), flush=True)
 time.sleep(600)
 """
 
@@ -125,7 +125,7 @@ def holder(folder: Path, kind: str) -> Iterator["subprocess.Popen[str]"]:
 
 def test_one_holds_and_the_other_hears_who(tmp_path: Path, either: str) -> None:
     with holder(tmp_path, either) as process:
-        owner = a_hold(tmp_path).take()
+        owner = a_hold(tmp_path).try_acquire()
         assert owner is not None
         assert (owner.pid, owner.host, owner.user) == (process.pid, socket.gethostname(), getpass.getuser())
         assert abs(owner.since - time.time()) < 60 and owner.released is None
@@ -133,13 +133,13 @@ def test_one_holds_and_the_other_hears_who(tmp_path: Path, either: str) -> None:
         process.kill()
         process.wait()
         mine = a_hold(tmp_path)
-        assert mine.take() is None, "the dead hold nothing"
+        assert mine.try_acquire() is None, "the dead hold nothing"
         mine.check()
         mine.release()
-        last = read_owner(tmp_path / "owner.json")
+        last = read_holder(tmp_path / "owner.json")
         assert last is not None and last.released is not None
     again = a_hold(tmp_path)
-    assert again.take() is None
+    assert again.try_acquire() is None
     again.release()
 
 
@@ -151,11 +151,11 @@ def test_without_locks_one_of_many_gets_through(tmp_path: Path, number: int, mon
             owner_file(tmp_path / "owner.json", pid=2**22 + 1, machine=this_machine(), host=socket.gethostname())
         start = threading.Barrier(8)
         holds = [a_hold(tmp_path) for _ in range(8)]
-        found: list[Owner | None] = [None] * 8
+        found: list[Holder | None] = [None] * 8
 
-        def take(i: int, start: threading.Barrier = start, holds: list[Hold] = holds) -> None:
+        def take(i: int, start: threading.Barrier = start, holds: list[LeaseLock] = holds) -> None:
             start.wait()
-            found[i] = holds[i].take()  # noqa: B023 - joined below
+            found[i] = holds[i].try_acquire()  # noqa: B023 - joined below
 
         threads = [threading.Thread(target=take, args=(i,)) for i in range(8)]
         for thread in threads:
@@ -174,10 +174,10 @@ def test_a_reused_pid_is_not_the_process(tmp_path: Path, monkeypatch: pytest.Mon
     here = {"machine": this_machine(), "host": socket.gethostname()}
     started = psutil.Process().create_time()
     owner_file(tmp_path / "owner.json", started=started, **here)
-    assert a_hold(tmp_path).take() is not None  # this very process
+    assert a_hold(tmp_path).try_acquire() is not None  # this very process
     owner_file(tmp_path / "owner.json", started=started - 3600, **here)  # the same number, an hour ago
     hold = a_hold(tmp_path)
-    assert hold.take() is None
+    assert hold.try_acquire() is None
     hold.release()
 
 
@@ -189,12 +189,12 @@ def test_another_host_is_believed_while_its_file_changes(tmp_path: Path, either:
     with touched(record):
         until = time.monotonic() + 2
         while time.monotonic() < until:
-            owner = hold.take()
+            owner = hold.try_acquire()
             assert owner is not None and owner.host == "far-box"
             time.sleep(0.02)
         assert hold.alive
     begun = time.monotonic()
-    while hold.take() is not None:
+    while hold.try_acquire() is not None:
         time.sleep(0.02)
         assert time.monotonic() - begun < 60
     assert time.monotonic() - begun > 0.4, "given up too soon"
@@ -203,12 +203,12 @@ def test_another_host_is_believed_while_its_file_changes(tmp_path: Path, either:
 
 def test_a_holder_that_was_given_up_notices(tmp_path: Path, either: str) -> None:
     hold = a_hold(tmp_path)
-    assert hold.take() is None
+    assert hold.try_acquire() is None
     owner_file(tmp_path / "owner.json", token="another")
     with pytest.raises(LostHoldError, match="taken over by process"):
         hold.check()
     hold.release()
-    left = read_owner(tmp_path / "owner.json")
+    left = read_holder(tmp_path / "owner.json")
     assert left is not None and left.token == "another" and left.released is None, "another's record was written over"
 
 
@@ -216,7 +216,7 @@ def test_a_damaged_record_does_not_keep_anybody_out(tmp_path: Path) -> None:
     for text in (b"", b"{", b"[]", b'{"pid": []}', b"\xff" * 40):
         (tmp_path / "owner.json").write_bytes(text)
         hold = a_hold(tmp_path)
-        assert hold.take() is None
+        assert hold.try_acquire() is None
         hold.release()
 
 
@@ -340,14 +340,14 @@ def read_only(*_: object, **__: object) -> None:
 
 
 def test_a_read_only_cache_opens_and_says_what_it_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = result_of(prepare_dataset("digits", cache=tmp_path))
+    made = run_to_end(prepare_dataset("digits", cache=tmp_path))
     monkeypatch.setattr(cache, "KernelLock", read_only)
     monkeypatch.setattr(space, "write_tensors", read_only)
-    opened = result_of(prepare_dataset("digits", cache=tmp_path))
+    opened = run_to_end(prepare_dataset("digits", cache=tmp_path))
     assert opened.fingerprint == made.fingerprint
     assert space.fit_space(opened, None, zca=False).tensors()["mean"].numel() == 1
     with pytest.raises(DataError, match=r"cannot be written.*TESLA_CACHE"):
-        result_of(prepare_dataset("digits", resolution=16, cache=tmp_path))
+        run_to_end(prepare_dataset("digits", resolution=16, cache=tmp_path))
 
 
 def test_whoever_comes_second_waits_for_the_decoder(tmp_path: Path, either: str) -> None:
@@ -358,8 +358,8 @@ def test_whoever_comes_second_waits_for_the_decoder(tmp_path: Path, either: str)
     if either == "locks":
         while not (isinstance(seen, Progress) and "another process" in seen.detail):
             seen = next(second)
-    one = result_of(first)
-    two = result_of(second)
+    one = run_to_end(first)
+    two = run_to_end(second)
     assert one.folder == two.folder and one.fingerprint == two.fingerprint
     assert not list(tmp_path.rglob("*.tmp-*"))
 

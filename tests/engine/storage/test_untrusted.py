@@ -22,11 +22,11 @@ from engine.data.sources import read_idx
 from engine.errors import CorruptFileError, DataError, SettingsError, TeslaError, UsageError
 from engine.events import EvaluationDone, IterationDone, event_from_json
 from engine.networks import build_network
-from engine.runs.heartbeat import read_pulse
+from engine.runs.heartbeat import read_heartbeat
 from engine.runs.journal import MOST_LINE, JournalWriter, last_entry, read_journal, read_lines
 from engine.runs.preview_frames import frame_iterations, read_frame
 from engine.runs.workspace import Workspace, driver_of
-from engine.runtime.generators import result_of
+from engine.runtime.generators import run_to_end
 from engine.settings import resolve_settings
 from engine.storage.atomic import read_json, read_tensors, write_json
 from engine.storage.untrusted import typed
@@ -137,7 +137,7 @@ def test_json_that_is_none_of_ours(workspace: Workspace, text: bytes) -> None:
     for path in (run.pulse_file, run.folder / "driver.json", run.folder / "evaluations" / "x.json"):
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(text)
-    assert read_pulse(run.pulse_file) is None
+    assert read_heartbeat(run.pulse_file) is None
     assert driver_of(run) is None
     assert run.evaluations() == []
 
@@ -428,7 +428,7 @@ def test_folders_whose_names_are_no_text(tmp_path: Path) -> None:
         os.makedirs(folder)  # noqa: PTH103
         for number in range(3):
             Image.new("L", (8, 8), number * 50).save(folder + b"/%d.png" % number, format="PNG")
-    found = result_of(prepare_dataset("folder", path=tmp_path / "data", cache=tmp_path / "cache"))
+    found = run_to_end(prepare_dataset("folder", path=tmp_path / "data", cache=tmp_path / "cache"))
     assert len(found.classes) == 4
     assert "\ufffd" * 2 in found.classes
 
@@ -458,13 +458,13 @@ def test_a_path_in_the_place_of_an_image_is_not_opened(tmp_path: Path, parquet: 
     Image.new("L", (8, 8), 77).save(mine)
     rows_of(parquet, [{"bytes": None, "path": str(mine) if where == "here" else where}] * 4)
     with pytest.raises(DataError, match="holds a path instead of an image"):
-        result_of(prepare_dataset("someone/pets", path=parquet.parent, cache=tmp_path / "cache"))
+        run_to_end(prepare_dataset("someone/pets", path=parquet.parent, cache=tmp_path / "cache"))
 
 
 def test_a_table_that_unpacks_to_absurdly_much(tmp_path: Path, parquet: Path) -> None:
     rows_of(parquet, [{"bytes": bytes(2**22), "path": None}] * 16)
     with pytest.raises(DataError, match=r"says it holds 16 rows .* GB in a file of"):
-        result_of(prepare_dataset("someone/pets", path=parquet.parent, cache=tmp_path / "cache"))
+        run_to_end(prepare_dataset("someone/pets", path=parquet.parent, cache=tmp_path / "cache"))
 
 
 def test_a_folder_that_is_called_like_a_hub_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -472,7 +472,7 @@ def test_a_folder_that_is_called_like_a_hub_dataset(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     (tmp_path / "someone" / "pets").mkdir(parents=True)
     with pytest.raises(DataError, match="is a folder here"):
-        result_of(prepare_dataset("someone/pets", cache=tmp_path / "cache"))
+        run_to_end(prepare_dataset("someone/pets", cache=tmp_path / "cache"))
 
 
 @pytest.mark.parametrize("path", ["~nobody-of-this-name/x", "a\x00b", "x" * 5000, "/dev/zero", "/dev/null"])
@@ -480,7 +480,7 @@ def test_a_folder_that_is_called_like_a_hub_dataset(tmp_path: Path, monkeypatch:
 def test_dataset_paths_that_are_none(workspace: Workspace, path: str, name: str) -> None:
     workspace.toml.write_text(f"[dataset]\nname = {json.dumps(name)}\npath = {json.dumps(path)}\n")
     with pytest.raises((TeslaError, OSError)):
-        result_of(workspace.open_dataset(workspace.settings().settings))
+        run_to_end(workspace.open_dataset(workspace.settings().settings))
 
 
 def test_the_largest_resident_size_is_measured() -> None:

@@ -19,7 +19,7 @@ from engine.runs.workspace import Workspace
 from engine.runtime.finite import non_finite
 from engine.settings import resolve_settings
 from engine.storage.atomic import write_tensors
-from engine.training.divergence import WINDOW, Health, Numbers, problem, teacher_problem
+from engine.training.divergence import WINDOW, DivergenceMonitor, Numbers, problem, teacher_problem
 from engine.training.teacher_buffer import TeacherBuffer
 from tests.engine.faulty import CUE
 from tests.runs import events, newest
@@ -129,12 +129,12 @@ def numbers(loss: float = 0.5, norm: float = 1.0, **others: float) -> Numbers:
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_every_number_must_be_finite(name: str, value: float) -> None:
     settings = resolve_settings().settings
-    assert problem(numbers(), Health(), settings) == ""
-    assert problem(numbers(**{name: value}), Health(), settings).endswith("not finite")
+    assert problem(numbers(), DivergenceMonitor(), settings) == ""
+    assert problem(numbers(**{name: value}), DivergenceMonitor(), settings).endswith("not finite")
 
 
 def test_a_jump_is_measured_against_what_is_usual() -> None:
-    settings, health = resolve_settings().settings, Health()
+    settings, health = resolve_settings().settings, DivergenceMonitor()
     jump = numbers(norm=1e6)
     for _ in range(WINDOW):
         assert problem(jump, health, settings) == ""  # nothing is usual yet
@@ -145,19 +145,21 @@ def test_a_jump_is_measured_against_what_is_usual() -> None:
     assert problem(jump, health, settings) == ""
 
 
-def small(health: Health) -> Health:
-    return Health(**{**asdict(health), "loss": 0.0005})
+def small(health: DivergenceMonitor) -> DivergenceMonitor:
+    return DivergenceMonitor(**{**asdict(health), "loss": 0.0005})
 
 
 def test_health_survives_json_and_older_records() -> None:
-    health = Health()
+    health = DivergenceMonitor()
     for i in range(30):
         health.accept(numbers(loss=0.1 * i, norm=1 / (1 + i)))
     health.mark(30)
-    again = Health.of({"iteration": 30, **json.loads(json.dumps(health.record()))})
+    again = DivergenceMonitor.of({"iteration": 30, **json.loads(json.dumps(health.record()))})
     assert again == health
-    assert Health.of({"iteration": 7, "skipped": 0, "recoveries": 2}) == Health(recoveries=2, good=7)
-    assert Health.of({"iteration": 7, "skipped": 3, "recoveries": 0}).good == 0
+    assert DivergenceMonitor.of({"iteration": 7, "skipped": 0, "recoveries": 2}) == DivergenceMonitor(
+        recoveries=2, good=7
+    )
+    assert DivergenceMonitor.of({"iteration": 7, "skipped": 3, "recoveries": 0}).good == 0
 
 
 def crept(monkeypatch: pytest.MonkeyPatch, losses: Callable[[], float]) -> None:

@@ -9,7 +9,7 @@ from engine.matching import matching_gradient
 from engine.methods.tesla import TESLA, DistillState, draw_iteration
 from engine.runs.run import Run
 from engine.runs.workspace import Workspace
-from engine.runtime.generators import result_of
+from engine.runtime.generators import run_to_end
 from engine.session.open_task import open_task
 from tests.engine.methods.test_tesla import assert_same_bits, stop_at_iteration
 from tests.runs import newest
@@ -33,7 +33,7 @@ def test_raw_probabilities_start_one_hot_follow_their_gradient_and_ship_as_proba
     more = (*RAW, "distill.iterations=1", "compute.dtype=float64", "labels.loss=mse")
     run = tiny_run("a", *more)
     settings = run.frozen().settings
-    task, buffer = result_of(open_task(Workspace(run.folder.parents[1]), settings))
+    task, buffer = run_to_end(open_task(Workspace(run.folder.parents[1]), settings))
     before, after = run.load_checkpoint(0)[0], newest(run)
     assert torch.equal(before["logits"], torch.eye(10, dtype=torch.float64))
     draw = draw_iteration(task, 0)

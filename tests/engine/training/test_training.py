@@ -13,9 +13,9 @@ from engine.events import EvaluationDone, Event, Notice, Progress, TeacherEpoch
 from engine.networks import FlatNetwork, flatten_parameters, initialised_network
 from engine.networks.flat import load_parameters
 from engine.runs.workspace import Workspace
-from engine.runtime.generators import result_of
+from engine.runtime.generators import run_to_end
 from engine.runtime.rng import counted_generator, counted_seed
-from engine.runtime.threads import OneInFlight
+from engine.runtime.threads import SingleWorker
 from engine.session.open_task import open_task
 from engine.settings import resolve_settings
 from engine.training import teachers as teaching
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
 
 
 def task_with(workspace: Workspace, *overrides: str) -> Task:
-    return result_of(open_task(workspace, resolve_settings(overrides=[*TINY, *overrides]).settings))[0]
+    return run_to_end(open_task(workspace, resolve_settings(overrides=[*TINY, *overrides]).settings))[0]
 
 
 def naive(
@@ -113,7 +113,7 @@ def run_evaluation(task: Task, small: SmallSet) -> tuple[EvaluationDone, list[No
             events.append(event)
             yield event
 
-    return result_of(kept()), [event for event in events if isinstance(event, Notice)]
+    return run_to_end(kept()), [event for event in events if isinstance(event, Notice)]
 
 
 @pytest.mark.parametrize("compile_", ["off", "on"])
@@ -169,7 +169,7 @@ def test_networks_with_running_statistics_stay_eager(workspace: Workspace) -> No
     model = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, 10))
     batch = (task.train.images.encoded(torch.arange(10)), torch.eye(10))
     at = Progress(stage="", done=0, total=1, unit="networks")
-    trainer = result_of(training.trainer(task, model, "mine", SgdRule(), [batch], {10: 10**9}, at))
+    trainer = run_to_end(training.trainer(task, model, "mine", SgdRule(), [batch], {10: 10**9}, at))
     assert isinstance(trainer, EagerTrainer)
 
 
@@ -178,7 +178,7 @@ def test_compiled_teachers_resume_to_the_same_bits_and_are_the_eager_ones(tmp_pa
     for name, compile_ in (("whole", "on"), ("stopped", "on"), ("eager", "off")):
         workspace = Workspace.create(tmp_path / name, resolve_settings(), set())
         overrides = [*TINY, f"compute.compile={compile_}", "teachers.count=1", "teachers.batch=500"]
-        task, buffer = result_of(open_task(workspace, resolve_settings(overrides=overrides).settings))
+        task, buffer = run_to_end(open_task(workspace, resolve_settings(overrides=overrides).settings))
         buffer.open()
         if name == "stopped":
             stage = train_teachers(task, buffer)
@@ -200,7 +200,7 @@ def test_compiled_teachers_resume_to_the_same_bits_and_are_the_eager_ones(tmp_pa
 def test_a_snapshot_that_cannot_be_written_ends_the_stage(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    task, buffer = result_of(open_task(workspace, resolve_settings(overrides=TINY).settings))
+    task, buffer = run_to_end(open_task(workspace, resolve_settings(overrides=TINY).settings))
     buffer.open()
     real = teaching.TrajectoryWriter.append
 
@@ -220,14 +220,14 @@ def test_a_snapshot_that_cannot_be_written_ends_the_stage(
 
 def test_work_in_flight_is_waited_for_and_its_error_is_not_lost() -> None:
     gate, done = threading.Event(), []
-    with OneInFlight("test") as work:
-        work.begin(lambda: (gate.wait(5), done.append(1))[1])
+    with SingleWorker("test") as work:
+        work.submit(lambda: (gate.wait(5), done.append(1))[1])
         assert done == []  # beside the caller
         gate.set()
-        work.begin(lambda: done.append(2))
+        work.submit(lambda: done.append(2))
     assert done == [1, 2]
-    with pytest.raises(ZeroDivisionError), OneInFlight("test") as work:
-        work.begin(lambda: done.append(1 // 0))
+    with pytest.raises(ZeroDivisionError), SingleWorker("test") as work:
+        work.submit(lambda: done.append(1 // 0))
 
 
 def test_load_and_theta_are_copies() -> None:

@@ -14,7 +14,7 @@ from engine.matching import matching_gradient
 from engine.methods.tesla import draw_iteration
 from engine.runs.journal import read_journal
 from engine.runs.workspace import Workspace
-from engine.runtime.generators import result_of
+from engine.runtime.generators import run_to_end
 from engine.session.open_task import open_task
 from engine.settings import Settings, resolve_settings
 from engine.tools.studies import published
@@ -90,7 +90,7 @@ def test_gradient_measures_what_the_unrolled_gradient_says(tesla: Tesla, tmp_pat
     settings = resolve_settings(
         tmp_path / "ws" / "tesla.toml", overrides=[*TINY, "distill.steps=3", "compute.dtype=float64"]
     ).settings
-    task, buffer = result_of(open_task(Workspace(tmp_path / "ws"), settings))
+    task, buffer = run_to_end(open_task(Workspace(tmp_path / "ws"), settings))
     images = initial_images(task)
     labels = hard_labels(class_index(task.classes, 1), task.classes, task.dtype)
     cosines = []

@@ -15,7 +15,7 @@ from engine.runs.journal import JournalWriter, read_journal
 from engine.runs.preview_frames import read_frame
 from engine.runs.run import Run
 from engine.runs.workspace import Workspace
-from engine.runtime.generators import result_of
+from engine.runtime.generators import run_to_end
 from engine.training.teacher_buffer import TeacherBuffer
 from tesla_tui.main import main
 from tests.conftest import TINY
@@ -129,11 +129,11 @@ def test_a_newer_journal_is_read_as_far_as_it_goes_and_not_written(tiny_run: Cal
 
 
 def test_a_newer_cache_entry_is_not_decoded_over(tmp_path: Path, tiny_run: Callable[..., Run]) -> None:
-    dataset = result_of(prepare_dataset("digits", cache=tmp_path))
+    dataset = run_to_end(prepare_dataset("digits", cache=tmp_path))
     newer(dataset.folder / "manifest.json")
     before = contents(dataset.folder)
     with pytest.raises(NewerFormatError, match="format 7"):
-        result_of(prepare_dataset("digits", cache=tmp_path))
+        run_to_end(prepare_dataset("digits", cache=tmp_path))
     with pytest.raises(NewerFormatError):
         verify_cache(dataset.folder)
     assert contents(dataset.folder) == before

@@ -16,7 +16,7 @@ from textual.pilot import Pilot
 from textual.widgets import Input
 
 from engine.events import EvaluationDone, RunPaused, RunResumed, RunStopped
-from engine.runs.heartbeat import read_pulse
+from engine.runs.heartbeat import read_heartbeat
 from engine.runs.journal import read_journal
 from engine.runs.run import Run
 from engine.runs.workspace import Workspace, is_driven
@@ -366,7 +366,7 @@ def test_told_to_stop_from_outside_it_saves_and_leaves(
             drawn += os.read(terminal, 65536)
     if paused:
         os.write(terminal, b" ")
-        while not ((pulse := read_pulse(run.pulse_file)) and pulse.paused) and time.monotonic() < limit:
+        while not ((pulse := read_heartbeat(run.pulse_file)) and pulse.paused) and time.monotonic() < limit:
             if select.select([terminal], [], [], 0.1)[0]:
                 drawn += os.read(terminal, 65536)
     if number == signal.SIGHUP:

@@ -7,7 +7,7 @@ from textual.pilot import Pilot
 
 from engine.exchange.import_images import Wanted, import_images
 from engine.runs.workspace import Workspace
-from engine.runtime.generators import result_of
+from engine.runtime.generators import run_to_end
 from tesla_tui.live.screens.workbench import TABS
 from tests.conftest import TINY
 from tests.tui.live.conftest import Show, app_of, screen_text
@@ -16,7 +16,7 @@ from tests.tui.live.conftest import Show, app_of, screen_text
 def test_an_imported_set_is_looked_at_and_not_driven(show: Show, ws: Workspace, tmp_path: Path) -> None:
     torch.save(torch.randn(10, 1, 8, 8), tmp_path / "i.pt")
     torch.save(torch.arange(10), tmp_path / "l.pt")
-    result_of(import_images(ws, "theirs", Wanted(tmp_path / "i.pt", tmp_path / "l.pt", "0.03"), TINY))
+    run_to_end(import_images(ws, "theirs", Wanted(tmp_path / "i.pt", tmp_path / "l.pt", "0.03"), TINY))
 
     async def body(pilot: Pilot[str]) -> None:
         assert "imported" in screen_text(pilot)

@@ -17,7 +17,7 @@ from PIL import Image
 from engine.events import CheckpointSaved, IterationDone, TeacherEpoch
 from engine.exchange.import_images import Wanted, import_images
 from engine.runs.workspace import Workspace
-from engine.runtime.generators import result_of
+from engine.runtime.generators import run_to_end
 from tests.conftest import TINY, Drive
 from tests.tui.cli.test_cli import SETS, Tesla, tesla  # noqa: F401
 
@@ -159,7 +159,7 @@ def test_names_of_others_are_only_text(tesla: Tesla, tmp_path: Path) -> None:  #
 def test_an_imported_set(workspace: Workspace, tmp_path: Path) -> None:
     torch.save(torch.randn(10, 1, 8, 8), tmp_path / "i.pt")
     torch.save(torch.full((10, 10), 0.1), tmp_path / "l.pt")
-    result_of(import_images(workspace, "theirs", Wanted(tmp_path / "i.pt", tmp_path / "l.pt", "0.03"), TINY))
+    run_to_end(import_images(workspace, "theirs", Wanted(tmp_path / "i.pt", tmp_path / "l.pt", "0.03"), TINY))
     page = page_of(workspace, "theirs", tmp_path / "r.html")
     assert "made elsewhere and imported" in page.text
     assert "imported from i.pt and l.pt: normalised images, soft labels, step size 0.03" in page.text
