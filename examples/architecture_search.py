@@ -67,7 +67,7 @@ def main(
 
     task, _ = run_to_end(open_task(workspace, settings))
     method = method_of(settings)
-    state = method.restored_state(*run.load_checkpoint(checkpoint_to_use(run, settings, None)), task)
+    state = method.restore_state(*run.load_checkpoint(checkpoint_to_use(run, settings, None)), task)
     labels = hard_labels(class_index(task.classes, 1), task.classes, task.dtype).to(task.device)
     sets: dict[str, TrainingSet] = {
         "whole": WholeSet(task.train, lr=WHOLE_LR, epochs=WHOLE_EPOCHS),

@@ -57,7 +57,7 @@ def distilled(workspace: Workspace, digits: Dataset, step: int, ipc: int, overri
         pass  # see distil_digits.py for what can be shown
     task, _ = run_to_end(open_task(workspace, effective.settings))
     chosen = checkpoint_to_use(run, effective.settings, None)
-    state = method_of(effective.settings).restored_state(*run.load_checkpoint(chosen), task)
+    state = method_of(effective.settings).restore_state(*run.load_checkpoint(chosen), task)
     # Every run normalises as its own images ask for; pixels are what all of them share.
     return task.space.decode(state.images).cpu()
 

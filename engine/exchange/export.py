@@ -26,7 +26,6 @@ from engine.events import Event, Progress, with_progress
 from engine.exchange.card import dataset_card
 from engine.exchange.export_pt import write_published
 from engine.exchange.parquet import write_parquet
-from engine.methods.method import shipping
 from engine.methods.registry import method_of
 from engine.runs.preview_frames import enlarged, image_grid
 from engine.runs.preview_writer import png_bytes, to_pixels
@@ -98,7 +97,7 @@ def exporting(
         raise UsageError(f"{to} exists and is not empty.", "Choose a new folder with --to.")
     settings = run.frozen().settings
     method = method_of(settings)
-    if method.shipped_labels is None:
+    if method.export_labels is None:
         raise UsageError(
             f"The run {run.name} has distill.method = {method.name}: there is no small set to export.",
             "Its result is the accuracy; `tesla show` prints it.",
@@ -108,8 +107,8 @@ def exporting(
     tensors, record = yield from with_progress(
         run_in_thread(lambda: run.load_checkpoint(chosen)), at, "reading the checkpoint"
     )
-    state = method.restored_state(tensors, record, task)
-    labels = yield from shipping(method, task, buffer, state, replace(at, detail="labels"))
+    state = method.restore_state(tensors, record, task)
+    labels = yield from method.export_labels(task, buffer, state, replace(at, detail="labels"))
     disk.make_folder(to.parent)
     for dead in leftovers(to.parent):
         if dead.name.startswith(f"{to.name}{TEMP_MARK}"):

@@ -232,7 +232,7 @@ def _publish(
         disk.remove(run.journal_file)  # of an import that was stopped
         path = run.save_checkpoint(tensors, {"iteration": 0, "skipped": 0, "recoveries": 0})
         camera = PreviewWriter(run.film, opened.space, len(dataset.classes), settings.distill.ipc, dataset.resolution)
-        camera.shoot(0, images, None if origin.labels == "hard labels" else labels, lasting=True)
+        camera.write(0, images, None if origin.labels == "hard labels" else labels, lasting=True)
         write_json(run.origin_file, asdict(origin))
         journal = JournalWriter(run.journal_file)
         events: tuple[Event, ...] = (

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from engine.methods.method import Method
-from engine.methods.peer_state import PeerState, fresh_state, hard, restored_state
+from engine.methods.method import Method, immediate, no_step
+from engine.methods.peer_state import PeerState, fresh_state, hard, restore_state
 from engine.training.real_images import real_images
 from engine.training.task import Task
 
@@ -26,10 +26,10 @@ def selection(name: str, title: str, choose: Callable[[Task], Tensor]) -> Method
     return Method(
         name=name,
         title=title,
-        initial_state=initial_state,
-        restored_state=restored_state,
-        iterate=None,
-        shipped_labels=hard,
+        init_state=immediate(initial_state),
+        restore_state=restore_state,
+        make_step=no_step,
+        export_labels=immediate(hard),
         reads=("distill.student_lr",),
     )
 

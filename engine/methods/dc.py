@@ -17,17 +17,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from engine.events import Event
 from engine.methods.dm import initial_state
-from engine.methods.method import Earlier, Method
-from engine.methods.peer_loop import Proposal, iterated, momentum_step
-from engine.methods.peer_state import PeerState, hard, restored_state
+from engine.methods.method import Method, immediate
+from engine.methods.peer_loop import Proposal, momentum_step, stepping
+from engine.methods.peer_state import hard, restore_state
 from engine.methods.siamese import Augmentation, plain, real_of_class
 from engine.runtime.rng import counted_generator, counted_seed
 from engine.training.labels import class_index
 from engine.training.sgd import EagerTrainer, SgdRule
 from engine.training.task import Task
-from engine.training.teacher_buffer import TeacherBuffer
 
 BATCH = 256
 """Synthetic images per step of the inner loops."""
@@ -117,13 +115,6 @@ def _none(*arguments: object) -> Augmentation:
     return plain
 
 
-def iterate(
-    task: Task, buffer: TeacherBuffer, state: PeerState, earlier: Earlier | None = None
-) -> Generator[Event, None, None]:
-    """The main loop."""
-    return iterated(task, state, partial(propose, purpose="dc", draw=_none, draw_batch=_none))
-
-
 READS = (
     "distill.init", "distill.lr_images", "distill.momentum", "distill.student_lr",
     "peers.batch_real", "peers.outer_loops", "peers.inner_loops", "peers.network_lr",
@@ -132,9 +123,9 @@ READS = (
 DC = Method(
     name="dc",
     title="gradient matching (DC, Zhao, Mopuri & Bilen, ICLR 2021)",
-    initial_state=initial_state,
-    restored_state=restored_state,
-    iterate=iterate,
-    shipped_labels=hard,
+    init_state=immediate(initial_state),
+    restore_state=restore_state,
+    make_step=stepping(partial(propose, purpose="dc", draw=_none, draw_batch=_none)),
+    export_labels=immediate(hard),
     reads=READS,
 )

@@ -15,16 +15,14 @@ from collections.abc import Generator
 import torch
 from torch import Tensor
 
-from engine.events import Event
-from engine.methods.method import Earlier, Method
-from engine.methods.peer_loop import Proposal, iterated, momentum_step
-from engine.methods.peer_state import PeerState, fresh_state, hard, restored_state
+from engine.methods.method import Method, immediate
+from engine.methods.peer_loop import Proposal, momentum_step, stepping
+from engine.methods.peer_state import PeerState, fresh_state, hard, restore_state
 from engine.methods.siamese import real_of_class, siamese
 from engine.networks.features import Features
 from engine.runtime.rng import counted_seed
 from engine.training.real_images import initial_images
 from engine.training.task import Task
-from engine.training.teacher_buffer import TeacherBuffer
 
 
 def mean_distance(real: Tensor, synthetic: Tensor) -> Tensor:
@@ -61,19 +59,12 @@ def initial_state(task: Task) -> PeerState:
     return fresh_state(task, images, velocity_images=torch.zeros_like(images))
 
 
-def iterate(
-    task: Task, buffer: TeacherBuffer, state: PeerState, earlier: Earlier | None = None
-) -> Generator[Event, None, None]:
-    """The main loop."""
-    return iterated(task, state, propose)
-
-
 DM = Method(
     name="dm",
     title="distribution matching (DM, Zhao & Bilen, WACV 2023)",
-    initial_state=initial_state,
-    restored_state=restored_state,
-    iterate=iterate,
-    shipped_labels=hard,
+    init_state=immediate(initial_state),
+    restore_state=restore_state,
+    make_step=stepping(propose),
+    export_labels=immediate(hard),
     reads=("distill.init", "distill.lr_images", "distill.momentum", "distill.student_lr", "peers.batch_real"),
 )

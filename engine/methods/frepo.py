@@ -20,12 +20,12 @@ from collections.abc import Generator
 import torch
 from torch import Tensor
 
-from engine.events import Event
+from engine.events import Event, Progress
 from engine.methods.adam import Moments, adam_direction, lamb_direction
-from engine.methods.method import Earlier, Method
-from engine.methods.peer_loop import Proposal, iterated
+from engine.methods.method import Method, immediate
+from engine.methods.peer_loop import Proposal, stepping
 from engine.methods.peer_state import PeerState, fresh_state, hard
-from engine.methods.peer_state import restored_state as restored
+from engine.methods.peer_state import restore_state as restored
 from engine.networks.features import Features
 from engine.networks.flat import flatten_parameters, load_parameters
 from engine.runtime.rng import counted_generator, counted_seed
@@ -82,7 +82,7 @@ def initial_state(task: Task) -> PeerState:
     return state
 
 
-def restored_state(tensors: dict[str, Tensor], counters: dict[str, int], task: Task) -> PeerState:
+def restore_state(tensors: dict[str, Tensor], counters: dict[str, int], task: Task) -> PeerState:
     """The state in a checkpoint."""
     state = restored(tensors, counters, task)
     state.labels = probabilities_of(state.carried["targets"])
@@ -152,25 +152,19 @@ def _trained(
     }
 
 
-def shipped_labels(task: Task, buffer: TeacherBuffer, state: PeerState) -> Tensor:
+def export_labels(task: Task, buffer: TeacherBuffer, state: PeerState, at: Progress) -> Generator[Event, None, Tensor]:
     """The learned labels as probabilities `(N, K)`."""
+    yield from ()
     return probabilities_of(state.carried["targets"])
-
-
-def iterate(
-    task: Task, buffer: TeacherBuffer, state: PeerState, earlier: Earlier | None = None
-) -> Generator[Event, None, None]:
-    """The main loop."""
-    return iterated(task, state, propose)
 
 
 FREPO = Method(
     name="frepo",
     title="neural feature regression with pooling (FRePo, Zhou, Nezhadarya & Ba, NeurIPS 2022)",
-    initial_state=initial_state,
-    restored_state=restored_state,
-    iterate=iterate,
-    shipped_labels=shipped_labels,
+    init_state=immediate(initial_state),
+    restore_state=restore_state,
+    make_step=stepping(propose),
+    export_labels=export_labels,
     reads=(
         "distill.init", "distill.lr_images", "distill.student_lr",
         "peers.batch_real", "peers.network_lr", "peers.pool", "peers.ridge",

@@ -46,63 +46,61 @@ class State(Protocol):
         """Iteration of a checkpoint that is to be kept, to go back to; 0 if there is none besides the first."""
 
 
-Earlier = Callable[[int], "tuple[dict[str, Tensor], dict[str, Any]] | None"]
+LoadCheckpoint = Callable[[int], "tuple[dict[str, Tensor], dict[str, Any]] | None"]
 """Tensors and record of the newest whole checkpoint that is not after an iteration."""
 
-Iterate = Callable[[Task, TeacherBuffer, Any, Earlier | None], Generator[Event, None, None]]
-ShippedLabels = Callable[[Task, TeacherBuffer, Any], Tensor]
-ShippingLabels = Callable[[Task, TeacherBuffer, Any, Progress], Generator[Event, None, Tensor]]
+Step = Callable[[Any], Generator[Event, None, None]]
+"""One iteration of a state: it updates the state and adds one to its `iteration`, or skips the update and says why.
+
+It ends in an `IterationDone` or `IterationSkipped`. The state changes only once the iteration is whole, so that closing
+the generator leaves it as it was after the last one."""
+
+MakeStep = Callable[[Task, TeacherBuffer, LoadCheckpoint | None], Step]
+InitState = Callable[[Task, TeacherBuffer], Generator[Event, None, Any]]
+ExportLabels = Callable[[Task, TeacherBuffer, Any, Progress], Generator[Event, None, Tensor]]
 
 
 @dataclass(frozen=True)
 class Method:
-    """A method of distillation, or of selection."""
+    """A method of distillation, or of selection: its state, and the step that updates it."""
 
     name: str
     """As `distill.method` spells it."""
     title: str
     """In words, with its source."""
-    initial_state: Callable[[Task], State]
-    """The state before iteration 1."""
-    restored_state: Callable[[dict[str, Tensor], dict[str, Any], Task], State]
+    init_state: InitState
+    """The state before iteration 1. The teachers are trained by then."""
+    restore_state: Callable[[dict[str, Tensor], dict[str, Any], Task], State]
     """The state in a checkpoint."""
-    iterate: Iterate | None
-    """Updates the state until `distill.iterations` are done. Closing the generator stops within one step, and leaves
-    the state as it was after the last whole iteration. The last argument gives a checkpoint to go back to, for methods
-    that do. None where the set is made at once."""
-    shipped_labels: ShippedLabels | None
-    """Labels `(N, K)` that go with the images. None where the images are no small set: networks are trained on all
-    training images then."""
+    make_step: MakeStep
+    """The step of one process, with whatever it keeps between iterations that no checkpoint needs (compiled functions,
+    buffers). The last argument loads a checkpoint to roll back to, for methods that do."""
+    export_labels: ExportLabels | None
+    """Labels `(N, K)` that go with the images; its progress is told again as it gets on. None where the images are no
+    small set: networks are then trained on all training images."""
     reads: tuple[str, ...]
     """Settings it reads of those that not every method reads: keys, or sections with a final dot."""
     shares: bool = False
     """Whether several processes can share its iterations."""
-    shipping_labels: ShippingLabels | None = None
-    """As `shipped_labels`, telling how far it is, where that takes long."""
-    begin: Callable[[Task, TeacherBuffer], Generator[Event, None, State]] | None = None
-    """As `initial_state`, where teachers have a say in it: their buffer is there by then."""
 
 
-def beginning(method: Method, task: Task, buffer: TeacherBuffer) -> Generator[Event, None, State]:
-    """The state before iteration 1, once the teachers are trained."""
-    if method.begin is not None:
-        return (yield from method.begin(task, buffer))
-    return method.initial_state(task)
+def immediate(make: Callable[[Task], Any]) -> Callable[..., Generator[Event, None, Any]]:
+    """A function of the task alone as a stage that has nothing to report."""
+
+    def stage(task: Task, *others: object) -> Generator[Event, None, Any]:
+        yield from ()
+        return make(task)
+
+    return stage
 
 
-def shipping(
-    method: Method, task: Task, buffer: TeacherBuffer, state: State, at: Progress
-) -> Generator[Event, None, Tensor]:
-    """The labels `(N, K)` that go with the images of a state; `at` is told again as it gets on.
+def no_step(task: Task, buffer: TeacherBuffer, load_checkpoint: LoadCheckpoint | None) -> Step:
+    """For methods that make their set at once (`distill.iterations = 0`)."""
 
-    Raises:
-        ValueError: a method that makes no small set.
-    """
-    if method.shipping_labels is not None:
-        return (yield from method.shipping_labels(task, buffer, state, at))
-    if method.shipped_labels is None:
-        raise ValueError(f"{method.name} makes no small set.")
-    return method.shipped_labels(task, buffer, state)
+    def step(state: State) -> Generator[Event, None, None]:
+        raise ValueError(f"{task.settings.distill.method} has no iterations.")
+
+    return step
 
 
 EVERY_METHOD = ("distill.method", "distill.ipc", "distill.iterations", "distill.checkpoint_every", "distill.keep")

@@ -1,4 +1,4 @@
-"""The main loop of the peers that iterate: propose new tensors, look at the numbers once, take all or nothing."""
+"""The step of the peers that iterate: propose new tensors, look at the numbers once, take all or nothing."""
 
 import math
 import time
@@ -11,9 +11,11 @@ from torch import Tensor
 
 from engine.errors import DivergedError
 from engine.events import Event, IterationDone, IterationSkipped, Progress, share_done
+from engine.methods.method import LoadCheckpoint, MakeStep, Step
 from engine.methods.peer_state import PeerState
 from engine.runtime.generators import map_events
 from engine.training.task import Task
+from engine.training.teacher_buffer import TeacherBuffer
 
 STAGE = "distillation"
 
@@ -39,34 +41,41 @@ Propose = Callable[[Task, dict[str, Tensor], int], Generator[float, None, Propos
 """`(task, carried, iteration)`, pausing after every step with the share of the iteration that is done, 0..1."""
 
 
-def iterated(task: Task, state: PeerState, propose: Propose) -> Generator[Event, None, None]:
-    """Update `state` until `distill.iterations` are done. Close the generator to stop within one step.
+def stepping(propose: Propose) -> MakeStep:
+    """The step of a peer that proposes new tensors.
 
-    An iteration that is stopped midway leaves no trace, and the next process does it again from the same draws.
+    An iteration that is stopped midway leaves no trace, and the next process repeats it from the same draws.
 
     Raises:
         DivergedError: the numbers were bad five times in a row.
     """
+
+    def make_step(task: Task, buffer: TeacherBuffer, load_checkpoint: LoadCheckpoint | None) -> Step:
+        return partial(_step, task, propose)
+
+    return make_step
+
+
+def _step(task: Task, propose: Propose, state: PeerState) -> Generator[Event, None, None]:
     total = task.settings.distill.iterations
-    while state.iteration < total:
-        started = time.monotonic()
-        proposing = propose(task, state.carried, state.iteration)
-        at = Progress(stage=STAGE, done=state.iteration, total=total, unit="iterations")
-        proposal = yield from map_events(proposing, partial(share_done, at))
-        # The one point of an iteration where the host waits for the device.
-        loss, norm = torch.stack([proposal.loss, proposal.gradient_norm]).tolist()
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            yield from _skip(state, loss)
-            continue
-        state.carried.update(proposal.changed)
-        state.labels = proposal.labels
-        state.iteration += 1
-        state.skipped = 0
-        yield IterationDone(
-            iteration=state.iteration, iterations=total, loss=loss, student_lr=task.settings.distill.student_lr,
-            gradient_norm=norm, student_lr_gradient=None, trajectory=None, start_epoch=None,
-            seconds=time.monotonic() - started,
-        )  # fmt: skip
+    started = time.monotonic()
+    at = Progress(stage=STAGE, done=state.iteration, total=total, unit="iterations")
+    proposing = propose(task, state.carried, state.iteration)
+    proposal = yield from map_events(proposing, partial(share_done, at))
+    # The one point of an iteration where the host waits for the device.
+    loss, norm = torch.stack([proposal.loss, proposal.gradient_norm]).tolist()
+    if not (math.isfinite(loss) and math.isfinite(norm)):
+        yield from _skip(state, loss)
+        return
+    state.carried.update(proposal.changed)
+    state.labels = proposal.labels
+    state.iteration += 1
+    state.skipped = 0
+    yield IterationDone(
+        iteration=state.iteration, iterations=total, loss=loss, student_lr=task.settings.distill.student_lr,
+        gradient_norm=norm, student_lr_gradient=None, trajectory=None, start_epoch=None,
+        seconds=time.monotonic() - started,
+    )  # fmt: skip
 
 
 def _skip(state: PeerState, loss: float) -> Generator[Event, None, None]:

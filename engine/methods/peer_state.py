@@ -9,7 +9,6 @@ from torch import Tensor
 
 from engine.training.labels import class_index, hard_labels
 from engine.training.task import Task
-from engine.training.teacher_buffer import TeacherBuffer
 
 
 @dataclass
@@ -59,7 +58,7 @@ def fresh_state(task: Task, images: Tensor, **more: Tensor) -> PeerState:
     return PeerState({"images": images, "student_lr": student_lr, **more})
 
 
-def restored_state(tensors: dict[str, Tensor], counters: dict[str, Any], task: Task) -> PeerState:
+def restore_state(tensors: dict[str, Tensor], counters: dict[str, Any], task: Task) -> PeerState:
     """The state in a checkpoint."""
     carried = {
         name: tensor.to(task.device, task.dtype) if tensor.is_floating_point() else tensor
@@ -68,7 +67,7 @@ def restored_state(tensors: dict[str, Tensor], counters: dict[str, Any], task: T
     return PeerState(carried, iteration=counters["iteration"], skipped=counters["skipped"])
 
 
-def hard(task: Task, buffer: TeacherBuffer | None = None, state: PeerState | None = None) -> Tensor:
+def hard(task: Task) -> Tensor:
     """One-hot labels `(N, K)` of the synthetic images, whatever they look like."""
     index = class_index(task.classes, task.settings.distill.ipc).to(task.device)
     return hard_labels(index, task.classes, task.dtype)

@@ -42,7 +42,7 @@ class _Teacher:
         return (yield from map_events(asking, lambda _: self.at))
 
 
-def begun_state(task: Task, buffer: TeacherBuffer) -> Generator[Event, None, DistillState]:
+def init_state(task: Task, buffer: TeacherBuffer) -> Generator[Event, None, DistillState]:
     """As `initial_state`, with `distill.init = correct` and `labels.init = teacher`. Use as `yield from`.
 
     A function of the settings and the buffer. Images: in the order in which `distill.init = real` takes them, those
@@ -124,4 +124,4 @@ def _labels(task: Task, teacher: _Teacher, images: Tensor) -> Generator[Event, N
 
 def begun_images(task: Task, buffer: TeacherBuffer) -> Tensor:
     """The first images alone, without the reports: what a distillation of these settings starts from."""
-    return run_to_end(begun_state(task, buffer)).images
+    return run_to_end(init_state(task, buffer)).images

@@ -74,7 +74,7 @@ class DistillState:
 
 
 def initial_state(task: Task, images: Tensor | None = None, logits: Tensor | None = None) -> DistillState:
-    """The state before iteration 1; with images and learned labels of `begun_state`, if it has any to give."""
+    """The state before iteration 1; with the images and learned labels that a teacher chose, if it did."""
     settings = task.settings
     images = initial_images(task) if images is None else images
     student_lr = torch.tensor(settings.distill.student_lr, dtype=task.dtype, device=task.device)
@@ -92,7 +92,7 @@ def initial_state(task: Task, images: Tensor | None = None, logits: Tensor | Non
     )
 
 
-def restored_state(tensors: dict[str, Tensor], counters: Mapping[str, Any], task: Task) -> DistillState:
+def restore_state(tensors: dict[str, Tensor], counters: Mapping[str, Any], task: Task) -> DistillState:
     """The state in a checkpoint.
 
     Raises:

@@ -70,7 +70,7 @@ class PreviewWriter:
         """Whether it is time for a quick frame."""
         return time.monotonic() >= self._next
 
-    def shoot(self, iteration: int, images: Tensor, labels: Tensor | None, *, lasting: bool) -> None:
+    def write(self, iteration: int, images: Tensor, labels: Tensor | None, *, lasting: bool) -> None:
         """Take a frame of images `(N, C, H, W)` in the input space and their soft labels `(N, K)`, if they have any."""
         begun = time.monotonic()
         index = self._index.to(images.device)

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from engine.events import EvaluationDone, Event, Progress, stage_events
-from engine.methods.method import State, shipping
+from engine.methods.method import State
 from engine.methods.registry import method_of
 from engine.runs.protocol import distilled_protocol, random_protocol
 from engine.runs.run import Run
@@ -101,7 +101,7 @@ def final_test(task: Task, buffer: TeacherBuffer, run: Run, iteration: int, netw
             else:
                 # Soft labels ask up to a hundred teachers: once, and only if they are needed.
                 if small is None:
-                    state = method_of(settings).restored_state(*run.load_checkpoint(iteration), task)
+                    state = method_of(settings).restore_state(*run.load_checkpoint(iteration), task)
                     small = yield from training_set(task, buffer, state)
                 evaluation = evaluate_distilled(
                     task, small, iteration=iteration, split="test", network=network, repeats=repeats
@@ -119,10 +119,10 @@ def training_set(task: Task, buffer: TeacherBuffer, state: State) -> Generator[E
     All training images where the method is to train on them.
     """
     method = method_of(task.settings)
-    if method.shipped_labels is None:
+    if method.export_labels is None:
         return WholeSet(task.train, state.student_lr.item(), task.settings.evaluate.whole_epochs)
     at = Progress(stage=STAGE, done=0, total=1, unit="networks", detail="labels")
-    labels = yield from shipping(method, task, buffer, state, at)
+    labels = yield from method.export_labels(task, buffer, state, at)
     return SmallSet(state.images, labels, state.student_lr.item())
 
 

@@ -16,7 +16,7 @@ import torch
 from engine.errors import TeslaError
 from engine.events import Event, IterationDone, IterationSkipped, Progress, TeacherEpoch
 from engine.matching.steps import saved_bytes, student_loss
-from engine.methods.tesla import distill
+from engine.methods.tesla import TESLA
 from engine.methods.tesla_state import DistillState, initial_state
 from engine.networks.flat import flatten_parameters, load_parameters
 from engine.runtime.generators import run_to_end
@@ -209,16 +209,16 @@ def _prepared(preparing: Generator[Event, None, Trainer]) -> tuple[Trainer, bool
 def _iterations(task: Task, buffer: TeacherBuffer, state: DistillState, most: float) -> list[float]:
     """Seconds of each iteration, until they are `most` in all; two at least, unless one takes twice that."""
     seconds: list[float] = []
-    stage = distill(task, buffer, state)
-    for event in stage:
-        if isinstance(event, IterationSkipped):
-            raise TeslaError(f"The measured iteration failed: {event.reason}.", "See `tesla doctor`.")
-        if isinstance(event, IterationDone):
-            synchronise(task.device)
-            seconds.append(event.seconds)
-            if sum(seconds) > most and (len(seconds) > 1 or seconds[0] > 2 * most):
-                break
-    stage.close()
+    step = TESLA.make_step(task, buffer, None)
+    while state.iteration < task.settings.distill.iterations:
+        for event in step(state):
+            if isinstance(event, IterationSkipped):
+                raise TeslaError(f"The measured iteration failed: {event.reason}.", "See `tesla doctor`.")
+            if isinstance(event, IterationDone):
+                synchronise(task.device)
+                seconds.append(event.seconds)
+        if sum(seconds) > most and (len(seconds) > 1 or seconds[0] > 2 * most):
+            break
     return seconds
 
 

@@ -9,7 +9,7 @@ from engine.data import resident_bytes
 from engine.data.resident import SHARE
 from engine.matching.checkpoints import CheckpointTrace
 from engine.matching.parameter_store import Store, resolve_store
-from engine.methods.tesla import MOST_SHIP
+from engine.methods.tesla_labels import MOST_SHIP
 from engine.runs.preview_frames import MOST_BYTES, MOST_FRAMES, images_shown
 from engine.runtime.disk_space import SAVED_BESIDES, buffer_bytes, checkpoints_bytes, trajectory_bytes
 from engine.settings import Settings

@@ -111,7 +111,7 @@ def _measured(
     own, anybodys = _identities(task, buffer, sha256_file(run.checkpoint_path(iteration)))
     folder = workspace.folder / "studies" / name
     kept = {"distilled": Points(folder, own), "random": Points(folder, anybodys)}
-    state = method_of(settings).restored_state(*run.load_checkpoint(iteration), task)
+    state = method_of(settings).restore_state(*run.load_checkpoint(iteration), task)
     subjects = [subject for subject in kept if subject == "distilled" or settings.evaluate.baseline]
     small = None
     found: Results = {}

@@ -16,8 +16,8 @@ import torch
 from engine.events import Event, Progress, StageFinished, StageStarted, stage_events
 from engine.matching import MatchingGradient
 from engine.matching.sweeps import Mode, matching_sweeps
+from engine.methods.draws import draw_iteration
 from engine.methods.teacher_init import begun_images
-from engine.methods.tesla import draw_iteration
 from engine.runs.workspace import Workspace
 from engine.runtime.generators import map_events
 from engine.session.open_task import open_task

@@ -1,4 +1,4 @@
-"""The workbench: one run of one workspace, its tabs, and what keys do to it. The main loop is `_tick`."""
+"""The workbench: one run of one workspace, its tabs, and what keys do to it. Its timer is `_tick`."""
 
 import time
 from collections.abc import Callable

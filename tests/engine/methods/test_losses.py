@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -42,16 +43,17 @@ def float64_task(workspace: Workspace, *overrides: str) -> Task:
     return run_to_end(open_task(workspace, settings))[0]
 
 
+NO_BUFFER: Any = None
+"""Peers train no teachers."""
+
+
 def after_one(task: Task) -> tuple[PeerState, PeerState]:
     """The first state of the task's method, and the one after an iteration."""
     method = METHODS[task.settings.distill.method]
-    assert method.iterate is not None
-    before, state = method.initial_state(task), method.initial_state(task)
+    before, state = (run_to_end(method.init_state(task, NO_BUFFER)) for _ in range(2))
     assert isinstance(state, PeerState)
     assert isinstance(before, PeerState)
-    for _ in method.iterate(task, None, state):  # type: ignore[arg-type]
-        if state.iteration == 1:
-            break
+    run_to_end(method.make_step(task, NO_BUFFER, None)(state))
     return before, state
 
 
@@ -256,12 +258,12 @@ def test_frepo_takes_the_step_of_its_formula(workspace: Workspace) -> None:
 def test_frepo_replaces_old_networks(workspace: Workspace) -> None:
     task = float64_task(workspace, "distill.method=frepo", "peers.pool=1", "peers.pool_steps=2", "distill.iterations=2")
     method = METHODS["frepo"]
-    assert method.iterate is not None
-    state = method.initial_state(task)
+    state = run_to_end(method.init_state(task, NO_BUFFER))
     assert isinstance(state, PeerState)
     first = state.carried["pool_0"].clone()
-    for _ in method.iterate(task, None, state):  # type: ignore[arg-type]
-        pass
+    step = method.make_step(task, NO_BUFFER, None)
+    for _ in range(2):
+        run_to_end(step(state))
     assert state.carried["pool_ages"].tolist() == [0]
     assert not state.carried["pool_0_first"].any()
     assert float((state.carried["pool_0"] - first).norm()) > 0.1 * float(first.norm())
@@ -308,7 +310,7 @@ def test_a_proposal_leaves_what_it_started_from(workspace: Workspace) -> None:
 
     for name in ("dm", "dc", "frepo"):
         task = float64_task(workspace, f"distill.method={name}", "peers.outer_loops=2")
-        state = METHODS[name].initial_state(task)
+        state = run_to_end(METHODS[name].init_state(task, NO_BUFFER))
         assert isinstance(state, PeerState)
         before = {key: tensor.clone() for key, tensor in state.carried.items()}
         changed = proposals(task, state).changed

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from engine.errors import SettingsError, UsageError
-from engine.events import Event, IterationDone, Notice
+from engine.events import Event, IterationDone, Notice, Progress
+from engine.methods.draws import draw_iteration
 from engine.methods.registry import method_of
-from engine.methods.tesla import draw_iteration, shipped_labels
+from engine.methods.tesla_labels import export_labels
 from engine.networks.flat import load_parameters
 from engine.runs.journal import read_journal
 from engine.runs.run import Run
@@ -156,7 +157,7 @@ def test_what_reads_no_start_epochs_does_not_mind_them() -> None:
 def test_snapshots_below_the_range_are_no_part_of_shipped_labels(tiny_run: RunIt) -> None:
     run = tiny_run("r", "labels.kind=target", "distill.min_start_epoch=1", "distill.max_start_epoch=3")
     task, buffer = run_to_end(open_task(Workspace(run.folder.parents[1]), run.frozen().settings))
-    state = method_of(task.settings).restored_state(*run.load_checkpoint(6), task)
+    state = method_of(task.settings).restore_state(*run.load_checkpoint(6), task)
     model = task.fresh_network(0)
     answers = []
     for epoch in (2, 3):  # starts 1 and 2, one epoch later
@@ -164,7 +165,8 @@ def test_snapshots_below_the_range_are_no_part_of_shipped_labels(tiny_run: RunIt
             load_parameters(model, buffer.read(trajectory, epoch)[0])
             answers.append(model(state.images).softmax(dim=1))
     oracle = torch.stack(answers).mean(dim=0)
-    torch.testing.assert_close(shipped_labels(task, buffer, state), oracle)
+    at = Progress(stage="evaluation", done=0, total=1, unit="networks")
+    torch.testing.assert_close(run_to_end(export_labels(task, buffer, state, at)), oracle)
 
 
 def test_first_images_are_the_first_that_the_teacher_knows_and_labels_its_logits(tiny_run: RunIt) -> None:

@@ -22,7 +22,9 @@ from engine.events import (
 )
 from engine.matching import MatchingGradient
 from engine.methods import tesla as distillation
-from engine.methods.tesla import draw_iteration, shipped_labels
+from engine.methods.draws import draw_iteration
+from engine.methods.tesla import matching_gradient_of
+from engine.methods.tesla_labels import export_labels
 from engine.methods.tesla_state import DistillState, initial_state, update
 from engine.networks import flatten_parameters
 from engine.runs.journal import read_journal
@@ -44,6 +46,8 @@ from tests.live_bytes import LiveBytes
 from tests.runs import newest
 
 RunIt = Callable[..., Run]
+
+AT = Progress(stage="evaluation", done=0, total=1, unit="networks")
 
 
 def assert_same_bits(a: Run, b: Run) -> None:
@@ -255,7 +259,7 @@ def test_learned_label_gradient_is_the_chain_through_softmax(
 
     draw = draw_iteration(task, 0)
     gradient, logit_gradient = run_to_end(
-        distillation._matching_gradient(task, EagerSteps(task.flat_network()), buffer, state, draw, "auto")
+        matching_gradient_of(task, EagerSteps(task.flat_network()), buffer, state, draw, "auto")
     )
     assert logit_gradient is not None
     logits = state.logits.clone().requires_grad_()
@@ -271,11 +275,11 @@ def test_shipped_target_labels_are_the_mean_over_teachers_and_epochs(workspace: 
     naive = torch.stack(
         [teacher_labels(network, buffer.read(t, e)[0], state.images) for t in (0, 1) for e in (1, 2)]
     ).mean(dim=0)
-    found = shipped_labels(task, buffer, state)
+    found = run_to_end(export_labels(task, buffer, state, AT))
     assert torch.allclose(found, naive, atol=1e-6)
     assert torch.allclose(found.sum(dim=1), torch.ones(10))
     state.iteration = 5  # which teacher the last iteration drew does not matter
-    assert torch.equal(shipped_labels(task, buffer, state), found)
+    assert torch.equal(run_to_end(export_labels(task, buffer, state, AT)), found)
 
 
 def test_labels_in_chunks_are_those_of_one_pass_and_are_held_once(

@@ -5,8 +5,10 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from engine.events import Progress
 from engine.matching import matching_gradient
-from engine.methods.tesla import TESLA, DistillState, draw_iteration
+from engine.methods.tesla import TESLA
+from engine.methods.tesla_labels import DistillState, draw_iteration, export_labels
 from engine.runs.run import Run
 from engine.runs.workspace import Workspace
 from engine.runtime.generators import run_to_end
@@ -44,11 +46,11 @@ def test_raw_probabilities_start_one_hot_follow_their_gradient_and_ship_as_proba
     )  # fmt: skip
     assert torch.allclose(after["logits"], before["logits"] - 0.5 * found.labels, rtol=1e-9, atol=1e-12)
     assert torch.allclose(after["images"], before["images"] - 10 * found.images, rtol=1e-9, atol=1e-12)
-    state = TESLA.restored_state(*run.load_checkpoint(1), task)
+    state = TESLA.restore_state(*run.load_checkpoint(1), task)
     assert isinstance(state, DistillState)
     assert state.logits is not None
     state.logits += torch.randn(10, 10, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    assert TESLA.shipped_labels is not None
-    shipped = TESLA.shipped_labels(task, buffer, state)
+    at = Progress(stage="evaluation", done=0, total=1, unit="networks")
+    shipped = run_to_end(export_labels(task, buffer, state, at))
     assert float(shipped.min()) >= 0
     assert torch.allclose(shipped.sum(dim=1), torch.ones(10, dtype=torch.float64))

@@ -229,12 +229,12 @@ def test_a_known_error_says_cause_state_and_way_on(show: Show, ws: Workspace) ->
 def test_an_unforeseen_error_leaves_a_report_and_the_screens_stand(
     show: Show, ws: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from engine.session import stages
+    from engine.session import loop
 
     def broken(*_: object) -> None:
         raise ZeroDivisionError("in the middle of nowhere")
 
-    monkeypatch.setattr(stages, "_state", broken)
+    monkeypatch.setattr(loop, "resumed_or_new_state", broken)
 
     async def body(pilot: Pilot[str]) -> None:
         await until(pilot, lambda: isinstance(pilot.app.screen, ErrorScreen))

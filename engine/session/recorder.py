@@ -1,0 +1,89 @@
+"""What a driver writes down: every event of its session in the run's journal, and at last how it ended."""
+
+import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
+
+from engine.errors import LostHoldError, TeslaError, WorkersStoppedError
+from engine.events import Event, Progress, RunFailed, RunPaused, RunResumed, RunStopped
+from engine.runs.heartbeat import HeartbeatWriter
+from engine.runs.journal import JournalWriter
+from engine.runs.run import Run
+from engine.runs.workspace import Driving
+from engine.runtime.distributed.ranks import Ranks
+from engine.session.control import Control
+
+Events = Generator[Event, None, None]
+
+STILL = 0.1
+"""Seconds between two looks at the requests of a paused session."""
+
+
+class Recorder:
+    """Appends events to the journal, and lets the heartbeat know of them. Made by `recording`."""
+
+    def __init__(self, journal: JournalWriter, held: Driving, heart: HeartbeatWriter) -> None:
+        self._journal = journal
+        self._held = held
+        self._heart = heart
+
+    def record(self, event: Event) -> Event:
+        """Write an event down; the event."""
+        self._held.glance()
+        self._journal.append(event)
+        self._heart.note(event)
+        return event
+
+    def recorded(self, stages: Events, control: Control, ranks: Ranks) -> Events:
+        """The events of stages, each recorded before it is yielded. On any way out the stages save their state first.
+
+        While a pause is asked for, nothing happens between two events.
+        """
+        try:
+            for event in stages:
+                yield self.record(event)
+                ranks.check()
+                if control.paused:
+                    yield from self._paused(control)
+        except OSError:  # a disk that refuses the journal may refuse the state as well; the first error is told
+            with suppress(TeslaError, OSError):
+                stages.close()
+            raise
+        finally:
+            stages.close()
+
+    def _paused(self, control: Control) -> Events:
+        """Stand still until the pause ends or another request is to be granted first."""
+        begun = time.monotonic()
+        yield self.record(RunPaused())
+        try:
+            while control.paused:
+                time.sleep(STILL)
+                yield Progress(stage="", done=0, total=0, unit="", detail="paused")
+        finally:
+            resumed = self.record(RunResumed(seconds=time.monotonic() - begun))
+        yield resumed
+
+
+@contextmanager
+def recording(run: Run, held: Driving, heart: HeartbeatWriter) -> Iterator[Recorder]:
+    """A recorder for as long as a session runs. Whatever ends the session early is recorded as its last event.
+
+    Raises:
+        BusyError, UsageError: instead of an OSError, if the run's folder was taken away meanwhile.
+    """
+    journal = JournalWriter(run.journal_file)
+    try:
+        yield Recorder(journal, held, heart)
+    except (GeneratorExit, WorkersStoppedError) as stop:
+        reason = stop.message if isinstance(stop, WorkersStoppedError) else "asked to stop"
+        journal.append(RunStopped(reason=reason, iteration=max(run.checkpoints(), default=None)))
+        raise
+    except BaseException as error:
+        if isinstance(error, OSError):
+            held.check()  # says it better if the folder is gone
+        if not isinstance(error.__cause__, LostHoldError):  # else the run is another's by now
+            message = str(error) if isinstance(error, TeslaError) else f"{type(error).__name__}: {error}"
+            with suppress(OSError):  # the error itself may be that nothing can be written
+                journal.append(RunFailed(message=message))
+        raise
