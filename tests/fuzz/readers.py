@@ -28,7 +28,7 @@ from engine.data.pictures import load_picture, open_header, to_square
 from engine.data.sources import read_idx
 from engine.events import EvaluationDone, IterationDone, Notice, RunStarted, TeachersPlanned
 from engine.exchange.import_images import Wanted, import_images
-from engine.methods.tesla import initial_state, restore_state
+from engine.methods.tesla_state import initial_state, restore_state
 from engine.runs.heartbeat import read_heartbeat
 from engine.runs.journal import JournalWriter, last_entry, read_journal, read_lines
 from engine.runs.preview_frames import Frame, frame_iterations, read_frame, write_frame
