@@ -12,6 +12,7 @@ from torch import Tensor
 
 from engine.events import Event, Progress
 from engine.settings import EffectiveSettings
+from engine.settings.facts import check_reads, is_read
 from engine.training.task import Task
 from engine.training.teacher_buffer import TeacherBuffer
 
@@ -74,13 +75,17 @@ class Method:
     """Labels `(N, K)` that go with the images. None where the images are no small set: networks are trained on all
     training images then."""
     reads: tuple[str, ...]
-    """Settings it reads of those that not every method reads: keys, or sections with a final dot."""
+    """Settings it reads of those that only some methods read (`Affects.by_method`): keys, or sections with a final
+    dot."""
     shares: bool = False
     """Whether several processes can share its iterations."""
     shipping_labels: ShippingLabels | None = None
     """As `shipped_labels`, telling how far it is, where that takes long."""
     begin: Callable[[Task, TeacherBuffer], Generator[Event, None, State]] | None = None
     """As `initial_state`, where teachers have a say in it: their buffer is there by then."""
+
+    def __post_init__(self) -> None:
+        check_reads(self.reads)
 
 
 def beginning(method: Method, task: Task, buffer: TeacherBuffer) -> Generator[Event, None, State]:
@@ -105,15 +110,7 @@ def shipping(
     return method.shipped_labels(task, buffer, state)
 
 
-EVERY_METHOD = ("distill.method", "distill.ipc", "distill.iterations", "distill.checkpoint_every", "distill.keep")
-"""Settings of `distill` that every method reads."""
-
-OF_METHODS = ("distill.", "labels.", "teachers.", "peers.")
-"""Sections whose settings only some methods read."""
-
-
 def unread(method: Method, effective: EffectiveSettings) -> list[str]:
     """Keys that a person has set (in tesla.toml or on the command line) and this method does not read."""
     chosen = [key for key, origin in effective.origins.items() if origin.startswith(("tesla.toml", "command line"))]
-    read = (*EVERY_METHOD, *method.reads)
-    return [key for key in chosen if key.startswith(OF_METHODS) and not key.startswith(read)]
+    return [key for key in chosen if not is_read(key, method.reads)]
