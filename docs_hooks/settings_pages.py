@@ -6,13 +6,14 @@ from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
-from pydantic import BaseModel
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the engine of this folder, installed or not
 
-from engine.runs.run import BITS_CHANGE, MAY_CHANGE
-from engine.settings import Settings, resolve_settings
-from engine.settings.layers import flatten, preset_names
+from engine.methods.registry import METHODS
+from engine.settings import Settings, preset_names, resolve_settings
+from engine.settings.facts import AFFECTS, change_words, is_read, sections
+from engine.settings.presets import preset_rows
+from engine.settings.tables import flatten
 
 INTRO = """\
 # Settings
@@ -24,8 +25,14 @@ Values come from, the later before the earlier: defaults, the dataset's [preset]
 it, `tesla.toml`, its `[ipc.N]` tables, the command line. `tesla config WORKSPACE --ipc N` prints every value and its
 origin.
 
-Once a run has begun, only these may change: MAY_CHANGE (but not BITS_CHANGE). Anything else would make it another
-experiment, and is refused.
+"Changing it" says what another value means once a run exists:
+
+- *any time*: the run takes it from its next start on. Where results depend on it, they are measured again and stand
+  beside the old ones; *by rounding*: iterations from then on may differ in the last digits.
+- *another run*: the run refuses it, as it would be another experiment. Start one with `--run NAME`. It shares the
+  teachers of the workspace unless *other teachers* is said.
+
+Where only some methods (`distill.method`) read a setting, they are named; a run warns of what it does not read.
 """
 
 PRESETS = """\
@@ -47,25 +54,28 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def settings_page() -> str:
     """The page of all settings."""
     schema = Settings.model_json_schema()
-    may = ", ".join(f"`{key}*`" if key.endswith(".") else f"`{key}`" for key in MAY_CHANGE)
-    never = ", ".join(f"`{key}`" for key in BITS_CHANGE)
-    intro = INTRO.replace("MAY_CHANGE", may).replace("BITS_CHANGE", never)
-    lines = [intro, "## seed", "", *_table({"seed": schema["properties"]["seed"]})]
-    for section, field in Settings.model_fields.items():
-        model = field.annotation
-        if isinstance(model, type) and issubclass(model, BaseModel):
-            words = (model.__doc__ or "").strip()
-            properties = {f"{section}.{key}": value for key, value in model.model_json_schema()["properties"].items()}
-            lines += ["", f"## {section}", "", words, "", *_table(properties)]
+    lines = [INTRO, "## seed", "", *_table({"seed": schema["properties"]["seed"]})]
+    for section, model in sections():
+        words = (model.__doc__ or "").strip()
+        properties = {f"{section}.{key}": value for key, value in model.model_json_schema()["properties"].items()}
+        lines += ["", f"## {section}", "", words, "", *_table(properties)]
     return "\n".join(lines) + "\n"
 
 
 def _table(properties: dict[str, Any]) -> list[str]:
-    rows = ["| setting | values | default | meaning |", "|---|---|---|---|"]
+    rows = ["| setting | values | default | changing it | meaning |", "|---|---|---|---|---|"]
     for key, value in properties.items():
         meaning = " ".join(value.get("description", "").split()).replace("|", "\\|")
-        rows.append(f"| `{key}` | {_values(value)} | {_plain(value.get('default'))} | {meaning} |")
+        cells = f"`{key}`", _values(value), _plain(value.get("default")), change_words(key), meaning + _readers(key)
+        rows.append(f"| {' | '.join(cells)} |")
     return rows
+
+
+def _readers(key: str) -> str:
+    """Which methods read a setting, as a sentence; empty if all do."""
+    if not AFFECTS[key].by_method:
+        return ""
+    return f" Read by {', '.join(method.name for method in METHODS.values() if is_read(key, method.reads))}."
 
 
 def _values(value: dict[str, Any]) -> str:
@@ -101,12 +111,10 @@ def _plain(value: Any) -> str:
 
 def presets_page() -> str:
     """The page of all presets: what differs from the defaults, by dataset and published IPC."""
-    from engine.settings.layers import _presets
-
     defaults = flatten(Settings().model_dump(mode="json"))
     lines = [PRESETS]
     for name in preset_names():
-        rows = sorted(int(ipc) for ipc in _presets()[name].get("ipc", {})) or [None]
+        rows = preset_rows(name) or [None]
         path = ["dataset.path=/"] if name == "folder" else []
         columns = {ipc: resolve_settings(overrides=[f"dataset.name={name}", *path], ipc=ipc) for ipc in rows}
         keys = [

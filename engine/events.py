@@ -17,11 +17,25 @@ SCHEMA = 1
 """Version of the journal's lines."""
 
 
+KINDS: "dict[str, type[Event]]" = {}
+"""Every event by its name in the journal. Defining a class is enough to be read back."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """Base of all events."""
+    """Base of all events. A subclass is a dataclass of JSON values; its name is its kind, and never changes.
+
+    Raises:
+        TypeError: when a subclass is defined with the name of another.
+    """
 
     journaled: ClassVar[bool] = True
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.__name__ in KINDS:
+            raise TypeError(f"There are two events named {cls.__name__}: {KINDS[cls.__name__].__module__} has one.")
+        KINDS[cls.__name__] = cls
 
     @property
     def kind(self) -> str:
@@ -49,7 +63,7 @@ class RunStarted(Event):
 
     run: str
     resumed_from: int | None
-    """Iteration of the checkpoint it goes on from; None for a fresh run."""
+    """Iteration of the checkpoint it resumes from; None for a fresh run."""
     settings: dict[str, Any]
     """Effective settings, flat: dotted key to value."""
     environment: dict[str, Any]
@@ -65,15 +79,15 @@ class RunStopped(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class RunPaused(Event):
-    """The driver stands still at the user's wish; its state is in memory, and the lock is held."""
+    """The driver paused because the user asked; its state is in memory, and it holds the lock."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunResumed(Event):
-    """It goes on."""
+    """The driver continues after a pause."""
 
     seconds: float
-    """How long it stood still."""
+    """How long it was paused."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +106,7 @@ class RunFinished(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class StageStarted(Event):
-    """A stage has work to do and begins (or goes on)."""
+    """A stage has work to do and starts, or resumes."""
 
     stage: str
 
@@ -116,7 +130,7 @@ class DataReady(Event):
     train: int
     """Images the teachers train on."""
     holdout: int
-    """Training images kept aside to select the checkpoint."""
+    """Training images held out to select the checkpoint."""
     test: int
     names: list[str] = field(default_factory=list)
     """Names of the classes, in order."""
@@ -193,14 +207,14 @@ class IterationSkipped(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecovered(Event):
-    """Too many skips in a row, or the loss crept up: momentum was cleared and student_lr halved."""
+    """Too many skips in a row, or the loss drifted up: momentum was cleared and student_lr halved."""
 
     iteration: int
     student_lr: float
     recoveries: int
     """Since the last good stretch."""
     rolled_back_to: int | None = None
-    """Iteration of the checkpoint whose images and labels were taken up again; None if they stayed."""
+    """Iteration of the checkpoint whose images and labels were restored; None if they stayed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,7 +251,7 @@ class Notice(Event):
 
 
 def stage_events(stage: str, events: Generator[Event, None, None]) -> Generator[Event, None, None]:
-    """The events of a stage between the facts that it began and that it is complete."""
+    """The events of a stage between `StageStarted` and `StageFinished`."""
     begun = time.monotonic()
     yield StageStarted(stage=stage)
     yield from events
@@ -245,7 +259,7 @@ def stage_events(stage: str, events: Generator[Event, None, None]) -> Generator[
 
 
 def with_progress(waiting: Generator[float, None, Result], at: Progress, what: str) -> Generator[Event, None, Result]:
-    """Wait for what yields the seconds it has taken, telling where the stage stands, for what and how long."""
+    """Wait for a generator of elapsed seconds, reporting `at` with what is waited for and how long; its result."""
     try:
         while True:
             seconds = next(waiting)
@@ -258,19 +272,8 @@ def with_progress(waiting: Generator[float, None, Result], at: Progress, what: s
 
 
 def share_done(at: Progress, share: float) -> Progress:
-    """Where a stage stands when that share of its next unit is done; a unit is whole only when it is reported."""
+    """Progress with that share of the next unit done; a unit is whole only when it is reported."""
     return replace(at, done=at.done + min(share, 0.999))
-
-
-KINDS: dict[str, type[Event]] = {
-    cls.__name__: cls
-    for cls in (
-        Progress, RunStarted, RunStopped, RunPaused, RunResumed, RunFailed, RunFinished, StageStarted, StageFinished,
-        DataReady,
-        TeachersPlanned, TeacherEpoch, TeacherPublished, IterationDone, IterationSkipped, RunRecovered,
-        CheckpointSaved, EvaluationDone, Notice,
-    )
-}  # fmt: skip
 
 
 def event_to_json(event: Event) -> dict[str, Any]:

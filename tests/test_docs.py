@@ -7,7 +7,8 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from engine.settings.layers import known_keys, preset_names
+from engine.settings import preset_names
+from engine.settings.facts import FIELDS
 from tesla_tui.cli.app import app
 from tests.conftest import TINY
 
@@ -27,9 +28,13 @@ def hook(name: str) -> ModuleType:
 def test_every_setting_has_a_row_with_its_meaning() -> None:
     page = hook("settings_pages").settings_page()
     rows = {line.split("`")[1]: line for line in page.splitlines() if line.startswith("| `")}
-    assert set(rows) == set(known_keys()) | ({"seed"} & set(known_keys()))
+    assert set(rows) == set(FIELDS)
     assert all(len(row.strip("| ").rpartition("|")[2].strip()) > 5 for row in rows.values())
     assert "T, matching steps" in rows["distill.steps"]
+    assert "| another run, other teachers |" in rows["dataset.zca"]
+    assert "| any time; results are measured again |" in rows["evaluate.epochs"]
+    assert rows["distill.steps"].endswith("Read by tesla, mtt, datm. |")
+    assert "Read by" not in rows["distill.ipc"]
     assert "> 0" in rows["teachers.lr"]
     assert "`exact`, `paper`, `unrolled` | `exact`" in rows["distill.gradient"]
 

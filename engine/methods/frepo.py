@@ -167,6 +167,6 @@ FREPO = Method(
     export_labels=export_labels,
     reads=(
         "distill.init", "distill.lr_images", "distill.student_lr",
-        "peers.batch_real", "peers.network_lr", "peers.pool", "peers.ridge",
+        "peers.batch_real", "peers.network_lr", "peers.pool", "peers.pool_steps", "peers.ridge",
     ),
 )  # fmt: skip

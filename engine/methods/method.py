@@ -12,6 +12,7 @@ from torch import Tensor
 
 from engine.events import Event, Progress
 from engine.settings import EffectiveSettings
+from engine.settings.facts import check_reads, is_read
 from engine.training.task import Task
 from engine.training.teacher_buffer import TeacherBuffer
 
@@ -79,9 +80,13 @@ class Method:
     """Labels `(N, K)` that go with the images; its progress is told again as it gets on. None where the images are no
     small set: networks are then trained on all training images."""
     reads: tuple[str, ...]
-    """Settings it reads of those that not every method reads: keys, or sections with a final dot."""
+    """Settings it reads of those that only some methods read (`Affects.by_method`): keys, or sections with a final
+    dot."""
     shares: bool = False
     """Whether several processes can share its iterations."""
+
+    def __post_init__(self) -> None:
+        check_reads(self.reads)
 
 
 def immediate(make: Callable[[Task], Any]) -> Callable[..., Generator[Event, None, Any]]:
@@ -103,15 +108,7 @@ def no_step(task: Task, buffer: TeacherBuffer, load_checkpoint: LoadCheckpoint |
     return step
 
 
-EVERY_METHOD = ("distill.method", "distill.ipc", "distill.iterations", "distill.checkpoint_every", "distill.keep")
-"""Settings of `distill` that every method reads."""
-
-OF_METHODS = ("distill.", "labels.", "teachers.", "peers.")
-"""Sections whose settings only some methods read."""
-
-
 def unread(method: Method, effective: EffectiveSettings) -> list[str]:
     """Keys that a person has set (in tesla.toml or on the command line) and this method does not read."""
     chosen = [key for key, origin in effective.origins.items() if origin.startswith(("tesla.toml", "command line"))]
-    read = (*EVERY_METHOD, *method.reads)
-    return [key for key in chosen if key.startswith(OF_METHODS) and not key.startswith(read)]
+    return [key for key in chosen if not is_read(key, method.reads)]

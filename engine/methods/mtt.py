@@ -13,5 +13,5 @@ MTT = replace(
     TESLA,
     name="mtt",
     title="trajectory matching (MTT, Cazenavette et al., CVPR 2022)",
-    reads=("distill.", "teachers."),
+    reads=("distill.", "teachers.", "labels.loss"),
 )

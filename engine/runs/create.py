@@ -8,7 +8,8 @@ from pathlib import Path
 from engine.errors import DataError, UsageError, tesla
 from engine.runs.workspace import Workspace
 from engine.settings import EffectiveSettings, resolve_settings
-from engine.settings.layers import parse_override, preset_values
+from engine.settings.overrides import parse_override
+from engine.settings.presets import preset_values
 
 
 @dataclass(frozen=True)

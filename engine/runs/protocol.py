@@ -11,44 +11,25 @@ from typing import Any
 
 from engine.events import EvaluationDone
 from engine.settings import Settings
-
-LATER = {"parameters": "logits", "loss": "cross-entropy", "init": "one-hot"}
-"""Settings of labels that older results do not name, with what they were then."""
+from engine.settings.facts import AFFECTS, may_change, record
+from engine.settings.tables import flatten
 
 
 def distilled_protocol(settings: Settings, repeats: int) -> dict[str, Any]:
     """What the accuracy of a distilled set depends on besides its checkpoint and the network it is trained with."""
-    whole, labels = settings.distill.method == "whole", settings.labels.model_dump()
-    return {
-        "epochs": settings.evaluate.whole_epochs if whole else settings.evaluate.epochs,
-        "repeats": repeats,
-        **_augmentation(settings),
-        "labels": {key: value for key, value in labels.items() if key not in LATER or value != LATER[key]},
-        "width": settings.network.width,
-        "depth": settings.network.depth,
-        "seed": settings.seed,
-    }
+    return {**record(settings, "distilled", _unused(settings, "distilled")), "repeats": repeats}
 
 
 def random_protocol(settings: Settings, repeats: int) -> dict[str, Any]:
     """What the accuracy of random real images depends on besides the dataset, whichever run asks for it."""
-    return {
-        "epochs": settings.evaluate.epochs,
-        "repeats": repeats,
-        **_augmentation(settings),
-        "network": settings.network.model_dump(),
-        "ipc": settings.distill.ipc,
-        "zca": settings.dataset.zca,
-        "holdout": settings.dataset.holdout,
-        "dtype": settings.compute.dtype,
-        "seed": settings.seed,
-    }
+    return {**record(settings, "random", _unused(settings, "random")), "repeats": repeats}
 
 
-def _augmentation(settings: Settings) -> dict[str, Any]:
-    """What networks see of the images; DSA, which older results do not name, goes without a name."""
-    ops, name = list(settings.augment.ops), settings.evaluate.augment
-    return {"ops": ops} if name == "dsa" else {"augment": name}
+def _unused(settings: Settings, subject: str) -> set[str]:
+    """Settings of the protocol that the value of another one puts out of use."""
+    whole = subject == "distilled" and settings.distill.method == "whole"
+    unused = {"evaluate.epochs" if whole else "evaluate.whole_epochs"}
+    return unused if settings.evaluate.augment == "dsa" else {*unused, "augment.ops"}
 
 
 def is_own(result: EvaluationDone, protocol: Mapping[str, Any], settings: Settings) -> bool:
@@ -71,9 +52,10 @@ def _same(found: Any, asked: Any) -> bool:
 
 def protocol_words(settings: Settings, own: Settings) -> str:
     """How tests to these settings differ from the run's own, in words; empty if they do not."""
-    keys = ("whole_epochs" if settings.distill.method == "whole" else "epochs", "repeats", "augment")
-    pairs = [(key, getattr(settings.evaluate, key), getattr(own.evaluate, key)) for key in keys]
-    return ", ".join(f"evaluate.{key} = {asked} (the run's: {was})" for key, asked, was in pairs if asked != was)
+    unused = {"evaluate.selection_repeats", *_unused(settings, "distilled")}
+    keys = [key for key, affects in AFFECTS.items() if affects.distilled and may_change(key) and key not in unused]
+    asked, was = (flatten(some.model_dump(mode="json")) for some in (settings, own))
+    return ", ".join(f"{key} = {asked[key]} (the run's: {was[key]})" for key in keys if asked[key] != was[key])
 
 
 def protocol_digest(protocol: Mapping[str, Any]) -> str:

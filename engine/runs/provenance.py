@@ -14,6 +14,7 @@ from typing import Any
 
 from engine.errors import CorruptFileError, NewerFormatError, UsageError
 from engine.settings import Settings
+from engine.settings.facts import record
 from engine.storage.atomic import read_json
 
 MAKING = ".importing"
@@ -185,8 +186,7 @@ def identity_of(files: Any, settings: Settings, fingerprint: str, dataset: str) 
         "imported": files,
         "dataset": fingerprint,
         "dataset_name": dataset,
-        "zca": settings.dataset.zca,
-        "network": settings.network.model_dump(),
+        **record(settings, "imported"),
     }
 
 

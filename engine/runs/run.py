@@ -13,6 +13,7 @@ from engine.runs.protocol import is_own, protocol_digest
 from engine.runs.provenance import SetOrigin, set_origin
 from engine.runtime.finite import non_finite
 from engine.settings import EffectiveSettings, Settings, frozen_settings, recovered_settings, settings_to_toml
+from engine.settings.facts import may_change, needs_other_teachers
 from engine.settings.layers import SETTLED
 from engine.storage.atomic import (
     FORMAT,
@@ -32,19 +33,6 @@ from engine.storage.versions import check_format
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-MAY_CHANGE = (
-    "compute.",
-    "evaluate.",
-    "distill.iterations",
-    "distill.checkpoint_every",
-    "distill.keep",
-    "distill.store",
-)
-"""Settings that may change between two drives of a run; all others would make it a different experiment."""
-
-BITS_CHANGE = ("compute.dtype", "compute.precision")
-"""... except these."""
 
 
 def nobody_else() -> None:
@@ -178,12 +166,15 @@ class Run:
                 f"{', '.join(map(str, self.checkpoints()))}.",
             )
         changed = [key for key in new if old.get(key) != new[key]]
-        refused = [key for key in changed if not key.startswith(MAY_CHANGE) or key in BITS_CHANGE]
+        refused = [key for key in changed if not may_change(key)]
         if refused:
             words = "; ".join(f"{key} was {old.get(key)!r}, now {new[key]!r}" for key in refused)
+            retrained = [key for key in refused if needs_other_teachers(key)]
+            needs_them = bool(retrained) and effective.settings.needs_teachers
+            cost = f" (with other teachers, because of {', '.join(retrained)})" if needs_them else ""
             raise UsageError(
                 f"The run {self.name} was started with other settings: {words}.",
-                "Undo the change, or start another run beside it with --run NAME.",
+                f"Undo the change, or start another run beside it with --run NAME{cost}.",
             )
 
     def freeze(self, effective: EffectiveSettings) -> None:

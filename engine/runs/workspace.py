@@ -21,6 +21,7 @@ from engine.runs.run import Run, nobody_else
 from engine.runtime.generators import run_to_end
 from engine.runtime.threads import run_in_thread
 from engine.settings import EffectiveSettings, Settings, resolve_settings, settings_template
+from engine.settings.facts import record
 from engine.storage.atomic import disk, set_aside, sweep, write_bytes
 from engine.storage.lock import LATE, TAKEN, Holder, LeaseLock, read_holder, this_machine
 from engine.storage.symlinks import check_links
@@ -191,21 +192,7 @@ class Workspace:
         if settings.teachers.buffer is not None:
             folder = self.folder / "buffers" / settings.teachers.buffer
             return checked_identity(folder, settings, dataset.fingerprint, dataset.name)
-        # Teachers train in bfloat16 never, in TF32 if the run does: only that makes them others.
-        rounding = {"precision": "tf32"} if settings.compute.precision == "tf32" else {}
-        return {
-            "dataset": dataset.fingerprint,
-            "dataset_name": dataset.name,
-            "zca": settings.dataset.zca,
-            "holdout": settings.dataset.holdout,
-            "network": settings.network.model_dump(),
-            "augment": list(settings.augment.ops),
-            "lr": settings.teachers.lr,
-            "batch": settings.teachers.batch,
-            "dtype": settings.compute.dtype,
-            "seed": settings.seed,
-            **rounding,
-        }
+        return {"dataset": dataset.fingerprint, "dataset_name": dataset.name, **record(settings, "teachers")}
 
     def buffer_folder(self, settings: Settings, identity: Mapping[str, Any]) -> Path:
         """Folder of the teachers with that identity: the network's name and a digest, or the imported buffer's name."""

@@ -1,13 +1,8 @@
-"""Settings: what can be set (`schema`), where a value comes from (`layers`), and the file a user edits (`template`)."""
+"""Settings: what can be set (`schema`), what that affects (`facts`), and where a value comes from (`layers`)."""
 
-from engine.settings.layers import (
-    EffectiveSettings,
-    frozen_settings,
-    preset_names,
-    recovered_settings,
-    resolve_settings,
-    settings_to_toml,
-)
+from engine.settings.frozen import frozen_settings, recovered_settings, settings_to_toml
+from engine.settings.layers import EffectiveSettings, resolve_settings
+from engine.settings.presets import preset_names
 from engine.settings.schema import (
     AugmentSettings,
     ComputeSettings,

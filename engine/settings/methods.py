@@ -1,6 +1,6 @@
-"""What a `distill.method` brings with it: published rates, which anyone may change, and what belongs to it, which not.
+"""What a `distill.method` sets: published rates, which tesla.toml may change, and what belongs to it, which is fixed.
 
-The tables are data (methods.toml). A method that is not known has none: validation tells of it later.
+The tables are data (methods.toml). An unknown method has none: validation reports it later.
 """
 
 import tomllib

@@ -1,17 +1,20 @@
-"""Every setting with its unit, range and meaning. The docstring under a field is its help text everywhere.
+"""Every setting: its unit, range, meaning, and what it affects. The docstring of a field is its help text everywhere.
 
 Names are public: they are spelled the same in tesla.toml, on the command line (`--set distill.steps=20`) and on screen.
 """
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from engine.settings.affects import ANY_TIME, BY_METHOD, REAL_IMAGES, ROUNDING, THE_RUN, Affects, Section
+from engine.settings.consistency import check_consistent
 
 PositiveInt = Annotated[int, Field(ge=1, le=10**9)]
 """What is counted. The bound keeps every product of two of them an integer that PyTorch can hold."""
 SmallInt = Annotated[int, Field(ge=1, le=2**16)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-
+Operation = Literal["color", "crop", "cutout", "flip", "scale", "rotate"]
 MethodName = Literal[
     "tesla", "mtt", "datm", "dm", "dsa", "dc", "frepo", "random", "herding", "k-center", "k-means", "whole"
 ]  # fmt: skip
@@ -21,59 +24,64 @@ SELECTIONS = ("random", "herding", "k-center", "k-means", "whole")
 """Methods that make their set at once, of real images."""
 
 
-class Section(BaseModel):
-    """Base of all sections: unknown keys are errors, values never change after validation, `"5"` is not 5."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, strict=True)
-
-
 class DatasetSettings(Section):
     """The real dataset."""
 
-    name: Annotated[str, Field(min_length=1)] = "digits"
+    name: Annotated[str, Field(min_length=1), REAL_IMAGES] = "digits"
     """digits, fashion-mnist, mnist, cifar10, cifar100, tiny-imagenet, imagenet, `folder`, or a hub id `owner/name`."""
-    path: str | None = None
+    path: Annotated[str | None, REAL_IMAGES] = None
     """Local files instead of a download: a class-per-folder tree, idx files of (Fashion-)MNIST, or Parquet files."""
-    resolution: Annotated[int, Field(ge=4, le=1024)] | None = None
+    resolution: Annotated[Annotated[int, Field(ge=4, le=1024)] | None, REAL_IMAGES] = None
     """Side of the square images, pixels. Unset: the images' own size (32 where sizes differ)."""
-    zca: bool = False
+    zca: Annotated[bool, Affects(teachers="zca", imported="zca", random="zca")] = False
     """ZCA whitening as the network's input space instead of per-channel mean/std normalisation."""
-    holdout: Annotated[float, Field(ge=0, le=0.5)] = 0.1
+    holdout: Annotated[float, Field(ge=0, le=0.5), Affects(teachers="holdout", random="holdout")] = 0.1
     """Share of the training images kept from the teachers, to select the best checkpoint on. 0: ship the last."""
-    on_bad_file: Literal["error", "skip"] = "error"
+    on_bad_file: Annotated[Literal["error", "skip"], REAL_IMAGES] = "error"
     """What a corrupt or non-image file in a folder dataset does."""
 
 
 class NetworkSettings(Section):
     """The network of teachers and students."""
 
-    name: Annotated[str, Field(min_length=1)] = "convnet"
+    name: Annotated[
+        str, Field(min_length=1), Affects(teachers="network.name", imported="network.name", random="network.name")
+    ] = "convnet"
     """convnet, resnet18, vit, or an import path `package.module:callable`."""
-    width: SmallInt | None = None
+    width: Annotated[
+        SmallInt | None,
+        Affects(teachers="network.width", imported="network.width", distilled="width", random="network.width"),
+    ] = None
     """Channels of the network's blocks. Unset: the network's own default (ConvNet: 128)."""
-    depth: SmallInt | None = None
+    depth: Annotated[
+        SmallInt | None,
+        Affects(teachers="network.depth", imported="network.depth", distilled="depth", random="network.depth"),
+    ] = None
     """Number of blocks. Unset: from the resolution (ConvNet: halve down to 4 pixels)."""
 
 
 class TeacherSettings(Section):
     """Teacher trajectories, trained on the real data by plain SGD."""
 
-    count: PositiveInt = 100
+    count: Annotated[PositiveInt, BY_METHOD] = 100
     """Trajectories in the buffer."""
-    epochs: PositiveInt = 50
+    epochs: Annotated[PositiveInt, BY_METHOD] = 50
     """Epochs of a whole trajectory; only those a distillation can reach are trained."""
-    lr: PositiveFloat = 0.01
+    lr: Annotated[PositiveFloat, Affects(teachers="lr", by_method=True)] = 0.01
     """Learning rate (no momentum, no weight decay, no schedule)."""
-    batch: PositiveInt = 256
+    batch: Annotated[PositiveInt, Affects(teachers="batch", by_method=True)] = 256
     """Images per step."""
-    buffer: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] | None = None
+    buffer: Annotated[
+        Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] | None,
+        Affects(teachers="buffer", unnamed=(None,), by_method=True),
+    ] = None
     """Name of a teacher buffer that `tesla import-buffers` made, to use instead of training. Unset: train them."""
 
 
 class AugmentSettings(Section):
     """Differentiable augmentation (DSA) of teachers, matching and evaluation."""
 
-    ops: tuple[Literal["color", "crop", "cutout", "flip", "scale", "rotate"], ...] = (
+    ops: Annotated[tuple[Operation, ...], Affects(teachers="augment", distilled="ops", random="ops")] = (
         "color", "crop", "cutout", "flip", "scale", "rotate",
     )  # fmt: skip
     """Operations one of which is drawn for each batch. An empty list switches augmentation off."""
@@ -82,55 +90,57 @@ class AugmentSettings(Section):
 class DistillSettings(Section):
     """How the synthetic images are made."""
 
-    method: MethodName = "tesla"
+    method: Annotated[MethodName, THE_RUN] = "tesla"
     """tesla, or a peer: mtt, datm, dm, dsa, dc, frepo; a selection of real images: random, herding, k-center, k-means;
-    or whole, all training images (the upper bound). It brings its published rates; a run tells what it does not
-    read."""
-    ipc: PositiveInt = 1
+    or whole, all training images (the upper bound). It brings its published rates; a run warns about settings that it
+    does not read."""
+    ipc: Annotated[PositiveInt, Affects(random="ipc")] = 1
     """Synthetic images per class."""
-    iterations: Annotated[int, Field(ge=0)] = 5000
+    iterations: Annotated[int, Field(ge=0), ANY_TIME] = 5000
     """Updates of the synthetic images (dc, dsa, dm: random networks). May be raised on an existing run. Selections and
     whole make none."""
-    steps: PositiveInt = 20
+    steps: Annotated[PositiveInt, BY_METHOD] = 20
     """T, matching steps: student SGD steps per iteration."""
-    teacher_epochs: PositiveInt = 2
+    teacher_epochs: Annotated[PositiveInt, BY_METHOD] = 2
     """M, teacher epochs between start and target."""
-    min_start_epoch: Annotated[int, Field(ge=0, le=10**9)] = 0
+    min_start_epoch: Annotated[int, Field(ge=0, le=10**9), BY_METHOD] = 0
     """Start epochs are drawn from min_start_epoch .. max_start_epoch - 1."""
-    max_start_epoch: PositiveInt = 5
+    max_start_epoch: Annotated[PositiveInt, BY_METHOD] = 5
     """... so this is the first teacher epoch that no student starts from."""
-    current_max_start_epoch: PositiveInt | Literal["max", "half"] = "max"
+    current_max_start_epoch: Annotated[PositiveInt | Literal["max", "half"], BY_METHOD] = "max"
     """Curriculum (DATM): what max_start_epoch is at first; it grows linearly, rounded, to its own value. half: half of
     the range. max: no curriculum, the whole range from the first iteration."""
-    expansion_end: PositiveInt | None = None
-    """The iteration at which the curriculum has grown to the whole range. Unset: distill.iterations as they are when
-    the run begins; raising them later goes on with the whole range."""
-    batch: PositiveInt | Literal["full"] = "full"
+    expansion_end: Annotated[PositiveInt | None, BY_METHOD] = None
+    """The iteration at which the curriculum has grown to the whole range. Unset: distill.iterations when the run
+    starts; raising them later keeps the whole range."""
+    batch: Annotated[PositiveInt | Literal["full"], BY_METHOD] = "full"
     """Synthetic images per matching step, or `full`."""
-    gradient: Literal["exact", "paper", "unrolled"] = "exact"
+    gradient: Annotated[Literal["exact", "paper", "unrolled"], BY_METHOD] = "exact"
     """How dL/dimages is computed: exact, paper (TESLA's eq. 6) or unrolled (MTT; memory grows with steps)."""
-    store: Literal["auto", "device", "host", "checkpoint"] = "auto"
+    store: Annotated[Literal["auto", "device", "host", "checkpoint"], Affects(by_method=True, change="any time")] = (
+        "auto"
+    )
     """Where the exact gradient keeps the student's parameters of every step."""
-    lr_images: PositiveFloat = 100.0
+    lr_images: Annotated[PositiveFloat, BY_METHOD] = 100.0
     """Learning rate of the images, for the gradient of the whole loss (published TESLA rates are for half of it)."""
-    lr_student_lr: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-5
+    lr_student_lr: Annotated[float, Field(ge=0, allow_inf_nan=False), BY_METHOD] = 1e-5
     """Learning rate of student_lr."""
-    student_lr: PositiveFloat = 0.01
+    student_lr: Annotated[PositiveFloat, BY_METHOD] = 0.01
     """Initial student step size, learned from there."""
-    init: Literal["real", "noise", "kmeans", "correct"] = "real"
+    init: Annotated[Literal["real", "noise", "kmeans", "correct"], BY_METHOD] = "real"
     """First images: random real ones, noise, the real images nearest to each class's k-means centres, or (DATM) random
     real ones that a teacher classifies correctly: the first trajectory's, at the last epoch that is read."""
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    momentum: Annotated[float, Field(ge=0, lt=1), BY_METHOD] = 0.5
     """Momentum of the images' and student_lr's updates."""
-    max_loss: PositiveFloat = 10.0
+    max_loss: Annotated[PositiveFloat, BY_METHOD] = 10.0
     """An iteration whose matching loss is above this is skipped (1: no nearer to the target than at the start)."""
-    max_jump: PositiveFloat = 1000.0
+    max_jump: Annotated[PositiveFloat, BY_METHOD] = 1000.0
     """... or whose loss or image gradient is more than this many times their mean over the last 20 iterations."""
-    max_pixel: PositiveFloat = 1000.0
+    max_pixel: Annotated[PositiveFloat, BY_METHOD] = 1000.0
     """... or that would give a pixel beyond this, in the network's input space, where real ones are about 1."""
-    checkpoint_every: PositiveInt = 100
+    checkpoint_every: Annotated[PositiveInt, ANY_TIME] = 100
     """Iterations between checkpoints (one is also saved at every evaluation and stop)."""
-    keep: PositiveInt = 3
+    keep: Annotated[PositiveInt, ANY_TIME] = 3
     """Latest checkpoints kept, besides the best."""
 
     @property
@@ -143,42 +153,50 @@ class DistillSettings(Section):
 
 
 class PeerSettings(Section):
-    """What the methods that TESLA is compared with read besides."""
+    """Settings of the methods that TESLA is compared with."""
 
-    batch_real: PositiveInt = 256
+    batch_real: Annotated[PositiveInt, BY_METHOD] = 256
     """Real images per step: of every class (dm, dsa, dc), or in all (frepo)."""
-    outer_loops: PositiveInt = 1
+    outer_loops: Annotated[PositiveInt, BY_METHOD] = 1
     """Updates of the images for every random network (dsa, dc)."""
-    inner_loops: PositiveInt = 1
+    inner_loops: Annotated[PositiveInt, BY_METHOD] = 1
     """Epochs the network is trained on the synthetic images between two updates of them (dsa, dc)."""
-    network_lr: PositiveFloat = 0.01
+    network_lr: Annotated[PositiveFloat, BY_METHOD] = 0.01
     """Learning rate of the networks that are trained on the way: SGD (dsa, dc) or Adam (frepo)."""
-    pool: PositiveInt = 10
+    pool: Annotated[PositiveInt, BY_METHOD] = 10
     """Networks in training at the same time (frepo)."""
-    pool_steps: PositiveInt = 100
+    pool_steps: Annotated[PositiveInt, BY_METHOD] = 100
     """Steps after which a network of the pool is replaced by a new one (frepo)."""
-    ridge: PositiveFloat = 1e-6
+    ridge: Annotated[PositiveFloat, BY_METHOD] = 1e-6
     """Regularisation of the kernel regression, as a share of the mean of the kernel's diagonal (frepo)."""
 
 
 class LabelSettings(Section):
     """Labels of the synthetic images."""
 
-    kind: Literal["hard", "target", "last", "learned", "given"] = "hard"
+    kind: Annotated[
+        Literal["hard", "target", "last", "learned", "given"], Affects(distilled="labels.kind", by_method=True)
+    ] = "hard"
     """hard: one-hot. target: the teacher's soft labels at the target epoch (SLA). last: at its last epoch.
     learned: by gradient. given: those of an imported set (`tesla import-images`), which is not distilled further."""
-    ship: Literal["mean", "last-iteration"] = "mean"
+    ship: Annotated[Literal["mean", "last-iteration"], Affects(distilled="labels.ship", by_method=True)] = "mean"
     """Which `target` or `last` labels go with a dataset: the mean over teachers and reachable epochs, or those of the
     last iteration's teacher."""
-    lr: PositiveFloat = 0.1
+    lr: Annotated[PositiveFloat, Affects(distilled="labels.lr", by_method=True)] = 0.1
     """Learning rate of learned labels."""
-    init: Literal["one-hot", "teacher"] = "one-hot"
+    init: Annotated[
+        Literal["one-hot", "teacher"], Affects(distilled="labels.init", unnamed=("one-hot",), by_method=True)
+    ] = "one-hot"
     """What learned labels start from: one-hot, or (DATM) what a teacher answers on the first images, where that is
     their class: the first trajectory's, at the last epoch that is read."""
-    parameters: Literal["logits", "probabilities"] = "logits"
+    parameters: Annotated[
+        Literal["logits", "probabilities"], Affects(distilled="labels.parameters", unnamed=("logits",), by_method=True)
+    ] = "logits"
     """What learned labels are made of: logits (one-hot: 10 at the class, 0 elsewhere); or raw probabilities, which
     nothing keeps between 0 and 1 (App. A.7; less stable): the nearest probabilities ship."""
-    loss: Literal["cross-entropy", "mse"] = "cross-entropy"
+    loss: Annotated[
+        Literal["cross-entropy", "mse"], Affects(distilled="labels.loss", unnamed=("cross-entropy",), by_method=True)
+    ] = "cross-entropy"
     """What students minimise in the matching steps: cross-entropy, or half the squared distance of logits to labels.
     Teachers and evaluations always train by cross-entropy."""
 
@@ -186,47 +204,54 @@ class LabelSettings(Section):
 class EvaluateSettings(Section):
     """Training fresh networks on the synthetic images and measuring them on real ones."""
 
-    every: PositiveInt = 500
+    every: Annotated[PositiveInt, ANY_TIME] = 500
     """Iterations between evaluations on the held-out part, which select the checkpoint."""
-    epochs: PositiveInt = 1000
+    epochs: Annotated[PositiveInt, Affects(distilled="epochs", random="epochs", change="any time")] = 1000
     """Epochs over the synthetic set; the learning rate falls to a tenth halfway."""
-    repeats: PositiveInt = 5
+    repeats: Annotated[PositiveInt, Affects(distilled="repeats", random="repeats", change="any time")] = 5
     """Fresh networks for the final test accuracy."""
-    selection_repeats: PositiveInt = 1
+    selection_repeats: Annotated[PositiveInt, Affects(distilled="repeats", random="repeats", change="any time")] = 1
     """Fresh networks for each evaluation on the held-out part."""
-    augment: Literal["dsa", "autoaugment", "randaugment", "none"] = "dsa"
+    augment: Annotated[
+        Literal["dsa", "autoaugment", "randaugment", "none"],
+        Affects(distilled="augment", random="augment", unnamed=("dsa",), change="any time"),
+    ] = "dsa"
     """Augmentation in evaluations: DSA with the operations of augment.ops, AutoAugment, RandAugment, or none."""
-    whole_epochs: PositiveInt = 30
+    whole_epochs: Annotated[PositiveInt, Affects(distilled="epochs", change="any time")] = 30
     """Epochs over the training images, for the method whole."""
-    networks: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    networks: Annotated[Annotated[tuple[str, ...], Field(min_length=1)] | None, ANY_TIME] = None
     """Networks of the final test. Unset: the teachers' network."""
-    baseline: bool = True
+    baseline: Annotated[bool, ANY_TIME] = True
     """Also evaluate random real images at the same IPC."""
 
 
 class ComputeSettings(Section):
     """The machine."""
 
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$"), ROUNDING] = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
-    dtype: Literal["float32", "float64"] = "float32"
+    dtype: Annotated[Literal["float32", "float64"], Affects(teachers="dtype", random="dtype")] = "float32"
     """Floating-point type of images and parameters."""
-    compile: Literal["auto", "on", "off"] = "auto"
+    compile: Annotated[Literal["auto", "on", "off"], ROUNDING] = "auto"
     """Fuse the matching and training steps with torch.compile, checked against eager. auto: where a run is long enough
     to win clearly more than the minute that compiling takes."""
-    precision: Literal["float32", "tf32", "bf16"] = "float32"
-    """Of products in the matching steps: tf32 (CUDA) and bf16 are faster and coarser; parameters, adjoint and sums stay
-    float32."""
-    threads: SmallInt | Literal["auto"] = "auto"
+    precision: Annotated[
+        Literal["float32", "tf32", "bf16"],
+        # Teachers never train in bfloat16, but in TF32 if the run does.
+        Affects(teachers="precision", unnamed=("float32", "bf16")),
+    ] = "float32"
+    """Precision of products in the matching steps: tf32 (CUDA) and bf16 are faster and coarser; parameters, adjoint and
+    sums stay float32."""
+    threads: Annotated[SmallInt | Literal["auto"], ROUNDING] = "auto"
     """CPU threads. Results are bit-identical only for an equal number."""
-    memory: Literal["auto", "fast", "flat"] = "auto"
+    memory: Annotated[Literal["auto", "fast", "flat"], ANY_TIME] = "auto"
     """CPU allocator: fast keeps freed memory for the next tensor, flat returns it (lower peak, slower). auto: fast."""
-    room: Literal["refuse", "warn"] = "refuse"
-    """When a stage will write more than there is room for on the disk: refuse to begin it, or warn and begin."""
-    micro_batch: PositiveInt | Literal["auto", "off"] = "auto"
+    room: Annotated[Literal["refuse", "warn"], ANY_TIME] = "refuse"
+    """When a stage will write more than the disk has room for: refuse to start it, or warn and start."""
+    micro_batch: Annotated[PositiveInt | Literal["auto", "off"], ROUNDING] = "auto"
     """Images of a matching step that are differentiated at once; their sum is the whole batch's gradient but for
-    rounding. auto: all, and half as many whenever memory runs out. off: all, whatever happens."""
-    deterministic: bool = True
+    rounding. auto: all, and half as many whenever memory runs out. off: always all."""
+    deterministic: Annotated[bool, ROUNDING] = True
     """Deterministic kernels where PyTorch has them (accelerators; the CPU always is)."""
 
 
@@ -242,13 +267,18 @@ class Settings(Section):
     labels: LabelSettings = LabelSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     compute: ComputeSettings = ComputeSettings()
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63), Affects(teachers="seed", distilled="seed", random="seed")] = 0
     """Seed of every random draw."""
 
     @property
     def needs_teachers(self) -> bool:
         """Whether teachers are trained for this run."""
         return self.distill.method in TRAJECTORY_METHODS
+
+    @property
+    def selects(self) -> bool:
+        """Whether the set is made at once, of real images."""
+        return self.distill.method in SELECTIONS
 
     @property
     def reachable_epochs(self) -> int:
@@ -267,47 +297,5 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.needs_teachers and self.teachers.epochs < self.reachable_epochs:
-            raise ValueError(
-                f"teachers.epochs = {self.teachers.epochs} is too short: distill.max_start_epoch = "
-                f"{self.distill.max_start_epoch} and distill.teacher_epochs = {self.distill.teacher_epochs} read up to "
-                f"epoch {self.reachable_epochs}. Raise teachers.epochs or lower one of the two."
-            )
-        if self.needs_teachers:
-            self._check_starts()
-        elif self.distill.init == "correct" and self.distill.method not in SELECTIONS:
-            raise ValueError(
-                f"distill.init = correct asks a teacher; distill.method = {self.distill.method} trains none. Take "
-                "distill.init = real, noise or kmeans."
-            )
-        if self.distill.method == "mtt" and self.distill.gradient == "paper":
-            raise ValueError(
-                "distill.gradient = paper is TESLA's eq. 6; distill.method = mtt follows the whole gradient. "
-                "Take exact or unrolled (the same numbers), or distill.method = tesla."
-            )
-        if self.dataset.name == "folder" and self.dataset.path is None:
-            raise ValueError("dataset.name = folder needs dataset.path, the class-per-folder tree.")
+        check_consistent(self)
         return self
-
-    def _check_starts(self) -> None:
-        """The range of start epochs, and the curriculum in it."""
-        distill = self.distill
-        least, most, first = distill.min_start_epoch, distill.max_start_epoch, distill.current_max_start_epoch
-        if least >= most:
-            raise ValueError(
-                f"distill.min_start_epoch = {least} leaves no start epoch below distill.max_start_epoch = {most}. "
-                f"Lower the one or raise the other: they are drawn from min_start_epoch .. max_start_epoch - 1."
-            )
-        if first == "max":
-            return
-        if first != "half" and not least < first <= most:
-            raise ValueError(
-                f"distill.current_max_start_epoch = {first} must be above distill.min_start_epoch = {least} and at "
-                f"most distill.max_start_epoch = {most}: the curriculum begins with start epochs from min_start_epoch "
-                ".. current_max_start_epoch - 1 (max: no curriculum)."
-            )
-        if distill.expansion_end is None:
-            raise ValueError(
-                f"distill.current_max_start_epoch = {first} begins a curriculum; distill.expansion_end must say at "
-                "which iteration it has grown to distill.max_start_epoch."
-            )

@@ -4,10 +4,10 @@ import textwrap
 from typing import Any
 
 import tomli_w
-from pydantic import BaseModel
 
-from engine.settings.layers import FORMAT, EffectiveSettings
-from engine.settings.schema import Settings
+from engine.settings.facts import FIELDS, sections
+from engine.settings.layers import EffectiveSettings
+from engine.settings.tables import FORMAT
 
 HEAD = """\
 # Settings of this workspace. Lines that start with `# ` and hold a value show what is in force without them: remove
@@ -34,12 +34,9 @@ def settings_template(effective: EffectiveSettings, active: set[str]) -> str:
         f"# {about}",
         f"format = {FORMAT}",
         "",
-        *_entry("seed", Settings.model_fields["seed"].description, flat["seed"], "seed" in active),
+        *_entry("seed", FIELDS["seed"].description, flat["seed"], "seed" in active),
     ]
-    for section, field in Settings.model_fields.items():
-        model = field.annotation
-        if not (isinstance(model, type) and issubclass(model, BaseModel)):
-            continue
+    for section, model in sections():
         lines.append(f"\n[{section}]  # {(model.__doc__ or '').splitlines()[0]}")
         for name, inner in model.model_fields.items():
             key = f"{section}.{name}"

@@ -31,9 +31,10 @@ def evaluate(
 
     from engine.errors import ExitCode, UsageError
     from engine.runs.protocol import protocol_words
-    from engine.runs.run import MAY_CHANGE, checkpoint_to_use
+    from engine.runs.run import checkpoint_to_use
     from engine.runs.workspace import Workspace
-    from engine.settings.layers import parse_override
+    from engine.settings.facts import may_change
+    from engine.settings.overrides import parse_override
     from tesla_tui.cli.follow import follow
     from tesla_tui.render.tables import print_table, results_table
 
@@ -42,9 +43,10 @@ def evaluate(
     chosen = opened.existing_run(run)
     for text in overrides or ():
         key = parse_override(text)[0]
-        if not key.startswith(MAY_CHANGE):
+        if not may_change(key):
             raise UsageError(
-                f"{key} belongs to the run and cannot change for an evaluation.", "Only evaluate.* and compute.* can."
+                f"{key} belongs to the run and cannot change for an evaluation.",
+                "Settings under evaluate can, and most under compute.",
             )
     effective = opened.settings(overrides=tuple(overrides or ()), run=chosen)
     chosen.check(effective)

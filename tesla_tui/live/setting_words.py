@@ -1,11 +1,8 @@
 """Settings in words: their value as a person writes it, and what they mean."""
 
-from functools import cache
 from typing import Any
 
-from pydantic import BaseModel
-
-from engine.settings import Settings
+from engine.settings.facts import FIELDS
 from tesla_tui.render.words import clean
 
 
@@ -25,19 +22,7 @@ def shortened(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
-@cache
-def _meanings() -> dict[str, str]:
-    found = {}
-    for section, field in Settings.model_fields.items():
-        inner = field.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            for name, part in inner.model_fields.items():
-                found[f"{section}.{name}"] = part.description or ""
-        else:
-            found[section] = field.description or ""
-    return found
-
-
 def meaning(key: str) -> str:
-    """The help text of a setting, in one line."""
-    return " ".join(_meanings().get(key, "").split())
+    """The help text of a setting, in one line; empty for one of another version."""
+    field = FIELDS.get(key)
+    return " ".join(((field and field.description) or "").split())

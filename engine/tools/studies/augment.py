@@ -12,6 +12,7 @@ from typing import Any, get_args
 from engine.errors import UsageError
 from engine.events import EvaluationDone, Event, Progress, StageFinished, StageStarted
 from engine.methods.registry import method_of
+from engine.runs.protocol import random_protocol
 from engine.runs.run import Run, checkpoint_to_use
 from engine.runs.workspace import Workspace
 from engine.session.evaluations import training_set
@@ -141,12 +142,10 @@ def _measured(
 def _identities(task: Task, buffer: TeacherBuffer, checkpoint: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """What a point depends on besides its policy: of a run, and of random real images whoever asks."""
     settings = task.settings
-    random = {
-        "subject": "random", "dataset": task.dataset.fingerprint, "zca": settings.dataset.zca,
-        "holdout": settings.dataset.holdout, "network": settings.network.model_dump(), "ipc": settings.distill.ipc,
-        "ops": settings.augment.ops, "evaluate": settings.evaluate.model_dump(include={"epochs", "repeats"}),
-        "dtype": settings.compute.dtype, "seed": settings.seed,
-    }  # fmt: skip
+    under_dsa = settings.model_copy(update={"evaluate": settings.evaluate.model_copy(update={"augment": "dsa"})})
+    protocol = random_protocol(under_dsa, settings.evaluate.repeats)
+    lengths = {name: protocol.pop(name) for name in ("epochs", "repeats")}
+    random = {"subject": "random", "dataset": task.dataset.fingerprint, "evaluate": lengths, **protocol}
     run = {
         "subject": "distilled", "checkpoint": checkpoint, "distill": settings.distill.model_dump(),
         "labels": settings.labels.model_dump(), "whole_epochs": settings.evaluate.whole_epochs,

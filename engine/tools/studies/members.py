@@ -22,7 +22,7 @@ from engine.runs.status import run_status
 from engine.runs.workspace import Workspace
 from engine.session.session import drive
 from engine.settings import EffectiveSettings, Settings
-from engine.settings.layers import parse_override
+from engine.settings.overrides import parse_override
 from engine.tools.studies.outcome import Curve, Value
 
 STAGE = "study"

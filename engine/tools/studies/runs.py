@@ -4,8 +4,8 @@ from collections.abc import Generator, Sequence
 
 from engine.events import Event
 from engine.runs.workspace import Workspace
-from engine.settings.layers import flatten
 from engine.settings.methods import fixed_table
+from engine.settings.tables import flatten
 from engine.tools.studies import published
 from engine.tools.studies.members import Member, Record, best_so_far, drive_members, shared_setting
 from engine.tools.studies.outcome import Cell, Chart, Column, Curve, Outcome, Value

@@ -20,8 +20,7 @@ from engine.runtime.generators import run_to_end
 from engine.runtime.rng import counted_generator
 from engine.session.open_task import open_task
 from engine.session.session import drive
-from engine.settings import resolve_settings
-from engine.settings.layers import settings_to_toml
+from engine.settings import resolve_settings, settings_to_toml
 from engine.training.real_images import random_real
 from engine.training.task import Task
 from engine.training.teacher_buffer import TeacherBuffer

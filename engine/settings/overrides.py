@@ -1,0 +1,55 @@
+"""Settings from the command line: `--set key=value` and `--ipc`."""
+
+import tomllib
+from collections.abc import Sequence
+from typing import Any
+
+from engine.errors import SettingsError
+from engine.settings.tables import Flat
+from engine.settings.trust import allow, is_import_path
+from engine.settings.validation import check_keys
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """`key=value` to key and value: TOML where it parses, a comma list for list keys, else a plain string.
+
+    Raises:
+        SettingsError: not of that form, or an unknown key.
+    """
+    key, sign, raw = text.partition("=")
+    key, raw = key.strip(), raw.strip()
+    if not sign or not key:
+        raise SettingsError(f"--set {text!r} is not key=value.", "Example: --set distill.steps=20")
+    check_keys([key], "command line")
+    value: Any
+    try:
+        value = tomllib.loads(f"value = {raw}")["value"]
+    except (ValueError, KeyError, RecursionError):
+        value = raw
+    if key in ("evaluate.networks", "augment.ops") and isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    return key, value
+
+
+def command_layer(overrides: Sequence[str], ipc: int | None) -> Flat:
+    """The settings that a command line names, flat.
+
+    Raises:
+        SettingsError: an override that is wrong, or `--ipc` and distill.ipc contradict each other.
+    """
+    layer = dict(parse_override(text) for text in overrides)
+    _consent(layer)
+    if ipc is not None:
+        if layer.get("distill.ipc", ipc) != ipc:
+            raise SettingsError(
+                f"--ipc {ipc} contradicts --set distill.ipc={layer['distill.ipc']}.", "Give one of the two."
+            )
+        layer["distill.ipc"] = ipc
+    return layer
+
+
+def _consent(layer: Flat) -> None:
+    """Allow the import of networks that the command line names; those that only a file names need `tesla trust`."""
+    for name in [layer.get("network.name"), *(layer.get("evaluate.networks") or ())]:
+        if isinstance(name, str) and is_import_path(name):
+            allow(name)

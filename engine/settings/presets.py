@@ -1,0 +1,50 @@
+"""The presets of datasets: published rows by IPC, from presets.toml."""
+
+import tomllib
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from engine.errors import SettingsError
+from engine.settings.tables import Flat, flatten
+
+
+@cache
+def _presets() -> dict[str, Any]:
+    return tomllib.loads(files("engine.settings").joinpath("presets.toml").read_text())
+
+
+def preset_names() -> tuple[str, ...]:
+    """Datasets that have a preset."""
+    return tuple(_presets())
+
+
+def preset_rows(name: str) -> list[int]:
+    """The IPCs that a preset has a published row for, ascending."""
+    return sorted(int(ipc) for ipc in _presets()[name].get("ipc", {}))
+
+
+def preset_values(name: str) -> Flat:
+    """What a preset sets for any IPC, flat, but for the dataset itself.
+
+    Raises:
+        SettingsError: there is no such preset.
+    """
+    if name not in _presets():
+        raise SettingsError(f"There is no preset {name!r}.", f"Presets: {', '.join(preset_names())}.")
+    table = {key: part for key, part in _presets()[name].items() if key not in ("ipc", "dataset")}
+    return flatten(table)
+
+
+def preset_layers(dataset: Any, ipc: Any) -> list[tuple[str, Flat]]:
+    """Origins and values of a dataset's preset, the more general first; of `folder` for a dataset without one."""
+    presets = _presets()
+    name = dataset if isinstance(dataset, str) and dataset in presets else "folder"
+    table = dict(presets[name])
+    by_ipc = {int(key): part for key, part in table.pop("ipc", {}).items()}
+    layers = [(f"preset {name}", flatten(table))]
+    if by_ipc and isinstance(ipc, int):
+        # Between two published rows the smaller IPC's is the safer start; the origin says which row it is.
+        row = max((known for known in by_ipc if known <= ipc), default=min(by_ipc))
+        layers.append((f"preset {name}, IPC {row}", flatten(by_ipc[row])))
+    return layers
