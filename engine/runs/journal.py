@@ -1,4 +1,8 @@
-"""The journal of a run: append-only JSON lines, the one interface between a run and whoever watches it."""
+"""The journal of a run: append-only JSON lines, the one interface between a run and those that watch it.
+
+A line counts if it is whole: it matches its checksum (lines of former versions have none), has a number and a time,
+and is an event with every field of its type. All other lines are passed over, by every reader alike.
+"""
 
 import json
 import os
@@ -33,7 +37,7 @@ CRC = b', "crc": "'
 """Before the checksum that ends a line: CRC-32 of the line without it. Lines of former versions have none."""
 
 MOST_LINE = 2**22
-"""Bytes of a line; the longest of ours names the classes. A longer one is damage, and is passed over in pieces."""
+"""Bytes of a line; the longest one written names the classes. A longer one is damage, and is passed over in pieces."""
 
 TAIL = 64 * 1024
 """Bytes of a journal in which its last lines are looked for."""
@@ -41,9 +45,10 @@ TAIL = 64 * 1024
 
 @dataclass(frozen=True)
 class Entry:
-    """A line: when, the how-manieth, and what."""
+    """A line: its number, when it was written, and the event."""
 
     seq: int
+    """From 0, without gaps."""
     time: float
     """Wall time, seconds since 1970."""
     event: Event
@@ -69,7 +74,7 @@ class JournalWriter:
             disk.append(path, b"\n")  # a torn line of a driver that was killed: close it, readers pass over it
 
     def append(self, event: Event) -> None:
-        """Write one event, if it is of the kind that is kept."""
+        """Write one event, if it is journaled."""
         if not event.journaled:
             return
         line = {"schema": SCHEMA, "seq": self._seq, "time": round(time.time(), 3), **event_to_json(event)}
@@ -80,7 +85,7 @@ class JournalWriter:
 
 
 def read_journal(path: Path, offset: int = 0) -> Iterator[tuple[Entry, int]]:
-    """Whole lines from a byte offset on, each with the offset after it. Lines that cannot be read are passed over.
+    """Entries from a byte offset on, each with the offset after it. Lines that cannot be read are passed over.
 
     A last line without its newline is still being written and is left for the next call.
 
@@ -106,8 +111,9 @@ def read_journal(path: Path, offset: int = 0) -> Iterator[tuple[Entry, int]]:
 def read_lines(path: Path, offset: int, most: int) -> tuple[list[dict[str, Any]], int]:
     """At most `most` bytes of whole lines from a byte offset on, as JSON objects, and the offset after them.
 
-    For whoever follows a journal of a hundred thousand lines: a batch is parsed at once. Lines that are no JSON objects
-    are passed over; a torn last line is left for the next call. A journal that is not a regular file has no lines.
+    The fast way through a journal of a hundred thousand lines: a batch is parsed at once. Lines that do not match their
+    checksum or are no JSON objects are passed over; `entry_from_json` makes entries of the others. A torn last line is
+    left for the next call. A journal that is not a regular file has no lines.
     """
     try:
         with open_regular(path) as file:
@@ -120,7 +126,7 @@ def read_lines(path: Path, offset: int, most: int) -> tuple[list[dict[str, Any]]
     end = data.rfind(b"\n") + 1
     if end == 0:
         return [], offset + (len(data) if len(data) >= MOST_LINE else 0)
-    lines = data[:end].split(b"\n")[:-1]
+    lines = list(filter(_whole, data[:end].split(b"\n")[:-1]))
     try:
         values = json.loads(b"[" + b",".join(lines) + b"]")
         if len(values) != len(lines):
@@ -131,6 +137,14 @@ def read_lines(path: Path, offset: int, most: int) -> tuple[list[dict[str, Any]]
             with suppress(ValueError, RecursionError):
                 values.append(json.loads(line))
     return [value for value in values if isinstance(value, dict)], offset + end
+
+
+def entry_from_json(value: dict[str, Any]) -> Entry | None:
+    """The entry of a parsed line; None if it is not one, or if this version does not know its event."""
+    if not (whole_number(value.get("seq")) and moment(value.get("time"))):
+        return None
+    event = event_from_json(value)
+    return Entry(value["seq"], float(value["time"]), event) if event else None
 
 
 def last_entry(path: Path) -> Entry | None:
@@ -148,7 +162,7 @@ def last_entry(path: Path) -> Entry | None:
             if entry:
                 return entry
         if window >= min(size, 8 * MOST_LINE):
-            return None  # megabytes of damage at the end: nothing to go on from
+            return None  # megabytes of damage at the end: there is nothing to number from
         window *= 8
 
 
@@ -164,16 +178,16 @@ def _whole(line: bytes) -> bool:
 
 @dataclass(frozen=True)
 class Unread:
-    """Lines of a journal that readers pass over."""
+    """How many lines of a journal readers pass over."""
 
     torn: int
-    """Begun by a driver that was killed in the middle of a line."""
+    """Cut off by the death of their driver."""
     altered: int
-    """Neither torn nor as they were written; or missing by their numbers."""
+    """Not torn, but not as they were written; or missing, by the numbers of their neighbours."""
 
 
 def unread_lines(path: Path) -> Unread:
-    """Look at every line of a journal."""
+    """Check every line of a journal."""
     torn = altered = 0
     bad = False
     expected: int | None = 0
@@ -198,10 +212,10 @@ def unread_lines(path: Path) -> Unread:
 
 
 def mend_journal(path: Path) -> Path:
-    """Leave the lines that can be read in a journal nobody writes; where the whole of it is kept."""
+    """Rewrite a journal that nobody writes with the lines that can be read; the path where the original is kept."""
     good = [line for line in path.read_bytes().splitlines(keepends=True) if _parse(line) is not None]
     kept = set_aside(path)
-    # Numbered anew, or the gap would be found again.
+    # Renumbered, or the gap would be found again.
     values = [json.loads(line) for line in good]
     for seq, value in enumerate(values):
         value.pop("crc", None)
@@ -217,7 +231,7 @@ def _last_byte(path: Path) -> bytes:
 
 
 def check_schema(path: Path) -> None:
-    """Refuse a journal that a newer version went on with.
+    """Refuse a journal that a newer version has written to.
 
     Raises:
         NewerFormatError: it did.
@@ -246,7 +260,4 @@ def _parse(line: bytes) -> Entry | None:
         value = parse_json(line)
     except ValueError:
         return None
-    if not (isinstance(value, dict) and whole_number(value.get("seq")) and moment(value.get("time"))):
-        return None
-    event = event_from_json(value)
-    return Entry(value["seq"], float(value["time"]), event) if event else None
+    return entry_from_json(value) if isinstance(value, dict) else None

@@ -1,28 +1,15 @@
-"""One glance at a run, from its files alone: works while somebody else drives it, and without loading PyTorch."""
+"""The state of a run in one object, from its files alone: while another process drives it, and without PyTorch."""
 
 import socket
-from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 
-from engine.events import (
-    EvaluationDone,
-    IterationDone,
-    IterationSkipped,
-    RunFailed,
-    RunFinished,
-    RunRecovered,
-    RunStarted,
-    RunStopped,
-    TeacherPublished,
-    TeachersPlanned,
-)
+from engine.errors import TeslaError
+from engine.events import EvaluationDone
 from engine.runs.heartbeat import crash_description, read_heartbeat
-from engine.runs.journal import read_journal
+from engine.runs.history import RunHistory, read_history
 from engine.runs.run import Run, selected_iteration
 from engine.runs.workspace import is_driven
-
-PACE_OVER = 20
-"""Iterations that loss and pace are the mean of."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +19,7 @@ class RunStatus:
     name: str
     state: str
     """`running`, `paused`, `stalled` (its driver lives but makes no progress, or gives no sign), `stopped`, `failed`,
-    `finished`, `imported` (a set made elsewhere), or `interrupted` (its driver died without a word)."""
+    `finished`, `imported` (a set made elsewhere), or `interrupted` (its driver was killed)."""
     stage: str
     """`teachers`, `distillation`, `evaluation` or `done`."""
     dataset: str
@@ -41,7 +28,7 @@ class RunStatus:
     gradient: str
     labels: str
     iteration: int
-    """Iterations saved or reported, whichever is further."""
+    """The last one reported, done or skipped; after a kill it may be ahead of the newest checkpoint."""
     iterations: int
     loss: float | None
     """Mean matching loss of the last reported iterations (at most 20)."""
@@ -57,15 +44,15 @@ class RunStatus:
     teachers_done: int
     teachers_total: int
     skipped: int
-    """Iterations skipped for bad numbers, since the run began."""
+    """Iterations skipped for bad numbers; those that were done again count once."""
     recoveries: int
     seconds_per_iteration: float | None
     eta: float | None
-    """Seconds of distillation left, while it runs."""
+    """Seconds of distillation left, evaluations included, while it runs."""
     updated: float
     """When the journal was last written, seconds since 1970."""
     message: str
-    """The error of a failed run; how the driver of an interrupted one vanished."""
+    """The error of a failed run; how the driver of an interrupted one ended."""
 
     @property
     def finished(self) -> bool:
@@ -92,69 +79,42 @@ def liveness(run: Run) -> str:
     return "running" if pulse is None else "stalled"  # without a pulse file it has just begun, or is ending
 
 
+def read_state(run: Run, history: RunHistory, tested: bool | None = None) -> str:
+    """Where a run stands, as in `RunStatus.state`; `new` if it was never started.
+
+    Args:
+        run: the run.
+        history: its journal.
+        tested: whether its test accuracy is on disk; None: look there.
+    """
+    if live := liveness(run):
+        return live
+    if not run.exists:
+        return "new"
+    if run.origin_file.exists():
+        return "imported"
+    if history.ending == "finished":
+        done = history.iteration >= history.iterations and (_is_tested(run) if tested is None else tested)
+        return "finished" if done else "stopped"  # its settings ask for more by now, or its test was lost
+    return "interrupted" if history.open else history.ending or "stopped"
+
+
 def run_status(run: Run) -> RunStatus:
     """Read a run's settings, journal, checkpoints and evaluations.
 
     Raises:
         TeslaError: its settings are damaged.
     """
-    settings = run.frozen().settings
-    losses: deque[float] = deque(maxlen=PACE_OVER)
-    seconds: deque[float] = deque(maxlen=PACE_OVER)
-    iteration = max(run.checkpoints(), default=0)
-    student_lr = None
-    state, message = "stopped", ""
-    planned, published = (settings.teachers.count if settings.needs_teachers else 0), 0
-    skipped = recoveries = 0
-    for entry, _ in read_journal(run.journal_file):
-        event = entry.event
-        if isinstance(event, RunStarted):
-            state, message = "interrupted", ""
-            losses.clear()
-            seconds.clear()
-        elif isinstance(event, IterationDone):
-            losses.append(event.loss)
-            seconds.append(event.seconds)
-            student_lr = event.student_lr
-        elif isinstance(event, IterationSkipped):
-            skipped += 1
-        elif isinstance(event, RunRecovered):
-            recoveries += 1
-            student_lr = event.student_lr
-        elif isinstance(event, TeachersPlanned):
-            planned, published = event.count, event.count - event.missing
-        elif isinstance(event, TeacherPublished):
-            published += 1
-        elif isinstance(event, RunStopped):
-            state = "stopped"
-        elif isinstance(event, RunFailed):
-            state, message = "failed", event.message
-        elif isinstance(event, RunFinished):
-            state = "finished"
-        if isinstance(event, IterationDone) and state == "interrupted":
-            iteration = max(iteration, event.iteration)
-    live = liveness(run)
-    selected = selected_iteration(run, settings)
-    results = run.evaluations(settings)
-    holdout = [r for r in results if r.split == "holdout" and r.subject == "distilled" and r.iteration == selected]
-    test = tuple(r for r in results if r.split == "test" and r.subject == "distilled" and r.iteration == selected)
-    random = tuple(r for r in results if r.split == "test" and r.subject == "random")
+    settings, history = run.frozen().settings, read_history(run)
+    selected, results = selected_iteration(run, settings), run.evaluations(settings)
+    ours = [result for result in results if result.subject == "distilled" and result.iteration == selected]
+    test = tuple(result for result in ours if result.split == "test")
+    state = read_state(run, history, bool(test))
     total = 0 if run.origin_file.exists() else settings.distill.iterations
-    if live:
-        state = live
-    elif run.origin_file.exists():
-        state, planned = "imported", published
-    elif state == "finished" and (iteration < total or not test):
-        state = "stopped"  # its settings ask for more by now
-    elif state == "interrupted":
-        message = crash_description(run.pulse_file)
-    pace = sum(seconds) / len(seconds) if seconds else None
-    if state in ("finished", "imported"):
-        stage = "done"
-    elif published < planned:
-        stage = "teachers"
-    else:
-        stage = "distillation" if iteration < total else "evaluation"
+    asked = settings.teachers.count if settings.needs_teachers and state != "imported" else 0
+    teachers = history.plan.count if history.plan else asked
+    stage = _stage(state, history.teachers_done < teachers, history.iteration < total)
+    message = {"failed": history.failure, "interrupted": crash_description(run.pulse_file)}.get(state, "")
     return RunStatus(
         name=run.name,
         state=state,
@@ -164,20 +124,40 @@ def run_status(run: Run) -> RunStatus:
         method=settings.distill.method,
         gradient=settings.distill.gradient,
         labels=settings.labels.kind,
-        iteration=iteration,
+        iteration=history.iteration,
         iterations=total,
-        loss=sum(losses) / len(losses) if losses else None,
-        student_lr=student_lr,
+        loss=history.recent_loss,
+        student_lr=history.student_lr.latest,
         selected=selected,
-        holdout=holdout[0].mean if holdout else None,
+        holdout=next((result.mean for result in ours if result.split == "holdout"), None),
         test=test,
-        random=random,
-        teachers_done=published,
-        teachers_total=planned,
-        skipped=skipped,
-        recoveries=recoveries,
-        seconds_per_iteration=pace,
-        eta=pace * (total - iteration) if live == "running" and pace and stage == "distillation" else None,
+        random=tuple(result for result in results if result.split == "test" and result.subject == "random"),
+        teachers_done=history.teachers_done,
+        teachers_total=teachers,
+        skipped=history.skipped,
+        recoveries=history.recoveries,
+        seconds_per_iteration=history.pace,
+        eta=history.eta if state == "running" and stage == "distillation" else None,
         updated=run.last_change,
         message=message,
     )
+
+
+def _is_tested(run: Run) -> bool:
+    """Whether the selected checkpoint has a test accuracy on disk, as the run's settings ask for it."""
+    with suppress(TeslaError):
+        settings = run.frozen().settings
+        selected = selected_iteration(run, settings)
+        return any(
+            result.split == "test" and result.subject == "distilled" and result.iteration == selected
+            for result in run.evaluations(settings)
+        )
+    return True  # without its settings it cannot be looked up; the journal says finished
+
+
+def _stage(state: str, teachers_missing: bool, iterations_missing: bool) -> str:
+    if state in ("finished", "imported"):
+        return "done"
+    if teachers_missing:
+        return "teachers"
+    return "distillation" if iterations_missing else "evaluation"

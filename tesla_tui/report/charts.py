@@ -18,8 +18,9 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatterSciNotation, MaxNLocator
 
+from engine.runs.series import Series
 from tesla_tui.report.facts import Facts, sound
-from tesla_tui.watch.series import Array, Series, smoothed
+from tesla_tui.watch.series import Array, smoothed
 
 INK, FAINT, LINE, BASE, GRID = "#010203", "#010204", "#010205", "#010206", "#010207"
 VARIABLES = {INK: "--ink", FAINT: "--faint", LINE: "--line", BASE: "--base", GRID: "--grid"}

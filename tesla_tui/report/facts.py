@@ -1,15 +1,13 @@
-"""What a report says of a run, read from disk: works for a run that is driven now, unfinished, failed or imported."""
+"""What a report says of a run, read from disk, whether the run is driven now, unfinished, failed or imported."""
 
 import math
-import statistics
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from engine.errors import CorruptFileError, TeslaError
 from engine.events import EvaluationDone
-from engine.runs.journal import read_lines
 from engine.runs.protocol import is_own
 from engine.runs.provenance import ImportedBuffer, SetOrigin, imported_buffer
 from engine.runs.run import Run, selected_iteration
@@ -19,44 +17,10 @@ from engine.storage.atomic import read_json
 from tesla_tui.watch.feed import RunFeed
 from tesla_tui.watch.view import RunView
 
-SLICE = 4 * 2**20
-"""Bytes of journal read at once."""
-
-
-@dataclass
-class Costs:
-    """Seconds that the journal tells of; work that was done again after a kill counts again."""
-
-    teachers: float = 0.0
-    teacher_epochs: int = 0
-    iterations: list[float] = field(default_factory=list)
-    evaluation: float = 0.0
-    evaluated: int = 0
-    """Networks trained for evaluations."""
-
-    @property
-    def median(self) -> float | None:
-        """Seconds of an iteration."""
-        return statistics.median(self.iterations) if self.iterations else None
-
-    def take(self, value: dict[str, Any]) -> None:
-        """Count one journal line; a damaged one counts nothing."""
-        kind, seconds = value.get("kind"), value.get("seconds")
-        if not isinstance(seconds, int | float) or not math.isfinite(seconds):
-            return
-        if kind == "IterationDone":
-            self.iterations.append(float(seconds))
-        elif kind == "TeacherEpoch":
-            self.teachers += seconds
-            self.teacher_epochs += 1
-        elif kind == "EvaluationDone":
-            self.evaluation += seconds
-            self.evaluated += len(value.get("accuracies") or ())
-
 
 @dataclass(frozen=True)
 class Measured:
-    """An evaluation with the protocol it was measured to."""
+    """An evaluation and its protocol."""
 
     result: EvaluationDone
     protocol: dict[str, Any]
@@ -75,13 +39,12 @@ class Facts:
     tests: list[Measured]
     """Test accuracies of the selected checkpoint and of random images, by network, the distilled ones first."""
     others: list[Measured]
-    """The same to other protocols than the run's own."""
+    """The same, to protocols other than the run's own."""
     holdout: EvaluationDone | None
     """Of the selected checkpoint."""
     holdout_random: EvaluationDone | None
-    costs: Costs
     driven: float | None
-    """Seconds of all drives."""
+    """Seconds of all drives together."""
     run_bytes: int
     buffer: str
     """Name of the teacher buffer; empty while it is not known."""
@@ -107,7 +70,7 @@ def gather(workspace: Workspace, run: Run) -> Facts:
     selected = selected_iteration(run, settings)
     best = view.best()
     if selected is None and best is not None:
-        selected = best.iteration  # its checkpoints were taken away
+        selected = best.iteration  # its checkpoints were removed
     found = [m for m in _measured(run) if m.result.subject == "random" or m.result.iteration == selected]
     found.sort(key=lambda m: (m.result.network != settings.network.name, m.result.network, m.result.subject))
     own = [is_own(m.result, m.protocol, settings) for m in found]
@@ -127,7 +90,6 @@ def gather(workspace: Workspace, run: Run) -> Facts:
         others=others,
         holdout=next((r for r in held if r.subject == "distilled"), None),
         holdout_random=next((r for r in held if r.subject == "random"), None),
-        costs=_costs(run),
         driven=view.driven_seconds(time.time() if feed.live else None),
         run_bytes=_bytes(run.folder),
         buffer=buffer,
@@ -144,23 +106,12 @@ def _measured(run: Run) -> list[Measured]:
 
 
 def sound(result: EvaluationDone) -> bool:
-    """Whether a result from a file is what it should be; anybody can edit one."""
+    """Whether a result from a file has values of the right kind: the file may have been edited."""
     try:
         numbers = [result.mean, result.std, float(result.iteration), *result.accuracies]
         return all(map(math.isfinite, numbers)) and isinstance(result.network, str)
     except (TypeError, ValueError):
         return False
-
-
-def _costs(run: Run) -> Costs:
-    costs, offset = Costs(), 0
-    while True:
-        values, after = read_lines(run.journal_file, offset, SLICE)
-        if after == offset:
-            return costs
-        offset = after
-        for value in values:
-            costs.take(value)
 
 
 def _bytes(folder: Path) -> int:

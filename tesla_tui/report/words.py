@@ -139,7 +139,7 @@ def evaluation_rows(found: Iterable[Measured]) -> list[dict[str, Any]]:
 
 def costs(facts: Facts) -> list[tuple[str, str]]:
     """What it took."""
-    c = facts.costs
+    c = facts.view.costs
     rows: list[tuple[str, str]] = []
     if facts.driven is not None and facts.origin is None:
         drives = len(facts.view.drives)
@@ -150,10 +150,10 @@ def costs(facts: Facts) -> list[tuple[str, str]]:
         rows.append(("Teachers", "imported"))
     elif facts.view.plan is not None and facts.view.plan.missing == 0:
         rows.append(("Teachers", "nothing: another run of the workspace trained them"))
-    if c.iterations:
-        words = f"{duration(sum(c.iterations))} for {_count(len(c.iterations), 'iteration')}"
+    if c.iterations.count:
+        words = f"{duration(c.distillation)} for {_count(c.iterations.count, 'iteration')}"
         rows.append(("Distillation", words))
-        rows.append(("An iteration", f"{_precise(c.median or 0)} (median)"))
+        rows.append(("An iteration", f"{_precise(c.iterations.median or 0)} (median)"))
     if c.evaluated:
         rows.append(("Evaluation", f"{duration(c.evaluation)} for {_count(c.evaluated, 'network')}"))
     rows.append(("Disk, this run", size(facts.run_bytes)))

@@ -1,17 +1,15 @@
-"""Following a run from its files: the journal's new lines, the pulse, and what state it is in."""
+"""Following a run from its files: the journal's new lines, the heartbeat, and the state it is in."""
 
 from pathlib import Path
 
 from engine.runs.heartbeat import Heartbeat, read_heartbeat
+from engine.runs.history import SLICE
 from engine.runs.journal import read_lines
 from engine.runs.run import Run
-from engine.runs.status import liveness
+from engine.runs.status import read_state
 from engine.runs.workspace import driver_of
 from engine.storage.lock import Holder
 from tesla_tui.watch.view import RunView
-
-SLICE = 4 * 2**20
-"""Bytes of journal read at once, so that a long one does not stop the screen."""
 
 
 class RunFeed:
@@ -24,15 +22,17 @@ class RunFeed:
         self.state = "new"
         """`new` (never started), or as in `RunStatus.state`."""
         self.driver: Holder | None = None
-        """Who drives it, if anybody does."""
+        """Its driver, if it has one."""
         self._offset = 0
         self._inode = 0
         self._torn = -1
-        """Size of the file when nothing whole was left to read in it."""
+        """Size of the file when no whole line was left to read in it."""
+        self._settled = -1
+        """Lines folded when its test was last found on disk."""
 
     @property
     def live(self) -> bool:
-        """Whether somebody drives it."""
+        """Whether it is driven now."""
         return self.state in ("running", "paused", "stalled")
 
     def catch_up(self) -> None:
@@ -43,11 +43,13 @@ class RunFeed:
         view = self.view if self._offset else RunView()
         while self._more():
             view = self._fold_slice(view)
+        if (newest := max(self.run.checkpoints(), default=None)) is not None:
+            view.note_checkpoint(newest)
         self.view = view
         self._look()
 
     def poll(self) -> bool:
-        """Read at most one slice; whether anything changed."""
+        """Read at most one slice, so that a long journal does not stop the screen; whether anything changed."""
         before = (self.view.events, self.state, self.pulse)
         if self._more():
             self.view = self._fold_slice(self.view)
@@ -75,20 +77,9 @@ class RunFeed:
 
     def _look(self) -> None:
         self.pulse = read_heartbeat(self.run.pulse_file)
-        live = liveness(self.run)
-        if live:
-            if not self.live or self.driver is None or (self.pulse and self.pulse.pid != self.driver.pid):
-                self.driver = driver_of(self.run)
-            self.state = live
-            return
-        if not self.run.exists:
-            self.state = "new"
-        elif self.run.origin_file.exists():
-            self.state = "imported"
-        elif self.view.ending == "finished" and self._asks_for_more():
-            self.state = "stopped"
-        else:
-            self.state = self.view.ending or ("interrupted" if self.view.events else "stopped")
-
-    def _asks_for_more(self) -> bool:
-        return self.view.iteration < self.view.iterations
+        was_live, tested = self.live, True if self._settled == self.view.events else None
+        self.state = read_state(self.run, self.view, tested)
+        if self.state == "finished":
+            self._settled = self.view.events
+        if self.live and not (was_live and self.driver and (self.pulse is None or self.pulse.pid == self.driver.pid)):
+            self.driver = driver_of(self.run)

@@ -1,4 +1,4 @@
-"""Events as lines of a log: when, how serious, what."""
+"""Events as lines of a log: time, level, text."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ from engine import events as ev
 from tesla_tui.render.words import clean, duration, plus_minus, recovered_words, size
 
 LEVELS = ("info", "warning", "error")
-"""From harmless to serious."""
+"""From the least to the most serious."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class LogLine:
     text: str
 
     def matches(self, wanted: str, level: str) -> bool:
-        """Whether it is at least as serious as `level` and has every word of `wanted` in it."""
+        """Whether it is at least as serious as `level` and contains every word of `wanted`."""
         if LEVELS.index(self.level) < LEVELS.index(level):
             return False
         there = f"{self.kind} {self.text}".lower()
@@ -30,7 +30,7 @@ class LogLine:
 
 
 def log_line(event: ev.Event, time: float) -> LogLine | None:
-    """The line of an event; None for those that are only charted."""
+    """The line of an event; None for one that is only drawn in charts."""
     found = _words(event)
     if found is None:
         return None
@@ -49,7 +49,7 @@ def _words(event: ev.Event) -> tuple[str, str] | None:
         case ev.RunPaused():
             return "info", "paused"
         case ev.RunResumed():
-            return "info", f"goes on after {duration(event.seconds)}"
+            return "info", f"resumed after {duration(event.seconds)}"
         case ev.RunFailed():
             return "error", event.message
         case ev.RunFinished():
@@ -59,11 +59,11 @@ def _words(event: ev.Event) -> tuple[str, str] | None:
         case ev.StageFinished():
             return "info", f"{event.stage} done in {duration(event.seconds)}"
         case ev.DataReady():
-            sizes = f"{event.train:,} to teach, {event.holdout:,} held out, {event.test:,} to test"
+            sizes = f"{event.train:,} to train on, {event.holdout:,} held out, {event.test:,} to test"
             return "info", f"{event.name}: {event.classes} classes, {sizes}"
         case ev.TeachersPlanned():
             there = event.count - event.missing
-            return "info", f"{event.count} trajectories of {event.epochs} epochs, {size(event.bytes)}, {there} there"
+            return "info", f"{event.count} trajectories of {event.epochs} epochs, {size(event.bytes)}, {there} on disk"
         case ev.TeacherEpoch():
             result = f"loss {event.loss:.3f}, accuracy {100 * event.accuracy:.1f} %"
             return "info", f"teacher {event.trajectory}: epoch {event.epoch}/{event.epochs}, {result}"

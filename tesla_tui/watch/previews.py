@@ -1,4 +1,4 @@
-"""The film of a run as a screen needs it: which iterations there are, and their images, a few kept in memory."""
+"""The preview frames of a run, for screens: which iterations have one, and their images, a few kept in memory."""
 
 from collections import OrderedDict
 
@@ -7,11 +7,11 @@ from engine.runs.preview_frames import Frame, frame_iterations, frame_path, read
 from engine.runs.run import Run
 
 KEPT = 24
-"""Frames in memory; the rest is read again when asked for."""
+"""Frames in memory; others are read again when they are shown."""
 
 
 class Film:
-    """Frames of one run, read lazily; a damaged one is left out."""
+    """Frames of one run, read when they are shown; damaged ones are left out."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
@@ -21,7 +21,7 @@ class Film:
         self._seen = 0
 
     def look(self) -> bool:
-        """Read the folder again if it changed; whether it did."""
+        """List the folder again if it changed; whether it did."""
         try:
             changed = self.run.film.stat().st_mtime_ns
         except OSError:

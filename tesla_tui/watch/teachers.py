@@ -1,4 +1,4 @@
-"""The teacher trajectories of a run, read from the buffer's records: whoever trains them, on whatever host."""
+"""The teacher trajectories of a run, read from the buffer's records, whichever process or host trains them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ class Trajectory:
 
     number: int
     epochs: int
-    """Whole epochs there are."""
+    """Complete epochs."""
     losses: tuple[float, ...]
     """Training loss of epochs 1, 2, ..."""
     accuracies: tuple[float, ...]
@@ -29,7 +29,7 @@ class Trajectory:
 
 @dataclass(frozen=True)
 class _Record:
-    """What of a trajectory's record is shown (`engine.training.teacher_buffer` has all of it, and needs PyTorch)."""
+    """The fields of a trajectory's record that are shown (`engine.training.trajectory` has all, and needs PyTorch)."""
 
     rows: int
     losses: list[float]
@@ -37,14 +37,14 @@ class _Record:
 
 
 class BufferReader:
-    """Reads `buffers/<name>`; a record that did not change is not read again."""
+    """Reads `buffers/<name>`; a record is read again only when it has changed."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._known: dict[Path, tuple[int, int, Trajectory]] = {}
 
     def read(self) -> dict[int, Trajectory]:
-        """Trajectories that are there or in the making, by number."""
+        """Trajectories that are complete or being trained, by number."""
         found: dict[int, Trajectory] = {}
         for record in sorted(self.folder.glob(f"{MARK}*.json"), reverse=True):  # `.part` first: the published one wins
             trajectory = self._one(record)

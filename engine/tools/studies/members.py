@@ -1,22 +1,12 @@
-"""The runs of a study: driven one after the other, each an ordinary run of the workspace, and read back."""
+"""The runs of a study: driven one after the other, each an ordinary run of the workspace, then read."""
 
-import statistics
 import time
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from engine.events import (
-    EvaluationDone,
-    Event,
-    IterationDone,
-    IterationSkipped,
-    Notice,
-    Progress,
-    StageFinished,
-    StageStarted,
-)
-from engine.runs.journal import read_journal
+from engine.events import EvaluationDone, Event, Notice, Progress, StageFinished, StageStarted
+from engine.runs.history import read_history
 from engine.runs.run import Run, selected_iteration
 from engine.runs.status import run_status
 from engine.runs.workspace import Workspace
@@ -39,12 +29,12 @@ class Member:
     ipc: int | None = None
     overrides: tuple[str, ...] = ()
     leaves: frozenset[str] = frozenset()
-    """Keys that are not taken over from what all members share: they belong to this one's method."""
+    """Keys whose shared overrides do not apply to it: its method decides them."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """What is known of a run when it is finished."""
+    """What a study reads of a run."""
 
     run: Run
     settings: Settings
@@ -55,10 +45,11 @@ class Record:
     holdout: Sequence[tuple[int, float]]
     """Held-out accuracy by iteration."""
     student_lr: Sequence[tuple[int, float]]
-    """By iteration, at most some hundreds of them."""
+    """By iteration, at most some hundreds of points."""
     seconds_per_iteration: float | None
     """Median."""
     skipped: int
+    """Iterations skipped for bad numbers."""
 
     @property
     def accuracy(self) -> Value | None:
@@ -85,7 +76,7 @@ def drive_members(
     """Drive the runs that are not finished, and read all of them.
 
     Args:
-        workspace: theirs.
+        workspace: where the runs are.
         members: the runs; each one's own overrides come after the shared ones.
         overrides: `key=value` texts for all of them.
 
@@ -117,9 +108,9 @@ def drive_members(
 
 
 def heading(run: Run, label: str, number: int, count: int, finished: bool) -> Notice:
-    """What comes now."""
+    """The notice before a run."""
     words = f"Run {number + 1} of {count}: {run.name} ({label})"
-    return Notice(level="info", message=f"{words}: there already" if finished else words)
+    return Notice(level="info", message=f"{words}: already finished" if finished else words)
 
 
 def is_finished(run: Run, effective: EffectiveSettings) -> bool:
@@ -128,7 +119,7 @@ def is_finished(run: Run, effective: EffectiveSettings) -> bool:
 
 
 def _within(events: Generator[Event, None, None], at: Progress) -> Generator[Event, None, None]:
-    """A run's events, and how far that brings the study."""
+    """The events of a run, and the progress of the study that they make."""
     share = 0.0
     for event in events:
         yield event
@@ -144,7 +135,7 @@ MOST = 400
 
 
 def read_record(run: Run, measured: Settings | None = None) -> Record:
-    """Read a run from its files; its results as the settings `measured` ask for them (unset: its own).
+    """Read a run from its files. Results are those of the settings `measured` (None: of its own).
 
     Raises:
         TeslaError: its settings are damaged.
@@ -153,19 +144,11 @@ def read_record(run: Run, measured: Settings | None = None) -> Record:
     settings = measured or own
     results, held = run.evaluations(settings), run.evaluations(own)
     selected = selected_iteration(run, own)
-    rates: dict[int, float] = {}
-    seconds: list[float] = []
-    skipped = 0
-    for entry, _ in read_journal(run.journal_file):
-        event = entry.event
-        if isinstance(event, IterationDone):
-            rates[event.iteration] = event.student_lr
-            seconds.append(event.seconds)
-        elif isinstance(event, IterationSkipped):
-            skipped += 1
-    thin = max(1, len(rates) // MOST)
+    history = read_history(run)
+    rates = history.student_lr.points()
+    curve = list(zip(rates.x.tolist(), rates.mean.tolist(), strict=True))
+    thin = max(1, len(curve) // MOST)
     tests = [result for result in results if result.split == "test"]
-    curve = sorted(rates.items())
     return Record(
         run=run,
         settings=settings,
@@ -173,8 +156,8 @@ def read_record(run: Run, measured: Settings | None = None) -> Record:
         random={r.network: r for r in tests if r.subject == "random"},
         holdout=sorted((r.iteration, r.mean) for r in held if r.subject == "distilled" and r.split == "holdout"),
         student_lr=[point for number, point in enumerate(curve) if number % thin == 0 or number == len(curve) - 1],
-        seconds_per_iteration=statistics.median(seconds) if seconds else None,
-        skipped=skipped,
+        seconds_per_iteration=history.costs.iterations.median,
+        skipped=history.skipped,
     )  # fmt: skip
 
 
@@ -188,7 +171,7 @@ def best_so_far(record: Record, label: str) -> Curve:
 
 
 def shared_setting(records: Sequence[Record]) -> dict[str, Any]:
-    """What all runs of a study share, by dotted key, of what a reader of the table has to know."""
+    """The settings that all runs of a study share, by dotted key, of those that a reader of the table needs."""
     keys = (
         "dataset.name", "dataset.path", "dataset.resolution", "dataset.zca", "dataset.holdout", "network.name",
         "network.width", "network.depth", "teachers.count", "teachers.epochs", "distill.method", "distill.ipc",

@@ -3,8 +3,12 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from engine.events import EvaluationDone, Event, IterationDone, RunStarted, TeacherEpoch
+from engine.events import EvaluationDone, IterationDone, TeacherEpoch
+from engine.runs.history import RunHistory
 from engine.runs.journal import Entry
+
+DISTILLATION = "distillation/"
+"""Begins the names of the curves that have a point for each iteration."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,11 @@ class Number:
     trajectory: int | None = None
     """Of teachers: which."""
 
+    @property
+    def lasting(self) -> bool:
+        """Whether it stays when the run goes back to an earlier iteration: of a teacher or of an evaluation."""
+        return not self.series.startswith(DISTILLATION)
+
 
 def numbers_of(entry: Entry) -> Iterator[Number]:
     """The points in one line of the journal; most kinds of lines have none."""
@@ -32,7 +41,7 @@ def numbers_of(entry: Entry) -> Iterator[Number]:
         }  # fmt: skip
         for name, value in values.items():
             if value is not None:
-                yield Number(f"distillation/{name}", event.iteration, value, entry.time)
+                yield Number(f"{DISTILLATION}{name}", event.iteration, value, entry.time)
     elif isinstance(event, EvaluationDone):
         subject = "" if event.subject == "distilled" else f"/{event.subject}"
         name = f"{event.split}/{event.network}{subject}"
@@ -44,18 +53,14 @@ def numbers_of(entry: Entry) -> Iterator[Number]:
             yield Number(f"teachers/{name}", event.epoch, value, entry.time, event.trajectory)
 
 
-def replayed(event: Event) -> int | None:
-    """The iteration after which what was written before is done anew, for a driver that goes on; else None.
-
-    A driver that was killed had done more iterations than its last checkpoint holds; the next one repeats them.
-    """
-    return event.resumed_from if isinstance(event, RunStarted) else None
-
-
 def final_numbers(entries: Iterable[Entry]) -> list[Number]:
-    """All points, in the journal's order; of those done twice the later."""
+    """All points that count, in the journal's order: what was lost is left out, of those done twice the later stays."""
+    history = RunHistory()
     found: dict[tuple[str, int | None, int], Number] = {}
     for entry in entries:
+        back = history.add(entry)
+        if back is not None:
+            found = {key: number for key, number in found.items() if number.lasting or number.step <= back}
         for number in numbers_of(entry):
             key = (number.series, number.trajectory, number.step)
             found.pop(key, None)

@@ -3,7 +3,7 @@
     FOLDER/<run>/                   curves of the distillation, accuracies, the images over time, the settings
     FOLDER/<run>/teacher-0003/      curves of a trajectory, so that all of them share one chart
 
-Everything is read from the run's files, as the live screens do; whoever drives it need not know.
+Everything is read from the run's files, as the live screens do; its driver does not notice.
 """
 
 import time
@@ -16,27 +16,28 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from engine.errors import BusyError, CorruptFileError, UsageError
-from engine.events import Event, IterationDone, Progress, RunStarted
+from engine.events import Event, Progress, RunStarted
+from engine.runs.history import RunHistory
 from engine.runs.journal import Entry, read_journal
 from engine.runs.preview_frames import enlarged, frame_iterations, frame_path, image_grid, read_frame
 from engine.runs.run import Run
 from engine.runs.workspace import is_driven
 from engine.storage.atomic import disk
-from engine.tools.tracking.series import Number, numbers_of, replayed
+from engine.tools.tracking.series import Number, numbers_of
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 SUFFIX = ".tesla"
-"""Ends the names of the event files that are ours to replace."""
+"""Ends the names of the event files that `tesla log` writes and may replace."""
 LOOK = 2.0
-"""Seconds between two looks at a run that is being driven."""
+"""Seconds between two reads of a run that is being driven."""
 LINES = 500
-"""Journal lines between two signs of progress."""
+"""Journal lines between two reports of progress."""
 
 
 def log_to_tensorboard(run: Run, folder: Path, *, once: bool = False) -> Generator[Event, None, int]:
-    """Write a run to `folder/<run>`, and go on for as long as somebody drives it; the number of points written.
+    """Write a run to `folder/<run>`, and follow it for as long as it is driven; the number of points written.
 
     What an earlier call wrote there is replaced. Closing the generator leaves whole files.
 
@@ -89,7 +90,7 @@ def _check_installed() -> None:
     except ModuleNotFoundError as error:
         raise UsageError(
             "The package tensorboard is not installed.",
-            "Install it with: pip install 'tesla-tui[tensorboard]' - or take --csv, which needs nothing.",
+            "Install it with: pip install 'tesla-tui[tensorboard]' - or use --csv, which needs no package.",
         ) from error
 
 
@@ -101,21 +102,23 @@ class _Writers:
         self._folder = folder
         self._open: dict[int | None, SummaryWriter] = {}
         self._frames: set[int] = set()
-        self._iteration = 0
+        self._history = RunHistory()
+        self._accuracies: list[Number] = []
+        """Those written so far: they stay when the run goes back."""
 
     def take(self, entry: Entry) -> None:
         """Write what a journal line has to plot."""
         event = entry.event
-        after = replayed(event)
-        if after is not None and after < self._iteration:
-            self._begin_again(after)
+        back = self._history.add(entry)
+        if back is not None:
+            self._go_back(back)
         if isinstance(event, RunStarted):
             words = "\n".join(f"    {key} = {value!r}" for key, value in event.settings.items())
-            self._writer().add_text("settings", words, after or 0, walltime=entry.time)
-        elif isinstance(event, IterationDone):
-            self._iteration = event.iteration
+            self._writer().add_text("settings", words, event.resumed_from or 0, walltime=entry.time)
         for number in numbers_of(entry):
             self._write(number)
+            if number.lasting and number.trajectory is None:
+                self._accuracies.append(number)
 
     def take_frames(self, run: Run) -> None:
         """Write the frames of the film that are new."""
@@ -136,7 +139,7 @@ class _Writers:
     def progress(self, total: int) -> Progress:
         """How far the log is."""
         return Progress(
-            stage="log", done=min(self._iteration, total), total=total, unit="iterations",
+            stage="log", done=min(self._history.iteration, total), total=total, unit="iterations",
             detail=f"{self.points:,} points",
         )  # fmt: skip
 
@@ -156,13 +159,15 @@ class _Writers:
         writer.add_scalar(number.series, number.value, number.step, walltime=number.time)
         self.points += 1
 
-    def _begin_again(self, after: int) -> None:
-        """Tell TensorBoard to drop what was written for iterations past `after`: they come again."""
+    def _go_back(self, after: int) -> None:
+        """Tell TensorBoard to drop what was written past an iteration: it comes again, but for the accuracies."""
         if None in self._open:
             self._open.pop(None).close()
         self._writer(purge_step=after + 1)
         self._frames = {iteration for iteration in self._frames if iteration <= after}
-        self._iteration = after
+        for number in self._accuracies:
+            if number.step > after:
+                self._writer().add_scalar(number.series, number.value, number.step, walltime=number.time)
 
     def _writer(self, trajectory: int | None = None, **options: Any) -> "SummaryWriter":
         if trajectory not in self._open:

@@ -10,6 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Grid, Horizontal, Vertical
 from textual.widgets import Static
 
+from engine.runs.series import Series
 from tesla_tui.live.context import Context
 from tesla_tui.live.panes.pane import Pane
 from tesla_tui.live.widgets.chart import Chart, Line
@@ -17,7 +18,7 @@ from tesla_tui.live.widgets.device_panel import DevicePanel
 from tesla_tui.live.widgets.pictures import PictureGrid, layout_for
 from tesla_tui.live.widgets.stage import StageStrip
 from tesla_tui.render.words import clean, plus_minus
-from tesla_tui.watch.series import Series, smoothed
+from tesla_tui.watch.series import smoothed
 from tesla_tui.watch.view import RunView
 
 SMOOTHING = (("off", 0), ("low", 9), ("mid", 33), ("high", 129))

@@ -56,7 +56,7 @@ def test_labels_ends_in_a_table_a_chart_and_runs_like_any_other(tesla: Tesla, tm
         assert picture.width > 1000
     assert "<text" in (folder / "chart-1.svg").read_text()  # words stay words
     code, again, _ = tesla("study", "labels", "ws", *SETS)
-    assert code == 0 and again.count("there already") == 4
+    assert code == 0 and again.count("already finished") == 4
     assert rows_of(tmp_path / "ws", "labels") == rows
 
 
@@ -74,7 +74,7 @@ def test_a_stopped_study_goes_on_and_ends_in_the_same_numbers(tesla: Tesla, tmp_
     for name in ("whole", "stopped"):
         code, out, err = tesla("study", "gradient", name, *sets)
         assert code == 0, err
-    assert "exact): there already" in out
+    assert "exact): already finished" in out
     assert rows_of(tmp_path / "stopped", "gradient") == rows_of(tmp_path / "whole", "gradient")
 
 
@@ -186,7 +186,7 @@ def test_start_drives_every_range_and_labels_with_both_gradients(tesla: Tesla, t
     folder = tmp_path / "ws" / "studies" / "start"
     assert sorted(path.name for path in folder.glob("*.png")) == ["chart-1.png", "chart-2.png", "chart-3.png"]
     code, again, _ = tesla("study", "start", "ws", *sets)
-    assert code == 0 and again.count("there already") == 12
+    assert code == 0 and again.count("already finished") == 12
     assert rows_of(tmp_path / "ws", "start") == rows
 
 

@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from engine.events import IterationDone
 from engine.runs.journal import read_lines
 from engine.runs.run import Run
 from tesla_tui.watch.feed import RunFeed
@@ -108,7 +107,9 @@ def test_a_long_journal_takes_bounded_memory(tmp_path: Path) -> None:
         for n in range(1, 30_001):
             file.write(iteration(n, 1 / n))
             if n % 3 == 0:
-                file.write(json.dumps({"kind": "Notice", "time": 1.0, "level": "info", "message": f"n {n}"}) + "\n")
+                file.write(
+                    json.dumps({"kind": "Notice", "seq": n, "time": 1.0, "level": "info", "message": f"n {n}"}) + "\n"
+                )
     feed = RunFeed(run)
     feed.catch_up()
     view = feed.view
@@ -148,9 +149,3 @@ def test_teachers_are_read_from_the_buffer(tiny_run: Drive) -> None:
     assert there[0].bytes == (buffer / "trajectory-0000.safetensors").stat().st_size
     (buffer / "trajectory-0001.json").write_text("{")
     assert sorted(reader.read()) == [0]
-
-
-def test_iterations_carry_what_the_charts_need() -> None:
-    # The fold reads these by name from raw lines, without making events of them.
-    names = IterationDone.__dataclass_fields__
-    assert {"iteration", "iterations", "loss", "student_lr", "gradient_norm", "seconds"} <= set(names)

@@ -1,0 +1,53 @@
+"""The evaluations a journal tells of, and which of them count: accuracies of different protocols are not compared."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from engine.events import EvaluationDone
+
+MOST_EVALUATIONS = 2000
+KEYS = ("epochs", "whole_epochs", "augment")
+"""Settings `evaluate.*` that may change between two starts and change what is measured; besides the repeats."""
+
+
+@dataclass
+class Accuracies:
+    """Evaluations in bounded memory. Those of the protocol of the last start count."""
+
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Effective settings of the last start, flat."""
+    evaluations: dict[tuple[object, ...], EvaluationDone] = field(default_factory=dict)
+    """By (iteration, subject, split, network), then the protocol as it was when they were measured."""
+
+    def measured(self, event: EvaluationDone) -> None:
+        """Take in an evaluation; of those done twice the later stays."""
+        key = (event.iteration, event.subject, event.split, event.network, *self._protocol(event.split))
+        if len(self.evaluations) < MOST_EVALUATIONS or key in self.evaluations:
+            self.evaluations[key] = event
+
+    def held_out(self) -> list[EvaluationDone]:
+        """Held-out accuracies of the distilled images by iteration."""
+        return sorted(self._own("holdout", "distilled"), key=lambda e: e.iteration)
+
+    def baseline(self) -> EvaluationDone | None:
+        """Random real images: on the held-out part if measured, else on the test part."""
+        return next(iter([*self._own("holdout", "random"), *self._own("test", "random")]), None)
+
+    def tests(self) -> list[EvaluationDone]:
+        """Test accuracies, the random baseline of a network before its distilled ones."""
+        found = [*self._own("test", "random"), *self._own("test", "distilled")]
+        return sorted(found, key=lambda e: (e.network, e.subject != "random", e.iteration))
+
+    def best(self) -> EvaluationDone | None:
+        """The best held-out accuracy so far."""
+        return max(self.held_out(), key=lambda e: (e.mean, e.iteration), default=None)
+
+    def _own(self, split: str, subject: str) -> list[EvaluationDone]:
+        """Those that count, in the order they were first measured."""
+        protocol = self._protocol(split)
+        found = [(key, e) for key, e in self.evaluations.items() if e.split == split and e.subject == subject]
+        return [e for key, e in found if key[4:] == protocol]
+
+    def _protocol(self, split: str) -> tuple[object, ...]:
+        repeats = "repeats" if split == "test" else "selection_repeats"
+        return tuple(repr(self.settings.get(f"evaluate.{key}")) for key in (*KEYS, repeats))

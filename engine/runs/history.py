@@ -1,0 +1,291 @@
+"""What a run's journal says of it: the one fold of its events, in bounded memory and without PyTorch.
+
+Status, screens, studies, tracking and the report all read it. Its rules:
+
+* What was done twice counts once, the later. A driver that was killed had reported more iterations than its last
+  checkpoint holds, and the next driver repeats them. `RunStarted.resumed_from` tells where it resumes; where that
+  checkpoint turns out to be damaged, an iteration at or below the last one tells. The history goes back there: points
+  of the curves, skipped iterations, recoveries and checkpoints beyond are dropped.
+* `iteration` is the last one reported, done or skipped. After a kill it is ahead of the newest checkpoint until the
+  next driver starts.
+* Evaluations are not dropped: each is of a checkpoint that was saved. Those of the last start's protocol count.
+* `pace` is of the last start; machines differ. `costs` are what was spent: lost work counts too.
+* A run is `open` from a start to an ending: it is driven now, or was interrupted. An iteration after an ending means
+  that the line of a start was lost.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+from engine import events as ev
+from engine.runs.accuracies import Accuracies
+from engine.runs.iteration_lines import Columns, columns_of, iteration_columns
+from engine.runs.journal import Entry, entry_from_json, read_lines
+from engine.runs.run import Run
+from engine.runs.series import Series
+from engine.runs.tallies import Costs, Marks
+from engine.storage.untrusted import whole_number
+
+MOST_DRIVES = 1000
+LATELY = 20
+"""Iterations that `recent_loss` and `pace` are the mean of."""
+SLICE = 4 * 2**20
+"""Bytes of journal read at once."""
+
+
+@dataclass
+class RunHistory(Accuracies):
+    """The state of a run after the lines that were folded; `fold` and `add` take in more."""
+
+    environment: dict[str, Any] = field(default_factory=dict)
+    data: ev.DataReady | None = None
+    plan: ev.TeachersPlanned | None = None
+    published: set[int] = field(default_factory=set)
+    """Trajectories published since they were planned."""
+    stage: str = ""
+    """`teachers`, `distillation`, `evaluation`, or empty between stages, before and after."""
+    distilling: bool = False
+    """Inside distillation, or ended there; also while it evaluates in between."""
+    iteration: int = 0
+    iterations: int = 0
+    """How many are asked for; 0 for an imported set."""
+    loss: Series = field(default_factory=Series)
+    student_lr: Series = field(default_factory=Series)
+    gradient_norm: Series = field(default_factory=Series)
+    checkpoints: int | None = None
+    """Iteration of the newest checkpoint."""
+    ending: str = ""
+    """`stopped`, `failed` or `finished` once the last driver said so; empty while the run is open."""
+    open: bool = False
+    """The last driver wrote no ending: it drives now, or was killed."""
+    failure: str = ""
+    """The error of a run that failed."""
+    paused: bool = False
+    started: float | None = None
+    """When the first driver began, seconds since 1970."""
+    drives: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=MOST_DRIVES))
+    """Beginning and last sign of every drive, seconds since 1970."""
+    costs: Costs = field(default_factory=Costs)
+    evaluation_seconds: float | None = None
+    """Of the last evaluation between iterations."""
+    events: int = 0
+    """Journal lines folded; grows with everything new."""
+    _skips: Marks = field(default_factory=Marks)
+    _recoveries: Marks = field(default_factory=Marks)
+    _seconds: deque[float] = field(default_factory=lambda: deque(maxlen=LATELY))
+    _losses: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=LATELY))
+
+    @property
+    def skipped(self) -> int:
+        """Iterations skipped for bad numbers."""
+        return len(self._skips)
+
+    @property
+    def recoveries(self) -> int:
+        """How often student_lr was halved because the numbers stayed bad."""
+        return len(self._recoveries)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the classes; empty for journals that do not tell."""
+        return self.data.names if self.data else []
+
+    @property
+    def teachers_done(self) -> int:
+        """Teachers there are, of those planned."""
+        if self.plan is None:
+            return 0
+        return min(self.plan.count - self.plan.missing + len(self.published), self.plan.count)
+
+    @property
+    def recent_loss(self) -> float | None:
+        """Mean matching loss of the last iterations."""
+        losses = [loss for _, loss in self._losses]
+        return sum(losses) / len(losses) if losses else None
+
+    @property
+    def pace(self) -> float | None:
+        """Seconds an iteration takes, lately."""
+        return sum(self._seconds) / len(self._seconds) if self._seconds else None
+
+    @property
+    def eta(self) -> float | None:
+        """Seconds of distillation left, evaluations included."""
+        if self.pace is None or self.iteration >= self.iterations:
+            return None
+        every = self.settings.get("evaluate.every")
+        every = every if whole_number(every) and every > 0 else 0
+        left = self.iterations - self.iteration
+        evaluations = (self.iterations // every - self.iteration // every) if every else 0
+        return self.pace * left + (self.evaluation_seconds or 0.0) * evaluations
+
+    def driven_seconds(self, now: float | None = None) -> float | None:
+        """How long it has been driven in all; `now`: it still is. None if it never was."""
+        if not self.drives:
+            return None
+        last = 0.0 if now is None else now - self.drives[-1][1]
+        return sum(end - begin for begin, end in self.drives) + last
+
+    def fold(self, values: Iterable[dict[str, Any]]) -> None:
+        """Take in parsed journal lines, in order. Iterations are taken in batches: there may be a hundred thousand."""
+        batch: list[dict[str, Any]] = []
+        for value in values:
+            self.events += 1
+            if value.get("kind") == "IterationDone":
+                batch.append(value)
+                continue
+            self._take(batch)
+            batch = []
+            if (entry := entry_from_json(value)) is not None:
+                self.see(entry)
+        self._take(batch)
+
+    def add(self, entry: Entry) -> int | None:
+        """Take in one entry; the iteration the run went back to, None if nothing was dropped."""
+        self.events += 1
+        return self.see(entry)
+
+    def note_checkpoint(self, iteration: int) -> None:
+        """Take in a checkpoint on disk: where lines were lost, the journal does not tell of the newest one."""
+        self.checkpoints = max(iteration, self.checkpoints or 0)
+        self.iteration = max(iteration, self.iteration)
+
+    def _take(self, batch: list[dict[str, Any]]) -> None:
+        """Take in lines of iterations: at once if nothing about them is unusual, else one by one."""
+        columns = iteration_columns(batch) if batch else None
+        if columns is not None and all(a < b for a, b in pairwise(columns["iteration"])):
+            self._iterate(columns)
+            return
+        for value in batch:
+            if (entry := entry_from_json(value)) is not None:
+                self.see(entry)
+
+    def _iterate(self, columns: Columns) -> int | None:
+        """Take in iterations with ascending numbers; see `add`."""
+        x, losses, seconds = columns["iteration"], columns["loss"], columns["seconds"]
+        back = self._reach(x[0])
+        self.loss.extend(x, losses)
+        self.student_lr.extend(x, columns["student_lr"])
+        self.gradient_norm.extend(x, columns["gradient_norm"])
+        self._losses.extend(zip(x[-LATELY:], losses[-LATELY:], strict=True))
+        self._seconds.extend(seconds[-LATELY:])
+        self.costs.iterations.extend(seconds)
+        self.costs.distillation += sum(seconds)
+        self.iteration, self.iterations = x[-1], columns["iterations"][-1]
+        self.stage, self.distilling, self.open, self.ending = "distillation", True, True, ""
+        self._sign(columns["time"][-1])
+        return back
+
+    def see(self, entry: Entry) -> int | None:
+        """Take in the event of an entry that is counted; see `add`. A view that keeps more extends this."""
+        event = entry.event
+        if isinstance(event, ev.RunStarted):
+            return self._start(event, entry.time)
+        if isinstance(event, ev.IterationDone):
+            return self._iterate(columns_of(entry.time, event))
+        self._sign(entry.time)
+        back = None
+        match event:
+            case ev.DataReady():
+                self.data = event
+            case ev.TeachersPlanned():
+                self.plan, self.published = event, set()
+            case ev.TeacherEpoch():
+                self.costs.teachers += event.seconds
+                self.costs.teacher_epochs += 1
+            case ev.TeacherPublished():
+                self.published.add(event.trajectory)
+            case ev.IterationSkipped():
+                back = self._reach(event.iteration)
+                self._skips.add(event.iteration)
+            case ev.RunRecovered():
+                self._recoveries.add(event.iteration)
+                self.student_lr.latest = event.student_lr  # between two points of the curve
+            case ev.CheckpointSaved():
+                self.checkpoints = event.iteration
+            case ev.EvaluationDone():
+                self.costs.evaluation += event.seconds
+                self.costs.evaluated += len(event.accuracies)
+                self.measured(event)
+            case ev.StageStarted() | ev.StageFinished():
+                self._change_stage(event)
+            case ev.RunPaused() | ev.RunResumed():
+                self.paused = isinstance(event, ev.RunPaused)
+            case ev.RunStopped():
+                self._end("stopped")
+                self.checkpoints = event.iteration or self.checkpoints
+            case ev.RunFailed():
+                self._end("failed", event.message)
+            case ev.RunFinished():
+                self._end("finished")
+        return back
+
+    def _start(self, event: ev.RunStarted, time: float) -> int | None:
+        self.settings, self.environment = event.settings, event.environment
+        asked = event.settings.get("distill.iterations")
+        given = event.settings.get("labels.kind") == "given"  # an imported set, which is not iterated
+        self.iterations = asked if whole_number(asked) and not given else 0
+        self.ending, self.failure, self.open = "", "", True
+        self.stage, self.distilling, self.paused = "", False, False
+        self.started = time if self.started is None else self.started
+        self.drives.append((time, time))
+        self._seconds.clear()
+        self.checkpoints = event.resumed_from
+        return self._go_back(max(event.resumed_from or 0, 0))
+
+    def _end(self, ending: str, failure: str = "") -> None:
+        self.ending, self.failure, self.open = ending, failure, False
+        self.stage, self.paused = "", False
+
+    def _change_stage(self, event: ev.StageStarted | ev.StageFinished) -> None:
+        if isinstance(event, ev.StageStarted):
+            self.stage = event.stage
+            self.distilling |= event.stage == "distillation"
+            return
+        if event.stage == "evaluation" and self.distilling:
+            self.evaluation_seconds = event.seconds
+        if event.stage == "distillation":
+            self.distilling = False
+        self.stage = "distillation" if self.distilling else ""
+
+    def _sign(self, time: float) -> None:
+        """The driver lived at that time."""
+        if self.drives:
+            self.drives[-1] = (self.drives[-1][0], time)
+
+    def _reach(self, iteration: int) -> int | None:
+        """An iteration is reported: one at or below the last one is done again."""
+        back = self._go_back(max(iteration - 1, 0)) if iteration <= self.iteration else None
+        self.iteration = iteration
+        return back
+
+    def _go_back(self, iteration: int) -> int | None:
+        """Drop what is beyond an iteration; None if there was nothing."""
+        beyond = self.iteration > iteration
+        self.iteration = iteration
+        if not beyond:
+            return None
+        for dropping in (self.loss, self.student_lr, self.gradient_norm, self._skips, self._recoveries):
+            dropping.cut(iteration)
+        while self._losses and self._losses[-1][0] > iteration:
+            self._losses.pop()
+        if self.checkpoints is not None:
+            self.checkpoints = min(self.checkpoints, iteration)
+        return iteration
+
+
+def read_history(run: Run) -> RunHistory:
+    """The history of a run, from its journal and the names of its checkpoints."""
+    history, offset = RunHistory(), 0
+    while True:
+        values, after = read_lines(run.journal_file, offset, SLICE)
+        if after == offset:
+            break
+        history.fold(values)
+        offset = after
+    if (newest := max(run.checkpoints(), default=None)) is not None:
+        history.note_checkpoint(newest)
+    return history

@@ -1,0 +1,48 @@
+"""What a history counts: iterations at which something happened, and what was spent."""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from engine.runs.series import Sample
+
+MOST_MARKS = 10_000
+"""Iterations whose numbers are known. Going back over more than that many leaves some of them counted."""
+
+
+@dataclass
+class Costs:
+    """What was spent, in seconds; work that was lost and done again counts again."""
+
+    teachers: float = 0.0
+    teacher_epochs: int = 0
+    distillation: float = 0.0
+    iterations: Sample = field(default_factory=Sample)
+    """Seconds of every iteration."""
+    evaluation: float = 0.0
+    evaluated: int = 0
+    """Networks trained for evaluations."""
+
+
+class Marks:
+    """Iterations at which something happened, ascending: counted, and no longer where the run goes back."""
+
+    def __init__(self) -> None:
+        self._older = 0
+        self._at: deque[int] = deque()
+
+    def __len__(self) -> int:
+        return self._older + len(self._at)
+
+    def add(self, iteration: int) -> None:
+        """It happened again."""
+        self._at.append(iteration)
+        if len(self._at) > MOST_MARKS:
+            self._at.popleft()
+            self._older += 1
+
+    def cut(self, after: int) -> None:
+        """Forget what happened after that iteration."""
+        while self._at and self._at[-1] > after:
+            self._at.pop()
+        if after <= 0:
+            self._older = 0
