@@ -1,6 +1,5 @@
 """One glance at a run, from its files alone: works while somebody else drives it, and without loading PyTorch."""
 
-import socket
 from collections import deque
 from dataclasses import dataclass
 
@@ -16,10 +15,10 @@ from engine.events import (
     TeacherPublished,
     TeachersPlanned,
 )
-from engine.runs.heartbeat import crash_description, read_heartbeat
+from engine.runs.heartbeat import crash_description
 from engine.runs.journal import read_journal
+from engine.runs.liveness import liveness
 from engine.runs.run import Run, selected_iteration
-from engine.runs.workspace import is_driven
 
 PACE_OVER = 20
 """Iterations that loss and pace are the mean of."""
@@ -32,7 +31,7 @@ class RunStatus:
     name: str
     state: str
     """`running`, `paused`, `stalled` (its driver lives but makes no progress, or gives no sign), `stopped`, `failed`,
-    `finished`, `imported` (a set made elsewhere), or `interrupted` (its driver died without a word)."""
+    `finished`, `imported` (a set made elsewhere), or `interrupted` (its driver crashed or was killed)."""
     stage: str
     """`teachers`, `distillation`, `evaluation` or `done`."""
     dataset: str
@@ -65,31 +64,12 @@ class RunStatus:
     updated: float
     """When the journal was last written, seconds since 1970."""
     message: str
-    """The error of a failed run; how the driver of an interrupted one vanished."""
+    """The error of a failed run; how the driver of an interrupted one ended."""
 
     @property
     def finished(self) -> bool:
         """Everything its settings ask for is done."""
         return self.state == "finished"
-
-
-def liveness(run: Run) -> str:
-    """`running`, `paused` or `stalled` while somebody drives the run; empty if nobody does.
-
-    A beating pulse answers at once and from any host. Without one the kernel's lock decides: held means that the driver
-    is there but gives no sign (suspended, or starved by the machine); free means that it is gone.
-    """
-    pulse = read_heartbeat(run.pulse_file)
-    if pulse is not None and pulse.alive:
-        here = pulse.host == socket.gethostname()
-        if here and not is_driven(run):
-            return ""  # killed within the last seconds; the kernel knows before the clock does
-        if pulse.paused:
-            return "paused"
-        return "stalled" if pulse.stalled else "running"
-    if not is_driven(run):
-        return ""
-    return "running" if pulse is None else "stalled"  # without a pulse file it has just begun, or is ending
 
 
 def run_status(run: Run) -> RunStatus:
@@ -147,7 +127,7 @@ def run_status(run: Run) -> RunStatus:
     elif state == "finished" and (iteration < total or not test):
         state = "stopped"  # its settings ask for more by now
     elif state == "interrupted":
-        message = crash_description(run.pulse_file)
+        message = crash_description(run.heartbeat_file)
     pace = sum(seconds) / len(seconds) if seconds else None
     if state in ("finished", "imported"):
         stage = "done"

@@ -31,7 +31,7 @@ from engine.runs.heartbeat import HeartbeatWriter, crash_description, heartbeat
 from engine.runs.journal import JournalWriter
 from engine.runs.recovery import clean_up
 from engine.runs.run import Run, checkpoint_to_use
-from engine.runs.workspace import Workspace, taking
+from engine.runs.workspace import Workspace, acquire_run
 from engine.runtime.device import environment
 from engine.runtime.distributed.ranks import ALONE, Ranks
 from engine.session.control import Control
@@ -87,9 +87,9 @@ def drive(
             early.append(event)  # there is no journal before the run is known to be possible
         yield event
     workspace.check_links(*run.folders, buffer.folder)
-    hold = yield from taking(run)
-    vanished = crash_description(run.pulse_file)  # before this one's takes its place
-    with hold as held, heartbeat(run.pulse_file) as heart:
+    hold = yield from acquire_run(run)
+    vanished = crash_description(run.heartbeat_file)  # before this one's takes its place
+    with hold as held, heartbeat(run.heartbeat_file) as heart:
         run.check_formats()
         buffer.check_formats()
         mended = [run.settings_damage] if run.exists and run.settings_damage else []

@@ -1,13 +1,12 @@
-"""Following a run from its files: the journal's new lines, the pulse, and what state it is in."""
+"""Following a run from its files: the journal's new lines, the heartbeat, and its state."""
 
 from pathlib import Path
 
 from engine.runs.heartbeat import Heartbeat, read_heartbeat
 from engine.runs.journal import read_lines
+from engine.runs.liveness import driver_of, liveness
 from engine.runs.run import Run
-from engine.runs.status import liveness
-from engine.runs.workspace import driver_of
-from engine.storage.lock import Holder
+from engine.storage.holder import Holder
 from tesla_tui.watch.view import RunView
 
 SLICE = 4 * 2**20
@@ -20,11 +19,11 @@ class RunFeed:
     def __init__(self, run: Run) -> None:
         self.run = run
         self.view = RunView()
-        self.pulse: Heartbeat | None = None
+        self.heartbeat: Heartbeat | None = None
         self.state = "new"
         """`new` (never started), or as in `RunStatus.state`."""
         self.driver: Holder | None = None
-        """Who drives it, if anybody does."""
+        """The process that drives it, if one does."""
         self._offset = 0
         self._inode = 0
         self._torn = -1
@@ -32,7 +31,7 @@ class RunFeed:
 
     @property
     def live(self) -> bool:
-        """Whether somebody drives it."""
+        """Whether a process drives it."""
         return self.state in ("running", "paused", "stalled")
 
     def catch_up(self) -> None:
@@ -48,11 +47,11 @@ class RunFeed:
 
     def poll(self) -> bool:
         """Read at most one slice; whether anything changed."""
-        before = (self.view.events, self.state, self.pulse)
+        before = (self.view.events, self.state, self.heartbeat)
         if self._more():
             self.view = self._fold_slice(self.view)
         self._look()
-        return before != (self.view.events, self.state, self.pulse)
+        return before != (self.view.events, self.state, self.heartbeat)
 
     def _more(self) -> bool:
         """Whether the journal has grown, or is another file than it was."""
@@ -74,10 +73,10 @@ class RunFeed:
         return view
 
     def _look(self) -> None:
-        self.pulse = read_heartbeat(self.run.pulse_file)
+        self.heartbeat = read_heartbeat(self.run.heartbeat_file)
         live = liveness(self.run)
         if live:
-            if not self.live or self.driver is None or (self.pulse and self.pulse.pid != self.driver.pid):
+            if not self.live or self.driver is None or (self.heartbeat and self.heartbeat.pid != self.driver.pid):
                 self.driver = driver_of(self.run)
             self.state = live
             return
