@@ -39,7 +39,7 @@ def in_stage(run: Run, stage: str, detail: str = "") -> Callable[[], bool]:
     """A condition: the run's driver says that it is there."""
 
     def there() -> bool:
-        pulse = read_heartbeat(run.pulse_file)
-        return pulse is not None and pulse.stage == stage and detail in pulse.detail
+        beat = read_heartbeat(run.heartbeat_file)
+        return beat is not None and beat.stage == stage and detail in beat.detail
 
     return there

@@ -59,7 +59,7 @@ class Run:
         return self.folder / "journal.jsonl"
 
     @property
-    def pulse_file(self) -> Path:
+    def heartbeat_file(self) -> Path:
         """Where its driver gives a sign of life every second."""
         return self.folder / ".pulse.json"
 

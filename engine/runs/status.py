@@ -1,15 +1,14 @@
 """The state of a run in one object, from its files alone: while another process drives it, and without PyTorch."""
 
-import socket
 from contextlib import suppress
 from dataclasses import dataclass
 
 from engine.errors import TeslaError
 from engine.events import EvaluationDone
-from engine.runs.heartbeat import crash_description, read_heartbeat
+from engine.runs.heartbeat import crash_description
 from engine.runs.history import RunHistory, read_history
+from engine.runs.liveness import liveness
 from engine.runs.run import Run, selected_iteration
-from engine.runs.workspace import is_driven
 
 
 @dataclass(frozen=True)
@@ -19,7 +18,7 @@ class RunStatus:
     name: str
     state: str
     """`running`, `paused`, `stalled` (its driver lives but makes no progress, or gives no sign), `stopped`, `failed`,
-    `finished`, `imported` (a set made elsewhere), or `interrupted` (its driver was killed)."""
+    `finished`, `imported` (a set made elsewhere), or `interrupted` (its driver crashed or was killed)."""
     stage: str
     """`teachers`, `distillation`, `evaluation` or `done`."""
     dataset: str
@@ -60,25 +59,6 @@ class RunStatus:
         return self.state == "finished"
 
 
-def liveness(run: Run) -> str:
-    """`running`, `paused` or `stalled` while somebody drives the run; empty if nobody does.
-
-    A beating pulse answers at once and from any host. Without one the kernel's lock decides: held means that the driver
-    is there but gives no sign (suspended, or starved by the machine); free means that it is gone.
-    """
-    pulse = read_heartbeat(run.pulse_file)
-    if pulse is not None and pulse.alive:
-        here = pulse.host == socket.gethostname()
-        if here and not is_driven(run):
-            return ""  # killed within the last seconds; the kernel knows before the clock does
-        if pulse.paused:
-            return "paused"
-        return "stalled" if pulse.stalled else "running"
-    if not is_driven(run):
-        return ""
-    return "running" if pulse is None else "stalled"  # without a pulse file it has just begun, or is ending
-
-
 def read_state(run: Run, history: RunHistory, tested: bool | None = None) -> str:
     """Where a run stands, as in `RunStatus.state`; `new` if it was never started.
 
@@ -114,7 +94,7 @@ def run_status(run: Run) -> RunStatus:
     asked = settings.teachers.count if settings.needs_teachers and state != "imported" else 0
     teachers = history.plan.count if history.plan else asked
     stage = _stage(state, history.teachers_done < teachers, history.iteration < total)
-    message = {"failed": history.failure, "interrupted": crash_description(run.pulse_file)}.get(state, "")
+    message = {"failed": history.failure, "interrupted": crash_description(run.heartbeat_file)}.get(state, "")
     return RunStatus(
         name=run.name,
         state=state,

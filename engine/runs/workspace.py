@@ -1,9 +1,7 @@
 """Directories: a workspace holds tesla.toml, teacher buffers shared by all runs, and the runs."""
 
-import fcntl
 import hashlib
 import json
-import os
 import re
 import time
 from collections.abc import Generator, Iterator, Mapping
@@ -15,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from engine.errors import BusyError, LostHoldError, UsageError, tesla
 from engine.events import Event, Progress, with_progress
-from engine.runs.heartbeat import read_heartbeat
+from engine.runs.liveness import DRIVER, LOCK, run_lease
 from engine.runs.provenance import checked_identity, settings_layer
 from engine.runs.run import Run, nobody_else
 from engine.runtime.generators import run_to_end
@@ -23,17 +21,13 @@ from engine.runtime.threads import run_in_thread
 from engine.settings import EffectiveSettings, Settings, resolve_settings, settings_template
 from engine.settings.facts import record
 from engine.storage.atomic import disk, set_aside, sweep, write_bytes
-from engine.storage.lock import LATE, TAKEN, Holder, LeaseLock, read_holder, this_machine
+from engine.storage.beats import LATE
+from engine.storage.lock import LeaseLock
 from engine.storage.symlinks import check_links
 
 if TYPE_CHECKING:  # engine.data loads PyTorch, which whoever only watches does not need
     from engine.data import Dataset, InputSpace
     from engine.data.dataset import Classes
-
-LOCK, DRIVER = ".driver.lock", "driver.json"
-
-PATIENCE = 2.0
-"""Seconds a driver waits for the lock: a watcher that looks whether it is free holds it for a moment."""
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -205,42 +199,42 @@ class Workspace:
 
 @contextmanager
 def driving(run: Run) -> Iterator[None]:
-    """As `taking`, waiting, for as long as the block runs."""
-    with run_to_end(taking(run)):
+    """As `acquire_run`, waiting, while the block runs."""
+    with run_to_end(acquire_run(run)):
         yield
 
 
-def taking(run: Run) -> Generator[Event, None, "Driving"]:
-    """Become the run's driver; whoever else wants to may only watch. Use as `yield from`; a context manager comes back.
+def acquire_run(run: Run) -> Generator[Event, None, "RunLease"]:
+    """Become the run's driver; all others may only watch. Use as `yield from`; a context manager comes back.
 
     Raises:
-        BusyError: somebody drives it; the message says who and since when.
+        BusyError: another process drives it; the message says which, and since when.
     """
     disk.make_folder(run.folder)
     for name in (LOCK, DRIVER):
         if (run.folder / name).is_dir():
             set_aside(run.folder / name)
-    hold = LeaseLock(run.folder / LOCK, run.folder / DRIVER)
-    begun = time.monotonic()
-    while (owner := hold.try_acquire()) is not None:
-        waited = time.monotonic() - begun
-        if hold.alive or waited > (2 * LATE if hold.watching else PATIENCE):
-            raise BusyError(
-                f"The run {run.name} is being driven already by {owner.words}.",
-                f"Watch it with: {tesla('tui', run.folder.parents[1], '--run', run.name)}",
-            )
-        detail = f"is {owner.words} still there? {waited:.0f} s" if hold.watching else "waiting for the run's lock"
+    lease = run_lease(run)
+    started = time.monotonic()
+    for owner in lease.attempts():
+        detail = "waiting for the run's lock"
+        if lease.watching:
+            detail = f"waiting up to {LATE:.0f} s for a heartbeat of {owner.words}: {time.monotonic() - started:.0f} s"
         yield Progress(stage="data", done=1, total=1, unit="datasets", detail=detail)
-        time.sleep(0.05)
-    return Driving(run, hold)
+    if not lease.held:
+        raise BusyError(
+            f"The run {run.name} is already driven by {owner.words}.",
+            f"Watch it with: {tesla('tui', run.folder.parents[1], '--run', run.name)}",
+        )
+    return RunLease(run, lease)
 
 
-class Driving:
-    """The hold of a run, for as long as a block runs; the run's own writes are refused once it is lost."""
+class RunLease:
+    """The lock of a run, held while a block runs; the run's own writes are refused once it is lost."""
 
-    def __init__(self, run: Run, hold: LeaseLock) -> None:
+    def __init__(self, run: Run, lease: LeaseLock) -> None:
         self._run = run
-        self._hold = hold
+        self._lease = lease
         self._checked = 0.0
 
     def __enter__(self) -> Self:
@@ -251,72 +245,36 @@ class Driving:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._run.guard = nobody_else
-        self._hold.release()
+        self._lease.release()
 
     def glance(self) -> None:
-        """As `check`, at most once a second."""
+        """Check at most once a second."""
         if time.monotonic() - self._checked > 1:
             self.check()
 
     def check(self) -> None:
-        """Refuse to write to a run that is no longer this process's.
+        """Refuse to write to a run that this process no longer drives.
 
         Raises:
-            BusyError: somebody else drives it.
+            BusyError: another process drives it.
             UsageError: its folder was renamed or deleted.
         """
         self._checked = time.monotonic()
         try:
-            self._hold.check()
+            self._lease.check()
         except LostHoldError as lost:
             name, workspace = self._run.name, self._run.folder.parents[1]
             if lost.owner is not None:
                 raise BusyError(
-                    f"The run {name} was taken over by {lost.owner}, which had no sign of life from here.",
+                    f"The run {name} was taken over by {lost.owner}, which saw no heartbeat of this process.",
                     f"Nothing was written since; watch it with: {tesla('tui', workspace, '--run', name)}",
                 ) from lost
             if lost.place is not None and lost.place != self._run.folder:
                 raise UsageError(
                     f"The folder of the run {name} was moved to {lost.place} while the run was driven.",
-                    f"It is saved as of its last checkpoint; go on with: "
+                    f"It is saved as of its last checkpoint. Resume with: "
                     f"{tesla('run', lost.place.parents[1], '--run', lost.place.name)}",
                 ) from lost
             raise UsageError(
                 f"The folder of the run {name} was deleted while the run was driven.", "Nothing more is written."
             ) from lost
-
-
-def is_driven(run: Run) -> bool:
-    """Whether a process holds the run now; of one on another machine, as far as its pulse tells."""
-    # A shared lock on a descriptor for reading: whoever may read the run may ask, and watchers disturb nobody.
-    try:
-        descriptor = os.open(run.folder / LOCK, os.O_RDONLY | os.O_NONBLOCK)
-    except OSError:
-        return False
-    locks = True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in TAKEN:
-            return True
-        locks = False  # a file system without them: the record has to do
-    finally:
-        os.close(descriptor)
-    owner = driver_of(run)
-    if owner is None or owner.released is not None or not owner.machine:
-        return False
-    if owner.machine == this_machine():
-        return not locks and owner.runs
-    pulse = read_heartbeat(run.pulse_file)
-    return pulse is not None and pulse.alive
-
-
-def driver_of(run: Run) -> Holder | None:
-    """The last process that drove the run; whether it still does says `is_driven`."""
-    return read_holder(run.folder / DRIVER)
-
-
-def driver_words(run: Run) -> str:
-    """` by process 12 on host since ...`; empty if it is not known."""
-    driver = driver_of(run)
-    return "" if driver is None else f" by {driver.words}"

@@ -9,7 +9,7 @@ from engine.events import Event, Progress, RunFailed, RunPaused, RunResumed, Run
 from engine.runs.heartbeat import HeartbeatWriter
 from engine.runs.journal import JournalWriter
 from engine.runs.run import Run
-from engine.runs.workspace import Driving
+from engine.runs.workspace import RunLease
 from engine.runtime.distributed.ranks import Ranks
 from engine.session.control import Control
 
@@ -22,7 +22,7 @@ STILL = 0.1
 class Recorder:
     """Appends events to the journal, and lets the heartbeat know of them. Made by `recording`."""
 
-    def __init__(self, journal: JournalWriter, held: Driving, heart: HeartbeatWriter) -> None:
+    def __init__(self, journal: JournalWriter, held: RunLease, heart: HeartbeatWriter) -> None:
         self._journal = journal
         self._held = held
         self._heart = heart
@@ -66,7 +66,7 @@ class Recorder:
 
 
 @contextmanager
-def recording(run: Run, held: Driving, heart: HeartbeatWriter) -> Iterator[Recorder]:
+def recording(run: Run, held: RunLease, heart: HeartbeatWriter) -> Iterator[Recorder]:
     """A recorder for as long as a session runs. Whatever ends the session early is recorded as its last event.
 
     Raises:

@@ -14,7 +14,7 @@ from engine.methods.registry import method_of
 from engine.runs.heartbeat import crash_description, heartbeat
 from engine.runs.recovery import clean_up
 from engine.runs.run import Run, checkpoint_to_use
-from engine.runs.workspace import Workspace, taking
+from engine.runs.workspace import Workspace, acquire_run
 from engine.runtime.device import environment
 from engine.runtime.distributed.ranks import ALONE, Ranks
 from engine.session.control import Control
@@ -62,9 +62,9 @@ def drive(
     early: list[Event] = []  # there is no journal before the run is known to be possible
     task, buffer = yield from _opened(workspace, effective, ranks, early)
     workspace.check_links(*run.folders, buffer.folder)
-    hold = yield from taking(run)
-    crash = crash_description(run.pulse_file)  # before this driver's heartbeat replaces it
-    with hold as held, heartbeat(run.pulse_file) as heart:
+    hold = yield from acquire_run(run)
+    crash = crash_description(run.heartbeat_file)  # before this driver's heartbeat replaces it
+    with hold as held, heartbeat(run.heartbeat_file) as heart:
         warnings = filter(None, (*_prepared(run, buffer, effective), crash))
         notices = [Notice(level="warning", message=words) for words in warnings]
         started = RunStarted(

@@ -19,7 +19,7 @@ def doctor(
         bool,
         typer.Option(
             "--repair",
-            help="Mend what can be: remove what killed processes left, restore what can be made again, and move "
+            help="Fix what can be fixed: remove what killed processes left, restore what can be made again, and move "
             "damaged files to a folder named damaged beside them. Nothing damaged is deleted.",
         ),
     ] = False,
@@ -37,7 +37,10 @@ def doctor(
     from rich.console import Console
 
     from engine.errors import ExitCode
-    from engine.tools.doctor import examine_machine, examine_workspace
+    from engine.runs.liveness import LOOK
+    from engine.storage.beats import LATE
+    from engine.tools.doctor import examine_machine, examine_workspace, runs_in
+    from tesla_tui.cli.drivers import watch
     from tesla_tui.cli.result import print_commands
     from tesla_tui.render.commands import command
 
@@ -45,6 +48,8 @@ def doctor(
     groups = [("Machine", examine_machine)]
     if workspace is not None:
         there = workspace
+        # Before a repair it must be certain that a driver is dead. Of this machine's that is known at once.
+        watch(runs_in(there), LATE + LOOK if repair else LOOK)
         groups.append((f"Workspace {workspace}", lambda: examine_workspace(there)))
     bad = can = 0
     for title, examine in groups:
@@ -60,7 +65,7 @@ def doctor(
         console.print(f"[bold red]{bad} problem{'s' if bad > 1 else ''}.[/]")
         if can and not repair:
             where = [] if workspace is None else [workspace]
-            print_commands(console, "Mend what can be with:", command("doctor", *where, "--repair"))
+            print_commands(console, "Fix what can be fixed with:", command("doctor", *where, "--repair"))
         raise typer.Exit(ExitCode.FAILURE)
     console.print("[bold green]Everything is in order.[/]")
 

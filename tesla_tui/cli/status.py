@@ -6,7 +6,7 @@ from tesla_tui.cli.options import Json, WorkspacePath
 
 
 def status(workspace: WorkspacePath, as_json: Json = False) -> None:
-    """All runs of a workspace at one glance: state, progress, time left, accuracy.
+    """Show all runs of a workspace: state, progress, time left, accuracy.
 
     Example:
 
@@ -21,12 +21,14 @@ def status(workspace: WorkspacePath, as_json: Json = False) -> None:
     from engine.runs.provenance import imported_buffer, imported_folders
     from engine.runs.status import run_status
     from engine.runs.workspace import Workspace
+    from tesla_tui.cli.drivers import driver_name, watch
     from tesla_tui.cli.result import print_commands
     from tesla_tui.render.commands import command
     from tesla_tui.render.tables import print_table, runs_table
     from tesla_tui.render.words import clean, literal
 
     opened = Workspace(workspace)
+    silent = {run.name: driver_name(run) for run in watch(opened.runs())}
     runs = [run_status(run) for run in opened.runs()]
     buffers = [imported_buffer(folder) for folder in imported_folders(opened.folder / "buffers")]
     if as_json:
@@ -46,9 +48,12 @@ def status(workspace: WorkspacePath, as_json: Json = False) -> None:
         return
     print_table(console, runs_table(runs, console))
     for run in runs:
+        if run.name in silent and run.state == "stalled":
+            words = f"{run.name}: no heartbeat of {silent[run.name]}. If that process is gone, resume with:"
+            print_commands(console, f"[yellow]{words}[/]", command("run", workspace, "--run", run.name))
         if run.state == "interrupted" and run.message:
             console.print(Text(f"{run.name}: {clean(run.message)}", style="yellow"))
         if run.state in ("stopped", "interrupted"):
-            print_commands(console, f"{run.name} goes on with:", command("run", workspace, "--run", run.name))
+            print_commands(console, f"{run.name} can be resumed with:", command("run", workspace, "--run", run.name))
         elif run.state == "failed":
             console.print(f"[red]{run.name}:[/] {literal(run.message)}", highlight=False)

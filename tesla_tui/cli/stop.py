@@ -12,7 +12,7 @@ def stop(
     run: ExistingRun = None,
     wait: Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait until it has saved.")] = 60.0,
 ) -> None:
-    """Ask a run that is driven elsewhere on this machine to save and stop. It takes at most one matching step.
+    """Ask a run that another process on this machine drives to save and stop. Takes at most one matching step.
 
     Example:
 
@@ -22,6 +22,7 @@ def stop(
 
     from engine.errors import TeslaError
     from engine.runs.workspace import Workspace
+    from tesla_tui.cli.drivers import watch
     from tesla_tui.cli.result import print_commands
     from tesla_tui.process.detached import ask_to_stop, wait_until_free
     from tesla_tui.render.commands import command
@@ -29,8 +30,9 @@ def stop(
 
     console = Console()
     opened = Workspace(workspace)
+    watch(opened.runs() if run is None else [opened.existing_run(run)])
     if run is None:
-        from engine.runs.workspace import is_driven
+        from engine.runs.liveness import is_driven
 
         driven = [each.name for each in opened.runs() if is_driven(each)]
         run = driven[0] if len(driven) == 1 else None
@@ -39,12 +41,12 @@ def stop(
     if not wait_until_free(chosen, wait):
         raise TeslaError(
             f"The run {chosen.name} (process {pid}) did not stop within {duration(wait)}.",
-            "It may be in a long step; give it time, or see `tesla status`. A second `tesla stop` ends it at once: "
-            "it is saved as of its last checkpoint.",
+            "It may be in a long step: wait, or see `tesla status`. A second `tesla stop` ends it at once, as of its "
+            "last checkpoint.",
         )
     what = saved_words(max(chosen.checkpoints(), default=None))
     print_commands(
         console,
-        f"[yellow]{chosen.name} stopped;[/] {what}. Go on with:",
+        f"[yellow]{chosen.name} stopped;[/] {what}. Resume with:",
         command("run", workspace, "--run", chosen.name),
     )

@@ -50,7 +50,7 @@ class EngineThread(threading.Thread):
             self.preparing = "opening the data"
             events = drive(self.workspace, self.driven, self.effective, self.control)
             for _ in events:
-                if self.preparing and self.driven.pulse_file.exists():
+                if self.preparing and self.driven.heartbeat_file.exists():
                     self.preparing = ""
                 if self._stopping.is_set():
                     break

@@ -9,17 +9,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engine.errors import TeslaError, UsageError, tesla
-from engine.runs.heartbeat import read_heartbeat
+from engine.runs.liveness import driver_alive, driver_of, driver_words, is_driven, watch_drivers
 from engine.runs.run import Run
-from engine.runs.workspace import driver_of, driver_words, is_driven
 from engine.storage.atomic import disk
+from engine.storage.beats import file_stamp
 from engine.storage.symlinks import check_links
 
 LOG = "detached.log"
 """What a detached process prints, in the run's folder."""
 
 START_WITHIN = 20.0
-"""Seconds to wait for a sign of life; a dataset may take longer to decode."""
+"""Seconds to wait for a heartbeat; a dataset may take longer to decode."""
 
 
 def worker_arguments(workspace: Path, run: Run, options: Sequence[str]) -> list[str]:
@@ -36,18 +36,20 @@ def start_detached(workspace: Path, run: Run, arguments: Sequence[str]) -> int:
         arguments: further options of `tesla run`.
 
     Raises:
-        UsageError: somebody drives the run already.
-        TeslaError: it ended at once; the message has its last words.
+        UsageError: another process drives the run.
+        TeslaError: it ended at once; the message has the end of its output.
     """
-    if is_driven(run):
+    for _ in watch_drivers([run]):
+        pass
+    if driver_alive(run):  # of one that gives no sign, the new process makes sure
         raise UsageError(
-            f"The run {run.name} is being driven already{driver_words(run)}.",
+            f"The run {run.name} is already driven{driver_words(run)}.",
             f"Watch it with: {tesla('tui', workspace, '--run', run.name)}",
         )
     check_links(workspace, run.folders)
     disk.make_folder(run.folder)
     command = [sys.executable, "-P", "-m", "tesla_tui.main", *worker_arguments(workspace, run, arguments)]
-    begun = time.time()
+    before = file_stamp(run.heartbeat_file)
     log = run.folder / LOG
     disk.remove(log)  # a link of that name would be written through
     with open(log, "xb") as output:
@@ -63,13 +65,12 @@ def start_detached(workspace: Path, run: Run, arguments: Sequence[str]) -> int:
             words = log.read_text(errors="replace").strip().splitlines()
             raise TeslaError(
                 f"The detached run ended at once (exit code {code}): {' '.join(words[-3:])}",
-                f"Everything it said is in {log}.",
+                f"Its whole output is in {log}.",
             )
-        pulse = read_heartbeat(run.pulse_file)
-        if pulse is not None and pulse.beat >= begun:  # its own, or that of the first of its workers
+        if file_stamp(run.heartbeat_file) not in (None, before):  # its own, or that of the first of its workers
             break
         time.sleep(0.05)
-    process.returncode = 0  # it goes on without us; nothing to wait for at exit
+    process.returncode = 0  # it runs without this process: nothing to wait for at exit
     return process.pid
 
 
@@ -79,13 +80,14 @@ def ask_to_stop(run: Run) -> int:
     Raises:
         UsageError: nobody drives it, or the driver is on another machine.
     """
-    driver = driver_of(run)
-    if driver is None or not is_driven(run):
+    driver, alive = driver_of(run), driver_alive(run)
+    if driver is None or alive is False:
         raise UsageError(f"Nobody drives the run {run.name}.", "There is nothing to stop.")
-    if not driver.here:
+    if not (driver.here and driver.mine):
+        silent = "" if alive else ", and gives no heartbeat"
         raise UsageError(
-            f"The run {run.name} is driven{driver_words(run)}, which is another machine.",
-            f"There: tesla stop, or kill -TERM {driver.pid}.",
+            f"The run {run.name} is driven{driver_words(run)}, which is another machine{silent}.",
+            f"Stop it there, with tesla stop or kill -TERM {driver.pid}.",
         )
     os.kill(driver.pid, signal.SIGTERM)
     return driver.pid

@@ -1,14 +1,14 @@
-"""Following a run from its files: the journal's new lines, the heartbeat, and the state it is in."""
+"""Following a run from its files: the journal's new lines, the heartbeat, and its state."""
 
 from pathlib import Path
 
 from engine.runs.heartbeat import Heartbeat, read_heartbeat
 from engine.runs.history import SLICE
 from engine.runs.journal import read_lines
+from engine.runs.liveness import driver_of
 from engine.runs.run import Run
 from engine.runs.status import read_state
-from engine.runs.workspace import driver_of
-from engine.storage.lock import Holder
+from engine.storage.holder import Holder
 from tesla_tui.watch.view import RunView
 
 
@@ -18,11 +18,11 @@ class RunFeed:
     def __init__(self, run: Run) -> None:
         self.run = run
         self.view = RunView()
-        self.pulse: Heartbeat | None = None
+        self.heartbeat: Heartbeat | None = None
         self.state = "new"
         """`new` (never started), or as in `RunStatus.state`."""
         self.driver: Holder | None = None
-        """Its driver, if it has one."""
+        """The process that drives it, if one does."""
         self._offset = 0
         self._inode = 0
         self._torn = -1
@@ -32,7 +32,7 @@ class RunFeed:
 
     @property
     def live(self) -> bool:
-        """Whether it is driven now."""
+        """Whether a process drives it."""
         return self.state in ("running", "paused", "stalled")
 
     def catch_up(self) -> None:
@@ -49,12 +49,12 @@ class RunFeed:
         self._look()
 
     def poll(self) -> bool:
-        """Read at most one slice, so that a long journal does not stop the screen; whether anything changed."""
-        before = (self.view.events, self.state, self.pulse)
+        """Read at most one slice; whether anything changed."""
+        before = (self.view.events, self.state, self.heartbeat)
         if self._more():
             self.view = self._fold_slice(self.view)
         self._look()
-        return before != (self.view.events, self.state, self.pulse)
+        return before != (self.view.events, self.state, self.heartbeat)
 
     def _more(self) -> bool:
         """Whether the journal has grown, or is another file than it was."""
@@ -76,10 +76,12 @@ class RunFeed:
         return view
 
     def _look(self) -> None:
-        self.pulse = read_heartbeat(self.run.pulse_file)
+        self.heartbeat = read_heartbeat(self.run.heartbeat_file)
         was_live, tested = self.live, True if self._settled == self.view.events else None
         self.state = read_state(self.run, self.view, tested)
         if self.state == "finished":
             self._settled = self.view.events
-        if self.live and not (was_live and self.driver and (self.pulse is None or self.pulse.pid == self.driver.pid)):
+        if self.live and not (
+            was_live and self.driver and (self.heartbeat is None or self.heartbeat.pid == self.driver.pid)
+        ):
             self.driver = driver_of(self.run)

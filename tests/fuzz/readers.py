@@ -31,10 +31,11 @@ from engine.exchange.import_images import Wanted, import_images
 from engine.methods.tesla_state import initial_state, restore_state
 from engine.runs.heartbeat import read_heartbeat
 from engine.runs.journal import JournalWriter, last_entry, read_journal, read_lines
+from engine.runs.liveness import driver_of, driver_words, liveness
 from engine.runs.preview_frames import Frame, frame_iterations, read_frame, write_frame
 from engine.runs.run import selected_iteration
 from engine.runs.status import run_status
-from engine.runs.workspace import Workspace, driver_of, driver_words
+from engine.runs.workspace import Workspace
 from engine.runtime.device import configure
 from engine.runtime.generators import run_to_end
 from engine.session.open_task import open_task
@@ -274,20 +275,20 @@ def read_a_journal(folder: Path) -> None:
     assert last_entry(run.journal_file) is not None
 
 
-def lay_pulse(folder: Path) -> None:
+def lay_heartbeat(folder: Path) -> None:
     with_run(folder)
     run = workspace(folder).run("r")
-    pulse = {"pid": 5, "host": "h", "beat": 1.0, "moved": 1.0, "paused": False, "stage": "s", "done": 1.0, "total": 2.0}
-    run.pulse_file.write_text(json.dumps(pulse))
+    beat = {"pid": 5, "host": "h", "beat": 1.0, "moved": 1.0, "paused": False, "stage": "s", "done": 1.0, "total": 2.0}
+    run.heartbeat_file.write_text(json.dumps(beat))
     (run.folder / "driver.json").write_text(json.dumps({"pid": 5, "host": "h", "since": 1.0}))
 
 
-def read_a_pulse(folder: Path) -> None:
+def read_a_heartbeat(folder: Path) -> None:
     run = workspace(folder).run("r")
-    pulse = read_heartbeat(run.pulse_file)
-    if pulse is not None:
-        assert isinstance(pulse.alive, bool)
-        assert isinstance(pulse.stalled, bool)
+    beat = read_heartbeat(run.heartbeat_file)
+    if beat is not None:
+        assert isinstance(beat.stalled, bool)
+    assert liveness(run) in ("", "stalled")
     driver = driver_of(run)
     assert driver is None or driver.pid > 1
     driver_words(run)
@@ -575,9 +576,9 @@ READERS = (
     ),
     Reader("journal", lay_journal, any_damage(JOURNAL) | line_edits(JOURNAL), read_a_journal),
     Reader(
-        "pulse and driver", lay_pulse,
+        "heartbeat and driver", lay_heartbeat,
         any_damage("runs/r/.pulse.json", "runs/r/driver.json") | json_edits("runs/r/.pulse.json", "runs/r/driver.json"),
-        read_a_pulse,
+        read_a_heartbeat,
     ),
     Reader("evaluations", lay_evaluations, any_damage(EVALUATION) | json_edits(EVALUATION), read_evaluations),
     Reader("tensor file", tensors, any_damage("t.safetensors") | tensor_edits("t.safetensors", sealed=True), read_t),

@@ -26,7 +26,7 @@ def test_a_spoilt_file_is_read_or_refused(reader: Reader, tmp_path: Path) -> Non
         attempt(reader, change, tmp_path / "here", tally)
 
     tried()
-    assert tally.refused > 0 or reader.name in ("pulse and driver", "evaluations", "journal")
+    assert tally.refused > 0 or reader.name in ("heartbeat and driver", "evaluations", "journal")
 
 
 @pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.name.replace(" ", "-"))

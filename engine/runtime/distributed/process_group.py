@@ -25,10 +25,10 @@ MEETING = timedelta(minutes=10)
 """Longest wait for all processes to be there."""
 
 PATIENCE = timedelta(days=365)
-"""A collective may wait as long as the first rank evaluates or is paused; that it lives is the lifeline's matter."""
+"""A collective may wait as long as the first rank evaluates or is paused; the watchdog sees whether it is alive."""
 
 LOOK = timedelta(seconds=0.5)
-"""How often a waiting rank looks at the lifeline."""
+"""How often a waiting rank asks the watchdog."""
 
 APART = 1e-3
 """Relative difference between two ranks' numbers that rounding cannot explain."""
@@ -45,14 +45,14 @@ class Group(Ranks):
             store = next(iter(rendezvous("env://", timeout=MEETING)))[0]
         except RuntimeError as error:
             raise WorkerLostError(f"The workers did not come together: {error}") from error
-        self._lifeline = Watchdog(PrefixStore("lifeline", store), place, dist.distributed_c10d._abort_process_group)
+        self._watchdog = Watchdog(PrefixStore("watchdog", store), place, dist.distributed_c10d._abort_process_group)
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
             store=PrefixStore("group", store), rank=place.rank, world_size=place.size, timeout=PATIENCE,
         )  # fmt: skip
         # The first collective connects all with all; after it a process that is gone is one that was there.
         self.sum_(torch.zeros(1))
-        self._lifeline.start()
+        self._watchdog.start()
 
     def sum_(self, *tensors: Tensor) -> None:
         """See `Ranks`. On CUDA nothing waits here but the stream."""
@@ -90,20 +90,20 @@ class Group(Ranks):
 
     def check(self) -> None:
         """See `Ranks`."""
-        self._lifeline.check()
+        self._watchdog.check()
 
     def stopped(self, code: ExitCode) -> None:
         """Tell the others that this rank was asked to stop, before it goes."""
-        self._lifeline.leave(STOPPED, code=code)
+        self._watchdog.leave(STOPPED, code=code)
 
     def failed(self, error: BaseException) -> None:
         """Tell the others why this rank goes."""
         message = error.message if isinstance(error, TeslaError) else f"{type(error).__name__}: {error}"
-        self._lifeline.leave(FOLLOWED if isinstance(error, WorkerLostError) else FAILED, message)
+        self._watchdog.leave(FOLLOWED if isinstance(error, WorkerLostError) else FAILED, message)
 
     def done(self) -> None:
         """Leave with the work done."""
-        self._lifeline.leave(DONE)
+        self._watchdog.leave(DONE)
         dist.destroy_process_group()
 
     def _finish(self, works: list[tuple[Tensor, Any]]) -> None:
@@ -114,7 +114,7 @@ class Group(Ranks):
                     break
                 except RuntimeError as error:
                     if tensor.is_cuda or work.is_completed():
-                        raise self._lifeline.reason() from error
+                        raise self._watchdog.reason() from error
                     self.check()  # only the wait ended, not the work
 
     def _send(self, tensor: Tensor, source: int) -> None:

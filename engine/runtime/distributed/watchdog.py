@@ -1,7 +1,8 @@
-"""How a process of a run notices that another is gone: notes and signs of life in the store that torchrun keeps.
+"""How a process of a run notices that another is gone: notes and heartbeats in the store that torchrun keeps.
 
-A process that leaves puts down why, before its connections close; a process that can no longer do so falls silent. A
-thread of its own looks every second: the main thread may be training, evaluating, or waiting for an accelerator.
+A process that leaves writes why, before its connections close; the heartbeat of one that can no longer do so stops. A
+thread looks every second: the main thread may be training, evaluating, or waiting for an accelerator. Where a process
+dies and its host lives, its closed connections tell the others at once; the heartbeat is for hosts that vanish.
 """
 
 import json
@@ -14,18 +15,11 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-import psutil
 from torch._C._distributed_c10d import Store
 
 from engine.errors import ExitCode, TeslaError, WorkerLostError, WorkersStoppedError
 from engine.runtime.distributed.environment import RankEnvironment
-
-EVERY = 1.0
-"""Seconds between two looks."""
-
-LATE = 30.0
-"""Seconds of silence after which a process counts as lost. Where a process dies and its host lives, its closed
-connections tell the others at once; this is for hosts that vanish."""
+from engine.storage.beats import EVERY, BeatWatcher, process_alive
 
 STUCK = 60.0
 """Seconds the main thread has to notice a loss before `unblock` is called."""
@@ -41,9 +35,9 @@ class Watchdog:
     """Watches the other processes.
 
     Args:
-        store: torchrun's store; the lifeline keeps a connection of its own to it.
+        store: torchrun's store; the watchdog keeps a connection of its own to it.
         place: this process.
-        unblock: ends what the main thread waits for, should it be stuck in an accelerator's collective.
+        unblock: ends what the main thread waits for if it is stuck in an accelerator's collective.
     """
 
     def __init__(self, store: Store, place: RankEnvironment, unblock: Callable[[], None]) -> None:
@@ -55,12 +49,13 @@ class Watchdog:
         self._noticed = False
         self._stop = threading.Event()
         self._put("who", {"pid": os.getpid(), "host": socket.gethostname()})
+        self._watcher = BeatWatcher()
         self._beats = 0
         self._beat()
-        self._thread = threading.Thread(target=self._watch, name="tesla-lifeline", daemon=True)
+        self._thread = threading.Thread(target=self._watch, name="tesla-watchdog", daemon=True)
 
     def start(self) -> None:
-        """Begin to watch; every process has announced itself by now."""
+        """Start watching, once every process has announced itself."""
         self._thread.start()
 
     def check(self) -> None:
@@ -70,15 +65,15 @@ class Watchdog:
             raise self._problem
 
     def leave(self, how: str, message: str = "", code: int = 0) -> None:
-        """Put down why this process leaves."""
+        """Write why this process leaves."""
         self._stop.set()
         try:
             self._put("left", {"how": how, "message": message, "code": code})
         except RuntimeError:
-            return  # the store is gone, and with it whoever could read the note
+            return  # the store is gone, and with it all who could read the note
 
     def reason(self) -> TeslaError:
-        """Why a collective failed: waits a little for the note of whoever left."""
+        """Why a collective failed: waits a little for the note of a process that left."""
         self._noticed = True
         until = time.monotonic() + 3 * EVERY
         try:
@@ -91,14 +86,14 @@ class Watchdog:
             self._problem = self._problem or (self._lost(silent[0]) if silent else None)
         except RuntimeError:
             self._problem = self._problem or _launcher_gone()
-        return self._problem or WorkerLostError("The connection to another worker was lost.", GO_ON)
+        return self._problem or WorkerLostError("The connection to another worker was lost.", RESUME)
 
     def _others(self) -> list[int]:
         return [rank for rank in range(self._place.size) if rank != self._place.rank]
 
     def _watch(self) -> None:
         # The first process watches all and the others watch it: it leaves when one is gone, and then all do.
-        watched = dict.fromkeys(self._others() if self._place.writes else [0], (0, time.monotonic()))
+        watched = self._others() if self._place.writes else [0]
         found = math.inf
         while not self._stop.wait(EVERY):
             try:
@@ -111,44 +106,38 @@ class Watchdog:
                 self._unblock()
                 return
 
-    def _look(self, watched: dict[int, tuple[int, float]]) -> TeslaError | None:
-        """What is wrong with one of the processes, by rank their last number of beats and when it changed."""
-        for rank in list(watched):
+    def _look(self, watched: list[int]) -> TeslaError | None:
+        """What is wrong with one of the processes; those that are done are removed from the list."""
+        for rank in watched[:]:
             if self._is_done(rank):
-                del watched[rank]
+                watched.remove(rank)
                 continue
-            beats = int(self._store.get(f"beat/{rank}"))
-            if beats != watched[rank][0]:
-                watched[rank] = (beats, time.monotonic())
-            silent = time.monotonic() - watched[rank][1] > LATE
+            silent = self._watcher.look(rank, self._store.get(f"beat/{rank}")) is False
             problem = self._left(rank) or self._dead_here(rank) or (self._lost(rank) if silent else None)
             if problem:
                 return problem
         return None
 
     def _left(self, rank: int) -> TeslaError | None:
-        """What the note of a process says that left before the work was done."""
+        """What a process wrote that left before the work was done."""
         note = self._note(rank)
         if note is None or note["how"] == DONE:
             return None
         if note["how"] == STOPPED:
             return WorkersStoppedError(f"{self._name(rank)} was asked to stop.", ExitCode(note["code"]))
         told = note["message"] if note["how"] == FOLLOWED else f"{self._name(rank)} failed: {note['message']}"
-        return WorkerLostError(told, GO_ON)
+        return WorkerLostError(told, RESUME)
 
     def _dead_here(self, rank: int) -> TeslaError | None:
-        """A process of the same launcher that ended without a note, which is quicker to see than its silence."""
+        """A process of the same launcher that ended without a note, which shows sooner than its silence."""
         first = self._place.rank - self._place.local_rank
         if not first <= rank < first + self._place.local_size:
             return None
-        try:
-            alive = psutil.Process(self._who(rank)["pid"]).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
-        except psutil.NoSuchProcess:
-            alive = False
-        return None if alive or self._note(rank) else self._lost(rank)
+        ended = not process_alive(self._who(rank)["pid"]) and self._note(rank) is None
+        return self._lost(rank) if ended else None
 
     def _lost(self, rank: int) -> TeslaError:
-        return WorkerLostError(f"{self._name(rank)} was lost.", GO_ON)
+        return WorkerLostError(f"{self._name(rank)} was lost.", RESUME)
 
     def _is_done(self, rank: int) -> bool:
         note = self._note(rank)
@@ -176,8 +165,8 @@ class Watchdog:
         self._store.set(f"beat/{self._place.rank}", str(self._beats))
 
 
-GO_ON = "What was saved is intact, and the same command goes on, with any number of workers."
+RESUME = "What was saved is intact. The same command resumes, with any number of workers."
 
 
 def _launcher_gone() -> TeslaError:
-    return WorkerLostError("The launcher of the workers is gone.", GO_ON)
+    return WorkerLostError("The launcher of the workers is gone.", RESUME)

@@ -1,11 +1,11 @@
 """Examining the machine and the files, and repairing what can be repaired.
 
-Every finding is (is it good, what was looked at, words), and may know how to mend itself. Nothing that cannot be made
-again is deleted: damaged files are moved to a folder `damaged` beside them.
+Every finding is (is it good, what was looked at, words), and may know how to repair itself. Nothing that cannot be
+made again is deleted: damaged files are moved to a folder `damaged` beside them.
 """
 
 from engine.tools.doctor.finding import Finding
 from engine.tools.doctor.machine import examine_machine
-from engine.tools.doctor.workspace import examine_workspace
+from engine.tools.doctor.workspace import examine_workspace, runs_in
 
-__all__ = ["Finding", "examine_machine", "examine_workspace"]
+__all__ = ["Finding", "examine_machine", "examine_workspace", "runs_in"]

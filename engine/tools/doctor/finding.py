@@ -1,7 +1,8 @@
 """What an examination finds."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engine.storage.atomic import disk
@@ -17,11 +18,11 @@ class Finding:
     what: str
     words: str
     mend: Callable[[], str] | None = None
-    """Repairs it and says in words what it did; None where nothing is to be done, or nothing can be."""
+    """Repairs it and returns what it did, a sentence; None where nothing is to be done, or nothing can be."""
 
 
 def damaged(what: str, words: str, *paths: Path, then: str = "") -> Finding:
-    """Damage that is mended by moving files aside; `then`: what happens next, a sentence."""
+    """Damage that is repaired by moving files aside; `then`: what happens next, a sentence."""
 
     def mend() -> str:
         moved = [str(set_aside(path)) for path in paths if path.exists() or path.is_symlink()]
@@ -39,3 +40,16 @@ def left(what: str, *paths: Path, words: str) -> Finding:
         return "Removed."
 
     return Finding(True, what, words, mend)
+
+
+def under(lock: Callable[[], AbstractContextManager[object]], finding: Finding) -> Finding:
+    """The finding, repaired only while that lock is held; taking it fails while another process uses the files."""
+    mend = finding.mend
+    if mend is None:
+        return finding
+
+    def locked() -> str:
+        with lock():
+            return mend()
+
+    return replace(finding, mend=locked)

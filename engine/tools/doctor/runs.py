@@ -8,28 +8,32 @@ from engine.errors import CorruptFileError, NewerFormatError, SettingsError, tes
 from engine.events import EvaluationDone, Notice
 from engine.runs.heartbeat import read_heartbeat
 from engine.runs.journal import JournalWriter, mend_journal, unread_lines
+from engine.runs.liveness import driver_alive
 from engine.runs.preview_frames import frame_iterations, frame_path, frame_problem
 from engine.runs.recovery import orphaned_checkpoint_files, set_checkpoint_aside
 from engine.runs.run import Run
-from engine.runs.workspace import is_driven
+from engine.runs.workspace import driving
 from engine.settings import settings_to_toml
 from engine.storage.atomic import read_json, write_bytes
 from engine.storage.checksums import SUMS, sum_problems
 from engine.storage.temp_files import set_aside
-from engine.tools.doctor.finding import Finding, damaged, left
+from engine.tools.doctor.finding import Finding, damaged, left, under
 
 
 def examine_run(run: Run) -> list[Finding]:
-    """Every file of a run. While somebody drives it nothing is mended, and what comes and goes is not looked at."""
+    """Every file of a run. While a process drives it nothing is repaired, and its driver's files are not examined.
+
+    Where it is not known whether a driver on another machine is alive, the repair finds out: it takes the run's lock.
+    """
     what = f"run {run.name}"
-    driven = is_driven(run)
+    driven = driver_alive(run)
     found = [*_settings(run, what), *_journal(run, what), *_checkpoints(run, what), *_evaluations(run, what)]
     found += [*_film(run, what), *_exports(run, what)]
     if driven:
-        later = "It is being driven now: repair it when it has stopped."
+        later = "It is being driven now: repair it after it has stopped."
         found = [Finding(f.good, f.what, f.words if f.good else f"{f.words} {later}") for f in found]
     else:
-        found += _driver(run, what)
+        found = [under(partial(driving, run), finding) for finding in found] + list(_driver(run, what))
     if all(finding.good for finding in found):
         words = f"{len(run.checkpoints())} checkpoints, {len(run.evaluations())} evaluations, all whole"
         found.insert(0, Finding(True, what, words))
@@ -154,13 +158,15 @@ def _driver(run: Run, what: str) -> Iterator[Finding]:
             read_json(note)
         except CorruptFileError as error:
             yield damaged(what, error.message, note, then="It only says who drove the run last.")
-    if run.pulse_file.exists():
-        if run.pulse_file.is_dir():
-            yield damaged(what, f"{run.pulse_file} is a folder.", run.pulse_file)
-        else:  # not synced, so a power cut may leave one without contents
-            how = "that cannot be read" if read_heartbeat(run.pulse_file) is None else ""
-            words = f"its last driver was killed and left a pulse {how} ({run.pulse_file}), which nothing needs"
-            yield left(what, run.pulse_file, words=" ".join(words.split()))
+    if run.heartbeat_file.exists():
+        if run.heartbeat_file.is_dir():
+            yield damaged(what, f"{run.heartbeat_file} is a folder.", run.heartbeat_file)
+        else:  # not synced: a power cut may leave one without contents
+            kind = "an unreadable" if read_heartbeat(run.heartbeat_file) is None else "its"
+            words = (
+                f"its last driver was killed and left {kind} heartbeat file ({run.heartbeat_file}); nothing needs it"
+            )
+            yield under(partial(driving, run), left(what, run.heartbeat_file, words=words))
     lock = run.folder / ".driver.lock"
     if lock.is_dir():
         yield damaged(what, f"{lock} is a folder in the place of a lock.", lock)

@@ -1,13 +1,15 @@
-"""Teacher buffers: manifest, every snapshot of every trajectory, those in the making."""
+"""Teacher buffers: manifest, every snapshot of every trajectory, those in training."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
-from engine.errors import CorruptFileError, NewerFormatError
+from engine.errors import BusyError, CorruptFileError, NewerFormatError
 from engine.storage.atomic import read_tensors
 from engine.storage.temp_files import set_aside
-from engine.tools.doctor.finding import Finding, damaged, left
+from engine.tools.doctor.finding import Finding, damaged, left, under
 from engine.training.teacher_buffer import TeacherBuffer
 from engine.training.trajectory import read_record
 
@@ -15,7 +17,7 @@ AGAIN = "It is trained again, to the same bits, when it is needed."
 
 
 def examine_buffer(folder: Path, rebuild: Callable[[], bool]) -> list[Finding]:
-    """Everything in `buffers/<name>`; `rebuild` makes the manifest again if it can, and says whether it could."""
+    """Everything in `buffers/<name>`; `rebuild` restores the manifest if it can, and returns whether it could."""
     buffer = TeacherBuffer(folder, {})
     what = f"teachers {folder.name}"
     findings = _manifest(buffer, what, rebuild)
@@ -29,7 +31,7 @@ def examine_buffer(folder: Path, rebuild: Callable[[], bool]) -> list[Finding]:
     bad = []
     for number in numbers:
         try:
-            bad += _trajectory(buffer, what, number)
+            bad += [under(partial(_claim, buffer, number), found) for found in _trajectory(buffer, what, number)]
         except NewerFormatError as error:
             bad.append(Finding(False, what, str(error)))
     for lock in folder.glob(".trajectory-*.lock"):
@@ -74,10 +76,10 @@ def _trajectory(buffer: TeacherBuffer, what: str, number: int) -> list[Finding]:
     if position.exists() or position.with_suffix(".safetensors").exists():
         findings += _position(what, position)
     if record.exists() and not path.exists():
-        findings.append(_claimed(buffer, number, what, f"{path} is missing."))
+        findings.append(_lost(buffer, number, what, f"{path} is missing."))
     elif path.exists() and not record.exists():
         if not making.exists():
-            findings.append(_claimed(buffer, number, what, f"{record} is missing."))
+            findings.append(_lost(buffer, number, what, f"{record} is missing."))
     elif path.exists():
         words = buffer.damage(number)
         try:
@@ -86,27 +88,30 @@ def _trajectory(buffer: TeacherBuffer, what: str, number: int) -> list[Finding]:
         except CorruptFileError as error:
             words = error.message
         if words:
-            findings.append(_claimed(buffer, number, what, words))
+            findings.append(_lost(buffer, number, what, words))
     return findings
 
 
-def _claimed(buffer: TeacherBuffer, number: int, what: str, words: str) -> Finding:
-    def mend() -> str:
-        claim = buffer.claim(number)
-        owner = claim.try_acquire()
-        if owner is not None:
-            return f"It is trained by {owner.words}; nothing was changed."
-        with claim:
-            return f"Moved to {buffer.set_aside(number)}. {AGAIN}"
+def _lost(buffer: TeacherBuffer, number: int, what: str, words: str) -> Finding:
+    return Finding(False, what, f"{words} {AGAIN}", lambda: f"Moved to {buffer.set_aside(number)}. {AGAIN}")
 
-    return Finding(False, what, f"{words} {AGAIN}", mend)
+
+@contextmanager
+def _claim(buffer: TeacherBuffer, number: int) -> Iterator[None]:
+    claim = buffer.claim(number)
+    for owner in claim.attempts():
+        words = f"{owner.words} trains it; nothing was changed."
+    if not claim.held:
+        raise BusyError(words, "Repair it later.")
+    with claim:
+        yield
 
 
 def _making(what: str, part: Path, making: Path) -> list[Finding]:
     if not making.exists():
         if part.is_dir():
             return [damaged(what, f"{part} is a folder.", part)]
-        return [left(what, part, words=f"{part} was begun by a process that was killed; it begins again")]
+        return [left(what, part, words=f"{part} was begun by a process that was killed; its training starts over")]
     try:
         record = read_record(making)
         if not part.is_file():
@@ -116,17 +121,17 @@ def _making(what: str, part: Path, making: Path) -> list[Finding]:
                 if hashlib.sha256(file.read(record.parameters * 4)).hexdigest() != checksum:
                     raise CorruptFileError(f"{part}: the snapshot of epoch {epoch} does not match its checksum.")
     except CorruptFileError as error:
-        return [damaged(what, error.message, making, part, then="This teacher begins again, to the same bits.")]
+        return [damaged(what, error.message, making, part, then="Its training starts over, to the same bits.")]
     return []
 
 
 def _position(what: str, position: Path) -> list[Finding]:
     tensors = position.with_suffix(".safetensors")
     if not (position.exists() and tensors.exists()):
-        words = "half of a stop in mid-epoch, which a kill cut off; that epoch begins again"
+        words = "half of a stop in mid-epoch, which a kill cut off; that epoch starts over"
         return [left(what, position, tensors, words=words)]
     try:
         read_tensors(tensors)
     except CorruptFileError as error:
-        return [damaged(what, error.message, position, tensors, then="That epoch begins again.")]
+        return [damaged(what, error.message, position, tensors, then="That epoch starts over.")]
     return []

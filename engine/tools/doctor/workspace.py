@@ -6,6 +6,7 @@ from pathlib import Path
 
 from engine.data import cached_dataset
 from engine.errors import TeslaError
+from engine.runs.run import Run
 from engine.runs.workspace import Workspace
 from engine.settings import settings_template
 from engine.storage.atomic import write_bytes
@@ -27,10 +28,7 @@ def examine_workspace(folder: Path) -> list[Finding]:
     Raises:
         UsageError: not a workspace.
     """
-    if not any((folder / name).is_dir() for name in ("runs", "buffers")):
-        Workspace(folder)
-    workspace = Workspace.__new__(Workspace)
-    workspace.folder = folder
+    workspace = _opened(folder)
     findings = _toml(workspace)
     for buffer in sorted((folder / "buffers").glob("*")):
         if buffer.is_dir() and buffer.name != ASIDE:
@@ -44,6 +42,23 @@ def examine_workspace(folder: Path) -> list[Finding]:
         words = f"{in_words(size)} in {folder / FORMERLY_COMPILED}, of a former version; nothing uses it, delete it"
         findings.append(Finding(True, "compiler's cache", words))
     return findings
+
+
+def runs_in(folder: Path) -> list[Run]:
+    """The runs that `examine_workspace` examines.
+
+    Raises:
+        UsageError: not a workspace.
+    """
+    return _opened(folder).runs()
+
+
+def _opened(folder: Path) -> Workspace:
+    if not any((folder / name).is_dir() for name in ("runs", "buffers")):
+        return Workspace(folder)
+    workspace = Workspace.__new__(Workspace)  # without a look for tesla.toml
+    workspace.folder = folder
+    return workspace
 
 
 def _toml(workspace: Workspace) -> list[Finding]:

@@ -19,9 +19,9 @@ from engine.errors import BusyError, CorruptFileError, UsageError
 from engine.events import Event, Progress, RunStarted
 from engine.runs.history import RunHistory
 from engine.runs.journal import Entry, read_journal
+from engine.runs.liveness import is_driven
 from engine.runs.preview_frames import enlarged, frame_iterations, frame_path, image_grid, read_frame
 from engine.runs.run import Run
-from engine.runs.workspace import is_driven
 from engine.storage.atomic import disk
 from engine.tools.tracking.series import Number, numbers_of
 

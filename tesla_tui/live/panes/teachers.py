@@ -100,13 +100,13 @@ line is one trajectory, those of other processes and hosts included. The cursor'
     def _table(self, count: int, epochs: int) -> None:
         table: DataTable[Text] = self.query_one(DataTable)
         colours = self.app.theme_variables
-        pulse = self.context.feed.pulse if self.context.feed else None
+        beat = self.context.feed.heartbeat if self.context.feed else None
         for number in range(count):
             teacher = self._there.get(number)
             done = float(teacher.epochs) if teacher else 0.0
-            # The pulse tells of the epoch that is being trained right now.
-            if pulse and pulse.stage == "teachers" and pulse.unit == "epochs" and int(pulse.done // epochs) == number:
-                done = max(done, pulse.done - number * epochs)
+            # The heartbeat tells of the epoch that is being trained right now.
+            if beat and beat.stage == "teachers" and beat.unit == "epochs" and int(beat.done // epochs) == number:
+                done = max(done, beat.done - number * epochs)
             state = (teacher, round(done * 20), self.app.theme)
             if self._rows.get(number) == state:
                 continue
@@ -138,9 +138,9 @@ line is one trajectory, those of other processes and hosts included. The cursor'
         text.append(f"{whole}/{count} trajectories", style="bold")
         share = size(used) if size(used) == size(planned) else f"{size(used)} of {size(planned)}"
         text.append(f" of {epochs} epochs · {share} on disk", style=colours["quiet"])
-        pulse = feed.pulse if feed else None
-        if feed and feed.state == "running" and pulse and pulse.stage == "teachers" and pulse.total:
-            left = self._clock.left(pulse.done, pulse.total)
+        beat = feed.heartbeat if feed else None
+        if feed and feed.state == "running" and beat and beat.stage == "teachers" and beat.total:
+            left = self._clock.left(beat.done, beat.total)
             if left is not None:
                 text.append(f" · {duration(left)} left", style=colours["accent"])
         accuracies = [teacher.accuracies[-1] for teacher in self._there.values() if teacher.accuracies]

@@ -8,7 +8,7 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Static
 
-from engine.storage.lock import Holder
+from engine.storage.holder import Holder
 from tesla_tui.render.words import clean, duration
 from tesla_tui.watch.feed import RunFeed
 

@@ -102,11 +102,11 @@ class StageStrip(Widget):
             return text.append(f"{context.preparing} …", style=colours["accent"])
         if feed is None:
             return text.append("No run yet: n starts one.", style=f"bold {colours['accent']}")
-        view, pulse = feed.view, feed.pulse
+        view, beat = feed.view, feed.heartbeat
         share, words = 0.0, []
-        if feed.live and pulse is not None and pulse.total:
-            if pulse.stage == "distillation" or view.distilling:
-                done = max(pulse.done if pulse.stage == "distillation" else 0.0, float(view.iteration))
+        if feed.live and beat is not None and beat.total:
+            if beat.stage == "distillation" or view.distilling:
+                done = max(beat.done if beat.stage == "distillation" else 0.0, float(view.iteration))
                 share = done / max(view.iterations, 1)
                 if view.pace:
                     words.append(
@@ -114,9 +114,9 @@ class StageStrip(Widget):
                     )
                 left = view.eta
             else:
-                share = pulse.done / pulse.total
-                left = self._clocks.setdefault(pulse.stage, Clock()).left(pulse.done, pulse.total)
-                words.append(f"{int(pulse.done)}/{int(pulse.total)} {clean(pulse.unit)}")
+                share = beat.done / beat.total
+                left = self._clocks.setdefault(beat.stage, Clock()).left(beat.done, beat.total)
+                words.append(f"{int(beat.done)}/{int(beat.total)} {clean(beat.unit)}")
             if left is not None and feed.state == "running":
                 words.append(f"{duration(left)} left")
         elif view.iterations:

@@ -13,6 +13,7 @@ from engine.errors import CorruptFileError
 from engine.events import CheckpointSaved, EvaluationDone, Event, IterationDone, Progress, RunPaused, RunResumed
 from engine.runs.heartbeat import Heartbeat, heartbeat, read_heartbeat
 from engine.runs.journal import read_journal
+from engine.runs.liveness import liveness
 from engine.runs.preview_frames import (
     MOST_FRAMES,
     Frame,
@@ -24,7 +25,7 @@ from engine.runs.preview_frames import (
     write_frame,
 )
 from engine.runs.run import Run
-from engine.runs.status import liveness, run_status
+from engine.runs.status import run_status
 from engine.runs.workspace import Workspace, driving
 from engine.session.control import Control
 from engine.session.session import drive
@@ -69,7 +70,9 @@ def test_liveness_from_lock_and_pulse(tiny_run: Drive) -> None:
 
     def write(host: str, age: float, paused: bool = False) -> None:
         then = time.time() - age
-        run.pulse_file.write_text(json.dumps({"pid": 1, "host": host, "beat": then, "moved": then, "paused": paused}))
+        run.heartbeat_file.write_text(
+            json.dumps({"pid": 1, "host": host, "beat": then, "moved": then, "paused": paused})
+        )
 
     write("elsewhere", 0)
     assert liveness(run) == "running"  # another host, whose lock we may not see
@@ -85,7 +88,7 @@ def test_liveness_from_lock_and_pulse(tiny_run: Drive) -> None:
         assert liveness(run) == "running"
         write(socket.gethostname(), 300)
         assert liveness(run) == "stalled"
-        run.pulse_file.unlink()
+        run.heartbeat_file.unlink()
         assert liveness(run) == "running"
 
 

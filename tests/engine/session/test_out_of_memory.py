@@ -283,11 +283,11 @@ def test_a_real_limit_without_parts_ends_in_words_and_its_own_exit_code(workspac
     assert max(run.checkpoints()) == 2
 
 
-def test_a_driver_that_was_killed_is_told_of_with_its_last_memory(
+def test_a_killed_driver_is_described_with_its_last_memory(
     tiny_run: RunIt, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = tiny_run("r", until=stop_at(3))
-    assert crash_description(run.pulse_file) == ""  # said farewell
+    assert crash_description(run.heartbeat_file) == ""  # ended in order
     command = [*COMMAND, "run", str(workspace.folder), "--run", "r", *sets(f"distill.iterations={NEVER}")]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as driver:
         wait_for(lambda: max(run.checkpoints()) >= 8 and in_stage(run, "distillation")(), driver)
@@ -295,11 +295,11 @@ def test_a_driver_that_was_killed_is_told_of_with_its_last_memory(
     status = run_status(run)
     assert status.state == "interrupted"
     assert f"process {driver.pid} on" in status.message
-    assert "vanished without a farewell in the stage" in status.message
-    assert re.search(r"it had \d+ MB of memory, [\d.,]+ [MG]B more were free", status.message)
-    pulse = json.loads(run.pulse_file.read_text())
-    run.pulse_file.write_text(json.dumps({**pulse, "free": 10**6, "of a later version": 1}))
+    assert "did not shut down cleanly; last heartbeat in the stage distillation at " in status.message
+    assert re.search(r"with \d+ MB of memory used and [\d.,]+ [MG]B free", status.message)
+    last = json.loads(run.heartbeat_file.read_text())
+    run.heartbeat_file.write_text(json.dumps({**last, "free": 10**6, "of a later version": 1}))
     assert "memory was short: the system may have killed it" in run_status(run).message
     tiny_run("r", f"distill.iterations={NEVER}", until=stop_at(max(run.checkpoints()) + 1))
-    assert sum("vanished without a farewell" in e.message for e in events(run, Notice)) == 1
+    assert sum("did not shut down cleanly" in e.message for e in events(run, Notice)) == 1
     assert run_status(run).message == ""

@@ -25,12 +25,13 @@ from engine.data.cache import prepare_dataset
 from engine.errors import BusyError, DataError, LostHoldError, UsageError
 from engine.events import Event, IterationDone, Progress, RunStarted, TeacherPublished
 from engine.exchange.export import export_run
+from engine.runs.liveness import is_driven
 from engine.runs.run import Run
-from engine.runs.workspace import Workspace, driving, is_driven
+from engine.runs.workspace import Workspace, driving
 from engine.runtime.generators import run_to_end
 from engine.session.session import drive, teach
-from engine.storage import lock as holding
-from engine.storage.lock import Holder, LeaseLock, read_holder, this_machine
+from engine.storage.holder import Holder, read_holder, this_machine
+from engine.storage.lock import LeaseLock
 from tests.conftest import TINY
 
 Drive = Callable[..., Run]
@@ -55,8 +56,7 @@ def without_locks(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is dead is believed so after half a second."""
-    monkeypatch.setattr(holding, "LATE", 0.5)
-    monkeypatch.setattr("engine.runs.workspace.LATE", 0.5)
+    monkeypatch.setattr("engine.storage.beats.LATE", 0.5)
 
 
 def a_hold(folder: Path) -> LeaseLock:
@@ -251,11 +251,11 @@ def test_a_run_driven_on_another_host_is_refused(workspace: Workspace, tiny_run:
 def test_a_second_driver_of_this_host_is_refused(
     workspace: Workspace, tiny_run: Drive, either: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engine.runs.workspace.PATIENCE", 0.3)
+    monkeypatch.setattr("engine.storage.lock.PATIENCE", 0.3)
     run = tiny_run("r")
     with driving(run):
         assert is_driven(run)
-        with pytest.raises(BusyError, match=f"driven already by process {os.getpid()} on "), driving(run):
+        with pytest.raises(BusyError, match=f"already driven by process {os.getpid()} on "), driving(run):
             pass
     assert not is_driven(run)
 

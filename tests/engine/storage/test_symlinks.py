@@ -164,7 +164,7 @@ def test_a_workspace_named_by_a_link_is_used(ws: Workspace, tmp_path: Path) -> N
 PIPES: list[tuple[str, Callable[[Run], Path]]] = [
     ("settings", lambda run: run.settings_file),
     ("journal", lambda run: run.journal_file),
-    ("pulse", lambda run: run.pulse_file),
+    ("pulse", lambda run: run.heartbeat_file),
     ("lock", lambda run: run.folder / ".driver.lock"),
     ("driver", lambda run: run.folder / "driver.json"),
     ("checkpoint", lambda run: run.checkpoint_path(6)),

@@ -24,8 +24,9 @@ from engine.events import EvaluationDone, IterationDone, event_from_json
 from engine.networks import build_network
 from engine.runs.heartbeat import read_heartbeat
 from engine.runs.journal import MOST_LINE, JournalWriter, last_entry, read_journal, read_lines
+from engine.runs.liveness import driver_of
 from engine.runs.preview_frames import frame_iterations, read_frame
-from engine.runs.workspace import Workspace, driver_of
+from engine.runs.workspace import Workspace
 from engine.runtime.generators import run_to_end
 from engine.settings import resolve_settings
 from engine.storage.atomic import read_json, read_tensors, write_json
@@ -134,10 +135,10 @@ def test_a_network_larger_than_the_machine_is_refused_before_it_is_made(name: st
 def test_json_that_is_none_of_ours(workspace: Workspace, text: bytes) -> None:
     run = workspace.run("r")
     run.folder.mkdir(parents=True)
-    for path in (run.pulse_file, run.folder / "driver.json", run.folder / "evaluations" / "x.json"):
+    for path in (run.heartbeat_file, run.folder / "driver.json", run.folder / "evaluations" / "x.json"):
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(text)
-    assert read_heartbeat(run.pulse_file) is None
+    assert read_heartbeat(run.heartbeat_file) is None
     assert driver_of(run) is None
     assert run.evaluations() == []
 

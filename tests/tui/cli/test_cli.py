@@ -14,8 +14,9 @@ import pytest
 import torch
 from PIL import Image
 
+from engine.runs.liveness import is_driven
 from engine.runs.run import Run
-from engine.runs.workspace import Workspace, driving, is_driven
+from engine.runs.workspace import Workspace, driving
 from tesla_tui.main import main
 from tests.conftest import TINY
 from tests.processes import COMMAND, HANGS, NEVER, sets, wait_for

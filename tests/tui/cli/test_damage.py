@@ -74,7 +74,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from engine.exchange.export import export_run
 
     export_run(workspace, run, run.folder / "exports" / "out")
-    run.pulse_file.write_text('{"pid": 1, "host": "elsewhere", "beat": 1.0, "moved": 1.0}')
+    run.heartbeat_file.write_text('{"pid": 1, "host": "elsewhere", "beat": 1.0, "moved": 1.0}')
     for name, value in before.items():
         if value is not None:
             os.environ[name] = value

@@ -23,8 +23,9 @@ from PIL import Image
 
 from engine.events import RunFinished, RunStopped
 from engine.runs.journal import last_entry
+from engine.runs.liveness import is_driven
 from engine.runs.run import Run
-from engine.runs.workspace import Workspace, is_driven
+from engine.runs.workspace import Workspace
 from engine.session.session import drive
 from engine.settings import resolve_settings
 from engine.storage.atomic import TEMP_MARK
@@ -138,7 +139,7 @@ def test_a_run_is_saved_and_out(
     assert "Stopped;" in words and f"run {folder} --run r" in words.replace(" \\", "")
     end = last_entry(run.journal_file)
     assert end is not None and isinstance(end.event, RunStopped)
-    assert not is_driven(run) and not run.pulse_file.exists()
+    assert not is_driven(run) and not run.heartbeat_file.exists()
     assert not list(folder.rglob(f"*{TEMP_MARK}*"))
     for iteration in run.checkpoints():
         run.load_checkpoint(iteration)

@@ -10,8 +10,9 @@ import psutil
 import pytest
 
 from engine.events import IterationDone, RunFailed, RunFinished, RunStarted, RunStopped
+from engine.runs.liveness import is_driven
 from engine.runs.run import Run
-from engine.runs.workspace import Workspace, is_driven
+from engine.runs.workspace import Workspace
 from engine.settings import ComputeSettings, resolve_settings
 from tesla_tui.process.workers import launch
 from tests.processes import COMMAND, HANGS, sets, wait_for
@@ -80,7 +81,7 @@ def test_killed_stopped_and_gone_on_with(folder: Path) -> None:
     distilling_again(run, process)
     other = start(folder, "--workers", 2, *options[2:])  # the same run a second time
     out, err = other.communicate(timeout=HANGS)
-    assert other.returncode == 1 and "being driven already by process" in words(err), (out, err)
+    assert other.returncode == 1 and "is already driven by process" in words(err), (out, err)
     assert is_driven(run)
     victim = worker(process, 1)
     victim.send_signal(signal.SIGKILL)

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 from textual.pilot import Pilot
 
+from engine.runs.liveness import liveness
 from engine.runs.preview_frames import frame_iterations, frame_path
 from engine.runs.workspace import Workspace
 from engine.settings import resolve_settings
@@ -128,7 +129,7 @@ def test_attached(recorded: Workspace) -> None:
         if frame > 33:
             frame_path(run.film, frame).unlink()
     now = time.time()
-    pulse = {
+    beat = {
         "pid": 4711,
         "host": "gpu-box",
         "beat": now,
@@ -137,8 +138,11 @@ def test_attached(recorded: Workspace) -> None:
         "done": 32.5,
         "total": 60,
     }
-    run.pulse_file.write_text(json.dumps(pulse))
+    run.heartbeat_file.write_text(json.dumps(beat))
     (run.folder / "driver.json").write_text(json.dumps({"pid": 4711, "host": "gpu-box", "since": now - 7205}))
+    assert liveness(run) == "stalled"  # not yet seen to beat
+    os.utime(run.heartbeat_file, (now + 1, now + 1))
+    assert liveness(run) == "running"
     compare(app_for(recorded), "attached", (120, 40), nothing)
 
 
