@@ -6,8 +6,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +17,6 @@ from engine.events import Event, Progress, with_progress
 from engine.runs.heartbeat import read_heartbeat
 from engine.runs.provenance import checked_identity, settings_layer
 from engine.runs.run import Run, nobody_else
-from engine.runtime.generators import run_to_end
 from engine.runtime.threads import run_in_thread
 from engine.settings import EffectiveSettings, Settings, resolve_settings, settings_template
 from engine.storage.atomic import disk, set_aside, sweep, write_bytes
@@ -214,13 +212,6 @@ class Workspace:
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
         name = re.sub(r"[^A-Za-z0-9]+", "-", settings.network.name).strip("-")[:40]
         return self.folder / "buffers" / f"{name}-{digest}"
-
-
-@contextmanager
-def driving(run: Run) -> Iterator[None]:
-    """As `taking`, waiting, for as long as the block runs."""
-    with run_to_end(taking(run)):
-        yield
 
 
 def taking(run: Run) -> Generator[Event, None, "Driving"]:

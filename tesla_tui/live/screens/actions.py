@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from engine.errors import TeslaError
 from engine.runs.run import Run
+from engine.runtime.generators import run_to_end
 from tesla_tui.live.dialogs.basic import Ask, Busy, Choice, Prompt
 from tesla_tui.live.dialogs.error import ErrorScreen
 from tesla_tui.live.dialogs.new_run import NewRun
@@ -121,9 +122,9 @@ class RunActions:
         said: list[str] = []
 
         def work() -> None:
-            from engine.exchange.export import export_run
+            from engine.exchange.export import exporting
 
-            done = export_run(workspace, run, to, iteration=None, with_test=False)
+            done = run_to_end(exporting(workspace, run, to, iteration=None, with_test=False))
             said.append(f"{done.images} images of iteration {done.iteration} written to {to}")
 
         self._in_thread(
