@@ -41,10 +41,11 @@ from engine.methods.teacher_init import begun_state
 from engine.methods.tesla_state import MOST_LEARNED, DistillState, initial_state, outcome, restored_state, update
 from engine.networks import flatten_parameters
 from engine.runtime.generators import map_events, run_to_end
-from engine.runtime.out_of_memory import asked_bytes, available_bytes, is_out_of_memory, size_words
+from engine.runtime.out_of_memory import asked_bytes, available_bytes, is_out_of_memory
 from engine.runtime.rng import counted_generator, counted_seed
 from engine.runtime.threads import run_in_thread
 from engine.settings import DistillSettings, Settings
+from engine.storage.filesystem import format_bytes
 from engine.training import labels as label_rules
 from engine.training.compile_policy import matching_compiles
 from engine.training.divergence import MOST_RECOVERIES, PATIENCE, WINDOW, Numbers, exhausted, problem
@@ -222,7 +223,7 @@ def _smaller_parts(task: Task, state: DistillState, error: Exception) -> Notice 
         return None
     state.health.rows = now // 2
     asked = asked_bytes(error)
-    words = "" if asked is None else f" ({size_words(asked)} asked for, {size_words(available_bytes())} free)"
+    words = "" if asked is None else f" ({format_bytes(asked)} asked for, {format_bytes(available_bytes())} free)"
     return Notice(
         level="warning",
         message=f"Out of memory in a matching step of {now} images{words}: from here on {now // 2} are differentiated "

@@ -17,8 +17,9 @@ from pathlib import Path
 
 from engine.errors import CorruptFileError
 from engine.events import Event, Progress, RunPaused, RunResumed
-from engine.runtime.out_of_memory import available_bytes, process_bytes, size_words
+from engine.runtime.out_of_memory import available_bytes, process_bytes
 from engine.storage.atomic import disk, replace_bytes
+from engine.storage.filesystem import format_bytes
 from engine.storage.untrusted import parse_json, read_bounded, typed
 
 EVERY = 1.0
@@ -160,4 +161,5 @@ def crash_description(path: Path) -> str:
         return f"{words}: killed, or the machine went down."
     short = pulse.free < SHORT * (pulse.free + pulse.memory)
     cause = "memory was short: the system may have killed it" if short else "it was killed, or the machine went down"
-    return f"{words}; it had {size_words(pulse.memory)} of memory, {size_words(pulse.free)} more were free: {cause}."
+    had, free = format_bytes(pulse.memory), format_bytes(pulse.free)
+    return f"{words}; it had {had} of memory, {free} more were free: {cause}."

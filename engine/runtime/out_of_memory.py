@@ -20,10 +20,6 @@ MUTE = ("could not create a primitive", "could not execute a primitive", "could 
 LITTLE = 2**30
 """Bytes."""
 
-_GROUPS = (
-    ("memory.max", "memory.current"),
-    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-)
 _ASKED = re.compile(r"allocate ([\d.]+) ?(bytes|KiB|MiB|GiB|TiB)?", re.IGNORECASE)
 _UNITS = {"bytes": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 
@@ -68,11 +64,3 @@ def available_bytes() -> int:
             group = Path("/sys/fs/cgroup")
             found.append(int((group / most).read_text()) - int((group / used).read_text()))
     return max(0, min(found))
-
-
-def size_words(count: float) -> str:
-    """Bytes for people: 1.2 GB, 35 MB."""
-    for least, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if count >= least:
-            return f"{count / least:,.1f} {unit}" if count < 10 * least else f"{count / least:,.0f} {unit}"
-    return f"{count:.0f} bytes"

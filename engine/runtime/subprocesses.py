@@ -1,6 +1,6 @@
 """A function in a process of its own: for measurements that must not see each other's allocator, caches or peak.
 
-    isolated("engine.tools.bench.gradient:measure", {"mode": "exact"})
+    run_to_end(run_isolated("engine.tools.bench.gradient:measure", {"mode": "exact"}))
 
 calls `measure(mode="exact")` in a fresh interpreter and gives back the dictionary it returns, with the peak of the
 process beside it.
@@ -20,19 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import TeslaError
-from engine.runtime.generators import run_to_end
 
 _running: set["subprocess.Popen[str]"] = set()
 
 MARK = "\x1eresult "
 """Begins the one line of output that is the answer; whatever else a library prints is not."""
-
-
-def isolated(
-    function: str, arguments: Mapping[str, Any], *, environment: Mapping[str, str] | None = None
-) -> dict[str, Any]:
-    """As `run_isolated`, waiting for the answer."""
-    return run_to_end(run_isolated(function, arguments, environment=environment))
 
 
 def run_isolated(
