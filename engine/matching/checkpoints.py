@@ -1,4 +1,4 @@
-"""A few parameter vectors at a time; the steps between are replayed: binomial checkpointing.
+"""Binomial checkpointing: a few parameter vectors are kept, the steps between them are replayed.
 
 A. Griewank and A. Walther, "Algorithm 799: revolve", ACM TOMS 26 (2000). With s slots and r repeats, C(s + r, s) steps
 are walked back with no step replayed more than r - 1 times after the first walk.
@@ -40,7 +40,7 @@ class CheckpointTrace:
             self._spine[step] = theta
 
     def backward(self, advance: Advance) -> Generator[tuple[int, Tensor | None], None, None]:
-        """Hand the vectors back, replaying what lies between two that are kept."""
+        """Return the vectors last to first, replaying the steps between two that are kept."""
         yield from self._interval(0, self._steps, [self._spine.pop(0)], self._slots, advance)
 
     def _interval(

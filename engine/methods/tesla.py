@@ -183,7 +183,8 @@ def _steps(task: Task, state: DistillState) -> Generator[Event, None, Steps]:
         batches.append((augment(images)[:size], labels[:size]))
     theta = flatten_parameters(task.fresh_network(counted_seed(settings.seed, "compile-check")))
     exact = settings.distill.gradient == "exact"
-    compiling = run_in_thread(lambda: checked_steps(network, theta, batches, hessian=exact))
+    kernels = settings.compute.cpu_kernels
+    compiling = run_in_thread(lambda: checked_steps(network, theta, batches, hessian=exact, cpu_kernels=kernels))
     at = Progress(stage=STAGE, done=state.iteration, total=settings.distill.iterations, unit="iterations")
     steps, reason = yield from with_progress(compiling, at, "compiling")
     if reason:

@@ -214,6 +214,9 @@ class ComputeSettings(Section):
     compile: Literal["auto", "on", "off"] = "auto"
     """Fuse the matching and training steps with torch.compile, checked against eager. auto: where a run is long enough
     to win clearly more than the minute that compiling takes."""
+    cpu_kernels: Literal["auto", "off"] = "auto"
+    """Kernels for compiled steps on a CPU. auto: this program's own convolutions, where they are faster. off:
+    PyTorch's only; slower, and the same results but for rounding."""
     precision: Literal["float32", "tf32", "bf16"] = "float32"
     """Of products in the matching steps: tf32 (CUDA) and bf16 are faster and coarser; parameters, adjoint and sums stay
     float32."""

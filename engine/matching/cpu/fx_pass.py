@@ -1,11 +1,12 @@
-"""A compiler pass over the graph of a step: convolutions done with less work.
+"""The door to our CPU kernels: a compiler pass over the graph of a step that does convolutions with less work.
 
 * Zeros. In forward mode the input of a network's first convolution has no tangent, and PyTorch convolves a tensor of
   zeros in its place, forward and backward.
 * Few channels: patches.py.  * 3x3 over many channels: winograd.py.
 
 All are exact up to rounding. The last two are for CPUs; an accelerator's libraries choose among such algorithms
-themselves. Measured in docs/performance.md.
+themselves. `compute.cpu_kernels = off` leaves the whole pass out (see `compiled.fused`). Measured in
+docs/performance.md.
 """
 
 import hashlib
@@ -58,7 +59,7 @@ class LeanConvolutions(CustomGraphPass):
         graph.eliminate_dead_code()
 
     def uuid(self) -> str:
-        """Names this pass in the compiler's cache: another text of these modules makes other graphs."""
+        """Identifies this pass in the compiler's cache: it changes with the source of these modules."""
         texts = [Path(module.__file__ or "").read_bytes() for module in (patches, winograd, ops)]
         texts += [source.read_bytes() for source in ops.SOURCES]
         return hashlib.sha256(b"".join([Path(__file__).read_bytes(), *texts])).hexdigest()
