@@ -1,6 +1,6 @@
-"""Out of memory: recognising it in what Python, NumPy and PyTorch raise, and what there was.
+"""Out of memory: recognise it in what Python, NumPy and PyTorch raise, and measure how much memory there is.
 
-PyTorch has an error of its own on accelerators and a plain RuntimeError on the CPU; both say how much was asked for.
+PyTorch raises its own error on accelerators and a plain RuntimeError on the CPU; both say how much was asked for.
 """
 
 import errno
@@ -15,10 +15,10 @@ WORDS = ("out of memory", "can't allocate memory", "not enough memory", "cannot 
 """In the message of a RuntimeError that is about memory: of CUDA and MPS, of PyTorch's CPU allocator, of C++."""
 
 MUTE = ("could not create a primitive", "could not execute a primitive", "could not create a memory")
-"""What oneDNN says when it got no memory, and for other reasons too: it counts where little is left."""
+"""oneDNN's messages when it gets no memory, and for other reasons: they count where little memory is left."""
 
 LITTLE = 2**30
-"""Bytes."""
+"""Available bytes below which such a message counts."""
 
 _ASKED = re.compile(r"allocate ([\d.]+) ?(bytes|KiB|MiB|GiB|TiB)?", re.IGNORECASE)
 _UNITS = {"bytes": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}

@@ -29,7 +29,6 @@ class Worker:
     """
 
     def __init__(self, function: str, arguments: Mapping[str, Any]) -> None:
-        self._function = function
         # Not a pipe: nobody reads it before the end, and a full one would stop the child.
         self._complaints = tempfile.TemporaryFile("w+")  # noqa: SIM115 - lives as long as the process
         self._process = subprocess.Popen(
