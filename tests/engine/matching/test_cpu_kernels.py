@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from torch._inductor.utils import run_and_get_code
 
-from engine.matching import CompiledSteps, EagerSteps
+from engine.matching import CompiledSteps, EagerSteps, Steps
 from engine.matching.compiled import CpuKernels, fused
 from engine.networks.flat import FlatNetwork
 from engine.runs.run import Run
@@ -75,25 +76,32 @@ def test_the_setting_reaches_teachers_matching_steps_and_evaluations(
 
 @pytest.mark.long
 @pytest.mark.filterwarnings("ignore")  # the compiler's own
-@pytest.mark.parametrize(("dtype", "limit"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
-def test_off_gives_the_same_derivatives_but_for_rounding(dtype: torch.dtype, limit: float) -> None:
+@pytest.mark.parametrize(
+    ("dtype", "second_order", "limit"), [(torch.float64, True, 1e-12), (torch.float32, False, 1e-5)], ids=str
+)
+def test_off_gives_the_same_gradients_but_for_rounding(dtype: torch.dtype, second_order: bool, limit: float) -> None:
+    """Against eager, kernels on and off: the derivatives of a step with its Hessian-vector product, or its gradient."""
     case = wide_case(dtype)
     network, start = FlatNetwork(case.model), case.arguments["start"]
     batch = (case.arguments["images"], case.arguments["labels"])
     adjoint = case.arguments["target"] - start
 
-    def derivatives(kernels: CpuKernels) -> tuple[dict[str, torch.Tensor], bool]:
-        steps = CompiledSteps(network, hessian=True, cpu_kernels=kernels)
-        found, code = run_and_get_code(lambda: steps.derivatives(start, *batch, adjoint, hessian=True))
-        assert code, "something was compiled"
-        named = {name: tensor.double() for name, tensor in found._asdict().items() if tensor is not None}
-        return named, "torch.ops.tesla." in "".join(code)
+    def computed(steps: Steps) -> dict[str, Tensor]:
+        if not second_order:
+            return {"gradient": steps.gradient(start, *batch).double()}
+        found = steps.derivatives(start, *batch, adjoint, hessian=True)._asdict()
+        return {name: tensor.double() for name, tensor in found.items() if tensor is not None}
 
-    eager = EagerSteps(network).derivatives(start, *batch, adjoint, hessian=True)._asdict()
-    (ours, with_ours), (theirs, with_theirs) = derivatives("auto"), derivatives("off")
+    def compiled(kernels: CpuKernels) -> tuple[dict[str, Tensor], bool]:
+        steps = CompiledSteps(network, hessian=True, cpu_kernels=kernels)
+        found, code = run_and_get_code(lambda: computed(steps))
+        assert code, "something was compiled"
+        return found, "torch.ops.tesla." in "".join(code)
+
+    wanted = computed(EagerSteps(network))
+    assert set(wanted) == ({"along", "images", "labels", "theta"} if second_order else {"gradient"})
+    (ours, with_ours), (theirs, with_theirs) = compiled("auto"), compiled("off")
     assert with_ours and not with_theirs, "the compiler's cache keeps the two apart"
-    assert set(ours) == set(theirs) == {"along", "images", "labels", "theta"}
-    for name in ours:
-        wanted = eager[name].double()
+    for name, tensor in wanted.items():
         for found in (ours[name], theirs[name]):
-            assert float((found - wanted).norm() / wanted.norm()) < limit, name
+            assert float((found - tensor).norm() / tensor.norm()) < limit, name
