@@ -62,7 +62,7 @@ class Row:
 
 
 class GradientBench:
-    """Rows are filled while `run` is iterated; whoever stops early has what was measured so far.
+    """Rows are filled while `run` is iterated; a caller that stops early has what was measured so far.
 
     Args:
         configurations: see `cases.configurations`.

@@ -57,7 +57,7 @@ class StageRow:
 
 
 class StageBench:
-    """Rows are filled while `run` is iterated; whoever stops early has what was measured so far.
+    """Rows are filled while `run` is iterated; a caller that stops early has what was measured so far.
 
     Args:
         stage: of `STAGES`.
