@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from engine.data.augment import draw_augment
-from engine.runtime.subprocesses import isolated
+from engine.runtime.generators import run_to_end
+from engine.runtime.subprocesses import run_isolated
 
 SIZES: dict[str, dict[str, Any]] = {
     "digits": {"shape": (100, 1, 8, 8), "classes": 10, "width": 32, "depth": 2},
@@ -140,7 +141,8 @@ def main() -> None:
     here = {"PYTHONPATH": str(Path(__file__).parent)}  # where the measured process finds this module
     for _ in range(options.rounds):
         for side, (function, more) in sides.items():
-            found[side].append(isolated(f"evaluation:{function}", {**common, **more}, environment=here))
+            timing = run_isolated(f"evaluation:{function}", {**common, **more}, environment=here)
+            found[side].append(run_to_end(timing))
     threads = 1 if options.cpu else torch.get_num_threads()
     print(f"{options.size}: {options.repeats} networks, {options.epochs} epochs, {threads} threads")
     base = statistics.median(row["seconds"] for row in found["plain"])

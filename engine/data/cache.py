@@ -29,7 +29,7 @@ from engine.errors import CorruptFileError, DataError, DiskError, NewerFormatErr
 from engine.events import Event, Notice, Progress, with_progress
 from engine.runtime.threads import run_in_thread
 from engine.storage.atomic import FORMAT, TEMP_MARK, disk, publishing_folder, read_json, sha256_file, sweep, write_json
-from engine.storage.filesystem import FULL, Write, in_words
+from engine.storage.filesystem import FULL, Write, format_bytes
 from engine.storage.lock import KernelLock
 from engine.storage.temp_files import leftovers
 from engine.storage.untrusted import open_regular, typed, whole_number
@@ -366,7 +366,7 @@ def _new_array(path: Path, shape: tuple[int, ...]) -> Iterator[Write]:
         if error.errno not in FULL:
             raise
         raise DataError(
-            f"There is no room for the decoded images: {path.parent.parent} needs {in_words(size)}.",
+            f"There is no room for the decoded images: {path.parent.parent} needs {format_bytes(size)}.",
             "Free some, set TESLA_CACHE to a folder on a larger disk, or lower dataset.resolution.",
         ) from error
 

@@ -1,8 +1,7 @@
 """Images of a split where the device can reach them: resident if they fit, else read batch by batch."""
 
-import os
-
 import numpy as np
+import psutil
 import torch
 from torch import Tensor
 
@@ -14,10 +13,10 @@ SHARE = 0.4
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes free on the device (available RAM for the CPU)."""
+    """Bytes a program could still take on the device; on the CPU, memory that only caches files counts as free."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return int(psutil.virtual_memory().available)
 
 
 def resident_bytes(size: int, budget: int, whitened: int = 0) -> int:

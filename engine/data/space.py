@@ -2,10 +2,10 @@
 
 import errno
 import hashlib
-import os
 from typing import Literal
 
 import numpy as np
+import psutil
 import torch
 from torch import Tensor
 
@@ -91,7 +91,7 @@ def fit_space(dataset: Dataset, index: Classes | None, zca: bool) -> InputSpace:
     if zca:
         # Kornia fits on all images at once, as float32, and keeps a centred copy. Physical, not free memory: what is
         # refused must not depend on what else runs.
-        needed, physical = 8 * count * pixels, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        needed, physical = 8 * count * pixels, psutil.virtual_memory().total
         if needed > physical:
             raise UsageError(
                 f"dataset.zca: fitting to {count:,} images of {pixels} numbers takes {needed / 1e9:,.1f} GB of memory; "

@@ -31,7 +31,6 @@ from engine.runs.preview_frames import enlarged, image_grid
 from engine.runs.preview_writer import png_bytes, to_pixels
 from engine.runs.run import Run, checkpoint_to_use
 from engine.runs.workspace import Workspace
-from engine.runtime.generators import run_to_end
 from engine.runtime.threads import run_in_thread
 from engine.session.open_task import open_task
 from engine.storage.atomic import TEMP_MARK, disk, publishing_folder
@@ -55,19 +54,6 @@ class Exported:
     images: int
     classes: int
     iteration: int
-
-
-def export_run(
-    workspace: Workspace,
-    run: Run,
-    to: Path,
-    *,
-    iteration: int | None = None,
-    with_test: bool = False,
-    layout: Literal["folder", "pt"] = "folder",
-) -> Exported:
-    """As `exporting`, without the reports."""
-    return run_to_end(exporting(workspace, run, to, iteration=iteration, with_test=with_test, layout=layout))
 
 
 def exporting(

@@ -23,8 +23,9 @@ from engine.runs.journal import JournalWriter
 from engine.runs.preview_writer import PreviewWriter
 from engine.runs.provenance import SetOrigin
 from engine.runs.run import Run
-from engine.runs.workspace import OpenDataset, Workspace, driving
+from engine.runs.workspace import OpenDataset, Workspace, acquire_run
 from engine.runtime.device import environment
+from engine.runtime.generators import run_to_end
 from engine.settings import EffectiveSettings
 from engine.storage.atomic import disk, write_json
 from engine.training.evaluation import BASELINE_LR
@@ -228,7 +229,7 @@ def _publish(
 ) -> None:
     dataset, settings = opened.dataset, effective.settings
     tensors = {"images": images.contiguous(), "labels": labels.contiguous(), "student_lr": torch.tensor(lr)}
-    with driving(run):
+    with run_to_end(acquire_run(run)):
         disk.remove(run.journal_file)  # of an import that was stopped
         path = run.save_checkpoint(tensors, {"iteration": 0, "skipped": 0, "recoveries": 0})
         camera = PreviewWriter(run.film, opened.space, len(dataset.classes), settings.distill.ipc, dataset.resolution)

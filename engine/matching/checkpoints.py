@@ -1,4 +1,4 @@
-"""A few parameter vectors at a time; the steps between are replayed: binomial checkpointing.
+"""Binomial checkpointing: a few parameter vectors are kept, the steps between them are replayed.
 
 A. Griewank and A. Walther, "Algorithm 799: revolve", ACM TOMS 26 (2000). With s slots and r repeats, C(s + r, s) steps
 are walked back with no step replayed more than r - 1 times after the first walk.
@@ -8,10 +8,6 @@ import math
 from collections.abc import Callable, Generator
 
 from torch import Tensor
-
-from engine.matching.packing import Packed, Packer
-
-Kept = Tensor | Packed
 
 Advance = Callable[[Tensor, int], Tensor]
 """`advance(theta_i, i) -> theta_{i+1}`, the student step."""
@@ -23,15 +19,13 @@ class CheckpointTrace:
     Args:
         steps: T.
         slots: vectors kept besides theta_0. With about sqrt(2 T) no step is replayed more than once.
-        packer: makes those that are not about to be used smaller; without one they are kept as they are.
     """
 
-    def __init__(self, steps: int, slots: int, packer: Packer | None = None) -> None:
+    def __init__(self, steps: int, slots: int) -> None:
         self._steps = steps
         self._slots = slots
-        self._packer = packer
-        # The way back needs the right-most vectors first: those are kept on the way there.
-        self._spine: dict[int, Kept] = {}
+        # The backward walk needs the right-most vectors first: those are kept on the way forward.
+        self._spine: dict[int, Tensor] = {}
         self._wanted = {0}
         low = 0
         for free in range(slots, 0, -1):
@@ -41,42 +35,31 @@ class CheckpointTrace:
             self._wanted.add(low)
 
     def put(self, step: int, theta: Tensor) -> None:
-        """Keep the vectors of the spine; theta_0 is the caller's, and stays as it is."""
+        """Keep the vectors of the spine."""
         if step in self._wanted:
-            self._spine[step] = self._packed(theta) if step else theta
+            self._spine[step] = theta
 
     def backward(self, advance: Advance) -> Generator[tuple[int, Tensor | None], None, None]:
-        """Hand the vectors back, replaying what lies between two that are kept."""
+        """Return the vectors last to first, replaying the steps between two that are kept."""
         yield from self._interval(0, self._steps, [self._spine.pop(0)], self._slots, advance)
 
     def _interval(
-        self, low: int, high: int, held: list[Kept], slots: int, advance: Advance
+        self, low: int, high: int, held: list[Tensor], slots: int, advance: Advance
     ) -> Generator[tuple[int, Tensor | None], None, None]:
-        """Steps high-1 .. low, given theta_low in `held`, a box of one so that it can be let go before its last use."""
+        """Steps high-1 .. low, given theta_low in `held`: a list of one, so that it is freed before its last use."""
         while high - low > 1:
             middle = best_split(low, high, slots) if slots else high - 1
-            kept = self._spine.pop(middle, None)
-            if kept is None:
-                theta = self._unpacked(held[0])
+            theta = self._spine.pop(middle, None)
+            if theta is None:
+                theta = held[0]
                 for step in range(low, middle):
                     theta = advance(theta, step)
                     yield step, None
-                kept = self._packed(theta) if high - middle > 1 else theta
-                del theta
-            box = [kept]
-            del kept
+            box = [theta]
+            del theta
             yield from self._interval(middle, high, box, max(slots - 1, 0), advance)
             high = middle
-        yield low, self._unpacked(held.pop())
-
-    def _packed(self, theta: Tensor) -> Kept:
-        return self._packer.pack(theta) if self._packer else theta
-
-    def _unpacked(self, kept: Kept) -> Tensor:
-        if isinstance(kept, Tensor):
-            return kept
-        assert self._packer is not None
-        return self._packer.unpack(kept)
+        yield low, held.pop()
 
 
 def best_split(low: int, high: int, slots: int) -> int:

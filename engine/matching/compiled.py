@@ -5,12 +5,13 @@ is. `s = <g, lam>` is the derivative of the loss along lam, so forward mode give
 that gives everything else: 8F with ds/dtheta, where a double backward takes 9F. Where a network has an operation
 without forward mode, the double backward is compiled instead.
 
-Miscompilations are silent where they happen, so `checked_steps` compares with eager before it hands anything out.
+A miscompilation is silent, so `checked_steps` compares with eager before it returns compiled steps. Compiled graphs
+are also where our CPU kernels come in, through the graph pass of `cpu/`; nothing else imports that package.
 """
 
 import types
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -30,6 +31,9 @@ BF16_TOLERANCE = 5e-2
 LAUNCH_BOUND = 2**17
 """On CUDA, batches with at most this many numbers spend their time starting kernels: they are replayed as one graph."""
 
+CpuKernels = Literal["auto", "off"]
+"""The setting `compute.cpu_kernels`."""
+
 Batch = tuple[Tensor, Tensor]
 """Images `(B, C, H, W)` and label probabilities `(B, K)`."""
 
@@ -43,17 +47,27 @@ class CompiledSteps:
             (`paper`). `derivatives` always gives what it was made for: one graph for a whole run.
         forward: reverse over forward; False for reverse over reverse.
         graphs: replay CUDA graphs. A result is overwritten by the next call; the sweeps use each at once.
+        cpu_kernels: see `fused`.
     """
 
-    def __init__(self, network: FlatNetwork, *, hessian: bool, forward: bool = True, graphs: bool = False) -> None:
+    def __init__(
+        self,
+        network: FlatNetwork,
+        *,
+        hessian: bool,
+        forward: bool = True,
+        graphs: bool = False,
+        cpu_kernels: CpuKernels = "auto",
+    ) -> None:
         self.network = network
         self.hessian = hessian
         self._graphs = graphs
-        self._gradient = fused(_gradient_function(network), graphs=graphs)
+        self._gradient = fused(_gradient_function(network), graphs=graphs, cpu_kernels=cpu_kernels)
         along = _along_forward(network) if forward else _along_reverse(network)
         # ds/dlam is g: s is linear in lam.
         wanted = (0, 1, 2) if hessian else (0, 1, 3)
-        self._derivatives = fused(torch.func.grad_and_value(along, argnums=wanted), graphs=graphs)
+        derivatives = torch.func.grad_and_value(along, argnums=wanted)
+        self._derivatives = fused(derivatives, graphs=graphs, cpu_kernels=cpu_kernels)
 
     def rows(self, batch: int) -> int:
         """See `Steps`."""
@@ -63,7 +77,7 @@ class CompiledSteps:
     def gradient(self, theta: Tensor, images: Tensor, labels: Tensor) -> Tensor:
         """See `Steps`."""
         self._begin()
-        found: Tensor = self._gradient(theta, packed(images), packed(labels))
+        found: Tensor = self._gradient(theta, contiguous(images), contiguous(labels))
         return found
 
     @torch.no_grad()
@@ -78,7 +92,7 @@ class CompiledSteps:
         if hessian and not self.hessian:
             raise ValueError("These steps were compiled without Hessian-vector products.")
         self._begin()
-        (by_images, by_labels, last), along = self._derivatives(packed(images), packed(labels), theta, adjoint)
+        (by_images, by_labels, last), along = self._derivatives(contiguous(images), contiguous(labels), theta, adjoint)
         if self.hessian:
             return Derivatives(along, by_images, by_labels, theta=last if hessian else None)
         return Derivatives(along, by_images, by_labels, gradient=last)
@@ -88,18 +102,24 @@ class CompiledSteps:
             torch.compiler.cudagraph_mark_step_begin()
 
 
-def fused(function: Callable[..., Any], *, graphs: bool = False) -> Callable[..., Any]:
-    """The function through torch.compile, as one graph of static shapes; `graphs` replays it as a CUDA graph."""
-    from engine.matching.cpu.fx_pass import (
-        LeanConvolutions,  # loads the compiler, which whoever does not compile need not
-    )
+def fused(
+    function: Callable[..., Any], *, graphs: bool = False, cpu_kernels: CpuKernels = "auto"
+) -> Callable[..., Any]:
+    """The function through torch.compile, as one graph of static shapes.
 
+    Args:
+        function: of tensors.
+        graphs: replay it as a CUDA graph.
+        cpu_kernels: `auto` rewrites the graph with our pass; `off` leaves it as PyTorch makes it. The compiler's cache
+            tells the two apart by the pass's `uuid`.
+    """
     use_cache()
-
     # Strides of intermediate results are not asserted at every call either: the steps are checked as a whole at start.
-    options: dict[str, Any] = {
-        "post_grad_custom_pre_pass": LeanConvolutions(), "guard_filter_fn": _changeable, "size_asserts": False,
-    }  # fmt: skip
+    options: dict[str, Any] = {"guard_filter_fn": _changeable, "size_asserts": False}
+    if cpu_kernels == "auto":
+        from engine.matching.cpu.fx_pass import LeanConvolutions  # loads the compiler, which eager code does not need
+
+        options["post_grad_custom_pre_pass"] = LeanConvolutions()
     if graphs:
         options["triton.cudagraphs"] = True
 
@@ -115,14 +135,14 @@ def fused(function: Callable[..., Any], *, graphs: bool = False) -> Callable[...
 def _changeable(guards: Sequence[Any]) -> list[bool]:
     """Which of the compiler's guards to check at every call: those of arguments and of PyTorch's own state.
 
-    The other six hundred look at the network and at modules, which nobody changes while a run has them; looking takes
+    The other six hundred look at the network and at modules, which do not change during a run; checking them takes
     0.2 ms, a twentieth of a small step.
     """
     return [not guard.name or "arguments" in guard.name for guard in guards]
 
 
-def packed(tensor: Tensor) -> Tensor:
-    """The same numbers in the one memory order the graphs were compiled for: an augmentation may give any."""
+def contiguous(tensor: Tensor) -> Tensor:
+    """The same numbers in the one memory order the graphs were compiled for: an augmentation may return any."""
     if tensor.stride() == torch.empty(tensor.shape, device="meta").stride():
         return tensor
     return torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device).copy_(tensor)
@@ -153,7 +173,14 @@ def _along_reverse(network: FlatNetwork) -> Callable[..., Tensor]:
     return along
 
 
-def checked_steps(network: FlatNetwork, theta: Tensor, batches: Sequence[Batch], *, hessian: bool) -> tuple[Steps, str]:
+def checked_steps(
+    network: FlatNetwork,
+    theta: Tensor,
+    batches: Sequence[Batch],
+    *,
+    hessian: bool,
+    cpu_kernels: CpuKernels = "auto",
+) -> tuple[Steps, str]:
     """Compiled steps that agree with eager on these batches, or eager steps and the reason why not.
 
     Args:
@@ -161,13 +188,14 @@ def checked_steps(network: FlatNetwork, theta: Tensor, batches: Sequence[Batch],
         theta: `(P,)`.
         batches: one of every size the run will use, so that nothing compiles later.
         hessian: whether the run needs Hessian-vector products.
+        cpu_kernels: see `fused`.
     """
     eager = EagerSteps(network)
     reasons = []
     graphs = theta.device.type == "cuda" and max(images.numel() for images, _ in batches) <= LAUNCH_BOUND
     for forward in (True, False):
         try:
-            compiled = CompiledSteps(network, hessian=hessian, forward=forward, graphs=graphs)
+            compiled = CompiledSteps(network, hessian=hessian, forward=forward, graphs=graphs, cpu_kernels=cpu_kernels)
             problems = [_difference(eager, compiled, theta, batch, hessian) for batch in batches]
         except Exception as error:  # the compiler's own errors have no common base, and none of them may end a run
             if is_out_of_memory(error):

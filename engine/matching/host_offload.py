@@ -1,4 +1,4 @@
-"""Parameter vectors parked in host memory, copied while the device computes.
+"""Parameter vectors kept in host memory, copied while the device computes.
 
 On CUDA the copies have a stream of their own: on the way out a vector leaves while the next step runs, on the way back
 the next vector arrives while this one is being used, so that two vectors are on the device at any time and it never
@@ -27,7 +27,7 @@ class Lane(Protocol):
         """Copy a device vector to its place on the host, in order with all other copies."""
 
     def fetch(self, source: Tensor) -> Arrival:
-        """Begin to bring a vector back."""
+        """Start to copy a vector back."""
 
 
 class PlainLane:
@@ -45,7 +45,7 @@ class PlainLane:
         target.copy_(theta)
 
     def fetch(self, source: Tensor) -> Arrival:
-        """See `Lane`. On the CPU the parked vector itself: nobody writes into it."""
+        """See `Lane`. On the CPU the kept vector itself: nothing writes into it."""
         return lambda: source.to(self._device)
 
 
@@ -101,11 +101,11 @@ class HostTrace:
         self._host = self._lane.buffer(steps, like)
 
     def put(self, step: int, theta: Tensor) -> None:
-        """Send a vector off without waiting for it."""
+        """Start to copy a vector to the host."""
         self._lane.send(self._host[step], theta)
 
     def backward(self, advance: Advance) -> Generator[tuple[int, Tensor | None], None, None]:
-        """Hand the vectors back last to first; the one before is on its way meanwhile."""
+        """Return the vectors last to first; the one before is copied meanwhile."""
         arrival = self._lane.fetch(self._host[-1])
         for step in reversed(range(len(self._host))):
             theta = arrival()

@@ -1,7 +1,7 @@
 """Where the exact gradient keeps the T parameter vectors it needs again on its way back.
 
 `device` keeps all of them, T*P numbers. `host` parks them in (pinned) host memory. `checkpoint` keeps a few, at most
-sqrt(2 T), packed without loss where they are on the CPU, and replays the steps between.
+sqrt(2 T), and replays the steps between.
 """
 
 import math
@@ -12,7 +12,6 @@ from torch import Tensor
 
 from engine.matching.checkpoints import Advance, CheckpointTrace
 from engine.matching.host_offload import HostTrace
-from engine.matching.packing import Packer
 
 Store = Literal["auto", "device", "host", "checkpoint"]
 STORES = ("auto", "device", "host", "checkpoint")
@@ -21,7 +20,7 @@ SMALL = 0.25
 """`auto` keeps parameters on the device while they take at most this share of one first-order graph."""
 
 TINY = 0.13
-"""`checkpoint` takes at most this share of one first-order graph, which is about 4 % of a step's peak (3 % packed)."""
+"""`checkpoint` takes at most this share of one first-order graph, which is about 4 % of a step's peak."""
 
 UNNOTICED = 16 * 10**6
 """... or this many bytes, if that is more: beside a process of hundreds of megabytes nobody notices them, and no step
@@ -92,5 +91,4 @@ def make_trace(store: Store, steps: int, start: Tensor, graph_bytes: int) -> Tra
         return DeviceTrace()
     if store == "host":
         return HostTrace(steps, start)
-    # An accelerator would wait for the packing; and there `checkpoint` is nobody's first choice.
-    return CheckpointTrace(steps, slots, Packer(start) if start.device.type == "cpu" else None)
+    return CheckpointTrace(steps, slots)

@@ -8,10 +8,11 @@ from engine.methods.batch_coupling import batch_sizes, couples_images
 from engine.methods.draws import draw_iteration
 from engine.methods.tesla_state import DistillState
 from engine.networks import flatten_parameters
-from engine.runtime.out_of_memory import asked_bytes, available_bytes, is_out_of_memory, size_words
+from engine.runtime.out_of_memory import asked_bytes, available_bytes, is_out_of_memory
 from engine.runtime.rng import counted_seed
 from engine.runtime.threads import run_in_thread
 from engine.settings import Settings
+from engine.storage.filesystem import format_bytes
 from engine.training import labels as label_rules
 from engine.training.compile_policy import matching_compiles
 from engine.training.real_images import random_real, real_images
@@ -50,7 +51,8 @@ def student_steps(task: Task, state: DistillState) -> Generator[Event, None, Ste
         batches.append((augment(images)[:size], labels[:size]))
     theta = flatten_parameters(task.fresh_network(counted_seed(settings.seed, "compile-check")))
     exact = settings.distill.gradient == "exact"
-    compiling = run_in_thread(lambda: checked_steps(network, theta, batches, hessian=exact))
+    kernels = settings.compute.cpu_kernels
+    compiling = run_in_thread(lambda: checked_steps(network, theta, batches, hessian=exact, cpu_kernels=kernels))
     at = Progress(stage=STAGE, done=state.iteration, total=settings.distill.iterations, unit="iterations")
     steps, reason = yield from with_progress(compiling, at, "compiling")
     if reason:
@@ -90,7 +92,7 @@ def smaller_parts(task: Task, state: DistillState, error: Exception) -> Notice |
         return None
     state.health.rows = now // 2
     asked = asked_bytes(error)
-    words = "" if asked is None else f" ({size_words(asked)} asked for, {size_words(available_bytes())} free)"
+    words = "" if asked is None else f" ({format_bytes(asked)} asked for, {format_bytes(available_bytes())} free)"
     return Notice(
         level="warning",
         message=f"Out of memory in a matching step of {now} images{words}: from here on {now // 2} are differentiated "

@@ -15,7 +15,7 @@ from torch import Tensor
 from engine.events import Event, Notice, Progress
 from engine.methods.tesla_state import DistillState, initial_state
 from engine.networks.flat import FlatNetwork
-from engine.runtime.generators import map_events, run_to_end
+from engine.runtime.generators import map_events
 from engine.training import labels as label_rules
 from engine.training.real_images import initial_images, random_orders, real_images
 from engine.training.task import Task
@@ -120,8 +120,3 @@ def _labels(task: Task, teacher: _Teacher, images: Tensor) -> Generator[Event, N
     answers = logits.softmax(dim=1) if raw else logits
     fixed = (label_rules.hard_labels if raw else label_rules.initial_logits)(index, task.classes, task.dtype)
     return torch.where(others[:, None], fixed, answers)
-
-
-def begun_images(task: Task, buffer: TeacherBuffer) -> Tensor:
-    """The first images alone, without the reports: what a distillation of these settings starts from."""
-    return run_to_end(init_state(task, buffer)).images

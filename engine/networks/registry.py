@@ -3,12 +3,12 @@
 import difflib
 import importlib
 import inspect
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from torch import nn
 
@@ -78,7 +78,7 @@ def _check_size(name: str, arguments: dict[str, Any]) -> None:
     """Refuse a network whose parameters alone do not fit this machine, before any of it is allocated."""
     with torch.device("meta"):
         count = sum(parameter.numel() for parameter in NETWORKS[name](**arguments).parameters())
-    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    physical = psutil.virtual_memory().total
     if 4 * count > physical:
         raise UsageError(
             f"This {name} would have {count:,} parameters, {4 * count / 1e9:,.0f} GB; this machine has "

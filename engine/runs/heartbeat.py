@@ -16,9 +16,10 @@ from pathlib import Path
 
 from engine.errors import CorruptFileError
 from engine.events import Event, Progress, RunPaused, RunResumed
-from engine.runtime.out_of_memory import available_bytes, process_bytes, size_words
+from engine.runtime.out_of_memory import available_bytes, process_bytes
 from engine.storage.atomic import disk, replace_bytes
 from engine.storage.beats import beating
+from engine.storage.filesystem import format_bytes
 from engine.storage.untrusted import parse_json, read_bounded, typed
 
 MOST = 2**16
@@ -129,4 +130,4 @@ def crash_description(path: Path) -> str:
         return f"{words}: it was killed, or the machine went down."
     short = last.free < SHORT * (last.free + last.memory)
     cause = "memory was short: the system may have killed it" if short else "it was killed, or the machine went down"
-    return f"{words}, with {size_words(last.memory)} of memory used and {size_words(last.free)} free: {cause}."
+    return f"{words}, with {format_bytes(last.memory)} of memory used and {format_bytes(last.free)} free: {cause}."

@@ -4,8 +4,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +15,6 @@ from engine.events import Event, Progress, with_progress
 from engine.runs.liveness import DRIVER, LOCK, run_lease
 from engine.runs.provenance import checked_identity, settings_layer
 from engine.runs.run import Run, nobody_else
-from engine.runtime.generators import run_to_end
 from engine.runtime.threads import run_in_thread
 from engine.settings import EffectiveSettings, Settings, resolve_settings, settings_template
 from engine.settings.facts import record
@@ -195,13 +193,6 @@ class Workspace:
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
         name = re.sub(r"[^A-Za-z0-9]+", "-", settings.network.name).strip("-")[:40]
         return self.folder / "buffers" / f"{name}-{digest}"
-
-
-@contextmanager
-def driving(run: Run) -> Iterator[None]:
-    """As `acquire_run`, waiting, while the block runs."""
-    with run_to_end(acquire_run(run)):
-        yield
 
 
 def acquire_run(run: Run) -> Generator[Event, None, "RunLease"]:

@@ -1,8 +1,7 @@
 """How the C library's allocator treats large tensors on the CPU: flat or fast. Nothing happens without glibc.
 
-By default glibc changes its mind while a program runs (its threshold for fresh mappings grows with what is freed), so
-the peak creeps up with the number of steps. Two fixed policies instead, measured for a matching step of ConvNetD3
-width 128, batch 100, on 2 cores:
+By default glibc's threshold for new mappings grows with what is freed, so the peak rises with the number of steps. Two
+fixed policies instead, measured for a matching step of ConvNetD3 width 128, batch 100, on 2 cores:
 
 * flat: every tensor over 256 kB is a mapping of its own, returned when freed; huge pages keep the faults few. The peak
   does not depend on T. As fast as the default.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from engine.errors import DiskError
 from engine.events import Event, Notice
-from engine.storage.filesystem import disk, in_words
+from engine.storage.filesystem import disk, format_bytes
 
 SAVED_BESIDES = 3
 """Checkpoints on disk besides `distill.keep`: the first, the selected one, and the one that is being written."""
@@ -47,7 +47,7 @@ def check_room(place: Path, needed: int, what: str, rule: str) -> Generator[Even
     free = disk.free(place)
     if free is None or needed <= free:
         return
-    words = f"The {what} will take {in_words(needed)} in {place}, where {in_words(free)} are free."
+    words = f"The {what} will take {format_bytes(needed)} in {place}, where {format_bytes(free)} are free."
     if rule == "refuse":
         raise DiskError(
             words,

@@ -1,6 +1,6 @@
-"""Out of memory: recognising it in what Python, NumPy and PyTorch raise, and what there was.
+"""Out of memory: recognise it in what Python, NumPy and PyTorch raise, and measure how much memory there is.
 
-PyTorch has an error of its own on accelerators and a plain RuntimeError on the CPU; both say how much was asked for.
+PyTorch raises its own error on accelerators and a plain RuntimeError on the CPU; both say how much was asked for.
 """
 
 import errno
@@ -15,15 +15,11 @@ WORDS = ("out of memory", "can't allocate memory", "not enough memory", "cannot 
 """In the message of a RuntimeError that is about memory: of CUDA and MPS, of PyTorch's CPU allocator, of C++."""
 
 MUTE = ("could not create a primitive", "could not execute a primitive", "could not create a memory")
-"""What oneDNN says when it got no memory, and for other reasons too: it counts where little is left."""
+"""oneDNN's messages when it gets no memory, and for other reasons: they count where little memory is left."""
 
 LITTLE = 2**30
-"""Bytes."""
+"""Available bytes below which such a message counts."""
 
-_GROUPS = (
-    ("memory.max", "memory.current"),
-    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-)
 _ASKED = re.compile(r"allocate ([\d.]+) ?(bytes|KiB|MiB|GiB|TiB)?", re.IGNORECASE)
 _UNITS = {"bytes": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 
@@ -68,11 +64,3 @@ def available_bytes() -> int:
             group = Path("/sys/fs/cgroup")
             found.append(int((group / most).read_text()) - int((group / used).read_text()))
     return max(0, min(found))
-
-
-def size_words(count: float) -> str:
-    """Bytes for people: 1.2 GB, 35 MB."""
-    for least, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if count >= least:
-            return f"{count / least:,.1f} {unit}" if count < 10 * least else f"{count / least:,.0f} {unit}"
-    return f"{count:.0f} bytes"

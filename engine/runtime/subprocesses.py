@@ -1,9 +1,9 @@
-"""A function in a process of its own: for measurements that must not see each other's allocator, caches or peak.
+"""Run a function in its own process: for measurements that must not share an allocator, caches or a peak.
 
-    isolated("engine.tools.bench.gradient:measure", {"mode": "exact"})
+    run_to_end(run_isolated("engine.tools.bench.gradient:measure", {"mode": "exact"}))
 
-calls `measure(mode="exact")` in a fresh interpreter and gives back the dictionary it returns, with the peak of the
-process beside it.
+calls `measure(mode="exact")` in a new interpreter and returns the dictionary that it returns, with the peak memory of
+the process added.
 """
 
 import contextlib
@@ -20,19 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import TeslaError
-from engine.runtime.generators import run_to_end
 
 _running: set["subprocess.Popen[str]"] = set()
 
 MARK = "\x1eresult "
-"""Begins the one line of output that is the answer; whatever else a library prints is not."""
-
-
-def isolated(
-    function: str, arguments: Mapping[str, Any], *, environment: Mapping[str, str] | None = None
-) -> dict[str, Any]:
-    """As `run_isolated`, waiting for the answer."""
-    return run_to_end(run_isolated(function, arguments, environment=environment))
+"""Starts the line of output that is the answer, among what libraries may print."""
 
 
 def run_isolated(
@@ -52,7 +44,7 @@ def run_isolated(
         What the function returned, and `peak_bytes`: the greatest resident size of the process, bytes.
 
     Raises:
-        TeslaError: the process failed; the message has its last words.
+        TeslaError: the process failed; the message has the end of its error output.
     """
     command = [
         sys.executable,
@@ -63,8 +55,8 @@ def run_isolated(
         json.dumps(dict(arguments)),
         str(os.getpid()),
     ]
-    begun = time.monotonic()
-    # Files, not pipes: nobody reads while the process runs. A session of its own: Ctrl-C is the caller's to handle.
+    started = time.monotonic()
+    # Files, not pipes: nothing reads while the process runs. A new session: Ctrl-C is for the caller.
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         process = subprocess.Popen(
             command,
@@ -79,7 +71,7 @@ def run_isolated(
             while process.poll() is None:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(0.2)
-                yield time.monotonic() - begun
+                yield time.monotonic() - started
         finally:
             if process.poll() is None:
                 process.kill()
@@ -93,13 +85,13 @@ def run_isolated(
         words = " ".join(words_said.strip().splitlines()[-2:])
         if process.returncode < 0:
             words = f"ended by signal {-process.returncode} (9: usually out of memory). {words}"
-        raise TeslaError(f"Measuring {function} failed: {words.strip() or 'it said nothing'}")
+        raise TeslaError(f"Measuring {function} failed: {words.strip() or 'no error output'}")
     found: dict[str, Any] = json.loads(answers[-1])
     return found
 
 
 def end_all() -> None:
-    """Kill what this process measures; for one that ends without closing its generators."""
+    """Kill all processes started here; for a caller that ends without closing its generators."""
     for process in list(_running):
         process.kill()
 
@@ -114,7 +106,7 @@ def _end_with(parent: int) -> None:
 def peak_bytes() -> int:
     """The greatest resident size of this process so far, bytes.
 
-    Linux hands the `ru_maxrss` of a large parent down to what it starts, so the process's own record comes first.
+    On Linux a child inherits the `ru_maxrss` of its parent, so the process's own record comes first.
     """
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():

@@ -15,7 +15,8 @@ from engine.matching.parameter_store import resolve_store
 from engine.matching.steps import saved_bytes, student_loss
 from engine.methods.batch_coupling import batch_sizes, couples_images
 from engine.networks import flatten_parameters
-from engine.runtime.out_of_memory import asked_bytes, available_bytes, is_out_of_memory, process_bytes, size_words
+from engine.runtime.out_of_memory import asked_bytes, available_bytes, is_out_of_memory, process_bytes
+from engine.storage.filesystem import format_bytes
 from engine.training.task import Task
 
 TRAINING = 1.5
@@ -66,11 +67,11 @@ def explain_out_of_memory(events: Generator[Event, None, Result], task: Task | N
 def _tried(error: Exception, task: Task | None) -> str:
     """What was asked for and what there was, at the moment it failed."""
     asked = asked_bytes(error)
-    words = "more memory was asked for" if asked is None else f"{size_words(asked)} more were asked for"
+    words = "more memory was asked for" if asked is None else f"{format_bytes(asked)} more were asked for"
     if task is not None and task.device.type == "cuda":
         free, total = torch.cuda.mem_get_info(task.device)
-        return f"{words}; {task.device} has {size_words(total)}, of which {size_words(free)} were free"
-    return f"{words}; this process had {size_words(process_bytes())}, and {size_words(available_bytes())} were free"
+        return f"{words}; {task.device} has {format_bytes(total)}, of which {format_bytes(free)} were free"
+    return f"{words}; this process had {format_bytes(process_bytes())}, and {format_bytes(available_bytes())} were free"
 
 
 def explained(stage: str, tried: str, task: Task | None) -> OutOfMemoryError:
@@ -114,7 +115,7 @@ def _onward(stage: str, task: Task) -> list[str]:
             for store in (settings.distill.store, "checkpoint")
         )
         if kept - fewest > WORTH * process_bytes():
-            saved = f"{size_words(fewest)} of parameters instead of {size_words(kept)}"
+            saved = f"{format_bytes(fewest)} of parameters instead of {format_bytes(kept)}"
             ways.append(f"--set distill.store=checkpoint ({saved}, slower)")
     if task.device.type == "cpu" and settings.compute.memory != "flat":
         ways.append("--set compute.memory=flat (nothing is kept for later: a lower peak, slower)")
@@ -138,7 +139,7 @@ def _anew(stage: str, task: Task) -> str:
     count = task.classes * settings.distill.ipc
     channels, height, width = task.image_shape
     held = 3 * count * channels * height * width * task.dtype.itemsize
-    return f"a smaller --ipc or network.width ({count} images with momentum and gradient take {size_words(held)})"
+    return f"a smaller --ipc or network.width ({count} images with momentum and gradient take {format_bytes(held)})"
 
 
 def _coupled(task: Task) -> bool:

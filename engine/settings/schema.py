@@ -235,6 +235,9 @@ class ComputeSettings(Section):
     compile: Annotated[Literal["auto", "on", "off"], ROUNDING] = "auto"
     """Fuse the matching and training steps with torch.compile, checked against eager. auto: where a run is long enough
     to win clearly more than the minute that compiling takes."""
+    cpu_kernels: Annotated[Literal["auto", "off"], ROUNDING] = "auto"
+    """Kernels for compiled steps on a CPU. auto: this program's own convolutions, where they are faster. off:
+    PyTorch's only; slower, and the same results but for rounding."""
     precision: Annotated[
         Literal["float32", "tf32", "bf16"],
         # Teachers never train in bfloat16, but in TF32 if the run does.

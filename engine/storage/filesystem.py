@@ -224,9 +224,9 @@ def disk_error(error: OSError, path: Path, size: int | None = None) -> DiskError
     reason = error.strerror or str(error)
     again = "then give the same command again: what was saved before is intact, and it goes on from there."
     if error.errno in FULL:
-        needed = f" It takes {in_words(size)}" if size else ""
+        needed = f" It takes {format_bytes(size)}" if size else ""
         free = disk.free(path.parent)
-        room = "" if free is None else f"; {in_words(free)} are free there" if needed else ""
+        room = "" if free is None else f"; {format_bytes(free)} are free there" if needed else ""
         message = f"There is no room for {path} ({reason}).{needed}{room}{'.' if needed else ''}"
         hint = f"Free some room on the disk of {path.parent} (or raise the quota), {again}"
     elif error.errno in FORBIDDEN:
@@ -241,11 +241,12 @@ def disk_error(error: OSError, path: Path, size: int | None = None) -> DiskError
     return DiskError(message, hint, error.errno)
 
 
-def in_words(size: int) -> str:
-    """Bytes for people: 312 bytes, 4.1 MB."""
-    if size < 1000:
-        return f"{size} bytes"
-    for unit, name in ((1e3, "kB"), (1e6, "MB"), (1e9, "GB")):
-        if size < 1000 * unit:
-            return f"{size / unit:,.1f} {name}"
-    return f"{size / 1e12:,.1f} TB"
+def format_bytes(count: float) -> str:
+    """A number of bytes with a decimal unit: 312 bytes, 4.1 MB, 120 GB."""
+    if count < 1000:
+        return f"{count:.0f} bytes"
+    for unit in ("kB", "MB", "GB"):
+        count /= 1000
+        if count < 1000:
+            return f"{count:.1f} {unit}" if count < 100 else f"{count:.0f} {unit}"
+    return f"{count / 1000:,.1f} TB"

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from engine.networks.flat import FlatNetwork
 from engine.runtime.distributed.ranks import ALONE, Ranks
-from engine.runtime.generators import map_events, run_to_end
+from engine.runtime.generators import map_events
 from engine.settings import Settings
 
 LOGIT = 10.0
@@ -54,11 +54,6 @@ def nearest_probabilities(values: Tensor) -> Tensor:
     thresholds = (ordered.cumsum(dim=1) - 1) / counts
     last = (ordered > thresholds).sum(dim=1, keepdim=True) - 1
     return (values - thresholds.gather(1, last)).clamp_(min=0)
-
-
-def teacher_labels(network: FlatNetwork, theta: Tensor, images: Tensor, ranks: Ranks = ALONE) -> Tensor:
-    """As `labelling`, without the reports."""
-    return run_to_end(labelling(network, theta, images, ranks))
 
 
 @torch.no_grad()

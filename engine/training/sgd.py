@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.sgd import sgd
 
-from engine.matching.compiled import fused, packed
+from engine.matching.compiled import CpuKernels, contiguous, fused
 from engine.matching.tolerance import disagreement, tolerance
 from engine.networks.flat import FlatNetwork, flatten_parameters, load_parameters
 
@@ -68,9 +68,9 @@ def sgd_step(network: FlatNetwork, rule: SgdRule) -> Step:
     return step
 
 
-def compiled_step(network: FlatNetwork, rule: SgdRule) -> Step:
+def compiled_step(network: FlatNetwork, rule: SgdRule, cpu_kernels: CpuKernels = "auto") -> Step:
     """`sgd_step` through torch.compile; for batches of one shape."""
-    return fused(sgd_step(network, rule))
+    return fused(sgd_step(network, rule), cpu_kernels=cpu_kernels)
 
 
 def difference(
@@ -80,7 +80,7 @@ def difference(
     plain = sgd_step(network, rule)
     return disagreement(
         lambda parameters: _everything(plain, parameters, images, targets),
-        _everything(compiled, theta, packed(images), packed(targets)),
+        _everything(compiled, theta, contiguous(images), contiguous(targets)),
         theta,
         tolerance(theta.dtype),
     )
@@ -166,7 +166,7 @@ class CompiledTrainer:
             self._lr = torch.full_like(self._lr, lr)
         step = self._steps.get(len(images), self._plain)
         self._theta, self._velocity, loss, logits = step(
-            self._theta, self._velocity, packed(images), packed(targets), self._lr
+            self._theta, self._velocity, contiguous(images), contiguous(targets), self._lr
         )
         return loss, logits
 

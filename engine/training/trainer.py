@@ -79,7 +79,7 @@ def trainer(
                 level="info",
                 message=f"Compiling the training step of {network} for batches of {size}; this takes some 15 seconds.",
             )
-            compiling = run_in_thread(partial(_checked, functional, rule, theta, images, targets))
+            compiling = run_in_thread(partial(_checked, task, functional, rule, theta, images, targets))
             known[kind], reason = yield from with_progress(compiling, at, "compiling")
             if reason:
                 yield Notice(level="warning", message=f"torch.compile is not used: {reason}.")
@@ -98,10 +98,10 @@ def worth_compiling(model: nn.Module, images: Tensor, steps: int) -> bool:
 
 
 def _checked(
-    functional: FlatNetwork, rule: SgdRule, theta: Tensor, images: Tensor, targets: Tensor
+    task: Task, functional: FlatNetwork, rule: SgdRule, theta: Tensor, images: Tensor, targets: Tensor
 ) -> tuple[Step | None, str]:
     try:
-        step = compiled_step(functional, rule)
+        step = compiled_step(functional, rule, task.settings.compute.cpu_kernels)
         reason = difference(functional, rule, step, theta, images, targets)
     except Exception as error:  # the compiler's own errors have no common base, and none of them may end a run
         if is_out_of_memory(error):

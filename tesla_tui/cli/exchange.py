@@ -60,9 +60,10 @@ def import_buffers(
 
     from engine.runs.workspace import Workspace
     from engine.settings import resolve_settings
+    from engine.storage.filesystem import format_bytes
     from tesla_tui.cli.result import print_commands
     from tesla_tui.render.commands import command
-    from tesla_tui.render.words import clean, size
+    from tesla_tui.render.words import clean
 
     console = Console()
     opened = Workspace(workspace)
@@ -72,7 +73,7 @@ def import_buffers(
 
     buffer = _followed(imported(opened, effective, files, name, count=count, epochs=epochs), console)
     taken = sum(int(file["bytes"]) for file in buffer.files)
-    console.print(f"[bold]{name}[/]: {clean(buffer.provenance)} ({size(taken)}).", highlight=False)
+    console.print(f"[bold]{name}[/]: {clean(buffer.provenance)} ({format_bytes(taken)}).", highlight=False)
     print_commands(console, "Next:", command("run", workspace, "--set", f"teachers.buffer={name}"))
 
 
@@ -95,7 +96,7 @@ def export_buffers(
     from rich.console import Console
 
     from engine.runs.workspace import Workspace
-    from tesla_tui.render.words import size
+    from engine.storage.filesystem import format_bytes
 
     console = Console()
     opened = Workspace(workspace)
@@ -107,7 +108,7 @@ def export_buffers(
     total = sum(path.stat().st_size for path in to.glob("*.pt"))
     console.print(
         f"Wrote {done.trajectories} trajectories of {done.epochs} epochs in {done.files} files to [bold]{to}[/] "
-        f"({size(total)}).",
+        f"({format_bytes(total)}).",
         highlight=False,
     )
 

@@ -27,11 +27,11 @@ def report(
     from rich.console import Console
 
     from engine.runs.workspace import Workspace
-    from tesla_tui.render.words import size
+    from engine.storage.filesystem import format_bytes
     from tesla_tui.report.page import write_report
 
     opened = Workspace(workspace)
     chosen = opened.existing_run(run)
     path = to if to is not None else Path(f"{workspace.resolve().name}-{chosen.name}.html")
     written = write_report(opened, chosen, path)
-    Console().print(f"Wrote [bold]{path}[/] ({size(written)}).", highlight=False)
+    Console().print(f"Wrote [bold]{path}[/] ({format_bytes(written)}).", highlight=False)

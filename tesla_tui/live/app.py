@@ -15,6 +15,7 @@ from engine.errors import ExitCode, TeslaError
 from engine.runs.run import Run
 from engine.runs.workspace import Workspace
 from tesla_tui.live.dialogs.basic import Ask, Choice, HelpScreen
+from tesla_tui.live.engine_thread import EngineThread
 from tesla_tui.live.preferences import Preferences, preferences_file
 from tesla_tui.live.screens.workbench import TABS, Workbench
 from tesla_tui.live.screens.workspaces import WorkspacesScreen
@@ -101,8 +102,13 @@ class TeslaApp(App[str]):
         else:
             self.open_workspace(self._workspace)
 
+    @property
+    def engine(self) -> EngineThread | None:
+        """The engine that runs in this process."""
+        return self.bench.engine if self.bench is not None else None
+
     def leave_now(self, code: ExitCode) -> None:
-        """Everything is saved: end the screens. From any thread."""
+        """End the screens; everything is saved. May be called from any thread."""
         loop = self._loop
         if loop is not None and not loop.is_closed():
             with suppress(RuntimeError):
@@ -239,9 +245,9 @@ class TeslaApp(App[str]):
             Choice("detach", "d", "Detach", "it goes on without a terminal; tesla tui attaches"),
             Choice("stay", "k", "Keep going", "stay here"),
         ]
-        self.push_screen(Ask("quit", f"{name} is being driven in this window.", choices), self._leaving)
+        self.push_screen(Ask("quit", f"{name} is being driven in this window.", choices), self._leave_answered)
 
-    def _leaving(self, answer: str | None) -> None:
+    def _leave_answered(self, answer: str | None) -> None:
         bench = self.bench
         if answer not in ("stop", "detach") or bench is None:
             return
@@ -255,9 +261,9 @@ class TeslaApp(App[str]):
             self.exit(f"{run.name} goes on without this terminal (process {pid}). Attach again with: {again}")
 
         if answer == "stop":
-            bench.jobs.stop_and(lambda: self.exit(self._saved_words()))
+            bench.run_actions.stop_and(lambda: self.exit(self._saved_words()))
         else:
-            bench.jobs.stop_and(lambda: bench.jobs.start_detached(run, (), then=detached))
+            bench.run_actions.stop_and(lambda: bench.run_actions.start_detached(run, (), then=detached))
 
     def _saved_words(self) -> str:
         bench = self.bench
@@ -274,18 +280,18 @@ def run_app(app: TeslaApp) -> int:
 
     In a browser a page that is closed detaches instead: the run goes on in a process of its own.
     """
-    leaving = SignalHandler(app)
-    leaving.install()
+    signals = SignalHandler(lambda: app.engine, app.leave_now)
+    signals.install()
     try:
         words = app.run()
     finally:
-        engine = app.bench.engine if app.bench is not None else None
+        engine = app.engine
         if engine is not None:
             engine.stop()
             engine.join()
             if WEB in os.environ and engine.error is None:
                 start_detached(engine.workspace.folder, engine.driven, ())
-        leaving.restore()
+        signals.restore()
     if words:
         print(words, file=sys.stderr if app.return_code else sys.stdout)
     return app.return_code or 0

@@ -1,7 +1,7 @@
-"""Leaving when the process is told to: SIGTERM, SIGINT, and SIGHUP when the terminal is gone.
+"""Signals while the live screens run: SIGTERM, SIGINT, and SIGHUP when the terminal is gone.
 
-Handlers of Python's own and not the event loop's: when a terminal vanishes, whoever writes to it may hang for good, and
-the loop with it. A thread then waits for the engine to save, and ends the process if the screens do not.
+Python's own handlers, not the event loop's: once a terminal is gone, a write to it may hang for good, and the loop with
+it. A thread waits for the engine to save, and ends the process if the screens do not end by themselves.
 """
 
 import os
@@ -9,40 +9,45 @@ import signal
 import sys
 import termios
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from engine.errors import ExitCode
+from tesla_tui.live.engine_thread import EngineThread
 from tesla_tui.process.signals import CODES, Insistence
 
-if TYPE_CHECKING:
-    from tesla_tui.live.app import TeslaApp
-
 GRACE = 5.0
-"""Seconds the screens have to end by themselves once everything is saved."""
+"""Seconds the screens get to end by themselves once everything is saved."""
 PLAIN = "\x1b[?1049l\x1b[?25h\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?1015l\x1b[?2004l\x1b[<u"
-"""Back to the shell's screen, with its cursor, without mouse, paste and key reports."""
+"""Restores the shell's screen and cursor; switches mouse, paste and key reports off."""
 
 
 class SignalHandler:
-    """Catches signals from `install` to `restore`. The second one ends the process at once: files are always whole."""
+    """Catches signals from `install` to `restore`. The second one ends the process at once: files are always whole.
 
-    def __init__(self, app: "TeslaApp") -> None:
-        self._app = app
+    Args:
+        engine: the engine that runs in this process, or None.
+        leave: ends the screens with an exit code; called from another thread, when everything is saved.
+    """
+
+    def __init__(self, engine: Callable[[], EngineThread | None], leave: Callable[[ExitCode], None]) -> None:
+        self._engine = engine
+        self._leave = leave
         self._code: ExitCode | None = None
         self._insistence = Insistence()
         self._previous: dict[signal.Signals, Any] = {}
         self._modes: list[Any] | None = None
 
     def install(self) -> None:
-        """Catch them; remember how the terminal was."""
+        """Start to catch signals; remember the terminal's modes."""
         with suppress(termios.error, ValueError, OSError):
             self._modes = termios.tcgetattr(sys.stdin.fileno())
         self._previous = {number: signal.signal(number, self._handle) for number in CODES}
 
     def restore(self) -> None:
-        """Give them back."""
+        """Restore the handlers that were there before."""
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
@@ -54,17 +59,16 @@ class SignalHandler:
             return
         self._code = code
         gone = number == signal.SIGHUP
-        threading.Thread(target=self._leave, args=(code, gone), name="tesla-leaving", daemon=True).start()
+        threading.Thread(target=self._save_and_leave, args=(code, gone), name="tesla-signals", daemon=True).start()
 
-    def _leave(self, code: ExitCode, gone: bool) -> None:
-        bench = self._app.bench
-        engine = bench.engine if bench is not None else None
+    def _save_and_leave(self, code: ExitCode, gone: bool) -> None:
+        engine = self._engine()
         if engine is not None:
             engine.stop()
             engine.join()
         if gone:
             os._exit(code)
-        self._app.leave_now(code)
+        self._leave(code)
         threading.Event().wait(GRACE)
         self._end(code)
 

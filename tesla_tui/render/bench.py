@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
+from engine.storage.filesystem import format_bytes
 from engine.tools.bench.cases import PUBLISHED, Shape
 from engine.tools.bench.gradient import GradientBench, Row
 from engine.tools.bench.stages import StageBench
 from engine.tools.bench.turns import Spread
-from tesla_tui.render.words import clean, duration, size
+from tesla_tui.render.words import clean, duration
 
 GRADIENT_COLUMNS = (
     "T",
@@ -80,7 +81,7 @@ def _gradient_cells(bench: GradientBench, row: Row) -> list[str]:
         "" if seconds is None else spread_words(seconds),
         "" if seconds is None else short_seconds(seconds.median / steps),
         "" if ratio is None else f"{ratio:.2f}",
-        "" if row.peak_bytes is None else size(row.peak_bytes),
+        "" if row.peak_bytes is None else format_bytes(row.peak_bytes),
         f"{row.flops / 1e9:,.1f}",
         "" if share is None else f"{share:.0%}",
     ]
@@ -117,7 +118,7 @@ def stage_table(bench: StageBench, console: Console) -> Table:
             "" if seconds is None else spread_words(seconds),
             "" if ratio is None else f"{ratio:.2f}",
             "" if first is None else short_seconds(first),
-            "" if peak is None else size(peak),
+            "" if peak is None else format_bytes(peak),
         ])  # fmt: skip
     styles = ["yellow" if row.label == PUBLISHED else "" for row in bench.rows]
     return _fitting(f"{bench.stage}: {bench.problem}", STAGE_COLUMNS, found, [0] * len(found), styles, console)

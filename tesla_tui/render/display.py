@@ -11,8 +11,9 @@ from rich.table import Column
 from rich.text import Text
 
 from engine import events as ev
+from engine.storage.filesystem import format_bytes
 from tesla_tui.render.eta import Clock
-from tesla_tui.render.words import clean, duration, plus_minus, recovered_words, size
+from tesla_tui.render.words import clean, duration, plus_minus, recovered_words
 
 PLAIN_EVERY = 10.0
 """Seconds between progress lines where there is no terminal."""
@@ -158,7 +159,7 @@ def _lines(event: ev.Event) -> list[tuple[str, str]]:
             ]
         case ev.TeachersPlanned():
             saved = 1 - event.epochs / event.epochs_asked
-            words = f"  {event.count} trajectories of {event.epochs} epochs, {size(event.bytes)} on disk"
+            words = f"  {event.count} trajectories of {event.epochs} epochs, {format_bytes(event.bytes)} on disk"
             if saved > 0:
                 unread = f"epochs {event.epochs + 1} to {event.epochs_asked} are never read"
                 words += f"; {unread}: {saved:.0%} of the training saved"

@@ -4,8 +4,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from engine.storage.filesystem import format_bytes
 from engine.tools.plan.report import Peak, Plan
-from tesla_tui.render.words import clean, duration, size
+from tesla_tui.render.words import clean, duration
 
 STAGES = {"always": "always", "teachers": "teachers", "distillation": "distilling", "evaluation": "evaluating"}
 HOW = {"measured": "measured", "extrapolated": "extrapolated", "computed": "added up"}
@@ -49,7 +50,7 @@ def _memory(plan: Plan) -> Table:
         table.add_column(name, justify=justify, no_wrap=name != "")  # type: ignore[arg-type]
     for part in plan.memory:
         where = f" ({part.where})" if two else ""
-        table.add_row(f"{part.name}{where}", size(part.bytes), STAGES[part.stage], HOW[part.how])
+        table.add_row(f"{part.name}{where}", format_bytes(part.bytes), STAGES[part.stage], HOW[part.how])
     for peak in plan.peaks:
         table.add_row(*_peak_row(peak, two), style="bold")
     return table
@@ -57,7 +58,7 @@ def _memory(plan: Plan) -> Table:
 
 def _peak_row(peak: Peak, two: bool) -> tuple[str, str, str, str]:
     name = f"at most at once ({peak.where})" if two else "at most at once"
-    return name, size(peak.bytes), STAGES[peak.stage], f"{size(peak.free)} free"
+    return name, format_bytes(peak.bytes), STAGES[peak.stage], f"{format_bytes(peak.free)} free"
 
 
 def _disk(plan: Plan) -> Table:
@@ -65,9 +66,10 @@ def _disk(plan: Plan) -> Table:
     for name, justify in (("", "left"), ("bytes", "right"), ("", "left")):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
     for use in plan.disk:
-        table.add_row(use.name, size(use.bytes), use.note)
+        table.add_row(use.name, format_bytes(use.bytes), use.note)
     for room in plan.room:
-        table.add_row(f"in all at {clean(room.place)}", size(room.bytes), f"{size(room.free)} free", style="bold")
+        free = f"{format_bytes(room.free)} free"
+        table.add_row(f"in all at {clean(room.place)}", format_bytes(room.bytes), free, style="bold")
     return table
 
 

@@ -65,15 +65,6 @@ def recovered_words(event: RunRecovered) -> str:
     )
 
 
-def size(count: float) -> str:
-    """Bytes with a decimal unit."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
-
-
 def ago(moment: float) -> str:
     """How long ago a time (seconds since 1970) was."""
     passed = max(0.0, time.time() - moment)

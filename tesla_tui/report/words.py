@@ -7,7 +7,8 @@ from typing import Any
 from engine.errors import quoted, tesla
 from engine.events import EvaluationDone
 from engine.settings import AugmentSettings
-from tesla_tui.render.words import clean, duration, plus_minus, size
+from engine.storage.filesystem import format_bytes
+from tesla_tui.render.words import clean, duration, plus_minus
 from tesla_tui.report.facts import Facts, Measured
 
 
@@ -156,9 +157,9 @@ def costs(facts: Facts) -> list[tuple[str, str]]:
         rows.append(("An iteration", f"{_precise(c.iterations.median or 0)} (median)"))
     if c.evaluated:
         rows.append(("Evaluation", f"{duration(c.evaluation)} for {_count(c.evaluated, 'network')}"))
-    rows.append(("Disk, this run", size(facts.run_bytes)))
+    rows.append(("Disk, this run", format_bytes(facts.run_bytes)))
     if facts.buffer_bytes:
-        rows.append(("Disk, teachers", f"{size(facts.buffer_bytes)} ({facts.buffer}, shared by runs)"))
+        rows.append(("Disk, teachers", f"{format_bytes(facts.buffer_bytes)} ({facts.buffer}, shared by runs)"))
     return rows
 
 

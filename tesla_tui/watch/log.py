@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from engine import events as ev
-from tesla_tui.render.words import clean, duration, plus_minus, recovered_words, size
+from engine.storage.filesystem import format_bytes
+from tesla_tui.render.words import clean, duration, plus_minus, recovered_words
 
 LEVELS = ("info", "warning", "error")
 """From the least to the most serious."""
@@ -63,7 +64,8 @@ def _words(event: ev.Event) -> tuple[str, str] | None:
             return "info", f"{event.name}: {event.classes} classes, {sizes}"
         case ev.TeachersPlanned():
             there = event.count - event.missing
-            return "info", f"{event.count} trajectories of {event.epochs} epochs, {size(event.bytes)}, {there} on disk"
+            size = format_bytes(event.bytes)
+            return "info", f"{event.count} trajectories of {event.epochs} epochs, {size}, {there} on disk"
         case ev.TeacherEpoch():
             result = f"loss {event.loss:.3f}, accuracy {100 * event.accuracy:.1f} %"
             return "info", f"teacher {event.trajectory}: epoch {event.epoch}/{event.epochs}, {result}"

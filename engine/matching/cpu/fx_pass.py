@@ -1,11 +1,12 @@
-"""A compiler pass over the graph of a step: convolutions done with less work.
+"""The door to our CPU kernels: a compiler pass over the graph of a step that does convolutions with less work.
 
 * Zeros. In forward mode the input of a network's first convolution has no tangent, and PyTorch convolves a tensor of
   zeros in its place, forward and backward.
 * Few channels: patches.py.  * 3x3 over many channels: winograd.py.
 
 All are exact up to rounding. The last two are for CPUs; an accelerator's libraries choose among such algorithms
-themselves. Measured in docs/performance.md.
+themselves. `compute.cpu_kernels = off` leaves the whole pass out (see `compiled.fused`). Measured in
+docs/performance.md.
 """
 
 import hashlib
@@ -23,7 +24,7 @@ from torch._inductor.decomposition import select_decomp_table
 from torch.fx import Graph, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from engine.matching.cpu import ops, patches, winograd
+from engine.matching.cpu import patches, winograd
 
 aten = torch.ops.aten
 
@@ -39,7 +40,7 @@ _SAME_VALUES = {
 
 
 class LeanConvolutions(CustomGraphPass):
-    """See the module."""
+    """See the module; patches.py and ops.py register the operators that it puts in."""
 
     def __call__(self, graph: Graph) -> None:
         """Change the graph in place."""
@@ -58,10 +59,9 @@ class LeanConvolutions(CustomGraphPass):
         graph.eliminate_dead_code()
 
     def uuid(self) -> str:
-        """Names this pass in the compiler's cache: another text of these modules makes other graphs."""
-        texts = [Path(module.__file__ or "").read_bytes() for module in (patches, winograd, ops)]
-        texts += [source.read_bytes() for source in ops.SOURCES]
-        return hashlib.sha256(b"".join([Path(__file__).read_bytes(), *texts])).hexdigest()
+        """Identifies this pass in the compiler's cache: it changes with every source file of this folder."""
+        sources = sorted(path for path in Path(__file__).parent.iterdir() if path.suffix in (".py", ".cpp"))
+        return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
 
 
 class _Rewriter:

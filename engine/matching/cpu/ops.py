@@ -1,4 +1,4 @@
-"""What passes.py puts in a convolution's place: operators that the compiler leaves as they are.
+"""The operators that fx_pass.py puts in place of convolutions; the compiler leaves them as they are.
 
 * Matrix products of unusual shapes. A CPU's BLAS is made for large square matrices. oneDNN, written for networks, is up
   to twice as fast on many at once; small and thin ones have kernels of their own in products.cpp.

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 PUBLISHED = "published"
-"""The mode that is not ours: the loop of published code (published.py)."""
+"""The mode to compare with: the loop of published code (reference_implementation.py)."""
 MODES = (PUBLISHED, "unrolled", "paper", "exact")
 COMPILABLE = ("paper", "exact")
 

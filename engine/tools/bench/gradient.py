@@ -4,11 +4,11 @@ from collections.abc import Generator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from engine.data import free_memory
 from engine.events import Progress
 from engine.runtime.device import resolve_device
 from engine.tools.bench.cases import PUBLISHED, Configuration
 from engine.tools.bench.flops import needed_flops
-from engine.tools.bench.measuring import available_memory
 from engine.tools.bench.turns import STARTING, Candidate, Spread, Turn, in_turns, spread
 
 STAGE = "benchmark"
@@ -62,7 +62,7 @@ class Row:
 
 
 class GradientBench:
-    """Rows are filled while `run` is iterated; whoever stops early has what was measured so far.
+    """Rows are filled while `run` is iterated; a caller that stops early has what was measured so far.
 
     Args:
         configurations: see `cases.configurations`.
@@ -174,7 +174,7 @@ class GradientBench:
         if largest.peak_bytes is None:
             return largest.note
         expected = largest.peak_bytes * chosen.steps / largest.configuration.steps
-        free = available_memory(resolve_device(chosen.compute.device))
+        free = free_memory(resolve_device(chosen.compute.device))
         if expected < HEADROOM * free:
             return ""
         return f"Not tried: it would take about {expected / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free."

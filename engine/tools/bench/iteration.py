@@ -18,7 +18,7 @@ from engine.settings import AugmentSettings, ComputeSettings
 from engine.tools.bench.cases import PUBLISHED, Compute, Configuration, configuration
 from engine.tools.bench.flops import matmul_flops
 from engine.tools.bench.measuring import MemoryMeter, Stopwatch
-from engine.tools.bench.published import published_gradient, published_network
+from engine.tools.bench.reference_implementation import reference_gradient, reference_network
 from engine.tools.bench.turns import repeat_for
 from engine.training.labels import hard_labels
 
@@ -72,7 +72,7 @@ def prepare(**arguments: Any) -> Callable[[], dict[str, Any]]:
         device = resolve_device(chosen.compute.device)
     else:
         device = configure(_settings(chosen.compute))
-    make = published_network if chosen.mode == PUBLISHED else build_network
+    make = reference_network if chosen.mode == PUBLISHED else build_network
     with forked_global_rng(0):
         model = make(chosen.shape.network, **chosen.shape.size()).to(device)
     inputs = problem(chosen, device)
@@ -84,7 +84,7 @@ def prepare(**arguments: Any) -> Callable[[], dict[str, Any]]:
 
     def iterate() -> None:
         if chosen.mode == PUBLISHED:
-            published_gradient(model, **inputs)
+            reference_gradient(model, **inputs)
         else:
             matching_gradient(
                 model, **inputs, mode=cast(Mode, chosen.mode), store=cast(Store, chosen.store), compile=chosen.compile

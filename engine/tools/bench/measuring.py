@@ -7,7 +7,6 @@ from pathlib import Path
 import psutil
 import torch
 
-from engine.data import free_memory
 from engine.runtime.subprocesses import peak_bytes
 
 
@@ -59,8 +58,3 @@ class MemoryMeter:
         else:
             with contextlib.suppress(OSError):
                 Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM, see proc(5)
-
-
-def available_memory(device: torch.device) -> int:
-    """Bytes a program could still take: on the CPU also what only caches files."""
-    return free_memory(device) if device.type == "cuda" else int(psutil.virtual_memory().available)

@@ -13,7 +13,7 @@ from engine.runtime.generators import run_to_end
 from engine.runtime.rng import counted_generator
 from engine.session.open_task import open_task
 from engine.tools.bench.measuring import MemoryMeter, Stopwatch
-from engine.tools.bench.published_stages import LR
+from engine.tools.bench.reference_implementation_stages import LR
 from engine.training.evaluation import evaluate_distilled
 from engine.training.labels import class_index, hard_labels
 from engine.training.real_images import random_real

@@ -57,7 +57,7 @@ class StageRow:
 
 
 class StageBench:
-    """Rows are filled while `run` is iterated; whoever stops early has what was measured so far.
+    """Rows are filled while `run` is iterated; a caller that stops early has what was measured so far.
 
     Args:
         stage: of `STAGES`.
@@ -73,7 +73,9 @@ class StageBench:
         self.rounds = rounds
         arguments = {"stage": stage, "folder": str(folder), "ipc": ipc}
         ours = {"ours": {}} if stage != "data" else {"memory-mapped": {"resident": False}, "resident": {}}
-        published = Candidate(PUBLISHED, "engine.tools.bench.published_stages:prepare_published", arguments, weight=2)
+        published = Candidate(
+            PUBLISHED, "engine.tools.bench.reference_implementation_stages:prepare_reference", arguments, weight=2
+        )
         self.rows = [StageRow(PUBLISHED, published)]
         for label, more in ours.items():
             function = "engine.tools.bench.our_stages:prepare_ours"

@@ -8,10 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import psutil
-import torch
 
 from engine.errors import TeslaError
-from engine.tools.bench.measuring import available_memory
 from engine.tools.bench.worker import Worker
 
 SHARE = 0.4
@@ -99,7 +97,8 @@ def _turn(candidate: Candidate, workers: dict[int, Worker], place: int) -> None:
         candidate.answers.append(answer)
     else:
         candidate.first = answer
-    if available_memory(torch.device("cpu")) < SHARE * psutil.virtual_memory().total:
+    memory = psutil.virtual_memory()
+    if memory.available < SHARE * memory.total:
         workers.pop(place).close()
 
 

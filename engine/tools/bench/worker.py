@@ -1,4 +1,4 @@
-"""A process that measures one thing again and again, whenever it is told to.
+"""A process that measures one thing repeatedly, each time on request.
 
 Rounds go round over many such processes, so that whatever else the machine does falls on all of them alike; a process
 of its own for each keeps allocators, caches and peaks apart, and lives on so that each compiles only once.
@@ -29,8 +29,7 @@ class Worker:
     """
 
     def __init__(self, function: str, arguments: Mapping[str, Any]) -> None:
-        self._function = function
-        # Not a pipe: nobody reads it before the end, and a full one would stop the child.
+        # Not a pipe: it is read only at the end, and a full one would block the child.
         self._complaints = tempfile.TemporaryFile("w+")  # noqa: SIM115 - lives as long as the process
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "engine.tools.bench.worker", function, json.dumps(dict(arguments))],

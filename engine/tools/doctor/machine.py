@@ -9,7 +9,7 @@ import torch
 from engine.data import cache_root, verify_cache
 from engine.errors import CorruptFileError, NewerFormatError
 from engine.storage.atomic import read_tensors
-from engine.storage.filesystem import disk, in_words
+from engine.storage.filesystem import disk, format_bytes
 from engine.storage.lock import KernelLock
 from engine.storage.temp_files import ASIDE, TEMP_MARK, leftovers, set_aside
 from engine.tools.doctor.finding import Finding, damaged, left
@@ -36,7 +36,7 @@ def examine_machine() -> list[Finding]:
         findings.append(Finding(True, "CUDA", "none; runs on the CPU"))
     root = cache_root()
     room = disk.free(root) or 0
-    findings.append(Finding(room > LOW_DISK, "cache", f"{root}, {in_words(room)} free"))
+    findings.append(Finding(room > LOW_DISK, "cache", f"{root}, {format_bytes(room)} free"))
     return findings + _examine_cache(root / "datasets")
 
 

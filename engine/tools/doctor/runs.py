@@ -12,7 +12,8 @@ from engine.runs.liveness import driver_alive
 from engine.runs.preview_frames import frame_iterations, frame_path, frame_problem
 from engine.runs.recovery import orphaned_checkpoint_files, set_checkpoint_aside
 from engine.runs.run import Run
-from engine.runs.workspace import driving
+from engine.runs.workspace import acquire_run
+from engine.runtime.generators import run_to_end
 from engine.settings import settings_to_toml
 from engine.storage.atomic import read_json, write_bytes
 from engine.storage.checksums import SUMS, sum_problems
@@ -33,7 +34,7 @@ def examine_run(run: Run) -> list[Finding]:
         later = "It is being driven now: repair it after it has stopped."
         found = [Finding(f.good, f.what, f.words if f.good else f"{f.words} {later}") for f in found]
     else:
-        found = [under(partial(driving, run), finding) for finding in found] + list(_driver(run, what))
+        found = [under(lambda: run_to_end(acquire_run(run)), finding) for finding in found] + list(_driver(run, what))
     if all(finding.good for finding in found):
         words = f"{len(run.checkpoints())} checkpoints, {len(run.evaluations())} evaluations, all whole"
         found.insert(0, Finding(True, what, words))
@@ -166,7 +167,7 @@ def _driver(run: Run, what: str) -> Iterator[Finding]:
             words = (
                 f"its last driver was killed and left {kind} heartbeat file ({run.heartbeat_file}); nothing needs it"
             )
-            yield under(partial(driving, run), left(what, run.heartbeat_file, words=words))
+            yield under(lambda: run_to_end(acquire_run(run)), left(what, run.heartbeat_file, words=words))
     lock = run.folder / ".driver.lock"
     if lock.is_dir():
         yield damaged(what, f"{lock} is a folder in the place of a lock.", lock)

@@ -10,7 +10,7 @@ from engine.runs.run import Run
 from engine.runs.workspace import Workspace
 from engine.settings import settings_template
 from engine.storage.atomic import write_bytes
-from engine.storage.filesystem import in_words
+from engine.storage.filesystem import format_bytes
 from engine.storage.temp_files import ASIDE, leftovers, set_aside
 from engine.tools.doctor.finding import Finding, left
 from engine.tools.doctor.runs import examine_run
@@ -39,7 +39,7 @@ def examine_workspace(folder: Path) -> list[Finding]:
         findings.append(left("leftover", path, words=f"{path} was left by a process that is gone; nothing uses it"))
     if (folder / FORMERLY_COMPILED).is_dir():
         size = sum(path.stat().st_size for path in (folder / FORMERLY_COMPILED).rglob("*") if path.is_file())
-        words = f"{in_words(size)} in {folder / FORMERLY_COMPILED}, of a former version; nothing uses it, delete it"
+        words = f"{format_bytes(size)} in {folder / FORMERLY_COMPILED}, of a former version; nothing uses it, delete it"
         findings.append(Finding(True, "compiler's cache", words))
     return findings
 

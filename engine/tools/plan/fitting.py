@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from engine.storage.filesystem import format_bytes
 from engine.tools.plan.report import DiskRoom, DiskUse, Part, Peak, Shortage, Where
 from engine.tools.plan.sums import Problem
 
@@ -34,11 +35,12 @@ def shortages(problem: Problem, parts: Sequence[Part], most: Sequence[Peak], roo
     for peak in most:
         if peak.bytes > ROOM * peak.free:
             what = "memory" if peak.where == "device" else "host memory"
-            words = f"{_size(peak.bytes)} of {what} at the peak ({peak.stage}), {_size(peak.free)} are free."
+            needed, free = format_bytes(peak.bytes), format_bytes(peak.free)
+            words = f"{needed} of {what} at the peak ({peak.stage}), {free} are free."
             found.append(Shortage(words, _memory_hint(problem, parts, peak)))
     for disk in room:
         if disk.bytes > ROOM * disk.free:
-            words = f"{_size(disk.bytes)} of disk at {disk.place}, {_size(disk.free)} are free."
+            words = f"{format_bytes(disk.bytes)} of disk at {disk.place}, {format_bytes(disk.free)} are free."
             found.append(Shortage(words, _disk_hint(problem, uses, disk)))
     return found
 
@@ -67,7 +69,8 @@ def _memory_hint(problem: Problem, parts: Sequence[Part], peak: Peak) -> str:
     if problem.device == "cpu" and settings.compute.memory != "flat":
         hints.append("compute.memory = flat (no memory is kept for later; slower)")
     if batch < 1:
-        return f"Lower --ipc: {problem.images} images with momentum and gradient take {_size(3 * problem.image_bytes)}."
+        held = format_bytes(3 * problem.image_bytes)
+        return f"Lower --ipc: {problem.images} images with momentum and gradient take {held}."
     return f"Set {' or '.join(hints)}."
 
 
@@ -90,7 +93,3 @@ def _round(batch: int) -> int:
     """A batch a person would choose, not above this one."""
     step = int(10 ** max(0, len(str(batch)) - 2))
     return batch // step * step
-
-
-def _size(count: float) -> str:
-    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.0f} MB"

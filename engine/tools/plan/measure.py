@@ -24,7 +24,7 @@ from engine.settings import Settings
 from engine.storage.atomic import write_tensors
 from engine.tools.plan.synthetic import Meter, Shape, changed, random_task, random_trajectory, synchronise
 from engine.training.evaluation import BATCH, MEASURE, RULE, measure, planned_steps, train_on_small
-from engine.training.labels import CHUNK, teacher_labels
+from engine.training.labels import CHUNK, labelling
 from engine.training.sgd import Trainer
 from engine.training.task import Task
 from engine.training.teacher_buffer import TeacherBuffer
@@ -227,10 +227,10 @@ def _label_seconds(task: Task, state: DistillState) -> float:
     images = state.images[:CHUNK]
     network = task.flat_network()
     theta = flatten_parameters(task.fresh_network(0))
-    teacher_labels(network, theta, images[: max(1, CHUNK // 8)])  # warm
+    run_to_end(labelling(network, theta, images[: max(1, CHUNK // 8)]))  # warm
     synchronise(task.device)
     begun = time.perf_counter()
-    teacher_labels(network, theta, images)
+    run_to_end(labelling(network, theta, images))
     synchronise(task.device)
     return (time.perf_counter() - begun) / len(images)
 

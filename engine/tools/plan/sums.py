@@ -13,6 +13,7 @@ from engine.methods.tesla_labels import MOST_SHIP
 from engine.runs.preview_frames import MOST_BYTES, MOST_FRAMES, images_shown
 from engine.runtime.disk_space import SAVED_BESIDES, buffer_bytes, checkpoints_bytes, trajectory_bytes
 from engine.settings import Settings
+from engine.storage.filesystem import format_bytes
 from engine.tools.plan.facts import Facts
 from engine.tools.plan.report import DiskUse, Duration, How, Part, Where
 
@@ -212,13 +213,11 @@ def disk_uses(problem: Problem, teachers_left: int, saved: int) -> list[DiskUse]
     shown = images_shown(facts.classes, settings.distill.ipc, facts.resolution)
     frame = facts.classes * shown * facts.values
     making = f"{teachers_left} trajectories of {rows} snapshots, and one in the making"
-    size = problem.checkpoint_bytes
-    each = f"{size / 1e6:,.1f} MB" if size >= 1e5 else f"{size / 1e3:,.1f} kB"
     uses = [
         DiskUse("teacher buffer", buffer_bytes(teachers_left, trajectory), "workspace",
                 making if teachers_left else "none left to train"),
         DiskUse("checkpoints", checkpoints_bytes(settings.distill.keep, problem.checkpoint_bytes, saved), "workspace",
-                f"{kept} of {each}: distill.keep, first, best, one being written"),
+                f"{kept} of {format_bytes(problem.checkpoint_bytes)}: distill.keep, first, best, one being written"),
         DiskUse("film of the images", min(MOST_BYTES, MOST_FRAMES * frame), "workspace", "at most"),
     ]  # fmt: skip
     if facts.dataset is None:

@@ -13,7 +13,7 @@ from engine.runtime.generators import run_to_end
 from engine.session.open_task import open_task
 from engine.session.session import evaluate_run
 from engine.settings import EffectiveSettings
-from engine.tools.studies import published
+from engine.tools.studies import paper_results
 from engine.tools.studies.members import STAGE, Record, heading, read_record, shared_setting, value_of
 from engine.tools.studies.outcome import Cell, Chart, Column, Curve, Outcome
 from engine.tools.studies.points import Points
@@ -121,7 +121,8 @@ def cross(workspace: Workspace, runs: Sequence[Run], networks: Sequence[str], ov
                 "run": record.run.name, "method": record.settings.distill.method, "ipc": record.settings.distill.ipc,
                 "network": network, "accuracy": value, "random": random,
                 "gain": value.mean - random.mean if value and random else None,
-                "published": published.cross_accuracy(record.settings, network), "n": value.count if value else None,
+                "published": paper_results.cross_accuracy(record.settings, network),
+                "n": value.count if value else None,
             })  # fmt: skip
     curves = []
     for record in records:

@@ -17,9 +17,9 @@ from engine.events import Event, Progress, StageFinished, StageStarted, stage_ev
 from engine.matching import MatchingGradient
 from engine.matching.sweeps import Mode, matching_sweeps
 from engine.methods.draws import draw_iteration
-from engine.methods.teacher_init import begun_images
+from engine.methods.teacher_init import init_state
 from engine.runs.workspace import Workspace
-from engine.runtime.generators import map_events
+from engine.runtime.generators import map_events, run_to_end
 from engine.session.open_task import open_task
 from engine.tools.studies.members import STAGE, Member, drive_members, shared_setting
 from engine.tools.studies.outcome import Cell, Chart, Column, Curve, Outcome, Value
@@ -168,7 +168,7 @@ def _point(
     settings = task.settings
     distill = settings.distill.model_copy(update={"steps": steps})
     task = replace(task, settings=settings.model_copy(update={"distill": distill}))
-    images = begun_images(task, buffer)
+    images = run_to_end(init_state(task, buffer)).images
     labels = hard_labels(class_index(task.classes, distill.ipc).to(task.device), task.classes, task.dtype)
     network = task.flat_network()
     found: dict[str, list[float]] = {name: [] for name in (*FIGURES, "loss")}

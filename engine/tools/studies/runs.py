@@ -6,7 +6,7 @@ from engine.events import Event
 from engine.runs.workspace import Workspace
 from engine.settings.methods import fixed_table
 from engine.settings.tables import flatten
-from engine.tools.studies import published
+from engine.tools.studies import paper_results
 from engine.tools.studies.members import Member, Record, best_so_far, drive_members, shared_setting
 from engine.tools.studies.outcome import Cell, Chart, Column, Curve, Outcome, Value
 
@@ -32,7 +32,9 @@ def labels(workspace: Workspace, name: str, ipc: int | None, overrides: Sequence
     records = yield from drive_members(workspace, members, overrides)
     rows = []
     for member, record in zip(members, records, strict=True):
-        rows.append({"labels": member.label, **row_of(record), "published": published.label_accuracy(record.settings)})
+        rows.append(
+            {"labels": member.label, **row_of(record), "published": paper_results.label_accuracy(record.settings)}
+        )
     return Outcome(
         study="labels",
         title="Which labels the synthetic images should have",
@@ -67,7 +69,7 @@ def ipc(
     for record in records:
         method, count = record.settings.distill.method, record.settings.distill.ipc
         row: dict[str, Cell] = {"method": method, "ipc": "all" if method == "whole" else count, **row_of(record)}
-        row["published"] = published.accuracy(record.settings)
+        row["published"] = paper_results.accuracy(record.settings)
         rows.append(row)
     columns = [Column("method", "method"), Column("ipc", "IPC", "count"), ACCURACY, PUBLISHED, PACE, COUNT]
     return Outcome(
@@ -141,7 +143,7 @@ def notes_of(records: Sequence[Record]) -> list[str]:
     """How to read the table."""
     notes = ["Test accuracy of the checkpoint that the held-out part of the training images selected; ± is the sample "
              "standard deviation over n fresh networks, of one run."]  # fmt: skip
-    reasons = sorted({reason for record in records for reason in published.difference(record.settings)})
+    reasons = sorted({reason for record in records for reason in paper_results.difference(record.settings)})
     if reasons:
         notes.append(f"Published numbers are left out where the setting is another: {'; '.join(reasons)}.")
     skipped = {record.run.name: record.skipped for record in records if record.skipped}

@@ -13,12 +13,13 @@ from textual.coordinate import Coordinate
 from textual.widgets import DataTable, Static
 
 from engine.settings.schema import TRAJECTORY_METHODS
+from engine.storage.filesystem import format_bytes
 from tesla_tui.live.context import Context
 from tesla_tui.live.panes.pane import Pane
 from tesla_tui.live.widgets.bars import bar, strip
 from tesla_tui.live.widgets.chart import Chart, Line
 from tesla_tui.render.eta import Clock
-from tesla_tui.render.words import duration, size
+from tesla_tui.render.words import duration
 from tesla_tui.watch.teachers import BufferReader, Trajectory
 
 EMPTY = "No teachers planned yet. They are the first stage of a run: space starts it, n makes a new one."
@@ -120,7 +121,7 @@ line is one trajectory, those of other processes and hosts included. The cursor'
                 Text(f"{teacher.losses[-1]:.3f}" if teacher and teacher.losses else "", justify="right"),
                 Text(f"{100 * accuracies[-1]:.1f} %" if accuracies else "", justify="right"),
                 Text(strip(accuracies, 24, 1.0), style=colours["primary"]),
-                Text(size(teacher.bytes) if teacher else "", justify="right"),
+                Text(format_bytes(teacher.bytes) if teacher else "", justify="right"),
             ]
             if number in self._rows:
                 for column, cell in enumerate(cells):
@@ -136,7 +137,8 @@ line is one trajectory, those of other processes and hosts included. The cursor'
         used = sum(teacher.bytes for teacher in self._there.values())
         text = Text(no_wrap=True, overflow="ellipsis")
         text.append(f"{whole}/{count} trajectories", style="bold")
-        share = size(used) if size(used) == size(planned) else f"{size(used)} of {size(planned)}"
+        taken, most = format_bytes(used), format_bytes(planned)
+        share = taken if taken == most else f"{taken} of {most}"
         text.append(f" of {epochs} epochs · {share} on disk", style=colours["quiet"])
         beat = feed.heartbeat if feed else None
         if feed and feed.state == "running" and beat and beat.stage == "teachers" and beat.total:

@@ -1,13 +1,19 @@
-"""What a workbench does at a person's wish besides looking: going on, taking over, exporting, detaching, reporting."""
+"""The actions on a run that take more than a key press: resume, take over, export, detach, stop."""
 
 import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
+
+from textual.app import App
+from textual.notifications import SeverityLevel
 
 from engine.errors import TeslaError
 from engine.runs.run import Run
+from engine.runtime.generators import run_to_end
+from engine.settings import EffectiveSettings
+from tesla_tui.live.context import Context
 from tesla_tui.live.dialogs.basic import Ask, Busy, Choice, Prompt
 from tesla_tui.live.dialogs.error import ErrorScreen
 from tesla_tui.live.dialogs.new_run import NewRun
@@ -15,24 +21,61 @@ from tesla_tui.live.engine_thread import REPORT, EngineThread
 from tesla_tui.process.detached import ask_to_stop, start_detached, wait_until_free
 from tesla_tui.render.words import clean, duration
 
-if TYPE_CHECKING:
-    from tesla_tui.live.screens.workbench import Workbench
-
 STOP_WITHIN = 120.0
-"""Seconds another driver is given to save and stop."""
+"""Seconds another driver gets to save and stop."""
+
+
+class Bench(Protocol):
+    """The part of a workbench that the actions use."""
+
+    context: Context
+    engine: EngineThread | None
+
+    @property
+    def app(self) -> App[Any]:
+        """Shows dialogs and runs workers."""
+
+    def drive(self, run: Run, effective: EffectiveSettings) -> None:
+        """Start the engine for a run in its thread, and show it."""
+
+    def open_run(self, run: Run, then: Callable[[], None] | None = None) -> None:
+        """Show a run."""
+
+    def begin(self, made: NewRun) -> None:
+        """Start a new run here and show it."""
+
+    def stop_engine(self, after: Callable[[], None]) -> None:
+        """Stop the engine; call `after` when it has saved."""
+
+    def action_tab(self, number: int) -> None:
+        """Open a tab."""
+
+    def report(self, title: str, error: BaseException) -> None:
+        """Show an error."""
+
+    def notify(
+        self,
+        message: str,
+        *,
+        title: str = "",
+        severity: SeverityLevel = "information",
+        timeout: float | None = None,
+        markup: bool = True,
+    ) -> None:
+        """Show a notification."""
 
 
 class RunActions:
-    """Belongs to a workbench. Anything that may take longer than a key press runs in a thread."""
+    """What a workbench does with its run. Anything that may take longer than a key press runs in a thread."""
 
-    def __init__(self, bench: "Workbench") -> None:
+    def __init__(self, bench: Bench) -> None:
         self._bench = bench
-        self._waiting: Callable[[], None] | None = None
+        self._close: Callable[[], None] | None = None
 
-    # --- the run that is shown
+    # --- the run on screen
 
-    def go_on(self) -> None:
-        """Drive the run that is shown, with the settings that tesla.toml and its own command lines give."""
+    def resume(self) -> None:
+        """Drive the run on screen, with the settings that tesla.toml and its own command lines give."""
         bench = self._bench
         feed = bench.context.feed
         if feed is None:
@@ -42,25 +85,25 @@ class RunActions:
             if feed.run.exists:
                 feed.run.check(effective)
         except TeslaError as error:
-            bench.report("cannot go on", error)
+            bench.report("cannot resume", error)
             return
         bench.drive(feed.run, effective)
 
     def take_over(self) -> None:
-        """Drive a run that somebody else drove, or still drives."""
+        """Drive a run that another process drove, or still drives."""
         bench, feed = self._bench, self._bench.context.feed
         if feed is None:
             return
         if not feed.live:
-            self.go_on()
+            self.resume()
             return
         if feed.driver is None or not feed.driver.here:
-            bench.notify("It is driven on another machine: stop it there, then take over.", severity="warning")
+            bench.notify("Another machine drives this run. Stop it there, then take over.", severity="warning")
             return
         question = Ask(
             "take over",
-            f"Process {feed.driver.pid} drives {feed.run.name}. Shall it save and stop, and this window go on?",
-            [Choice("yes", "y", "Stop it there, go on here"), Choice("no", "n", "Keep watching")],
+            f"Process {feed.driver.pid} drives {feed.run.name}. Save and stop it there, and resume here?",
+            [Choice("yes", "y", "Stop it there, resume here"), Choice("no", "n", "Keep watching")],
         )
         bench.app.push_screen(question, self._take_over_answered)
 
@@ -77,10 +120,10 @@ class RunActions:
                     f"It did not stop within {duration(STOP_WITHIN)}.", "It may be in a long step. Try again."
                 )
 
-        self._in_thread("take over", f"{run.name} saves and stops …", work, self.go_on)
+        self._in_thread("take over", f"{run.name} saves and stops …", work, self.resume)
 
     def failed(self, engine: EngineThread) -> None:
-        """The engine ended on an error: the cause, the last checkpoint, what to do."""
+        """Show why the engine stopped: the error, the last checkpoint, what to do."""
         bench = self._bench
         run, error = engine.driven, engine.error
         assert error is not None
@@ -92,13 +135,13 @@ class RunActions:
                 hint=error.hint if isinstance(error, TeslaError) else "",
                 report=None if known else run.folder / REPORT,
             ),
-            lambda retry: self.go_on() if retry else None,
+            lambda retry: self.resume() if retry else None,
         )
 
     # --- export
 
     def export(self) -> None:
-        """Ask where to, and write the distilled dataset there."""
+        """Ask for a folder and export the distilled dataset there."""
         feed = self._bench.context.feed
         if feed is None:
             return
@@ -118,22 +161,23 @@ class RunActions:
         if answer is None or feed is None:
             return
         workspace, run, to = self._bench.context.workspace, feed.run, Path(answer).expanduser()
-        said: list[str] = []
+        words: list[str] = []
 
         def work() -> None:
-            from engine.exchange.export import export_run
+            from engine.exchange.export import exporting
 
-            done = export_run(workspace, run, to, iteration=None, with_test=False)
-            said.append(f"{done.images} images of iteration {done.iteration} written to {to}")
+            exported = run_to_end(exporting(workspace, run, to))
+            words.append(f"{exported.images} images of iteration {exported.iteration} written to {to}")
 
-        self._in_thread(
-            "export", f"Writing {to} …", work, lambda: self._bench.notify(clean(said[0]), timeout=10, markup=False)
-        )
+        def done() -> None:
+            self._bench.notify(clean(words[0]), timeout=10, markup=False)
+
+        self._in_thread("export", f"Writing {to} …", work, done)
 
     # --- runs in other processes
 
     def start_detached(self, run: Run, arguments: Sequence[str], then: Callable[[int], None] | None = None) -> None:
-        """Start a run without this window; `then` gets its process id."""
+        """Start a run in its own process; `then` gets the process id."""
         folder = self._bench.context.workspace.folder
         started: list[int] = []
 
@@ -148,15 +192,15 @@ class RunActions:
             self._bench.open_run(run)
             self._bench.action_tab(0)
 
-        self._in_thread("detach", f"Starting {run.name} in a process of its own …", work, done)
+        self._in_thread("detach", f"Starting {run.name} in its own process …", work, done)
 
     def start_instead(self, made: NewRun) -> None:
-        """A new run while another is driven here."""
+        """Ask how to start a new run while another is driven here."""
         bench = self._bench
         assert bench.engine is not None
         now = bench.engine.driven.name
         choices = [
-            Choice("detached", "d", f"Start {made.run.name} detached", "both go on"),
+            Choice("detached", "d", f"Start {made.run.name} detached", "both run"),
             Choice("instead", "i", f"Stop {now}, start {made.run.name} here", f"{now} is saved"),
             Choice("none", "c", "Neither"),
         ]
@@ -171,7 +215,7 @@ class RunActions:
         bench.app.push_screen(question, answered)
 
     def stop_and(self, then: Callable[[], None]) -> None:
-        """Save and stop the engine under a message that tells how it goes, then go on."""
+        """Save and stop the engine, with a message meanwhile; then call `then`."""
         bench = self._bench
         if bench.engine is None:
             then()
@@ -184,7 +228,7 @@ class RunActions:
             if busy.is_mounted:
                 busy.say(self._stopping_words(engine))
 
-        timer = bench.set_interval(0.2, tell)
+        timer = bench.app.set_interval(0.2, tell)
 
         def close() -> None:
             timer.stop()
@@ -192,15 +236,15 @@ class RunActions:
                 bench.app.pop_screen()
 
         def after() -> None:
-            self.forget_waiting()
+            self.close_waiting()
             then()
 
-        self._waiting = close
+        self._close = close
         bench.stop_engine(after)
 
-    def forget_waiting(self) -> None:
-        """Take away the message that waits for the engine: it saved, or failed."""
-        close, self._waiting = self._waiting, None
+    def close_waiting(self) -> None:
+        """Close the message that waits for the engine, which has saved or failed."""
+        close, self._close = self._close, None
         if close is not None:
             close()
 
@@ -211,7 +255,7 @@ class RunActions:
         return f"Saving {engine.driven.name}{at}; it takes at most one matching step. {passed:.0f} s"
 
     def _in_thread(self, title: str, words: str, work: Callable[[], None], done: Callable[[], None]) -> None:
-        """Do work beside the screens, under a message; then `done`, or words about what went wrong."""
+        """Run `work` in a thread, with a message meanwhile; then call `done`, or report the error."""
         bench = self._bench
         busy = Busy(title, words)
         bench.app.push_screen(busy)
@@ -232,4 +276,4 @@ class RunActions:
                 error = problem
             bench.app.call_from_thread(finish, error)
 
-        bench.run_worker(target, thread=True, group=re.sub(r"\W", "-", title))
+        bench.app.run_worker(target, thread=True, group=re.sub(r"\W", "-", title))

@@ -68,7 +68,7 @@ class Workbench(Screen[None]):
     def __init__(self, workspace: Workspace, preferences: Preferences, devices: Devices) -> None:
         super().__init__()
         self.context = Context(workspace, preferences, devices)
-        self.jobs = RunActions(self)
+        self.run_actions = RunActions(self)
         self.engine: EngineThread | None = None
         self._tab = 0
         self._timer: Timer | None = None
@@ -211,8 +211,8 @@ class Workbench(Screen[None]):
         self._was_live = False
         self._stale = True
         if engine.error is not None:
-            self.jobs.forget_waiting()
-            self.jobs.failed(engine)
+            self.run_actions.close_waiting()
+            self.run_actions.failed(engine)
         elif after is not None:
             after()
         elif not engine.stopping:
@@ -286,7 +286,7 @@ class Workbench(Screen[None]):
         elif feed.state == "imported":
             self.notify("This set was made elsewhere: look, export, or evaluate it with `tesla evaluate`.", timeout=8)
         else:
-            self.jobs.go_on()
+            self.run_actions.resume()
 
     def _shows_driven(self) -> bool:
         """Whether the run on screen is the one this window drives; says so if it is not."""
@@ -314,7 +314,7 @@ class Workbench(Screen[None]):
 
     def action_export(self) -> None:
         """Write the distilled dataset into a folder."""
-        self.jobs.export()
+        self.run_actions.export()
 
     def action_new(self) -> None:
         """The form for a new run."""
@@ -322,7 +322,7 @@ class Workbench(Screen[None]):
 
     def action_take_over(self) -> None:
         """Drive the run here."""
-        self.jobs.take_over()
+        self.run_actions.take_over()
 
     def on_runs_pane_opened(self, message: RunsPane.Opened) -> None:
         """Another run."""
@@ -333,9 +333,9 @@ class Workbench(Screen[None]):
         if made is None:
             return
         if made.detached:
-            self.jobs.start_detached(made.run, made.arguments)
+            self.run_actions.start_detached(made.run, made.arguments)
         elif self.engine is not None:
-            self.jobs.start_instead(made)
+            self.run_actions.start_instead(made)
         else:
             self.begin(made)
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-EIGHTHS = " ▏▎▍▌▋▊▉█"
 LEVELS = "▁▂▃▄▅▆▇█"
 
 

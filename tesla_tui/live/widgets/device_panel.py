@@ -5,8 +5,9 @@ from textual import work
 from textual.widgets import Static
 from textual.worker import get_current_worker
 
+from engine.storage.filesystem import format_bytes
 from tesla_tui.live.widgets.bars import strip
-from tesla_tui.render.words import clean, size
+from tesla_tui.render.words import clean
 from tesla_tui.watch.devices import Devices, Gpu, Processor, Sample
 
 UNKNOWN = "n/a"
@@ -57,7 +58,9 @@ class DevicePanel(Static):
         first.append(f"GPU {gpu.index} ", style=colours["primary"])
         first.append(f"{busy}  {heat}  {power}  ")
         first.append(name, style=colours["quiet"])
-        memory = UNKNOWN if gpu.used is None or not gpu.total else f"{size(gpu.used)} of {size(gpu.total)}"
+        memory = UNKNOWN
+        if gpu.used is not None and gpu.total:
+            memory = f"{format_bytes(gpu.used)} of {format_bytes(gpu.total)}"
         second = Text(no_wrap=True, overflow="ellipsis")
         second.append("  memory ", style=colours["quiet"])
         second.append(f"{memory} ")
@@ -74,10 +77,10 @@ class DevicePanel(Static):
         first.append(f"  load {load}", style=colours["quiet"])
         memory = Text(no_wrap=True, overflow="ellipsis")
         memory.append("memory ", style=colours["quiet"])
-        memory.append(f"{size(cpu.memory_used)} of {size(cpu.memory_total)}")
+        memory.append(f"{format_bytes(cpu.memory_used)} of {format_bytes(cpu.memory_total)}")
         driver = Text(no_wrap=True, overflow="ellipsis")
         driver.append("driver ", style=colours["quiet"])
-        driver.append(f"{UNKNOWN if cpu.rss is None else size(cpu.rss)} ")
+        driver.append(f"{UNKNOWN if cpu.rss is None else format_bytes(cpu.rss)} ")
         history = list(devices.history.get(-1, ()))
         driver.append(strip(history, width - driver.cell_len - 1), style=colours["primary"])
         return [first, memory, driver]

@@ -6,9 +6,11 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
@@ -138,6 +140,6 @@ def test_natural_order_has_no_ties_and_takes_any_name() -> None:
 
 def test_zca_says_when_the_machine_is_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
     digits = prepared("digits")
-    monkeypatch.setattr(os, "sysconf", lambda _: 500)  # 500 pages of 500 bytes
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=250_000))
     with pytest.raises(UsageError, match="GB of memory; this machine has"):
         fit_space(digits, None, True)

@@ -9,9 +9,10 @@ import torch
 
 from engine.data.policies import PolicyAugment
 from engine.data.space import InputSpace
-from engine.exchange.export import export_run
+from engine.exchange.export import exporting
 from engine.runs.run import Run
 from engine.runs.workspace import Workspace
+from engine.runtime.generators import run_to_end
 
 RunIt = Callable[..., Run]
 NAMES = ("autoaugment", "randaugment")
@@ -68,7 +69,7 @@ def test_evaluations_with_other_augmentations_are_other_measurements(
         tiny_run("r", *first, f"evaluate.augment={name}")
         assert again == {path: path.stat().st_mtime_ns for path in (run.folder / "evaluations").iterdir()}
     assert len({tuple(accuracies) for accuracies in found.values()}) == 4
-    export_run(workspace, run, tmp_path / "out")
+    run_to_end(exporting(workspace, run, tmp_path / "out"))
     assert "measured with randaugment" in (tmp_path / "out" / "README.md").read_text()
     recipe = json.loads((tmp_path / "out" / "recipe.json").read_text())
     assert recipe["training"]["measured_with"] == "randaugment"

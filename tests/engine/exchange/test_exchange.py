@@ -14,7 +14,7 @@ from torch import Tensor
 
 from engine.errors import DataError, TeslaError, UsageError
 from engine.events import Notice, Progress
-from engine.exchange.export import export_run
+from engine.exchange.export import exporting
 from engine.exchange.export_buffers import export_buffers
 from engine.exchange.import_buffers import import_buffers
 from engine.exchange.import_images import Wanted, import_images
@@ -320,7 +320,7 @@ def test_a_distilled_set_goes_out_and_comes_back_and_measures_the_same(
 ) -> None:
     own = tiny_run("own", *sets, "distill.ipc=2")
     out = tmp_path / "out"
-    exported = export_run(workspace, own, out, layout="pt")
+    exported = run_to_end(exporting(workspace, own, out, layout="pt"))
     images, labels, lr = (torch.load(out / f"{name}_best.pt", weights_only=True) for name in ("images", "labels", "lr"))
     assert torch.equal(images, own.load_checkpoint(exported.iteration)[0]["images"])
     assert labels.shape == ((20,) if "hard" in sets[0] else (20, 10))
@@ -335,10 +335,10 @@ def test_a_distilled_set_goes_out_and_comes_back_and_measures_the_same(
     }
     assert accuracies["own"] == accuracies["theirs"]
     again = tmp_path / "again"
-    export_run(workspace, run, again, layout="pt")
+    run_to_end(exporting(workspace, run, again, layout="pt"))
     for name in ("images", "labels", "lr"):
         assert (out / f"{name}_best.pt").read_bytes() == (again / f"{name}_best.pt").read_bytes()
-    export_run(workspace, run, tmp_path / "folder")
+    run_to_end(exporting(workspace, run, tmp_path / "folder"))
     assert r"made elsewhere and imported from images\_best.pt" in (tmp_path / "folder" / "README.md").read_text()
 
 

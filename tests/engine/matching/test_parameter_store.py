@@ -12,7 +12,6 @@ from torch import Tensor
 from engine.matching import sweeps
 from engine.matching.checkpoints import CheckpointTrace
 from engine.matching.host_offload import Arrival, HostTrace
-from engine.matching.packing import Packer
 from engine.matching.parameter_store import resolve_store
 from engine.matching.rank_shares import Parts
 from engine.networks import flatten_parameters
@@ -75,21 +74,6 @@ def test_a_store_stays_small_beside_the_graph_unless_it_is_small_anyway() -> Non
     assert resolve_store("auto", 100, 2_017_680, 158_000_000, "cpu")[0] == "checkpoint"
     assert resolve_store("auto", 100, 2_017_680, 158_000_000, "cuda")[0] == "host"
     assert resolve_store("auto", 10, 2_017_680, 158_000_000, "cuda")[0] == "device"
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_packing_loses_no_bit(dtype: torch.dtype) -> None:
-    generator = torch.Generator().manual_seed(0)
-    base = torch.randn(10_007, generator=generator).to(dtype)
-    near = base + 0.02 * torch.randn(10_007, generator=generator).to(dtype)
-    odd = torch.tensor([math.nan, math.inf, -math.inf, 0.0, -0.0, 1e-40, -3e38]).to(dtype)
-    near[: len(odd)] = odd
-    packer = Packer(base)
-    for theta in (near, base, torch.zeros_like(base)):
-        packed = packer.pack(theta)
-        assert packer.unpack(packed).view(torch.uint8).equal(theta.view(torch.uint8))
-        if theta is near:
-            assert sum(map(len, packed.first)) + packed.rest.nbytes < 0.85 * theta.nbytes
 
 
 class LateLane:

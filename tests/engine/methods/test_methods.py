@@ -18,7 +18,7 @@ from engine.events import (
     event_from_json,
     event_to_json,
 )
-from engine.exchange.export import export_run
+from engine.exchange.export import exporting
 from engine.methods.registry import METHODS
 from engine.runs.journal import read_journal
 from engine.runs.preview_frames import frame_path
@@ -105,7 +105,7 @@ def test_the_whole_dataset_is_the_upper_bound_and_is_not_exported(
     assert accuracy(run) > 0.85
     assert accuracy(run) > accuracy(run, "random") + 0.1
     with pytest.raises(UsageError, match="no small set to export"):
-        export_run(workspace, run, tmp_path / "out")
+        run_to_end(exporting(workspace, run, tmp_path / "out"))
     assert not (tmp_path / "out").exists()
     # More epochs are another measurement.
     longer = tiny_run("w", *options("whole"), *length, "evaluate.whole_epochs=2")
@@ -237,7 +237,7 @@ def test_an_export_says_how_it_was_made(tiny_run: RunIt, workspace: Workspace, t
     from safetensors.torch import load_file
 
     run = tiny_run("r", *options(method))
-    export_run(workspace, run, tmp_path / "out")
+    run_to_end(exporting(workspace, run, tmp_path / "out"))
     card = (tmp_path / "out" / "README.md").read_text()
     assert METHODS[method].title in card
     assert "TESLA" not in card

@@ -30,7 +30,7 @@ from engine.networks import flatten_parameters
 from engine.runs.journal import read_journal
 from engine.runs.preview_frames import frame_path
 from engine.runs.run import Run, selected_iteration
-from engine.runs.workspace import Workspace, driving
+from engine.runs.workspace import Workspace, acquire_run
 from engine.runtime.generators import run_to_end
 from engine.session import evaluations as assessments
 from engine.session.open_task import open_task
@@ -38,7 +38,7 @@ from engine.session.session import drive
 from engine.settings import resolve_settings
 from engine.training import labels as label_rules
 from engine.training import real_images as selection
-from engine.training.labels import teacher_labels
+from engine.training.labels import labelling
 from engine.training.task import Task
 from engine.training.teacher_buffer import TeacherBuffer
 from tests.conftest import TINY
@@ -193,7 +193,7 @@ def test_iterations_may_be_raised_but_nothing_else(tiny_run: RunIt) -> None:
 
 def test_one_driver(tiny_run: RunIt, workspace: Workspace) -> None:
     run = workspace.run("r")
-    with driving(run), pytest.raises(BusyError, match=r"by process \d+ on .* since"):
+    with run_to_end(acquire_run(run)), pytest.raises(BusyError, match=r"by process \d+ on .* since"):
         tiny_run("r")
 
 
@@ -273,7 +273,7 @@ def test_shipped_target_labels_are_the_mean_over_teachers_and_epochs(workspace: 
     state = initial_state(task)
     network = task.flat_network()
     naive = torch.stack(
-        [teacher_labels(network, buffer.read(t, e)[0], state.images) for t in (0, 1) for e in (1, 2)]
+        [run_to_end(labelling(network, buffer.read(t, e)[0], state.images)) for t in (0, 1) for e in (1, 2)]
     ).mean(dim=0)
     found = run_to_end(export_labels(task, buffer, state, AT))
     assert torch.allclose(found, naive, atol=1e-6)
@@ -292,7 +292,7 @@ def test_labels_in_chunks_are_those_of_one_pass_and_are_held_once(
     whole = network(theta, state.images).softmax(dim=1)
     monkeypatch.setattr(label_rules, "CHUNK_PIXELS", 12 * 8 * 8)
     with LiveBytes() as counter:
-        found = teacher_labels(network, theta, state.images)
+        found = run_to_end(labelling(network, theta, state.images))
     assert torch.allclose(found, whole, atol=1e-6)
     # A pass over 12 of 70 images, at width 4: about five tensors of its first layer.
     assert counter.peak < found.nbytes + 5 * 12 * 4 * 8 * 8 * 4 + 2 * theta.nbytes

@@ -26,7 +26,8 @@ from engine.runs.preview_frames import (
 )
 from engine.runs.run import Run
 from engine.runs.status import run_status
-from engine.runs.workspace import Workspace, driving
+from engine.runs.workspace import Workspace, acquire_run
+from engine.runtime.generators import run_to_end
 from engine.session.control import Control
 from engine.session.session import drive
 from tests.conftest import TINY
@@ -84,7 +85,7 @@ def test_liveness_from_lock_and_pulse(tiny_run: Drive) -> None:
 
     write(socket.gethostname(), 0)
     assert liveness(run) == ""  # killed a moment ago: the kernel gave the lock back
-    with driving(run):
+    with run_to_end(acquire_run(run)):
         assert liveness(run) == "running"
         write(socket.gethostname(), 300)
         assert liveness(run) == "stalled"
@@ -101,7 +102,7 @@ def test_a_watcher_that_looks_does_not_keep_a_driver_out(tiny_run: Drive, worksp
     lock = FileLock(run.folder / ".driver.lock", thread_local=False)
     lock.acquire()
     threading.Timer(0.3, lambda: lock.release(force=True)).start()
-    with driving(run):
+    with run_to_end(acquire_run(run)):
         pass
 
 

@@ -20,7 +20,7 @@ from engine.runtime.distributed.process_group import joined
 from engine.runtime.distributed.ranks import Ranks
 from engine.runtime.generators import run_to_end
 from engine.session.session import assist, drive
-from engine.training.labels import teacher_labels
+from engine.training.labels import labelling
 from tests.conftest import TINY
 from tests.engine.matching.test_matching import Case, make_case
 
@@ -60,8 +60,8 @@ def numbers(ranks: Ranks, folder: Path) -> dict[str, Any]:
             found[f"{mode} {store} {name}"] = relative(getattr(mine, name), getattr(whole, name))
     case = make_case()
     network, images = FlatNetwork(case.model), case.arguments["images"]
-    alone = teacher_labels(network, case.arguments["start"], images)
-    found["labels"] = relative(teacher_labels(network, case.arguments["start"], images, ranks), alone)
+    alone = run_to_end(labelling(network, case.arguments["start"], images))
+    found["labels"] = relative(run_to_end(labelling(network, case.arguments["start"], images, ranks)), alone)
     found["led"] = ranks.led({"from": ranks.rank, "text": "é" * 1000})["from"]
     found["gathered"] = ranks.gathered(ranks.rank * 10)
     found["agreed"] = ranks.agreed([1.0 + ranks.rank * 1e-6, float("nan")])[0]

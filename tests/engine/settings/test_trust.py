@@ -12,7 +12,7 @@ from engine.networks import build_network
 from engine.runs.workspace import Workspace
 from engine.runtime.compiler_cache import CHOSEN, PYTORCH, use_cache
 from engine.runtime.generators import run_to_end
-from engine.runtime.subprocesses import isolated
+from engine.runtime.subprocesses import run_isolated
 from engine.session.open_task import open_task
 from engine.settings import resolve_settings
 from engine.settings.trust import CONFIG, FOR_NOW, check_trusted, trust
@@ -91,7 +91,7 @@ def test_names_that_are_no_modules(name: str) -> None:
 def test_a_module_in_the_current_folder_does_not_stand_in_for_a_library(stranger: Path) -> None:
     for library in ("json", "torch", "random"):
         (stranger / f"{library}.py").write_text(EVIL)
-    assert isolated("builtins:dict", {"a": 1})["a"] == 1
+    assert run_to_end(run_isolated("builtins:dict", {"a": 1}))["a"] == 1
     assert not (stranger / "RAN").exists()
 
 

@@ -24,10 +24,10 @@ from engine.data import cache, space
 from engine.data.cache import prepare_dataset
 from engine.errors import BusyError, DataError, LostHoldError, UsageError
 from engine.events import Event, IterationDone, Progress, RunStarted, TeacherPublished
-from engine.exchange.export import export_run
+from engine.exchange.export import exporting
 from engine.runs.liveness import is_driven
 from engine.runs.run import Run
-from engine.runs.workspace import Workspace, driving
+from engine.runs.workspace import Workspace, acquire_run
 from engine.runtime.generators import run_to_end
 from engine.session.session import drive, teach
 from engine.storage.holder import Holder, read_holder, this_machine
@@ -253,9 +253,10 @@ def test_a_second_driver_of_this_host_is_refused(
 ) -> None:
     monkeypatch.setattr("engine.storage.lock.PATIENCE", 0.3)
     run = tiny_run("r")
-    with driving(run):
+    with run_to_end(acquire_run(run)):
         assert is_driven(run)
-        with pytest.raises(BusyError, match=f"already driven by process {os.getpid()} on "), driving(run):
+        match = f"already driven by process {os.getpid()} on "
+        with pytest.raises(BusyError, match=match), run_to_end(acquire_run(run)):
             pass
     assert not is_driven(run)
 
@@ -372,7 +373,7 @@ def test_two_exports_to_one_folder(workspace: Workspace, tiny_run: Drive, tmp_pa
     def work() -> None:
         start.wait()
         try:
-            outcomes.append(export_run(workspace, run, tmp_path / "out"))
+            outcomes.append(run_to_end(exporting(workspace, run, tmp_path / "out")))
         except UsageError as error:
             outcomes.append(error)
 

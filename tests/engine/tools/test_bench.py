@@ -10,7 +10,7 @@ from engine.tools.bench.cases import Compute, Configuration, Shape, configuratio
 from engine.tools.bench.flops import CountedFlops, forward_flops, needed_flops
 from engine.tools.bench.gradient import GradientBench
 from engine.tools.bench.iteration import problem
-from engine.tools.bench.published import published_gradient, published_network
+from engine.tools.bench.reference_implementation import reference_gradient, reference_network
 from engine.tools.bench.turns import spread
 
 TINY = Shape(width=4, depth=2, channels=3, resolution=8, classes=5, batch=6)
@@ -23,17 +23,17 @@ def test_published_is_the_gradient_of_paper(shape: Shape) -> None:
     inputs = {k: v.double() if torch.is_tensor(v) and v.is_floating_point() else v for k, v in inputs.items()}
     with forked_global_rng(0):
         ours = build_network(shape.network, **shape.size()).double()
-        theirs = published_network(shape.network, **shape.size()).double()
+        theirs = reference_network(shape.network, **shape.size()).double()
     wanted = matching_gradient(ours, **inputs, mode="paper")
-    images, student_lr = published_gradient(theirs, **inputs)
+    images, student_lr = reference_gradient(theirs, **inputs)
     assert float((images - wanted.images).norm() / wanted.images.norm()) < 1e-9
     assert float((student_lr - wanted.student_lr).abs() / wanted.student_lr.abs()) < 1e-9
 
 
 @pytest.mark.parametrize("size", [{"channels": 1, "resolution": 28}, {"channels": 3, "resolution": 32}])
-def test_published_network_has_our_parameters(size: dict[str, int]) -> None:
+def test_reference_network_has_our_parameters(size: dict[str, int]) -> None:
     networks = []
-    for make in (build_network, published_network):
+    for make in (build_network, reference_network):
         with forked_global_rng(3):
             networks.append(make("convnet", classes=7, width=4, depth=3, **size).eval())
     ours, theirs = networks
@@ -57,7 +57,7 @@ def test_needed_flops_against_what_eager_code_does(mode: str, steps: int) -> Non
     inputs = problem(chosen, CPU)
     with CountedFlops() as counter:
         if mode == "published":
-            published_gradient(published_network("convnet", **TINY.size()), **inputs)
+            reference_gradient(reference_network("convnet", **TINY.size()), **inputs)
         else:
             matching_gradient(build_network("convnet", **TINY.size()), **inputs, mode=mode, store="device")
     # What eager code does beside: a product in the double backward that nobody asked for; exact works out g once more.

@@ -16,7 +16,8 @@ from PIL import Image
 
 from engine.runs.liveness import is_driven
 from engine.runs.run import Run
-from engine.runs.workspace import Workspace, driving
+from engine.runs.workspace import Workspace, acquire_run
+from engine.runtime.generators import run_to_end
 from tesla_tui.main import main
 from tests.conftest import TINY
 from tests.processes import COMMAND, HANGS, NEVER, sets, wait_for
@@ -235,7 +236,7 @@ def test_changed_settings_are_refused_by_name(tesla: Tesla, tmp_path: Path) -> N
 
 def test_somebody_else_drives(tesla: Tesla) -> None:
     tesla("init", "ws")
-    with driving(Workspace(Path("ws")).run("ipc-1")):
+    with run_to_end(acquire_run(Workspace(Path("ws")).run("ipc-1"))):
         code, _, err = tesla("run", "ws", "--ipc", 1, *SETS)
     assert code == 1
     assert f"by process {os.getpid()}" in one_paragraph(err)

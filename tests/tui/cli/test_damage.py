@@ -10,6 +10,7 @@ import pytest
 
 from engine.events import Event, IterationDone
 from engine.runs.workspace import Workspace
+from engine.runtime.generators import run_to_end
 from engine.session.session import drive
 from engine.settings import resolve_settings
 from engine.storage.temp_files import temp_name
@@ -71,9 +72,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
             if part == "stopped" and at_four(event):
                 events.close()
                 break
-    from engine.exchange.export import export_run
+    from engine.exchange.export import exporting
 
-    export_run(workspace, run, run.folder / "exports" / "out")
+    run_to_end(exporting(workspace, run, run.folder / "exports" / "out"))
     run.heartbeat_file.write_text('{"pid": 1, "host": "elsewhere", "beat": 1.0, "moved": 1.0}')
     for name, value in before.items():
         if value is not None:

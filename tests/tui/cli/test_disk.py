@@ -13,7 +13,7 @@ from engine.errors import DiskError
 from engine.events import Notice
 from engine.runs.workspace import Workspace
 from engine.storage.atomic import write_bytes
-from engine.storage.filesystem import System, disk, in_words
+from engine.storage.filesystem import System, disk, format_bytes
 from tests.conftest import Drive
 from tests.torture import INIT, RUN, digests
 
@@ -119,7 +119,7 @@ def test_the_words_name_amount_place_and_way_out(tmp_path: Path, monkeypatch: py
     assert "It takes 1.5 MB; 12.0 kB are free there." in caught.value.message
     assert str(tmp_path) in caught.value.message and "same command again" in caught.value.hint
     assert caught.value.errno == 28 and not list(tmp_path.iterdir())
-    assert in_words(999) == "999 bytes" and in_words(2_500_000_000_000) == "2.5 TB"
+    assert format_bytes(999) == "999 bytes" and format_bytes(2_500_000_000_000) == "2.5 TB"
 
 
 def test_a_line_that_does_not_fit_leaves_no_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,8 @@ from engine.errors import BusyError
 from engine.events import IterationDone, RunStarted
 from engine.runs.journal import JournalWriter
 from engine.runs.run import Run
-from engine.runs.workspace import Workspace, driving
+from engine.runs.workspace import Workspace, acquire_run
+from engine.runtime.generators import run_to_end
 from engine.tools.tracking import tensorboard as engine_tensorboard
 from engine.tools.tracking.tensorboard import log_to_tensorboard
 from tesla_tui.main import main
@@ -125,7 +126,7 @@ def test_it_follows_a_run_for_as_long_as_it_is_driven(
     monkeypatch.setattr(engine_tensorboard, "LOOK", 0.01)
     run = tiny_run("r", until=lambda event: isinstance(event, IterationDone))
     started = next(line for line in journal(run) if line["kind"] == "RunStarted")
-    with driving(run):
+    with run_to_end(acquire_run(run)):
         log = log_to_tensorboard(run, tmp_path)
         assert next(log).done == 1
         with pytest.raises(BusyError):

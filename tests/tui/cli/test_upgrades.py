@@ -141,10 +141,10 @@ def test_a_newer_cache_entry_is_not_decoded_over(tmp_path: Path, tiny_run: Calla
 
 def test_every_file_carries_its_format(tiny_run: Callable[..., Run], workspace: Workspace, tmp_path: Path) -> None:
     """Everything a run leaves, but for pictures' pixels and tensors, which have a record beside them."""
-    from engine.exchange.export import export_run
+    from engine.exchange.export import exporting
 
     run = tiny_run("r", "labels.kind=target")
-    export_run(workspace, run, tmp_path / "out")
+    run_to_end(exporting(workspace, run, tmp_path / "out"))
     written = [path for path in workspace.folder.rglob("*.json") if ".compiled" not in path.parts]
     assert {path.parent.name for path in written} >= {"checkpoints", "evaluations", "r"}
     assert {path.name for path in written if json.loads(path.read_text()).get("format") != 1} == set()

@@ -1,4 +1,4 @@
-"""Published numbers (published.toml), given out only to whoever measures in the same setting."""
+"""Accuracies printed in papers (paper_results.toml), given only for runs with the same setting."""
 
 import tomllib
 from functools import cache
@@ -14,7 +14,7 @@ WIDTH, EPOCHS = 128, 1000
 
 @cache
 def _tables() -> dict[str, Any]:
-    return tomllib.loads(files("engine.tools.studies").joinpath("published.toml").read_text())
+    return tomllib.loads(files("engine.tools.studies").joinpath("paper_results.toml").read_text())
 
 
 def difference(settings: Settings) -> list[str]:

@@ -22,7 +22,7 @@ from engine.runtime.generators import run_to_end
 from engine.runtime.rng import counted_generator, forked_global_rng
 from engine.settings import Settings
 from engine.tools.bench.measuring import MemoryMeter, Stopwatch
-from engine.tools.bench.published import published_network
+from engine.tools.bench.reference_implementation import reference_network
 from engine.training.evaluation import BATCH, RULE
 from engine.training.labels import class_index, hard_labels
 
@@ -45,7 +45,7 @@ class _Samples(Dataset[tuple[Tensor, int]]):
         return opened.space.encode(image[None])[0], int(opened.dataset.train_labels[at])
 
 
-def prepare_published(stage: str, folder: str, ipc: int) -> Callable[[], dict[str, Any]]:
+def prepare_reference(stage: str, folder: str, ipc: int) -> Callable[[], dict[str, Any]]:
     """What a process of `tesla bench` does for the published side of a stage.
 
     Args:
@@ -79,7 +79,7 @@ def _all(space: InputSpace, pixels: np.ndarray, device: torch.device) -> Tensor:
 
 def _network(opened: OpenDataset, settings: Settings, device: torch.device) -> nn.Module:
     network, dataset = settings.network, opened.dataset
-    return published_network(
+    return reference_network(
         network.name, channels=dataset.channels, classes=len(dataset.classes), resolution=dataset.resolution,
         width=network.width, depth=network.depth,
     ).to(device)  # fmt: skip

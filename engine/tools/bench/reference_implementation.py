@@ -1,4 +1,4 @@
-"""The matching gradient the way published TESLA code computes it: the yardstick, kept naive on purpose.
+"""The matching gradient the way published TESLA code computes it: the reference, kept naive on purpose.
 
 Eager and NCHW, PyTorch's own norm and pooling; a second-order graph in both sweeps, that of the first thrown away; all
 T augmented batches alive with the graphs of their augmentations, and a copy of each; a list of all T parameter vectors.
@@ -14,7 +14,7 @@ from engine.networks import build_network
 from engine.networks.registry import default_depth
 
 
-def published_network(
+def reference_network(
     name: str, *, channels: int, classes: int, resolution: int, width: int | None = None, depth: int | None = None
 ) -> nn.Module:
     """The student of published code: for `convnet` of PyTorch's own layers, else as `build_network`.
@@ -41,7 +41,7 @@ def published_network(
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(width * side * side, classes))
 
 
-def published_gradient(
+def reference_gradient(
     model: nn.Module,
     *,
     start: Tensor,
