@@ -12,4 +12,4 @@ from dataclasses import replace
 
 from engine.methods.tesla import TESLA
 
-DATM = replace(TESLA, name="datm", title="difficulty-aligned trajectory matching (DATM, Guo et al., ICLR 2024)")
+DATM = replace(TESLA, name="datm")

@@ -131,7 +131,6 @@ READS = (
 
 DC = Method(
     name="dc",
-    title="gradient matching (DC, Zhao, Mopuri & Bilen, ICLR 2021)",
     initial_state=initial_state,
     restored_state=restored_state,
     iterate=iterate,

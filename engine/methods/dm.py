@@ -70,7 +70,6 @@ def iterate(
 
 DM = Method(
     name="dm",
-    title="distribution matching (DM, Zhao & Bilen, WACV 2023)",
     initial_state=initial_state,
     restored_state=restored_state,
     iterate=iterate,

@@ -35,7 +35,6 @@ def iterate(
 
 DSA = Method(
     name="dsa",
-    title="gradient matching with siamese augmentation (DSA, Zhao & Bilen, ICML 2021)",
     initial_state=initial_state,
     restored_state=restored_state,
     iterate=iterate,

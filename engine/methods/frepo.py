@@ -166,7 +166,6 @@ def iterate(
 
 FREPO = Method(
     name="frepo",
-    title="neural feature regression with pooling (FRePo, Zhou, Nezhadarya & Ba, NeurIPS 2022)",
     initial_state=initial_state,
     restored_state=restored_state,
     iterate=iterate,

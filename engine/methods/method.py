@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from engine.events import Event, Progress
-from engine.settings import EffectiveSettings
+from engine.settings import EffectiveSettings, method_traits
 from engine.training.task import Task
 from engine.training.teacher_buffer import TeacherBuffer
 
@@ -60,8 +60,6 @@ class Method:
 
     name: str
     """As `distill.method` spells it."""
-    title: str
-    """In words, with its source."""
     initial_state: Callable[[Task], State]
     """The state before iteration 1."""
     restored_state: Callable[[dict[str, Tensor], dict[str, Any], Task], State]
@@ -81,6 +79,11 @@ class Method:
     """As `shipped_labels`, telling how far it is, where that takes long."""
     begin: Callable[[Task, TeacherBuffer], Generator[Event, None, State]] | None = None
     """As `initial_state`, where teachers have a say in it: their buffer is there by then."""
+
+    @property
+    def title(self) -> str:
+        """In words, with its source."""
+        return method_traits(self.name).title
 
 
 def beginning(method: Method, task: Task, buffer: TeacherBuffer) -> Generator[Event, None, State]:

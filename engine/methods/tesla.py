@@ -426,7 +426,6 @@ def _recover(task: Task, state: DistillState, earlier: Earlier | None, *, roll_b
 
 TESLA = Method(
     name="tesla",
-    title="trajectory matching with constant memory (TESLA, Cui et al., ICML 2023)",
     initial_state=initial_state,
     begin=begun_state,
     restored_state=restored_state,

@@ -18,9 +18,9 @@ LATER = {"parameters": "logits", "loss": "cross-entropy", "init": "one-hot"}
 
 def distilled_protocol(settings: Settings, repeats: int) -> dict[str, Any]:
     """What the accuracy of a distilled set depends on besides its checkpoint and the network it is trained with."""
-    whole, labels = settings.distill.method == "whole", settings.labels.model_dump()
+    labels = settings.labels.model_dump()
     return {
-        "epochs": settings.evaluate.whole_epochs if whole else settings.evaluate.epochs,
+        "epochs": settings.evaluate.whole_epochs if settings.traits.all_images else settings.evaluate.epochs,
         "repeats": repeats,
         **_augmentation(settings),
         "labels": {key: value for key, value in labels.items() if key not in LATER or value != LATER[key]},
@@ -71,7 +71,7 @@ def _same(found: Any, asked: Any) -> bool:
 
 def protocol_words(settings: Settings, own: Settings) -> str:
     """How tests to these settings differ from the run's own, in words; empty if they do not."""
-    keys = ("whole_epochs" if settings.distill.method == "whole" else "epochs", "repeats", "augment")
+    keys = ("whole_epochs" if settings.traits.all_images else "epochs", "repeats", "augment")
     pairs = [(key, getattr(settings.evaluate, key), getattr(own.evaluate, key)) for key in keys]
     return ", ".join(f"evaluate.{key} = {asked} (the run's: {was})" for key, asked, was in pairs if asked != was)
 

@@ -1,5 +1,6 @@
 """Settings: what can be set (`schema`), where a value comes from (`layers`), and the file a user edits (`template`)."""
 
+from engine.settings.datasets import dataset_facts, dataset_names
 from engine.settings.layers import (
     EffectiveSettings,
     frozen_settings,
@@ -8,6 +9,7 @@ from engine.settings.layers import (
     resolve_settings,
     settings_to_toml,
 )
+from engine.settings.methods import method_names, method_traits
 from engine.settings.schema import (
     AugmentSettings,
     ComputeSettings,
@@ -15,7 +17,6 @@ from engine.settings.schema import (
     DistillSettings,
     EvaluateSettings,
     LabelSettings,
-    MethodName,
     NetworkSettings,
     PeerSettings,
     Settings,
@@ -31,12 +32,15 @@ __all__ = [
     "EffectiveSettings",
     "EvaluateSettings",
     "LabelSettings",
-    "MethodName",
     "NetworkSettings",
     "PeerSettings",
     "Settings",
     "TeacherSettings",
+    "dataset_facts",
+    "dataset_names",
     "frozen_settings",
+    "method_names",
+    "method_traits",
     "preset_names",
     "recovered_settings",
     "resolve_settings",

@@ -13,7 +13,6 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,8 @@ import tomli_w
 from pydantic import BaseModel, ValidationError
 
 from engine.errors import CorruptFileError, SettingsError
-from engine.settings.methods import fixed_table, published_tables
+from engine.settings.datasets import dataset_plugins, preset_tables
+from engine.settings.methods import check_method, fixed_table, method_plugins, published_tables
 from engine.settings.schema import Settings
 from engine.settings.trust import allow, is_import_path
 from engine.storage.untrusted import read_bounded
@@ -72,14 +72,9 @@ def known_keys() -> tuple[str, ...]:
     return tuple(keys)
 
 
-@cache
-def _presets() -> dict[str, Any]:
-    return tomllib.loads(files("engine.settings").joinpath("presets.toml").read_text())
-
-
 def preset_names() -> tuple[str, ...]:
     """Datasets that have a preset."""
-    return tuple(_presets())
+    return tuple(preset_tables())
 
 
 def preset_values(name: str) -> Flat:
@@ -88,9 +83,9 @@ def preset_values(name: str) -> Flat:
     Raises:
         SettingsError: there is no such preset.
     """
-    if name not in _presets():
+    if name not in preset_tables():
         raise SettingsError(f"There is no preset {name!r}.", f"Presets: {', '.join(preset_names())}.")
-    table = {key: part for key, part in _presets()[name].items() if key not in ("ipc", "dataset")}
+    table = {key: part for key, part in preset_tables()[name].items() if key not in ("ipc", "dataset")}
     return flatten(table)
 
 
@@ -178,6 +173,8 @@ def resolve_settings(
         presets.append((f"buffer {buffer}", buffer_layer(buffer)))
     from_row = flatten(by_ipc.get(str(wanted_ipc), {}))
     method = {**from_file, **from_row, **earlier, **command}.get("distill.method", "tesla")
+    if isinstance(method, str):
+        check_method(method)
     published = published_tables(method, chosen.get("dataset.name", "digits"), wanted_ipc)
     fixed = flatten(fixed_table(method)[1])
     for key in fixed.keys() & command.keys():
@@ -289,6 +286,12 @@ def _consent(command: Flat) -> None:
     for name in named:
         if isinstance(name, str) and is_import_path(name):
             allow(name)
+    for plugins, name in (
+        (method_plugins(), command.get("distill.method")),
+        (dataset_plugins(), command.get("dataset.name")),
+    ):
+        if isinstance(name, str) and name in plugins:
+            allow(plugins[name].target)
 
 
 def parse_override(text: str) -> tuple[str, Any]:
@@ -324,7 +327,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 
 def _preset_layers(dataset: Any, ipc: Any) -> list[tuple[str, Flat]]:
-    presets = _presets()
+    presets = preset_tables()
     name = dataset if isinstance(dataset, str) and dataset in presets else "folder"
     table = dict(presets[name])
     by_ipc = {int(key): part for key, part in table.pop("ipc", {}).items()}

@@ -7,18 +7,17 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from engine.settings.datasets import own_datasets
+from engine.settings.methods import MethodTraits, method_traits, method_words, own_methods
+from engine.settings.plugins import NAME
+
 PositiveInt = Annotated[int, Field(ge=1, le=10**9)]
 """What is counted. The bound keeps every product of two of them an integer that PyTorch can hold."""
 SmallInt = Annotated[int, Field(ge=1, le=2**16)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
-MethodName = Literal[
-    "tesla", "mtt", "datm", "dm", "dsa", "dc", "frepo", "random", "herding", "k-center", "k-means", "whole"
-]  # fmt: skip
-TRAJECTORY_METHODS = ("tesla", "mtt", "datm")
-"""Methods that match teacher trajectories; the others need no teachers."""
-SELECTIONS = ("random", "herding", "k-center", "k-means", "whole")
-"""Methods that make their set at once, of real images."""
+MethodName = Annotated[str, Field(pattern=rf"^{NAME.pattern}$", json_schema_extra={"enum": list(own_methods())})]
+"""A name alone; `check_method` refuses one that does not exist. A run whose plugin is gone can still be seen."""
 
 
 class Section(BaseModel):
@@ -30,8 +29,9 @@ class Section(BaseModel):
 class DatasetSettings(Section):
     """The real dataset."""
 
-    name: Annotated[str, Field(min_length=1)] = "digits"
-    """digits, fashion-mnist, mnist, cifar10, cifar100, tiny-imagenet, imagenet, `folder`, or a hub id `owner/name`."""
+    name: Annotated[
+        str, Field(min_length=1, description=f"{', '.join(own_datasets())} (see `path`), or a hub id owner/name.")
+    ] = "digits"
     path: str | None = None
     """Local files instead of a download: a class-per-folder tree, idx files of (Fashion-)MNIST, or Parquet files."""
     resolution: Annotated[int, Field(ge=4, le=1024)] | None = None
@@ -82,10 +82,7 @@ class AugmentSettings(Section):
 class DistillSettings(Section):
     """How the synthetic images are made."""
 
-    method: MethodName = "tesla"
-    """tesla, or a peer: mtt, datm, dm, dsa, dc, frepo; a selection of real images: random, herding, k-center, k-means;
-    or whole, all training images (the upper bound). It brings its published rates; a run tells what it does not
-    read."""
+    method: Annotated[MethodName, Field(description=method_words())] = "tesla"
     ipc: PositiveInt = 1
     """Synthetic images per class."""
     iterations: Annotated[int, Field(ge=0)] = 5000
@@ -248,7 +245,12 @@ class Settings(Section):
     @property
     def needs_teachers(self) -> bool:
         """Whether teachers are trained for this run."""
-        return self.distill.method in TRAJECTORY_METHODS
+        return self.traits.teachers
+
+    @property
+    def traits(self) -> MethodTraits:
+        """What is known of the method of this run."""
+        return method_traits(self.distill.method)
 
     @property
     def reachable_epochs(self) -> int:
@@ -275,14 +277,15 @@ class Settings(Section):
             )
         if self.needs_teachers:
             self._check_starts()
-        elif self.distill.init == "correct" and self.distill.method not in SELECTIONS:
+        elif self.distill.init == "correct" and self.traits.iterates:
             raise ValueError(
                 f"distill.init = correct asks a teacher; distill.method = {self.distill.method} trains none. Take "
                 "distill.init = real, noise or kmeans."
             )
-        if self.distill.method == "mtt" and self.distill.gradient == "paper":
+        if self.traits.whole_gradient and self.distill.gradient == "paper":
             raise ValueError(
-                "distill.gradient = paper is TESLA's eq. 6; distill.method = mtt follows the whole gradient. "
+                f"distill.gradient = paper is TESLA's eq. 6; distill.method = {self.distill.method} follows the "
+                "whole gradient. "
                 "Take exact or unrolled (the same numbers), or distill.method = tesla."
             )
         if self.dataset.name == "folder" and self.dataset.path is None:
