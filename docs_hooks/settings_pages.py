@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # the engine of this folder,
 
 from engine.runs.run import BITS_CHANGE, MAY_CHANGE
 from engine.settings import Settings, resolve_settings
+from engine.settings.datasets import preset_tables
 from engine.settings.layers import flatten, preset_names
 
 INTRO = """\
@@ -101,12 +102,10 @@ def _plain(value: Any) -> str:
 
 def presets_page() -> str:
     """The page of all presets: what differs from the defaults, by dataset and published IPC."""
-    from engine.settings.layers import _presets
-
     defaults = flatten(Settings().model_dump(mode="json"))
     lines = [PRESETS]
     for name in preset_names():
-        rows = sorted(int(ipc) for ipc in _presets()[name].get("ipc", {})) or [None]
+        rows = sorted(int(ipc) for ipc in preset_tables()[name].get("ipc", {})) or [None]
         path = ["dataset.path=/"] if name == "folder" else []
         columns = {ipc: resolve_settings(overrides=[f"dataset.name={name}", *path], ipc=ipc) for ipc in rows}
         keys = [

@@ -103,6 +103,8 @@ def _described(kind: Kind, point: EntryPoint) -> Plugin:
         table = _tables(point.value.partition(":")[0].partition(".")[0]).get(f"{kind}s", {}).get(point.name, {})
         if not isinstance(table, dict):
             raise ValueError(f"{kind}s.{point.name} is not a table")
+        if not isinstance(table.get("about", {}), dict):
+            raise ValueError(f"{kind}s.{point.name}.about is not a table")
     except (CorruptFileError, OSError, ValueError, AttributeError, RecursionError) as error:
         return replace(plugin, problem=f"{FILE} cannot be read: {error}")
     return replace(plugin, table=table)
