@@ -27,6 +27,7 @@ MODULES = {
     "engine.networks.registry": "Networks by name or import path",
     "engine.networks.flat": "A module over one vector of parameters",
     "engine.data.cache": "Datasets, decoded once",
+    "engine.data.registry": "Finding datasets",
     "engine.data.sources": "Where datasets come from",
     "engine.data.space": "Normalisation, whitening, and back",
     "engine.data.augment": "Differentiable augmentation",

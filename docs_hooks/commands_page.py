@@ -14,6 +14,7 @@ from mkdocs.structure.files import File, Files
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the program of this folder, installed or not
 
 from tesla_tui.cli.app import app
+from tesla_tui.cli.options import with_names
 
 INTRO = """\
 # Commands
@@ -70,7 +71,7 @@ def _row(parameter: Any, context: Any) -> str | None:
         return None
     name, meaning = record
     name = re.sub(r"\s+", " ", name).replace("|", "\\|")
-    return f"| `{name}` | {_words(meaning)} |"
+    return f"| `{name}` | {_words(with_names(meaning))} |"
 
 
 def _words(text: str) -> str:

@@ -1,7 +1,11 @@
 """The examples run and say what they promise."""
 
 import importlib.util
+import os
+import shutil
+import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from types import ModuleType
 
@@ -80,3 +84,39 @@ def test_continual_learning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert [sorted(place.name for place in (step / "train").iterdir()) for step in steps] == [
         ["0", "1"], ["2", "3"], ["4", "5"], ["6", "7"], ["8", "9"],
     ]  # fmt: skip
+
+
+def test_plugin(tmp_path: Path) -> None:
+    """Installed without a network, from what its pyproject.toml declares, and run in processes of their own."""
+    source, site = EXAMPLES / "plugin", tmp_path / "site"
+    project = tomllib.loads((source / "pyproject.toml").read_text())["project"]
+    shutil.copytree(source / "tesla_rings", site / "tesla_rings")
+    info = site / "tesla_rings-0.1.0.dist-info"
+    info.mkdir()
+    facts = f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+    (info / "METADATA").write_text(facts)
+    groups = [
+        f"[{group}]\n" + "".join(f"{name} = {target}\n" for name, target in points.items())
+        for group, points in project["entry-points"].items()
+    ]
+    (info / "entry_points.txt").write_text("\n".join(groups))
+    path = os.pathsep.join([str(site), str(EXAMPLES.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONPATH": path, "TESLA_CONFIG": str(tmp_path / "config"), "TESLA_TRUSTED": ""}
+
+    def tesla(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "tesla_tui.main", *words],
+            cwd=tmp_path, env=environment, text=True, capture_output=True, timeout=300, check=False,
+        )  # fmt: skip
+
+    assert "rings" in tesla("init", "--help").stdout
+    assert tesla("init", "ws", "--dataset", "rings").returncode == 0
+    quick = ("--set", "evaluate.epochs=4", "--set", "evaluate.repeats=1", "--set", "compute.threads=1")
+    refused = tesla("run", "ws", "--set", "distill.method=typical", *quick)
+    assert refused.returncode == 2
+    assert "the dataset rings of the package tesla-rings 0.1.0" in " ".join(refused.stderr.split())
+    assert tesla("trust", "tesla_rings:find_rings").returncode == 0
+    done = tesla("run", "ws", "--set", "distill.method=typical", *quick)
+    assert done.returncode == 0, done.stderr
+    assert "rings: 4 classes, 12x12 grey" in done.stdout + done.stderr
+    assert "Test accuracy" in done.stdout

@@ -24,7 +24,8 @@ import platformdirs
 
 from engine.data.dataset import Classes, Dataset, Pixels, split_holdout
 from engine.data.pictures import BAD_FILE, to_square
-from engine.data.sources import OpenSource, Source, SourceSplit, find_source
+from engine.data.registry import find_source
+from engine.data.sources import OpenSource, Source, SourceSplit
 from engine.errors import CorruptFileError, DataError, DiskError, NewerFormatError
 from engine.events import Event, Notice, Progress, with_progress
 from engine.runtime.threads import run_in_thread

@@ -7,18 +7,21 @@ import numpy as np
 
 from engine.data.pictures import GREY_MODES, load_picture, open_header
 from engine.data.sources import OpenSource, Source, SourceSplit, file_key, natural_key
-from engine.errors import DataError
+from engine.errors import DataError, UsageError
 
 TEST_NAMES = ("test", "val", "valid", "validation")
 Files = dict[str, list[Path]]
 
 
-def folder_source(root: Path, on_bad_file: str) -> Source:
+def find(name: str, root: Path | None, on_bad_file: str) -> Source:
     """A source over the tree below `root`.
 
     Raises:
+        UsageError: there is no `root`.
         DataError: `root` is not a folder, or holds no classes, a single class or an empty class.
     """
+    if root is None:
+        raise UsageError("dataset.name = folder needs dataset.path, the class-per-folder tree.")
     if not root.is_dir():
         raise DataError(f"dataset.path = {root} is not a folder.", "It must hold one subfolder per class.")
     train_root = root / "train" if (root / "train").is_dir() else root

@@ -14,13 +14,11 @@ from engine.data.dataset import Classes
 from engine.data.pictures import BAD_FILE, GREY_MODES, decoded, opened
 from engine.data.sources import OpenSource, Source, SourceSplit, file_key
 from engine.errors import DataError
+from engine.settings.datasets import DatasetFacts
 from engine.storage.untrusted import open_regular, read_bounded
 
 TRAIN_SPLITS = ("train",)
 TEST_SPLITS = ("test", "valid", "validation", "val")
-TEST_SPLIT_OF = {"benjamin-paine/imagenet-1k-64x64": "validation"}
-"""ImageNet's own test labels are secret: the field evaluates on validation."""
-LABEL_OF = {"uoft-cs/cifar100": "fine_label"}
 MOST_BYTES = 2**30
 """Bytes of one picture's file."""
 ROWS = 100
@@ -33,30 +31,30 @@ LOOK = 256
 """Images looked at to learn whether a set is grey, and its size."""
 
 
-def hub_source(name: str, hub_id: str, path: Path | None) -> Source:
+def hub_source(name: str, facts: DatasetFacts, path: Path | None) -> Source:
     """A source over a hub dataset, or over local Parquet files in its place."""
     if path is None:
-        return Source(name, f"Hugging Face {hub_id}", f"hub-{hub_id}", lambda: _open(name, hub_id, None))
+        what, key = f"Hugging Face {facts.hub}", f"hub-{facts.hub}"
+        return Source(name, what, key, lambda: _open(name, facts, None), local=False)
     parquet = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
     if not parquet:
         raise DataError(f"{path} holds no Parquet files for {name}.", "Give the folder of a downloaded dataset.")
     return Source(
-        name, f"{name}, Parquet files in {path}", f"parquet-{file_key(parquet)}", lambda: _open(name, hub_id, parquet)
+        name, f"{name}, Parquet files in {path}", f"parquet-{file_key(parquet)}", lambda: _open(name, facts, parquet)
     )
 
 
-def _open(name: str, hub_id: str, parquet: list[Path] | None) -> OpenSource:
-    loaded = _load(name, hub_id, parquet)
+def _open(name: str, facts: DatasetFacts, parquet: list[Path] | None) -> OpenSource:
+    loaded = _load(name, facts, parquet)
     train_name = next((split for split in TRAIN_SPLITS if split in loaded), None)
     if train_name is None:
         raise DataError(f"{name} has no split `train`; it has {', '.join(loaded)}.", "Choose another dataset.")
-    wanted = TEST_SPLIT_OF.get(hub_id)
     train = loaded[train_name]
     image_column = next((key for key, value in train.features.items() if type(value).__name__ == "Image"), None)
     if image_column is not None:
         loaded = _undecoded(loaded, image_column)
         train = loaded[train_name]
-    label_column = LABEL_OF.get(hub_id) or next(
+    label_column = facts.label_column or next(
         (key for key, value in train.features.items() if type(value).__name__ == "ClassLabel"), None
     )
     if label_column is None and "label" in train.features:
@@ -72,7 +70,7 @@ def _open(name: str, hub_id: str, parquet: list[Path] | None) -> OpenSource:
         raise DataError(f"{name}: the split {train_name} has images without a class.", "Choose another dataset.")
     # A test split whose labels are kept secret (-1) measures nothing: the next one, else a part of train.
     test_labels, test_name = None, None
-    for candidate in dict.fromkeys((wanted or TEST_SPLITS[0], *TEST_SPLITS)):
+    for candidate in dict.fromkeys((facts.test_split or TEST_SPLITS[0], *TEST_SPLITS)):
         if candidate in loaded and len(loaded[candidate]):
             found = _labels(name, loaded[candidate], candidate, label_column)
             if found.min() >= 0:
@@ -135,7 +133,8 @@ def _cached_bytes(path: str) -> bytes:
     return read_bounded(whole, MOST_BYTES)
 
 
-def _load(name: str, hub_id: str, parquet: list[Path] | None) -> Any:
+def _load(name: str, facts: DatasetFacts, parquet: list[Path] | None) -> Any:
+    hub_id = facts.hub
     # A box without a network should hear so in seconds, not after minutes of retries.
     os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", "10")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -164,7 +163,7 @@ def _load(name: str, hub_id: str, parquet: list[Path] | None) -> Any:
         if parquet is not None:
             raise DataError(f"The Parquet files of {name} cannot be read: {error}.", "Download them again.") from error
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        extra = " For Fashion-MNIST, `apt install dataset-fashion-mnist` is enough." if name == "fashion-mnist" else ""
+        extra = f" {facts.offline}" if facts.offline else ""
         raise DataError(
             f"{name} could not be had from the Hugging Face hub ({hub_id}): {reason.rstrip('.')}.",
             "Check the network, or download its Parquet files elsewhere and set dataset.path to their folder."

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from engine.events import EvaluationDone
-from engine.settings.schema import TRAJECTORY_METHODS
+from engine.settings import method_traits
 
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
@@ -100,7 +100,7 @@ def _made(facts: dict[str, Any]) -> str:
     if settings["distill.iterations"] == 0:
         return f"They are real training images, chosen by the method: {facts['method']}."
     with_what = f"**{settings['labels.kind']}** labels"
-    if settings["distill.method"] in TRAJECTORY_METHODS:
+    if method_traits(settings["distill.method"]).teachers:
         with_what = f"the **{settings['distill.gradient']}** gradient and {with_what}"
     return (
         f"They were made by {facts['method']} with\n{with_what}, so that a network trained on them alone does\n"

@@ -11,12 +11,11 @@ from engine.training.real_images import real_images
 from engine.training.task import Task
 
 
-def selection(name: str, title: str, choose: Callable[[Task], Tensor]) -> Method:
+def selection(name: str, choose: Callable[[Task], Tensor]) -> Method:
     """A method that keeps real images.
 
     Args:
         name: as `distill.method` spells it.
-        title: in words.
         choose: gives indices `(K * ipc,)` into the training images, ordered by class.
     """
 
@@ -25,7 +24,6 @@ def selection(name: str, title: str, choose: Callable[[Task], Tensor]) -> Method
 
     return Method(
         name=name,
-        title=title,
         init_state=immediate(initial_state),
         restore_state=restore_state,
         make_step=no_step,

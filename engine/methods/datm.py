@@ -15,7 +15,6 @@ from engine.methods.tesla import TESLA
 DATM = replace(
     TESLA,
     name="datm",
-    title="difficulty-aligned trajectory matching (DATM, Guo et al., ICLR 2024)",
     # Its labels are always learned: labels.ship is about the other kinds.
     reads=(
         "distill.", "teachers.", "labels.kind", "labels.lr", "labels.init", "labels.parameters", "labels.loss",

@@ -122,7 +122,6 @@ READS = (
 
 DC = Method(
     name="dc",
-    title="gradient matching (DC, Zhao, Mopuri & Bilen, ICLR 2021)",
     init_state=immediate(initial_state),
     restore_state=restore_state,
     make_step=stepping(partial(propose, purpose="dc", draw=_none, draw_batch=_none)),

@@ -61,7 +61,6 @@ def initial_state(task: Task) -> PeerState:
 
 DM = Method(
     name="dm",
-    title="distribution matching (DM, Zhao & Bilen, WACV 2023)",
     init_state=immediate(initial_state),
     restore_state=restore_state,
     make_step=stepping(propose),

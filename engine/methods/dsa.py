@@ -25,7 +25,6 @@ def batch_augment(task: Task, count: int, *counters: int) -> Augmentation:
 
 DSA = Method(
     name="dsa",
-    title="gradient matching with siamese augmentation (DSA, Zhao & Bilen, ICML 2021)",
     init_state=immediate(initial_state),
     restore_state=restore_state,
     make_step=stepping(partial(propose, purpose="dsa", draw=siamese, draw_batch=batch_augment)),

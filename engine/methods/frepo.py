@@ -160,7 +160,6 @@ def export_labels(task: Task, buffer: TeacherBuffer, state: PeerState, at: Progr
 
 FREPO = Method(
     name="frepo",
-    title="neural feature regression with pooling (FRePo, Zhou, Nezhadarya & Ba, NeurIPS 2022)",
     init_state=immediate(initial_state),
     restore_state=restore_state,
     make_step=stepping(propose),

@@ -27,4 +27,4 @@ def herd(points: Tensor, count: int) -> Tensor:
     return torch.stack(chosen)
 
 
-HERDING = selection("herding", "herding towards the class mean, in the input space", lambda task: by_class(task, herd))
+HERDING = selection("herding", lambda task: by_class(task, herd))

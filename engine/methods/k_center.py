@@ -23,4 +23,4 @@ def centers(points: Tensor, count: int) -> Tensor:
     return torch.stack(chosen)
 
 
-K_CENTER = selection("k-center", "k-centers, greedy, in the input space", lambda task: by_class(task, centers))
+K_CENTER = selection("k-center", lambda task: by_class(task, centers))

@@ -3,4 +3,4 @@
 from engine.methods.coreset import selection
 from engine.training.real_images import nearest_to_centres
 
-K_MEANS = selection("k-means", "real images nearest to k-means centres, in the input space", nearest_to_centres)
+K_MEANS = selection("k-means", nearest_to_centres)

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from engine.events import Event, Progress
-from engine.settings import EffectiveSettings
+from engine.settings import EffectiveSettings, method_traits
 from engine.settings.facts import check_reads, is_read
 from engine.training.task import Task
 from engine.training.teacher_buffer import TeacherBuffer
@@ -67,8 +67,6 @@ class Method:
 
     name: str
     """As `distill.method` spells it."""
-    title: str
-    """In words, with its source."""
     init_state: InitState
     """The state before iteration 1. The teachers are trained by then."""
     restore_state: Callable[[dict[str, Tensor], dict[str, Any], Task], State]
@@ -87,6 +85,11 @@ class Method:
 
     def __post_init__(self) -> None:
         check_reads(self.reads)
+
+    @property
+    def title(self) -> str:
+        """In words, with its source."""
+        return method_traits(self.name).title
 
 
 def immediate(make: Callable[[Task], Any]) -> Callable[..., Generator[Event, None, Any]]:

@@ -12,6 +12,5 @@ from engine.methods.tesla import TESLA
 MTT = replace(
     TESLA,
     name="mtt",
-    title="trajectory matching (MTT, Cazenavette et al., CVPR 2022)",
     reads=("distill.", "teachers.", "labels.loss"),
 )

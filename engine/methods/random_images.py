@@ -3,6 +3,4 @@
 from engine.methods.coreset import selection
 from engine.training.real_images import random_real
 
-RANDOM = selection(
-    "random", "random real images", lambda task: random_real(task, task.settings.distill.ipc, "init-real")
-)
+RANDOM = selection("random", lambda task: random_real(task, task.settings.distill.ipc, "init-real"))

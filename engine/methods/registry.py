@@ -1,26 +1,39 @@
-"""Every method by its name."""
+"""Every method by its name. Which there are, and what they need, is data: engine/settings/methods.toml."""
 
-from engine.methods.datm import DATM
-from engine.methods.dc import DC
-from engine.methods.dm import DM
-from engine.methods.dsa import DSA
-from engine.methods.frepo import FREPO
-from engine.methods.herding import HERDING
-from engine.methods.k_center import K_CENTER
-from engine.methods.k_means import K_MEANS
+from engine.errors import UsageError
 from engine.methods.method import Method
-from engine.methods.mtt import MTT
-from engine.methods.random_images import RANDOM
-from engine.methods.tesla import TESLA
-from engine.methods.whole import WHOLE
 from engine.settings import Settings
+from engine.settings.code import load_object
+from engine.settings.methods import check_method, method_plugins, method_traits, own_methods
+from engine.settings.plugins import Plugin
+from engine.settings.trust import load_plugin
 
-METHODS = {
-    method.name: method
-    for method in (TESLA, MTT, DATM, DM, DSA, DC, FREPO, RANDOM, HERDING, K_CENTER, K_MEANS, WHOLE)
-}  # fmt: skip
+METHODS: dict[str, Method] = {name: load_object(method_traits(name).code) for name in own_methods()}
+"""Our own, imported."""
+
+
+def find_method(name: str) -> Method:
+    """A method, our own or a plugin's.
+
+    Raises:
+        SettingsError: there is none of that name.
+        UsageError: the code of a plugin that nobody consented to, that fails to import, or that is no method.
+    """
+    check_method(name)
+    return METHODS[name] if name in METHODS else _of_plugin(method_plugins()[name])
 
 
 def method_of(settings: Settings) -> Method:
-    """The method of a run."""
-    return METHODS[settings.distill.method]
+    """The method of a run. See `find_method`."""
+    return find_method(settings.distill.method)
+
+
+def _of_plugin(plugin: Plugin) -> Method:
+    method = load_plugin(plugin)
+    if not isinstance(method, Method):
+        what = f"{plugin.target} is a {type(method).__name__}, not an engine.methods.method.Method"
+    elif method.name != plugin.name:
+        what = f"{plugin.target} is called {method.name!r}, not {plugin.name!r}"
+    else:
+        return method
+    raise UsageError(plugin.sentence(f"cannot be used: {what}."), f"Ask its author, or uninstall {plugin.package}.")

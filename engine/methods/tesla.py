@@ -191,7 +191,6 @@ def matching_gradient_of(
 
 TESLA = Method(
     name="tesla",
-    title="trajectory matching with constant memory (TESLA, Cui et al., ICML 2023)",
     init_state=init_state,
     restore_state=restore_state,
     make_step=TrajectoryMatching,

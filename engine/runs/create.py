@@ -7,7 +7,7 @@ from pathlib import Path
 
 from engine.errors import DataError, UsageError, tesla
 from engine.runs.workspace import Workspace
-from engine.settings import EffectiveSettings, resolve_settings
+from engine.settings import EffectiveSettings, dataset_names, resolve_settings
 from engine.settings.overrides import parse_override
 from engine.settings.presets import preset_values
 
@@ -44,16 +44,16 @@ def plan_workspace(folder: Path, dataset: str, overrides: Sequence[str], *, pres
     Raises:
         TeslaError: the settings or the data are not possible.
     """
-    from engine.data.sources import KNOWN, find_source
+    from engine.data.registry import find_source
 
     chosen = [f"dataset.name={json.dumps(dataset)}"]
     path = Path(dataset).expanduser()
-    if path.is_dir() and ("/" in dataset or dataset not in KNOWN):
+    if path.is_dir() and ("/" in dataset or dataset not in dataset_names()):
         chosen = ['dataset.name="folder"', f"dataset.path={json.dumps(str(path.resolve()))}"]
     elif dataset.startswith(("/", "./", "../", "~")):
         raise DataError(f"{dataset}: there is no such folder.", "It must hold one subfolder per class.")
     if (folder / "tesla.toml").exists():
-        raise UsageError(f"{folder} is a workspace already.", f"Go on with: {tesla('run', folder)}")
+        raise UsageError(f"{folder} is a workspace already.", f"Resume with: {tesla('run', folder)}")
     borrowed = [f"{key}={json.dumps(value)}" for key, value in preset_values(preset).items()] if preset else []
     texts = [*borrowed, *chosen, *overrides]
     effective = resolve_settings(overrides=texts)

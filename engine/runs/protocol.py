@@ -27,7 +27,7 @@ def random_protocol(settings: Settings, repeats: int) -> dict[str, Any]:
 
 def _unused(settings: Settings, subject: str) -> set[str]:
     """Settings of the protocol that the value of another one puts out of use."""
-    whole = subject == "distilled" and settings.distill.method == "whole"
+    whole = subject == "distilled" and settings.traits.all_images
     unused = {"evaluate.epochs" if whole else "evaluate.whole_epochs"}
     return unused if settings.evaluate.augment == "dsa" else {*unused, "augment.ops"}
 

@@ -1,7 +1,9 @@
 """Settings: what can be set (`schema`), what that affects (`facts`), and where a value comes from (`layers`)."""
 
+from engine.settings.datasets import dataset_facts, dataset_names
 from engine.settings.frozen import frozen_settings, recovered_settings, settings_to_toml
 from engine.settings.layers import EffectiveSettings, resolve_settings
+from engine.settings.methods import method_names, method_traits
 from engine.settings.presets import preset_names
 from engine.settings.schema import (
     AugmentSettings,
@@ -10,7 +12,6 @@ from engine.settings.schema import (
     DistillSettings,
     EvaluateSettings,
     LabelSettings,
-    MethodName,
     NetworkSettings,
     PeerSettings,
     Settings,
@@ -26,12 +27,15 @@ __all__ = [
     "EffectiveSettings",
     "EvaluateSettings",
     "LabelSettings",
-    "MethodName",
     "NetworkSettings",
     "PeerSettings",
     "Settings",
     "TeacherSettings",
+    "dataset_facts",
+    "dataset_names",
     "frozen_settings",
+    "method_names",
+    "method_traits",
     "preset_names",
     "recovered_settings",
     "resolve_settings",

@@ -21,9 +21,9 @@ def check_consistent(settings: "Settings") -> None:
             f"distill.init = correct asks a teacher; distill.method = {distill.method} trains none. Set "
             "distill.init = real, noise or kmeans."
         )
-    if distill.method == "mtt" and distill.gradient == "paper":
+    if settings.traits.whole_gradient and distill.gradient == "paper":
         raise ValueError(
-            "distill.gradient = paper is TESLA's eq. 6; distill.method = mtt follows the whole gradient. "
+            f"distill.gradient = paper is TESLA's eq. 6; distill.method = {distill.method} follows the whole gradient. "
             "Set exact or unrolled (the same numbers), or distill.method = tesla."
         )
     if settings.dataset.name == "folder" and settings.dataset.path is None:

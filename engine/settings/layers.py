@@ -14,7 +14,7 @@ from typing import Any
 
 from engine.errors import SettingsError
 from engine.settings.facts import FIELDS
-from engine.settings.methods import fixed_table, published_tables
+from engine.settings.methods import check_method, fixed_table, published_tables
 from engine.settings.overrides import command_layer
 from engine.settings.presets import preset_layers
 from engine.settings.schema import Settings
@@ -74,6 +74,8 @@ def resolve_settings(
     row = file.rows.get(str(wanted_ipc), {})
     dataset = chosen.get("dataset.name", "digits")
     method = {**file.values, **row, **earlier, **command}.get("distill.method", "tesla")
+    if isinstance(method, str):
+        check_method(method)
     layers: list[Layer] = [
         *_preset_layers(dataset, wanted_ipc, chosen.get("network.name", "convnet")),
         *_buffer_layers({**row, **chosen}.get("teachers.buffer"), buffer_layer),

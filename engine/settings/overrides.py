@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from engine.errors import SettingsError
+from engine.settings.datasets import dataset_plugins
+from engine.settings.methods import method_plugins
 from engine.settings.tables import Flat
 from engine.settings.trust import allow, is_import_path
 from engine.settings.validation import check_keys
@@ -49,7 +51,13 @@ def command_layer(overrides: Sequence[str], ipc: int | None) -> Flat:
 
 
 def _consent(layer: Flat) -> None:
-    """Allow the import of networks that the command line names; those that only a file names need `tesla trust`."""
+    """Allow the import of code that the command line names; code that only a file names needs `tesla trust`."""
     for name in [layer.get("network.name"), *(layer.get("evaluate.networks") or ())]:
         if isinstance(name, str) and is_import_path(name):
             allow(name)
+    for plugins, name in (
+        (method_plugins(), layer.get("distill.method")),
+        (dataset_plugins(), layer.get("dataset.name")),
+    ):
+        if isinstance(name, str) and name in plugins:
+            allow(plugins[name].target)

@@ -1,27 +1,20 @@
 """The presets of datasets: published rows by IPC, from presets.toml."""
 
-import tomllib
-from functools import cache
-from importlib.resources import files
 from typing import Any
 
 from engine.errors import SettingsError
+from engine.settings.datasets import preset_tables
 from engine.settings.tables import Flat, flatten
-
-
-@cache
-def _presets() -> dict[str, Any]:
-    return tomllib.loads(files("engine.settings").joinpath("presets.toml").read_text())
 
 
 def preset_names() -> tuple[str, ...]:
     """Datasets that have a preset."""
-    return tuple(_presets())
+    return tuple(preset_tables())
 
 
 def preset_rows(name: str) -> list[int]:
     """The IPCs that a preset has a published row for, ascending."""
-    return sorted(int(ipc) for ipc in _presets()[name].get("ipc", {}))
+    return sorted(int(ipc) for ipc in preset_tables()[name].get("ipc", {}))
 
 
 def preset_values(name: str) -> Flat:
@@ -30,15 +23,15 @@ def preset_values(name: str) -> Flat:
     Raises:
         SettingsError: there is no such preset.
     """
-    if name not in _presets():
+    if name not in preset_tables():
         raise SettingsError(f"There is no preset {name!r}.", f"Presets: {', '.join(preset_names())}.")
-    table = {key: part for key, part in _presets()[name].items() if key not in ("ipc", "dataset")}
+    table = {key: part for key, part in preset_tables()[name].items() if key not in ("ipc", "dataset")}
     return flatten(table)
 
 
 def preset_layers(dataset: Any, ipc: Any) -> list[tuple[str, Flat]]:
     """Origins and values of a dataset's preset, the more general first; of `folder` for a dataset without one."""
-    presets = _presets()
+    presets = preset_tables()
     name = dataset if isinstance(dataset, str) and dataset in presets else "folder"
     table = dict(presets[name])
     by_ipc = {int(key): part for key, part in table.pop("ipc", {}).items()}

@@ -9,26 +9,27 @@ from pydantic import Field, model_validator
 
 from engine.settings.affects import ANY_TIME, BY_METHOD, REAL_IMAGES, ROUNDING, THE_RUN, Affects, Section
 from engine.settings.consistency import check_consistent
+from engine.settings.datasets import own_datasets
+from engine.settings.methods import MethodTraits, method_traits, method_words, own_methods
+from engine.settings.plugins import NAME
 
 PositiveInt = Annotated[int, Field(ge=1, le=10**9)]
 """What is counted. The bound keeps every product of two of them an integer that PyTorch can hold."""
 SmallInt = Annotated[int, Field(ge=1, le=2**16)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Operation = Literal["color", "crop", "cutout", "flip", "scale", "rotate"]
-MethodName = Literal[
-    "tesla", "mtt", "datm", "dm", "dsa", "dc", "frepo", "random", "herding", "k-center", "k-means", "whole"
-]  # fmt: skip
-TRAJECTORY_METHODS = ("tesla", "mtt", "datm")
-"""Methods that match teacher trajectories; the others need no teachers."""
-SELECTIONS = ("random", "herding", "k-center", "k-means", "whole")
-"""Methods that make their set at once, of real images."""
+MethodName = Annotated[str, Field(pattern=rf"^{NAME.pattern}$", json_schema_extra={"enum": list(own_methods())})]
+"""A name alone; `check_method` refuses one that does not exist. A run whose plugin is gone can still be seen."""
 
 
 class DatasetSettings(Section):
     """The real dataset."""
 
-    name: Annotated[str, Field(min_length=1), REAL_IMAGES] = "digits"
-    """digits, fashion-mnist, mnist, cifar10, cifar100, tiny-imagenet, imagenet, `folder`, or a hub id `owner/name`."""
+    name: Annotated[
+        str,
+        Field(min_length=1, description=f"{', '.join(own_datasets())} (see `path`), or a hub id owner/name."),
+        REAL_IMAGES,
+    ] = "digits"
     path: Annotated[str | None, REAL_IMAGES] = None
     """Local files instead of a download: a class-per-folder tree, idx files of (Fashion-)MNIST, or Parquet files."""
     resolution: Annotated[Annotated[int, Field(ge=4, le=1024)] | None, REAL_IMAGES] = None
@@ -90,10 +91,7 @@ class AugmentSettings(Section):
 class DistillSettings(Section):
     """How the synthetic images are made."""
 
-    method: Annotated[MethodName, THE_RUN] = "tesla"
-    """tesla, or a peer: mtt, datm, dm, dsa, dc, frepo; a selection of real images: random, herding, k-center, k-means;
-    or whole, all training images (the upper bound). It brings its published rates; a run warns about settings that it
-    does not read."""
+    method: Annotated[MethodName, Field(description=method_words()), THE_RUN] = "tesla"
     ipc: Annotated[PositiveInt, Affects(random="ipc")] = 1
     """Synthetic images per class."""
     iterations: Annotated[int, Field(ge=0), ANY_TIME] = 5000
@@ -276,12 +274,17 @@ class Settings(Section):
     @property
     def needs_teachers(self) -> bool:
         """Whether teachers are trained for this run."""
-        return self.distill.method in TRAJECTORY_METHODS
+        return self.traits.teachers
+
+    @property
+    def traits(self) -> MethodTraits:
+        """What is known of the method of this run."""
+        return method_traits(self.distill.method)
 
     @property
     def selects(self) -> bool:
         """Whether the set is made at once, of real images."""
-        return self.distill.method in SELECTIONS
+        return not self.traits.iterates
 
     @property
     def reachable_epochs(self) -> int:

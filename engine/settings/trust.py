@@ -15,10 +15,13 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib.machinery import PathFinder
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 
 from engine.errors import CorruptFileError, UsageError, tesla
+from engine.settings.code import load_object
+from engine.settings.plugins import Plugin, is_target
 from engine.storage.atomic import disk
 from engine.storage.untrusted import parse_json, read_bounded, typed
 
@@ -57,13 +60,14 @@ def place_of(name: str) -> Path:
     """
     package = name.partition(":")[0].partition(".")[0]
     here = str(Path.cwd())
+    first = [] if is_target(name) else [here]  # a plugin is what is installed, whatever lies in the current folder
     if package in sys.builtin_module_names:
         return Path("built-in")
-    found = PathFinder.find_spec(package, [here, *sys.path]) if package.isidentifier() else None
+    found = PathFinder.find_spec(package, [*first, *sys.path]) if package.isidentifier() else None
     where = None if found is None else found.origin or next(iter(found.submodule_search_locations or ()), None)
     if where is None:
         raise UsageError(
-            f"There is no module {name.partition(':')[0]} for the network {name}.",
+            f"There is no module {name.partition(':')[0]} for {name}.",
             f"Run from the folder that holds it (this is {here}), or install it.",
         )
     return Path(where) if where in ("built-in", "frozen") else Path(where).resolve()
@@ -94,8 +98,12 @@ def allow(name: str) -> None:
         os.environ[FOR_NOW] = ",".join([*allowed, name])
 
 
-def check_trusted(name: str) -> None:
+def check_trusted(name: str, words: str = "") -> None:
     """Refuse to import what nobody consented to.
+
+    Args:
+        name: the import path.
+        words: what it is; unset: a network.
 
     Raises:
         UsageError: nobody did; the message says from where it would be imported.
@@ -106,9 +114,28 @@ def check_trusted(name: str) -> None:
     if Consent(name, str(place)) in set(_consents()):
         return
     raise UsageError(
-        f"The settings ask for the network {name}, which is code: it would be run from {place}.",
+        f"The settings ask for {words or f'the network {name}'}, which is code: it would be run from {place}.",
         f"If you know it and want that: {tesla('trust', name)}",
     )
+
+
+def load_plugin(plugin: Plugin) -> Any:
+    """The object of a plugin's entry point.
+
+    Raises:
+        UsageError: nobody consented to its code, it fails to import, or it has no such object.
+    """
+    check_trusted(plugin.target, plugin.words)
+    module, _, attribute = plugin.target.partition(":")
+    ask = f"Ask its author, or uninstall {plugin.package}."
+    try:
+        return load_object(plugin.target)
+    except AttributeError as error:
+        if attribute in str(error):
+            raise UsageError(f"{module} has no {attribute!r}; {plugin.words} needs it.", ask) from error
+        raise UsageError(plugin.sentence(f"failed to import: AttributeError: {error}."), ask) from error
+    except Exception as error:
+        raise UsageError(plugin.sentence(f"failed to import: {type(error).__name__}: {error}."), ask) from error
 
 
 def _file() -> Path:

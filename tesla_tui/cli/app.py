@@ -13,6 +13,7 @@ from tesla_tui.cli.exchange import export_buffers, import_buffers, import_images
 from tesla_tui.cli.export import export
 from tesla_tui.cli.init import init
 from tesla_tui.cli.log import log
+from tesla_tui.cli.options import NamesCommand
 from tesla_tui.cli.plan import plan
 from tesla_tui.cli.report import report
 from tesla_tui.cli.run import run, teach
@@ -67,7 +68,7 @@ def options(
     """Options before the command."""
 
 
-app.command(rich_help_panel=WORK)(init)
+app.command(rich_help_panel=WORK, cls=NamesCommand)(init)
 app.command(rich_help_panel=WORK)(plan)
 app.command(rich_help_panel=WORK)(run)
 app.command(rich_help_panel=WORK)(teach)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from tesla_tui.cli.options import Overrides
+from tesla_tui.cli.options import DATASETS, Overrides
 
 
 def init(
@@ -14,8 +14,7 @@ def init(
         str,
         typer.Option(
             "--dataset",
-            help="digits, fashion-mnist, mnist, cifar10, cifar100, tiny-imagenet, imagenet, the path of a folder with "
-            "one subfolder per class, or a Hugging Face id owner/name.",
+            help=f"{DATASETS}, the path of a folder with one subfolder per class, or a Hugging Face id owner/name.",
         ),
     ] = "digits",
     overrides: Overrides = None,

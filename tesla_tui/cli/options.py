@@ -1,9 +1,10 @@
 """Arguments and options that several commands share."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 WorkspacePath = Annotated[Path, typer.Argument(help="The workspace's folder.", metavar="WORKSPACE", show_default=False)]
 Ipc = Annotated[
@@ -21,3 +22,25 @@ Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 Iteration = Annotated[
     int | None, typer.Option("--iteration", min=0, help="Checkpoint to take; without it the selected one.")
 ]
+
+DATASETS = "{datasets}"
+"""In a help text: the names of all datasets, those of plugins too."""
+
+
+class NamesCommand(TyperCommand):
+    """A command whose help lists datasets. They are looked up only when it is shown: `tesla --help` stays fast."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Show the help."""
+        for parameter in self.params:
+            parameter.help = with_names(getattr(parameter, "help", None) or "")  # type: ignore[attr-defined]
+        super().format_help(ctx, formatter)
+
+
+def with_names(text: str) -> str:
+    """A help text with the names in it."""
+    if DATASETS not in text:
+        return text
+    from engine.settings import dataset_names
+
+    return text.replace(DATASETS, ", ".join(name for name in dataset_names() if name != "folder"))

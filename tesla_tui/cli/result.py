@@ -6,6 +6,7 @@ from rich.text import Text
 from engine.runs.run import Run
 from engine.runs.status import run_status
 from engine.runs.workspace import Workspace
+from engine.settings import method_traits
 from tesla_tui.render.commands import command
 from tesla_tui.render.tables import print_table, results_table
 
@@ -16,7 +17,8 @@ MOST_SHOWN = 20
 def print_result(console: Console, workspace: Workspace, run: Run, *, pictures: bool = True) -> None:
     """Grid, results, what to do next."""
     status = run_status(run)
-    if pictures and status.selected is not None and status.method != "whole":
+    makes_set = not method_traits(status.method).all_images
+    if pictures and status.selected is not None and makes_set:
         from tesla_tui.cli.show import grid_of
 
         console.print(grid_of(workspace, run, status.selected, None, MOST_SHOWN))
@@ -26,7 +28,7 @@ def print_result(console: Console, workspace: Workspace, run: Run, *, pictures: 
         why = f"best held-out accuracy, {100 * status.holdout:.1f} %" if status.holdout is not None else "the last one"
         console.print(f"Checkpoint {status.selected} of {status.iterations} iterations ({why}).", highlight=False)
     commands = [command("show", workspace.folder, "--run", run.name)]
-    if status.method != "whole":  # which makes no small set
+    if makes_set:
         commands.insert(0, command("export", workspace.folder, "--run", run.name, "--to", "out/"))
     print_commands(console, "Next:", *commands)
 

@@ -72,13 +72,11 @@ def images_per_class(
 
         tesla study ipc my-run --ipc 1 --ipc 10 --method random --method dm --method tesla
     """
-    from typing import get_args
-
     from engine.errors import UsageError
-    from engine.settings.schema import MethodName
+    from engine.settings import method_names
     from engine.tools.studies import runs
 
-    known = get_args(MethodName)
+    known = method_names()
     for wrong in (word for word in method or () if word not in known):
         raise UsageError(f"There is no method {wrong!r}.", f"Methods: {', '.join(known)}.")
     methods, counts = tuple(dict.fromkeys(method or known)), tuple(sorted(set(ipc or (1, 10))))

@@ -8,13 +8,15 @@ import typer
 def trust(
     network: Annotated[str, typer.Argument(help="package.module:callable", metavar="NETWORK", show_default=False)],
 ) -> None:
-    """Let settings files name this network of yours: it is code, and runs as you.
+    """Let settings files name this network, or this method or dataset of a plugin: it is code, and runs as you.
 
     Only for the place it is imported from now; what you type after --set network.name needs no more consent.
 
-    Example:
+    Examples:
 
         tesla trust my_nets:WideNet
+
+        tesla trust tesla_rings:find_rings
     """
     from rich.console import Console
 

@@ -79,6 +79,7 @@ def _time(plan: Plan) -> Table:
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
     for stage in plan.time:
         table.add_row(stage.name, duration(stage.seconds), stage.note, HOW[stage.how])
-    words = f"{plan.seconds_per_iteration:,.3g} s an iteration, {plan.seconds_per_step:,.3g} s a matching step"
+    words = f"{plan.seconds_per_iteration:,.3g} s an iteration" if plan.seconds_per_iteration else ""
+    words += f", {plan.seconds_per_step:,.3g} s a matching step" if plan.seconds_per_step else ""
     table.add_row("in all", duration(plan.seconds), words, "", style="bold")
     return table

@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from engine.data.cache import open_cache, prepare_dataset, verify_cache
+from engine.data.idx import read_idx
 from engine.data.pictures import load_picture, open_header, to_square
-from engine.data.sources import read_idx
 from engine.events import EvaluationDone, IterationDone, Notice, RunStarted, TeachersPlanned
 from engine.exchange.import_images import Wanted, import_images
 from engine.methods.tesla_state import initial_state, restore_state

@@ -13,6 +13,7 @@ from engine.storage.filesystem import disk, format_bytes
 from engine.storage.lock import KernelLock
 from engine.storage.temp_files import ASIDE, TEMP_MARK, leftovers, set_aside
 from engine.tools.doctor.finding import Finding, damaged, left
+from engine.tools.doctor.plugins import examine_plugins
 
 PACKAGES = ("torch", "kornia", "numpy", "pillow", "safetensors", "pydantic", "datasets", "rich", "typer", "textual")
 LOW_DISK = 1_000_000_000
@@ -37,7 +38,7 @@ def examine_machine() -> list[Finding]:
     root = cache_root()
     room = disk.free(root) or 0
     findings.append(Finding(room > LOW_DISK, "cache", f"{root}, {format_bytes(room)} free"))
-    return findings + _examine_cache(root / "datasets")
+    return findings + examine_plugins() + _examine_cache(root / "datasets")
 
 
 def _examine_cache(folder: Path) -> list[Finding]:

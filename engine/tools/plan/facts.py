@@ -8,20 +8,8 @@ import numpy as np
 from engine.data import Dataset, cached_dataset, find_source, split_holdout
 from engine.data.cache import DEFAULT_RESOLUTION, TEST_SHARE
 from engine.data.dataset import Classes
-from engine.data.sources import HUB_IDS, IDX_FOLDERS
 from engine.errors import UsageError
-from engine.settings import Settings
-
-PUBLISHED = {
-    "mnist": (10, 1, 28, 60_000, 10_000),
-    "fashion-mnist": (10, 1, 28, 60_000, 10_000),
-    "cifar10": (10, 3, 32, 50_000, 10_000),
-    "cifar100": (100, 3, 32, 50_000, 10_000),
-    "tiny-imagenet": (200, 3, 64, 100_000, 10_000),
-    "imagenet": (1000, 3, 64, 1_281_167, 50_000),
-}
-"""Classes, channels, side, training images and images to test on, as the datasets' authors publish them (for ImageNet
-and Tiny ImageNet the validation split): for planning before a download."""
+from engine.settings import Settings, dataset_facts
 
 
 @dataclass(frozen=True)
@@ -75,13 +63,14 @@ def find_facts(settings: Settings, path: Path | None) -> Facts:
             len(there.classes), there.channels, there.resolution, len(kept), len(held), len(there.test_labels),
             "the cached dataset", there,
         )  # fmt: skip
-    if path is not None or name == "digits" or any(folder.is_dir() for folder in IDX_FOLDERS.get(name, ())):
+    if find_source(name, path, settings.dataset.on_bad_file).local:
         return _from_files(settings, path)
-    if name in PUBLISHED:
-        classes, channels, side, train, test = PUBLISHED[name]
-        held_out = round(settings.dataset.holdout * train)
-        origin = f"published sizes; {HUB_IDS[name]} is not downloaded yet"
-        return Facts(classes, channels, wanted or side, train - held_out, held_out, test, origin)
+    known = dataset_facts(name)
+    if known is not None and known.train:
+        held_out = round(settings.dataset.holdout * known.train)
+        origin = f"published sizes; {known.hub} is not downloaded yet"
+        side = wanted or known.resolution
+        return Facts(known.classes, known.channels, side, known.train - held_out, held_out, known.test, origin)
     raise UsageError(
         f"The sizes of {name} are not known before it is downloaded.",
         "`tesla teach` downloads and decodes it; then plan again.",

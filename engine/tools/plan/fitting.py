@@ -52,6 +52,9 @@ def _memory_hint(problem: Problem, parts: Sequence[Part], peak: Peak) -> str:
         return "Lower teachers.batch, or network.width."
     if peak.stage == "evaluation":
         return "Lower network.width or dataset.resolution, or evaluate.repeats; or take a machine with more memory."
+    if not settings.needs_teachers:
+        fewer = "--ipc, peers.batch_real, network.width" if settings.traits.iterates else "--ipc"
+        return f"Lower {fewer} or dataset.resolution; or take a machine with more memory."
     if peak.where == "host":
         return "Set distill.store = checkpoint, which needs no host memory."
     if settings.distill.gradient == "unrolled":
@@ -82,6 +85,8 @@ def _disk_hint(problem: Problem, uses: Sequence[DiskUse], disk: DiskRoom) -> str
     if largest.name == "checkpoints":
         fewer = problem.settings.distill.keep - int(over // problem.checkpoint_bytes) - 1
         return f"Lower distill.keep to {max(1, fewer)}" + (", and --ipc." if fewer < 1 else ".")
+    if not problem.settings.needs_teachers:
+        return "Put the workspace on a larger disk."
     each = (problem.settings.trained_epochs + 1) * problem.parameters * 4
     count = problem.settings.teachers.count - int(over // each) - 1
     if count < 1:

@@ -16,12 +16,14 @@ import torch
 from engine.errors import TeslaError
 from engine.events import Event, IterationDone, IterationSkipped, Progress, TeacherEpoch
 from engine.matching.steps import saved_bytes, student_loss
+from engine.methods.method import State
 from engine.methods.tesla import TESLA
 from engine.methods.tesla_state import DistillState, initial_state
 from engine.networks.flat import flatten_parameters, load_parameters
 from engine.runtime.generators import run_to_end
 from engine.settings import Settings
 from engine.storage.atomic import write_tensors
+from engine.tools.plan.sums import epochs_of
 from engine.tools.plan.synthetic import Meter, Shape, changed, random_task, random_trajectory, synchronise
 from engine.training.evaluation import BATCH, MEASURE, RULE, measure, planned_steps, train_on_small
 from engine.training.labels import CHUNK, labelling
@@ -136,7 +138,7 @@ def matching(settings: str, shape: Shape, ipc: int, folder: str, enough: float, 
         "label_seconds": _label_seconds(task, state),
         "parameters": task.flat_network().size,
         "graph_bytes": _graph_bytes(task, state),
-        **_disk_speed(state, Path(folder)),
+        **disk_speed(state, Path(folder)),
     }
 
 
@@ -164,7 +166,7 @@ def evaluation(settings: str, shape: Shape, images: int, network: str, folder: s
     ready = time.perf_counter()
     # Compiled or not as the run's own counts decide.
     asked = replace(task, settings=Settings.model_validate_json(settings))
-    counts = planned_steps(asked, network, images)
+    counts = planned_steps(asked, network, images, epochs_of(asked.settings))
     at = Progress(stage="evaluation", done=0, total=1, unit="networks")
     learner, compiled = _prepared(trainer(asked, model, network, RULE, [(pixels, labels)], counts, at))
     compiling = time.perf_counter() - ready if compiled else 0.0
@@ -247,7 +249,7 @@ def _graph_bytes(task: Task, state: DistillState) -> int:
     return size_of_part * batch // part
 
 
-def _disk_speed(state: DistillState, folder: Path) -> Found:
+def disk_speed(state: State, folder: Path) -> Found:
     """Seconds to save the small checkpoint of here, and bytes a second of a large one."""
     begun = time.perf_counter()
     write_tensors(folder / "small.safetensors", state.tensors(), {})

@@ -15,6 +15,7 @@ import psutil
 from engine.data import cache_root, free_memory
 from engine.errors import TeslaError, UsageError
 from engine.events import Event, Notice, Progress, with_progress
+from engine.methods.registry import method_of
 from engine.runs.run import Run
 from engine.runs.workspace import Workspace
 from engine.runtime.device import resolve_device
@@ -26,6 +27,7 @@ from engine.storage.filesystem import disk
 from engine.storage.temp_files import temp_name
 from engine.tools.plan.facts import Facts, find_facts
 from engine.tools.plan.fitting import peaks, shortages
+from engine.tools.plan.peers import at_run_size, case_of, peer_parts
 from engine.tools.plan.report import DiskRoom, DiskUse, Limits, Plan, Where
 from engine.tools.plan.sums import (
     SOFT,
@@ -68,14 +70,16 @@ class _Bench:
     """Measurements there will be, at the most."""
     done: int = 0
 
-    def measure(self, function: str, label: str, settings: Settings | None = None, **arguments: Any) -> Measuring:
-        """Call a function of measure.py in a process of its own, reporting."""
+    def measure(
+        self, function: str, label: str, settings: Settings | None = None, module: str = "measure", **arguments: Any
+    ) -> Measuring:
+        """Call a function of measure.py, or of another module here, in a process of its own, reporting."""
         folder = Path(tempfile.mkdtemp(dir=self.folder))
         everything = {
             "settings": (settings or self.settings).model_dump_json(), "shape": self.facts.shape,
             "folder": str(folder), "enough": self.seconds, **arguments,
         }  # fmt: skip
-        waiting = run_isolated(f"engine.tools.plan.measure:{function}", everything)
+        waiting = run_isolated(f"engine.tools.plan.{module}:{function}", everything)
         at = Progress(stage=STAGE, done=self.done, total=self.total, unit="measurements")
         try:
             found = yield from with_progress(waiting, at, label)
@@ -112,17 +116,13 @@ def plan_run(
     if run.exists:
         run.check(effective)
     settings = effective.settings
-    if not settings.needs_teachers:
-        raise UsageError(
-            f"`tesla plan` measures trajectory matching; this run has distill.method = {settings.distill.method}.",
-            "Plan distill.method = tesla, mtt or datm. A peer's first iterations tell its speed: tesla run ... stops "
-            "at once with Ctrl-C and goes on later.",
-        )
+    method_of(settings)  # a plugin that cannot be used says so here, not in a measurement
     device = resolve_device(settings.compute.device)
     facts = find_facts(settings, workspace.dataset_path(settings))
     _check(settings, facts)
-    compiled = matching_compiles(settings, (facts.channels, facts.resolution, facts.resolution), facts.classes)
-    teachers_left = _teachers_left(workspace, settings, facts)
+    image = (facts.channels, facts.resolution, facts.resolution)
+    compiled = settings.needs_teachers and matching_compiles(settings, image, facts.classes)
+    teachers_left = _teachers_left(workspace, settings, facts) if settings.needs_teachers else 0
     iterations = max(0, settings.distill.iterations - max(run.checkpoints(), default=0))
     free = free_memory(device)
     available = _available(device.type, free)
@@ -137,16 +137,23 @@ def plan_run(
         teachers: Found | None = None
         if teachers_left:
             teachers = yield from bench.measure("teachers", "a teacher's batches", images=facts.train)
-        evaluations = yield from _evaluations(bench, facts.classes * settings.distill.ipc)
-        resolved = changed(settings, "compute", compile="on" if compiled else "off")
-        measured = yield from _matching(replace(bench, settings=resolved), available)
+        trained_on = facts.train if settings.traits.all_images else facts.classes * settings.distill.ipc
+        evaluations = yield from _evaluations(bench, trained_on)
+        if settings.needs_teachers:
+            resolved = changed(settings, "compute", compile="on" if compiled else "off")
+            measured = yield from _matching(replace(bench, settings=resolved), available)
+        else:
+            measured = [(yield from _peer(bench, available))]
     matching = measured[-1]
     problem = Problem(settings, facts, device.type, matching["parameters"], 0)
-    scale = problem.batch / matching["batch"]
-    problem = replace(problem, graph_bytes=int(matching["graph_bytes"] * scale))
-    parts = memory_parts(
-        problem, measured, teachers, list(evaluations.values()), limits.memory if limits.memory else free
-    )
+    room_for, networks, scale = limits.memory if limits.memory else free, list(evaluations.values()), 1.0
+    if settings.needs_teachers:
+        scale = problem.batch / matching["batch"]
+        problem = replace(problem, graph_bytes=int(matching["graph_bytes"] * scale))
+        parts = memory_parts(problem, measured, teachers, networks, room_for)
+    else:
+        problem = replace(problem, state_bytes=matching["state_bytes"])
+        parts = peer_parts(problem, matching, networks, room_for)
     kinds: dict[Where, int] = {"device": available if limits.memory is None else limits.memory}
     if device.type != "cpu":
         kinds["host"] = psutil.virtual_memory().available
@@ -164,7 +171,9 @@ def plan_run(
         parameters=problem.parameters,
         device=str(device),
         compiled=compiled,
-        store=kept_vectors(problem, settings.distill.store, settings.distill.steps)[0],
+        store=kept_vectors(problem, settings.distill.store, settings.distill.steps)[0]
+        if settings.needs_teachers
+        else "",
         seconds_per_step=step,
         seconds_per_iteration=each,
         iterations_left=iterations,
@@ -218,6 +227,16 @@ def _matching(bench: _Bench, available: int) -> Generator[Event, None, list[Foun
     return [{**whole, "batch": batch}]
 
 
+def _peer(bench: _Bench, available: int) -> Measuring:
+    """Measure a method without teachers: an iteration, or the choice of real images."""
+    settings, facts = bench.settings, bench.facts
+    case = case_of(settings, facts, available)
+    label = f"an iteration of {settings.distill.method}" if settings.traits.iterates else "choosing the images"
+    smaller = replace(bench, facts=replace(facts, classes=case.classes))
+    found = yield from smaller.measure("iteration", label, module="measure_peer", ipc=case.ipc, train=case.train)
+    return at_run_size(found, case, settings, facts)
+
+
 def _ipc(facts: Facts, images: int) -> int:
     """Images per class for at least that many images."""
     return -(-images // facts.classes)
@@ -239,7 +258,7 @@ def _evaluated(settings: Settings, facts: Facts) -> list[str]:
 
 def _check(settings: Settings, facts: Facts) -> None:
     """Settings that the sizes prove wrong."""
-    if settings.teachers.batch > facts.train:
+    if settings.needs_teachers and settings.teachers.batch > facts.train:
         raise UsageError(
             f"teachers.batch = {settings.teachers.batch} is more than the {facts.train} training images.",
             "Set a smaller teachers.batch.",

@@ -104,6 +104,7 @@ class Plan:
     store: str
     """Where the student's parameters are kept, resolved; empty where the gradient needs none."""
     seconds_per_step: float
+    """Of a matching step; 0 for methods that have none."""
     seconds_per_iteration: float
     iterations_left: int
     teachers_left: int

@@ -37,7 +37,9 @@ class Problem:
     parameters: int
     """P."""
     graph_bytes: int
-    """Of one first-order graph over a whole batch."""
+    """Of one first-order graph over a whole batch; 0 for methods that match no trajectories."""
+    state_bytes: int = 0
+    """Of a checkpoint, where that is measured."""
 
     @property
     def images(self) -> int:
@@ -67,14 +69,26 @@ class Problem:
 
     @property
     def checkpoint_bytes(self) -> int:
-        """Bytes of a checkpoint: images and their velocity, and the same of learned labels."""
+        """Bytes of a checkpoint: as measured; else images and their velocity, and the same of learned labels."""
+        if self.state_bytes:
+            return self.state_bytes
         learned = 2 * self.label_bytes if self.settings.labels.kind == "learned" else 0
         return 2 * self.image_bytes + learned
 
     @property
     def soft(self) -> bool:
         """Whether teachers assign the labels in every iteration."""
-        return self.settings.labels.kind in SOFT
+        return self.settings.needs_teachers and self.settings.labels.kind in SOFT
+
+    @property
+    def trained_on(self) -> int:
+        """Images that evaluated networks are trained on."""
+        return self.facts.train if self.settings.traits.all_images else self.images
+
+
+def epochs_of(settings: Settings) -> int:
+    """Epochs of an evaluation of the run's own set."""
+    return settings.evaluate.whole_epochs if settings.traits.all_images else settings.evaluate.epochs
 
 
 def kept_vectors(problem: Problem, store: Store, steps: int) -> tuple[str, int]:
@@ -136,8 +150,7 @@ def memory_parts(
     program: Where = "device" if cpu else "host"
     parts = [
         Part("Python, PyTorch, the program", max(0, base), program, "always", "measured"),
-        Part("dataset, kept as bytes", _resident(problem, free), "device", "always", "computed"),
-        Part("its file, mapped (given back when needed)", _mapped(problem, free), program, "always", "computed"),
+        *dataset_parts(problem, free),
         Part("synthetic images", problem.image_bytes, "device", "distillation", "computed", between=True),
         Part("their momentum", problem.image_bytes, "device", "distillation", "computed", between=True),
         Part("their gradient", problem.image_bytes, "device", "distillation", "computed", between=True),
@@ -163,16 +176,23 @@ def memory_parts(
     parts.append(Part("one step's graph and scratch", step_bytes(problem, matching), "device", "distillation", exact))
     if teachers is not None:
         parts.append(Part("a teacher and its batch", used_bytes(problem, teachers), "device", "teachers", "measured"))
-    parts.append(
-        Part(
-            "evaluated networks and their batches",
-            max(used_bytes(problem, found) for found in evaluations),
-            "device",
-            "evaluation",
-            "measured",
-        )
-    )
+    parts.append(evaluation_part(problem, evaluations))
     return parts
+
+
+def dataset_parts(problem: Problem, free: int) -> list[Part]:
+    """The dataset in memory; see `memory_parts`."""
+    program: Where = "device" if problem.device == "cpu" else "host"
+    return [
+        Part("dataset, kept as bytes", _resident(problem, free), "device", "always", "computed"),
+        Part("its file, mapped (given back when needed)", _mapped(problem, free), program, "always", "computed"),
+    ]
+
+
+def evaluation_part(problem: Problem, evaluations: list[Found]) -> Part:
+    """The largest of the evaluated networks, with its batch."""
+    most = max(used_bytes(problem, found) for found in evaluations)
+    return Part("evaluated networks and their batches", most, "device", "evaluation", "measured")
 
 
 def _resident(problem: Problem, free: int) -> int:
@@ -214,12 +234,13 @@ def disk_uses(problem: Problem, teachers_left: int, saved: int) -> list[DiskUse]
     frame = facts.classes * shown * facts.values
     making = f"{teachers_left} trajectories of {rows} snapshots, and one in the making"
     uses = [
-        DiskUse("teacher buffer", buffer_bytes(teachers_left, trajectory), "workspace",
-                making if teachers_left else "none left to train"),
         DiskUse("checkpoints", checkpoints_bytes(settings.distill.keep, problem.checkpoint_bytes, saved), "workspace",
                 f"{kept} of {format_bytes(problem.checkpoint_bytes)}: distill.keep, first, best, one being written"),
         DiskUse("film of the images", min(MOST_BYTES, MOST_FRAMES * frame), "workspace", "at most"),
     ]  # fmt: skip
+    if settings.needs_teachers:
+        note = making if teachers_left else "none left to train"
+        uses.insert(0, DiskUse("teacher buffer", buffer_bytes(teachers_left, trajectory), "workspace", note))
     if facts.dataset is None:
         size = facts.images * (facts.values + 8)
         uses.append(DiskUse("decoded dataset", size, "cache", "a download comes on top"))
@@ -227,7 +248,12 @@ def disk_uses(problem: Problem, teachers_left: int, saved: int) -> list[DiskUse]
 
 
 def iteration_seconds(problem: Problem, matching: Found, scale: float) -> tuple[float, float, How]:
-    """Seconds of an iteration, of one step, and whether they were measured at the run's own size."""
+    """Seconds of an iteration, of one matching step, and whether they were measured at the run's own size.
+
+    A method that matches no trajectories has no such steps: 0.
+    """
+    if not problem.settings.needs_teachers:
+        return matching["seconds"], 0.0, "measured" if matching["whole"] else "extrapolated"
     distill = problem.settings.distill
     labels = matching["label_seconds"] * matching["images"] if problem.soft else 0.0
     small = min(problem.batch, matching["images"]) if scale == 1 else round(problem.batch / scale)
@@ -291,9 +317,11 @@ def durations(
     compiling = sum(part["compiling"] for part in (matching, teachers or {"compiling": 0.0}, *evaluations.values()))
     if compiling:
         found.append(Duration("compilation", compiling, "measured", "less once its cache is warm"))
-    found.append(
-        Duration("distillation", iterations * seconds, "extrapolated", f"{iterations:,} iterations of {span(seconds)}")
-    )
+    if settings.traits.iterates:
+        note = f"{iterations:,} iterations of {span(seconds)}"
+        found.append(Duration("distillation", iterations * seconds, "extrapolated", note))
+    else:
+        found.append(Duration("choosing the images", matching["first_seconds"], "extrapolated"))
     done = settings.distill.iterations - iterations
     measured_at = [
         i for i in range(done, settings.distill.iterations + 1)
@@ -304,7 +332,7 @@ def durations(
     save = matching["save_seconds"] + max(0, problem.checkpoint_bytes - matching["state_bytes"]) / matching["save_rate"]
     found.append(Duration("checkpoints", len(saves) * save, "extrapolated", f"{len(saves)} of {span(save)}"))
     shipped = _shipped_seconds(problem, matching)
-    if facts.holdout and measured_at:
+    if facts.holdout and measured_at and settings.traits.iterates:  # a single state is not selected
         one = _evaluation_seconds(problem, evaluations[settings.network.name], facts.holdout)
         one *= settings.evaluate.selection_repeats
         count = len(measured_at) + (1 if settings.evaluate.baseline and done == 0 else 0)
@@ -313,20 +341,22 @@ def durations(
                      f"{count} of {span(one)}" + (f", and {span(shipped)} of labels" if shipped else ""))
         )  # fmt: skip
     networks = settings.evaluate.networks or (settings.network.name,)
-    subjects = 2 if settings.evaluate.baseline else 1
     repeats = settings.evaluate.repeats
     tests = [repeats * _evaluation_seconds(problem, evaluations[name], facts.test) for name in networks]
-    found.append(
-        Duration("test", subjects * sum(tests) + shipped, "extrapolated",
-                 f"{subjects * len(tests)} of {repeats} networks, {span(tests[0])}")
-    )  # fmt: skip
+    total, count = sum(tests), len(tests)
+    if settings.evaluate.baseline:
+        total += sum(repeats * _evaluation_seconds(problem, evaluations[n], facts.test, random=True) for n in networks)
+        count *= 2
+    note = f"{count} of {repeats} networks, {span(tests[0])}"
+    found.append(Duration("test", total + shipped, "extrapolated", note))
     return found
 
 
-def _evaluation_seconds(problem: Problem, found: Found, measured: int) -> float:
-    """Seconds of one network."""
-    epoch = found["seconds_per_epoch"] * problem.images / found["images"]
-    training = problem.settings.evaluate.epochs * epoch
+def _evaluation_seconds(problem: Problem, found: Found, measured: int, *, random: bool = False) -> float:
+    """Seconds of one network, trained on the run's set or on random real images at its IPC."""
+    images = problem.images if random else problem.trained_on
+    epochs = problem.settings.evaluate.epochs if random else epochs_of(problem.settings)
+    training = epochs * found["seconds_per_epoch"] * images / found["images"]
     return float(training + measured * found["seconds_per_measured"] + found["seconds_besides"])
 
 

@@ -6,7 +6,6 @@ from importlib.resources import files
 from typing import Any
 
 from engine.settings import Settings
-from engine.settings.schema import SELECTIONS
 
 WIDTH, EPOCHS = 128, 1000
 """Of every published table: channels of the ConvNet, epochs of an evaluation."""
@@ -32,7 +31,7 @@ def difference(settings: Settings) -> list[str]:
         (network.width in (None, WIDTH), f"width {network.width} instead of {WIDTH}"),
         (settings.evaluate.epochs >= EPOCHS, f"{settings.evaluate.epochs} epochs of evaluation, not {EPOCHS}"),
     ]
-    if distill.method not in SELECTIONS:
+    if settings.traits.iterates:
         words = f"{distill.iterations} iterations, not {found['iterations']}"
         checks.append((distill.iterations >= found["iterations"], words))
     if settings.needs_teachers:
@@ -45,7 +44,7 @@ def accuracy(settings: Settings) -> float | None:
     if difference(settings):
         return None
     method = settings.distill.method
-    if method == "whole":
+    if settings.traits.all_images:
         return _share(_tables()["whole"].get(settings.dataset.name))
     return _share(_row("table1", settings).get(method))
 

@@ -4,7 +4,7 @@ from collections.abc import Generator, Sequence
 
 from engine.events import Event
 from engine.runs.workspace import Workspace
-from engine.settings.methods import fixed_table
+from engine.settings.methods import fixed_table, method_traits
 from engine.settings.tables import flatten
 from engine.tools.studies import paper_results
 from engine.tools.studies.members import Member, Record, best_so_far, drive_members, shared_setting
@@ -62,13 +62,17 @@ def ipc(
         )
         for count in counts
         for method in methods
-        if not (method == "whole" and count != counts[0])  # it has no IPC
+        if not (method_traits(method).all_images and count != counts[0])  # it has no IPC
     ]
     records = yield from drive_members(workspace, members, overrides)
     rows = []
     for record in records:
         method, count = record.settings.distill.method, record.settings.distill.ipc
-        row: dict[str, Cell] = {"method": method, "ipc": "all" if method == "whole" else count, **row_of(record)}
+        row: dict[str, Cell] = {
+            "method": method,
+            "ipc": "all" if record.settings.traits.all_images else count,
+            **row_of(record),
+        }
         row["published"] = paper_results.accuracy(record.settings)
         rows.append(row)
     columns = [Column("method", "method"), Column("ipc", "IPC", "count"), ACCURACY, PUBLISHED, PACE, COUNT]
@@ -163,7 +167,7 @@ def curves(title: str, members: Sequence[Member], records: Sequence[Record]) -> 
 
 def _method_chart(records: Sequence[Record], methods: Sequence[str]) -> Chart:
     """Bars: a group for every IPC, a bar for every method; whole as a line above."""
-    counts = sorted({record.settings.distill.ipc for record in records if record.settings.distill.method != "whole"})
+    counts = sorted({record.settings.distill.ipc for record in records if not record.settings.traits.all_images})
     lines = []
     for method in methods:
         found: dict[int, Value] = {
@@ -171,7 +175,7 @@ def _method_chart(records: Sequence[Record], methods: Sequence[str]) -> Chart:
             for record in records
             if record.settings.distill.method == method and record.accuracy is not None
         }
-        if method == "whole":
+        if method_traits(method).all_images:
             places = [-0.5, len(counts) - 0.5]
             heights = [value.mean for value in found.values()] * 2
             lines += [Curve("whole dataset", places, heights, reference=True)] if found else []

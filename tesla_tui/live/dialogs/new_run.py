@@ -2,7 +2,7 @@
 
 import shlex
 from dataclasses import dataclass
-from typing import ClassVar, get_args
+from typing import ClassVar
 
 from rich.text import Text
 from textual.app import ComposeResult
@@ -14,10 +14,9 @@ from textual.widgets import Button, DataTable, Input, Label, Select, Static
 from engine.errors import TeslaError
 from engine.runs.run import Run
 from engine.runs.workspace import Workspace
-from engine.settings import EffectiveSettings, MethodName
+from engine.settings import EffectiveSettings, method_names
 from tesla_tui.live.setting_words import shortened, value_words
 
-METHODS = get_args(MethodName)
 GRADIENTS = ("exact", "paper", "unrolled")
 LABELS = ("hard", "target", "last", "learned")
 PRESET = "preset"
@@ -60,7 +59,8 @@ class NewRunScreen(ModalScreen[NewRun | None]):
                     yield Label("images per class (IPC)")
                     yield Input("1", id="new-ipc", type="integer", compact=True)
                     yield Label("method")
-                    yield Select([(name, name) for name in METHODS], prompt=PRESET, id="new-method", compact=True)
+                    methods = [(name, name) for name in method_names()]
+                    yield Select(methods, prompt=PRESET, id="new-method", compact=True)
                     yield Label("gradient")
                     yield Select([(name, name) for name in GRADIENTS], prompt=PRESET, id="new-gradient", compact=True)
                     yield Label("labels")

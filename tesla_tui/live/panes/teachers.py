@@ -12,7 +12,7 @@ from textual.containers import Horizontal
 from textual.coordinate import Coordinate
 from textual.widgets import DataTable, Static
 
-from engine.settings.schema import TRAJECTORY_METHODS
+from engine.settings import method_traits
 from engine.storage.filesystem import format_bytes
 from tesla_tui.live.context import Context
 from tesla_tui.live.panes.pane import Pane
@@ -83,7 +83,7 @@ line is one trajectory, those of other processes and hosts included. The cursor'
         self.query_one("#teachers-charts").display = plan is not None
         if feed is None or plan is None:
             method = feed.view.settings.get("distill.method", "tesla") if feed is not None else "tesla"
-            words = EMPTY if method in TRAJECTORY_METHODS else NONE.format(method=method)
+            words = EMPTY if method_traits(str(method)).teachers else NONE.format(method=method)
             self.query_one("#teachers-summary", Static).update(Text(words, style=self.app.theme_variables["quiet"]))
             return
         now = time.monotonic()

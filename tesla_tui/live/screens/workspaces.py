@@ -13,7 +13,7 @@ from textual.widgets import Button, DataTable, Input, Label, Select, Static
 from engine.errors import TeslaError
 from engine.runs.create import WorkspacePlan, plan_workspace
 from engine.runs.workspace import Workspace
-from engine.settings import preset_names
+from engine.settings import dataset_names, preset_names
 from tesla_tui.live.widgets.key_line import KeyLine
 from tesla_tui.render.words import ago, clean
 
@@ -140,7 +140,7 @@ class WizardScreen(ModalScreen[Workspace | None]):
 
     def compose(self) -> ComposeResult:
         """The fields."""
-        names = [name for name in preset_names() if name != "folder"]
+        names = [name for name in dataset_names() if name != "folder"]
         with Vertical(classes="dialog") as dialog:
             dialog.border_title = "new workspace"
             with VerticalScroll(id="wizard-fields", can_focus=False):
@@ -155,7 +155,10 @@ class WizardScreen(ModalScreen[Workspace | None]):
                 yield Input(id="wizard-resolution", type="integer", compact=True)
                 yield Label("preset")
                 yield Select(
-                    [(name, name) for name in names], prompt="the dataset's own", id="wizard-preset", compact=True
+                    [(name, name) for name in names if name in preset_names()],
+                    prompt="the dataset's own",
+                    id="wizard-preset",
+                    compact=True,
                 )
                 yield Label("name of the folder to make")
                 yield Input("my-run", id="wizard-name", compact=True)

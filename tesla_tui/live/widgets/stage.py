@@ -3,7 +3,7 @@
 from rich.text import Text
 from textual.widget import Widget
 
-from engine.settings.schema import TRAJECTORY_METHODS
+from engine.settings import method_traits
 from tesla_tui.live.context import Context
 from tesla_tui.live.widgets.bars import bar
 from tesla_tui.render.eta import Clock
@@ -15,8 +15,8 @@ STAGES = ("teachers", "distillation", "evaluation")
 
 def stages_of(view: RunView) -> tuple[str, ...]:
     """The stages a run has: not every method has teachers, and a selection has nothing to iterate."""
-    method = view.settings.get("distill.method", TRAJECTORY_METHODS[0])
-    without = {"teachers"} if method not in TRAJECTORY_METHODS else set()
+    method = view.settings.get("distill.method", "tesla")
+    without = set() if method_traits(str(method)).teachers else {"teachers"}
     if view.settings.get("distill.iterations") == 0:
         without.add("distillation")
     return tuple(stage for stage in STAGES if stage not in without)

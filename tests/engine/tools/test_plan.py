@@ -1,5 +1,6 @@
 """The arithmetic of a plan, against counts by hand."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from engine.settings import resolve_settings
 from engine.tools.plan.facts import Facts, find_facts
 from engine.tools.plan.fitting import peaks, shortages
+from engine.tools.plan.peers import Case, at_run_size, case_of, peer_parts
 from engine.tools.plan.report import DiskRoom, Limits, Part
 from engine.tools.plan.sums import (
     Problem,
@@ -44,6 +46,15 @@ EVALUATION = {
 }  # fmt: skip
 TEACHERS = {"host": 3_000_000_000, "device": 3_000_000_000, "seconds_per_image": 0.01, "snapshot_seconds": 0.5,
             "compiling": 20.0}  # fmt: skip
+
+
+def peer(**values: Any) -> dict[str, Any]:
+    """A measurement of a method without teachers."""
+    return {
+        "base": 400_000_000, "host": 2_000_000_000, "device": 0, "first_seconds": 3.0, "seconds": 2.0, "whole": True,
+        "images": 50_000, "state_bytes": 6000, "train_bytes": 1000, "parameters": P, "compiling": 0.0,
+        "save_seconds": 0.5, "save_rate": 5e8, **values,
+    }  # fmt: skip
 
 
 def by_name(parts: list[Part]) -> dict[str, int]:
@@ -205,6 +216,47 @@ def test_a_full_disk_is_said() -> None:
     fewer = problem(f"teachers.count={count}")
     assert sum(use.bytes for use in disk_uses(fewer, count, 0) if use.place == "workspace") < 400 * 10**9
     assert shortages(wanted, [], [], [DiskRoom("ws", 1, 10)], uses) == []
+
+
+def test_what_a_selection_is_measured_on() -> None:
+    wanted = problem("distill.method=k-center").settings
+    case = case_of(wanted, IMAGENET, available=10**12)
+    assert case == Case(classes=18, ipc=50, train=18 * 1153)  # 2^28 bytes of whole classes
+    scaled = at_run_size(peer(images=900), case, wanted, IMAGENET)
+    assert scaled["first_seconds"] == pytest.approx(3 * 1000 / 18)
+    assert scaled["state_bytes"] == pytest.approx(6000 * 1000 / 18, abs=1)
+    assert (scaled["share"], scaled["whole"]) == (1, False)
+
+
+def test_what_an_iteration_is_measured_on() -> None:
+    wanted = problem("distill.method=dm").settings
+    assert case_of(wanted, IMAGENET, available=10**12) == Case(classes=1000, ipc=50, train=256_000)
+    # Six times 1000 images of 49 kB for each image per class, in half of 6 GB.
+    tight = case_of(wanted, IMAGENET, available=6 * 10**9)
+    assert tight == Case(classes=1000, ipc=10, train=256_000)
+    scaled = at_run_size(peer(), tight, wanted, IMAGENET)
+    assert (scaled["seconds"], scaled["share"], scaled["whole"]) == (10, 5, False)
+
+
+def test_memory_and_time_of_a_peer_by_hand() -> None:
+    settings = problem("distill.method=dm", "distill.iterations=1000", "evaluate.every=500").settings
+    case = Case(classes=1000, ipc=50, train=256_000)
+    found = at_run_size(peer(), case, settings, IMAGENET)
+    wanted = Problem(settings, IMAGENET, "cpu", P, 0, state_bytes=found["state_bytes"])
+    sizes = by_name(peer_parts(wanted, found, [EVALUATION], free=24 * 10**9))
+    assert sizes["Python, PyTorch, the program"] == 400_000_000 - 1000
+    assert sizes["images and what the method carries"] == 6000
+    assert sizes["one iteration's graph and scratch"] == 2_000_000_000 - 6000
+    times = {d.name: d.seconds for d in durations(wanted, found, 1, None, {"convnet": EVALUATION}, (0, 1000))}
+    assert times["distillation"] == pytest.approx(2000)
+    assert "teachers" not in times
+    assert wanted.checkpoint_bytes == 6000
+    whole = replace(wanted, settings=problem("distill.method=whole", "evaluate.baseline=false").settings)
+    times = {d.name: d.seconds for d in durations(whole, found, 1, None, {"convnet": EVALUATION}, (0, 0))}
+    epochs = whole.settings.evaluate.whole_epochs
+    one = epochs * 2.0 * 1_153_050 / 250 + 50_000 * 0.001 + 0.5
+    assert times["test"] == pytest.approx(5 * one)
+    assert times["choosing the images"] == 3
 
 
 def test_sizes_are_known_before_a_download() -> None:

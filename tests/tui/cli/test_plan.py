@@ -68,18 +68,51 @@ def test_what_is_there_is_not_planned_again(tesla: Tesla, monkeypatch: pytest.Mo
     settings = workspace.settings(ipc=1, overrides=TINY).settings
     list(teach(workspace, settings))
     asked: list[str] = []
-    real = planning.measuring
+    real = planning.run_isolated
 
     def noted(function: str, arguments: dict[str, Any]) -> Any:
         asked.append(function.partition(":")[2])
         return real(function, arguments)
 
-    monkeypatch.setattr(planning, "measuring", noted)
+    monkeypatch.setattr(planning, "run_isolated", noted)
     plan = json.loads(tesla("plan", "ws", "--ipc", 1, "--json", *SETS, *QUICK)[1])
     assert plan["teachers_left"] == 0
     assert plan["origin"] == "the cached dataset"
     assert "teachers" not in asked
     assert not any(part["name"] == "teachers" for part in plan["time"])
+
+
+@pytest.mark.parametrize(
+    ("method", "doing"),
+    [
+        ("dc", "distillation"),
+        ("frepo", "distillation"),
+        ("herding", "choosing the images"),
+        ("whole", "choosing the images"),
+    ],
+)
+def test_a_method_without_teachers_is_measured_on_its_own_work(tesla: Tesla, method: str, doing: str) -> None:
+    tesla("init", "ws")
+    sets = (*SETS, "--set", f"distill.method={method}", "--set", "peers.batch_real=16", "--set", "peers.pool=2")
+    if doing != "distillation":
+        sets += ("--set", "distill.iterations=0")
+    code, out, err = tesla("plan", "ws", "--ipc", 2, "--json", *sets, *QUICK)
+    assert code == 0, err
+    plan = json.loads(out)
+    names = [part["name"] for part in plan["time"]]
+    assert (plan["teachers_left"], plan["seconds_per_step"], plan["store"], plan["compiled"]) == (0, 0, "", False)
+    assert "teachers" not in names
+    assert not any(use["name"] == "teacher buffer" for use in plan["disk"])
+    assert stage(plan, "test")["seconds"] > 0
+    assert next(part for part in plan["memory"] if part["name"] == "images and what the method carries")["bytes"] >= (
+        20 * 64 * 4
+    )
+    if doing == "distillation":
+        assert 0 < plan["seconds_per_iteration"] * 6 == pytest.approx(stage(plan, "distillation")["seconds"])
+        assert next(use for use in plan["disk"] if use["name"] == "checkpoints")["bytes"] >= 6 * 2 * 20 * 64 * 4
+    else:
+        assert names[0] == doing
+        assert "evaluations that select" not in names
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,22 @@
+"""The embedded dataset: handwritten digits of UCI, 8x8, in this package."""
+
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+
+from engine.data.idx import DIGIT_CLASSES, idx_split, read_idx
+from engine.data.sources import OpenSource, Source
+
+
+def find(name: str, path: Path | None, on_bad_file: str) -> Source:
+    """The source; it is always there."""
+    return Source(name, "digits (UCI, 8x8), embedded", "digits-1", _open)
+
+
+def _open() -> OpenSource:
+    assets = files("engine.data").joinpath("assets")
+    raw = read_idx(Path(str(assets.joinpath("digits-images-idx3-ubyte.gz"))))
+    labels = read_idx(Path(str(assets.joinpath("digits-labels-idx1-ubyte.gz"))))
+    images = np.round(raw.astype(np.float64) * (255 / 16)).astype(np.uint8)
+    return OpenSource(DIGIT_CLASSES, 1, 8, idx_split(images, labels), None)

@@ -1,0 +1,117 @@
+"""MNIST and Fashion-MNIST as idx files, and reading such files. The hub is asked only where they are not found."""
+
+import gzip
+import math
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.data.sources import OpenSource, Source, SourceSplit, file_key
+from engine.errors import CorruptFileError, DataError
+from engine.storage.untrusted import open_regular
+
+FASHION_CLASSES = (
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+)  # fmt: skip
+DIGIT_CLASSES = tuple(map(str, range(10)))
+
+IDX_STEMS = {
+    "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+    "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+}
+
+MOST_IDX = 2**30
+"""Bytes of an idx file's contents; Fashion-MNIST has 47 million, all of EMNIST 638."""
+
+
+@dataclass(frozen=True)
+class IdxDataset:
+    """A dataset whose files are named as MNIST's; called with name, path and what a bad file does (see `Find`)."""
+
+    classes: tuple[str, ...]
+    folders: tuple[Path, ...] = ()
+    """Where its files are looked for if no path is given."""
+
+    def __call__(self, name: str, path: Path | None, on_bad_file: str) -> Source | None:
+        """The source, if the files are there."""
+        for folder in (path,) if path is not None else self.folders:
+            found = _idx_files(folder) if folder.is_dir() else None
+            if found:
+                return _idx_source(name, found, self.classes)
+        return None
+
+
+MNIST = IdxDataset(DIGIT_CLASSES)
+FASHION_MNIST = IdxDataset(FASHION_CLASSES, (Path("/usr/share/datasets/fashion-mnist"),))
+"""The folder is that of Debian's package dataset-fashion-mnist."""
+
+
+def read_idx(path: Path) -> npt.NDArray[np.uint8]:
+    """An idx file of bytes, gzipped or not, as an array.
+
+    Raises:
+        DataError: not an idx file, or shorter than its header says.
+    """
+    try:
+        with open_regular(path) as raw:
+            zipped = raw.read(2) == b"\x1f\x8b"
+            raw.seek(0)
+            # Unpacked as far as the header says and no further: a megabyte of zeros unpacks from a kilobyte.
+            with gzip.GzipFile(fileobj=raw) if zipped else raw as file:
+                zeros, kind, axes = struct.unpack(">HBB", file.read(4))
+                if zeros != 0 or kind != 8:
+                    raise ValueError("not an idx file of bytes")
+                if axes > 4:
+                    raise ValueError(f"it has {axes} axes")
+                shape = struct.unpack(f">{axes}I", file.read(4 * axes))
+                size = math.prod(shape)
+                if size > MOST_IDX:
+                    raise ValueError(f"its header claims {size:,} bytes")
+                data = bytearray()
+                while piece := file.read(min(2**24, size + 1 - len(data))):
+                    data += piece
+                if len(data) != size:
+                    there = "more" if len(data) > size else f"{len(data):,}"
+                    raise ValueError(f"its header says {size:,} bytes; there are {there}")
+        return np.frombuffer(data, dtype=np.uint8).reshape(shape)
+    except (OSError, EOFError, ValueError, struct.error, zlib.error, CorruptFileError) as error:
+        raise DataError(
+            f"{path} cannot be read as an idx file ({error}).", "Replace it, or reinstall its package."
+        ) from error
+
+
+def idx_split(images: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8]) -> SourceSplit:
+    """A split of arrays `(N, H, W)` and `(N,)`."""
+    return SourceSplit(labels.astype(np.int64), lambda i: images[i])
+
+
+def _idx_files(folder: Path) -> dict[str, tuple[Path, Path]] | None:
+    found = {}
+    for split, stems in IDX_STEMS.items():
+        pair = []
+        for stem in stems:
+            names = (f"{stem}.gz", stem, f"{stem.replace('-idx', '.idx')}.gz", stem.replace("-idx", ".idx"))
+            path = next((folder / name for name in names if (folder / name).exists()), None)
+            if path is None:
+                return None
+            pair.append(path)
+        found[split] = (pair[0], pair[1])
+    return found
+
+
+def _idx_source(name: str, paths: dict[str, tuple[Path, Path]], classes: tuple[str, ...]) -> Source:
+    everything = [path for pair in paths.values() for path in pair]
+
+    def opened() -> OpenSource:
+        arrays = {split: (read_idx(images), read_idx(labels)) for split, (images, labels) in paths.items()}
+        for split, (images, labels) in arrays.items():
+            if images.ndim != 3 or images.shape[1] != images.shape[2] or len(images) != len(labels):
+                raise DataError(f"The {split} files in {everything[0].parent} do not belong together.", "Replace them.")
+        side = int(arrays["train"][0].shape[1])
+        return OpenSource(classes, 1, side, idx_split(*arrays["train"]), idx_split(*arrays["test"]))
+
+    return Source(name, f"{name}, idx files in {everything[0].parent}", file_key(everything), opened)

@@ -1,0 +1,85 @@
+"""The one door to datasets: `find_source` locates a dataset by its name, a folder, or a hub id.
+
+To add one: its table in engine/settings/presets.toml. That is all for a dataset of the hub; where files are to be found
+on this machine first, `code` in that table names a `Find` in a module here. Other packages: see docs/plugins.md.
+"""
+
+import difflib
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from engine.data.sources import Source
+from engine.errors import DataError, UsageError
+from engine.settings.code import load_object
+from engine.settings.datasets import DatasetFacts, dataset_facts, dataset_names, dataset_plugins, own_datasets
+from engine.settings.plugins import refusals
+from engine.settings.trust import load_plugin
+
+Find = Callable[[str, Path | None, str], Source | None]
+"""`(name, path, on_bad_file)` gives the source, or None: not on this machine, ask the hub. `path` is `dataset.path`,
+`on_bad_file` is `error` or `skip`."""
+
+
+def find_source(name: str, path: Path | None, on_bad_file: str = "error") -> Source:
+    """Locate a dataset.
+
+    Args:
+        name: a known name, `folder`, or a hub id `owner/name`.
+        path: local files instead of a download.
+        on_bad_file: `error` or `skip`, for folders.
+
+    Raises:
+        UsageError: an unknown name, or the code of a plugin that nobody consented to or that fails.
+        DataError: the path is missing or of the wrong kind.
+    """
+    if path is not None and not path.exists():
+        raise DataError(
+            f"dataset.path = {path} does not exist.", "Check the spelling; it is relative to the workspace's folder."
+        )
+    facts = dataset_facts(name)
+    if facts is not None and facts.code and name in dataset_names():
+        found = _finder(name, facts)(name, path, on_bad_file)
+        if found is not None:
+            return found
+    if (facts is not None and facts.hub) or re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        from engine.data.hub import hub_source
+
+        return hub_source(name, facts or DatasetFacts(name, hub=name), path)
+    raise UsageError(*_unknown(name))
+
+
+def _finder(name: str, facts: DatasetFacts) -> Find:
+    plugin = dataset_plugins().get(name)
+    if plugin is None:
+        finder: Find = load_object(facts.code)
+        return finder
+    loaded: Any = load_plugin(plugin)
+    if not callable(loaded):
+        raise UsageError(f"{plugin.target} cannot be called, but {plugin.words} must be a function.", "Ask its author.")
+
+    def checked(name: str, path: Path | None, on_bad_file: str) -> Source | None:
+        source = loaded(name, path, on_bad_file)
+        if source is not None and not isinstance(source, Source):
+            raise UsageError(
+                f"{plugin.target} gave a {type(source).__name__}, not an engine.data.sources.Source.", "Ask its author."
+            )
+        return source
+
+    return checked
+
+
+def _unknown(name: str) -> tuple[str, str]:
+    """Message and hint for a name that is no dataset."""
+    for plugin, reason in refusals("dataset", own_datasets()):
+        if plugin.name == name:
+            return plugin.sentence(f"cannot be used: {reason}."), "`tesla doctor` lists all plugins."
+    names = dataset_names()
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"Did you mean {near[0]}? " if near else ""
+    known = ", ".join(other for other in names if other != "folder")
+    return (
+        f"There is no dataset {name!r}.",
+        f"{hint}Known: {known}; or a folder with one subfolder per class, or a hub id owner/name.",
+    )
