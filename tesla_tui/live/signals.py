@@ -1,6 +1,6 @@
 """Leaving when the process is told to: SIGTERM, SIGINT, and SIGHUP when the terminal is gone.
 
-Handlers of Python's own and not the event loop's: when a terminal vanishes, whoever writes to it may hang for good, and
+Python's own handlers and not the event loop's: when a terminal vanishes, a process that writes to it may hang, and
 the loop with it. A thread then waits for the engine to save, and ends the process if the screens do not.
 """
 

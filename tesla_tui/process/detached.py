@@ -1,4 +1,4 @@
-"""Runs without a terminal: started in a session of their own, to survive the connection, and stopped again."""
+"""Runs without a terminal: started in their own session, so that they survive the connection, and stopped again."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ LOG = "detached.log"
 """What a detached process prints, in the run's folder."""
 
 START_WITHIN = 20.0
-"""Seconds to wait for a sign of life; a dataset may take longer to decode."""
+"""Seconds to wait for the run to start; decoding a dataset may take longer."""
 
 
 def worker_arguments(workspace: Path, run: Run, options: Sequence[str]) -> list[str]:
@@ -36,12 +36,12 @@ def start_detached(workspace: Path, run: Run, arguments: Sequence[str]) -> int:
         arguments: further options of `tesla run`.
 
     Raises:
-        UsageError: somebody drives the run already.
+        UsageError: another process is driving the run.
         TeslaError: it ended at once; the message has its last words.
     """
     if is_driven(run):
         raise UsageError(
-            f"The run {run.name} is being driven already{driver_words(run)}.",
+            f"The run {run.name} is already being driven{driver_words(run)}.",
             f"Watch it with: {tesla('tui', workspace, '--run', run.name)}",
         )
     check_links(workspace, run.folders)
@@ -62,14 +62,14 @@ def start_detached(workspace: Path, run: Run, arguments: Sequence[str]) -> int:
                 return process.pid  # it had nothing left to do
             words = log.read_text(errors="replace").strip().splitlines()
             raise TeslaError(
-                f"The detached run ended at once (exit code {code}): {' '.join(words[-3:])}",
-                f"Everything it said is in {log}.",
+                f"The background run exited immediately (exit code {code}): {' '.join(words[-3:])}",
+                f"Its full output is in {log}.",
             )
         pulse = read_heartbeat(run.pulse_file)
         if pulse is not None and pulse.beat >= begun:  # its own, or that of the first of its workers
             break
         time.sleep(0.05)
-    process.returncode = 0  # it goes on without us; nothing to wait for at exit
+    process.returncode = 0  # it outlives this process; nothing to wait for at exit
     return process.pid
 
 
@@ -81,11 +81,11 @@ def ask_to_stop(run: Run) -> int:
     """
     driver = driver_of(run)
     if driver is None or not is_driven(run):
-        raise UsageError(f"Nobody drives the run {run.name}.", "There is nothing to stop.")
+        raise UsageError(f"The run {run.name} is not running.", "There is nothing to stop.")
     if not driver.here:
         raise UsageError(
-            f"The run {run.name} is driven{driver_words(run)}, which is another machine.",
-            f"There: tesla stop, or kill -TERM {driver.pid}.",
+            f"The run {run.name} is being driven{driver_words(run)}, on another machine.",
+            f"On that machine, run `tesla stop`, or `kill -TERM {driver.pid}`.",
         )
     os.kill(driver.pid, signal.SIGTERM)
     return driver.pid

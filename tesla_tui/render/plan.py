@@ -8,11 +8,11 @@ from engine.tools.plan.report import Peak, Plan
 from tesla_tui.render.words import clean, duration, size
 
 STAGES = {"always": "always", "teachers": "teachers", "distillation": "distilling", "evaluation": "evaluating"}
-HOW = {"measured": "measured", "extrapolated": "extrapolated", "computed": "added up"}
+HOW = {"measured": "measured", "extrapolated": "extrapolated", "computed": "calculated"}
 
 
 def plan_words(plan: Plan) -> RenderableType:
-    """Everything a plan says, shortages last and loud."""
+    """The whole plan; shortages come last and stand out."""
     store = f", {plan.store} store" if plan.store else ""
     compiled = "compiled" if plan.compiled else "eager"
     about = Text.assemble(
@@ -30,8 +30,8 @@ def plan_words(plan: Plan) -> RenderableType:
         parts.append(Text("It fits.", style="bold green"))
     parts.append(
         Text(
-            f"measured: just now, at the run's own size. extrapolated: measured smaller or shorter, scaled up. "
-            f"added up: sizes. The measurement took {duration(plan.measuring_seconds)}.",
+            f"measured: at the run's own size. extrapolated: measured smaller or shorter, and scaled up. "
+            f"calculated: from sizes. Measuring took {duration(plan.measuring_seconds)}.",
             style="dim",
         )
     )
@@ -45,7 +45,7 @@ def _table(title: str) -> Table:
 def _memory(plan: Plan) -> Table:
     table = _table("Memory")
     two = len(plan.peaks) > 1
-    for name, justify in (("", "left"), ("bytes", "right"), ("when", "left"), ("how known", "left")):
+    for name, justify in (("", "left"), ("bytes", "right"), ("when", "left"), ("basis", "left")):
         table.add_column(name, justify=justify, no_wrap=name != "")  # type: ignore[arg-type]
     for part in plan.memory:
         where = f" ({part.where})" if two else ""
@@ -56,7 +56,7 @@ def _memory(plan: Plan) -> Table:
 
 
 def _peak_row(peak: Peak, two: bool) -> tuple[str, str, str, str]:
-    name = f"at most at once ({peak.where})" if two else "at most at once"
+    name = f"peak ({peak.where})" if two else "peak"
     return name, size(peak.bytes), STAGES[peak.stage], f"{size(peak.free)} free"
 
 
@@ -67,16 +67,16 @@ def _disk(plan: Plan) -> Table:
     for use in plan.disk:
         table.add_row(use.name, size(use.bytes), use.note)
     for room in plan.room:
-        table.add_row(f"in all at {clean(room.place)}", size(room.bytes), f"{size(room.free)} free", style="bold")
+        table.add_row(f"total at {clean(room.place)}", size(room.bytes), f"{size(room.free)} free", style="bold")
     return table
 
 
 def _time(plan: Plan) -> Table:
     table = _table("Time")
-    for name, justify in (("", "left"), ("", "right"), ("", "left"), ("how known", "left")):
+    for name, justify in (("", "left"), ("", "right"), ("", "left"), ("basis", "left")):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
     for stage in plan.time:
         table.add_row(stage.name, duration(stage.seconds), stage.note, HOW[stage.how])
-    words = f"{plan.seconds_per_iteration:,.3g} s an iteration, {plan.seconds_per_step:,.3g} s a matching step"
-    table.add_row("in all", duration(plan.seconds), words, "", style="bold")
+    words = f"{plan.seconds_per_iteration:,.3g} s per iteration, {plan.seconds_per_step:,.3g} s per matching step"
+    table.add_row("total", duration(plan.seconds), words, "", style="bold")
     return table

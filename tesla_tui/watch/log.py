@@ -49,26 +49,26 @@ def _words(event: ev.Event) -> tuple[str, str] | None:
         case ev.RunPaused():
             return "info", "paused"
         case ev.RunResumed():
-            return "info", f"goes on after {duration(event.seconds)}"
+            return "info", f"resumed after {duration(event.seconds)}"
         case ev.RunFailed():
             return "error", event.message
         case ev.RunFinished():
             return "info", f"finished in {duration(event.seconds)}"
         case ev.StageStarted():
-            return "info", f"{event.stage} begins"
+            return "info", f"{event.stage} starts"
         case ev.StageFinished():
             return "info", f"{event.stage} done in {duration(event.seconds)}"
         case ev.DataReady():
-            sizes = f"{event.train:,} to teach, {event.holdout:,} held out, {event.test:,} to test"
+            sizes = f"{event.train:,} training, {event.holdout:,} held-out, {event.test:,} test images"
             return "info", f"{event.name}: {event.classes} classes, {sizes}"
         case ev.TeachersPlanned():
             there = event.count - event.missing
-            return "info", f"{event.count} trajectories of {event.epochs} epochs, {size(event.bytes)}, {there} there"
+            return "info", f"{event.count} trajectories of {event.epochs} epochs, {size(event.bytes)}, {there} present"
         case ev.TeacherEpoch():
             result = f"loss {event.loss:.3f}, accuracy {100 * event.accuracy:.1f} %"
             return "info", f"teacher {event.trajectory}: epoch {event.epoch}/{event.epochs}, {result}"
         case ev.TeacherPublished():
-            return "info", f"teacher {event.trajectory} is on disk"
+            return "info", f"teacher {event.trajectory} saved"
         case ev.IterationSkipped():
             return "warning", f"iteration {event.iteration} skipped: {event.reason}"
         case ev.RunRecovered():

@@ -1,4 +1,4 @@
-"""The teacher trajectories of a run, read from the buffer's records: whoever trains them, on whatever host."""
+"""The teacher trajectories of a run, read from the buffer's records, those of other processes and hosts included."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -210,7 +210,7 @@ class RunView:
                 self.ending, self.stage = "finished", ""
 
     def _rewind(self, iteration: int) -> None:
-        """A driver died past its last checkpoint, and the next goes on from there."""
+        """A driver died past its last checkpoint, and the next resumes from there."""
         for series in (self.loss, self.student_lr, self.gradient_norm):
             series.cut(iteration)
         self.iteration = iteration

@@ -1,4 +1,4 @@
-"""What a workbench does at a person's wish besides looking: going on, taking over, exporting, detaching, reporting."""
+"""What a workbench does on request: resume, take over, export, detach, report errors."""
 
 import re
 import time
@@ -42,12 +42,12 @@ class RunActions:
             if feed.run.exists:
                 feed.run.check(effective)
         except TeslaError as error:
-            bench.report("cannot go on", error)
+            bench.report("cannot resume", error)
             return
         bench.drive(feed.run, effective)
 
     def take_over(self) -> None:
-        """Drive a run that somebody else drove, or still drives."""
+        """Drive a run that another process drove, or still drives."""
         bench, feed = self._bench, self._bench.context.feed
         if feed is None:
             return
@@ -55,12 +55,12 @@ class RunActions:
             self.go_on()
             return
         if feed.driver is None or not feed.driver.here:
-            bench.notify("It is driven on another machine: stop it there, then take over.", severity="warning")
+            bench.notify("It is driven on another machine. Stop it there first, then take over.", severity="warning")
             return
         question = Ask(
             "take over",
-            f"Process {feed.driver.pid} drives {feed.run.name}. Shall it save and stop, and this window go on?",
-            [Choice("yes", "y", "Stop it there, go on here"), Choice("no", "n", "Keep watching")],
+            f"Process {feed.driver.pid} is driving {feed.run.name}. Stop it there and continue in this window?",
+            [Choice("yes", "y", "Stop it and continue here"), Choice("no", "n", "Keep watching")],
         )
         bench.app.push_screen(question, self._take_over_answered)
 
@@ -74,10 +74,10 @@ class RunActions:
             ask_to_stop(run)
             if not wait_until_free(run, STOP_WITHIN):
                 raise TeslaError(
-                    f"It did not stop within {duration(STOP_WITHIN)}.", "It may be in a long step. Try again."
+                    f"It did not stop within {duration(STOP_WITHIN)}.", "It may be in a long step. Try again later."
                 )
 
-        self._in_thread("take over", f"{run.name} saves and stops …", work, self.go_on)
+        self._in_thread("take over", f"Waiting for {run.name} to save and stop …", work, self.go_on)
 
     def failed(self, engine: EngineThread) -> None:
         """The engine ended on an error: the cause, the last checkpoint, what to do."""
@@ -124,7 +124,7 @@ class RunActions:
             from engine.exchange.export import export_run
 
             done = export_run(workspace, run, to, iteration=None, with_test=False)
-            said.append(f"{done.images} images of iteration {done.iteration} written to {to}")
+            said.append(f"Wrote {done.images} images of iteration {done.iteration} to {to}")
 
         self._in_thread(
             "export", f"Writing {to} …", work, lambda: self._bench.notify(clean(said[0]), timeout=10, markup=False)
@@ -144,11 +144,11 @@ class RunActions:
             if then is not None:
                 then(started[0])
                 return
-            self._bench.notify(f"{run.name} runs detached (process {started[0]}).", timeout=8)
+            self._bench.notify(f"{run.name} is running in the background (process {started[0]}).", timeout=8)
             self._bench.open_run(run)
             self._bench.action_tab(0)
 
-        self._in_thread("detach", f"Starting {run.name} in a process of its own …", work, done)
+        self._in_thread("detach", f"Starting {run.name} in the background …", work, done)
 
     def start_instead(self, made: NewRun) -> None:
         """A new run while another is driven here."""
@@ -156,9 +156,9 @@ class RunActions:
         assert bench.engine is not None
         now = bench.engine.driven.name
         choices = [
-            Choice("detached", "d", f"Start {made.run.name} detached", "both go on"),
-            Choice("instead", "i", f"Stop {now}, start {made.run.name} here", f"{now} is saved"),
-            Choice("none", "c", "Neither"),
+            Choice("detached", "d", f"Start {made.run.name} in the background", "both run"),
+            Choice("instead", "i", f"Stop {now} and start {made.run.name} here", f"{now} is saved"),
+            Choice("none", "c", "Cancel"),
         ]
         question = Ask("one run at a time in this window", f"{now} is being driven here.", choices)
 
@@ -171,7 +171,7 @@ class RunActions:
         bench.app.push_screen(question, answered)
 
     def stop_and(self, then: Callable[[], None]) -> None:
-        """Save and stop the engine under a message that tells how it goes, then go on."""
+        """Save and stop the engine under a message that tells how it goes, then continue."""
         bench = self._bench
         if bench.engine is None:
             then()
@@ -208,10 +208,10 @@ class RunActions:
         passed = time.monotonic() - (engine.stop_asked or time.monotonic())
         feed = self._bench.context.feed
         at = f" at iteration {feed.view.iteration}" if feed is not None and feed.view.distilling else ""
-        return f"Saving {engine.driven.name}{at}; it takes at most one matching step. {passed:.0f} s"
+        return f"Saving {engine.driven.name}{at}; this takes at most one matching step. {passed:.0f} s"
 
     def _in_thread(self, title: str, words: str, work: Callable[[], None], done: Callable[[], None]) -> None:
-        """Do work beside the screens, under a message; then `done`, or words about what went wrong."""
+        """Do work in a thread under a message; then `done`, or an error message."""
         bench = self._bench
         busy = Busy(title, words)
         bench.app.push_screen(busy)

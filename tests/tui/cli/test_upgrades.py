@@ -59,7 +59,7 @@ def test_it_opens_goes_on_evaluates_and_exports(old: Workspace, tesla: Tesla, tm
     trained = {path.name: path.read_bytes() for path in (old.folder / "buffers").rglob("*.safetensors")}
 
     code, said = tesla("run", old.folder, "--run", "old", "--set", "distill.iterations=5")
-    assert code == 0 and "goes on from iteration 3" in said and "(all there)" in said, said
+    assert code == 0 and "resuming from iteration 3" in said and "(all present)" in said, said
     assert run.checkpoints()[-1] == 5
     assert {path.name: path.read_bytes() for path in (old.folder / "buffers").rglob("*.safetensors")} == trained
     after = run.load_checkpoint(5)[0]

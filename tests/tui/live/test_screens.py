@@ -305,7 +305,7 @@ def test_every_theme_draws_and_the_palette_has_everything(show: Show) -> None:
             await pilot.pause(0.1)
             assert "matching loss" in screen_text(pilot)
         commands = [command.title for command in pilot.app.get_system_commands(pilot.app.screen)]
-        for wanted in ("Tab: Images", "Pause or go on", "Evaluate now", "Export", "New run", "Theme: colour-blind"):
+        for wanted in ("Tab: Images", "Start or pause", "Evaluate now", "Export", "New run", "Theme: colour-blind"):
             assert wanted in commands
         await pilot.press("ctrl+p")
         await pilot.pause(0.2)
