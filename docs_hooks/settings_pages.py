@@ -1,4 +1,4 @@
-"""Settings and presets as pages, from the schema and the preset tables themselves: nothing is written twice."""
+"""Settings and presets as pages, generated from the schema and the preset tables."""
 
 import sys
 from pathlib import Path
@@ -8,7 +8,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from pydantic import BaseModel
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # the engine of this folder, installed or not
+sys.path.insert(0, str(Path(__file__).parents[1]))  # this checkout, installed or not
 
 from engine.runs.run import BITS_CHANGE, MAY_CHANGE
 from engine.settings import Settings, resolve_settings
@@ -20,20 +20,19 @@ INTRO = """\
 Every setting, generated from `engine/settings/schema.py`. The names are the same in `tesla.toml`, on the command line
 (`--set distill.steps=30`), in Python (`settings.distill.steps`) and on the screens.
 
-Values come from, the later before the earlier: defaults, the dataset's [preset](presets.md), what a method brings with
-it, `tesla.toml`, its `[ipc.N]` tables, the command line. `tesla config WORKSPACE --ipc N` prints every value and its
-origin.
+Later layers override earlier ones: defaults, the dataset's [preset](presets.md), the method's own values, `tesla.toml`,
+its `[ipc.N]` tables, the command line. `tesla config WORKSPACE --ipc N` prints every value and its origin.
 
-Once a run has begun, only these may change: MAY_CHANGE (but not BITS_CHANGE). Anything else would make it another
-experiment, and is refused.
+On an existing run, only these can change: MAY_CHANGE (but not BITS_CHANGE). Any other change would make it a different
+experiment and is refused.
 """
 
 PRESETS = """\
 # Presets
 
-What the preset of a dataset changes, generated from `engine/settings/presets.toml`, which also names the source of
-every row. `distill.lr_images` is for the gradient of the whole loss: TESLA's published rates go with half of it, and
-stand here halved. For an IPC between two rows, that of the smaller one is taken.
+The values set by each dataset's preset, generated from `engine/settings/presets.toml`, which also names the source of
+every row. `distill.lr_images` is for the gradient of the whole loss. TESLA's published rates are for half of it, so
+they appear here halved. An IPC between two rows uses the row of the smaller one.
 """
 
 

@@ -348,7 +348,7 @@ def test_an_empty_workspace_names_the_next_key(show: Show, tmp_path: Path) -> No
     empty = Workspace.create(folder, resolve_settings(), {"dataset.name"})
 
     async def body(pilot: Pilot[str]) -> None:
-        assert "n starts one" in screen_text(pilot)
+        assert "Press n to start one" in screen_text(pilot)
         for key, words in (
             ("2", "No images yet"),
             ("3", "No teachers planned"),
@@ -369,7 +369,7 @@ def test_the_form_validates_while_one_types(show: Show) -> None:
         await pilot.press("n")
         await pilot.pause(0.3)
         form = pilot.app.screen
-        assert "✓ valid" in screen_text(pilot)
+        assert "✓ Valid" in screen_text(pilot)
         assert form.query_one("#new-name", Input).value == "ipc-1"
         form.query_one("#new-ipc", Input).value = "3"
         await pilot.pause(0.1)
