@@ -144,7 +144,7 @@ images for comparison. `enter` opens an image with its soft labels and its histo
             self.app.push_screen(PictureScreen(self.context, self._selected, self._at), self._picture_closed)
 
     def on_scrubber_moved(self, message: Scrubber.Moved) -> None:
-        """Somebody took the scrubber."""
+        """The scrubber was moved."""
         self._stop_playing()
         there = self._iterations()
         if message.position < len(there):
@@ -152,7 +152,7 @@ images for comparison. `enter` opens an image with its soft labels and its histo
             self.update_view()
 
     def on_picture_grid_chosen(self, message: PictureGrid.Chosen) -> None:
-        """Somebody clicked a picture."""
+        """A picture was clicked."""
         self._selected = message.number
         self.update_view()
         if message.opened:
