@@ -180,7 +180,7 @@ def test_attaching_watches_survives_kill_9_and_takes_over(
         await until(pilot, lambda: f"READ-ONLY: process {headless.pid}" in screen_text(pilot))
         assert not app_of(pilot).bench.driving  # type: ignore[union-attr]
         await pilot.press("space")
-        await until(pilot, lambda: "only looks" in screen_text(pilot))
+        await until(pilot, lambda: "Read-only" in screen_text(pilot))
         seen = screen_text(pilot)
         await until(pilot, lambda: screen_text(pilot) != seen)
         os.kill(headless.pid, signal.SIGKILL)
