@@ -113,11 +113,11 @@ def plain_tensor(value: Any, where: str) -> Tensor:
         DataError: something else; `where` says what was looked at.
     """
     if not isinstance(value, Tensor):
-        raise DataError(f"{where} is a {type(value).__name__}, not a tensor.", "Such a file cannot be used.")
+        raise DataError(f"{where} is a {type(value).__name__}, not a tensor.", "Use a file of tensors in lists, as torch.save writes it.")
     tensor = value.detach()
     if tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized or tensor.is_complex():
         raise DataError(f"{where} is not a plain dense tensor ({tensor.dtype}, {tensor.layout}).")
-    # A tensor can repeat one stored number a billion times; whoever copies it then has the billion.
+    # A tensor can repeat one stored number a billion times; a copy of it then has the billion.
     if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
         raise DataError(f"{where} claims the shape {tuple(tensor.shape)}, which is more than the file holds.")
     return tensor
