@@ -28,7 +28,7 @@ def dataset_card(
     name = _text(dataset["name"])
     shown = ", ".join(_text(c) for c in classes[:20]) + (", ..." if len(classes) > 20 else "")
     return f"""---
-pretty_name: {json.dumps(f"{_plain(dataset['name'])}, distilled to {facts['ipc']} images per class", ensure_ascii=False)}
+pretty_name: {json.dumps(f"{_plain(dataset['name'])}, distilled to {facts['ipc']} image{'s' if facts['ipc'] > 1 else ''} per class", ensure_ascii=False)}
 task_categories:
 - image-classification
 size_categories:

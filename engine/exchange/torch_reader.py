@@ -113,7 +113,7 @@ def plain_tensor(value: Any, where: str) -> Tensor:
         DataError: something else; `where` says what was looked at.
     """
     if not isinstance(value, Tensor):
-        raise DataError(f"{where} is a {type(value).__name__}, not a tensor.", "Use a file of tensors in lists, as torch.save writes it.")
+        raise DataError(f"{where} is a {type(value).__name__}, not a tensor.", "Use a file of tensors in lists.")
     tensor = value.detach()
     if tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized or tensor.is_complex():
         raise DataError(f"{where} is not a plain dense tensor ({tensor.dtype}, {tensor.layout}).")

@@ -161,7 +161,8 @@ def _lines(event: ev.Event) -> list[tuple[str, str]]:
             words = f"  {counted(event.count, 'trajectory', 'trajectories')} of {counted(event.epochs, 'epoch')}, "
             words += f"{size(event.bytes)} on disk"
             if saved > 0:
-                unread = f"epochs {event.epochs + 1} to {event.epochs_asked} are not needed"
+                first, last = event.epochs + 1, event.epochs_asked
+                unread = f"epoch {last} is not needed" if first == last else f"epochs {first} to {last} are not needed"
                 words += f"; {unread}, which saves {saved:.0%} of the training"
             if not event.missing:
                 words += " (all present)"

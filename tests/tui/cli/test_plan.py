@@ -68,13 +68,13 @@ def test_what_is_there_is_not_planned_again(tesla: Tesla, monkeypatch: pytest.Mo
     settings = workspace.settings(ipc=1, overrides=TINY).settings
     list(teach(workspace, settings))
     asked: list[str] = []
-    real = planning.measuring
+    real = planning.run_isolated
 
     def noted(function: str, arguments: dict[str, Any]) -> Any:
         asked.append(function.partition(":")[2])
         return real(function, arguments)
 
-    monkeypatch.setattr(planning, "measuring", noted)
+    monkeypatch.setattr(planning, "run_isolated", noted)
     plan = json.loads(tesla("plan", "ws", "--ipc", 1, "--json", *SETS, *QUICK)[1])
     assert plan["teachers_left"] == 0
     assert plan["origin"] == "the cached dataset"
