@@ -197,7 +197,7 @@ def test_other_commands_end_in_time_with_a_sentence(
     arguments: dict[str, tuple[list[object], str, str]] = {
         "evaluate": ([folder, "--set", f"evaluate.epochs={NEVER}"], "Evaluating", "Run the same command to resume"),
         "export": ([folder, "--to", tmp_path / "export"], "Exporting", "nothing was written"),
-        "plan": ([folder, "--ipc", 1, "--seconds", 3600], "Measuring", "nothing is kept"),
+        "plan": ([folder, "--ipc", 1, "--seconds", 3600], "Measuring", "no plan was made"),
         "bench": (["evaluate", "--json", tmp_path / "bench.json"], "Measuring", "Stopped."),
     }
     words, mark, sentence = arguments[command]
