@@ -303,7 +303,7 @@ def test_a_file_given_twice_and_one_that_is_not_there(workspace: Workspace, tmp_
         taken(workspace, path, copy)
     with pytest.raises(UsageError, match="There is no file"):
         taken(workspace, path, tmp_path / "c.pt")
-    with pytest.raises(UsageError, match="is not a name"):
+    with pytest.raises(UsageError, match="is not a valid buffer name"):
         taken(workspace, path, name="../x")
 
 

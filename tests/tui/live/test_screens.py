@@ -392,7 +392,7 @@ def test_the_form_validates_while_one_types(show: Show) -> None:
         assert "not a name for a run" in screen_text(pilot)
         form.query_one("#new-name", Input).value = "soft"
         await pilot.pause(0.1)
-        assert "There is a run soft already" in screen_text(pilot)
+        assert "The run soft already exists" in screen_text(pilot)
         await pilot.press("escape")
         await pilot.pause()
         assert isinstance(pilot.app.screen, Workbench)
