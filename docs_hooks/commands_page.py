@@ -11,7 +11,7 @@ import typer
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # the program of this folder, installed or not
+sys.path.insert(0, str(Path(__file__).parents[1]))  # this checkout, installed or not
 
 from tesla_tui.cli.app import app
 from tesla_tui.cli.options import with_names
@@ -19,8 +19,8 @@ from tesla_tui.cli.options import with_names
 INTRO = """\
 # Commands
 
-Generated from the program itself: `tesla COMMAND --help` says the same. Exit codes: 0 done, 1 failed, 2 the request was
-wrong, 130 and 143 stopped by Ctrl-C and SIGTERM (what was done is saved).
+Generated from the program: `tesla COMMAND --help` shows the same. Exit codes: 0 success, 1 failure, 2 invalid request,
+12 out of memory; 129, 130 and 143 stopped by SIGHUP, Ctrl-C and SIGTERM, with the work saved.
 """
 
 

@@ -1,4 +1,4 @@
-"""The table of contents: what mkdocs.yml lists and is there; every other page under "More", so that none is lost."""
+"""The table of contents: the pages listed in mkdocs.yml that exist, and all others under "More"."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ API = "reference/api/"
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Leave out what is missing, add what is not listed, and the reference of the engine by module."""
+    """Drop missing pages, add unlisted ones, and add the engine reference by module."""
     there = {file.src_uri for file in files.documentation_pages()}
     nav = [item for entry in config.nav or [] if (item := _present(entry, there)) is not None]
     listed = set(_pages(nav))

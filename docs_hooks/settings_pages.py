@@ -1,4 +1,4 @@
-"""Settings and presets as pages, from the schema and the preset tables themselves: nothing is written twice."""
+"""Settings and presets as pages, generated from the schema and the preset tables."""
 
 import sys
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # the engine of this folder, installed or not
+sys.path.insert(0, str(Path(__file__).parents[1]))  # this checkout, installed or not
 
 from engine.methods.registry import METHODS
 from engine.settings import Settings, preset_names, resolve_settings
@@ -21,9 +21,8 @@ INTRO = """\
 Every setting, generated from `engine/settings/schema.py`. The names are the same in `tesla.toml`, on the command line
 (`--set distill.steps=30`), in Python (`settings.distill.steps`) and on the screens.
 
-Values come from, the later before the earlier: defaults, the dataset's [preset](presets.md), what a method brings with
-it, `tesla.toml`, its `[ipc.N]` tables, the command line. `tesla config WORKSPACE --ipc N` prints every value and its
-origin.
+Later layers override earlier ones: defaults, the dataset's [preset](presets.md), the method's own values, `tesla.toml`,
+its `[ipc.N]` tables, the command line. `tesla config WORKSPACE --ipc N` prints every value and its origin.
 
 "Changing it" says what another value means once a run exists:
 
@@ -38,9 +37,9 @@ Where only some methods (`distill.method`) read a setting, they are named; a run
 PRESETS = """\
 # Presets
 
-What the preset of a dataset changes, generated from `engine/settings/presets.toml`, which also names the source of
-every row. `distill.lr_images` is for the gradient of the whole loss: TESLA's published rates go with half of it, and
-stand here halved. For an IPC between two rows, that of the smaller one is taken.
+The values set by each dataset's preset, generated from `engine/settings/presets.toml`, which also names the source of
+every row. `distill.lr_images` is for the gradient of the whole loss. TESLA's published rates are for half of it, so
+they appear here halved. An IPC between two rows uses the row of the smaller one.
 """
 
 

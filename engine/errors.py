@@ -1,4 +1,4 @@
-"""What a user is told when something goes wrong: what happened, where, and what to do next."""
+"""Errors for users: what happened, where, and what to do next."""
 
 import os
 import shlex
@@ -20,9 +20,9 @@ class ExitCode(IntEnum):
 
 
 class TeslaError(Exception):
-    """An error with words for the person at the keyboard; anything else that escapes is a bug.
+    """An error with a message for the user; any other exception that escapes is a bug.
 
-    `message` says what happened and where, `hint` says the way out. Both are whole sentences.
+    `message` says what happened and where, `hint` says what to do next. Both are complete sentences.
     """
 
     exit_code: ExitCode = ExitCode.FAILURE
@@ -44,15 +44,15 @@ class SettingsError(UsageError):
 
 
 class DataError(TeslaError):
-    """A dataset cannot be read as it is on disk (or not be had at all)."""
+    """A dataset cannot be read or downloaded."""
 
 
 class CorruptFileError(TeslaError):
-    """A file of ours does not match its checksum or its format."""
+    """A file does not match its checksum or its format."""
 
 
 class DiskError(TeslaError, OSError):
-    """The system refused a write: no room, no permission, a failing device. Also an OSError, with its `errno`."""
+    """The system refused a write: no space, no permission, a failing device. Also an OSError, with its `errno`."""
 
     def __init__(self, message: str, hint: str, number: int | None) -> None:
         super().__init__(message, hint)
@@ -71,15 +71,15 @@ class DamagedTrajectoryError(CorruptFileError):
 
 
 class NewerFormatError(UsageError):
-    """A file that a newer version wrote: neither damaged nor to be touched."""
+    """A file written by a newer version: not damaged, and left as it is."""
 
 
 class BusyError(TeslaError):
-    """Somebody else drives this run."""
+    """Another process is driving this run."""
 
 
 class LostHoldError(TeslaError):
-    """What this process held is another's by now (`owner`, in words), or its folder is gone from where it was."""
+    """Another process (`owner`, in words) took what this one held, or its folder was moved or deleted."""
 
     def __init__(self, owner: str | None, place: Path | None) -> None:
         self.owner = owner
@@ -99,7 +99,7 @@ class OutOfMemoryError(TeslaError):
 
 
 class WorkerLostError(TeslaError):
-    """Another process of this run failed or vanished."""
+    """Another process of this run failed or disappeared."""
 
 
 class WorkersStoppedError(TeslaError):

@@ -1,4 +1,4 @@
-"""Entry point of `tesla`: runs the command and turns errors into words and exit codes."""
+"""Entry point of `tesla`: runs the command and turns errors into messages and exit codes."""
 
 import errno
 import os
@@ -21,7 +21,7 @@ def main() -> int:
                 raise
             traceback.print_exc()
             code = ExitCode.FAILURE
-        # Told to stop, it does not take Python's leisurely way out, in which one more signal would be the last word.
+        # After a stop request, skip Python's slow shutdown: another signal in the middle of it would kill the process.
         if code in CODES.values() or _leaves_work():
             sys.stdout.flush()
             sys.stderr.flush()
@@ -30,7 +30,7 @@ def main() -> int:
 
 
 def _leaves_work() -> bool:
-    """Whether something goes on that Python could not shut down in order. Files are whole at any moment.
+    """Whether something is still running that Python cannot shut down cleanly. Files are whole at any moment.
 
     A worker in the middle of a collective would wait for it, forever if the others do the same; a compiler's thread
     would end in an abort.
@@ -60,7 +60,7 @@ def _answered() -> int:
 
         if is_out_of_memory(error):
             said = f"Out of memory: {str(error).splitlines()[0]}" if str(error) else "The machine is out of memory."
-            return complain(said, "What was saved is intact; `tesla plan` tells what fits.", ExitCode.OUT_OF_MEMORY)
+            return complain(said, "Saved files are intact; `tesla plan` shows what fits.", ExitCode.OUT_OF_MEMORY)
         if isinstance(error, OSError):
             return complain(*_about(error), ExitCode.FAILURE)
         raise
@@ -68,15 +68,14 @@ def _answered() -> int:
 
 
 def _speaks(error: TeslaError) -> bool:
-    """Whether it is for this process to say what happened: of several workers the first on every host, and what
-    happened to another worker is said once."""
+    """Whether this process reports the error: the first worker on each host does; a lost worker is reported once."""
     if isinstance(error, WorkerLostError):
         return os.environ.get("RANK", "0") == "0"
     return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 def complain(message: str, hint: str, code: ExitCode) -> int:
-    """One paragraph on standard error: what happened, and the way out."""
+    """One paragraph on standard error: what happened, and what to do next."""
     from rich.console import Console
     from rich.text import Text
 
@@ -95,15 +94,15 @@ def _about(error: OSError) -> tuple[str, str]:
     if error.errno == errno.ENOSPC:
         return (
             f"The disk is full{where}.",
-            "Free some room and give the same command again; what was saved is intact.",
+            "Free some space and run the same command again; saved files are intact.",
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"No permission to write or read{where}: {error.strerror}.", "Check the folder's owner and mode."
+        return f"No permission to read or write{where}: {error.strerror}.", "Check the folder's owner and mode."
     if error.errno == errno.ELOOP:
-        return f"{error.filename} is a link, and nothing is written through links.", "Remove it."
+        return f"{error.filename} is a symbolic link; tesla does not write through links.", "Remove the link."
     return (
         f"{error.strerror or error}{where}.",
-        "Mend that and give the same command again; saved state is intact.",
+        "Fix that and run the same command again; saved files are intact.",
     )
 
 

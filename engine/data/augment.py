@@ -63,7 +63,7 @@ def draw_augment(
         if op not in _DRAW:
             near = difflib.get_close_matches(op, _DRAW, n=1)
             raise UsageError(
-                f"There is no augmentation {op!r}; known are {', '.join(_DRAW)}.",
+                f"There is no augmentation {op!r}. Known: {', '.join(_DRAW)}.",
                 f"Did you mean {near[0]}?" if near else "",
             )
     if not ops:

@@ -106,7 +106,7 @@ def _beside(work: Callable[[], Result], what: str) -> Generator[Event, None, Res
 
 
 def _problems(folder: Path) -> Generator[Event, None, list[str] | None]:
-    """What is wrong with an entry, None if there is no entry."""
+    """What is wrong with an entry; None if there is no entry."""
     if not folder.exists():
         return None
     return (yield from _beside(lambda: verify_cache(folder, hash_up_to=MOST_HASHED), "checking the cached dataset"))
@@ -115,9 +115,9 @@ def _problems(folder: Path) -> Generator[Event, None, list[str] | None]:
 def _made_under_lock(
     source: Source, folder: Path, resolution: int | None, *, skip: bool
 ) -> Generator[Event, None, None]:
-    """Decode a dataset that is missing or damaged, unless somebody else just has.
+    """Decode a dataset that is missing or damaged, unless another process just has.
 
-    An entry that is whole is opened without the lock: whoever may read a shared cache need not be allowed to write.
+    An entry that is whole is opened without the lock: reading a shared cache must not need permission to write.
 
     Raises:
         DataError: the cache cannot be written.
@@ -129,8 +129,8 @@ def _made_under_lock(
         if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise
         raise DataError(
-            f"The cache {folder.parent} cannot be written ({error.strerror}), and it has no whole {folder.name}.",
-            "Let its owner open the dataset once, or set TESLA_CACHE to a folder of your own.",
+            f"The cache {folder.parent} cannot be written ({error.strerror}), and it has no complete {folder.name}.",
+            "Let its owner open the dataset once, or set TESLA_CACHE to your own folder.",
         ) from error
     with lock:
         waiting = Progress(stage=STAGE, done=0, total=1, unit="datasets", detail="another process decodes it")
@@ -139,7 +139,9 @@ def _made_under_lock(
             time.sleep(0.2)
         problems = yield from _problems(folder)
         if problems:
-            yield Notice(level="warning", message=f"The cached dataset is damaged and is decoded again: {problems[0]}")
+            yield Notice(
+                level="warning", message=f"The cached dataset is damaged and is being decoded again: {problems[0]}"
+            )
             disk.remove_tree(folder)
         if not folder.exists():
             if locked:  # else it may be somebody's at work
@@ -206,7 +208,7 @@ def open_cache(folder: Path) -> Dataset:
         raise
     except Exception as error:  # NumPy raises whatever a damaged header leads its parser to
         raise CorruptFileError(
-            f"{folder} is not a whole cached dataset: {error}.", "Delete that folder; the dataset is decoded again."
+            f"{folder} is damaged: {error}.", "Delete that folder; the next run decodes the dataset again."
         ) from error
     return Dataset(
         name=facts.name, source=facts.source, classes=tuple(facts.classes), channels=facts.channels,
@@ -249,9 +251,7 @@ def _build(
     name: str, description: str, source: OpenSource, resolution: int | None, folder: Path, *, skip: bool
 ) -> Generator[Event, None, None]:
     if len(source.classes) < 2:
-        raise DataError(
-            f"{name} has a single class; there is nothing to tell apart.", "Use a dataset with at least two."
-        )
+        raise DataError(f"{name} has only one class.", "Use a dataset with at least two.")
     side = resolution or source.resolution or DEFAULT_RESOLUTION
     left_out = list(source.left_out)
     if source.test is None:
@@ -270,7 +270,7 @@ def _build(
             done = yield from _decode(part, index, source.channels, side, temp, split, done, total, bad)
         if left_out:
             shown = ", ".join(left_out[:3]) + (", ..." if len(left_out) > 3 else "")
-            yield Notice(level="warning", message=f"{len(left_out)} bad files were left out: {shown}")
+            yield Notice(level="warning", message=f"{len(left_out)} bad files were skipped: {shown}")
         for split in parts:
             _check_classes(np.load(temp / f"{split}_labels.npy"), source.classes, split, name)
         facts: dict[str, dict[str, Any]] = {}
@@ -368,14 +368,14 @@ def _new_array(path: Path, shape: tuple[int, ...]) -> Iterator[Write]:
             raise
         raise DataError(
             f"There is no room for the decoded images: {path.parent.parent} needs {format_bytes(size)}.",
-            "Free some, set TESLA_CACHE to a folder on a larger disk, or lower dataset.resolution.",
+            "Free some space, set TESLA_CACHE to a folder on a larger disk, or lower dataset.resolution.",
         ) from error
 
 
 def _check_classes(labels: Classes, classes: tuple[str, ...], split: str, name: str) -> None:
     present = np.bincount(labels, minlength=len(classes))
     if len(present) > len(classes):
-        raise DataError(f"{name}: the {split} split has class numbers past its {len(classes)} classes.")
+        raise DataError(f"{name}: the {split} split has class numbers beyond its {len(classes)} classes.")
     empty = [classes[k] for k in np.flatnonzero(present == 0)]
     if empty:
         raise DataError(

@@ -17,7 +17,7 @@ GREY_MODES = {"1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "F"}
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "TGA", "JPEG2000", "PCX", "AVIF")
 """Formats that are decoded. Pillow has forty, some of which start a program (EPS: Ghostscript)."""
 MOST_PIXELS = 100_000_000
-"""A picture that claims more is taken for a decompression bomb."""
+"""A picture that claims more is treated as a decompression bomb."""
 LARGE = 2**24
 """Pixels from which on pictures are decoded one at a time, so that many threads do not hold many of them."""
 _one_large = threading.Lock()
@@ -33,7 +33,9 @@ def open_header(path: Path) -> tuple[str, tuple[int, int]]:
         with open_regular(path) as file, opened(file) as picture:
             return picture.mode, picture.size
     except PermissionError as error:
-        raise DataError(f"{path} cannot be read: no permission.", "chmod it, or run as its owner.") from error
+        raise DataError(
+            f"{path} cannot be read: no permission.", "Change its mode with chmod, or run as its owner."
+        ) from error
     except UnidentifiedImageError as error:
         raise DataError(f"{path} is not an image that can be read ({type(error).__name__}).", BAD_FILE) from error
     except Exception as error:  # Pillow raises whatever a damaged header leads to

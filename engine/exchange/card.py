@@ -1,5 +1,5 @@
 # ruff: noqa: E501 - the text of a card is not code
-"""The dataset card, README.md of an export: what it is, where it is from, how good it measured, how to use it."""
+"""The dataset card, README.md of an export: contents, provenance, measured accuracy, use."""
 
 import json
 import re
@@ -28,7 +28,7 @@ def dataset_card(
     name = _text(dataset["name"])
     shown = ", ".join(_text(c) for c in classes[:20]) + (", ..." if len(classes) > 20 else "")
     return f"""---
-pretty_name: {json.dumps(f"{_plain(dataset['name'])}, distilled to {facts['ipc']} images per class", ensure_ascii=False)}
+pretty_name: {json.dumps(f"{_plain(dataset['name'])}, distilled to {facts['ipc']} image{'s' if facts['ipc'] > 1 else ''} per class", ensure_ascii=False)}
 task_categories:
 - image-classification
 size_categories:
@@ -52,15 +52,15 @@ configs:
 ## Measured
 
 {_table(results)}
-Accuracy on the {dataset["test_images"]:,} real test images: mean and standard deviation over freshly initialised networks, trained
-for {training["epochs"]} epochs. The checkpoint (iteration {facts["iteration"]}) was selected on a held-out part of the training images;
-the test images were looked at once.{_policy(training)} `random` is as many real images of each class drawn at random.
+Accuracy on the {dataset["test_images"]:,} real test images: mean and standard deviation over newly initialised networks, trained
+for {training["epochs"]} epochs. The checkpoint (iteration {facts["iteration"]}) was selected on held-out training images; the test
+images were used once.{_policy(training)} `random` is the same number of real images per class, drawn at random.
 
 ## Use
 
     python train.py{"" if with_test else " test.safetensors"}
 
-trains a network in plain PyTorch as the accuracy above was measured{"" if with_test else " (export with `--with-test` for the test images)"}. In your own code:
+trains a network in plain PyTorch, in the same way as the accuracy above was measured{"" if with_test else " (export with `--with-test` for the test images)"}. In your own code:
 
     from safetensors.torch import load_file
     data = load_file("distilled.safetensors")
@@ -68,8 +68,8 @@ trains a network in plain PyTorch as the accuracy above was measured{"" if with_
     data["labels"]   # ({count}, {len(classes)}) class probabilities
     data["pixels"]   # the same images in the scale of [0, 1], not clamped
 
-or `datasets.load_dataset(".")` for 8-bit pictures with `label` and `soft_label`. Real images must be brought into the same input
-space ({image["space"]}; tensors `space.*`, as train.py does). Learning rate {training["student_lr"]:.6g}, momentum {training["momentum"]}, weight decay
+Or use `datasets.load_dataset(".")` for 8-bit pictures with `label` and `soft_label`. Convert real images to the same input space
+ ({image["space"]}; tensors `space.*`, as train.py does). Learning rate {training["student_lr"]:.6g}, momentum {training["momentum"]}, weight decay
 {training["weight_decay"]}, batch {training["batch"]}, {training["lr_decay"]}.
 
 ## Provenance
@@ -81,30 +81,30 @@ The licence of the real data applies.
 
 
 def _policy(training: dict[str, Any]) -> str:
-    """What train.py does otherwise than the measurement."""
+    """How train.py differs from the measurement."""
     if training["measured_with"] in ("dsa", "none"):
         return ""
     return f" They were measured with {training['measured_with']}; train.py augments with DSA."
 
 
 def _made(facts: dict[str, Any]) -> str:
-    """How the images came to be."""
+    """How the images were made."""
     if facts.get("origin") is not None:
         names = " and ".join(_text(str(file["name"])) for file in facts["origin"]["files"])
         return (
             f"They were made elsewhere and imported from {names} (their sha256 is in recipe.json),\n"
-            "so that a network trained on them alone does well on real images. They are training data, not pictures of\n"
-            "anything."
+            "so that a network trained on them alone does well on real images. They are training data and need not\n"
+            "look like anything."
         )
     settings = facts["settings"]
     if settings["distill.iterations"] == 0:
-        return f"They are real training images, chosen by the method: {facts['method']}."
+        return f"They are real training images, selected by {facts['method']}."
     with_what = f"**{settings['labels.kind']}** labels"
     if method_traits(settings["distill.method"]).teachers:
         with_what = f"the **{settings['distill.gradient']}** gradient and {with_what}"
     return (
         f"They were made by {facts['method']} with\n{with_what}, so that a network trained on them alone does\n"
-        "well on real images. They are training data, not pictures of anything."
+        "well on real images. They are training data and need not look like anything."
     )
 
 
@@ -133,5 +133,5 @@ def _plain(text: str) -> str:
 
 
 def _text(text: str) -> str:
-    """Foreign text in Markdown: no link, picture, code or HTML of its own."""
+    """Untrusted text in Markdown: without links, pictures, code or HTML."""
     return re.sub(r"([\\`*_\[\]#!~])", r"\\\1", _plain(text)).replace("&", "&amp;").replace("<", "&lt;")

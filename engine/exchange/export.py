@@ -1,4 +1,4 @@
-"""A distilled dataset as a folder that is useful with nothing of ours installed.
+"""A distilled dataset as a self-contained folder, useful without tesla installed.
 
 images/<k>-<class>/0000.png    what it looks like: un-whitened, 8 bits
 distilled.safetensors          what to train on: exact floats in the input space, labels, the way to and from pixels
@@ -73,19 +73,19 @@ def exporting(
         to: a folder that is new or empty.
         iteration: which checkpoint; None for the selected one.
         with_test: also write the real test images, for the script to measure on.
-        layout: `folder`, which needs nothing of ours; or `pt`, the three files of published code.
+        layout: `folder`, which is self-contained; or `pt`, the three files of published code.
 
     Raises:
         UsageError: `to` is not empty, or there is no such checkpoint.
     """
     at = Progress(stage=STAGE, done=0, total=1, unit="datasets")
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        raise UsageError(f"{to} exists and is not empty.", "Choose a new folder with --to.")
+        raise UsageError(f"{to} already exists and is not empty.", "Choose a new folder with --to.")
     settings = run.frozen().settings
     method = method_of(settings)
     if method.export_labels is None:
         raise UsageError(
-            f"The run {run.name} has distill.method = {method.name}: there is no small set to export.",
+            f"The run {run.name} has distill.method = {method.name}, which makes no small set to export.",
             "Its result is the accuracy; `tesla show` prints it.",
         )
     chosen = checkpoint_to_use(run, settings, iteration)
@@ -131,14 +131,15 @@ def exporting(
 
 @contextmanager
 def _as_new(to: Path) -> Iterator[None]:
-    """Words for a folder that somebody else has filled in the meantime."""
+    """The error for a folder that another process filled in the meantime."""
     try:
         yield
     except OSError as error:
         if error.errno not in (errno.EEXIST, errno.ENOTEMPTY) and not isinstance(error, FileExistsError):
             raise
         raise UsageError(
-            f"{to} was made by somebody else in the meantime.", "It was left as it is. Choose a new folder with --to."
+            f"{to} was created by another process in the meantime.",
+            "It was left as it is. Choose a new folder with --to.",
         ) from error
 
 

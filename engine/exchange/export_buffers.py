@@ -1,5 +1,5 @@
 # ruff: noqa: E501 - the text of a card is not code
-"""Our teacher buffers as published tools read them: `replay_buffer_*.pt`, lists of lists of lists of tensors.
+"""Teacher buffers in the form that published tools read: `replay_buffer_*.pt`, lists of lists of lists of tensors.
 
 The numbers are not copied: tensors are views of the mapped trajectory files, and `torch.save` writes from there.
 """
@@ -51,7 +51,7 @@ def export_buffers(
         CorruptFileError: a snapshot does not match its checksum.
     """
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        raise UsageError(f"{to} exists and is not empty.", "Choose a new folder with --to.")
+        raise UsageError(f"{to} already exists and is not empty.", "Choose a new folder with --to.")
     dataset = yield from prepare_dataset(
         settings.dataset.name,
         path=workspace.dataset_path(settings),
@@ -97,7 +97,7 @@ def _trajectory(buffer: TeacherBuffer, number: int, network: FlatNetwork) -> lis
     path = buffer.path(number)
     record = buffer.record(number)
     if record is None or record.parameters != network.size:
-        raise CorruptFileError(f"{path} is not of this network.", "See `tesla doctor`.")
+        raise CorruptFileError(f"{path} does not belong to this network.", "Run `tesla doctor` on the workspace.")
     for epoch in range(record.rows):
         buffer.read(number, epoch)  # against its checksum
     with open(path, "rb") as file:
@@ -133,5 +133,5 @@ Network {settings.network.name}, float32; {dataset.channels}-channel {dataset.re
 
 SGD without momentum or weight decay, learning rate {teachers.lr:g}, batch {teachers.batch}, augmentation {", ".join(settings.augment.ops) or "none"};
 a share of {settings.dataset.holdout:g} of the training images was held out. Dataset sha256 {dataset.fingerprint}.
-Made by tesla-tui {__version__}{"; these teachers were imported, their training is as far as it was declared" if settings.teachers.buffer else ""}.
+Made by tesla-tui {__version__}{"; these teachers were imported, and their training settings are as declared" if settings.teachers.buffer else ""}.
 """

@@ -54,11 +54,11 @@ The layout of MTT, TESLA and DATM:
     labels = torch.load("labels_best.pt", weights_only=True)   # {kind}
     lr = torch.load("lr_best.pt", weights_only=True)           # learned step size, {training["student_lr"]:.6g}
 
-The images are {space}: real images must be brought into the same space. As measured here: SGD, learning rate
+The images are {space}: convert real images to the same space. Measured here with: SGD, learning rate
 `lr`, momentum {training["momentum"]}, weight decay {training["weight_decay"]}, batch {training["batch"]}, {training["epochs"]} epochs, {training["lr_decay"]},
 augmentation {", ".join(training["augment"]) or "none"}. Classes in order: recipe.json, with every setting.
 
-Back into a workspace of the same dataset and settings, where it measures the same to the last bit:
+To import it into a workspace of the same dataset and settings, where it measures the same to the last bit:
 
     tesla import-images WORKSPACE images_best.pt labels_best.pt --lr lr_best.pt
 """

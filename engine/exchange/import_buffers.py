@@ -1,8 +1,8 @@
-"""Published teacher buffers (`replay_buffer_*.pt`) into ours: checked first, then one trajectory at a time.
+"""Import of published teacher buffers (`replay_buffer_*.pt`): checked first, then one trajectory at a time.
 
 A published file is a list of trajectories, each a list of epochs (row 0 at initialisation), each a list of parameter
 tensors in `parameters()` order (MTT's buffer.py, used by TESLA, FTD and DATM). Nothing is written before every file's
-container and every snapshot's shapes are checked; the buffer gets its name when it is whole. Killed, it goes on.
+container and every snapshot's shapes are checked; the buffer gets its name when it is whole. A killed import resumes.
 """
 
 import json
@@ -30,7 +30,7 @@ from engine.storage.atomic import FORMAT, disk, read_json, write_json
 from engine.training.teacher_buffer import TeacherBuffer
 
 OPEN = 2**27
-"""Bytes read from a mapped file before it is closed and opened anew, which gives back the pages that were read."""
+"""Bytes read from a mapped file before it is closed and reopened, which releases the pages that were read."""
 
 
 Events = Generator[Event, None, None]
@@ -74,7 +74,7 @@ def import_buffers(
         BusyError: another process imports it now.
     """
     if not NAME.fullmatch(name) or name.endswith(MAKING):
-        raise UsageError(f"{name!r} is not a name for a buffer.", "Use letters, digits, dot, dash and underscore.")
+        raise UsageError(f"{name!r} is not a valid buffer name.", "Use letters, digits, dot, dash and underscore.")
     settings = effective.settings
     dataset = yield from prepare_dataset(
         settings.dataset.name,
@@ -107,8 +107,8 @@ def import_buffers(
         yield Notice(
             level="warning",
             message=f"These teachers may have seen the {settings.dataset.holdout:.0%} of training images that are held "
-            "out here (published code trains on all): held-out accuracy, which selects the checkpoint, is then a "
-            "little kind. Test accuracy is not touched.",
+            "out here (published code trains on all). Held-out accuracy, which selects the checkpoint, may then be "
+            "slightly optimistic. Test accuracy is not affected.",
         )
     return imported_buffer(target)
 
@@ -121,7 +121,7 @@ def _examined(files: Sequence[Path], settings: Settings, dataset: Dataset) -> Ge
         done += source.bytes
         for other in outlines:
             if other.source.sha256 == source.sha256:
-                raise UsageError(f"{path} and {other.source.path} are the same file.", "Give each file once.")
+                raise UsageError(f"{path} and {other.source.path} are the same file.", "Name each file once.")
         outlines.append(_outline(source, settings, dataset))
     return outlines
 
@@ -142,7 +142,7 @@ def _outline(source: SourceFile, settings: Settings, dataset: Dataset) -> Outlin
         if not _sequence(trajectory) or not all(_sequence(snapshot) and len(snapshot) for snapshot in trajectory):
             raise DataError(
                 f"{where} is not a list of epochs, each a list of tensors.",
-                "The tensors of a buffer lie three lists deep: trajectories, epochs, parameters.",
+                "The tensors of a buffer are nested three lists deep: trajectories, epochs, parameters.",
             )
         if len(trajectory) < 2:
             raise DataError(f"{where} has {len(trajectory)} snapshots; matching needs a start and a target.")
@@ -157,7 +157,9 @@ def _outline(source: SourceFile, settings: Settings, dataset: Dataset) -> Outlin
             parameters = sum(tensor.numel() for tensor in tensors)
         epochs.append(len(trajectory) - 1)
     if not epochs:
-        raise DataError(f"{source.path} holds no trajectory.", "Its maker saves once a few are trained.")
+        raise DataError(
+            f"{source.path} holds no trajectory.", "Published code saves a file only after several are trained."
+        )
     odd = [str(dtype) for dtype in dtypes if not dtype.is_floating_point]
     if odd:
         raise DataError(f"{source.path} has parameters of type {', '.join(odd)}; floating point is needed.")
@@ -169,7 +171,7 @@ def _sequence(value: Any) -> bool:
 
 
 def _limits(outlines: Sequence[Outline], count: int | None, epochs: int | None) -> tuple[int, int]:
-    """Trajectories and epochs to take."""
+    """Trajectories and epochs to import."""
     every = [n for outline in outlines for n in outline.epochs]
     if count is not None and count > len(every):
         raise UsageError(f"--count {count} is more than the {len(every)} trajectories in the files.")
@@ -209,7 +211,7 @@ def _alone(target: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout as error:
         raise BusyError(
-            f"Another process imports {target.name} now.", "Wait for it, or take another --name."
+            f"Another process is importing {target.name}.", "Wait for it to finish, or choose another --name."
         ) from error
     try:
         yield
@@ -226,7 +228,7 @@ def _folder(target: Path, identity: Mapping[str, Any], facts: Mapping[str, Any])
         if found.get("identity") == identity and all(there.get(key) == facts[key] for key in same):
             return target
         raise UsageError(
-            f"The workspace has another teacher buffer named {target.name} ({target}).",
+            f"The workspace already has a different teacher buffer named {target.name} ({target}).",
             "Choose another --name, or remove that folder.",
         )
     making = target.with_name(target.name + MAKING)
@@ -249,8 +251,8 @@ def _check_room(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise DataError(
-            f"There is no room for the buffer: {needed / 1e9:.1f} GB, with {free / 1e9:.1f} GB free.",
-            "Take fewer with --count and --epochs.",
+            f"There is no room for the buffer: it needs {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free.",
+            "Import fewer with --count and --epochs.",
         )
 
 
@@ -299,7 +301,7 @@ def _row(snapshot: Sequence[Tensor], where: str) -> Tensor:
         bad = next(i for i, tensor in enumerate(snapshot) if not torch.isfinite(tensor.detach().float()).all())
         raise DataError(
             f"{where}: parameter {bad} has numbers that are infinite or not a number.",
-            "This teacher diverged; take the trajectories before it with --count, or other files.",
+            "This teacher diverged. Import only the trajectories before it with --count, or use other files.",
         )
     return row
 
@@ -311,6 +313,6 @@ def _refuse_aliases(value: Sequence[Sequence[Tensor]], epochs: int, where: str) 
     if all(torch.equal(a, b) for snapshot in value[1 : epochs + 1] for a, b in zip(first, snapshot, strict=True)):
         raise DataError(
             f"{where}: the snapshots of all {epochs + 1} epochs are the same numbers.",
-            "Published code keeps references instead of copies when it trains on a CPU, so every epoch shows the last "
-            "one. Such a buffer teaches nothing; it has to be made again, on a GPU or with copies.",
+            "Published code trained on a CPU keeps references instead of copies, so every epoch holds the last one. "
+            "Train the buffer again, on a GPU or with copies.",
         )

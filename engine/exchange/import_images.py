@@ -40,7 +40,7 @@ leave [0, 1], but not that far."""
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a person asks for."""
+    """What to import, and how."""
 
     images: Path
     labels: Path | None = None
@@ -67,13 +67,13 @@ def import_images(
     """
     run = workspace.run(name)
     if run.exists:
-        raise UsageError(f"The run {name} exists already.", "Give the set another name with --run NAME.")
+        raise UsageError(f"The run {name} already exists.", "Choose another name with --run NAME.")
     # The teachers have no part in it, so an imported buffer that the workspace names need not be there.
     settings = workspace.settings(overrides=overrides).settings
     zca = settings.dataset.zca if wanted.space in (None, "pixels") else wanted.space == "whitened"
     space_name = wanted.space or ("whitened" if zca else "normalised")
     if (wanted.mean is None) != (wanted.std is None) or (wanted.mean is not None and space_name != "normalised"):
-        raise UsageError("--mean and --std go together, with --space normalised.")
+        raise UsageError("--mean and --std must be used together, with --space normalised.")
     sources, found = yield from read_arrays(wanted.images, wanted.labels)
     lr = BASELINE_LR if wanted.lr is None else (yield from read_number(wanted.lr))
     if not (math.isfinite(lr) and lr > 0):
@@ -90,10 +90,10 @@ def import_images(
     images = _in_our_space(images, space_name, wanted, opened.space)[order]
     origin = _origin(sources, space_name, wanted, kind, None if wanted.lr is None else lr)
     if wanted.lr is None:
-        yield Notice(level="warning", message=f"No --lr: networks are trained on it with {BASELINE_LR}.")
+        yield Notice(level="warning", message=f"No --lr was given: networks are trained with {BASELINE_LR}.")
     if space_name != "pixels" and images.min() >= 0 and images.max() <= 1:
         yield Notice(
-            level="warning", message="All numbers are within [0, 1]: if they are pixels, import with --space pixels."
+            level="warning", message="All values are within [0, 1]. If they are pixels, import with --space pixels."
         )
     _publish(run, effective, opened, images, probabilities[order], lr, origin)
     return origin
@@ -117,16 +117,17 @@ def _checked_images(images: Tensor, dataset: Dataset, path: Path) -> Tensor:
     if images.ndim != 4 or tuple(images.shape[1:]) != shape:
         raise DataError(
             f"The images of {path} have shape {tuple(images.shape)}; {dataset.name} has images of {shape}.",
-            "Use a workspace of the set's own dataset (and --set dataset.resolution=N where the size differs).",
+            "Use a workspace with the dataset that the set was distilled from "
+            "(and --set dataset.resolution=N if the size differs).",
         )
     classes = len(dataset.classes)
     if len(images) == 0 or len(images) % classes:
         raise DataError(
             f"{path} has {len(images)} images, which cannot be the same number for each of {classes} classes.",
-            "Use a workspace of the set's own dataset.",
+            "Use a workspace with the dataset that the set was distilled from.",
         )
     if images.is_floating_point() and not torch.isfinite(images).all():
-        raise DataError(f"{path} has numbers that are infinite or not a number.", "Take an earlier file of that run.")
+        raise DataError(f"{path} has numbers that are infinite or not a number.", "Use an earlier file from that run.")
     return images
 
 
@@ -136,7 +137,9 @@ def _read_labels(labels: Tensor, count: int, dataset: Dataset, wanted: Wanted) -
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if len(labels) != count:
-        raise DataError(f"{path} has {len(labels)} labels for {count} images.", "They must be of the same file pair.")
+        raise DataError(
+            f"{path} has {len(labels)} labels for {count} images.", "Use images and labels that were saved together."
+        )
     if labels.is_floating_point() and not torch.isfinite(labels).all():
         raise DataError(f"{path} has labels that are infinite or not a number.")
     if labels.ndim == 2 and labels.shape[1] != classes:
@@ -154,7 +157,7 @@ def _read_labels(labels: Tensor, count: int, dataset: Dataset, wanted: Wanted) -
         few, many = int(sizes.argmin()), int(sizes.argmax())
         raise DataError(
             f"{path}: class {few} has {sizes[few]} images and class {many} has {sizes[many]}.",
-            "A run has the same number of every class.",
+            "Every class needs the same number of images.",
         )
     return hard_labels(index, classes, torch.float32), index.argsort(stable=True), "hard labels"
 
@@ -168,10 +171,10 @@ def _soft(labels: Tensor, path: Path, kind: str, ipc: int) -> tuple[Tensor, Tens
         values = nearest_probabilities(values)
     elif (values < 0).any() or ((values.sum(dim=1) - 1).abs() > SUM).any():
         raise DataError(
-            f"The labels of {path} are not probabilities: their sums go from {values.sum(dim=1).min():.3g} to "
+            f"The labels of {path} are not probabilities: their sums range from {values.sum(dim=1).min():.3g} to "
             f"{values.sum(dim=1).max():.3g}.",
-            "Say what they are: --labels logits (a softmax makes them probabilities), --labels regression (targets of "
-            "one, as KIP's: the nearest probabilities) or --labels hard (the largest).",
+            "Specify their kind: --labels logits (converted with a softmax), --labels regression (regression targets, "
+            "as KIP's; converted to the nearest probabilities) or --labels hard (the largest).",
         )
     best = values.argmax(dim=1)
     # Soft labels may put another class first, so their file's order is trusted where it can be anybody's.
@@ -184,9 +187,9 @@ def _in_our_space(images: Tensor, name: str, wanted: Wanted, space: InputSpace) 
     if name == "pixels":
         if images.is_floating_point() and images.abs().max() > LARGEST_PIXEL:
             raise DataError(
-                f"The images go from {images.min():.3g} to {images.max():.3g}, which are no pixels in the scale of "
+                f"The images range from {images.min():.3g} to {images.max():.3g}, so they are not pixels scaled to "
                 "[0, 1].",
-                "Divide 0..255 by 255, or see --space.",
+                "Divide 0..255 by 255, or choose another --space.",
             )
         return space.encode(images if images.dtype == torch.uint8 else images.to(torch.float32))
     if not images.is_floating_point():

@@ -29,7 +29,7 @@ PIECE = 2**24
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file that was looked through, whole and harmless as far as its container goes."""
+    """A file whose container was checked."""
 
     path: Path
     bytes: int
@@ -63,7 +63,7 @@ def examine(path: Path, done: int, total: int, *, strict: bool = True) -> Genera
     mapped = zipfile.is_zipfile(path)
     with open(path, "rb") as file:
         if not mapped and file.read(4) == b"PK\x03\x04":
-            raise DataError(f"{path} is damaged: it begins as an archive and does not end as one.", "Get it again.")
+            raise DataError(f"{path} is damaged: the end of the archive is missing.", "Download it again.")
     if mapped:
         _check_archive(path, size, strict)
     return SourceFile(path, size, digest.hexdigest(), mapped)
@@ -80,7 +80,7 @@ def file_size(path: Path) -> int:
     if not path.is_file():
         raise UsageError(f"{path} is not a file.", "Name the .pt files themselves, e.g. buffers/replay_buffer_*.pt")
     if path.stat().st_size == 0:
-        raise DataError(f"{path} is empty.", "Get it again.")
+        raise DataError(f"{path} is empty.", "Download it again.")
     return path.stat().st_size
 
 
@@ -94,9 +94,9 @@ def load(source: SourceFile) -> Any:
         free = psutil.virtual_memory().available
         if source.bytes > 0.8 * free:
             raise DataError(
-                f"{source.path} has the format of PyTorch before 1.6, which can only be loaded whole: "
-                f"{source.bytes / 1e9:.1f} GB, with {free / 1e9:.1f} GB of memory free.",
-                "Save it again on a machine with more: torch.save(torch.load(path, weights_only=True), path).",
+                f"{source.path} has the format of PyTorch before 1.6, which can only be loaded whole. It needs "
+                f"{source.bytes / 1e9:.1f} GB, and {free / 1e9:.1f} GB of memory are free.",
+                "Save it again on a machine with more memory: torch.save(torch.load(path, weights_only=True), path).",
             )
     try:
         return torch.load(source.path, map_location="cpu", weights_only=True, mmap=True if source.mapped else None)
@@ -113,11 +113,11 @@ def plain_tensor(value: Any, where: str) -> Tensor:
         DataError: something else; `where` says what was looked at.
     """
     if not isinstance(value, Tensor):
-        raise DataError(f"{where} is a {type(value).__name__}, not a tensor.", "Such a file cannot be used.")
+        raise DataError(f"{where} is a {type(value).__name__}, not a tensor.", "Use a file of tensors in lists.")
     tensor = value.detach()
     if tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized or tensor.is_complex():
         raise DataError(f"{where} is not a plain dense tensor ({tensor.dtype}, {tensor.layout}).")
-    # A tensor can repeat one stored number a billion times; whoever copies it then has the billion.
+    # A tensor can repeat one stored number a billion times; a copy of it then has the billion.
     if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
         raise DataError(f"{where} claims the shape {tuple(tensor.shape)}, which is more than the file holds.")
     return tensor
@@ -130,13 +130,15 @@ def _check_archive(path: Path, size: int, strict: bool) -> None:
             compressed = any(info.compress_type != zipfile.ZIP_STORED for info in members)
             grown = sum(info.file_size for info in members)
             if (strict and (compressed or grown > size)) or grown > MOST_GROWTH * size:
-                raise DataError(f"{path} is a compressed archive, not a file of torch.save.", "It is not read.")
+                raise DataError(
+                    f"{path} is a compressed archive, not a file of torch.save.", "Use a file written by torch.save."
+                )
             for info in members:
                 with archive.open(info) as member:
                     while member.read(PIECE):  # the last read compares the checksum
                         pass
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
-        raise DataError(f"{path} is damaged ({error}).", "Get it again.") from error
+        raise DataError(f"{path} is damaged ({error}).", "Download it again.") from error
 
 
 def _refusal(path: Path, error: Exception) -> tuple[str, str]:
@@ -147,11 +149,11 @@ def _refusal(path: Path, error: Exception) -> tuple[str, str]:
     if named:
         return (
             f"{path} is refused: it asks to call {named.group(1)}. A buffer or distilled set holds tensors in lists; "
-            "nothing of the file was run.",
-            "If you trust its maker, save its tensors again: torch.save([...], path).",
+            "no code in the file was run.",
+            "If you trust the source, load it and save only its tensors: torch.save([...], path).",
         )
     first = " ".join((text.splitlines() or [""])[0].split())[:160]
     return (
         f"{path} cannot be read as a file of tensors in lists ({type(error).__name__}: {first}).",
-        "It may be truncated or of another kind; nothing of it was run.",
+        "It may be truncated or of another kind. No code in it was run.",
     )

@@ -34,8 +34,8 @@ class ConvNet(nn.Module):
         most = int(math.log2(side))
         if depth > most:
             raise UsageError(
-                f"network.depth = {depth} halves {resolution}x{resolution} images to nothing.",
-                f"The greatest depth for this resolution is {most}.",
+                f"network.depth = {depth} is too deep for {resolution}x{resolution} images, which each block halves.",
+                f"The maximum depth for this resolution is {most}.",
             )
         layers: list[nn.Module] = []
         inputs = channels

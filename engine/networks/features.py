@@ -22,7 +22,7 @@ class Features:
         linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
         if not linear:
             raise UsageError(
-                f"The network {type(model).__name__} has no linear layer, so its features are not known.",
+                f"The network {type(model).__name__} has no linear layer, so its features are undefined.",
                 "Methods that compare features (dm, frepo) need a network that ends in nn.Linear.",
             )
         self.model = model

@@ -59,8 +59,8 @@ def build_network(
     if not is_import_path(name):
         near = difflib.get_close_matches(name, NETWORKS, n=1)
         raise UsageError(
-            f"There is no network {name!r}; known are {', '.join(NETWORKS)}.",
-            f"Did you mean {near[0]}?" if near else "For your own network give an import path: package.module:callable",
+            f"There is no network {name!r}. Known: {', '.join(NETWORKS)}.",
+            f"Did you mean {near[0]}?" if near else "For your own network, use an import path: package.module:callable",
         )
     return _imported(name, arguments)
 
@@ -96,15 +96,15 @@ def _imported(path: str, arguments: dict[str, Any]) -> nn.Module:
     if refused:
         raise UsageError(
             f"{path} does not take {', '.join(refused)}.",
-            "It is called with keyword arguments channels, classes and resolution, and with width and depth where they "
-            "are set; leave network.width and network.depth unset for a network without them.",
+            "It is called with keyword arguments channels, classes and resolution, and with width and depth if "
+            "they are set. Leave network.width and network.depth unset for a network without them.",
         )
     try:
         model = factory(**arguments)
     except Exception as error:
         raise UsageError(f"{path} failed when it was called: {type(error).__name__}: {error}.") from error
     if not isinstance(model, nn.Module):
-        raise UsageError(f"{path} gave a {type(model).__name__}, not a torch.nn.Module.")
+        raise UsageError(f"{path} returned a {type(model).__name__}, not a torch.nn.Module.")
     if not any(True for _ in model.parameters()):
         raise UsageError(f"The network of {path} has no parameters.")
     _check_output(path, model, arguments)
@@ -128,7 +128,7 @@ def _check_output(path: str, model: nn.Module, arguments: dict[str, Any]) -> Non
         model.train(training)
     if shape != (2, arguments["classes"]):
         raise UsageError(
-            f"The network of {path} gives {shape} for two images; it must give (2, {arguments['classes']})."
+            f"The network of {path} returns {shape} for two images; it must return (2, {arguments['classes']})."
         )
 
 
@@ -145,7 +145,7 @@ def _import(path: str) -> Callable[..., Any]:
         if error.name and module_name.startswith(error.name):
             raise UsageError(
                 f"There is no module {module_name} for the network {path}.",
-                f"Run from the folder that holds it (this is {here}), or install it.",
+                f"Run from the folder that contains it (you are in {here}), or install it.",
             ) from error
         raise UsageError(f"{module_name} needs the module {error.name}, which is not installed.") from error
     except Exception as error:

@@ -45,7 +45,7 @@ FORMAT = 1
 SEAL = "checksum"
 """Key of a JSON object under which the sha256 of the rest stands. Files of former versions have none."""
 
-MEND = "`tesla doctor WORKSPACE --repair` sets it aside; the same command then goes on without it."
+MEND = "Run `tesla doctor WORKSPACE --repair` to set it aside, then run the same command again."
 
 
 @contextmanager
@@ -106,7 +106,7 @@ def publishing_folder(target: Path) -> Iterator[Path]:
 
 
 def _clear(target: Path) -> None:
-    """A folder where a file of ours belongs cannot be replaced by one; it is kept under another name."""
+    """A folder cannot be replaced by a file; it is kept under another name."""
     if target.is_dir() and not target.is_symlink():
         set_aside(target)
 
@@ -149,7 +149,7 @@ def _seal(value: Mapping[str, Any]) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """Parse a JSON file of ours and check its seal, which is taken off.
+    """Parse a sealed JSON file, check its seal and remove it.
 
     Raises:
         CorruptFileError: not JSON, not a regular file, absurdly large, or altered since it was written.
@@ -183,7 +183,7 @@ def _nearly(key: str) -> bool:
 
 
 def refuse_newer(path: Path) -> None:
-    """Look at the format of a JSON file and at nothing else; damage is for whoever reads it.
+    """Look at the format of a JSON file and nothing else; its reader reports damage.
 
     Raises:
         NewerFormatError: a newer version wrote it.
@@ -242,7 +242,7 @@ def read_tensors(path: Path) -> tuple[dict[str, "Tensor"], dict[str, Any]]:
     except (IsADirectoryError, NotADirectoryError) as error:
         raise CorruptFileError(f"{path} is not a file ({error.strerror}).", MEND) from error
     except ValueError as error:
-        raise CorruptFileError(f"{path} is not a whole safetensors file: {error}.", MEND) from error
+        raise CorruptFileError(f"{path} is not a complete safetensors file: {error}.", MEND) from error
     if digest.hexdigest() != record.get("sha256"):
         raise CorruptFileError(f"{path} does not match its checksum.", MEND)
     return tensors, record

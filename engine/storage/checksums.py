@@ -1,4 +1,4 @@
-"""Checksums of a folder that leaves our hands, in the file that `sha256sum -c SHA256SUMS` reads."""
+"""Checksums of an exported folder, in the file that `sha256sum -c SHA256SUMS` reads."""
 
 from pathlib import Path
 

@@ -3,7 +3,7 @@
 An archive can hold links as well as files. A workspace whose `checkpoints` is a link to somebody's documents would have
 files made, replaced and deleted there. Keeping a workspace's folders on a larger disk is a good use of links all the
 same, so one is followed for writing where the folder it leads to, or one above that, holds a file named `MARK`: only
-who may write there can have put it there, and nothing of ours ever makes one.
+who may write there can have put it there, and tesla never creates one.
 """
 
 from collections.abc import Iterable
@@ -29,10 +29,10 @@ def check_links(root: Path, folders: Iterable[Path]) -> None:
         try:
             real = folder.resolve()
         except (OSError, RuntimeError) as error:  # links in a circle
-            raise UsageError(f"{folder} is a link that leads nowhere.", "Remove it.") from error
+            raise UsageError(f"{folder} is a broken symbolic link.", "Remove it.") from error
         if real.is_relative_to(inside) or any((above / MARK).is_file() for above in (real, *real.parents)):
             continue
         raise UsageError(
-            f"{folder} is really {real}, outside the workspace: nothing is written there.",
-            f"Remove the link; or, if you made it, allow it with: touch {quoted(real / MARK)}",
+            f"{folder} is a link to {real}, outside the workspace, where tesla does not write.",
+            f"Remove the link, or, if you created it, allow it with: touch {quoted(real / MARK)}",
         )

@@ -1,4 +1,4 @@
-"""Names of temporary files, and which of them a dead process left; damaged files are set aside, never deleted.
+"""Names of temporary files, and which of them dead processes left; damaged files are set aside, never deleted.
 
 A name tells who writes: `0000500.safetensors.tmp-<machine>-<process>-<random>`. A leftover is one whose writer is gone:
 a process of this machine that does not live, or of another machine and a day old.

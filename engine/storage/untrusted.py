@@ -1,4 +1,4 @@
-"""Reading what a stranger may have made: only regular files, only up to a size, only values of the type they should be.
+"""Reading untrusted files: only regular files, only up to a size, only values of the expected type.
 
 A workspace can come from anybody. A named pipe in the place of a file would make a reader wait for ever, a device would
 fill the memory, a JSON number may be `Infinity` where a count is meant. Every reader of small files goes through here.
@@ -21,11 +21,11 @@ from engine.errors import CorruptFileError
 Made = TypeVar("Made")
 
 MOST_JSON = 2**26
-"""Bytes of a JSON file; the largest of ours names 20,000 classes or the checksums of a thousand snapshots."""
+"""Bytes of a JSON file; the largest lists 20,000 classes or the checksums of a thousand snapshots."""
 LATEST = 2.0**33
-"""Seconds since 1970 after which nobody has written anything yet (the year 2242)."""
+"""Latest plausible time, in seconds since 1970 (the year 2242)."""
 MOST_INT = 2**63
-"""Integers beyond this are nothing we count."""
+"""Largest plausible integer."""
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -42,7 +42,7 @@ def open_regular(path: Path) -> BinaryIO:
         raise CorruptFileError(f"{str(path)!r} is not the name of a file.") from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise CorruptFileError(f"{path} is not a regular file.", "Remove it; nothing of ours is a pipe or a device.")
+        raise CorruptFileError(f"{path} is not a regular file.", "Remove it; a workspace contains no pipes or devices.")
     return open(descriptor, "rb")
 
 
@@ -57,7 +57,9 @@ def read_bounded(path: Path, most: int) -> bytes:
         size = os.fstat(file.fileno()).st_size
         if size <= most:
             return file.read(size)
-    raise CorruptFileError(f"{path} has {size:,} bytes; a file of this kind has at most {most:,}.", "Move it away.")
+    raise CorruptFileError(
+        f"{path} has {size:,} bytes; a file of this kind has at most {most:,}.", "Move it out of the workspace."
+    )
 
 
 def parse_json(text: bytes) -> Any:
@@ -94,7 +96,7 @@ def typed(cls: type[Made], value: Any) -> Made:
 
 
 def whole_number(value: Any) -> TypeGuard[int]:
-    """Whether it is an integer of a size we count to."""
+    """Whether it is an integer of a plausible size."""
     return isinstance(value, int) and not isinstance(value, bool) and -MOST_INT <= value < MOST_INT
 
 
@@ -109,7 +111,7 @@ def moment(value: Any) -> TypeGuard[float]:
 
 
 def iteration_of(path: Path) -> int | None:
-    """The iteration a file is named after; None for a name we would not give it (`5.png`, a superscript two)."""
+    """The iteration a file is named after; None for a name that tesla does not write (`5.png`, a superscript two)."""
     digits = path.stem
     iteration = int(digits) if digits.isdecimal() and digits.isascii() and len(digits) < 19 else None
     return iteration if iteration is not None and digits == f"{iteration:07d}" else None

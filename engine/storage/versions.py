@@ -1,4 +1,4 @@
-"""Versions of the files on disk. Every file that is read again says which it has; what says nothing is of the first.
+"""Versions of the files on disk. Every file that is read again carries its number; a file without one has the first.
 
 A newer file than this version knows is refused by name and left as it is: what it means cannot be guessed, so it is no
 damage that anything may repair. A newer version that changes a file raises that file's number and reads the older ones.
@@ -27,10 +27,13 @@ def check_format(found: Any, newest: int, path: Path) -> int:
     """
     number = FIRST if found is None else found
     if not isinstance(number, int) or isinstance(number, bool) or number < FIRST:
-        raise CorruptFileError(f"{path} has format {found!r}, which there never was.", "It is damaged.")
+        raise CorruptFileError(
+            f"{path} has format {found!r}, which does not exist.",
+            "The file is damaged; restore it from a copy, or remove it.",
+        )
     if number > newest:
         raise NewerFormatError(
             f"{path} has format {number}; this version of tesla-tui reads up to {newest}.",
-            "Update tesla-tui. The file was left as it is.",
+            "Upgrade tesla-tui. The file was left as it is.",
         )
     return number

@@ -1,1 +1,1 @@
-"""One command a file; each function's docstring is its help. Heavy imports are inside the functions."""
+"""One command per file; each function's docstring is its help. Heavy imports are inside the functions."""

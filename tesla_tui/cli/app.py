@@ -1,4 +1,4 @@
-"""The command tree of `tesla`. Importing this must stay fast: no PyTorch, no engine room that needs it."""
+"""The command tree of `tesla`. Importing this must stay fast: no PyTorch, and no engine package that needs it."""
 
 from typing import Annotated
 
@@ -26,7 +26,7 @@ from tesla_tui.cli.trust import trust
 from tesla_tui.cli.tui import tui
 
 EPILOG = """
-Three lines to a distilled dataset:
+Quick start:
 
   tesla init my-run --dataset fashion-mnist
 
@@ -34,10 +34,10 @@ Three lines to a distilled dataset:
 
   tesla export my-run --run ipc-10 --to out/
 
-No data at hand? `tesla demo` takes a minute or two on a laptop.
+No data yet? `tesla demo` takes a minute or two on a laptop.
 """
 
-WORK, LOOK, FILES, OTHER = "Work", "Look", "Files of others", "Set up and mend"
+RUN, INSPECT, EXCHANGE, SETUP = "Run", "Inspect", "Import & export", "Setup"
 
 app = typer.Typer(
     name="tesla",
@@ -68,25 +68,25 @@ def options(
     """Options before the command."""
 
 
-app.command(rich_help_panel=WORK, cls=NamesCommand)(init)
-app.command(rich_help_panel=WORK)(plan)
-app.command(rich_help_panel=WORK)(run)
-app.command(rich_help_panel=WORK)(teach)
-app.command(rich_help_panel=WORK)(stop)
-app.command(rich_help_panel=WORK)(evaluate)
-app.command(rich_help_panel=WORK)(export)
-app.command(rich_help_panel=LOOK)(tui)
-app.command(rich_help_panel=LOOK)(serve)
-app.command(rich_help_panel=LOOK)(status)
-app.command(rich_help_panel=LOOK)(show)
-app.command(rich_help_panel=LOOK)(log)
-app.command(rich_help_panel=LOOK)(config)
-app.command(rich_help_panel=LOOK)(report)
-app.command("import-buffers", rich_help_panel=FILES)(import_buffers)
-app.command("import-images", rich_help_panel=FILES)(import_images)
-app.command("export-buffers", rich_help_panel=FILES)(export_buffers)
-app.command(rich_help_panel=OTHER)(demo)
-app.command(rich_help_panel=OTHER)(doctor)
-app.add_typer(study, rich_help_panel=WORK)
-app.command(rich_help_panel=OTHER)(trust)
-app.add_typer(bench, rich_help_panel=OTHER)
+app.command(rich_help_panel=RUN, cls=NamesCommand)(init)
+app.command(rich_help_panel=RUN)(plan)
+app.command(rich_help_panel=RUN)(run)
+app.command(rich_help_panel=RUN)(teach)
+app.command(rich_help_panel=RUN)(stop)
+app.command(rich_help_panel=RUN)(evaluate)
+app.command(rich_help_panel=INSPECT)(tui)
+app.command(rich_help_panel=INSPECT)(serve)
+app.command(rich_help_panel=INSPECT)(status)
+app.command(rich_help_panel=INSPECT)(show)
+app.command(rich_help_panel=INSPECT)(log)
+app.command(rich_help_panel=INSPECT)(config)
+app.command(rich_help_panel=INSPECT)(report)
+app.command(rich_help_panel=EXCHANGE)(export)
+app.command("import-buffers", rich_help_panel=EXCHANGE)(import_buffers)
+app.command("import-images", rich_help_panel=EXCHANGE)(import_images)
+app.command("export-buffers", rich_help_panel=EXCHANGE)(export_buffers)
+app.command(rich_help_panel=SETUP)(demo)
+app.command(rich_help_panel=SETUP)(doctor)
+app.add_typer(study, rich_help_panel=RUN)
+app.command(rich_help_panel=SETUP)(trust)
+app.add_typer(bench, rich_help_panel=SETUP)

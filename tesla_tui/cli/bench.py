@@ -12,7 +12,7 @@ PNG = Path("bench-gradient.png")
 
 bench = typer.Typer(
     name="bench",
-    help="Measure this machine: what the engine costs beside a loop written the way published code does it.",
+    help="Benchmark this machine.\n\nTimes the engine next to a loop written like published code.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
@@ -54,56 +54,60 @@ class MemoryName(StrEnum):
 
 @bench.command()
 def gradient(
-    quick: Annotated[bool, typer.Option("--quick", help="A small problem: two minutes on two cores.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Use a small problem: two minutes on two cores.")] = False,
     case: Annotated[
         CaseName,
         typer.Option(
             "--case",
             help="cifar100: ConvNetD3 width 128, 3x32x32, 100 classes, batch 100. imagenet: ConvNetD4 width 128, "
-            "3x64x64, 1000 classes, batch 50. small: ten images of 1x32x32, width 32. The options below change it.",
+            "3x64x64, 1000 classes, batch 50. small: ten images of 1x32x32, width 32. The options below override it.",
         ),
     ] = CaseName.cifar100,
-    mode: Annotated[list[ModeName] | None, typer.Option("--mode", help="Only these. Repeatable.")] = None,
+    mode: Annotated[list[ModeName] | None, typer.Option("--mode", help="Measure only this mode. Repeatable.")] = None,
     steps: Annotated[
-        list[int] | None, typer.Option("--steps", min=1, help="T, matching steps an iteration. Repeatable.")
+        list[int] | None, typer.Option("--steps", min=1, help="T, matching steps per iteration. Repeatable.")
     ] = None,
-    batch: Annotated[list[int] | None, typer.Option("--batch", min=1, help="Images a step. Repeatable.")] = None,
+    batch: Annotated[list[int] | None, typer.Option("--batch", min=1, help="Images per step. Repeatable.")] = None,
     network: Annotated[
         str | None, typer.Option("--network", help="convnet, resnet18, vit or package.module:callable.")
     ] = None,
     width: Annotated[list[int] | None, typer.Option("--width", min=1, help="Network width. Repeatable.")] = None,
     depth: Annotated[int | None, typer.Option("--depth", min=1, help="Network depth.")] = None,
-    channels: Annotated[int | None, typer.Option("--channels", min=1, help="Of the images.")] = None,
+    channels: Annotated[int | None, typer.Option("--channels", min=1, help="Image channels.")] = None,
     resolution: Annotated[
-        list[int] | None, typer.Option("--resolution", min=4, help="Side, pixels. Repeatable.")
+        list[int] | None, typer.Option("--resolution", min=4, help="Image side in pixels. Repeatable.")
     ] = None,
     classes: Annotated[int | None, typer.Option("--classes", min=2, help="Number of classes.")] = None,
     store: Annotated[
         list[StoreName] | None, typer.Option("--store", help="Where `exact` keeps parameters. Repeatable.")
     ] = None,
     memory: Annotated[
-        MemoryName, typer.Option("--memory", help="CPU allocator of our modes, as compute.memory.")
+        MemoryName, typer.Option("--memory", help="CPU allocator policy of `paper` and `exact`, as compute.memory.")
     ] = MemoryName.auto,
     compiled: Annotated[
         bool | None,
         typer.Option(
-            "--compile/--no-compile", help="`paper` and `exact` only compiled, or only eager.", show_default="both"
+            "--compile/--no-compile",
+            help="Measure `paper` and `exact` compiled only, or eager only.",
+            show_default="both",
         ),
     ] = None,
     rounds: Annotated[
-        int | None, typer.Option("--rounds", min=1, help="Measurements of each, in turns, after one to warm up.")
+        int | None,
+        typer.Option("--rounds", min=1, help="Measurements of each configuration, interleaved, after one warm-up."),
     ] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads.")] = None,
-    png: Annotated[Path, typer.Option("--png", help="The picture.")] = PNG,
+    png: Annotated[Path, typer.Option("--png", help="Where to write the chart.")] = PNG,
     json: Annotated[
-        Path | None, typer.Option("--json", help="All samples; without it beside the picture.", show_default=False)
+        Path | None,
+        typer.Option("--json", help="Where to write every sample. Default: next to the chart.", show_default=False),
     ] = None,
 ) -> None:
-    """Time and peak memory of the matching gradient: ours, and published code's.
+    """Measure time and peak memory of the matching gradient, next to published code.
 
-    Every combination runs in a process of its own, in turns, so that whatever else the machine does hits all alike.
-    Prints a table, draws a picture and writes every sample as JSON. Ctrl-C stops; what was measured is kept.
+    Each configuration runs in its own process, interleaved with the others, so that background load affects all alike.
+    Prints a table, draws a chart and writes every sample as JSON. Ctrl-C stops and keeps what was measured.
 
     Examples:
 
@@ -150,7 +154,7 @@ def gradient(
         for number, shape in enumerate(shapes):
             path = png if number == 0 else png.with_stem(f"{png.stem}-{number + 1}")
             draw_gradient(measured, shape, where, path)
-            console.print(f"Picture: [bold]{literal(path)}[/]", highlight=False)
+            console.print(f"Chart: [bold]{literal(path)}[/]", highlight=False)
     finish(console, gradient_record(measured, where, complete=not code), json or png.with_suffix(".json"), code)
 
 

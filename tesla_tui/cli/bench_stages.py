@@ -9,14 +9,14 @@ from tesla_tui.cli.options import Overrides
 
 DatasetName = Annotated[
     str,
-    typer.Option("--dataset", help="As for `tesla init`; fashion-mnist if you have it. Its preset gives the sizes."),
+    typer.Option("--dataset", help="A dataset as for `tesla init`; its preset sets the sizes."),
 ]
-IpcOf = Annotated[int, typer.Option("--ipc", min=1, help="Images per class of the small set.")]
-Rounds = Annotated[int, typer.Option("--rounds", min=1, help="Measurements of each, in turns, after one to warm up.")]
-Epochs = Annotated[int | None, typer.Option("--epochs", min=1, help="Epochs of a measurement.", show_default=False)]
+IpcOf = Annotated[int, typer.Option("--ipc", min=1, help="Images per class of the distilled set.")]
+Rounds = Annotated[int, typer.Option("--rounds", min=1, help="Measurements of each, interleaved, after one warm-up.")]
+Epochs = Annotated[int | None, typer.Option("--epochs", min=1, help="Epochs per measurement.", show_default=False)]
 Device = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.", show_default=False)]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads.", show_default=False)]
-JsonFile = Annotated[Path | None, typer.Option("--json", help="Write all samples to this file.", show_default=False)]
+JsonFile = Annotated[Path | None, typer.Option("--json", help="Write every sample to this file.", show_default=False)]
 
 FROM_THE_FIRST = (
     "distill.min_start_epoch=0", "distill.max_start_epoch=1", "distill.current_max_start_epoch=max",
@@ -33,7 +33,7 @@ def teachers(
     overrides: Overrides = None,
     json: JsonFile = None,
 ) -> None:
-    """Images a second while a teacher is trained, with its snapshots saved, beside published code's loop.
+    """Measure teacher training in images per second, snapshots included, next to published code.
 
     Example:
 
@@ -47,7 +47,7 @@ def teachers(
 def evaluate(
     dataset: DatasetName = "digits",
     ipc: IpcOf = 10,
-    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Fresh networks.")] = 5,
+    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Networks to train.")] = 5,
     epochs: Epochs = None,
     rounds: Rounds = 3,
     device: Device = None,
@@ -55,7 +55,7 @@ def evaluate(
     overrides: Overrides = None,
     json: JsonFile = None,
 ) -> None:
-    """Time of an evaluation with several repeats, beside as many plain loops one after the other.
+    """Time an evaluation with several repeats, next to the same number of plain loops in sequence.
 
     Examples:
 
@@ -75,7 +75,7 @@ def data(
     overrides: Overrides = None,
     json: JsonFile = None,
 ) -> None:
-    """Images a second, decoded, normalised and augmented, beside a DataLoader over single images.
+    """Measure decoding, normalising and augmenting in images per second, next to a DataLoader.
 
     Example:
 

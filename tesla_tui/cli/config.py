@@ -12,10 +12,12 @@ def config(
     ipc: Ipc = None,
     run: RunName = None,
     overrides: Overrides = None,
-    changed: Annotated[bool, typer.Option("--changed", help="Only values that are not defaults.")] = False,
+    changed: Annotated[
+        bool, typer.Option("--changed", help="Show only values that differ from their defaults.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Print every effective setting and where it comes from.
+    """Print every setting and where it comes from.
 
     Later layers win: defaults, the preset of dataset and IPC, tesla.toml, its [ipc.N] table, the command line.
 

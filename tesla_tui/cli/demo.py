@@ -7,9 +7,11 @@ import typer
 
 
 def demo(
-    to: Annotated[Path, typer.Option("--to", help="Folder for the demo's workspace.")] = Path("demo"),
+    to: Annotated[Path, typer.Option("--to", help="Folder for the demo workspace.")] = Path("demo"),
 ) -> None:
-    """Distil the embedded digits to one image per class; a minute or two on two CPU cores.
+    """Distil the built-in digits to one image per class.
+
+    Takes a minute or two on two CPU cores.
 
     Example:
 
@@ -33,19 +35,19 @@ def demo(
     run = workspace.run("ipc-1")
     console.print(
         "[bold]1,797 handwritten digits, distilled to one synthetic image per class.[/]\n"
-        f"Workspace: {literal(to)}. Ctrl-C stops, the same command goes on.",
+        f"Workspace: {literal(to)}. Ctrl-C stops; run the same command to resume.",
         highlight=False,
     )
     from engine.session.session import drive
 
     code = follow(drive(workspace, run, workspace.settings(ipc=1, run=run)), console)
     if code is not ExitCode.OK:
-        console.print("[yellow]Stopped and saved.[/] The same command goes on.", highlight=False)
+        console.print("[yellow]Stopped and saved.[/] Run the same command to resume.", highlight=False)
         raise typer.Exit(code)
     print_result(console, workspace, run)
     print_commands(
         console,
-        "Look at it, then something real:",
+        "Inspect the result, then try a real dataset:",
         command("tui", to),
         command("init", "my-run", "--dataset", "fashion-mnist"),
         command("run", "my-run", "--ipc", 1),

@@ -13,20 +13,20 @@ if TYPE_CHECKING:
 
 def doctor(
     workspace: Annotated[
-        Path | None, typer.Argument(help="Also check every file of this workspace.", show_default=False)
+        Path | None, typer.Argument(help="Also check every file in this workspace.", show_default=False)
     ] = None,
     repair: Annotated[
         bool,
         typer.Option(
             "--repair",
-            help="Fix what can be fixed: remove what killed processes left, restore what can be made again, and move "
-            "damaged files to a folder named damaged beside them. Nothing damaged is deleted.",
+            help="Fix what can be fixed: remove leftovers of killed processes, rebuild what can be rebuilt, and move "
+            "damaged files to a folder named damaged next to them. Damaged files are never deleted.",
         ),
     ] = False,
 ) -> None:
-    """Check the machine, the cache and, if given, every checksum of a workspace.
+    """Check the machine, the cache and a workspace.
 
-    Exit code 0 if everything is in order (with --repair: afterwards), 1 if something is wrong.
+    With WORKSPACE, verifies every checksum in it. Exits with 0 if no problems are left, 1 otherwise.
 
     Examples:
 
@@ -58,7 +58,7 @@ def doctor(
         if repair and any(finding.mend for finding in findings):
             _repair(console, findings)
             findings = examine()
-            _print(console, f"{title}, afterwards", [finding for finding in findings if not finding.good])
+            _print(console, f"{title}, after the repair", [finding for finding in findings if not finding.good])
         bad += sum(not finding.good for finding in findings)
         can += sum(not finding.good and finding.mend is not None for finding in findings)
     if bad:
@@ -67,7 +67,7 @@ def doctor(
             where = [] if workspace is None else [workspace]
             print_commands(console, "Fix what can be fixed with:", command("doctor", *where, "--repair"))
         raise typer.Exit(ExitCode.FAILURE)
-    console.print("[bold green]Everything is in order.[/]")
+    console.print("[bold green]No problems found.[/]")
 
 
 def _print(console: "Console", title: str, findings: "list[Finding]") -> None:

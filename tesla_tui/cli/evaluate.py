@@ -19,7 +19,9 @@ def evaluate(
     iteration: Iteration = None,
     overrides: Overrides = None,
 ) -> None:
-    """Train fresh networks on the distilled images and report test accuracy beside that of random real images.
+    """Measure the test accuracy of distilled images.
+
+    Trains new networks on them, and on as many random real images for comparison.
 
     Examples:
 
@@ -45,8 +47,7 @@ def evaluate(
         key = parse_override(text)[0]
         if not may_change(key):
             raise UsageError(
-                f"{key} belongs to the run and cannot change for an evaluation.",
-                "Settings under evaluate can, and most under compute.",
+                f"{key} is fixed for this run.", "An evaluation can change settings of evaluate and most of compute."
             )
     effective = opened.settings(overrides=tuple(overrides or ()), run=chosen)
     chosen.check(effective)
@@ -56,7 +57,9 @@ def evaluate(
 
     code = follow(evaluate_run(opened, chosen, settings, iteration, networks), console)
     if code is not ExitCode.OK:
-        console.print("[yellow]Stopped.[/] The same command goes on; finished networks are kept.", highlight=False)
+        console.print(
+            "[yellow]Stopped; finished networks are kept.[/] Run the same command to resume.", highlight=False
+        )
         raise typer.Exit(code)
     own = chosen.frozen().settings
     at = checkpoint_to_use(chosen, own, iteration)
@@ -67,8 +70,8 @@ def evaluate(
     others = protocol_words(settings, own)
     if others:
         console.print(
-            f"Measured with {others}. These stand beside the results of the run's own protocol, which `tesla status` "
-            "goes on showing; `tesla report` has both.",
+            f"Measured with {others}. `tesla status` still shows the results of the run's own protocol; "
+            "`tesla report` has both.",
             highlight=False,
             soft_wrap=not console.is_terminal,
         )

@@ -38,17 +38,20 @@ class Labels(StrEnum):
 def import_buffers(
     workspace: WorkspacePath,
     files: Annotated[list[Path], typer.Argument(help="replay_buffer_*.pt, in order.", metavar="FILE...")],
-    name: Annotated[str, typer.Option("--name", help="What to call the buffer in this workspace.")] = "imported",
-    count: Annotated[int | None, typer.Option("--count", min=1, help="Trajectories to take; without it all.")] = None,
+    name: Annotated[str, typer.Option("--name", help="Name for the buffer in this workspace.")] = "imported",
+    count: Annotated[
+        int | None, typer.Option("--count", min=1, help="Import only this many trajectories. Default: all.")
+    ] = None,
     epochs: Annotated[
-        int | None, typer.Option("--epochs", min=1, help="Epochs to take of each; without it as many as all have.")
+        int | None,
+        typer.Option("--epochs", min=1, help="Import this many epochs of each. Default: all they share."),
     ] = None,
     overrides: Overrides = None,
 ) -> None:
-    """Take over teacher trajectories that MTT, TESLA, FTD or DATM saved, instead of training them.
+    """Import teachers saved by MTT, TESLA, FTD or DATM.
 
-    Nothing in the files is run. They must fit the workspace's dataset and network (--set network.width=128); what you
-    know of their training can be told with --set teachers.lr=0.01 and the like. The same command goes on when stopped.
+    No code in the files is run. They must match the workspace's dataset and network (--set network.width=128). Record
+    how they were trained with --set teachers.lr=0.01 and the like. If stopped, run the same command to resume.
 
     Examples:
 
@@ -79,15 +82,16 @@ def import_buffers(
 
 def export_buffers(
     workspace: WorkspacePath,
-    to: Annotated[Path, typer.Option("--to", help="Folder to make.", show_default=False)],
+    to: Annotated[Path, typer.Option("--to", help="Folder to create.", show_default=False)],
     run: ExistingRun = None,
     ipc: Ipc = None,
     overrides: Overrides = None,
-    per_file: Annotated[int, typer.Option("--per-file", min=1, help="Trajectories in each file.")] = 10,
+    per_file: Annotated[int, typer.Option("--per-file", min=1, help="Trajectories per file.")] = 10,
 ) -> None:
-    """Write teacher trajectories as replay_buffer_*.pt, which MTT, TESLA, FTD and DATM read.
+    """Export teachers for MTT, TESLA, FTD and DATM.
 
-    Those of a run (without --run, --ipc and --set the one written to last), or of the workspace's settings.
+    Writes replay_buffer_*.pt files. --run selects the teachers of a run; --ipc and --set select those
+    of the workspace's settings. Default: the teachers of the most recent run.
 
     Example:
 
@@ -118,24 +122,29 @@ def import_images(
     images: Annotated[Path, typer.Argument(help="images_*.pt, .npy, or an .npz with images and labels.")],
     labels: Annotated[Path | None, typer.Argument(help="labels_*.pt or .npy.", show_default=False)] = None,
     lr: Annotated[
-        str | None, typer.Option("--lr", help="The learned step size: a number, or its file.", show_default=False)
+        str | None,
+        typer.Option("--lr", help="The learned student learning rate: a number or a file.", show_default=False),
     ] = None,
     space: Annotated[
         Space | None,
-        typer.Option("--space", help="What the images' numbers are. Without it the workspace's own space."),
+        typer.Option("--space", help="Space of the image values. Default: the workspace's own."),
     ] = None,
     mean: Annotated[
         str | None,
-        typer.Option("--mean", help="The publisher's channel means, e.g. 0.4914,0.4822,0.4465.", show_default=False),
+        typer.Option(
+            "--mean", help="Channel means used by the publisher, e.g. 0.4914,0.4822,0.4465.", show_default=False
+        ),
     ] = None,
     std: Annotated[
-        str | None, typer.Option("--std", help="The publisher's standard deviations.", show_default=False)
+        str | None, typer.Option("--std", help="Channel standard deviations used by the publisher.", show_default=False)
     ] = None,
-    label_kind: Annotated[Labels, typer.Option("--labels", help="What the labels' numbers are.")] = Labels.AUTO,
-    run: Annotated[str, typer.Option("--run", help="What to call it among the runs.")] = "imported",
+    label_kind: Annotated[Labels, typer.Option("--labels", help="Kind of the label values.")] = Labels.AUTO,
+    run: Annotated[str, typer.Option("--run", help="Name for the imported run.")] = "imported",
     overrides: Overrides = None,
 ) -> None:
-    """Take over a distilled set that somebody published, as a run to evaluate, show, compare and export.
+    """Import a published distilled set as a run.
+
+    The run can be evaluated, shown, compared and exported like any other.
 
     Examples:
 
@@ -176,6 +185,6 @@ def _followed(events: "Generator[Event, None, Result]", console: "Console") -> R
 
     code = follow(taken(), console)
     if not found:
-        console.print("[yellow]Stopped.[/] The same command goes on.", highlight=False)
+        console.print("[yellow]Stopped.[/] Run the same command to resume.", highlight=False)
         raise typer.Exit(code if code is not ExitCode.OK else ExitCode.FAILURE)
     return found[0]

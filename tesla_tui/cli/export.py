@@ -23,21 +23,22 @@ class Layout(StrEnum):
 
 def export(
     workspace: WorkspacePath,
-    to: Annotated[Path, typer.Option("--to", help="Folder to make.", show_default=False)],
+    to: Annotated[Path, typer.Option("--to", help="Folder to create.", show_default=False)],
     run: ExistingRun = None,
     iteration: Iteration = None,
     layout: Annotated[
         Layout,
-        typer.Option("--format", help="folder: the whole dataset; pt: images_best.pt, labels_best.pt, lr_best.pt."),
+        typer.Option("--format", help="folder: the complete dataset; pt: images_best.pt, labels_best.pt, lr_best.pt."),
     ] = Layout.FOLDER,
     with_test: Annotated[
         bool,
-        typer.Option("--with-test", help="Also write the real test images, so that train.py can measure accuracy."),
+        typer.Option("--with-test", help="Include the real test images, so that train.py can measure accuracy."),
     ] = False,
 ) -> None:
-    """Write a distilled dataset that needs nothing of ours: PNGs, tensors, soft labels, Parquet, a card, a script.
+    """Export a self-contained distilled dataset.
 
-    Or, with --format pt, the three files that MTT, TESLA and DATM save and their tools read.
+    Writes PNGs, tensors, soft labels, Parquet, a card and a training script. With --format pt, writes the three files
+    that MTT, TESLA and DATM use instead.
 
     Examples:
 
@@ -55,7 +56,7 @@ def export(
     from tesla_tui.render.words import literal
 
     if layout is Layout.PT and with_test:
-        raise UsageError("--with-test goes with the folder.", "Published code loads the real images itself.")
+        raise UsageError("--with-test cannot be used with --format pt.", "Published code loads the real images itself.")
     console = Console()
     opened = Workspace(workspace)
     chosen = opened.existing_run(run)
@@ -70,7 +71,7 @@ def export(
 
     code = follow(writing(), console)
     if not made:
-        console.print("[yellow]Stopped; nothing was written.[/] The same command begins again.", highlight=False)
+        console.print("[yellow]Stopped; nothing was written.[/] Run the same command to start over.", highlight=False)
         raise typer.Exit(code)
     exported = made[0]
     console.print(
@@ -79,7 +80,7 @@ def export(
         highlight=False,
     )
     if layout is Layout.PT:
-        console.print(f"Read {literal(to / 'README.md')} for how to load them.", highlight=False)
+        console.print(f"See {literal(to / 'README.md')} for how to load them.", highlight=False)
         return
-    words = f"Read {literal(to / 'README.md')}; train on it with:"
+    words = f"See {literal(to / 'README.md')}; train on it with:"
     print_commands(console, words, quoted("python", to / "train.py"))

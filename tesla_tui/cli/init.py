@@ -9,7 +9,7 @@ from tesla_tui.cli.options import DATASETS, Overrides
 
 
 def init(
-    workspace: Annotated[Path, typer.Argument(help="Folder to make.", metavar="WORKSPACE", show_default=False)],
+    workspace: Annotated[Path, typer.Argument(help="Folder to create.", metavar="WORKSPACE", show_default=False)],
     dataset: Annotated[
         str,
         typer.Option(
@@ -19,7 +19,9 @@ def init(
     ] = "digits",
     overrides: Overrides = None,
 ) -> None:
-    """Make a workspace with a commented tesla.toml.
+    """Create a workspace.
+
+    Its tesla.toml lists and explains every setting.
 
     Examples:
 
@@ -37,6 +39,6 @@ def init(
     plan = plan_workspace(workspace, dataset, list(overrides or []))
     made = plan.make()
     console = Console()
-    console.print(f"Made [bold]{literal(made.folder)}[/] for {literal(plan.source)}.", highlight=False)
-    console.print(f"Settings to edit: {literal(made.toml)}", highlight=False)
+    console.print(f"Created [bold]{literal(made.folder)}[/] for {literal(plan.source)}.", highlight=False)
+    console.print(f"Settings: {literal(made.toml)}", highlight=False)
     print_commands(console, "Next:", command("run", made.folder, "--ipc", 1))

@@ -21,19 +21,23 @@ def log(
         typer.Option(
             "--tensorboard",
             metavar="FOLDER",
-            help="Write to FOLDER/RUN for TensorBoard, for as long as the run goes on.",
+            help="Write to FOLDER/RUN for TensorBoard until the run ends.",
             show_default=False,
         ),
     ] = None,
     csv: Annotated[
         Path | None,
         typer.Option(
-            "--csv", metavar="FILE", help="Write every number so far as CSV; - is standard output.", show_default=False
+            "--csv", metavar="FILE", help="Write every number so far as CSV; - for standard output.", show_default=False
         ),
     ] = None,
-    once: Annotated[bool, typer.Option("--once", help="Write what there is now, even if the run goes on.")] = False,
+    once: Annotated[
+        bool, typer.Option("--once", help="Write what exists now and exit, even if the run is not over.")
+    ] = False,
 ) -> None:
-    """Give a run's curves and images to other programs. Reads files only; the run is not disturbed.
+    """Write curves and images for TensorBoard, or CSV.
+
+    Reads files only; the run is not disturbed.
 
     Examples:
 
@@ -47,7 +51,7 @@ def log(
     from engine.runs.workspace import Workspace
 
     if tensorboard is None and csv is None:
-        raise UsageError("Nothing to write.", "Say where: --tensorboard FOLDER, --csv FILE, or both.")
+        raise UsageError("Nothing to write.", "Use --tensorboard FOLDER, --csv FILE, or both.")
     if tensorboard is not None and tensorboard.exists() and not tensorboard.is_dir():
         raise UsageError(f"{tensorboard} is a file.", "--tensorboard takes a folder.")
     if csv is not None and csv.is_dir():
@@ -93,4 +97,4 @@ def _tensorboard(run: "Run", folder: Path, once: bool, console: "Console") -> No
     if not written:
         raise typer.Exit(code)
     console.print(f"Wrote {written[0]:,} points of {run.name} to [bold]{folder / run.name}[/].", highlight=False)
-    console.print(f"Look at them with: [bold]tensorboard --logdir {folder}[/]", highlight=False)
+    console.print(f"View them with: [bold]tensorboard --logdir {folder}[/]", highlight=False)

@@ -37,7 +37,7 @@ def watch(events: Generator[Event, None, None]) -> tuple[Console, ExitCode]:
     def told(number: int, frame: FrameType | None) -> None:
         nonlocal code
         if insistence.hear():
-            end_process(CODES[signal.Signals(number)], "Ended at once: nothing was written.")
+            end_process(CODES[signal.Signals(number)], "Ended immediately: nothing was written.")
         if code is ExitCode.OK:
             code = CODES[signal.Signals(number)]
             raise _Told
@@ -48,7 +48,7 @@ def watch(events: Generator[Event, None, None]) -> tuple[Console, ExitCode]:
                 for event in events:
                     display.show(event)
         except _Told:
-            console.print("[yellow]Stopped.[/] What was measured so far:")
+            console.print("[yellow]Stopped.[/] Measured so far:")
         finally:
             events.close()
             if code is not ExitCode.OK:

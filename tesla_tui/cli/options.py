@@ -1,4 +1,4 @@
-"""Arguments and options that several commands share."""
+"""Arguments and options shared by several commands."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -6,21 +6,21 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-WorkspacePath = Annotated[Path, typer.Argument(help="The workspace's folder.", metavar="WORKSPACE", show_default=False)]
+WorkspacePath = Annotated[Path, typer.Argument(help="Workspace folder.", metavar="WORKSPACE", show_default=False)]
 Ipc = Annotated[
-    int | None, typer.Option("--ipc", min=1, help="Images per class. The run is called ipc-N unless --run names it.")
+    int | None, typer.Option("--ipc", min=1, help="Images per class. The run is named ipc-N unless --run is given.")
 ]
-RunName = Annotated[str | None, typer.Option("--run", help="Name of the run.", show_default=False)]
+RunName = Annotated[str | None, typer.Option("--run", help="Run name.", show_default=False)]
 ExistingRun = Annotated[
-    str | None, typer.Option("--run", help="Name of the run; without it the one written to last.", show_default=False)
+    str | None, typer.Option("--run", help="Run name. Default: the most recent run.", show_default=False)
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", help="A setting as key=value, e.g. distill.steps=30. Repeatable.", metavar="KEY=VALUE"),
+    typer.Option("--set", help="Override a setting, e.g. distill.steps=30. Repeatable.", metavar="KEY=VALUE"),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Iteration = Annotated[
-    int | None, typer.Option("--iteration", min=0, help="Checkpoint to take; without it the selected one.")
+    int | None, typer.Option("--iteration", min=0, help="Checkpoint to use. Default: the selected one.")
 ]
 
 DATASETS = "{datasets}"

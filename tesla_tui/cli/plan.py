@@ -22,19 +22,18 @@ def plan(
     overrides: Overrides = None,
     memory: Annotated[
         float | None,
-        typer.Option("--memory", min=0, help="GB of memory to fit into, instead of what is free here now."),
+        typer.Option("--memory", min=0, help="Memory limit in GB. Default: what is free now."),
     ] = None,
     disk: Annotated[
-        float | None, typer.Option("--disk", min=0, help="GB of disk to fit into, instead of what is free here now.")
+        float | None, typer.Option("--disk", min=0, help="Disk limit in GB. Default: what is free now.")
     ] = None,
-    seconds: Annotated[
-        float, typer.Option("--seconds", min=0.1, help="Time for each of the measurements, about.")
-    ] = 4.0,
+    seconds: Annotated[float, typer.Option("--seconds", min=0.1, help="Approximate time for each measurement.")] = 4.0,
     as_json: Json = False,
 ) -> None:
-    """What a run will take before you begin it: memory, disk and time, from a short measurement on this machine.
+    """Estimate the memory, disk and time a run needs.
 
-    The dataset need not be downloaded where its sizes are published. Nothing is kept, and no run is touched.
+    Takes short measurements on this machine. Works before the download for datasets of known
+    size. Writes nothing and leaves existing runs alone.
 
     Examples:
 
@@ -70,7 +69,7 @@ def plan(
 
     code = follow(planning(), Console(stderr=True) if as_json else console)
     if not made:
-        stopped = "[yellow]Stopped; nothing is kept of a plan.[/] The same command begins again."
+        stopped = "[yellow]Stopped; no plan was made.[/] Run the same command to start over."
         Console(stderr=True).print(stopped, highlight=False)
         raise typer.Exit(code)
     if as_json:

@@ -13,12 +13,15 @@ def report(
     run: ExistingRun = None,
     to: Annotated[
         Path | None,
-        typer.Option("--to", help="The HTML file; without it WORKSPACE-RUN.html here.", show_default=False),
+        typer.Option(
+            "--to", help="HTML file to write. Default: WORKSPACE-RUN.html in this folder.", show_default=False
+        ),
     ] = None,
 ) -> None:
-    """Write all there is to know of a run as one HTML file to read, send and print: results, images, curves, settings.
+    """Write a run as one self-contained HTML file.
 
-    It needs no network and nothing beside it, and may be written at any time of a run.
+    Contains results, images, curves and settings. The file needs no network, and can be written at any time during
+    a run.
 
     Example:
 

@@ -27,20 +27,23 @@ def run(
     overrides: Overrides = None,
     detach: Annotated[
         bool,
-        typer.Option("--detach", help="Go on in the background, in a session that survives this connection."),
+        typer.Option("--detach", help="Run in the background, in a session that survives this connection."),
     ] = False,
     workers: Annotated[
         int | None,
         typer.Option(
             "--workers",
             min=1,
-            help="Processes of this machine that share the work: one for each CUDA device, or parts of the CPU. "
-            "Several machines: torchrun.",
+            help="Processes on this machine that share the work: one per CUDA device, or parts of the CPU. "
+            "For several machines, use torchrun.",
             show_default="1",
         ),
     ] = None,
 ) -> None:
-    """Do whatever is missing: data, teachers, distillation, evaluation. Stop with Ctrl-C; the same command goes on.
+    """Start or resume a run.
+
+    Does whatever is missing: data, teachers, distillation, evaluation. Ctrl-C saves and stops; run the same command
+    to resume.
 
     Examples:
 
@@ -88,16 +91,16 @@ def run(
             if status.iterations:
                 longer = f"distill.iterations={2 * status.iterations}"
                 again = command("run", workspace, "--run", chosen.name, "--set", longer)
-                print_commands(console, "To go on longer:", again)
+                print_commands(console, "To continue for more iterations:", again)
             return
     options = ["--ipc", str(effective.settings.distill.ipc)]
     options += [word for text in overrides_given for word in ("--set", text)]
     if detach:
         options += ["--workers", str(workers)] if workers else []
         pid = start_detached(workspace, chosen, options)
-        words = f"[bold]{chosen.name}[/] goes on without this terminal (process {pid})."
+        words = f"[bold]{chosen.name}[/] is running in the background (process {pid})."
         where = (workspace, "--run", chosen.name)
-        print_commands(console, f"{words} Watch it, or stop it, with:", command("tui", *where), command("stop", *where))
+        print_commands(console, f"{words} Watch or stop it with:", command("tui", *where), command("stop", *where))
         return
     if place.size == 1:
         console.print(f"[bold]{chosen.name}[/] in {literal(workspace)}", highlight=False)
@@ -109,12 +112,12 @@ def run(
     if place.size > 1 and (not place.writes or LAUNCHER in os.environ):  # who started the workers speaks last
         raise typer.Exit(code)
     if code is not ExitCode.OK:
-        what = saved_words(max(chosen.checkpoints(), default=None)) if chosen.exists else "nothing was begun"
+        what = saved_words(max(chosen.checkpoints(), default=None)) if chosen.exists else "nothing to save yet"
         if place.size > 1:
-            console.print(f"[yellow]Stopped; {what}.[/] The same command goes on.", highlight=False)
+            console.print(f"[yellow]Stopped; {what}.[/] Run the same command to resume.", highlight=False)
             raise typer.Exit(code)
         again = _same(workspace, ipc, run, overrides_given, workers)
-        print_commands(console, f"[yellow]Stopped; {what}.[/] Go on with:", again)
+        print_commands(console, f"[yellow]Stopped; {what}.[/] Resume with:", again)
         raise typer.Exit(code)
     print_result(console, opened, chosen)
 
@@ -144,7 +147,9 @@ def teach(
     ipc: Ipc = None,
     overrides: Overrides = None,
 ) -> None:
-    """Train the teacher trajectories only. Several processes may share the work: start it more than once.
+    """Train the teacher trajectories only.
+
+    To share the work, start it in several processes.
 
     Example:
 
@@ -164,10 +169,10 @@ def teach(
 
     code = follow(taught(opened, effective.settings), console)
     if code is not ExitCode.OK:
-        console.print("[yellow]Stopped; what is trained is saved.[/] The same command goes on.", highlight=False)
+        console.print("[yellow]Stopped; trained epochs are saved.[/] Run the same command to resume.", highlight=False)
         raise typer.Exit(code)
     go_on = command("run", workspace, "--ipc", effective.settings.distill.ipc)
-    print_commands(console, "The teachers are there. Next:", go_on)
+    print_commands(console, "The teachers are trained. Next:", go_on)
 
 
 def _same(workspace: object, ipc: int | None, run: str | None, overrides: tuple[str, ...], workers: int | None) -> str:

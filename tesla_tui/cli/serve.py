@@ -11,7 +11,7 @@ def serve(
     workspace: WorkspacePath,
     ipc: Ipc = None,
     run: RunName = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Only look: never start the engine.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Read-only: never start the engine.")] = False,
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port to listen on.")] = 8000,
     token: Annotated[
@@ -19,15 +19,16 @@ def serve(
         typer.Option(
             "--token",
             envvar="TESLA_TOKEN",
-            help="Asked of every browser; made up when others can reach it. Other users see a command line, so rather "
-            "give it in the variable.",
+            help="Token that browsers must present. Default: random if --host is reachable from other machines, none "
+            "otherwise. Prefer the variable: other users can see command lines.",
             show_default=False,
         ),
     ] = None,
 ) -> None:
-    """The live screens in a browser. Only this machine can reach them, unless --host says otherwise.
+    """Serve the live screens to a browser.
 
-    Closing the page detaches: the run goes on without it, and the page attaches again.
+    Only this machine can connect unless --host is given. Closing the page detaches: the run continues, and
+    opening the page again reattaches.
 
     Examples:
 
@@ -72,7 +73,8 @@ def serve(
     print_commands(console, f"Serving {literal(workspace)}. Open:", address)
     if not is_loopback(host):
         console.print(
-            "[yellow]Anybody with this address can start and stop runs as you; it is not encrypted.[/]", highlight=False
+            "[yellow]Anyone with this address can start and stop runs as you. The connection is not encrypted.[/]",
+            highlight=False,
         )
-    console.print("Ctrl-C ends the server; runs that pages left go on.", style="dim", highlight=False)
+    console.print("Ctrl-C stops the server; detached runs continue.", style="dim", highlight=False)
     TeslaServer(shlex.join(words), host, port, asked).serve()

@@ -18,14 +18,16 @@ def show(
     run: ExistingRun = None,
     iteration: Iteration = None,
     class_name: Annotated[
-        str | None, typer.Option("--class", help="Only this class (name or number).", show_default=False)
+        str | None, typer.Option("--class", help="Show only this class (name or number).", show_default=False)
     ] = None,
-    most: Annotated[int, typer.Option("--most", min=1, help="Images to show at the most.")] = 100,
+    most: Annotated[int, typer.Option("--most", min=1, help="Maximum number of images to show.")] = 100,
     png: Annotated[
-        Path | None, typer.Option("--png", help="Write the whole grid as a PNG instead.", show_default=False)
+        Path | None, typer.Option("--png", help="Write the full grid to this PNG instead.", show_default=False)
     ] = None,
 ) -> None:
-    """Look at the synthetic images in the terminal, or as a PNG.
+    """Show the synthetic images in the terminal.
+
+    With --png, writes them to a file instead.
 
     Examples:
 

@@ -6,7 +6,9 @@ from tesla_tui.cli.options import Json, WorkspacePath
 
 
 def status(workspace: WorkspacePath, as_json: Json = False) -> None:
-    """Show all runs of a workspace: state, progress, time left, accuracy.
+    """List the runs of a workspace.
+
+    Shows state, progress, time left and accuracy.
 
     Example:
 
@@ -54,6 +56,6 @@ def status(workspace: WorkspacePath, as_json: Json = False) -> None:
         if run.state == "interrupted" and run.message:
             console.print(Text(f"{run.name}: {clean(run.message)}", style="yellow"))
         if run.state in ("stopped", "interrupted"):
-            print_commands(console, f"{run.name} can be resumed with:", command("run", workspace, "--run", run.name))
+            print_commands(console, f"Resume {run.name} with:", command("run", workspace, "--run", run.name))
         elif run.state == "failed":
             console.print(f"[red]{run.name}:[/] {literal(run.message)}", highlight=False)

@@ -10,9 +10,11 @@ from tesla_tui.cli.options import ExistingRun, WorkspacePath
 def stop(
     workspace: WorkspacePath,
     run: ExistingRun = None,
-    wait: Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait until it has saved.")] = 60.0,
+    wait: Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait for it to save.")] = 60.0,
 ) -> None:
-    """Ask a run that another process on this machine drives to save and stop. Takes at most one matching step.
+    """Save and stop a run on this machine.
+
+    Takes at most one matching step.
 
     Example:
 
@@ -41,8 +43,8 @@ def stop(
     if not wait_until_free(chosen, wait):
         raise TeslaError(
             f"The run {chosen.name} (process {pid}) did not stop within {duration(wait)}.",
-            "It may be in a long step: wait, or see `tesla status`. A second `tesla stop` ends it at once, as of its "
-            "last checkpoint.",
+            "It may be in a long step: wait, or check `tesla status`. A second `tesla stop` ends it immediately "
+            "and loses the work since its last checkpoint.",
         )
     what = saved_words(max(chosen.checkpoints(), default=None))
     print_commands(

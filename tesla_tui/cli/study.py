@@ -1,4 +1,4 @@
-"""`tesla study`: a question, answered by a set of runs that can be stopped and gone on with."""
+"""`tesla study`: a question answered by a set of runs, which can be stopped and resumed."""
 
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -18,20 +18,18 @@ if TYPE_CHECKING:
 
 study = typer.Typer(
     name="study",
-    help="Answer a question about a dataset by a set of runs: which labels, which gradient, which method. Ctrl-C "
-    "stops; the same command goes on. Ends in a table, which studies/NAME in the workspace has as Markdown and JSON, "
-    "with charts.",
+    help="Compare labels, gradients or methods with a set of runs.\n\n"
+    "Prints a table and writes it to studies/NAME in the workspace as Markdown and JSON, with charts. Ctrl-C stops; "
+    "run the same command to resume.",
     no_args_is_help=True,
 )
 
 Name = Annotated[
     str | None,
-    typer.Option(
-        "--name", help="Folder in studies/, and the beginning of the runs' names.", show_default="the study's"
-    ),
+    typer.Option("--name", help="Folder in studies/ and prefix of the run names.", show_default="the study's"),
 ]
 Runs = Annotated[
-    list[str] | None, typer.Option("--run", help="A run to take; without it all that have a checkpoint. Repeatable.")
+    list[str] | None, typer.Option("--run", help="Run to include. Default: every run with a checkpoint. Repeatable.")
 ]
 Networks = Annotated[
     list[str] | None,
@@ -44,7 +42,7 @@ Networks = Annotated[
 
 @study.command()
 def labels(workspace: WorkspacePath, ipc: Ipc = None, name: Name = None, overrides: Overrides = None) -> None:
-    """Hard, target (SLA), last or learned labels: the paper's Figure 4 and Table 3.
+    """Compare hard, target (SLA), last and learned labels: the paper's Figure 4 and Table 3.
 
     Example:
 
@@ -58,15 +56,17 @@ def labels(workspace: WorkspacePath, ipc: Ipc = None, name: Name = None, overrid
 @study.command(name="ipc")
 def images_per_class(
     workspace: WorkspacePath,
-    ipc: Annotated[list[int] | None, typer.Option("--ipc", min=1, help="Repeatable.", show_default="1 and 10")] = None,
+    ipc: Annotated[
+        list[int] | None, typer.Option("--ipc", min=1, help="Images per class. Repeatable.", show_default="1 and 10")
+    ] = None,
     method: Annotated[
         list[str] | None,
-        typer.Option("--method", help="A distill.method. Repeatable.", show_default="all of them"),
+        typer.Option("--method", help="A distill.method. Repeatable.", show_default="all"),
     ] = None,
     name: Name = None,
     overrides: Overrides = None,
 ) -> None:
-    """All methods by images per class: the rows of the paper's Table 1.
+    """Compare methods by images per class: the rows of the paper's Table 1.
 
     Example:
 
@@ -78,14 +78,14 @@ def images_per_class(
 
     known = method_names()
     for wrong in (word for word in method or () if word not in known):
-        raise UsageError(f"There is no method {wrong!r}.", f"Methods: {', '.join(known)}.")
+        raise UsageError(f"Unknown method {wrong!r}.", f"Methods: {', '.join(known)}.")
     methods, counts = tuple(dict.fromkeys(method or known)), tuple(sorted(set(ipc or (1, 10))))
     _answer(workspace, name or "ipc", lambda opened, called: runs.ipc(opened, called, methods, counts, overrides or ()))
 
 
 @study.command()
 def lr(workspace: WorkspacePath, ipc: Ipc = None, name: Name = None, overrides: Overrides = None) -> None:
-    """Where the learned student_lr goes, from a tenth, one and ten times its start: the paper's Figure 7.
+    """Track the learned student_lr from 0.1, 1 and 10 times its initial value: the paper's Figure 7.
 
     Example:
 
@@ -102,7 +102,7 @@ def gradient(
     ipc: Ipc = None,
     steps: Annotated[
         list[int] | None,
-        typer.Option("--steps", min=1, help="T. Repeatable.", show_default="1 and parts of distill.steps"),
+        typer.Option("--steps", min=1, help="T. Repeatable.", show_default="1 and fractions of distill.steps"),
     ] = None,
     epoch: Annotated[
         list[int] | None,
@@ -111,7 +111,7 @@ def gradient(
     name: Name = None,
     overrides: Overrides = None,
 ) -> None:
-    """The paper's gradient against the exact one: over T and start epoch, and in accuracy at equal iterations.
+    """Compare the paper's gradient with the exact one: by T and start epoch, and in accuracy.
 
     Example:
 
@@ -128,9 +128,9 @@ def gradient(
 
 @study.command()
 def start(workspace: WorkspacePath, ipc: Ipc = None, name: Name = None, overrides: Overrides = None) -> None:
-    """Early, late, all and growing start epochs, and learned labels from one-hot or a teacher: DATM's two ideas.
+    """Compare start epochs (early, late, all, growing) and initial labels (one-hot, teacher): DATM's two ideas.
 
-    Every variant with the exact and with the paper's gradient: twelve runs.
+    Runs each variant with the exact and the paper's gradient: twelve runs.
 
     Example:
 
@@ -143,7 +143,7 @@ def start(workspace: WorkspacePath, ipc: Ipc = None, name: Name = None, override
 
 @study.command(name="sla-only")
 def sla_only(workspace: WorkspacePath, ipc: Ipc = None, name: Name = None, overrides: Overrides = None) -> None:
-    """What the teachers' labels alone are worth on images that are never changed: the paper's Figure 5.
+    """Measure what teacher labels alone gain on unchanged images: the paper's Figure 5.
 
     Example:
 
@@ -164,7 +164,7 @@ def cross(
     name: Name = None,
     overrides: Overrides = None,
 ) -> None:
-    """Runs under other networks than they were distilled with: the paper's Table 2.
+    """Evaluate runs with networks other than the one they were distilled with: the paper's Table 2.
 
     Example:
 
@@ -182,9 +182,9 @@ def cross(
 
 @study.command()
 def augment(workspace: WorkspacePath, run: Runs = None, name: Name = None, overrides: Overrides = None) -> None:
-    """Runs evaluated with DSA, AutoAugment, RandAugment and no augmentation: the paper's App. A.9.
+    """Evaluate runs with DSA, AutoAugment, RandAugment and no augmentation: the paper's App. A.9.
 
-    The results of the runs themselves stay as they are.
+    The runs' own results do not change.
 
     Example:
 
@@ -200,7 +200,7 @@ def augment(workspace: WorkspacePath, run: Runs = None, name: Name = None, overr
 
 @study.command()
 def gallery(workspace: WorkspacePath, run: Runs = None, name: Name = None) -> None:
-    """Contact sheets of synthetic images, a hundred classes a page: the paper's Figures 8 to 19.
+    """Write contact sheets of synthetic images, a hundred classes per page: the paper's Figures 8 to 19.
 
     Example:
 
@@ -229,7 +229,7 @@ def gallery(workspace: WorkspacePath, run: Runs = None, name: Name = None) -> No
 
 
 def _runs(workspace: "Workspace", names: list[str] | None) -> "list[Run]":
-    """The runs somebody named, or all that have a checkpoint."""
+    """The runs named on the command line, or every run with a checkpoint."""
     if names:
         return [workspace.existing_run(name) for name in dict.fromkeys(names)]
     return [run for run in workspace.runs() if run.checkpoints()]
@@ -256,7 +256,7 @@ def _answer(folder: Path, name: str, begin: "Callable[[Workspace, str], Generato
 
     code = follow(answering(), console)
     if code is not ExitCode.OK:
-        console.print("[yellow]Stopped; what was measured is kept.[/] The same command goes on.", highlight=False)
+        console.print("[yellow]Stopped; what was measured is kept.[/] Run the same command to resume.", highlight=False)
         raise typer.Exit(code)
     outcome = found[0]
     print_outcome(console, outcome)
@@ -267,4 +267,4 @@ def _answer(folder: Path, name: str, begin: "Callable[[Workspace, str], Generato
 
 def _say_where(console: "Console", target: Path, charts: int) -> None:
     words = f"{charts} charts as PNG and SVG" if charts > 1 else "a chart as PNG and SVG"
-    console.print(f"In [bold]{target}[/]: table.md, study.json, {words}.", highlight=False)
+    console.print(f"Wrote table.md, study.json and {words} to [bold]{target}[/].", highlight=False)

@@ -8,9 +8,10 @@ import typer
 def trust(
     network: Annotated[str, typer.Argument(help="package.module:callable", metavar="NETWORK", show_default=False)],
 ) -> None:
-    """Let settings files name this network, or this method or dataset of a plugin: it is code, and runs as you.
+    """Allow settings files to load your own network, or the method or dataset of a plugin.
 
-    Only for the place it is imported from now; what you type after --set network.name needs no more consent.
+    Its code runs with your permissions. The consent covers only the file it is imported from now. Networks given with
+    --set network.name need none.
 
     Examples:
 
@@ -24,4 +25,4 @@ def trust(
     from tesla_tui.render.words import literal
 
     place = consent(network)
-    Console().print(f"Settings may now name [bold]{literal(network)}[/], from {literal(place)}.", highlight=False)
+    Console().print(f"Settings files may now load [bold]{literal(network)}[/] from {literal(place)}.", highlight=False)

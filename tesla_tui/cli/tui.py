@@ -12,20 +12,20 @@ def tui(
     workspace: Annotated[
         Path | None,
         typer.Argument(
-            help="The workspace's folder; without it, those below the current folder are listed.",
-            metavar="[WORKSPACE]",
+            help="Workspace folder. Default: choose from those below the current folder.",
+            metavar="WORKSPACE",
             show_default=False,
         ),
     ] = None,
     ipc: Ipc = None,
     run: RunName = None,
     overrides: Overrides = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Only look: never start the engine.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Read-only: never start the engine.")] = False,
     images: Annotated[
         str | None,
         typer.Option(
             "--images",
-            help="How pictures are drawn: auto, blocks, kitty or sixel (also TESLA_IMAGES).",
+            help="How to draw images: auto, blocks, kitty or sixel (also TESLA_IMAGES).",
             show_default=False,
         ),
     ] = None,
@@ -34,9 +34,10 @@ def tui(
         typer.Option("--theme", help="tesla-dark, tesla-light, high-contrast, colour-blind, ...", show_default=False),
     ] = None,
 ) -> None:
-    """Drive or watch a run live: curves, GPU memory, and the images as they change.
+    """Run or watch live in the terminal.
 
-    If nobody drives the run, this does; if somebody does, this watches. Press ? for help, q to leave.
+    Shows curves, GPU memory, and the images as they change. Starts or resumes the run, or attaches read-only if
+    another process is running it. ? shows help, q quits.
 
     Examples:
 
@@ -53,15 +54,17 @@ def tui(
 
     opened = Workspace(workspace) if workspace is not None else None
     if opened is None and (ipc is not None or run is not None):
-        raise UsageError("--ipc and --run need a workspace.", "Name it: tesla tui my-run --ipc 10")
+        raise UsageError("--ipc and --run need a workspace.", "Example: tesla tui my-run --ipc 10")
     preferences = load_preferences()
     changes = {name: value for name, value in (("images", images), ("theme", theme)) if value is not None}
     if images not in (None, "auto", "blocks", "kitty", "sixel"):
-        raise UsageError(f"--images {images} is not a way to draw.", "Use auto, blocks, kitty or sixel.")
+        raise UsageError(f"Invalid value for --images: {images}.", "Use auto, blocks, kitty or sixel.")
     preferences = preferences.model_copy(update=changes)
     if not (sys.stdin.isatty() and sys.stdout.isatty()) and "TEXTUAL_DRIVER" not in os.environ:
         where = workspace if workspace is not None else "my-run"
-        raise UsageError("`tesla tui` needs a terminal, and there is none here.", f"Without one: {tesla('run', where)}")
+        raise UsageError(
+            "`tesla tui` needs a terminal, and there is none here.", f"Run it without one: {tesla('run', where)}"
+        )
     from tesla_tui.live.graphics import choose_protocol
 
     choose_protocol(preferences.images)  # writes to the terminal: before the app starts

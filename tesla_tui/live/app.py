@@ -31,7 +31,7 @@ WEB = "TEXTUAL_DRIVER"
 
 
 class TeslaApp(App[str]):
-    """Ends with what to print when the terminal is back.
+    """Exits with the text to print once the terminal is restored.
 
     Args:
         preferences: the user's.
@@ -95,7 +95,7 @@ class TeslaApp(App[str]):
         known = self.available_themes
         self.theme = self.preferences.theme if self.preferences.theme in known else "tesla-dark"
         if self.preferences.theme not in known:
-            self.notify(f"There is no theme {self.preferences.theme!r} (tui.toml).", severity="warning")
+            self.notify(f"Unknown theme {self.preferences.theme!r} in tui.toml.", severity="warning")
         self.set_keymap(dict(self.preferences.keys))
         if self._workspace is None:
             self.action_workspaces()
@@ -117,7 +117,7 @@ class TeslaApp(App[str]):
     # --- screens
 
     def open_workspace(self, workspace: Workspace) -> None:
-        """Show a workspace; drive the run it was opened for, unless somebody does or it is finished."""
+        """Show a workspace; drive the run it was opened for, unless another process does or it is finished."""
         bench = Workbench(workspace, self.preferences, self._devices)
         self.bench = bench
         self.push_screen(bench)
@@ -137,10 +137,10 @@ class TeslaApp(App[str]):
                 run = workspace.run(name)
             bench.open_run(run, None if self._watch else lambda: self._drive(bench, run, ipc))
         except TeslaError as error:
-            bench.report("not driven", error)
+            bench.report("cannot start", error)
 
     def _drive(self, bench: Workbench, run: Run, ipc: int | None) -> None:
-        """Drive a run that was opened, unless somebody does or nothing is left to do."""
+        """Drive a run that was opened, unless another process does or nothing is left to do."""
         feed = bench.context.feed
         if feed is None or feed.live:
             return
@@ -154,7 +154,7 @@ class TeslaApp(App[str]):
                     return
             bench.drive(run, effective)
         except TeslaError as error:
-            bench.report("not driven", error)
+            bench.report("cannot start", error)
 
     def action_workspaces(self) -> None:
         """The list of workspaces."""
@@ -162,7 +162,7 @@ class TeslaApp(App[str]):
             self.push_screen(WorkspacesScreen(self._folder), self._chosen)
         elif isinstance(self.screen, Workbench):
             if self.bench.driving:
-                self.notify("A run is driven here; stop it first (q).", severity="warning")
+                self.notify("A run is being driven here. Stop it first (q).", severity="warning")
                 return
             self.pop_screen()
             self.bench = None
@@ -185,20 +185,20 @@ class TeslaApp(App[str]):
         for _, binding, _enabled, _tooltip in screen.active_bindings.values():
             if binding.description and binding.id:
                 keys.append((self.get_key_display(binding), binding.description, binding.id or ""))
-        keys.append(("^p", "every command by name", ""))
+        keys.append(("^p", "find a command", ""))
         self.push_screen(HelpScreen(where, text, list(dict.fromkeys(keys)), str(preferences_file())))
 
     def action_next_theme(self) -> None:
-        """The next of our themes."""
+        """The next built-in theme."""
         names = [theme.name for theme in THEMES]
         at = names.index(self.theme) if self.theme in names else -1
         self.theme = names[(at + 1) % len(names)]
-        self.notify(f'theme {self.theme}; keep it with theme = "{self.theme}" in tui.toml', timeout=4)
+        self.notify(f'Theme: {self.theme}. To keep it, set theme = "{self.theme}" in tui.toml.', timeout=4)
 
     def action_screenshot(self, filename: str | None = None, path: str | None = None) -> None:
         """An SVG of the screen, in the current folder."""
         to = self.save_screenshot(filename, path)
-        self.notify(f"Screenshot: {to}", timeout=6)
+        self.notify(f"Saved screenshot: {to}", timeout=6)
 
     def watch_theme(self) -> None:
         """Everything is drawn again in the new colours."""
@@ -213,13 +213,13 @@ class TeslaApp(App[str]):
                 yield SystemCommand(
                     f"Tab: {name}", f"Key {number + 1}", lambda number=number: screen.action_tab(number)
                 )
-            yield SystemCommand("Pause or go on", "Hold the run, or drive it on", screen.action_pause)
-            yield SystemCommand("Evaluate now", "Accuracy of the images as they are", screen.action_evaluate)
-            yield SystemCommand("Save a checkpoint", "At the end of this iteration", screen.action_save)
+            yield SystemCommand("Start or pause", "Start, pause or resume the run", screen.action_pause)
+            yield SystemCommand("Evaluate now", "Measure the accuracy of the current images", screen.action_evaluate)
+            yield SystemCommand("Save a checkpoint", "When this iteration is complete", screen.action_save)
             yield SystemCommand("Export", "PNGs, tensors, labels, Parquet, a card, a script", screen.action_export)
-            yield SystemCommand("New run", "Choose settings, see what they come to, start", screen.action_new)
-            yield SystemCommand("Take over", "Drive a run that somebody else drives", screen.action_take_over)
-            yield SystemCommand("Workspaces", "Choose or make another workspace", self.action_workspaces)
+            yield SystemCommand("New run", "Choose settings, check them, start", screen.action_new)
+            yield SystemCommand("Take over", "Stop the run's driver and continue here", screen.action_take_over)
+            yield SystemCommand("Workspaces", "Choose or create a workspace", self.action_workspaces)
             for name in ("toggle_log", "smooth", "toggle_raw", "compare", "play"):
                 method = getattr(screen.pane, f"action_{name}", None)
                 if method is not None:
@@ -241,9 +241,9 @@ class TeslaApp(App[str]):
             return
         name = bench.engine.driven.name
         choices = [
-            Choice("stop", "s", "Stop and save", "at most one matching step; goes on where it was"),
-            Choice("detach", "d", "Detach", "it goes on without a terminal; tesla tui attaches"),
-            Choice("stay", "k", "Keep going", "stay here"),
+            Choice("stop", "s", "Stop and save", "takes at most one matching step"),
+            Choice("detach", "d", "Detach", "keeps running in the background"),
+            Choice("stay", "k", "Cancel", "keep running here"),
         ]
         self.push_screen(Ask("quit", f"{name} is being driven in this window.", choices), self._leave_answered)
 
@@ -258,7 +258,7 @@ class TeslaApp(App[str]):
         again = command("tui", workspace.folder, "--run", run.name)
 
         def detached(pid: int) -> None:
-            self.exit(f"{run.name} goes on without this terminal (process {pid}). Attach again with: {again}")
+            self.exit(f"{run.name} is running in the background (process {pid}). Reattach with: {again}")
 
         if answer == "stop":
             bench.run_actions.stop_and(lambda: self.exit(self._saved_words()))
@@ -272,13 +272,13 @@ class TeslaApp(App[str]):
             return ""
         state = saved_words(max(feed.run.checkpoints(), default=None))
         again = command("tui", bench.context.workspace.folder, "--run", feed.run.name)
-        return f"{feed.run.name}: {state}. Go on with: {again}"
+        return f"{feed.run.name}: {state}. Resume with: {again}"
 
 
 def run_app(app: TeslaApp) -> int:
-    """Run the app; the engine is stopped and has saved when this returns, whatever happened to the screens.
+    """Run the app; when this returns, the engine has stopped and saved, even if the screens crashed.
 
-    In a browser a page that is closed detaches instead: the run goes on in a process of its own.
+    In a browser a page that is closed detaches instead: the run continues in its own process.
     """
     signals = SignalHandler(lambda: app.engine, app.leave_now)
     signals.install()

@@ -13,7 +13,7 @@ from engine.settings import EffectiveSettings
 from engine.storage.atomic import write_bytes
 
 REPORT = "crash.txt"
-"""Where the trace of an unforeseen error goes, in the run's folder."""
+"""Where the traceback of an unexpected error goes, in the run's folder."""
 
 
 class EngineThread(threading.Thread):

@@ -1,4 +1,4 @@
-"""How this terminal draws pictures: half blocks anywhere, real pixels where it says that it can."""
+"""How this terminal draws pictures: half blocks anywhere, real pixels where the terminal reports support."""
 
 import os
 import sys
@@ -9,7 +9,7 @@ from textual.widget import Widget
 from engine.errors import UsageError
 
 MULTIPLEXERS = ("TMUX", "STY", "ZELLIJ")
-"""Variables of programs between us and the terminal, which pass no pictures on."""
+"""Set by terminal multiplexers, which do not pass images through."""
 
 _protocol = "blocks"
 
@@ -36,7 +36,7 @@ def choose_protocol(wanted: str) -> str:
             import textual_image.widget  # noqa: F401
         except ImportError as error:
             raise UsageError(
-                "Real pixels need the package textual-image.", "pip install textual-image, or --images blocks."
+                "Real pixels need the package textual-image.", "Run pip install textual-image, or use --images blocks."
             ) from error
     _protocol = wanted
     return wanted

@@ -1,4 +1,4 @@
-"""What a person prefers on the live screens: `tui.toml` in the user's configuration folder. Every key is optional."""
+"""Preferences for the live screens: `tui.toml` in the user's configuration folder. Every key is optional."""
 
 import os
 import tomllib
@@ -28,15 +28,15 @@ class Preferences(BaseModel):
     theme: str = "tesla-dark"
     """tesla-dark, tesla-light, high-contrast, colour-blind, or any theme of Textual."""
     images: Images = "auto"
-    """How pictures are drawn: blocks (two pixels a character, works anywhere), kitty, sixel, or what is found."""
+    """How images are drawn: blocks (two pixels per character, works anywhere), kitty, sixel, or auto to detect."""
     refresh: Annotated[float, Field(ge=0.1, le=60)] = 0.5
-    """Seconds between two looks at the run's files, at the least."""
+    """Minimum seconds between two reads of the run's files."""
     log_scale: bool = False
     """Draw the matching loss on a logarithmic scale from the start."""
     smoothing: Annotated[int, Field(ge=0, le=3)] = 2
     """Smoothing of the trend: 0 off, 1 low, 2 mid, 3 high."""
     keys: dict[str, str] = Field(default_factory=dict)
-    """Other keys for actions, by the ids that the help (?) shows: `pause = "p"`, several with commas."""
+    """Key bindings by the action ids listed in the help (?): `pause = "p"`, several with commas."""
 
 
 def preferences_file() -> Path:
@@ -59,7 +59,7 @@ def load_preferences() -> Preferences:
     except FileNotFoundError:
         found = Preferences()
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path} is not valid TOML: {error}.", "Mend that line, or move the file away.") from error
+        raise SettingsError(f"{path} is not valid TOML: {error}.", "Fix that line, or move the file away.") from error
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"])
@@ -68,6 +68,6 @@ def load_preferences() -> Preferences:
     forced = os.environ.get(IMAGES_ENV)
     if forced:
         if forced not in Images.__args__:  # type: ignore[attr-defined]
-            raise SettingsError(f"{IMAGES_ENV}={forced} is not a way to draw.", "Use auto, blocks, kitty or sixel.")
+            raise SettingsError(f"Invalid value {IMAGES_ENV}={forced}.", "Use auto, blocks, kitty or sixel.")
         found = found.model_copy(update={"images": forced})
     return found

@@ -1,4 +1,4 @@
-"""Colours: four themes of ours, and the variables the charts use in any theme."""
+"""Colours: four built-in themes, and the variables the charts use in any theme."""
 
 from textual.theme import Theme
 
@@ -69,4 +69,4 @@ DEFAULTS = {"chart-raw": "#55687c", "chart-axis": "#66707c", "chart-second": "#e
 """For Textual's own themes, which do not name these."""
 
 LINES = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#f0e442", "#d55e00", "#0072b2", "#999999")
-"""Colours of overlaid runs, in order: Okabe and Ito's, told apart by anybody."""
+"""Colours of overlaid runs, in order: Okabe and Ito's, safe for colour-blind readers."""

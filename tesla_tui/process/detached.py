@@ -1,4 +1,4 @@
-"""Runs without a terminal: started in a session of their own, to survive the connection, and stopped again."""
+"""Runs without a terminal: started in their own session, so that they survive the connection, and stopped again."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ LOG = "detached.log"
 """What a detached process prints, in the run's folder."""
 
 START_WITHIN = 20.0
-"""Seconds to wait for a heartbeat; a dataset may take longer to decode."""
+"""Seconds to wait for the run to start; decoding a dataset may take longer."""
 
 
 def worker_arguments(workspace: Path, run: Run, options: Sequence[str]) -> list[str]:
@@ -36,14 +36,14 @@ def start_detached(workspace: Path, run: Run, arguments: Sequence[str]) -> int:
         arguments: further options of `tesla run`.
 
     Raises:
-        UsageError: another process drives the run.
+        UsageError: another process is driving the run.
         TeslaError: it ended at once; the message has the end of its output.
     """
     for _ in watch_drivers([run]):
         pass
     if driver_alive(run):  # of one that gives no sign, the new process makes sure
         raise UsageError(
-            f"The run {run.name} is already driven{driver_words(run)}.",
+            f"The run {run.name} is already being driven{driver_words(run)}.",
             f"Watch it with: {tesla('tui', workspace, '--run', run.name)}",
         )
     check_links(workspace, run.folders)
@@ -64,13 +64,13 @@ def start_detached(workspace: Path, run: Run, arguments: Sequence[str]) -> int:
                 return process.pid  # it had nothing left to do
             words = log.read_text(errors="replace").strip().splitlines()
             raise TeslaError(
-                f"The detached run ended at once (exit code {code}): {' '.join(words[-3:])}",
-                f"Its whole output is in {log}.",
+                f"The background run exited immediately (exit code {code}): {' '.join(words[-3:])}",
+                f"Its full output is in {log}.",
             )
         if file_stamp(run.heartbeat_file) not in (None, before):  # its own, or that of the first of its workers
             break
         time.sleep(0.05)
-    process.returncode = 0  # it runs without this process: nothing to wait for at exit
+    process.returncode = 0  # it outlives this process; nothing to wait for at exit
     return process.pid
 
 
@@ -82,12 +82,12 @@ def ask_to_stop(run: Run) -> int:
     """
     driver, alive = driver_of(run), driver_alive(run)
     if driver is None or alive is False:
-        raise UsageError(f"Nobody drives the run {run.name}.", "There is nothing to stop.")
+        raise UsageError(f"The run {run.name} is not running.", "There is nothing to stop.")
     if not (driver.here and driver.mine):
         silent = "" if alive else ", and gives no heartbeat"
         raise UsageError(
-            f"The run {run.name} is driven{driver_words(run)}, which is another machine{silent}.",
-            f"Stop it there, with tesla stop or kill -TERM {driver.pid}.",
+            f"The run {run.name} is being driven{driver_words(run)}, on another machine{silent}.",
+            f"On that machine, run `tesla stop`, or `kill -TERM {driver.pid}`.",
         )
     os.kill(driver.pid, signal.SIGTERM)
     return driver.pid

@@ -1,4 +1,4 @@
-"""Being told to stop: SIGINT (Ctrl-C), SIGTERM (`kill`, a scheduler) and SIGHUP (the terminal is gone).
+"""Stop requests: SIGINT (Ctrl-C), SIGTERM (`kill`, a scheduler) and SIGHUP (the terminal is gone).
 
 Two ways. `leave_at_once` is in force from the first line of `main` on, while libraries load and commands do what
 leaves nothing half done. `Stop` takes over while a stage is driven: the first signal lets it save, the second ends the
@@ -30,12 +30,12 @@ ECHO = 0.3
 `timeout` tells a process and its group."""
 
 ECHO_OF_WORKERS = 3.0
-"""... where a launcher tells its workers what a scheduler told them already."""
+"""The same for workers, which a scheduler and their launcher both signal."""
 
 TELL_AFTER = 1.0
-"""Seconds after which a person hears that the process is still at it."""
+"""Seconds after which the process says that it is still stopping."""
 
-SAVED = "what was saved is intact, and the same command goes on"
+SAVED = "saved files are intact; run the same command to resume"
 
 END = b"\0"
 """Not the number of a signal."""
@@ -75,13 +75,13 @@ def end_process(code: ExitCode, words: str) -> None:
 
 
 class Insistence:
-    """Tells a request from its echoes."""
+    """Tells a repeated request from an echo of the first."""
 
     def __init__(self) -> None:
         self._first: float | None = None
 
     def hear(self) -> bool:
-        """Take notice of a signal: whether somebody insists on an earlier one."""
+        """Record a signal; whether it repeats an earlier request."""
         now = time.monotonic()
         if self._first is None:
             self._first = now
@@ -133,11 +133,11 @@ class Stop:
                 self.code = code
                 threading.Thread(target=self._tell_later, name="tesla-stop-words", daemon=True).start()
             if self._insistence.hear():
-                end_process(code, f"Ended at once: {SAVED}.")
+                end_process(code, f"Ended immediately: {SAVED}.")
 
     def _tell_later(self) -> None:
         if not self._done.wait(TELL_AFTER):
-            self._tell("Stopping as soon as this step is done and saved; a second signal ends at once.")
+            self._tell("Saving and stopping after this step. A second signal ends immediately.")
 
 
 def _forget_in_child() -> None:

@@ -16,7 +16,7 @@ from engine.settings import ComputeSettings
 from tesla_tui.process.signals import CODES
 
 LAUNCHER = "TESLA_LAUNCHER"
-"""Set in the environment of workers whose launcher is ours and will say how it ended."""
+"""Set in the environment of workers started by this launcher, which reports how they ended."""
 
 SAVE_WITHIN = 600
 """Seconds that workers have to save after a signal, before they are killed."""
@@ -77,13 +77,13 @@ def _verdict(failures: Mapping[int, Any]) -> ExitCode:
         TeslaError: a worker was killed; it could not say so itself.
     """
     for rank, failure in sorted(failures.items()):
-        # The agent ends the others with SIGTERM; whoever was ended by another signal came first.
+        # The agent ends the others with SIGTERM; a worker ended by another signal failed first.
         if failure.exitcode < 0 and -failure.exitcode != signal.SIGTERM:
             name = signal.Signals(-failure.exitcode).name
-            cause = " (often: out of memory)" if name == "SIGKILL" else ""
+            cause = " (often a sign of too little memory)" if name == "SIGKILL" else ""
             raise TeslaError(
                 f"Worker {rank} (process {failure.pid}) was ended by {name}{cause}.",
-                "What was saved is intact, and the same command goes on, with any number of workers.",
+                "Saved files are intact; run the same command to resume, with any number of workers.",
             )
     codes = {failure.exitcode for failure in failures.values()}
     for code in (ExitCode.USAGE, ExitCode.FAILURE, ExitCode.INTERRUPTED, ExitCode.TERMINATED, ExitCode.HANGUP):
@@ -100,6 +100,6 @@ def check_count(workers: int | None, place: RankEnvironment) -> None:
     """
     if workers is not None and place.size > 1:
         raise UsageError(
-            f"This process is one of {place.size} that torchrun started; --workers cannot start more.",
-            "Leave --workers away, or start `tesla run` without torchrun.",
+            f"This process is one of {place.size} started by torchrun; --workers cannot start more.",
+            "Omit --workers, or start `tesla run` without torchrun.",
         )

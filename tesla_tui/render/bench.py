@@ -17,16 +17,16 @@ GRADIENT_COLUMNS = (
     "gradient",
     "time",
     "spread",
-    "a step",
+    "per step",
     "of\npublished",
     "peak\nmemory",
     "GFLOP",
     "of matmul\npeak",
 )
-STAGE_COLUMNS = ("", "images\na second", "time", "spread", "of\npublished", "first\ntime", "peak\nmemory")
+STAGE_COLUMNS = ("", "images\nper second", "time", "spread", "of\npublished", "first\ntime", "peak\nmemory")
 DIM = ("spread", "GFLOP")
-LESS = ("spread", "a step", "first\ntime", "GFLOP", "of matmul\npeak")
-"""Columns that a narrow terminal goes without, first to last, rather than break every cell."""
+LESS = ("spread", "per step", "first\ntime", "GFLOP", "of matmul\npeak")
+"""Columns dropped in a narrow terminal, first to last, so that no cell wraps."""
 
 
 def gradient_tables(bench: GradientBench, console: Console) -> list[Table]:
@@ -90,15 +90,15 @@ def _gradient_cells(bench: GradientBench, row: Row) -> list[str]:
 def gradient_words(bench: GradientBench) -> list[str]:
     """What is said under the tables: how to read them, and what went wrong."""
     lines = [
-        "time: median of an iteration; spread: its quartiles. Peak memory: above Python, PyTorch and the images.",
-        "GFLOP: what the gradient needs, by convolutions and matrix products; replays and waste do not count.",
+        "time: median per iteration; spread: quartiles. Peak memory excludes Python, PyTorch and the images.",
+        "GFLOP: convolutions and matrix products that the gradient needs; replayed steps do not count.",
     ]
     if bench.peak_flops:
-        lines.append(f"Matmul peak: {bench.peak_flops / 1e9:,.0f} GFLOP/s, measured between the others.")
+        lines.append(f"Matmul peak: {bench.peak_flops / 1e9:,.0f} GFLOP/s, measured between rounds.")
     compiled = [row for row in bench.rows if row.configuration.compile and row.seconds and row.first_seconds]
     if compiled:
         most = max((row.first_seconds or 0) - row.seconds.median for row in compiled if row.seconds)
-        lines.append(f"Compiling took up to {duration(most)} (less when its cache on disk knows the shape).")
+        lines.append(f"Compiling took up to {duration(most)} (less if the shape is in the compiler cache).")
     for row in bench.rows:
         if row.note:
             lines.append(f"! {row.configuration.label}, T = {row.configuration.steps}: {clean(row.note)}")

@@ -1,4 +1,4 @@
-"""The picture of `tesla bench gradient`: memory against T, and time beside published code. Loads matplotlib."""
+"""The chart of `tesla bench gradient`: memory against T, and time relative to published code. Loads matplotlib."""
 
 import io
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ WORDS = {
 """A name, and what it is."""
 INK, FAINT = "#222222", "#777777"
 COLUMNS = (1.03, 1.2)
-"""Where the two columns of figures beside the bars begin, in widths of the panel."""
+"""Where the two columns of figures next to the bars start, in widths of the panel."""
 
 
 def draw_gradient(bench: GradientBench, shape: Shape, where: dict[str, Any], path: Path) -> None:
@@ -122,7 +122,7 @@ def _time(axes: Axes, bench: GradientBench, rows: Sequence[Row]) -> None:
         cells = (short_seconds(seconds.median / steps), "" if share is None else f"{share:.0%}")
         for at, words in zip(COLUMNS, cells, strict=True):
             axes.text(at, place, words, transform=axes.get_yaxis_transform(), fontsize=10, va="center", color=INK)
-    for at, words in zip(COLUMNS, ("a step", "of matmul\npeak"), strict=True):
+    for at, words in zip(COLUMNS, ("per step", "of matmul\npeak"), strict=True):
         axes.text(at, -0.62, words, transform=axes.get_yaxis_transform(), fontsize=9, va="bottom", color=FAINT)
     axes.set_yticks(range(len(bars)), [_tick(row.configuration) for row in bars], fontsize=10)
     axes.invert_yaxis()
@@ -133,7 +133,7 @@ def _time(axes: Axes, bench: GradientBench, rows: Sequence[Row]) -> None:
 
 
 def _compiled_beside(chosen: Configuration, bars: Sequence[Row]) -> bool:
-    """Whether this eager mode stands beside its compiled self, and so in the second row."""
+    """Whether this eager mode is next to its compiled variant, and so in the second row."""
     return not chosen.compile and any(
         row.configuration.mode == chosen.mode and row.configuration.compile for row in bars
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from engine.errors import quoted
 
 PASTED = re.compile(r"(?:(?<=: )|^)tesla (?=[a-z])")
-"""A command at the end of a hint of the engine, which does not know how it was called; names of commands stay."""
+"""A command at the end of an engine hint; the engine does not know how the program was called."""
 
 
 def program() -> str:
@@ -18,7 +18,7 @@ def program() -> str:
     `tesla` where the shell finds it; else the path it was called by, or its interpreter. From below the current folder
     the path is short, from anywhere else it is whole: dots that climb are hard to read, and wrong after a `cd`.
     """
-    if shutil.which("tesla") or sys.argv[0] == "tesla":  # the bare name: whoever called found it
+    if shutil.which("tesla") or sys.argv[0] == "tesla":  # the bare name: the shell found it
         return "tesla"
     script = Path(sys.argv[0])
     if script.name == "tesla" and script.is_file():

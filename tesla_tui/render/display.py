@@ -13,7 +13,7 @@ from rich.text import Text
 from engine import events as ev
 from engine.storage.filesystem import format_bytes
 from tesla_tui.render.eta import Clock
-from tesla_tui.render.words import clean, duration, plus_minus, recovered_words
+from tesla_tui.render.words import clean, counted, duration, plus_minus, recovered_words
 
 PLAIN_EVERY = 10.0
 """Seconds between progress lines where there is no terminal."""
@@ -74,7 +74,7 @@ class Display:
         self._bars.stop()
 
     def show(self, event: ev.Event) -> None:
-        """Take notice of one event."""
+        """Show one event."""
         if isinstance(event, ev.Progress):
             self._progress(event)
         elif isinstance(event, ev.StageStarted):
@@ -153,23 +153,25 @@ def _lines(event: ev.Event) -> list[tuple[str, str]]:
             return [
                 (
                     f"  {clean(event.name)}: {event.classes} classes, {event.resolution}x{event.resolution} {kind}; "
-                    f"{event.train:,} images to teach, {event.holdout:,} held out to select, {event.test:,} to test",
+                    f"{event.train:,} training, {event.holdout:,} held-out and {event.test:,} test images",
                     "",
                 )
             ]
         case ev.TeachersPlanned():
             saved = 1 - event.epochs / event.epochs_asked
-            words = f"  {event.count} trajectories of {event.epochs} epochs, {format_bytes(event.bytes)} on disk"
+            words = f"  {counted(event.count, 'trajectory', 'trajectories')} of {counted(event.epochs, 'epoch')}, "
+            words += f"{format_bytes(event.bytes)} on disk"
             if saved > 0:
-                unread = f"epochs {event.epochs + 1} to {event.epochs_asked} are never read"
-                words += f"; {unread}: {saved:.0%} of the training saved"
+                first, last = event.epochs + 1, event.epochs_asked
+                unread = f"epoch {last} is not needed" if first == last else f"epochs {first} to {last} are not needed"
+                words += f"; {unread}, which saves {saved:.0%} of the training"
             if not event.missing:
-                words += " (all there)"
+                words += " (all present)"
             elif event.missing < event.count:
-                words += f" ({event.count - event.missing} there already)"
+                words += f" ({event.count - event.missing} already present)"
             return [(words, "")]
         case ev.RunStarted() if event.resumed_from is not None:
-            return [(f"  {event.run}: goes on from iteration {event.resumed_from}", "cyan")]
+            return [(f"  {event.run}: resuming from iteration {event.resumed_from}", "cyan")]
         case ev.EvaluationDone():
             split = "held-out" if event.split == "holdout" else "test"
             which = "random real images" if event.subject == "random" else f"iteration {event.iteration}"

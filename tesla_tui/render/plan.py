@@ -9,11 +9,11 @@ from engine.tools.plan.report import Peak, Plan
 from tesla_tui.render.words import clean, duration
 
 STAGES = {"always": "always", "teachers": "teachers", "distillation": "distilling", "evaluation": "evaluating"}
-HOW = {"measured": "measured", "extrapolated": "extrapolated", "computed": "added up"}
+HOW = {"measured": "measured", "extrapolated": "extrapolated", "computed": "calculated"}
 
 
 def plan_words(plan: Plan) -> RenderableType:
-    """Everything a plan says, shortages last and loud."""
+    """The whole plan; shortages come last and stand out."""
     store = f", {plan.store} store" if plan.store else ""
     compiled = "compiled" if plan.compiled else "eager"
     about = Text.assemble(
@@ -31,8 +31,8 @@ def plan_words(plan: Plan) -> RenderableType:
         parts.append(Text("It fits.", style="bold green"))
     parts.append(
         Text(
-            f"measured: just now, at the run's own size. extrapolated: measured smaller or shorter, scaled up. "
-            f"added up: sizes. The measurement took {duration(plan.measuring_seconds)}.",
+            f"measured: at the run's own size. extrapolated: measured smaller or shorter, and scaled up. "
+            f"calculated: from sizes. Measuring took {duration(plan.measuring_seconds)}.",
             style="dim",
         )
     )
@@ -46,7 +46,7 @@ def _table(title: str) -> Table:
 def _memory(plan: Plan) -> Table:
     table = _table("Memory")
     two = len(plan.peaks) > 1
-    for name, justify in (("", "left"), ("bytes", "right"), ("when", "left"), ("how known", "left")):
+    for name, justify in (("", "left"), ("bytes", "right"), ("when", "left"), ("basis", "left")):
         table.add_column(name, justify=justify, no_wrap=name != "")  # type: ignore[arg-type]
     for part in plan.memory:
         where = f" ({part.where})" if two else ""
@@ -57,7 +57,7 @@ def _memory(plan: Plan) -> Table:
 
 
 def _peak_row(peak: Peak, two: bool) -> tuple[str, str, str, str]:
-    name = f"at most at once ({peak.where})" if two else "at most at once"
+    name = f"peak ({peak.where})" if two else "peak"
     return name, format_bytes(peak.bytes), STAGES[peak.stage], f"{format_bytes(peak.free)} free"
 
 
@@ -69,17 +69,17 @@ def _disk(plan: Plan) -> Table:
         table.add_row(use.name, format_bytes(use.bytes), use.note)
     for room in plan.room:
         free = f"{format_bytes(room.free)} free"
-        table.add_row(f"in all at {clean(room.place)}", format_bytes(room.bytes), free, style="bold")
+        table.add_row(f"total at {clean(room.place)}", format_bytes(room.bytes), free, style="bold")
     return table
 
 
 def _time(plan: Plan) -> Table:
     table = _table("Time")
-    for name, justify in (("", "left"), ("", "right"), ("", "left"), ("how known", "left")):
+    for name, justify in (("", "left"), ("", "right"), ("", "left"), ("basis", "left")):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
     for stage in plan.time:
         table.add_row(stage.name, duration(stage.seconds), stage.note, HOW[stage.how])
-    words = f"{plan.seconds_per_iteration:,.3g} s an iteration" if plan.seconds_per_iteration else ""
-    words += f", {plan.seconds_per_step:,.3g} s a matching step" if plan.seconds_per_step else ""
-    table.add_row("in all", duration(plan.seconds), words, "", style="bold")
+    words = f"{plan.seconds_per_iteration:,.3g} s per iteration" if plan.seconds_per_iteration else ""
+    words += f", {plan.seconds_per_step:,.3g} s per matching step" if plan.seconds_per_step else ""
+    table.add_row("total", duration(plan.seconds), words, "", style="bold")
     return table

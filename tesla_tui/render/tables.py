@@ -20,13 +20,13 @@ STATE_STYLE = {
     "failed": "bold red",
     "interrupted": "yellow",
 }
-COLUMNS = ("run", "state", "progress", "loss", "held out %", "test %", "random %", "written")
-LEAST_WANTED = ("written", "loss", "random %", "held out %", "progress")
-"""Columns that narrow terminals do not see, in the order they go."""
+COLUMNS = ("run", "state", "progress", "loss", "held out %", "test %", "random %", "updated")
+LEAST_WANTED = ("updated", "loss", "random %", "held out %", "progress")
+"""Columns dropped in a narrow terminal, in this order."""
 NARROW = 75
-"""Characters under which a table of results has no frame and only its accuracies."""
+"""Below this width, a table of results has no frame and only accuracies."""
 UNBOUNDED = 10_000
-"""Characters that no line of ours has."""
+"""Wider than any line."""
 
 
 def print_table(console: Console, table: Table) -> None:
@@ -82,7 +82,7 @@ def _cell(result: EvaluationDone) -> str:
 
 
 def runs_table(runs: list[RunStatus], console: Console) -> Table:
-    """All runs of a workspace, a line each; what does not fit the terminal is left out, the least wanted first."""
+    """All runs of a workspace, a line each; columns that do not fit are dropped, least important first."""
     for count in range(len(LEAST_WANTED) + 1):
         table = _runs_table(runs, set(LEAST_WANTED[:count]))
         if not is_bounded(console) or natural_width(console, table) <= console.width:
@@ -96,7 +96,7 @@ def _runs_table(runs: list[RunStatus], without: set[str]) -> Table:
     for name in columns:
         if name in ("run", "state", "progress"):
             table.add_column(name, no_wrap=True)
-        elif name == "written":
+        elif name == "updated":
             table.add_column(name, no_wrap=True, style="dim")
         else:
             table.add_column(name, justify="right", no_wrap=True)
@@ -110,7 +110,7 @@ def _runs_table(runs: list[RunStatus], without: set[str]) -> Table:
             "held out %": "" if run.holdout is None else percent(run.holdout),
             "test %": _measured(run.test),
             "random %": _measured(run.random),
-            "written": ago(run.updated),
+            "updated": ago(run.updated),
         }
         table.add_row(*(cells[name] for name in columns))
     return table

@@ -1,4 +1,4 @@
-"""Numbers, times and foreign text as a person wants to read them."""
+"""Numbers, times and untrusted text, formatted for people."""
 
 import math
 import time
@@ -8,7 +8,7 @@ from engine.events import RunRecovered
 
 
 def clean(text: str) -> str:
-    """Text of others (class names, file names) without what would steer the terminal."""
+    """Untrusted text (class names, file names) without terminal control characters."""
     return "".join(c if unicodedata.category(c)[0] != "C" or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
@@ -53,16 +53,19 @@ def short_duration(seconds: float) -> str:
 
 def saved_words(checkpoint: int | None) -> str:
     """What a run that stopped has saved: its newest checkpoint, or only teachers."""
-    return "the teachers so far are saved" if checkpoint is None else f"saved at iteration {checkpoint}"
+    return "trained teachers are saved" if checkpoint is None else f"saved at iteration {checkpoint}"
 
 
 def recovered_words(event: RunRecovered) -> str:
     """What was done when the numbers stayed bad."""
     if event.rolled_back_to is None:
         return f"student_lr halved to {event.student_lr:.3g}, momentum cleared"
-    return (
-        f"back to the images of iteration {event.rolled_back_to}, student_lr {event.student_lr:.3g}, momentum cleared"
-    )
+    return f"rolled back to iteration {event.rolled_back_to}, student_lr {event.student_lr:.3g}, momentum cleared"
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """`1 epoch`, `1,200 epochs`; `many` is the plural where it is not just an s."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def ago(moment: float) -> str:

@@ -51,7 +51,7 @@ class Chart:
 
 
 def charts(facts: Facts) -> list[Chart]:
-    """The curves there is something to draw of."""
+    """The curves that have data."""
     view = facts.view
     end = max(view.iterations, view.iteration, 1)
     found: list[Chart] = []
@@ -59,8 +59,8 @@ def charts(facts: Facts) -> list[Chart]:
         found.append(
             Chart(
                 "Matching loss",
-                "Distance of the student to the teacher's target, in units of the way there: below 1 is nearer. "
-                "Line: mean of neighbours; faint: every value, or lowest and highest.",
+                "Distance from the student to the teacher's target, relative to its start: below 1 is closer. "
+                "Line: moving average; faint: every value, or the range.",
                 _drawn("loss", end, lambda axes: _curve(axes, view.loss, "matching loss")),
             )
         )
@@ -68,8 +68,8 @@ def charts(facts: Facts) -> list[Chart]:
         found.append(
             Chart(
                 "Held-out accuracy",
-                "Of fresh networks on training images that teachers and distillation never saw. The ring is the "
-                "checkpoint that was selected." + (" Dashed: random real images." if facts.holdout_random else ""),
+                "New networks on training images that teachers and distillation never saw. The ring marks the "
+                "selected checkpoint." + (" Dashed: random real images." if facts.holdout_random else ""),
                 _drawn("accuracy", end, lambda axes: _accuracy(axes, facts)),
             )
         )
@@ -77,7 +77,7 @@ def charts(facts: Facts) -> list[Chart]:
         found.append(
             Chart(
                 "Student learning rate",
-                "The step size of the student, learned with the images.",
+                "The student's step size, learned together with the images.",
                 _drawn("lr", end, lambda axes: _curve(axes, view.student_lr, "student_lr")),
             )
         )
@@ -140,7 +140,7 @@ def _fewer(*columns: Array) -> tuple[Array, Array, Array, Array]:
 
 
 def _drawn(name: str, end: int, draw: Callable[[Axes], None]) -> Markup:
-    """A chart over the iterations 0 to `end`: of an unfinished run one sees how much is missing."""
+    """A chart over the iterations 0 to `end`, so that an unfinished run shows how much is missing."""
     style: Any = {**STYLE, "svg.hashsalt": name}
     with rc_context(style):
         figure = Figure(figsize=SIZE, layout="constrained")

@@ -1,4 +1,4 @@
-"""Rendering a report: facts, curves and pictures into the template, everything of others escaped."""
+"""Rendering a report: facts, curves and pictures into the template, with all untrusted text escaped."""
 
 import time
 import tomllib
@@ -14,20 +14,20 @@ from tesla_tui.report import words
 from tesla_tui.report.facts import Facts, gather
 
 GENERATOR = "tesla report"
-"""Stands in every report, so that one may be written over another and nothing else."""
+"""Marks a file as a report, so that only reports are overwritten."""
 
 
 def write_report(workspace: Workspace, run: Run, path: Path) -> int:
     """Write the report of a run; its bytes. An older report of that name is replaced.
 
     Raises:
-        UsageError: something that is no report has that name.
+        UsageError: a file that is not a report has that name.
         TeslaError: the run's settings are damaged.
     """
     if path.is_dir():
         raise UsageError(f"{path} is a folder.", "Name a file, e.g. --to report.html")
     if path.exists() and not _is_report(path):
-        raise UsageError(f"{path} exists and is not a report.", "Choose another file with --to.")
+        raise UsageError(f"{path} already exists and is not a report.", "Choose another file with --to.")
     page = render(gather(workspace, run)).encode()
     write_bytes(path, page)
     return len(page)

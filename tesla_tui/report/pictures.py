@@ -14,7 +14,7 @@ from tesla_tui.report.facts import Facts
 from tesla_tui.watch.previews import Film
 
 MOMENTS = 6
-"""Iterations shown beside each other in time."""
+"""Iterations shown in the time strip."""
 ACROSS = 10
 """Images in a row of the film, and of a class."""
 MOST_CLASSES = 200
@@ -94,7 +94,7 @@ def pictures(facts: Facts) -> Pictures:
 
 
 def _named(names: list[str], count: int) -> list[str]:
-    """Journals of old versions do not tell names."""
+    """Class names; journals of old versions have none."""
     return names if len(names) == count else [str(k) for k in range(count)]
 
 

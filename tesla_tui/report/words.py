@@ -8,7 +8,7 @@ from engine.errors import quoted, tesla
 from engine.events import EvaluationDone
 from engine.settings import AugmentSettings
 from engine.storage.filesystem import format_bytes
-from tesla_tui.render.words import clean, duration, plus_minus
+from tesla_tui.render.words import clean, counted, duration, plus_minus
 from tesla_tui.report.facts import Facts, Measured
 
 
@@ -39,26 +39,26 @@ def summary(facts: Facts) -> str:
     settings = facts.effective.settings
     ipc = settings.distill.ipc
     classes = facts.view.data.classes if facts.view.data else None
-    images = f"{ipc} image{'s' if ipc > 1 else ''} per class" + (f", {classes * ipc} in all" if classes else "")
+    images = f"{ipc} image{'s' if ipc > 1 else ''} per class" + (f" ({classes * ipc} in total)" if classes else "")
     name = clean(_dataset(facts))
     best = _result(facts, "distilled")
     base = _result(facts, "random")
     if best is not None:
-        words = f"Networks trained on {images}, reach {_percent(best)} on the test images of {name}"
+        words = f"Networks trained on {images} reach {_percent(best)} on the test images of {name}"
         if base is not None:
-            words += f"; on as many random real images {_percent(base)}. {_gained(best.mean - base.mean)}"
+            words += f"; on as many random real images, {_percent(base)}. {_gained(best.mean - base.mean)}"
         return words.rstrip(".") + "."
     if facts.holdout is not None:
-        words = f"Not measured on the test images yet. Networks trained on {images}, reach {_percent(facts.holdout)}"
-        words += f" on training images of {name} that were held out"
+        words = f"Not measured on the test images yet. Networks trained on {images} reach {_percent(facts.holdout)}"
+        words += f" on held-out training images of {name}"
         if facts.holdout_random is not None:
-            words += f"; on as many random real images {_percent(facts.holdout_random)}"
+            words += f"; on as many random real images, {_percent(facts.holdout_random)}"
         return words + "."
     return f"{name} with {images}. Not measured yet."
 
 
 def headline(facts: Facts) -> tuple[str, str]:
-    """The figure of the report, and what it is of."""
+    """The main figure of the report, and what it measures."""
     best = _result(facts, "distilled")
     if best is not None:
         return plus_minus(best.mean, best.std, len(best.accuracies)) + " %", "test accuracy"
@@ -71,7 +71,7 @@ def headline(facts: Facts) -> tuple[str, str]:
 
 
 def bars(facts: Facts) -> list[Bar]:
-    """Random real images and ours, of the teachers' network or else the first."""
+    """Random real and distilled images, with the teachers' network or else the first."""
     pairs = [
         ("random real images", _result(facts, "random"), False),
         ("distilled images", _result(facts, "distilled"), True),
@@ -100,7 +100,7 @@ def state_words(facts: Facts) -> str:
         case "running" | "paused" | "stalled":
             return f"{facts.state} now, {done}"
         case "new":
-            return "not begun"
+            return "not started"
     return f"{facts.state} at {done}"
 
 
@@ -144,19 +144,19 @@ def costs(facts: Facts) -> list[tuple[str, str]]:
     rows: list[tuple[str, str]] = []
     if facts.driven is not None and facts.origin is None:
         drives = len(facts.view.drives)
-        rows.append(("Wall time", duration(facts.driven) + (f" in {drives} sittings" if drives > 1 else "")))
+        rows.append(("Wall time", duration(facts.driven) + (f" in {drives} sessions" if drives > 1 else "")))
     if c.teacher_epochs:
-        rows.append(("Teachers", f"{duration(c.teachers)} for {_count(c.teacher_epochs, 'epoch')}"))
+        rows.append(("Teachers", f"{duration(c.teachers)} for {counted(c.teacher_epochs, 'epoch')}"))
     elif facts.imported is not None:
         rows.append(("Teachers", "imported"))
     elif facts.view.plan is not None and facts.view.plan.missing == 0:
-        rows.append(("Teachers", "nothing: another run of the workspace trained them"))
+        rows.append(("Teachers", "none: trained by another run of this workspace"))
     if c.iterations.count:
-        words = f"{duration(c.distillation)} for {_count(c.iterations.count, 'iteration')}"
+        words = f"{duration(c.distillation)} for {counted(c.iterations.count, 'iteration')}"
         rows.append(("Distillation", words))
-        rows.append(("An iteration", f"{_precise(c.iterations.median or 0)} (median)"))
+        rows.append(("Per iteration", f"{_precise(c.iterations.median or 0)} (median)"))
     if c.evaluated:
-        rows.append(("Evaluation", f"{duration(c.evaluation)} for {_count(c.evaluated, 'network')}"))
+        rows.append(("Evaluation", f"{duration(c.evaluation)} for {counted(c.evaluated, 'network')}"))
     rows.append(("Disk, this run", format_bytes(facts.run_bytes)))
     if facts.buffer_bytes:
         rows.append(("Disk, teachers", f"{format_bytes(facts.buffer_bytes)} ({facts.buffer}, shared by runs)"))
@@ -180,7 +180,7 @@ def provenance(facts: Facts) -> list[tuple[str, str]]:
     if data is not None:
         kind = "grey" if data.channels == 1 else f"{data.channels} channels"
         rows.append(("Images", f"{data.resolution}×{data.resolution}, {kind}, {data.classes} classes"))
-        rows.append(("Split", f"{data.train:,} to teach, {data.holdout:,} held out, {data.test:,} to test"))
+        rows.append(("Split", f"{data.train:,} training, {data.holdout:,} held out, {data.test:,} test"))
     if facts.fingerprint:
         rows.append(("Dataset sha256", clean(facts.fingerprint)))
     if facts.imported is not None:
@@ -207,7 +207,7 @@ def troubles(facts: Facts) -> list[dict[str, str]]:
 
 
 def commands(facts: Facts) -> list[str]:
-    """What repeats the run on another machine."""
+    """Commands that repeat the run on another machine."""
     effective, name = facts.effective, facts.workspace.folder.resolve().name
     flat, origins = effective.flat(), effective.origins
     dataset = flat["dataset.path"] if flat["dataset.name"] == "folder" else flat["dataset.name"]
@@ -247,7 +247,7 @@ def _command(words: list[str], sets: list[str]) -> str:
 
 
 def _given(origin: str) -> bool:
-    """Whether a value comes by itself on another machine."""
+    """Whether another machine gets this value without being told."""
     return origin == "default" or origin.startswith(("preset ", "buffer "))
 
 
@@ -281,7 +281,7 @@ def _result(facts: Facts, subject: str) -> EvaluationDone | None:
 
 
 def _network(facts: Facts) -> str:
-    """The network the summary speaks of: the teachers', or the first that was measured."""
+    """The network of the summary: the teachers', or the first that was measured."""
     own = facts.effective.settings.network.name
     distilled = [m.result.network for m in facts.tests if m.result.subject == "distilled"]
     return own if own in distilled or not distilled else distilled[0]
@@ -294,10 +294,6 @@ def _dataset(facts: Facts) -> str:
 
 def _percent(result: EvaluationDone) -> str:
     return plus_minus(result.mean, result.std, len(result.accuracies)) + " %"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _gained(difference: float) -> str:

@@ -32,7 +32,7 @@ class RunFeed:
 
     @property
     def live(self) -> bool:
-        """Whether a process drives it."""
+        """Whether a process is driving it."""
         return self.state in ("running", "paused", "stalled")
 
     def catch_up(self) -> None:

@@ -56,21 +56,21 @@ def _words(event: ev.Event) -> tuple[str, str] | None:
         case ev.RunFinished():
             return "info", f"finished in {duration(event.seconds)}"
         case ev.StageStarted():
-            return "info", f"{event.stage} begins"
+            return "info", f"{event.stage} starts"
         case ev.StageFinished():
             return "info", f"{event.stage} done in {duration(event.seconds)}"
         case ev.DataReady():
-            sizes = f"{event.train:,} to train on, {event.holdout:,} held out, {event.test:,} to test"
+            sizes = f"{event.train:,} training, {event.holdout:,} held-out, {event.test:,} test images"
             return "info", f"{event.name}: {event.classes} classes, {sizes}"
         case ev.TeachersPlanned():
             there = event.count - event.missing
             size = format_bytes(event.bytes)
-            return "info", f"{event.count} trajectories of {event.epochs} epochs, {size}, {there} on disk"
+            return "info", f"{event.count} trajectories of {event.epochs} epochs, {size}, {there} present"
         case ev.TeacherEpoch():
             result = f"loss {event.loss:.3f}, accuracy {100 * event.accuracy:.1f} %"
             return "info", f"teacher {event.trajectory}: epoch {event.epoch}/{event.epochs}, {result}"
         case ev.TeacherPublished():
-            return "info", f"teacher {event.trajectory} is on disk"
+            return "info", f"teacher {event.trajectory} saved"
         case ev.IterationSkipped():
             return "warning", f"iteration {event.iteration} skipped: {event.reason}"
         case ev.RunRecovered():

@@ -1,4 +1,4 @@
-"""Who is at the other end of a connection over the loopback device: on a shared machine, every user can reach it.
+"""Which user is at the other end of a loopback connection: on a shared machine, any user can make one.
 
 Linux tells the owner of each of its sockets in /proc/net/tcp and tcp6; elsewhere nothing is known.
 """

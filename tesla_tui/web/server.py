@@ -1,6 +1,6 @@
-"""The live screens in a browser: textual-serve behind a door of ours.
+"""The live screens in a browser: textual-serve behind an access check.
 
-Whoever reaches the page can start and stop runs with the rights of this user, so the door checks, for pages, files,
+Anyone who reaches the page can start and stop runs with the rights of this user, so the door checks, for pages, files,
 downloads and web sockets alike: the name the browser asked for (against DNS rebinding), the page a connection comes
 from (web sockets know no same-origin rule), when the server listens to this machine only, that the other end is a
 process of the same user (a shared box has others), and when it listens to more, a token.
@@ -23,7 +23,7 @@ from tesla_tui.web.peer import ends, is_own
 
 COOKIE = "tesla-token"
 SHORTEST = 12
-"""Characters of a token somebody chooses."""
+"""Minimum length of a chosen token."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -45,7 +45,7 @@ def choose_token(host: str, token: str | None) -> str | None:
         UsageError: too short to be one.
     """
     if token is not None and len(token) < SHORTEST:
-        raise UsageError(f"--token must have at least {SHORTEST} characters.", "Leave it out: a random one is made.")
+        raise UsageError(f"--token must have at least {SHORTEST} characters.", "Omit it to get a random one.")
     if token is None and not is_loopback(host):
         return secrets.token_urlsafe(18)
     return token
@@ -67,7 +67,7 @@ class TeslaServer(Server):  # type: ignore[misc]  # textual-serve is untyped
         self.loopback = is_loopback(host)
 
     def initialize_logging(self) -> None:
-        """No log lines of the library's; errors of a session are its own."""
+        """Keep the library's log lines out; sessions report their own errors."""
 
     async def on_startup(self, app: web.Application) -> None:
         """The command has said where it serves."""
@@ -83,7 +83,7 @@ class TeslaServer(Server):  # type: ignore[misc]  # textual-serve is untyped
         return app
 
     async def _door(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Let in who may."""
+        """Refuse requests that are not allowed."""
         try:
             response = await self._let_in(request, handler)
         except web.HTTPException as refusal:
@@ -94,25 +94,27 @@ class TeslaServer(Server):  # type: ignore[misc]  # textual-serve is untyped
 
     async def _let_in(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if self.loopback and not is_loopback(_split(f"//{request.host}").hostname or ""):
-            raise web.HTTPForbidden(text="This server answers to localhost only.")
+            raise web.HTTPForbidden(text="This server accepts requests for localhost only.")
         origin = request.headers.get("Origin")
         if origin is not None and _split(origin).netloc != request.host:
-            raise web.HTTPForbidden(text="Another page's connection.")
+            raise web.HTTPForbidden(text="Connections from other sites are refused.")
         # A link on another page may open ours; nothing else of another page's may use it.
         foreign = request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site")
         if foreign and request.headers.get("Sec-Fetch-Mode") != "navigate":
-            raise web.HTTPForbidden(text="Another page's request.")
+            raise web.HTTPForbidden(text="Requests from other sites are refused.")
         if self.token is None:
             if not await asyncio.to_thread(_is_own, request):
-                raise web.HTTPForbidden(text="This server is another user's. It may be started with --token.")
+                raise web.HTTPForbidden(
+                    text="This server belongs to another user, who can allow access by starting it with --token."
+                )
         else:
             given = request.query.get("token")
             known = given if given is not None else request.cookies.get(COOKIE, "")
             # Bytes that are no text become something that is no token.
             if not hmac.compare_digest(known.encode(errors="backslashreplace"), self.token.encode()):
-                raise web.HTTPUnauthorized(text="A token is needed: open the address that tesla serve printed.")
+                raise web.HTTPUnauthorized(text="A token is required. Open the address printed by tesla serve.")
             if given is not None and request.path == "/":
-                # The cookie goes on from here, so that the token does not stay in the address bar.
+                # The cookie takes over from here, so that the token does not stay in the address bar.
                 answer = web.HTTPFound("/")
                 answer.set_cookie(COOKIE, self.token, httponly=True, samesite="Strict")
                 raise answer
@@ -135,7 +137,7 @@ def _split(address: str) -> SplitResult:
     try:
         return urlsplit(address)
     except ValueError:
-        raise web.HTTPForbidden(text="That is no address.") from None
+        raise web.HTTPForbidden(text="Invalid address.") from None
 
 
 def _is_own(request: web.Request) -> bool:

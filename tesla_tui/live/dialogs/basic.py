@@ -28,7 +28,7 @@ class Ask(ModalScreen[str | None]):
     """A question with buttons; each has a key. Ends with the id of the answer, None for escape."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "dismiss_none", "keep going", key_display="esc"),
+        Binding("escape", "dismiss_none", "cancel", key_display="esc"),
         Binding("up,left", "app.focus_previous", show=False),
         Binding("down,right", "app.focus_next", show=False),
     ]
@@ -85,7 +85,7 @@ class Prompt(ModalScreen[str | None]):
             dialog.border_title = self._title
             yield Static(Text(self._text), classes="dialog-text")
             yield Input(self._value, id="prompt-input")
-            yield Static("enter: go   esc: cancel", classes="quiet")
+            yield Static("enter: confirm   esc: cancel", classes="quiet")
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Done, unless it is empty."""
@@ -98,7 +98,7 @@ class Prompt(ModalScreen[str | None]):
 
 
 class Message(ModalScreen[None]):
-    """Something that went wrong, in words: what happened, where, and what to do next."""
+    """An error: what happened, where, and what to do next."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,enter,q", "close", "close", key_display="esc")]
 
@@ -138,7 +138,7 @@ class Busy(ModalScreen[None]):
 
 
 class HelpScreen(ModalScreen[None]):
-    """Help for where one is, and every key with the id by which it can be changed."""
+    """Help for the current screen, and every key with its id."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,question_mark", "close", "close", key_display="esc"),
@@ -158,7 +158,8 @@ class HelpScreen(ModalScreen[None]):
                     yield Markdown(self._text.strip())
                 yield Static(self._table(), classes="dialog-text")
                 yield Static(
-                    Text(f"Keys change in {self._preferences}, by id:\n  [keys]\n  {self._example()}"), classes="quiet"
+                    Text(f"To change a key, set it by id in {self._preferences}:\n  [keys]\n  {self._example()}"),
+                    classes="quiet",
                 )
             yield KeyLine()
 

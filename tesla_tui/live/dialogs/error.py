@@ -16,13 +16,13 @@ from tesla_tui.render.words import clean
 
 
 class ErrorScreen(ModalScreen[bool]):
-    """The cause, the last checkpoint and the way on. Ends with whether to try again."""
+    """The cause, the last checkpoint and what to do. Returns whether to try again."""
 
-    HELP = "`r` tries again from the last checkpoint, `escape` looks at what there is."
+    HELP = "`r` tries again from the last checkpoint, `escape` closes this and shows the run."
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("r", "retry", "try again", id="error.retry"),
-        Binding("escape,enter", "close", "look at the run", key_display="esc", id="error.close"),
+        Binding("escape,enter", "close", "show the run", key_display="esc", id="error.close"),
         Binding("q", "app.leave", "quit", id="app.quit"),
     ]
 
@@ -37,18 +37,18 @@ class ErrorScreen(ModalScreen[bool]):
         text = Text(clean(self._message), style=f"bold {colours['error']}")
         if self._hint:
             text.append(f"\n\n{clean(self._hint)}", style="not bold " + colours["foreground"])
-        state = "No checkpoint yet; teachers that are done are kept." if saved is None else (
+        state = "No checkpoint yet. Finished teachers are kept." if saved is None else (
             f"Everything up to iteration {saved} is saved and intact."
         )  # fmt: skip
         text.append(f"\n\n{state}", style="not bold " + colours["foreground"])
         if self._report is not None:
-            words = f"\n\nThis was not foreseen. The trace is in {self._report}; please send it with a bug report."
+            words = f"\n\nThis is an unexpected error. Please attach {self._report} to a bug report."
             text.append(words, style="not bold " + colours["quiet"])
         with Vertical(classes="dialog -error") as dialog:
             dialog.border_title = f"{self._run.name} stopped on an error"
             with VerticalScroll(classes="dialog-scroll"):
                 yield Static(text, classes="dialog-text")
-            yield Static("r: try again   esc: look at the run   q: quit", classes="quiet")
+            yield Static("r: try again   esc: show the run   q: quit", classes="quiet")
         yield KeyLine()
 
     def action_retry(self) -> None:

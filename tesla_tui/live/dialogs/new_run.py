@@ -1,4 +1,4 @@
-"""The form for a new run: it validates while one types and shows what the settings come to."""
+"""The form for a new run: it validates while you type and shows the resulting settings."""
 
 import shlex
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class NewRun:
 class NewRunScreen(ModalScreen[NewRun | None]):
     """A form. Ends with a run that can start, None for escape."""
 
-    HELP = "Fill in, see what it comes to, start. Overrides are `key=value`, several with spaces: `distill.steps=30`."
+    HELP = "The table shows the resulting settings. Separate overrides with spaces: `distill.steps=30 seed=1`."
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "cancel", "cancel", key_display="esc", id="new.cancel"),
@@ -67,17 +67,17 @@ class NewRunScreen(ModalScreen[NewRun | None]):
                     yield Select([(name, name) for name in LABELS], prompt=PRESET, id="new-labels", compact=True)
                     yield Label("iterations")
                     yield Input(placeholder=PRESET, id="new-iterations", type="integer", compact=True)
-                    yield Label("further overrides, key=value")
+                    yield Label("other settings, key=value")
                     yield Input(placeholder="distill.steps=30 seed=1", id="new-overrides", compact=True)
                     yield Label("name")
                     yield Input("ipc-1", id="new-name", compact=True)
                 with Vertical(id="new-effective"):
-                    yield Static("effective settings, not defaults", classes="quiet")
+                    yield Static("resulting settings, without defaults", classes="quiet")
                     yield DataTable(id="new-table", cursor_type="row")
             yield Static(id="new-problem")
             with Horizontal(id="new-buttons"):
                 yield Button("Start here", id="new-start", variant="primary", compact=True)
-                yield Button("Start detached", id="new-detached", compact=True)
+                yield Button("Start in background", id="new-detached", compact=True)
                 yield Button("Cancel", id="new-cancel", compact=True)
 
     def on_mount(self) -> None:
@@ -176,7 +176,7 @@ class NewRunScreen(ModalScreen[NewRun | None]):
                 raise TeslaError("Images per class must be at least 1.")
             run = self._workspace.run(self._value("name"))
             if run.exists:
-                raise TeslaError(f"There is a run {run.name} already.", "Choose another name.")
+                raise TeslaError(f"The run {run.name} already exists.", "Choose another name.")
             overrides = self._overrides()
             effective = self._workspace.settings(ipc=ipc, overrides=tuple(overrides))
         except (TeslaError, ValueError) as error:
@@ -188,7 +188,7 @@ class NewRunScreen(ModalScreen[NewRun | None]):
         self._ready = NewRun(run, effective, tuple(arguments), detached=False)
         self.query_one("#new-start", Button).disabled = False
         self.query_one("#new-detached", Button).disabled = False
-        problem.update(Text("✓ valid. ctrl+g starts it here.", style=colours["success"]))
+        problem.update(Text("✓ Valid. Press ctrl+g to start it here.", style=colours["success"]))
         table: DataTable[Text] = self.query_one(DataTable)
         table.clear()
         for key, value in effective.flat().items():

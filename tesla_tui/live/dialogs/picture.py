@@ -1,4 +1,4 @@
-"""One image, large: its soft labels and how it came to look like this."""
+"""One image, large: its soft labels and its history."""
 
 from typing import ClassVar
 
@@ -19,20 +19,20 @@ from tesla_tui.live.widgets.scrubber import Scrubber
 from tesla_tui.render.words import clean
 
 HISTORY = 6
-"""Pictures in the history strip at the most."""
+"""Maximum number of pictures in the history strip."""
 
 
 class PictureScreen(Screen[tuple[int, int | None]]):
     """An image in full. Ends with the image and iteration that were last looked at."""
 
-    HELP = "One synthetic image. Arrows go to its neighbours, `,` and `.` through time, `escape` back."
+    HELP = "One synthetic image. Arrows go to its neighbours, `,` and `.` through time, `escape` closes it."
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,enter", "close", "back", key_display="esc", id="picture.close"),
         Binding("left,up", "move(-1)", "previous", key_display="←", id="picture.previous"),
         Binding("right,down", "move(1)", "next", key_display="→", id="picture.next"),
         Binding("comma", "step(-1)", "back in time", key_display=",", id="picture.back"),
-        Binding("full_stop", "step(1)", "on", key_display=".", id="picture.on"),
+        Binding("full_stop", "step(1)", "forward", key_display=".", id="picture.on"),
         Binding("question_mark", "app.help", "help", key_display="?", show=False),
     ]
 
@@ -129,7 +129,7 @@ class PictureScreen(Screen[tuple[int, int | None]]):
         if not isinstance(top, list) or self._number >= len(top):
             kind = feed.view.settings.get("labels.kind", "hard")
             soft = kind != "hard"
-            words = f"{kind} labels: none drawn yet" if soft else f"hard label: {name}"
+            words = f"{kind} labels: none yet" if soft else f"hard label: {name}"
             return text.append(words, style="not bold")
         text.append("soft label\n", style="bold")
         width = max((len(self._class_name(k)) for k, _ in top[self._number]), default=0)

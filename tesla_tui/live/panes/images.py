@@ -20,16 +20,16 @@ from tesla_tui.render.words import clean
 
 PLAY = 0.25
 """Seconds a frame is shown while playing; a slow terminal gets longer."""
-EMPTY = "No images yet. They are there from the first iteration on; 1 shows how far the run is."
+EMPTY = "No images yet. They appear with the first iteration. Press 1 to see the run's progress."
 
 
 class ImagesPane(Pane):
     """The grid, the scrubber, and comparing with the beginning."""
 
     HELP = """
-Each picture is one synthetic image, named after its class. The line below is time: every remembered iteration, `┿`
-where a checkpoint is kept. `.` and `,` step through it, `p` plays it, `>` returns to live. `c` sets the first images
-beside those shown. `enter` opens an image with its soft labels and its history.
+Each picture is one synthetic image, labelled with its class. The time line below shows every recorded iteration, with
+`┿` where a checkpoint is kept. `.` and `,` step through it, `p` plays it, `>` returns to live. `c` shows the initial
+images for comparison. `enter` opens an image with its soft labels and its history.
 """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -41,7 +41,7 @@ beside those shown. `enter` opens an image with its soft labels and its history.
         Binding("pagedown", "page(1)", "next page", show=False, id="images.page-on"),
         Binding("enter", "open", "open", id="images.open"),
         Binding("comma", "step(-1)", "time", key_display=", .", id="images.back"),
-        Binding("full_stop", "step(1)", "on in time", key_display=".", show=False, id="images.on"),
+        Binding("full_stop", "step(1)", "forward in time", key_display=".", show=False, id="images.on"),
         Binding("p", "play", "play", id="images.play"),
         Binding("c", "compare", "compare", id="images.compare"),
         Binding("less_than_sign,home", "ends(0)", "first", key_display="<", show=False, id="images.first"),
@@ -106,7 +106,7 @@ beside those shown. `enter` opens an image with its soft labels and its history.
         self.update_view()
 
     def action_compare(self) -> None:
-        """The first images beside the shown ones, or not."""
+        """Show or hide the initial images next to the current ones."""
         self._compare = not self._compare
         self.call_after_refresh(self.update_view)
         self.update_view()
@@ -131,7 +131,7 @@ beside those shown. `enter` opens an image with its soft labels and its history.
             return
         there = self._iterations()
         if len(there) < 2:
-            self.notify("One frame is no film yet.", severity="warning")
+            self.notify("Nothing to play yet: there is only one frame.", severity="warning")
             return
         if self._at is None or self._at >= there[-1]:
             self._at = there[0]
@@ -144,7 +144,7 @@ beside those shown. `enter` opens an image with its soft labels and its history.
             self.app.push_screen(PictureScreen(self.context, self._selected, self._at), self._picture_closed)
 
     def on_scrubber_moved(self, message: Scrubber.Moved) -> None:
-        """Somebody took the scrubber."""
+        """The scrubber was moved."""
         self._stop_playing()
         there = self._iterations()
         if message.position < len(there):
@@ -152,7 +152,7 @@ beside those shown. `enter` opens an image with its soft labels and its history.
             self.update_view()
 
     def on_picture_grid_chosen(self, message: PictureGrid.Chosen) -> None:
-        """Somebody clicked a picture."""
+        """A picture was clicked."""
         self._selected = message.number
         self.update_view()
         if message.opened:

@@ -27,8 +27,8 @@ class LogPane(SearchPane):
     """The run's events as lines, newest last; filtered by words and level."""
 
     HELP = """
-Every event of the run's journal but the single iterations, which are charted. `/` searches: all words must be in the
-line. `v` raises the level: everything, warnings and errors, errors only.
+Every event in the run's journal except single iterations, which are charted. `/` searches for lines with all the given
+words. `v` changes the level: everything, warnings and errors, errors only.
 """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -45,7 +45,7 @@ line. `v` raises the level: everything, warnings and errors, errors only.
     def compose(self) -> ComposeResult:
         """Search, words, table."""
         with Horizontal(classes="search-line"):
-            yield Input(placeholder="search: / then words, enter", id="log-search", compact=True)
+            yield Input(placeholder="/ to search, enter to finish", id="log-search", compact=True)
             yield Static(id="log-words")
         yield DataTable(id="log-table", cursor_type="row")
 

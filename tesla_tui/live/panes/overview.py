@@ -1,4 +1,4 @@
-"""Tab 1: how the run goes, at one glance."""
+"""Tab 1: the run at a glance."""
 
 from typing import ClassVar
 
@@ -29,11 +29,11 @@ class OverviewPane(Pane):
     """Charts, results, the machine, and the images as they change."""
 
     HELP = """
-The **matching loss** is how far the student ends from the teacher, 1 being no nearer than it began. It falls while the
-images learn; it is noisy because every iteration draws another stretch of another teacher, so watch the trend.
+The **matching loss** is the distance from the student to the teacher; 1 means no closer than at the start. It is noisy,
+because every iteration draws a different part of a different teacher, so watch the trend.
 
-**Accuracy** is measured on training images held out from the teachers; the dashed line is random real images at the
-same number per class. `e` measures now.
+**Accuracy** is measured on training images held out from the teachers. The dashed line is as many random real images.
+`e` measures now.
 """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -55,10 +55,10 @@ same number per class. `e` measures now.
         yield StageStrip()
         with Horizontal(id="overview-top"):
             with Grid(id="charts"):
-                yield Chart("matching loss", id="loss", empty="no iteration yet")
-                yield Chart("held-out accuracy", id="accuracy", empty="nothing measured yet: e evaluates")
-                yield Chart("student_lr", id="student-lr", empty="no iteration yet")
-                yield Chart("gradient norm", id="gradient-norm", empty="no iteration yet")
+                yield Chart("matching loss", id="loss", empty="no iterations yet")
+                yield Chart("held-out accuracy", id="accuracy", empty="not measured yet: press e")
+                yield Chart("student_lr", id="student-lr", empty="no iterations yet")
+                yield Chart("gradient norm", id="gradient-norm", empty="no iterations yet")
             with Vertical(id="overview-images"):
                 yield Static("synthetic images", id="overview-images-title")
                 yield PictureGrid(selectable=False, id="overview-grid")
@@ -100,7 +100,7 @@ same number per class. `e` measures now.
         )
 
     def on_picture_grid_resized(self) -> None:
-        """Lay the images out anew."""
+        """Lay the images out again."""
         self._pictures()
 
     def look_around(self) -> None:
@@ -160,12 +160,12 @@ same number per class. `e` measures now.
         if not tests:
             best, baseline = view.best(), view.baseline()
             text = Text("test accuracy\n", style="bold")
-            words = "measured once, at the end, for the checkpoint with the best held-out accuracy"
+            words = "measured once, at the end, on the checkpoint with the best held-out accuracy"
             text.append(words, style=f"not bold {colours['quiet']}")
             if best is not None and baseline is not None:
                 gain = 100 * (best.mean - baseline.mean)
                 colour = colours["success" if gain > 0 else "warning"]
-                text.append(f"\nheld out so far: {gain:+.1f} points over random", style=f"not bold {colour}")
+                text.append(f"\nheld-out so far: {gain:+.1f} points over random", style=f"not bold {colour}")
             return text
         table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False, padding=(0, 1, 0, 0))
         table.add_column("test %", no_wrap=True)

@@ -22,21 +22,20 @@ from tesla_tui.render.words import clean, duration, percent, plus_minus
 from tesla_tui.watch.feed import RunFeed
 from tesla_tui.watch.series import smoothed
 
-EMPTY = "No runs yet. n starts one: choose images per class, see the effective settings, go."
+EMPTY = "No runs yet. Press n to start one."
 COLUMNS = ("", "run", "state", "iteration", "loss", "held out %", "test %", "random %", "time", "differs in")
 LOOK_EVERY = 2.0
 """Seconds between two looks at the other runs."""
 IGNORED = ("compute.", "distill.checkpoint_every", "distill.keep")
-"""Settings that make no different experiment."""
+"""Settings that do not change the experiment."""
 
 
 class RunsPane(Pane):
     """A line for each run, their losses overlaid."""
 
     HELP = """
-Every run of this workspace: where its settings differ from the others', how far it is, what it reached. The curves are
-the trends of their matching losses. `enter` opens the run under the cursor, `n` starts a new one, `o` leaves a
-curve out.
+Every run of this workspace with its progress, results and the settings that differ. The curves are the trends of the
+matching losses. `enter` opens the run under the cursor, `n` starts a new one, `o` shows or hides a curve.
 """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -67,7 +66,7 @@ curve out.
         """Words, table, chart."""
         yield Static(id="runs-summary")
         yield DataTable(id="runs-table", cursor_type="row")
-        yield Chart("matching loss of all runs", id="runs-loss", empty="no iteration yet")
+        yield Chart("matching loss of all runs", id="runs-loss", empty="no iterations yet")
 
     def on_mount(self) -> None:
         """The table's head."""
@@ -103,7 +102,7 @@ curve out.
             self.post_message(self.Opened(self._names[row]))
 
     def look_around(self) -> None:
-        """Other runs go on by themselves."""
+        """Other runs change by themselves."""
         self.update_view()
 
     def update_view(self) -> None:

@@ -7,7 +7,7 @@ from tesla_tui.live.panes.pane import Pane
 
 
 class SearchPane(Pane):
-    """Words that are typed filter the table at once; enter goes back to its lines."""
+    """Typing filters the table; enter returns to it."""
 
     def __init__(self, context: Context, id: str) -> None:  # noqa: A002
         super().__init__(context, id=id)

@@ -14,7 +14,7 @@ from tesla_tui.live.context import Context
 from tesla_tui.live.panes.search import SearchPane
 from tesla_tui.live.setting_words import meaning, shortened, value_words
 
-EMPTY = "No run yet: these are the settings a run of this workspace would have."
+EMPTY = "No runs yet. A new run in this workspace gets these settings."
 
 
 class SettingsPane(SearchPane):
@@ -22,7 +22,7 @@ class SettingsPane(SearchPane):
 
     HELP = """
 Later layers win: defaults, the preset of dataset and IPC, tesla.toml, its `[ipc.N]` table, the command line. `d` hides
-what is at its default. A run's settings are frozen when it starts; change tesla.toml and start another.
+defaults. A run's settings are frozen when it starts; to change them, edit tesla.toml and start a new run.
 """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -39,7 +39,7 @@ what is at its default. A run's settings are frozen when it starts; change tesla
     def compose(self) -> ComposeResult:
         """Search, table, meaning."""
         with Horizontal(classes="search-line"):
-            yield Input(placeholder="search: / then words, enter", id="settings-search", compact=True)
+            yield Input(placeholder="/ to search, enter to finish", id="settings-search", compact=True)
             yield Static(id="settings-words")
         yield DataTable(id="settings-table", cursor_type="row")
         yield Static(id="settings-meaning")

@@ -1,4 +1,4 @@
-"""Tab 3: the teacher trajectories, whoever trains them."""
+"""Tab 3: the teacher trajectories, including those trained by other processes."""
 
 import time
 from pathlib import Path
@@ -22,7 +22,7 @@ from tesla_tui.render.eta import Clock
 from tesla_tui.render.words import duration
 from tesla_tui.watch.teachers import BufferReader, Trajectory
 
-EMPTY = "No teachers planned yet. They are the first stage of a run: space starts it, n makes a new one."
+EMPTY = "No teachers planned yet. They are the first stage of a run. Press space to start it, n for a new run."
 NONE = "This run has distill.method = {method}, which trains no teachers."
 COLUMNS = ("teacher", "progress", "epochs", "loss", "accuracy", "accuracy by epoch", "disk")
 READ_EVERY = 1.0
@@ -33,8 +33,8 @@ class TeachersPane(Pane):
     """A line for each trajectory, and the curves of the one under the cursor."""
 
     HELP = """
-A teacher is a network trained on the real images; its parameters after every epoch are what distillation matches. Each
-line is one trajectory, those of other processes and hosts included. The cursor's curves are drawn below.
+A teacher is a network trained on the real images. Distillation matches its parameters after every epoch. Each line is
+one trajectory, including those trained by other processes and hosts. The curves below are of the selected line.
 """
     BINDINGS: ClassVar[list[BindingType]] = []
 
@@ -51,8 +51,8 @@ line is one trajectory, those of other processes and hosts included. The cursor'
         yield Static(id="teachers-summary")
         yield DataTable(id="teachers-table", cursor_type="row", zebra_stripes=False)
         with Horizontal(id="teachers-charts"):
-            yield Chart("training loss", unit="epoch", id="teacher-loss", empty="no epoch yet")
-            yield Chart("training accuracy", unit="epoch", id="teacher-accuracy", empty="no epoch yet")
+            yield Chart("training loss", unit="epoch", id="teacher-loss", empty="no epochs yet")
+            yield Chart("training accuracy", unit="epoch", id="teacher-accuracy", empty="no epochs yet")
 
     def on_mount(self) -> None:
         """The table's head."""

@@ -98,12 +98,12 @@ class RunActions:
             self.resume()
             return
         if feed.driver is None or not feed.driver.here:
-            bench.notify("Another machine drives this run. Stop it there, then take over.", severity="warning")
+            bench.notify("It is driven on another machine. Stop it there first, then take over.", severity="warning")
             return
         question = Ask(
             "take over",
-            f"Process {feed.driver.pid} drives {feed.run.name}. Save and stop it there, and resume here?",
-            [Choice("yes", "y", "Stop it there, resume here"), Choice("no", "n", "Keep watching")],
+            f"Process {feed.driver.pid} is driving {feed.run.name}. Stop it there and continue in this window?",
+            [Choice("yes", "y", "Stop it and continue here"), Choice("no", "n", "Keep watching")],
         )
         bench.app.push_screen(question, self._take_over_answered)
 
@@ -117,10 +117,10 @@ class RunActions:
             ask_to_stop(run)
             if not wait_until_free(run, STOP_WITHIN):
                 raise TeslaError(
-                    f"It did not stop within {duration(STOP_WITHIN)}.", "It may be in a long step. Try again."
+                    f"It did not stop within {duration(STOP_WITHIN)}.", "It may be in a long step. Try again later."
                 )
 
-        self._in_thread("take over", f"{run.name} saves and stops …", work, self.resume)
+        self._in_thread("take over", f"Waiting for {run.name} to save and stop …", work, self.resume)
 
     def failed(self, engine: EngineThread) -> None:
         """Show why the engine stopped: the error, the last checkpoint, what to do."""
@@ -167,7 +167,7 @@ class RunActions:
             from engine.exchange.export import exporting
 
             exported = run_to_end(exporting(workspace, run, to))
-            words.append(f"{exported.images} images of iteration {exported.iteration} written to {to}")
+            words.append(f"Wrote {exported.images} images of iteration {exported.iteration} to {to}")
 
         def done() -> None:
             self._bench.notify(clean(words[0]), timeout=10, markup=False)
@@ -188,11 +188,11 @@ class RunActions:
             if then is not None:
                 then(started[0])
                 return
-            self._bench.notify(f"{run.name} runs detached (process {started[0]}).", timeout=8)
+            self._bench.notify(f"{run.name} is running in the background (process {started[0]}).", timeout=8)
             self._bench.open_run(run)
             self._bench.action_tab(0)
 
-        self._in_thread("detach", f"Starting {run.name} in its own process …", work, done)
+        self._in_thread("detach", f"Starting {run.name} in the background …", work, done)
 
     def start_instead(self, made: NewRun) -> None:
         """Ask how to start a new run while another is driven here."""
@@ -200,9 +200,9 @@ class RunActions:
         assert bench.engine is not None
         now = bench.engine.driven.name
         choices = [
-            Choice("detached", "d", f"Start {made.run.name} detached", "both run"),
-            Choice("instead", "i", f"Stop {now}, start {made.run.name} here", f"{now} is saved"),
-            Choice("none", "c", "Neither"),
+            Choice("detached", "d", f"Start {made.run.name} in the background", "both run"),
+            Choice("instead", "i", f"Stop {now} and start {made.run.name} here", f"{now} is saved"),
+            Choice("none", "c", "Cancel"),
         ]
         question = Ask("one run at a time in this window", f"{now} is being driven here.", choices)
 
@@ -252,7 +252,7 @@ class RunActions:
         passed = time.monotonic() - (engine.stop_asked or time.monotonic())
         feed = self._bench.context.feed
         at = f" at iteration {feed.view.iteration}" if feed is not None and feed.view.distilling else ""
-        return f"Saving {engine.driven.name}{at}; it takes at most one matching step. {passed:.0f} s"
+        return f"Saving {engine.driven.name}{at}; this takes at most one matching step. {passed:.0f} s"
 
     def _in_thread(self, title: str, words: str, work: Callable[[], None], done: Callable[[], None]) -> None:
         """Run `work` in a thread, with a message meanwhile; then call `done`, or report the error."""

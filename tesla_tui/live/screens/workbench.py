@@ -46,7 +46,7 @@ TABS: tuple[tuple[str, Callable[[Context], Pane]], ...] = (
 SHARE = 0.02
 """Share of the time that looking may take from one core while this process drives the run."""
 SLOWEST = 3.0
-"""Seconds between two looks at the most."""
+"""Maximum seconds between two updates."""
 
 
 class Workbench(Screen[None]):
@@ -55,7 +55,7 @@ class Workbench(Screen[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         *(Binding(str(n), f"tab({n - 1})", name, show=False, id=f"tab.{n}") for n, (name, _) in enumerate(TABS, 1)),
         # The footer shows them in this order, as many as fit.
-        Binding("space", "pause", "pause/go on", id="run.pause"),
+        Binding("space", "pause", "start/pause", id="run.pause"),
         Binding("question_mark", "app.help", "help", key_display="?", id="app.help"),
         Binding("q", "app.leave", "quit", id="app.quit"),
         Binding("e", "evaluate", "evaluate", id="run.evaluate"),
@@ -93,7 +93,7 @@ class Workbench(Screen[None]):
         yield KeyLine()
 
     def on_mount(self) -> None:
-        """Begin to look."""
+        """Start updating."""
         self._timer = self.set_timer(0.05, self._tick)
         self.call_after_refresh(self.pane.focus_first)
 
@@ -147,7 +147,7 @@ class Workbench(Screen[None]):
         self._timer = self.set_timer(0.01, self._tick)
 
     def redraw(self) -> None:
-        """Draw everything anew, as after a change of colours."""
+        """Redraw everything, as after a change of colours."""
         self._stale = True
         self.look_now()
 
@@ -219,16 +219,16 @@ class Workbench(Screen[None]):
             self.notify(f"{engine.driven.name} is finished.", timeout=10)
 
     def _left_alone(self, feed: RunFeed) -> None:
-        """Whoever drove the run we watch is gone."""
+        """The driver of the watched run is gone."""
         if feed.state == "finished":
             self.notify(f"{feed.run.name} is finished.", timeout=10)
         elif feed.state == "interrupted":
             self.notify(
-                "Its driver died; everything up to the last checkpoint is there. t takes over.",
+                "The driver died. Everything up to the last checkpoint is saved. Press t to take over.",
                 severity="error", timeout=30,
             )  # fmt: skip
         else:
-            self.notify(f"The driver ended ({feed.state}). t takes over.", severity="warning", timeout=30)
+            self.notify(f"The driver ended ({feed.state}). Press t to take over.", severity="warning", timeout=30)
 
     def _bar(self) -> None:
         feed = self.context.feed
@@ -239,7 +239,7 @@ class Workbench(Screen[None]):
     # --- what keys do
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Keys that make no sense now are not offered."""
+        """Hide keys that do nothing now."""
         feed = self.context.feed
         if action == "take_over":
             return feed is not None and self.engine is None and feed.state not in ("new", "finished", "imported")
@@ -264,7 +264,7 @@ class Workbench(Screen[None]):
         self.action_tab(message.number)
 
     def action_pause(self) -> None:
-        """Pause, go on, or begin."""
+        """Pause, resume, or start."""
         feed = self.context.feed
         if self.engine is not None:
             if not self._shows_driven():
@@ -274,17 +274,20 @@ class Workbench(Screen[None]):
                 control.resume()
             else:
                 control.pause()
-                self.notify("Pausing at the next matching step.", timeout=2)
+                self.notify("Pausing after this matching step.", timeout=2)
             self.look_now()
         elif feed is None:
             self.action_new()
         elif feed.live:
-            self.notify("Another process drives this run; this window only looks. t takes over.", severity="warning")
+            self.notify("Read-only: another process is driving this run. Press t to take over.", severity="warning")
         elif feed.state == "finished":
-            more = "; or raise distill.iterations in tesla.toml" if feed.view.iterations else ""
-            self.notify(f"It is finished. n starts another{more}.", timeout=8)
+            more = ", or raise distill.iterations in tesla.toml" if feed.view.iterations else ""
+            self.notify(f"This run is finished. Press n for a new run{more}.", timeout=8)
         elif feed.state == "imported":
-            self.notify("This set was made elsewhere: look, export, or evaluate it with `tesla evaluate`.", timeout=8)
+            self.notify(
+                "This set was made elsewhere. You can inspect it, export it, or evaluate it with `tesla evaluate`.",
+                timeout=8,
+            )
         else:
             self.run_actions.resume()
 
@@ -293,24 +296,29 @@ class Workbench(Screen[None]):
         feed = self.context.feed
         same = self.engine is not None and feed is not None and self.engine.driven.name == feed.run.name
         if not same and self.engine is not None:
-            self.notify(f"This window drives {self.engine.driven.name}; open that run first (4).", severity="warning")
+            self.notify(
+                f"This window is driving {self.engine.driven.name}. Open that run first (4).", severity="warning"
+            )
         return same
 
     def action_evaluate(self) -> None:
         """Measure the images as they are now."""
         if self.engine is not None and self._shows_driven():
             if self.engine.control.evaluate():
-                self.notify("Evaluating when this iteration is complete.", timeout=4)
+                self.notify("Evaluation starts when this iteration is complete.", timeout=4)
             else:
-                self.notify("Nothing is being distilled now, so there is nothing new to evaluate.", severity="warning")
+                self.notify("Nothing to evaluate: no distillation is running.", severity="warning")
 
     def action_save(self) -> None:
         """A checkpoint now."""
         if self.engine is not None and self._shows_driven():
             if self.engine.control.save():
-                self.notify("Saving when this iteration is complete.", timeout=4)
+                self.notify("A checkpoint is saved when this iteration is complete.", timeout=4)
             else:
-                self.notify("Nothing is being distilled now. Teachers are saved after every epoch.", severity="warning")
+                self.notify(
+                    "Nothing to save: no distillation is running. Teachers are saved after every epoch.",
+                    severity="warning",
+                )
 
     def action_export(self) -> None:
         """Write the distilled dataset into a folder."""

@@ -1,4 +1,4 @@
-"""Where one starts without a workspace: those below the folder, and a short wizard for a new one."""
+"""The start screen without a workspace: those below the folder, and a short wizard for a new one."""
 
 from pathlib import Path
 from typing import ClassVar
@@ -20,7 +20,7 @@ from tesla_tui.render.words import ago, clean
 DEEPEST = 3
 """Folders below the current one that are searched."""
 MOST = 500
-"""Folders looked into at the most, so that a home directory does not take forever."""
+"""Maximum number of folders searched, so that a home directory does not take forever."""
 
 OWN = "own folder"
 HUB = "hub id"
@@ -48,11 +48,11 @@ def find_workspaces(folder: Path) -> list[Workspace]:
 
 
 class WorkspacesScreen(Screen[Workspace]):
-    """Choose a workspace or make one."""
+    """Choose a workspace or create one."""
 
     HELP = """
 A workspace is a folder with a `tesla.toml`: a dataset, its teachers, and any number of runs. `enter` opens one, `n`
-makes a new one.
+creates a new one.
 """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -78,7 +78,7 @@ makes a new one.
     def on_mount(self) -> None:
         """Look for workspaces."""
         table: DataTable[Text] = self.query_one(DataTable)
-        for name in ("workspace", "runs", "last written", "dataset"):
+        for name in ("workspace", "runs", "last updated", "dataset"):
             table.add_column(name, key=name)
         self._look()
 
@@ -106,7 +106,7 @@ makes a new one.
         table.display = bool(self._found)
         empty = self.query_one("#workspaces-empty", Static)
         empty.display = not self._found
-        empty.update("There is no workspace here yet.\n\nPress  n  to make one: choose a dataset, and go.")
+        empty.update("No workspaces here yet.\n\nPress n to create one.")
         if self._found:
             table.focus()
 
@@ -126,11 +126,11 @@ makes a new one.
 class WizardScreen(ModalScreen[Workspace | None]):
     """Dataset, resolution, preset: a workspace in four fields."""
 
-    HELP = "The preset sizes network, teachers and steps for a dataset; tesla.toml has them all to edit later."
+    HELP = "The preset sets network, teachers and steps for a dataset. You can edit all of them later in tesla.toml."
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "cancel", "cancel", key_display="esc"),
-        Binding("ctrl+g", "make", "make it", key_display="^g"),
+        Binding("ctrl+g", "make", "create", key_display="^g"),
     ]
 
     def __init__(self, folder: Path) -> None:
@@ -148,22 +148,22 @@ class WizardScreen(ModalScreen[Workspace | None]):
                 options = [(name, name) for name in names] + [(OWN, OWN), (HUB, HUB)]
                 yield Select(options, value="digits", allow_blank=False, id="wizard-dataset", compact=True)
                 yield Label(
-                    "path of a folder with one subfolder per class, or hub id owner/name", id="wizard-where-label"
+                    "folder with one subfolder per class, or Hugging Face id owner/name", id="wizard-where-label"
                 )
                 yield Input(id="wizard-where", compact=True)
-                yield Label("resolution, pixels (empty: the preset's)")
+                yield Label("resolution in pixels (empty: from the preset)")
                 yield Input(id="wizard-resolution", type="integer", compact=True)
                 yield Label("preset")
                 yield Select(
                     [(name, name) for name in names if name in preset_names()],
-                    prompt="the dataset's own",
+                    prompt="same as dataset",
                     id="wizard-preset",
                     compact=True,
                 )
-                yield Label("name of the folder to make")
+                yield Label("folder to create")
                 yield Input("my-run", id="wizard-name", compact=True)
             yield Static(id="wizard-problem")
-            yield Button("Make it", id="wizard-make", variant="primary", compact=True)
+            yield Button("Create", id="wizard-make", variant="primary", compact=True)
 
     def on_mount(self) -> None:
         """Ready."""
@@ -216,9 +216,9 @@ class WizardScreen(ModalScreen[Workspace | None]):
         resolution = self.query_one("#wizard-resolution", Input).value.strip()
         try:
             if elsewhere and not where:
-                raise TeslaError("Say where the images are.")
+                raise TeslaError("Enter where the images are.")
             if not name:
-                raise TeslaError("Give the folder a name.")
+                raise TeslaError("Enter a name for the folder.")
             self._plan = plan_workspace(
                 self._folder / Path(name).expanduser(),
                 where if elsewhere else dataset,
@@ -228,5 +228,5 @@ class WizardScreen(ModalScreen[Workspace | None]):
         except (TeslaError, ValueError) as error:
             self._problem(str(error))
             return
-        words = f"✓ {self._plan.source}. ctrl+g makes it."
+        words = f"✓ {self._plan.source}. Press ctrl+g to create it."
         self.query_one("#wizard-problem", Static).update(Text(words, style=self.app.theme_variables["success"]))

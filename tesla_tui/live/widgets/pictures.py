@@ -97,7 +97,7 @@ class PictureGrid(Widget, can_focus=True):
             """By a second click: show it large."""
 
     class Resized(Message):
-        """There is another room for the pictures: lay them out anew."""
+        """The size changed: lay the pictures out again."""
 
     def on_resize(self) -> None:
         """Tell."""

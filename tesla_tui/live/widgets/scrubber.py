@@ -17,7 +17,7 @@ class Scrubber(Widget):
     DEFAULT_CSS = "Scrubber { height: 1; width: 1fr; }"
 
     class Moved(Message):
-        """Somebody chose a place."""
+        """A place was chosen."""
 
         def __init__(self, position: int) -> None:
             super().__init__()

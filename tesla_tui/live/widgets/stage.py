@@ -67,7 +67,7 @@ class StageStrip(Widget):
         if view.skipped:
             text.append(f"   ! {view.skipped} skipped", style=colours["warning"])
         if state == "interrupted":
-            text.append("   its driver died", style=f"bold {colours['error']}")
+            text.append("   driver died", style=f"bold {colours['error']}")
         return text
 
     def _done(self, context: Context) -> set[str]:
@@ -101,7 +101,7 @@ class StageStrip(Widget):
         if context.preparing:
             return text.append(f"{context.preparing} …", style=colours["accent"])
         if feed is None:
-            return text.append("No run yet: n starts one.", style=f"bold {colours['accent']}")
+            return text.append("No runs yet. Press n to start one.", style=f"bold {colours['accent']}")
         view, beat = feed.view, feed.heartbeat
         share, words = 0.0, []
         if feed.live and beat is not None and beat.total:
@@ -124,7 +124,7 @@ class StageStrip(Widget):
         elif view.ending == "finished":
             share = 1.0
         if feed.state == "stalled":
-            words.append("no progress lately")
+            words.append("no recent progress")
         if view.checkpoints is not None:
             words.append(f"saved at {view.checkpoints}")
         share = min(max(share, 0.0), 1.0)

@@ -73,7 +73,7 @@ def test_folders_that_lead_out_are_refused(ws: Workspace, outside: Path, name: s
         target = ws.folder / "hop"
     settings = (ws.folder / "runs/r/settings.toml").read_bytes()
     replace(ws.folder / name, target)
-    with pytest.raises(UsageError, match=rf"is really {outside}.*outside the workspace.*{MARK}"):
+    with pytest.raises(UsageError, match=rf"is a link to {outside}.*outside the workspace.*{MARK}"):
         if name in ("runs", "runs/r"):
             new = ws.run("r" if name == "runs/r" else "other")
             list(drive(ws, new, ws.settings(overrides=TINY)))

@@ -88,7 +88,7 @@ def test_ctrl_c_prints_what_was_measured_and_leaves_no_process(tmp_path: Path) -
     out, err = process.communicate(timeout=HANGS)
     assert process.returncode == 130, err
     assert "Traceback" not in err
-    assert "What was measured so far" in out and "One iteration" in out
+    assert "Measured so far" in out and "One iteration" in out
     record = json.loads((tmp_path / "bench-gradient.json").read_text())
     assert not record["complete"]
     assert record["rows"][0]["samples"] and not record["rows"][2]["samples"]
@@ -119,7 +119,7 @@ def test_stages_beside_published_loops(tmp_path: Path, stage: str) -> None:
     more = {"teachers": ("--epochs", "1"), "evaluate": ("--epochs", "3", "--ipc", "2", "--repeats", "2"), "data": ()}
     code, out, err = bench(tmp_path, stage, *sets, *more[stage])
     assert code == 0, err
-    assert "a second" in out and "spread" in out and "!" not in out
+    assert "per second" in out and "spread" in out and "!" not in out
     rows = json.loads((tmp_path / "found.json").read_text())["rows"]
     assert [row["label"] for row in rows] == [
         "published",

@@ -37,7 +37,7 @@ def test_a_selection_and_the_whole_dataset(tesla: Tesla) -> None:
         assert "Test accuracy" in out and "iterations (" not in out
         assert ("export ws" in out) == (method == "herding")
         again = tesla("run", "ws", "--run", method)
-        assert again[0] == 0 and "is finished" in again[1] and "To go on longer" not in again[1]
+        assert again[0] == 0 and "is finished" in again[1] and "To continue for more iterations" not in again[1]
     code, _, err = tesla("export", "ws", "--run", "whole", "--to", "out")
     assert code == 2 and "no small set" in one_paragraph(err)
 

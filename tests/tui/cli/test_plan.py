@@ -55,7 +55,7 @@ def test_imagenet_is_planned_without_data_and_says_what_does_not_fit(tesla: Tesl
     words = one_paragraph(out)
     assert "1,000 images (IPC 1) of imagenet" in words
     assert "published sizes; benjamin-paine/imagenet-1k-64x64 is not downloaded yet" in words
-    assert "in all" in words
+    assert "total" in words
     assert "Does not fit" in words
     assert "of memory at the peak" in words
     assert "of disk at" in words

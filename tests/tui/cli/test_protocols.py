@@ -61,7 +61,7 @@ def test_another_protocol_replaces_nothing(tesla: Tesla, tmp_path: Path) -> None
     # The report has both, apart; the card of an export only the run's own.
     assert tesla("report", "ws", "--to", "r.html")[0] == 0
     page = Path("r.html").read_text()
-    first, _, second = page.partition("To other protocols")
+    first, _, second = page.partition("Other protocols")
     for results, here, there in ((own, first, second), (other, second, first)):
         number = words_of(results["distilled"]).removesuffix(" %")
         assert f'<td class="n">{number}</td>' in here and f'<td class="n">{number}</td>' not in there

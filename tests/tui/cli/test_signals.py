@@ -196,9 +196,9 @@ def test_other_commands_end_in_time_with_a_sentence(
     if command == "export":
         gated_import("datasets", gate, monkeypatch)  # in the middle of writing, which would be over at once
     arguments: dict[str, tuple[list[object], str, str]] = {
-        "evaluate": ([folder, "--set", f"evaluate.epochs={NEVER}"], "Evaluating", "The same command goes on"),
+        "evaluate": ([folder, "--set", f"evaluate.epochs={NEVER}"], "Evaluating", "Run the same command to resume"),
         "export": ([folder, "--to", tmp_path / "export"], "Exporting", "nothing was written"),
-        "plan": ([folder, "--ipc", 1, "--seconds", 3600], "Measuring", "nothing is kept"),
+        "plan": ([folder, "--ipc", 1, "--seconds", 3600], "Measuring", "no plan was made"),
         "bench": (["evaluate", "--json", tmp_path / "bench.json"], "Measuring", "Stopped."),
     }
     words, mark, sentence = arguments[command]
@@ -225,7 +225,7 @@ def test_while_libraries_load(
     process = tesla("run", folder, "--run", "r", *sets())
     wait_for(gate.with_suffix(".waits").exists, process)
     stopped(process, number, record)
-    assert "the same command goes on" in words_of(tmp_path)
+    assert "run the same command to resume" in words_of(tmp_path)
 
 
 def insisted(process: "subprocess.Popen[str]") -> Callable[[], bool]:
@@ -275,7 +275,7 @@ def test_a_second_signal_ends_at_once_and_an_echo_does_not(
     assert process.poll() is None, "the first signal lets the step end"
     wait_for(insisted(process), process)
     assert process.wait() == 143, "it still waits at the gate"
-    assert "Ended at once" in words_of(tmp_path)
+    assert "Ended immediately" in words_of(tmp_path)
     assert run.checkpoints() and all(run.load_checkpoint(iteration) for iteration in run.checkpoints())
 
 
@@ -371,5 +371,5 @@ def test_the_documented_batch_script_requeues_until_it_is_done(folder: Path, tmp
 
     job = subprocess.Popen(["bash", tmp_path / "job.sh"], env=environment, stdout=subprocess.PIPE, text=True)
     said, _ = job.communicate(timeout=HANGS)
-    assert job.returncode == 0 and "goes on from iteration" in said
+    assert job.returncode == 0 and "resuming from iteration" in said
     assert (tmp_path / "requeued").read_text() == "requeue 42\n", "a finished job must not be queued again"

@@ -137,7 +137,7 @@ def test_ipc_takes_every_method_and_shared_settings_where_they_belong(tesla: Tes
     assert all(row["accuracy"] is not None and row["published"] is None for row in rows)
     assert "no published numbers for this dataset" in out
     code, _, err = tesla("study", "ipc", "ws", "--method", "tessla")
-    assert code == 2 and "There is no method 'tessla'" in err
+    assert code == 2 and "Unknown method 'tessla'" in err
 
 
 def test_cross_evaluates_runs_with_other_networks(tesla: Tesla, tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def test_it_opens_goes_on_evaluates_and_exports(old: Workspace, tesla: Tesla, tm
     trained = {path.name: path.read_bytes() for path in (old.folder / "buffers").rglob("*.safetensors")}
 
     code, said = tesla("run", old.folder, "--run", "old", "--set", "distill.iterations=5")
-    assert code == 0 and "goes on from iteration 3" in said and "(all there)" in said, said
+    assert code == 0 and "resuming from iteration 3" in said and "(all present)" in said, said
     assert run.checkpoints()[-1] == 5
     assert {path.name: path.read_bytes() for path in (old.folder / "buffers").rglob("*.safetensors")} == trained
     after = run.load_checkpoint(5)[0]
@@ -107,13 +107,13 @@ def test_a_newer_file_is_refused_by_name_and_left(
     sets = [word for text in (*TINY, "distill.iterations=9") for word in ("--set", text)]
     assert tesla("status", workspace.folder)[0] == (2 if kind == "settings.toml" else 0) or kind == "tesla.toml"
     code, said = tesla("run", workspace.folder, "--run", "r", *sets)
-    assert code == 2 and "Update tesla-tui" in said and "format 7" in said, said
+    assert code == 2 and "Upgrade tesla-tui" in said and "format 7" in said, said
     assert path.name.split(".")[0] in said
     for name, data in contents(workspace.folder).items():
         assert name not in before or name.name in ("journal.jsonl", "driver.json") or data == before[name]
     if kind in ("tesla.toml", "checkpoint", "trajectory"):
         code, said = tesla("doctor", workspace.folder)
-        assert code != 0 and "format 7" in said and "Update tesla-tui" in said
+        assert code != 0 and "format 7" in said and "Upgrade tesla-tui" in said
 
 
 def test_a_newer_journal_is_read_as_far_as_it_goes_and_not_written(tiny_run: Callable[..., Run]) -> None:

@@ -62,7 +62,7 @@ def test_two_workers_go_from_data_to_the_table(folder: Path) -> None:
     out, err = process.communicate(timeout=HANGS)
     assert process.returncode == 0, err
     # One of them speaks, and who started them shows the result: once each.
-    assert out.count("held out to select") == out.count("gained") == 1
+    assert out.count("held-out and") == out.count("gained") == 1
     assert f"export {folder} --run r" in words(out)
     run = Run(folder / "runs" / "r")
     assert isinstance(events(run)[-1], RunFinished)
@@ -87,7 +87,8 @@ def test_killed_stopped_and_gone_on_with(folder: Path) -> None:
     victim.send_signal(signal.SIGKILL)
     out, err = process.communicate(timeout=HANGS)
     assert process.returncode == 1
-    assert f"Worker 1 (process {victim.pid}" in words(err) and "SIGKILL" in err and "the same command goes on" in err
+    assert f"Worker 1 (process {victim.pid}" in words(err) and "SIGKILL" in err
+    assert "run the same command to resume" in words(err)
     failure = events(run)[-1]
     assert isinstance(failure, RunFailed) and f"Worker 1 (process {victim.pid}" in failure.message
     saved = max(run.checkpoints())

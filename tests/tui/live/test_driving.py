@@ -139,7 +139,7 @@ def test_detaching_hands_the_run_to_another_process(show: Show, ws: Workspace) -
         await distilling(pilot, run)
         await answered(pilot, "d")
         await until(pilot, lambda: not pilot.app.is_running)
-        assert "goes on without this terminal" in (pilot.app.return_value or "")
+        assert "is running in the background" in (pilot.app.return_value or "")
 
     show(body, **DRIVE)
     try:
@@ -181,7 +181,7 @@ def test_attaching_watches_survives_kill_9_and_takes_over(
         await until(pilot, lambda: f"READ-ONLY: process {headless.pid}" in screen_text(pilot))
         assert not app_of(pilot).bench.driving  # type: ignore[union-attr]
         await pilot.press("space")
-        await until(pilot, lambda: "only looks" in screen_text(pilot))
+        await until(pilot, lambda: "Read-only" in screen_text(pilot))
         seen = screen_text(pilot)
         await until(pilot, lambda: screen_text(pilot) != seen)
         os.kill(headless.pid, signal.SIGKILL)
@@ -189,7 +189,7 @@ def test_attaching_watches_survives_kill_9_and_takes_over(
         with open(run.journal_file, "ab") as file:
             file.write(b'{"schema": 1, "seq": 99, "kind": "Iterat')  # it died in the middle of a line
         await until(pilot, lambda: "interrupted" in screen_text(pilot))
-        assert "its driver died" in screen_text(pilot)
+        assert "driver died" in screen_text(pilot)
         await pilot.press("t")
         before = iterations(run)
         await until(pilot, lambda: "driven here" in screen_text(pilot) and iterations(run) > before)

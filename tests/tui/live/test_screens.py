@@ -305,7 +305,7 @@ def test_every_theme_draws_and_the_palette_has_everything(show: Show) -> None:
             await pilot.pause(0.1)
             assert "matching loss" in screen_text(pilot)
         commands = [command.title for command in pilot.app.get_system_commands(pilot.app.screen)]
-        for wanted in ("Tab: Images", "Pause or go on", "Evaluate now", "Export", "New run", "Theme: colour-blind"):
+        for wanted in ("Tab: Images", "Start or pause", "Evaluate now", "Export", "New run", "Theme: colour-blind"):
             assert wanted in commands
         await pilot.press("ctrl+p")
         await pilot.pause(0.2)
@@ -348,7 +348,7 @@ def test_an_empty_workspace_names_the_next_key(show: Show, tmp_path: Path) -> No
     empty = Workspace.create(folder, resolve_settings(), {"dataset.name"})
 
     async def body(pilot: Pilot[str]) -> None:
-        assert "n starts one" in screen_text(pilot)
+        assert "Press n to start one" in screen_text(pilot)
         for key, words in (
             ("2", "No images yet"),
             ("3", "No teachers planned"),
@@ -369,7 +369,7 @@ def test_the_form_validates_while_one_types(show: Show) -> None:
         await pilot.press("n")
         await pilot.pause(0.3)
         form = pilot.app.screen
-        assert "✓ valid" in screen_text(pilot)
+        assert "✓ Valid" in screen_text(pilot)
         assert form.query_one("#new-name", Input).value == "ipc-1"
         form.query_one("#new-ipc", Input).value = "3"
         await pilot.pause(0.1)
@@ -392,7 +392,7 @@ def test_the_form_validates_while_one_types(show: Show) -> None:
         assert "not a name for a run" in screen_text(pilot)
         form.query_one("#new-name", Input).value = "soft"
         await pilot.pause(0.1)
-        assert "There is a run soft already" in screen_text(pilot)
+        assert "The run soft already exists" in screen_text(pilot)
         await pilot.press("escape")
         await pilot.pause()
         assert isinstance(pilot.app.screen, Workbench)

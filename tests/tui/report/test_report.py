@@ -125,7 +125,7 @@ def test_it_can_be_written_at_any_time(tiny_run: Drive, workspace: Workspace, tm
     tiny_run("r", until=lambda e: isinstance(e, event))
     page = page_of(workspace, "r", tmp_path / "r.html")
     assert "stopped at iteration" in page.text
-    assert "Nothing was measured on the test images yet" in page.text
+    assert "Nothing has been measured on the test images yet" in page.text
     iterations = [float(v) for v in re.findall(r"stopped at iteration (\d+) of 6", page.text)]
     assert iterations == [1.0 if event is IterationDone else 0.0]
 

@@ -180,7 +180,7 @@ def test_a_real_other_user_is_kept_out(folder: Path) -> None:
         assert own.stdout.startswith("200")
         become = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
         other = subprocess.run([*become, "/usr/bin/python3", "-c", fetch, address], capture_output=True, text=True)
-        assert other.stdout.startswith("403") and "another user's" in other.stdout, other
+        assert other.stdout.startswith("403") and "belongs to another user" in other.stdout, other
     finally:
         server.process.terminate()
         server.process.wait(30)
