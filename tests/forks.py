@@ -9,6 +9,7 @@ import atexit
 import gc
 import json
 import os
+import resource
 import runpy
 import select
 import signal
@@ -20,6 +21,7 @@ import time
 import warnings
 from collections.abc import Collection, Mapping
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -38,12 +40,15 @@ class ForkedTesla:
         env: its environment, the tests' own by default.
         terminal: a pseudo-terminal's end that takes the place of all three streams and controls the process.
         ignored: signals that it finds ignored, as `nohup` leaves them.
+        largest_file: bytes that a file which it writes may have.
+        changed: module attributes by their dotted names, and what they are in this process.
     """
 
     def __init__(
         self, *words: object, stdout: IO[str] | None = None, stderr: IO[str] | None = None,
         cwd: Path | None = None, env: Mapping[str, str] | None = None, terminal: int | None = None,
-        ignored: Collection[int] = (),
+        ignored: Collection[int] = (), largest_file: int | None = None,
+        changed: Mapping[str, object] | None = None,
     ) -> None:  # fmt: skip
         self._files = [tempfile.TemporaryFile("w+") if file is None else file for file in (stdout, stderr)]
         self._own = [stdout is None, stderr is None]
@@ -54,6 +59,8 @@ class ForkedTesla:
             "env": dict(os.environ if env is None else env),
             "terminal": terminal is not None,
             "ignored": list(ignored),
+            "largest_file": largest_file,
+            "changed": dict(changed or {}),
         }
         with open(os.devnull) as nothing:
             streams = [nothing.fileno(), *(file.fileno() for file in self._files)]
@@ -121,7 +128,7 @@ class _Server:
     def __init__(self) -> None:
         self._socket, theirs = socket.socketpair()
         # One thread: a process with several cannot be forked safely.
-        single = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+        single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.forks", str(theirs.fileno())], cwd=ROOT, env={**os.environ, **single},
             stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], start_new_session=True,
@@ -206,7 +213,6 @@ def _serve(descriptor: int) -> None:
 def _load() -> None:
     """What commands import, but for what a test may hold up (`datasets`) or ask about (the live screens, a compiler)."""
     import pkgutil
-    from importlib import import_module
 
     import tesla_tui.cli
     import tests.engine.faulty
@@ -237,9 +243,14 @@ def _become(request: dict[str, Any], streams: list[int]) -> None:
             os.close(stream)
         for number in request["ignored"]:
             signal.signal(number, signal.SIG_IGN)
+        if request["largest_file"] is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (request["largest_file"],) * 2)
         os.environ.clear()
         os.environ.update(request["env"])
         os.chdir(request["cwd"])
+        for name, value in request["changed"].items():
+            module, _, attribute = name.rpartition(".")
+            setattr(import_module(module), attribute, value)
         sys.argv = ["tesla_tui.main", *request["argv"]]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # `tesla_tui.main` may be imported already

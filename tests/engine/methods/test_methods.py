@@ -263,7 +263,8 @@ FEW = ("evaluate.epochs=2", "evaluate.repeats=1", "evaluate.every=1000", "evalua
 
 def test_peers_run_in_other_types_and_spaces(tiny_run: RunIt) -> None:
     for method in ("dm", "dc", "frepo"):
-        tiny_run(f"{method}-vit", *options(method), "network.name=vit", "network.width=8", "distill.iterations=2", *FEW)
+        tiny_run(f"{method}-vit", *options(method), "network.name=vit", "network.width=8", "network.depth=1",
+                 "distill.iterations=2", *FEW)  # fmt: skip
         run = tiny_run(f"{method}-zca", *options(method), "dataset.zca=true", "compute.dtype=float64", *FEW)
         assert newest(run)["images"].dtype is torch.float64
 

@@ -226,7 +226,9 @@ def test_wrong_settings_leave_nothing_behind(tiny_run: RunIt, workspace: Workspa
             "network.width=8",
             "network.depth=1",
             "evaluate.networks=vit,convnet",
+            "evaluate.every=6",
             "evaluate.epochs=2",
+            "evaluate.repeats=1",
         ),
     ],
 )

@@ -26,7 +26,8 @@ from engine.training import evaluation as evaluate
 from engine.training import teachers
 from tests.engine.faulty import CUE
 from tests.engine.matching.test_matching import make_case
-from tests.processes import COMMAND, NEVER, in_stage, sets, wait_for
+from tests.forks import ForkedTesla
+from tests.processes import NEVER, in_stage, sets, wait_for
 from tests.runs import events, newest
 
 RunIt = Callable[..., Run]
@@ -288,8 +289,7 @@ def test_a_driver_that_was_killed_is_told_of_with_its_last_memory(
 ) -> None:
     run = tiny_run("r", until=stop_at(3))
     assert crash_description(run.pulse_file) == ""  # said farewell
-    command = [*COMMAND, "run", str(workspace.folder), "--run", "r", *sets(f"distill.iterations={NEVER}")]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as driver:
+    with ForkedTesla("run", workspace.folder, "--run", "r", *sets(f"distill.iterations={NEVER}")) as driver:
         wait_for(lambda: max(run.checkpoints()) >= 8 and in_stage(run, "distillation")(), driver)
         driver.kill()
     status = run_status(run)

@@ -53,7 +53,7 @@ def naive(
 
 
 def small_network() -> nn.Module:
-    return initialised_network("convnet", seed=1, channels=1, classes=10, resolution=8, width=8).double()
+    return initialised_network("convnet", seed=1, channels=1, classes=10, resolution=8, width=8, depth=1).double()
 
 
 @pytest.mark.parametrize("rule", [SgdRule(), RULE])
@@ -119,7 +119,8 @@ def run_evaluation(task: Task, small: SmallSet) -> tuple[EvaluationDone, list[No
 @pytest.mark.parametrize("compile_", ["off", "on"])
 def test_an_evaluation_is_the_published_loop(workspace: Workspace, compile_: str) -> None:
     # In float64, so that rounding does not grow to another answer on any test image.
-    task = task_with(workspace, f"compute.compile={compile_}", "compute.dtype=float64", "evaluate.epochs=12")
+    task = task_with(workspace, f"compute.compile={compile_}", "compute.dtype=float64", "network.depth=1",
+                     "evaluate.epochs=12")  # fmt: skip
     images = task.train.images.encoded(torch.cat([members[:3] for members in task.class_members]))
     small = SmallSet(images, hard_labels(class_index(10, 3), 10, task.dtype), 0.2)
     result, notices = run_evaluation(task, small)
@@ -177,7 +178,7 @@ def test_compiled_teachers_resume_to_the_same_bits_and_are_the_eager_ones(tmp_pa
     rows = {}
     for name, compile_ in (("whole", "on"), ("stopped", "on"), ("eager", "off")):
         workspace = Workspace.create(tmp_path / name, resolve_settings(), set())
-        overrides = [*TINY, f"compute.compile={compile_}", "teachers.count=1", "teachers.batch=500"]
+        overrides = [*TINY, f"compute.compile={compile_}", "network.depth=1", "teachers.count=1", "teachers.batch=800"]
         task, buffer = run_to_end(open_task(workspace, resolve_settings(overrides=overrides).settings))
         buffer.open()
         if name == "stopped":

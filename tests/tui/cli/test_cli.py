@@ -18,11 +18,14 @@ from engine.runs.run import Run
 from engine.runs.workspace import Workspace, driving, is_driven
 from tesla_tui.main import main
 from tests.conftest import TINY
+from tests.forks import ForkedTesla
 from tests.processes import COMMAND, HANGS, NEVER, sets, wait_for
 from tests.runs import newest
 
 Tesla = Callable[..., tuple[int, str, str]]
 SETS = sets()
+OTHER = "tests.engine.faulty:network"
+"""A network that is trained in no time."""
 
 
 @pytest.fixture
@@ -41,12 +44,6 @@ def tesla(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, t
         return int(code), captured.out, captured.err
 
     return call
-
-
-def spawn(*arguments: object) -> "subprocess.Popen[str]":
-    """The same, as a process of its own."""
-    command = [*COMMAND, *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ.copy())
 
 
 def one_paragraph(text: str) -> str:
@@ -84,10 +81,10 @@ def test_an_export_is_useful_without_us(tesla: Tesla, tmp_path: Path) -> None:
         "distill.iterations=60",
         "distill.steps=10",
         "distill.lr_images=100",
-        "evaluate.every=60",
+        "dataset.holdout=0",
+        "evaluate.baseline=false",
         "evaluate.epochs=300",
         "evaluate.repeats=3",
-        "compute.threads=2",
     )
     settings = {text.partition("=")[0]: text for text in (*TINY, *quick)}
     sets = [word for text in settings.values() for word in ("--set", text)]
@@ -149,9 +146,9 @@ def test_status_show_config_evaluate(tesla: Tesla, tmp_path: Path) -> None:
     assert rows["teachers.batch"]["origin"] == "preset digits"
     assert "preset digits" in tesla("config", "ws", "--changed")[1]
 
-    code, out, _ = tesla("evaluate", "ws", "--network", "vit", "--set", "evaluate.epochs=2")
+    code, out, _ = tesla("evaluate", "ws", "--network", OTHER, "--set", "evaluate.epochs=2")
     assert code == 0
-    assert "vit" in out
+    assert "faulty" in out
     assert tesla("evaluate", "ws", "--set", "distill.steps=9")[0] == 2
     code, out, _ = tesla("doctor", "ws")
     assert code == 0
@@ -255,7 +252,7 @@ def test_killed_twice_ends_in_the_same_bits(tesla: Tesla) -> None:
     tesla("init", "killed")
     run = Workspace(Path("killed")).run("ipc-1")
     for kind, times in (("TeacherEpoch", 1), ("IterationDone", 17), ("IterationDone", 37)):
-        process = spawn("run", "killed", "--ipc", 1, *long())
+        process = ForkedTesla("run", "killed", "--ipc", 1, *long())
         wait_for(tells(run, kind, times), process)
         process.kill()
         process.communicate()
@@ -268,12 +265,15 @@ def test_killed_twice_ends_in_the_same_bits(tesla: Tesla) -> None:
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-@pytest.mark.parametrize("kind", ["TeachersPlanned", "IterationDone"])
+@pytest.mark.parametrize(
+    ("number", "code", "kind"), [(signal.SIGINT, 130, "IterationDone"), (signal.SIGTERM, 143, "TeachersPlanned")]
+)
 def test_a_signal_saves_and_stops(tesla: Tesla, number: signal.Signals, code: int, kind: str) -> None:
+    """A process from its first line on; every stage and signal is in test_signals.py."""
     tesla("init", "ws")
     run = Workspace(Path("ws")).run("ipc-1")
-    process = spawn("run", "ws", "--ipc", 1, *long())
+    command = [*COMMAND, "run", "ws", "--ipc", "1", *long()]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_for(tells(run, kind), process)
     process.send_signal(number)
     out, err = process.communicate(timeout=HANGS)
