@@ -50,7 +50,8 @@ class ForkedTesla:
         ignored: Collection[int] = (), largest_file: int | None = None,
         changed: Mapping[str, object] | None = None,
     ) -> None:  # fmt: skip
-        self._files = [tempfile.TemporaryFile("w+") if file is None else file for file in (stdout, stderr)]
+        # Files, not pipes: nobody reads while the process runs.
+        self._files = [tempfile.TemporaryFile("w+") if file is None else file for file in (stdout, stderr)]  # noqa: SIM115
         self._own = [stdout is None, stderr is None]
         self.returncode: int | None = None
         request = {
@@ -211,7 +212,7 @@ def _serve(descriptor: int) -> None:
 
 
 def _load() -> None:
-    """What commands import, but for what a test may hold up (`datasets`) or ask about (the live screens, a compiler)."""
+    """What commands import, but not what a test may hold up (`datasets`) nor what few need (screens, a compiler)."""
     import pkgutil
 
     import tesla_tui.cli
@@ -219,8 +220,8 @@ def _load() -> None:
     import tests.gated_import.sitecustomize  # noqa: F401
 
     for name in (
-        "engine.session.session", "engine.exchange.export", "engine.runs.status", "engine.training.evaluation", "psutil",
-        "PIL.PngImagePlugin", "rich.console", "rich.progress", "rich.table", "sympy", "numpy.ma",
+        "engine.session.session", "engine.exchange.export", "engine.runs.status", "engine.training.evaluation",
+        "psutil", "PIL.PngImagePlugin", "rich.console", "rich.progress", "rich.table", "sympy", "numpy.ma",
         *(f"tesla_tui.cli.{module.name}" for module in pkgutil.iter_modules(tesla_tui.cli.__path__)),
     ):  # fmt: skip
         import_module(name)

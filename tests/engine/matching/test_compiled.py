@@ -26,7 +26,7 @@ from tests.conftest import TINY
 from tests.engine.matching.test_matching import Case, assert_close, make_case
 
 # The compiler warns of its own affairs.
-pytestmark = [pytest.mark.long, pytest.mark.filterwarnings("ignore")]
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 
 def wide_case(dtype: torch.dtype) -> Case:

@@ -57,14 +57,14 @@ def test_labels_against_central_differences() -> None:
     assert float((up - down) / 2e-6) == pytest.approx(float(slope), rel=2e-5)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_compiled_equals_eager() -> None:
     case = make_case(1, 3, student_lr=0.05, depth=1)
     found = case.gradient(loss="mse", compile=True)  # a warning that it is not compiled would be an error
     assert_close(found, case.gradient(loss="mse"), 1e-9)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_compiled_in_papers_mode_equals_eager_and_another_loss_is_compiled_anew() -> None:
     case = make_case(1, 3, student_lr=0.05, depth=1)
     both = make_case(1, 3, student_lr=0.05, depth=1)

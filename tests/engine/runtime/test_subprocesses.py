@@ -8,6 +8,7 @@ from engine.runtime.subprocesses import isolated, peak_bytes
 MB = 2**20
 
 
+@pytest.mark.slow
 def test_the_peak_is_the_childs_own_and_not_its_parents() -> None:
     ballast = bytearray(400 * MB)
     small = isolated("builtins:dict", {"value": 3})

@@ -92,6 +92,7 @@ def test_parts_cover_a_batch() -> None:
         MicroSteps(EagerSteps(FlatNetwork(make_case().model)), 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides",
     [(), ("labels.kind=target",), ("labels.kind=last",), ("labels.kind=learned", "labels.lr=100"),
@@ -124,6 +125,7 @@ def short_from(number: int, most: int) -> Callable[[Event], None]:
     return watch
 
 
+@pytest.mark.slow
 def test_after_running_out_the_run_goes_on_in_parts_and_remembers(tiny_run: RunIt) -> None:
     whole = tiny_run("whole", *FAULTY, "compute.micro_batch=off", "evaluate.baseline=false")
     run = tiny_run("r", *FAULTY, until=stop_at(8, short_from(5, 6)))
@@ -252,6 +254,7 @@ LARGE = (
 """Steps of 1000 images with 64 channels; everything else is small beside them."""
 
 
+@pytest.mark.slow
 def test_a_real_limit_is_met_with_smaller_parts(workspace: Workspace) -> None:
     done = limited(workspace, 200, *LARGE)
     assert done.returncode == 0, done.stderr
@@ -264,6 +267,7 @@ def test_a_real_limit_is_met_with_smaller_parts(workspace: Workspace) -> None:
     assert non_finite(newest(run)) == []
 
 
+@pytest.mark.slow
 def test_a_real_limit_without_parts_ends_in_words_and_its_own_exit_code(workspace: Workspace) -> None:
     done = limited(workspace, 200, *LARGE, "compute.micro_batch=off")
     assert done.returncode == 12, done.stderr
@@ -284,6 +288,7 @@ def test_a_real_limit_without_parts_ends_in_words_and_its_own_exit_code(workspac
     assert max(run.checkpoints()) == 2
 
 
+@pytest.mark.slow
 def test_a_driver_that_was_killed_is_told_of_with_its_last_memory(
     tiny_run: RunIt, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

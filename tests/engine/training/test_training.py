@@ -56,6 +56,7 @@ def small_network() -> nn.Module:
     return initialised_network("convnet", seed=1, channels=1, classes=10, resolution=8, width=8, depth=1).double()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", [SgdRule(), RULE])
 def test_every_trainer_takes_the_steps_of_the_formula(workspace: Workspace, rule: SgdRule) -> None:
     images = task_with(workspace).train.images.encoded(torch.arange(20)).double()
@@ -116,6 +117,7 @@ def run_evaluation(task: Task, small: SmallSet) -> tuple[EvaluationDone, list[No
     return run_to_end(kept()), [event for event in events if isinstance(event, Notice)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compile_", ["off", "on"])
 def test_an_evaluation_is_the_published_loop(workspace: Workspace, compile_: str) -> None:
     # In float64, so that rounding does not grow to another answer on any test image.
@@ -174,6 +176,7 @@ def test_networks_with_running_statistics_stay_eager(workspace: Workspace) -> No
     assert isinstance(trainer, EagerTrainer)
 
 
+@pytest.mark.slow
 def test_compiled_teachers_resume_to_the_same_bits_and_are_the_eager_ones(tmp_path: Path) -> None:
     rows = {}
     for name, compile_ in (("whole", "on"), ("stopped", "on"), ("eager", "off")):

@@ -19,6 +19,8 @@ from tesla_tui.render.bench import gradient_tables
 from tests.forks import ForkedTesla
 from tests.processes import HANGS, wait_for
 
+pytestmark = pytest.mark.slow
+
 TINY = ("--batch", "6", "--width", "4", "--depth", "2", "--resolution", "8", "--classes", "5", "--threads", "1")
 
 

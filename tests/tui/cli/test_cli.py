@@ -73,6 +73,7 @@ def test_the_three_lines(tesla: Tesla, tmp_path: Path) -> None:
     assert "distill.iterations=12" in out
 
 
+@pytest.mark.slow
 def test_an_export_is_useful_without_us(tesla: Tesla, tmp_path: Path) -> None:
     tesla("init", "ws", "--dataset", "digits")
     quick = (
@@ -122,6 +123,7 @@ def test_an_export_is_useful_without_us(tesla: Tesla, tmp_path: Path) -> None:
     assert recipe["training"]["student_lr"] > 0
 
 
+@pytest.mark.slow
 def test_status_show_config_evaluate(tesla: Tesla, tmp_path: Path) -> None:
     tesla("init", "ws")
     assert "no runs yet" in tesla("status", "ws")[1]
@@ -229,6 +231,7 @@ def test_changed_settings_are_refused_by_name(tesla: Tesla, tmp_path: Path) -> N
     assert "seed was 0, now 5" in one_paragraph(err)
 
 
+@pytest.mark.slow
 def test_somebody_else_drives(tesla: Tesla) -> None:
     tesla("init", "ws")
     with driving(Workspace(Path("ws")).run("ipc-1")):
@@ -247,6 +250,7 @@ def tells(run: Run, kind: str, times: int = 1) -> Callable[[], bool]:
     return lambda: run.journal_file.exists() and run.journal_file.read_text().count(f'"kind": "{kind}"') >= times
 
 
+@pytest.mark.slow
 def test_killed_twice_ends_in_the_same_bits(tesla: Tesla) -> None:
     tesla("init", "whole")
     tesla("init", "killed")
@@ -265,6 +269,7 @@ def test_killed_twice_ends_in_the_same_bits(tesla: Tesla) -> None:
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "code", "kind"), [(signal.SIGINT, 130, "IterationDone"), (signal.SIGTERM, 143, "TeachersPlanned")]
 )
@@ -293,6 +298,7 @@ def test_help_is_quick_and_lists_everything(tesla: Tesla) -> None:
     assert tesla("--version")[1].startswith("tesla 0.")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "forbidden"),
     [
@@ -309,6 +315,7 @@ def test_heavy_things_are_imported_late(code: str, forbidden: tuple[str, ...]) -
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_a_run_that_compiles_nothing_does_not_load_the_compiler(tesla: Tesla, tmp_path: Path) -> None:
     """It takes PyTorch a second or more; a `torch.optim` optimiser, for one, loads all of it."""
     assert tesla("init", tmp_path / "ws", "--dataset", "digits")[0] == 0
@@ -334,6 +341,7 @@ def test_class_names_cannot_steer_the_terminal(tesla: Tesla, tmp_path: Path) -> 
     assert "\N{REPLACEMENT CHARACTER}" in out
 
 
+@pytest.mark.slow
 def test_a_detached_run_goes_on_without_us_and_stops_when_told(tesla: Tesla, tmp_path: Path) -> None:
     folder = tmp_path / "ws"
     sets = [word for text in (*TINY, "distill.iterations=100000", "evaluate.every=5000") for word in ("--set", text)]
@@ -355,6 +363,7 @@ def test_a_detached_run_goes_on_without_us_and_stops_when_told(tesla: Tesla, tmp
     assert code == 2 and "Nobody drives" in complaint
 
 
+@pytest.mark.slow
 def test_a_detached_run_that_cannot_begin_says_why(tesla: Tesla, tmp_path: Path) -> None:
     folder = tmp_path / "ws"
     tesla("init", folder, "--dataset", "digits")

@@ -8,6 +8,8 @@ import pytest
 from tests.forks import ForkedTesla
 from tests.processes import HANGS, sets, wait_for
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.usefixtures("nothing_compiled")
 def test_a_signal_while_compiling_is_not_kept_waiting(tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_in_words_and_the_same_command_goes_on(small_disk: Path, tmp_path: Path) -> None:
     whole = tmp_path / "whole"
     whole.mkdir()
@@ -65,6 +66,7 @@ def test_a_full_disk_stops_in_words_and_the_same_command_goes_on(small_disk: Pat
     assert not list(small_disk.rglob("*.tmp-*"))
 
 
+@pytest.mark.slow
 def test_a_stage_that_has_no_room_does_not_begin(tiny_run: Drive, monkeypatch: pytest.MonkeyPatch) -> None:
     class Small(System):
         room = 1000
@@ -90,6 +92,7 @@ def test_a_stage_that_has_no_room_does_not_begin(tiny_run: Drive, monkeypatch: p
         tiny_run("c")
 
 
+@pytest.mark.slow
 def test_a_limit_on_file_sizes_is_told(tmp_path: Path) -> None:
     assert tesla(tmp_path, *INIT)[0] == 0
     code, words = tesla(tmp_path, *RUN, limit=40_000)

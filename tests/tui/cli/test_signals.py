@@ -35,7 +35,7 @@ from tests.processes import COMMAND, HANGS, NEVER, in_stage, sets, wait_for
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 SIGNALS = pytest.mark.parametrize("number", CODES, ids=lambda number: number.name)
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.slow
 
 Started = Callable[..., ForkedTesla]
 Record = Callable[[float], None]

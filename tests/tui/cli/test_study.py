@@ -28,6 +28,8 @@ from tests.forks import ForkedTesla
 from tests.processes import HANGS, wait_for
 from tests.tui.cli.test_cli import SETS, Tesla, tesla
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["tesla"]
 
 

@@ -30,7 +30,7 @@ from tests.forks import ForkedTesla
 from tests.processes import HANGS, NEVER, wait_for
 from tests.tui.live.conftest import Show, app_of, screen_text, until
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.slow
 
 LONG = (*TINY, f"distill.iterations={NEVER}", "evaluate.every=1000", "distill.checkpoint_every=1000")
 """Settings of a run that does not end by itself."""

@@ -17,6 +17,8 @@ from tesla_tui.live.screens.workspaces import HUB, OWN, WizardScreen, Workspaces
 from tests.forks import ForkedTesla
 from tests.tui.live.conftest import Show, app_of, screen_text, until
 
+pytestmark = pytest.mark.slow
+
 
 def test_workspaces_below_the_folder_are_listed_and_open(show: Show, ws: Workspace) -> None:
     async def body(pilot: Pilot[str]) -> None:
