@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 import warnings
+import weakref
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from importlib import import_module
@@ -53,6 +54,9 @@ class ForkedTesla:
         # Files, not pipes: nobody reads while the process runs.
         self._files = [tempfile.TemporaryFile("w+") if file is None else file for file in (stdout, stderr)]  # noqa: SIM115
         self._own = [stdout is None, stderr is None]
+        for file in self._files:
+            if file not in (stdout, stderr):
+                weakref.finalize(self, file.close)
         self.returncode: int | None = None
         request = {
             "argv": [str(word) for word in words],
@@ -87,10 +91,9 @@ class ForkedTesla:
         self.wait(timeout)
         texts = ["", ""]
         for i, file in enumerate(self._files):
-            if self._own[i] and not file.closed:
+            if self._own[i]:
                 file.seek(0)
                 texts[i] = file.read()
-        self._close()
         return texts[0], texts[1]
 
     def send_signal(self, number: int) -> None:
@@ -115,12 +118,6 @@ class ForkedTesla:
         if kind is not None:
             self.kill()
         self.wait()
-        self._close()
-
-    def _close(self) -> None:
-        for file, own in zip(self._files, self._own, strict=True):
-            if own:
-                file.close()
 
 
 class _Server:
