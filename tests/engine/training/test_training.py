@@ -181,7 +181,7 @@ def test_compiled_teachers_resume_to_the_same_bits_and_are_the_eager_ones(tmp_pa
     rows = {}
     for name, compile_ in (("whole", "on"), ("stopped", "on"), ("eager", "off")):
         workspace = Workspace.create(tmp_path / name, resolve_settings(), set())
-        overrides = [*TINY, f"compute.compile={compile_}", "network.depth=1", "teachers.count=1", "teachers.batch=800"]
+        overrides = [*TINY, f"compute.compile={compile_}", "network.depth=1", "teachers.count=1", "teachers.batch=259"]
         task, buffer = run_to_end(open_task(workspace, resolve_settings(overrides=overrides).settings))
         buffer.open()
         if name == "stopped":

@@ -50,8 +50,7 @@ def test_a_plan_of_digits_is_measured_and_added_up(tesla: Tesla, tmp_path: Path)
 @pytest.mark.slow
 def test_imagenet_is_planned_without_data_and_says_what_does_not_fit(tesla: Tesla) -> None:
     tesla("init", "im", "--dataset", "imagenet")
-    small = ("dataset.resolution=8", "network.width=2", "network.depth=1", "distill.steps=2", "teachers.batch=64",
-             "distill.gradient=paper")  # fmt: skip
+    small = ("dataset.resolution=8", "network.width=2", "network.depth=1", "distill.steps=2", "teachers.batch=64")
     sets = [word for text in (*small, "evaluate.repeats=1", "compute.threads=1") for word in ("--set", text)]
     code, out, _ = tesla("plan", "im", "--ipc", 1, *sets, *QUICK, "--memory", 0.1, "--disk", 0.1)
     assert code == 0
