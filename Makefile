@@ -5,8 +5,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # The theme advertises its successor at every build.
 DOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
-# Two processes; tests marked slow start first, so that both end together.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
+# One more than two cores: many tests wait for a process or a screen. Slow ones start first, so that all end together.
+WORKERS ?= 3
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help demo check test quick types lint format docs torture fuzz hooks clean
