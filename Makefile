@@ -1,42 +1,59 @@
-# Two commands for a fresh machine: `make demo` and `make test`. Both set up .venv first (again only when needed).
+# `make help` lists the targets. Each sets up .venv first, again only when the dependencies changed.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # The theme advertises its successor at every build.
 DOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+# One more than two cores: many tests wait for a process or a screen. Slow ones start first, so that all end together.
+WORKERS ?= 3
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: demo test torture fuzz lint docs format clean
+.DEFAULT_GOAL := help
+.PHONY: help demo check test quick types lint format docs torture fuzz hooks clean
 
-demo: $(STAMP)
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: $(STAMP) ## distil a small dataset and show the images
 	$(BIN)/tesla demo
 
-test: $(STAMP) lint
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+check: $(STAMP) format types quick ## a contributor's minute: format, lint, types, the tests not marked slow
+	$(BIN)/lint-imports
 
-# Breaks a small run at every file-system call, at random moments, by refused calls and power cuts (docs/reliability.md).
-torture: $(STAMP)
-	$(BIN)/python -m tests.torture --kills 240 --json torture.json
+test: $(STAMP) lint ## everything: lint, types, import contracts, documentation, all tests
+	$(PYTEST)
 
-# New inputs for every reader of foreign files; `make fuzz MINUTES=60` for longer.
-MINUTES ?= 15
-fuzz: $(STAMP)
-	$(BIN)/python -m tests.fuzz --minutes $(MINUTES)
+quick: $(STAMP) ## the tests not marked slow; lists those that take over 1.5 seconds, to be marked
+	$(PYTEST) -m 'not slow' --durations=10 --durations-min=1.5
 
-lint: $(STAMP)
+types: $(STAMP) ## mypy; after the first time only what changed
+	$(BIN)/mypy
+
+lint: $(STAMP) ## format, lint, types, import contracts and documentation, changing nothing
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(DOCS)
 
-docs: $(STAMP)
+format: $(STAMP) ## fix format and lint in place
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: $(STAMP) ## build the documentation in site/
 	$(DOCS)
 	@echo "Open site/index.html"
 
-format: $(STAMP)
-	$(BIN)/ruff check --fix .
-	$(BIN)/ruff format .
+torture: $(STAMP) ## break a small run at every file-system call, at random moments, by power cuts (docs/reliability.md)
+	$(BIN)/python -m tests.torture --kills 240 --json torture.json
+
+MINUTES ?= 15
+fuzz: $(STAMP) ## new inputs for every reader of untrusted files; MINUTES=60 for longer
+	$(BIN)/python -m tests.fuzz --minutes $(MINUTES)
+
+hooks: $(STAMP) ## run ruff on what is committed, in every commit from now on
+	$(BIN)/pre-commit install
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tesla needs Python 3.11 or newer; try: make PYTHON=python3.12 demo")'
@@ -44,5 +61,5 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $(STAMP)
 
-clean:
+clean: ## remove .venv, caches and what was built
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build site *.egg-info

@@ -79,6 +79,7 @@ def soak(workspace: Workspace, run: Run, iterations: int, samples: Path) -> None
         f"evaluate.every={10 * often}",
     )  # fmt: skip
     events = drive(workspace, run, workspace.settings(overrides=overrides, run=run))
+    gc.freeze()  # what the libraries keep: to go through it at every look takes longer than the iterations between
     process, begun = psutil.Process(), time.time()
     try:
         for event in events:

@@ -34,8 +34,8 @@ TINY = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests marked `long` come first, so that no worker of pytest-xdist begins one when the others are done."""
-    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+    """Tests marked `slow` come first, so that no worker of pytest-xdist starts one when the others are done."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -12,8 +12,10 @@ from subprocess import Popen
 from engine.runs.heartbeat import read_heartbeat
 from engine.runs.run import Run
 from tests.conftest import TINY
+from tests.forks import ForkedTesla
 
 COMMAND = [sys.executable, "-m", "tesla_tui.main"]
+"""A process from its first line on; `ForkedTesla` is the same without loading PyTorch (two seconds of a processor)."""
 NEVER = 10**6
 """Epochs or iterations that no test lives to see."""
 HANGS = 240.0
@@ -25,7 +27,9 @@ def sets(*changes: str) -> list[str]:
     return [word for text in (*TINY, *changes) for word in ("--set", text)]
 
 
-def wait_for(condition: Callable[[], object], process: "Popen[str] | Popen[bytes]", seconds: float = HANGS) -> None:
+def wait_for(
+    condition: Callable[[], object], process: "ForkedTesla | Popen[str] | Popen[bytes]", seconds: float = HANGS
+) -> None:
     """Wait until something holds, while the process that is to bring it about lives."""
     until = time.monotonic() + seconds
     while not condition():

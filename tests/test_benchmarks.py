@@ -8,6 +8,8 @@ import pytest
 
 from tests.processes import HANGS
 
+pytestmark = pytest.mark.slow
+
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
 

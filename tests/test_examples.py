@@ -67,6 +67,7 @@ def test_architecture_search(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().out.count("width") == 4
 
 
+@pytest.mark.slow
 def test_continual_learning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     module = example("continual_learning")
     found = module.main(

@@ -13,6 +13,7 @@ INPUTS = 60
 """For every reader here, the same ones every time; `make fuzz` tries others for as long as one likes."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.name.replace(" ", "-"))
 def test_a_spoilt_file_is_read_or_refused(reader: Reader, tmp_path: Path) -> None:
     tally = Tally()

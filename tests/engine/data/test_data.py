@@ -85,6 +85,7 @@ def test_the_cache_is_shared_and_not_decoded_again() -> None:
     assert np.array_equal(first.test_images, second.test_images)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not FASHION.exists(), reason="Debian's dataset-fashion-mnist is not installed")
 def test_fashion_mnist_from_debians_package() -> None:
     fashion, _ = prepared("fashion-mnist")
@@ -325,6 +326,7 @@ def _decode(cache: str, answers: "multiprocessing.Queue[int]") -> None:
     answers.put(sum(detail.startswith("decoding") for detail in told))
 
 
+@pytest.mark.slow
 def test_two_processes_decode_once(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     answers: multiprocessing.Queue[int] = context.Queue()

@@ -57,6 +57,7 @@ def test_whitened_images_come_back_whitened() -> None:
     assert float(pixels.max()) <= 1 + 1e-3
 
 
+@pytest.mark.slow
 def test_evaluations_with_other_augmentations_are_other_measurements(
     tiny_run: RunIt, workspace: Workspace, tmp_path: Path
 ) -> None:

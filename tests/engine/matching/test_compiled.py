@@ -26,7 +26,7 @@ from tests.conftest import TINY
 from tests.engine.matching.test_matching import Case, assert_close, make_case
 
 # The compiler warns of its own affairs.
-pytestmark = [pytest.mark.long, pytest.mark.filterwarnings("ignore")]
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 
 def wide_case(dtype: torch.dtype) -> Case:
@@ -60,7 +60,10 @@ def test_identities_hold_with_every_convolution_done_otherwise(mode: str) -> Non
 
 
 def test_a_compiled_run_resumes_to_the_same_bits(tiny_run: Callable[..., Run], workspace: Workspace) -> None:
-    settings = ("compute.compile=on", "evaluate.baseline=false", "distill.steps=2", "network.depth=1")
+    settings = (
+        "compute.compile=on", "evaluate.baseline=false", "distill.steps=2", "network.depth=1",
+        "dataset.holdout=0", "teachers.batch=719",  # two batches of one size: what is compiled besides is not the point
+    )  # fmt: skip
 
     def third(event: Event) -> bool:
         return isinstance(event, IterationDone) and event.iteration == 3

@@ -136,6 +136,7 @@ def test_patches_are_a_convolution_with_its_derivative(side: int, padding: int) 
     assert relative(across, by_weight) < 1e-13
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # the compiler's own
 def test_the_pass_takes_the_place_of_convolutions_and_keeps_their_numbers() -> None:
     """A small chain of convolutions, forward and backward, through the compiler with the pass."""

@@ -88,6 +88,7 @@ def test_exact_equals_unrolled(channels: int, steps: int) -> None:
     assert_close(case.gradient(mode="exact"), case.gradient(mode="unrolled"), 1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", ["resnet18", "vit"])
 def test_exact_equals_unrolled_on_other_networks(network: str) -> None:
     case = make_case(1, 3, network=network, student_lr=0.05)
@@ -227,12 +228,14 @@ def peak_bytes(mode: str, store: str, steps: int) -> int:
     return counter.peak
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("mode", "store", "most"), [("paper", "auto", 1.03), ("exact", "checkpoint", 1.05)])
 def test_memory_is_flat_in_steps(mode: str, store: str, most: float) -> None:
     few, many = peak_bytes(mode, store, 4), peak_bytes(mode, store, 64)
     assert many / few < most
 
 
+@pytest.mark.slow
 def test_the_other_stores_grow_by_their_parameters_and_unrolled_by_graphs() -> None:
     size = sum(p.numel() for p in build_network(
         "convnet", channels=3, classes=10, resolution=16, width=8, depth=2).parameters()) * 4  # fmt: skip

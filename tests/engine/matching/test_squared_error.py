@@ -57,21 +57,17 @@ def test_labels_against_central_differences() -> None:
     assert float((up - down) / 2e-6) == pytest.approx(float(slope), rel=2e-5)
 
 
-@pytest.mark.long
-def test_compiled_equals_eager() -> None:
+@pytest.mark.slow
+def test_compiled_equals_eager_and_another_loss_is_compiled_anew() -> None:
+    """In the paper's mode: test_compiled.py."""
     case = make_case(1, 3, student_lr=0.05, depth=1)
-    shorten(case)
-    found = case.gradient(loss="mse", compile=True)  # a warning that it is not compiled would be an error
-    assert_close(found, case.gradient(loss="mse"), 1e-9)
-
-
-@pytest.mark.long
-def test_compiled_in_papers_mode_equals_eager_and_another_loss_is_compiled_anew() -> None:
-    case = make_case(1, 3, student_lr=0.05, depth=1)
-    losses = [case.gradient(mode="paper", loss=loss, compile=True) for loss in ("mse", "cross-entropy")]
-    # The second is of the same model: it must not be taken from what is known.
-    for found, loss in zip(losses, ("mse", "cross-entropy"), strict=True):
-        assert_close(found, case.gradient(mode="paper", loss=loss), 1e-9)
+    both = make_case(1, 3, student_lr=0.05, depth=1)
+    shorten(both)  # batches of two sizes, each compiled for itself
+    # The same model with another loss must not be taken from what is known.
+    for loss, schedule in (("mse", both), ("cross-entropy", case)):
+        arguments = {"loss": loss, "schedule": schedule.arguments["schedule"]}
+        found = case.gradient(**arguments, compile=True)  # a warning that it is not compiled would be an error
+        assert_close(found, case.gradient(**arguments), 1e-9)
 
 
 def test_an_unknown_loss_is_named() -> None:

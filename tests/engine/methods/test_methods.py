@@ -57,6 +57,7 @@ def test_every_name_has_a_method_and_every_method_a_name() -> None:
     assert all(name == method.name for name, method in METHODS.items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", PEERS)
 def test_stopped_anywhere_and_resumed_gives_the_same_bits(tiny_run: RunIt, method: str) -> None:
     whole = tiny_run("whole", *options(method))
@@ -96,6 +97,7 @@ def test_a_selection_is_real_images_of_the_right_classes(tiny_run: RunIt, method
     assert before == {path: path.stat().st_mtime_ns for path in (run.folder / "evaluations").iterdir()}
 
 
+@pytest.mark.slow
 def test_the_whole_dataset_is_the_upper_bound_and_is_not_exported(
     tiny_run: RunIt, workspace: Workspace, tmp_path: Path
 ) -> None:
@@ -128,6 +130,7 @@ def test_the_evaluation_of_the_whole_dataset_stops_within_a_few_steps(tiny_run: 
 QUICK = {"dm": 40, "dsa": 40, "dc": 60, "frepo": 300}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", QUICK)
 def test_a_peer_beats_its_start(tiny_run: RunIt, method: str) -> None:
     common = (
@@ -140,6 +143,7 @@ def test_a_peer_beats_its_start(tiny_run: RunIt, method: str) -> None:
     assert accuracy(run) > accuracy(run, "random")
 
 
+@pytest.mark.slow
 def test_mtt_is_the_exact_gradient_and_unrolled_the_same_numbers(tiny_run: RunIt) -> None:
     exact = newest(tiny_run("a", *options("mtt"), "compute.dtype=float64"))
     unrolled = newest(tiny_run("b", *options("mtt"), "compute.dtype=float64", "distill.gradient=unrolled"))
@@ -188,6 +192,7 @@ def test_settings_that_contradict_a_method_are_refused(overrides: list[str], wor
         resolve_settings(overrides=overrides)
 
 
+@pytest.mark.slow
 def test_what_a_method_does_not_read_is_told(tiny_run: RunIt) -> None:
     run = tiny_run("r", "distill.method=dm", "distill.lr_images=1", "labels.lr=3")
     first = [e.event for e, _ in read_journal(run.journal_file)][:3]
@@ -231,6 +236,7 @@ def test_bad_numbers_are_skipped_and_then_stop_the_run(tiny_run: RunIt, workspac
     assert all(run.load_checkpoint(iteration) for iteration in run.checkpoints())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["dm", "frepo", "k-means"])
 def test_an_export_says_how_it_was_made(tiny_run: RunIt, workspace: Workspace, tmp_path: Path, method: str) -> None:
     from safetensors.torch import load_file
@@ -260,9 +266,11 @@ def test_events_without_a_trajectory_are_read_again() -> None:
 FEW = ("evaluate.epochs=2", "evaluate.repeats=1", "evaluate.every=1000", "evaluate.baseline=false")
 
 
+@pytest.mark.slow
 def test_peers_run_in_other_types_and_spaces(tiny_run: RunIt) -> None:
     for method in ("dm", "dc", "frepo"):
-        tiny_run(f"{method}-vit", *options(method), "network.name=vit", "network.width=8", "distill.iterations=2", *FEW)
+        tiny_run(f"{method}-vit", *options(method), "network.name=vit", "network.width=8", "network.depth=1",
+                 "distill.iterations=2", *FEW)  # fmt: skip
         run = tiny_run(f"{method}-zca", *options(method), "dataset.zca=true", "compute.dtype=float64", *FEW)
         assert newest(run)["images"].dtype is torch.float64
 

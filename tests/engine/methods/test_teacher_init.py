@@ -92,6 +92,7 @@ def test_half_is_the_lower_half_of_any_range(workspace: Workspace, least: int, m
         assert least <= start < (first if iteration == 0 else most)
 
 
+@pytest.mark.slow
 def test_raised_iterations_leave_the_draws_of_a_curriculum_alone(tiny_run: RunIt, workspace: Workspace) -> None:
     run = tiny_run("r", *CURRICULUM)
     before, images = starts_of(run), final(run)["images"]
@@ -117,6 +118,7 @@ def test_raised_iterations_leave_the_draws_of_a_curriculum_alone(tiny_run: RunIt
     assert workspace.settings(run=run).settings.distill.expansion_end == 6
 
 
+@pytest.mark.slow
 def test_a_curriculum_stopped_anywhere_goes_on_to_the_same_bits(tiny_run: RunIt) -> None:
     options = ("distill.method=datm", *CURRICULUM, "distill.min_start_epoch=0", "distill.ipc=2")
     for number in (1, 3, 5):
@@ -168,6 +170,7 @@ def test_snapshots_below_the_range_are_no_part_of_shipped_labels(tiny_run: RunIt
     torch.testing.assert_close(run_to_end(export_labels(task, buffer, state, at)), oracle)
 
 
+@pytest.mark.slow
 def test_first_images_are_the_first_that_the_teacher_knows_and_labels_its_logits(tiny_run: RunIt) -> None:
     options = ("distill.init=correct", "labels.kind=learned", "labels.init=teacher", "distill.ipc=3")
     run = tiny_run("r", *options, "network.width=16", "teachers.lr=0.1", "teachers.batch=32")
@@ -190,6 +193,7 @@ def test_first_images_are_the_first_that_the_teacher_knows_and_labels_its_logits
     assert notices_of(run) == []
 
 
+@pytest.mark.slow
 def test_too_few_known_images_are_filled_up_and_told(tiny_run: RunIt) -> None:
     hardly = ("teachers.lr=1e-6", "distill.ipc=4")  # teachers that stay where they began
     run = tiny_run("r", "distill.init=correct", "labels.kind=learned", "labels.init=teacher", *hardly)
@@ -220,6 +224,7 @@ def test_too_few_known_images_are_filled_up_and_told(tiny_run: RunIt) -> None:
     assert any(f"takes {sum(4 - count for count in counts if count < 4)} of 40" in text for text in words), words
 
 
+@pytest.mark.slow
 def test_a_damaged_teacher_is_trained_again_before_it_is_asked(tiny_run: RunIt) -> None:
     options = ("distill.init=correct", "labels.kind=learned", "labels.init=teacher")
     whole = tiny_run("whole", *options)

@@ -97,6 +97,7 @@ def in_the_middle(stage: str, share: float) -> Callable[[Event], bool]:
     return lambda event: isinstance(event, Progress) and event.stage == stage and event.done >= share
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "stop",
     [
@@ -119,6 +120,7 @@ def test_stopped_anywhere_and_resumed_gives_the_same_bits(tiny_run: RunIt, stop:
     assert_same_bits(stopped, whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_teachers_stopped_in_mid_epoch_are_the_same_bits(tmp_path: Path, dtype: str) -> None:
     buffers = []
@@ -160,6 +162,7 @@ def test_snapshots_are_copies_and_rows_are_checked(tiny_run: RunIt) -> None:
         TeacherBuffer(folder, {}).read(0, 2)
 
 
+@pytest.mark.slow
 def test_more_epochs_extend_the_same_trajectories(tiny_run: RunIt) -> None:
     run = tiny_run("short")
     folder = next((run.folder.parents[1] / "buffers").iterdir())
@@ -181,6 +184,7 @@ def test_a_damaged_checkpoint_is_passed_over(tiny_run: RunIt) -> None:
     assert torch.equal(newest(run)["images"], newest(Run(run.folder.parent / "whole"))["images"])
 
 
+@pytest.mark.slow
 def test_iterations_may_be_raised_but_nothing_else(tiny_run: RunIt) -> None:
     tiny_run("more")
     longer = tiny_run("more", "distill.iterations=8")
@@ -191,6 +195,7 @@ def test_iterations_may_be_raised_but_nothing_else(tiny_run: RunIt) -> None:
         tiny_run("more", "distill.iterations=2")
 
 
+@pytest.mark.slow
 def test_one_driver(tiny_run: RunIt, workspace: Workspace) -> None:
     run = workspace.run("r")
     with run_to_end(acquire_run(run)), pytest.raises(BusyError, match=r"by process \d+ on .* since"):
@@ -209,6 +214,7 @@ def test_wrong_settings_leave_nothing_behind(tiny_run: RunIt, workspace: Workspa
     assert sorted(path.name for path in workspace.folder.iterdir()) == ["tesla.toml"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -230,7 +236,9 @@ def test_wrong_settings_leave_nothing_behind(tiny_run: RunIt, workspace: Workspa
             "network.width=8",
             "network.depth=1",
             "evaluate.networks=vit,convnet",
+            "evaluate.every=6",
             "evaluate.epochs=2",
+            "evaluate.repeats=1",
         ),
     ],
 )
@@ -365,6 +373,7 @@ def poisoned(monkeypatch: pytest.MonkeyPatch, bad: Callable[[int], bool], loss: 
     monkeypatch.setattr(distillation, "matching_sweeps", sweeps)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", [float("nan"), float("inf"), 11.0])
 def test_a_bad_iteration_is_skipped_before_the_update(
     tiny_run: RunIt, monkeypatch: pytest.MonkeyPatch, loss: float
@@ -389,6 +398,7 @@ def test_many_bad_iterations_shrink_student_lr_and_the_run_goes_on(
     assert sum(isinstance(e.event, IterationDone) for e, _ in read_journal(run.journal_file)) == 2
 
 
+@pytest.mark.slow
 def test_a_run_that_cannot_recover_stops_with_words(
     tiny_run: RunIt, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -400,6 +410,7 @@ def test_a_run_that_cannot_recover_stops_with_words(
     assert torch.equal(newest(run)["images"], run.load_checkpoint(0)[0]["images"])
 
 
+@pytest.mark.slow
 def test_old_checkpoints_go_but_not_the_start_or_the_best(tiny_run: RunIt) -> None:
     run = tiny_run("r", "distill.iterations=12", "distill.checkpoint_every=1", "distill.keep=2")
     kept = run.checkpoints()
@@ -425,6 +436,7 @@ def test_evaluations_are_not_repeated(tiny_run: RunIt) -> None:
     assert sum(isinstance(e.event, RunStarted) for e, _ in read_journal(run.journal_file)) == 2
 
 
+@pytest.mark.slow
 def test_runs_of_a_workspace_share_the_random_baseline(tiny_run: RunIt, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = []
     real = assessments.evaluate_random

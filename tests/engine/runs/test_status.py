@@ -126,6 +126,7 @@ def test_wishes_are_granted_between_iterations(workspace: Workspace) -> None:
     assert not control.save()
 
 
+@pytest.mark.slow
 def test_a_pause_changes_no_bit(workspace: Workspace, tiny_run: Drive) -> None:
     plain = tiny_run("plain")
     run = workspace.run("paused")

@@ -47,6 +47,7 @@ def two_ranks(function: str, folder: Path) -> list["subprocess.CompletedProcess[
     return done
 
 
+@pytest.mark.slow
 def test_two_ranks_compute_the_gradient_of_one(tmp_path: Path) -> None:
     for process in two_ranks("numbers", tmp_path):
         assert process.returncode == 0, process.stderr
@@ -59,6 +60,7 @@ def test_two_ranks_compute_the_gradient_of_one(tmp_path: Path) -> None:
     assert first["apart"] == "" and second["apart"].startswith("Worker 1 computed 2 where worker 0 computed 1")
 
 
+@pytest.mark.slow
 def test_two_ranks_distil_the_images_of_one(tmp_path: Path) -> None:
     workspace = Workspace.create(tmp_path / "ws", resolve_settings(), set())
     for process in two_ranks("runs", tmp_path):
@@ -86,6 +88,7 @@ def test_two_ranks_distil_the_images_of_one(tmp_path: Path) -> None:
     assert events.count("IterationDone") == 20
 
 
+@pytest.mark.slow
 def test_a_rank_that_fails_does_not_leave_the_other_hanging(tmp_path: Path) -> None:
     first, second = two_ranks("fails", tmp_path)
     assert "ValueError: a bug" in second.stderr

@@ -9,6 +9,7 @@ from engine.runtime.subprocesses import peak_bytes, run_isolated
 MB = 2**20
 
 
+@pytest.mark.slow
 def test_the_peak_is_the_childs_own_and_not_its_parents() -> None:
     ballast = bytearray(400 * MB)
     small = run_to_end(run_isolated("builtins:dict", {"value": 3}))

@@ -26,7 +26,8 @@ from engine.training import evaluation as evaluate
 from engine.training import teachers
 from tests.engine.faulty import CUE
 from tests.engine.matching.test_matching import make_case
-from tests.processes import COMMAND, NEVER, in_stage, sets, wait_for
+from tests.forks import ForkedTesla
+from tests.processes import NEVER, in_stage, sets, wait_for
 from tests.runs import events, newest
 
 RunIt = Callable[..., Run]
@@ -91,6 +92,7 @@ def test_parts_cover_a_batch() -> None:
         MicroSteps(EagerSteps(FlatNetwork(make_case().model)), 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides",
     [(), ("labels.kind=target",), ("labels.kind=last",), ("labels.kind=learned", "labels.lr=100"),
@@ -123,6 +125,7 @@ def short_from(number: int, most: int) -> Callable[[Event], None]:
     return watch
 
 
+@pytest.mark.slow
 def test_after_running_out_the_run_goes_on_in_parts_and_remembers(tiny_run: RunIt) -> None:
     whole = tiny_run("whole", *FAULTY, "compute.micro_batch=off", "evaluate.baseline=false")
     run = tiny_run("r", *FAULTY, until=stop_at(8, short_from(5, 6)))
@@ -251,6 +254,7 @@ LARGE = (
 """Steps of 1000 images with 64 channels; everything else is small beside them."""
 
 
+@pytest.mark.slow
 def test_a_real_limit_is_met_with_smaller_parts(workspace: Workspace) -> None:
     done = limited(workspace, 200, *LARGE)
     assert done.returncode == 0, done.stderr
@@ -263,6 +267,7 @@ def test_a_real_limit_is_met_with_smaller_parts(workspace: Workspace) -> None:
     assert non_finite(newest(run)) == []
 
 
+@pytest.mark.slow
 def test_a_real_limit_without_parts_ends_in_words_and_its_own_exit_code(workspace: Workspace) -> None:
     done = limited(workspace, 200, *LARGE, "compute.micro_batch=off")
     assert done.returncode == 12, done.stderr
@@ -283,13 +288,13 @@ def test_a_real_limit_without_parts_ends_in_words_and_its_own_exit_code(workspac
     assert max(run.checkpoints()) == 2
 
 
+@pytest.mark.slow
 def test_a_killed_driver_is_described_with_its_last_memory(
     tiny_run: RunIt, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = tiny_run("r", until=stop_at(3))
     assert crash_description(run.heartbeat_file) == ""  # ended in order
-    command = [*COMMAND, "run", str(workspace.folder), "--run", "r", *sets(f"distill.iterations={NEVER}")]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as driver:
+    with ForkedTesla("run", workspace.folder, "--run", "r", *sets(f"distill.iterations={NEVER}")) as driver:
         wait_for(lambda: max(run.checkpoints()) >= 8 and in_stage(run, "distillation")(), driver)
         driver.kill()
     status = run_status(run)

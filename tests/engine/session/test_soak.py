@@ -13,6 +13,8 @@ from engine.runs import preview_frames as film
 from engine.runs import preview_writer as preview
 from engine.runs.run import Run
 
+pytestmark = pytest.mark.slow
+
 RunIt = Callable[..., Run]
 
 

@@ -181,6 +181,7 @@ def test_a_reused_pid_is_not_the_process(tmp_path: Path, monkeypatch: pytest.Mon
     hold.release()
 
 
+@pytest.mark.slow
 def test_another_host_is_believed_while_its_file_changes(tmp_path: Path, either: str, quick: None) -> None:
     """Its lock may not reach here. No clock is trusted: the file's times may be of any year."""
     record = tmp_path / "owner.json"
@@ -234,6 +235,7 @@ def until(events: Iterator[Event], kind: type[Event], count: int = 1) -> None:
             return
 
 
+@pytest.mark.slow
 def test_a_run_driven_on_another_host_is_refused(workspace: Workspace, tiny_run: Drive, quick: None) -> None:
     run = tiny_run("r")
     owner_file(run.folder / "driver.json")
@@ -248,6 +250,7 @@ def test_a_run_driven_on_another_host_is_refused(workspace: Workspace, tiny_run:
     assert not is_driven(run)
 
 
+@pytest.mark.slow
 def test_a_second_driver_of_this_host_is_refused(
     workspace: Workspace, tiny_run: Drive, either: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -261,6 +264,7 @@ def test_a_second_driver_of_this_host_is_refused(
     assert not is_driven(run)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["renamed", "deleted", "taken over"])
 def test_a_run_that_is_no_longer_ours_is_not_written_to(
     what: str, workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -296,6 +300,7 @@ def test_a_run_that_is_no_longer_ours_is_not_written_to(
 # --- teachers
 
 
+@pytest.mark.slow
 def test_a_teacher_claimed_on_a_host_that_died_is_trained_here(
     workspace: Workspace, tiny_run: Drive, quick: None
 ) -> None:
@@ -315,6 +320,7 @@ def test_a_teacher_claimed_on_a_host_that_died_is_trained_here(
     assert any(isinstance(event, TeacherPublished) and event.trajectory == 1 for event in events)
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_teachers(workspace: Workspace, tiny_run: Drive, either: str) -> None:
     run = tiny_run("r", "teachers.count=6", until=lambda event: isinstance(event, RunStarted))
     settings = run.frozen().settings

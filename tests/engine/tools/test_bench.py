@@ -74,6 +74,7 @@ def test_flops_are_counted_once_for_compiled_and_stored_variants() -> None:
     assert all(configuration(chosen.arguments()) == chosen for chosen in every)
 
 
+@pytest.mark.slow
 def test_rows_are_filled_in_turns_and_what_fails_says_why() -> None:
     broken = Shape(network="no_such_module:Net", channels=3, resolution=8, classes=5, batch=6)
     chosen = configurations([TINY], ["published", "exact"], [1, 2], compiled=False, compute=Compute(threads=1))

@@ -39,6 +39,7 @@ def same_bits(a: Run, b: Run) -> bool:
     return max(a.checkpoints()) == max(b.checkpoints()) and all(torch.equal(x[name], y[name]) for name in x)
 
 
+@pytest.mark.slow
 def test_skip_shrink_roll_back_and_the_same_bits_after_a_stop_anywhere(tiny_run: RunIt) -> None:
     whole = tiny_run("whole", *FAULTY, until=CUE.follow(SPELL))
     assert [e.iteration for e in events(whole, IterationSkipped)] == list(SPELL)
@@ -68,6 +69,7 @@ def test_skip_shrink_roll_back_and_the_same_bits_after_a_stop_anywhere(tiny_run:
         assert same_bits(stopped, whole)
 
 
+@pytest.mark.slow
 def test_spells_far_apart_do_not_add_up_to_a_stop(tiny_run: RunIt) -> None:
     # Nine spells of five; each is followed by a good stretch and a checkpoint.
     spells = [range(30 * i + 25, 30 * i + 30) for i in range(9)]
@@ -77,6 +79,7 @@ def test_spells_far_apart_do_not_add_up_to_a_stop(tiny_run: RunIt) -> None:
     assert max(run.checkpoints()) == 300
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "words", "way_out"),
     [
@@ -300,6 +303,7 @@ def test_an_evaluation_that_diverges_is_told_and_counts_as_guessing(tiny_run: Ru
         json.loads(path.read_text(), parse_constant=lambda word: pytest.fail(word))
 
 
+@pytest.mark.slow
 def test_a_checkpoint_never_has_a_number_that_is_not_finite(tiny_run: RunIt) -> None:
     run = tiny_run("r")
     tensors, record = run.load_checkpoint(6)

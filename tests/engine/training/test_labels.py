@@ -20,6 +20,7 @@ RunIt = Callable[..., Run]
 RAW = ("labels.kind=learned", "labels.parameters=probabilities", "labels.lr=0.5")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides",
     [RAW, (*RAW, "labels.loss=mse"), ("labels.loss=mse",), ("labels.kind=learned", "labels.loss=mse", "labels.lr=5")],

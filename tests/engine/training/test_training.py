@@ -53,9 +53,10 @@ def naive(
 
 
 def small_network() -> nn.Module:
-    return initialised_network("convnet", seed=1, channels=1, classes=10, resolution=8, width=8).double()
+    return initialised_network("convnet", seed=1, channels=1, classes=10, resolution=8, width=8, depth=1).double()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", [SgdRule(), RULE])
 def test_every_trainer_takes_the_steps_of_the_formula(workspace: Workspace, rule: SgdRule) -> None:
     images = task_with(workspace).train.images.encoded(torch.arange(20)).double()
@@ -116,10 +117,12 @@ def run_evaluation(task: Task, small: SmallSet) -> tuple[EvaluationDone, list[No
     return run_to_end(kept()), [event for event in events if isinstance(event, Notice)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compile_", ["off", "on"])
 def test_an_evaluation_is_the_published_loop(workspace: Workspace, compile_: str) -> None:
     # In float64, so that rounding does not grow to another answer on any test image.
-    task = task_with(workspace, f"compute.compile={compile_}", "compute.dtype=float64", "evaluate.epochs=12")
+    task = task_with(workspace, f"compute.compile={compile_}", "compute.dtype=float64", "network.depth=1",
+                     "evaluate.epochs=12")  # fmt: skip
     images = task.train.images.encoded(torch.cat([members[:3] for members in task.class_members]))
     small = SmallSet(images, hard_labels(class_index(10, 3), 10, task.dtype), 0.2)
     result, notices = run_evaluation(task, small)
@@ -173,11 +176,12 @@ def test_networks_with_running_statistics_stay_eager(workspace: Workspace) -> No
     assert isinstance(trainer, EagerTrainer)
 
 
+@pytest.mark.slow
 def test_compiled_teachers_resume_to_the_same_bits_and_are_the_eager_ones(tmp_path: Path) -> None:
     rows = {}
     for name, compile_ in (("whole", "on"), ("stopped", "on"), ("eager", "off")):
         workspace = Workspace.create(tmp_path / name, resolve_settings(), set())
-        overrides = [*TINY, f"compute.compile={compile_}", "teachers.count=1", "teachers.batch=500"]
+        overrides = [*TINY, f"compute.compile={compile_}", "network.depth=1", "teachers.count=1", "teachers.batch=259"]
         task, buffer = run_to_end(open_task(workspace, resolve_settings(overrides=overrides).settings))
         buffer.open()
         if name == "stopped":

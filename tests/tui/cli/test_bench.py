@@ -3,10 +3,11 @@
 import io
 import json
 import os
+import re
 import signal
-import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -15,23 +16,23 @@ from rich.console import Console
 from engine.tools.bench.cases import CASES, MODES, configurations, varied
 from engine.tools.bench.gradient import GradientBench
 from tesla_tui.render.bench import gradient_tables
-from tests.processes import HANGS
+from tests.forks import ForkedTesla
+from tests.processes import HANGS, wait_for
+
+pytestmark = pytest.mark.slow
 
 TINY = ("--batch", "6", "--width", "4", "--depth", "2", "--resolution", "8", "--classes", "5", "--threads", "1")
 
 
-def spawn(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "tesla_tui.main", "bench", *arguments]
+def spawn(folder: Path, *arguments: str, **options: Any) -> ForkedTesla:
     environment = {**os.environ, "COLUMNS": "140", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    return subprocess.Popen(
-        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    return ForkedTesla("bench", *arguments, cwd=folder, env=environment, **options)
 
 
 def bench(folder: Path, *arguments: str) -> tuple[int, str, str]:
     process = spawn(folder, *arguments)
     out, err = process.communicate(timeout=HANGS)
-    return process.returncode, out, err
+    return process.wait(), out, err
 
 
 def test_gradient_prints_draws_and_records(tmp_path: Path) -> None:
@@ -75,17 +76,19 @@ def test_a_table_breaks_no_cell_whatever_the_terminal(width: int) -> None:
 
 def test_ctrl_c_prints_what_was_measured_and_leaves_no_process(tmp_path: Path) -> None:
     modes = ("--mode", "published", "--mode", "exact", "--no-compile")
-    process = spawn(tmp_path, "gradient", *TINY, *modes, "--steps", "1", "--steps", "2", "--rounds", "100000")
-    assert process.stdout is not None
-    rounds = 0  # lines come ten seconds apart: at the second one a whole round is over
-    while rounds < 2:
-        line = process.stdout.readline()
-        assert line, "ended before it measured"
-        rounds += "measurements" in line and "starting" not in line and "warming" not in line
+    said = tmp_path / "said"
+    with open(said, "w") as out_file:
+        process = spawn(
+            tmp_path, "gradient", *TINY, *modes, "--steps", "1", "--steps", "2", "--rounds", "100000",
+            stdout=out_file, changed={"tesla_tui.render.display.PLAIN_EVERY": 0.0},
+        )  # fmt: skip
+    # When the last of a round comes up a second time, a whole round is over.
+    wait_for(lambda: len(re.findall(r"measurements, exact, T = 1(?! \(warming)", said.read_text())) >= 2, process)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     started = [int(pid) for pid in children.read_text().split()] if children.exists() else []
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=HANGS)
+    _, err = process.communicate(timeout=HANGS)
+    out = said.read_text()
     assert process.returncode == 130, err
     assert "Traceback" not in err
     assert "Measured so far" in out and "One iteration" in out

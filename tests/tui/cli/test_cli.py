@@ -20,11 +20,13 @@ from engine.runs.workspace import Workspace, acquire_run
 from engine.runtime.generators import run_to_end
 from tesla_tui.main import main
 from tests.conftest import TINY
+from tests.forks import ForkedTesla
 from tests.processes import COMMAND, HANGS, NEVER, sets, wait_for
 from tests.runs import newest
 
 Tesla = Callable[..., tuple[int, str, str]]
 SETS = sets()
+QUICK = ("--set", "evaluate.epochs=1", "--set", "evaluate.repeats=1")
 
 
 @pytest.fixture
@@ -43,12 +45,6 @@ def tesla(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, t
         return int(code), captured.out, captured.err
 
     return call
-
-
-def spawn(*arguments: object) -> "subprocess.Popen[str]":
-    """The same, as a process of its own."""
-    command = [*COMMAND, *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ.copy())
 
 
 def one_paragraph(text: str) -> str:
@@ -78,6 +74,7 @@ def test_the_three_lines(tesla: Tesla, tmp_path: Path) -> None:
     assert "distill.iterations=12" in out
 
 
+@pytest.mark.slow
 def test_an_export_is_useful_without_us(tesla: Tesla, tmp_path: Path) -> None:
     tesla("init", "ws", "--dataset", "digits")
     quick = (
@@ -86,10 +83,10 @@ def test_an_export_is_useful_without_us(tesla: Tesla, tmp_path: Path) -> None:
         "distill.iterations=60",
         "distill.steps=10",
         "distill.lr_images=100",
-        "evaluate.every=60",
+        "dataset.holdout=0",
+        "evaluate.baseline=false",
         "evaluate.epochs=300",
         "evaluate.repeats=3",
-        "compute.threads=2",
     )
     settings = {text.partition("=")[0]: text for text in (*TINY, *quick)}
     sets = [word for text in settings.values() for word in ("--set", text)]
@@ -127,6 +124,7 @@ def test_an_export_is_useful_without_us(tesla: Tesla, tmp_path: Path) -> None:
     assert recipe["training"]["student_lr"] > 0
 
 
+@pytest.mark.slow
 def test_status_show_config_evaluate(tesla: Tesla, tmp_path: Path) -> None:
     tesla("init", "ws")
     assert "no runs yet" in tesla("status", "ws")[1]
@@ -151,7 +149,7 @@ def test_status_show_config_evaluate(tesla: Tesla, tmp_path: Path) -> None:
     assert rows["teachers.batch"]["origin"] == "preset digits"
     assert "preset digits" in tesla("config", "ws", "--changed")[1]
 
-    code, out, _ = tesla("evaluate", "ws", "--network", "vit", "--set", "evaluate.epochs=2")
+    code, out, _ = tesla("evaluate", "ws", "--network", "vit", *QUICK)
     assert code == 0
     assert "vit" in out
     assert tesla("evaluate", "ws", "--set", "distill.steps=9")[0] == 2
@@ -234,6 +232,7 @@ def test_changed_settings_are_refused_by_name(tesla: Tesla, tmp_path: Path) -> N
     assert "seed was 0, now 5" in one_paragraph(err)
 
 
+@pytest.mark.slow
 def test_somebody_else_drives(tesla: Tesla) -> None:
     tesla("init", "ws")
     with run_to_end(acquire_run(Workspace(Path("ws")).run("ipc-1"))):
@@ -252,12 +251,13 @@ def tells(run: Run, kind: str, times: int = 1) -> Callable[[], bool]:
     return lambda: run.journal_file.exists() and run.journal_file.read_text().count(f'"kind": "{kind}"') >= times
 
 
+@pytest.mark.slow
 def test_killed_twice_ends_in_the_same_bits(tesla: Tesla) -> None:
     tesla("init", "whole")
     tesla("init", "killed")
     run = Workspace(Path("killed")).run("ipc-1")
     for kind, times in (("TeacherEpoch", 1), ("IterationDone", 17), ("IterationDone", 37)):
-        process = spawn("run", "killed", "--ipc", 1, *long())
+        process = ForkedTesla("run", "killed", "--ipc", 1, *long())
         wait_for(tells(run, kind, times), process)
         process.kill()
         process.communicate()
@@ -270,12 +270,16 @@ def test_killed_twice_ends_in_the_same_bits(tesla: Tesla) -> None:
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-@pytest.mark.parametrize("kind", ["TeachersPlanned", "IterationDone"])
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "code", "kind"), [(signal.SIGINT, 130, "IterationDone"), (signal.SIGTERM, 143, "TeachersPlanned")]
+)
 def test_a_signal_saves_and_stops(tesla: Tesla, number: signal.Signals, code: int, kind: str) -> None:
+    """A process from its first line on; every stage and signal is in test_signals.py."""
     tesla("init", "ws")
     run = Workspace(Path("ws")).run("ipc-1")
-    process = spawn("run", "ws", "--ipc", 1, *long())
+    command = [*COMMAND, "run", "ws", "--ipc", "1", *long()]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_for(tells(run, kind), process)
     process.send_signal(number)
     out, err = process.communicate(timeout=HANGS)
@@ -295,6 +299,7 @@ def test_help_is_quick_and_lists_everything(tesla: Tesla) -> None:
     assert tesla("--version")[1].startswith("tesla 0.")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "forbidden"),
     [
@@ -311,6 +316,7 @@ def test_heavy_things_are_imported_late(code: str, forbidden: tuple[str, ...]) -
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_a_run_that_compiles_nothing_does_not_load_the_compiler(tesla: Tesla, tmp_path: Path) -> None:
     """It takes PyTorch a second or more; a `torch.optim` optimiser, for one, loads all of it."""
     assert tesla("init", tmp_path / "ws", "--dataset", "digits")[0] == 0
@@ -336,6 +342,7 @@ def test_class_names_cannot_steer_the_terminal(tesla: Tesla, tmp_path: Path) -> 
     assert "\N{REPLACEMENT CHARACTER}" in out
 
 
+@pytest.mark.slow
 def test_a_detached_run_goes_on_without_us_and_stops_when_told(tesla: Tesla, tmp_path: Path) -> None:
     folder = tmp_path / "ws"
     sets = [word for text in (*TINY, "distill.iterations=100000", "evaluate.every=5000") for word in ("--set", text)]
@@ -357,6 +364,7 @@ def test_a_detached_run_goes_on_without_us_and_stops_when_told(tesla: Tesla, tmp
     assert code == 2 and "is not running" in complaint
 
 
+@pytest.mark.slow
 def test_a_detached_run_that_cannot_begin_says_why(tesla: Tesla, tmp_path: Path) -> None:
     folder = tmp_path / "ws"
     tesla("init", folder, "--dataset", "digits")

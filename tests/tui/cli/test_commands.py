@@ -10,6 +10,8 @@ import pytest
 
 from engine.errors import quoted
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 STARTS = {
     "-m": [sys.executable, "-m", "tesla_tui.main"],

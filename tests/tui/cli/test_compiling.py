@@ -1,27 +1,23 @@
 """A run that is stopped while it compiles leaves at once."""
 
-import os
 import signal
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.processes import COMMAND, HANGS, sets, wait_for
+from tests.forks import ForkedTesla
+from tests.processes import HANGS, sets, wait_for
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.mark.usefixtures("nothing_compiled")
 def test_a_signal_while_compiling_is_not_kept_waiting(tmp_path: Path) -> None:
     folder = str(tmp_path / "ws")
-    subprocess.run([*COMMAND, "init", folder, "--dataset", "digits"], check=True, capture_output=True)
+    assert ForkedTesla("init", folder, "--dataset", "digits").wait() == 0
     log = tmp_path / "log"
     with open(log, "w") as output:
-        process = subprocess.Popen(
-            [*COMMAND, "run", folder, *sets("compute.compile=on")],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env={**os.environ},
-        )
+        process = ForkedTesla("run", folder, *sets("compute.compile=on"), stdout=output, stderr=output)
         wait_for(lambda: "compiling, " in log.read_text(), process)
         process.send_signal(signal.SIGTERM)
         code = process.wait(HANGS)  # a compiler that never ends is in test_signals.py

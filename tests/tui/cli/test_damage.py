@@ -17,6 +17,8 @@ from engine.storage.temp_files import temp_name
 from tesla_tui.main import main
 from tests.torture import RUN, SETTINGS, digests
 
+pytestmark = pytest.mark.slow
+
 RUN_FOLDER = "ws/runs/ipc-1"
 KINDS = {
     "tesla.toml": "ws/tesla.toml",

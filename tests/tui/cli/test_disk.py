@@ -1,7 +1,6 @@
 """Disks that refuse: too small for a stage, full in the middle of a save, limits on a file, read-only folders."""
 
 import os
-import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,23 +14,17 @@ from engine.runs.workspace import Workspace
 from engine.storage.atomic import write_bytes
 from engine.storage.filesystem import System, disk, format_bytes
 from tests.conftest import Drive
+from tests.forks import ForkedTesla
 from tests.torture import INIT, RUN, digests
 
 
 def tesla(folder: Path, *arguments: str, limit: int | None = None) -> tuple[int, str]:
     """A command in a process of its own; `limit`: bytes a file of it may have."""
-
-    def limited() -> None:
-        if limit is not None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-
-    done = subprocess.run(
-        [sys.executable, "-m", "tesla_tui.main", *arguments], capture_output=True, text=True, cwd=folder,
-        env={**os.environ, "TESLA_CACHE": str(folder / "cache"), "COLUMNS": "200"}, preexec_fn=limited,
-    )  # fmt: skip
-    words = " ".join((done.stdout + done.stderr).split())
+    environment = {**os.environ, "TESLA_CACHE": str(folder / "cache"), "COLUMNS": "200"}
+    process = ForkedTesla(*arguments, cwd=folder, env=environment, largest_file=limit)
+    words = " ".join("".join(process.communicate()).split())
     assert "Traceback" not in words
-    return done.returncode, words
+    return process.wait(), words
 
 
 @pytest.fixture
@@ -46,6 +39,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_in_words_and_the_same_command_goes_on(small_disk: Path, tmp_path: Path) -> None:
     whole = tmp_path / "whole"
     whole.mkdir()
@@ -72,6 +66,7 @@ def test_a_full_disk_stops_in_words_and_the_same_command_goes_on(small_disk: Pat
     assert not list(small_disk.rglob("*.tmp-*"))
 
 
+@pytest.mark.slow
 def test_a_stage_that_has_no_room_does_not_begin(tiny_run: Drive, monkeypatch: pytest.MonkeyPatch) -> None:
     class Small(System):
         room = 1000
@@ -97,6 +92,7 @@ def test_a_stage_that_has_no_room_does_not_begin(tiny_run: Drive, monkeypatch: p
         tiny_run("c")
 
 
+@pytest.mark.slow
 def test_a_limit_on_file_sizes_is_told(tmp_path: Path) -> None:
     assert tesla(tmp_path, *INIT)[0] == 0
     code, words = tesla(tmp_path, *RUN, limit=40_000)

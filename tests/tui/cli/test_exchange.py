@@ -3,11 +3,13 @@
 import json
 from pathlib import Path
 
+import pytest
 import torch
 
 from tests.tui.cli.test_cli import SETS, Tesla, one_paragraph, tesla  # noqa: F401
 
 
+@pytest.mark.slow
 def test_buffers_and_images_there_and_back(tesla: Tesla, tmp_path: Path) -> None:  # noqa: F811
     tesla("init", "ws", "--dataset", "digits")
     assert tesla("run", "ws", "--ipc", 1, *SETS)[0] == 0

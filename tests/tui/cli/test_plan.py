@@ -22,6 +22,7 @@ def stage(plan: dict[str, Any], name: str) -> dict[str, Any]:
     return next(part for part in plan["time"] if part["name"] == name)
 
 
+@pytest.mark.slow
 def test_a_plan_of_digits_is_measured_and_added_up(tesla: Tesla, tmp_path: Path) -> None:
     tesla("init", "ws")
     code, out, _ = tesla("plan", "ws", "--ipc", 2, "--json", *SETS, *QUICK)
@@ -46,6 +47,7 @@ def test_a_plan_of_digits_is_measured_and_added_up(tesla: Tesla, tmp_path: Path)
     assert [path.name for path in (tmp_path / "ws").iterdir()] == ["tesla.toml"]
 
 
+@pytest.mark.slow
 def test_imagenet_is_planned_without_data_and_says_what_does_not_fit(tesla: Tesla) -> None:
     tesla("init", "im", "--dataset", "imagenet")
     small = ("dataset.resolution=8", "network.width=2", "network.depth=1", "distill.steps=2", "teachers.batch=64")
@@ -62,6 +64,7 @@ def test_imagenet_is_planned_without_data_and_says_what_does_not_fit(tesla: Tesl
     assert "TESLA_CACHE" in words  # the decoded images are most of it
 
 
+@pytest.mark.slow
 def test_what_is_there_is_not_planned_again(tesla: Tesla, monkeypatch: pytest.MonkeyPatch) -> None:
     tesla("init", "ws")
     workspace = Workspace(Path("ws"))

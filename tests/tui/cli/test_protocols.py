@@ -4,10 +4,14 @@ import json
 import re
 from pathlib import Path
 
+import pytest
+
 from engine.runs.run import Run, selected_iteration
 from engine.runs.workspace import Workspace
 from tesla_tui.watch.feed import RunFeed
 from tests.tui.cli.test_cli import SETS, Tesla, one_paragraph, tesla  # noqa: F401
+
+pytestmark = pytest.mark.slow
 
 
 def files(run: Run) -> dict[str, bytes]:

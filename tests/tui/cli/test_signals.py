@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -31,13 +31,14 @@ from engine.settings import resolve_settings
 from engine.storage.atomic import TEMP_MARK
 from tests.conftest import TINY
 from tests.engine.faulty import GATE
+from tests.forks import ForkedTesla
 from tests.processes import COMMAND, HANGS, NEVER, in_stage, sets, wait_for
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 SIGNALS = pytest.mark.parametrize("number", CODES, ids=lambda number: number.name)
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.slow
 
-Started = Callable[..., "subprocess.Popen[str]"]
+Started = Callable[..., ForkedTesla]
 Record = Callable[[float], None]
 
 
@@ -55,12 +56,11 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def tesla(tmp_path: Path) -> Iterator[Started]:
     """`tesla("run", folder, ...)` starts the command with its words in files, and ends it after the test."""
-    processes: list[subprocess.Popen[str]] = []
+    processes: list[ForkedTesla] = []
 
-    def start(*words: object, before: Callable[[], object] | None = None) -> "subprocess.Popen[str]":
-        command = [*COMMAND, *map(str, words)]
+    def start(*words: object, ignored: Collection[int] = ()) -> ForkedTesla:
         with open(tmp_path / "out", "w") as out, open(tmp_path / "err", "w") as err:
-            processes.append(subprocess.Popen(command, stdout=out, stderr=err, text=True, preexec_fn=before))
+            processes.append(ForkedTesla(*words, stdout=out, stderr=err, ignored=ignored))
         return processes[-1]
 
     yield start
@@ -74,7 +74,7 @@ def said(tmp_path: Path, word: str) -> Callable[[], bool]:
     return lambda: word in (tmp_path / "out").read_text()
 
 
-def stopped(process: "subprocess.Popen[str]", number: signal.Signals, record: Record) -> None:
+def stopped(process: ForkedTesla | subprocess.Popen[bytes], number: signal.Signals, record: Record) -> None:
     sent = time.monotonic()
     process.send_signal(number)
     code = process.wait(HANGS)
@@ -218,17 +218,21 @@ def test_other_commands_end_in_time_with_a_sentence(
 
 @SIGNALS
 def test_while_libraries_load(
-    number: signal.Signals, folder: Path, tmp_path: Path, tesla: Started, record: Record, gate: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+    number: signal.Signals, folder: Path, tmp_path: Path, record: Record, gate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     gated_import("torch", gate, monkeypatch)
-    process = tesla("run", folder, "--run", "r", *sets())
-    wait_for(gate.with_suffix(".waits").exists, process)
-    stopped(process, number, record)
+    command = [*COMMAND, "run", str(folder), "--run", "r", *sets()]
+    with (
+        open(tmp_path / "out", "w") as out,
+        open(tmp_path / "err", "w") as err,
+        subprocess.Popen(command, stdout=out, stderr=err) as process,
+    ):
+        wait_for(gate.with_suffix(".waits").exists, process)
+        stopped(process, number, record)
     assert "run the same command to resume" in words_of(tmp_path)
 
 
-def insisted(process: "subprocess.Popen[str]") -> Callable[[], bool]:
+def insisted(process: ForkedTesla) -> Callable[[], bool]:
     """A condition: it has ended; else it is told again, once a second, as it may have heard the first one late."""
 
     def ended() -> bool:
@@ -249,7 +253,7 @@ def test_a_second_signal_ends_at_once_and_an_echo_does_not(
         "evaluate.baseline=false",
     )  # fmt: skip
 
-    def in_a_long_step() -> "subprocess.Popen[str]":
+    def in_a_long_step() -> ForkedTesla:
         process = tesla("run", folder, "--run", "r", *settings)
         wait_for(in_stage(run, "distillation"), process)
         gate.touch()
@@ -300,8 +304,7 @@ def test_two_workers_are_told_together(
 
 def test_nohup_is_respected(folder: Path, tmp_path: Path, tesla: Started) -> None:
     run = Run(folder / "runs" / "r")
-    ignore = lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)  # noqa: E731 - what `nohup` does
-    process = tesla("run", folder, "--run", "r", *sets(f"distill.iterations={NEVER}"), before=ignore)
+    process = tesla("run", folder, "--run", "r", *sets(f"distill.iterations={NEVER}"), ignored=[signal.SIGHUP])
     wait_for(in_stage(run, "distillation"), process)
     process.send_signal(signal.SIGHUP)
     time.sleep(1)

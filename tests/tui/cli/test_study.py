@@ -24,8 +24,11 @@ from engine.training.real_images import initial_images
 from tesla_tui.render.contact_sheet import contact_sheets
 from tesla_tui.render.study_chart import draw_charts
 from tests.conftest import TINY
+from tests.forks import ForkedTesla
 from tests.processes import HANGS, wait_for
-from tests.tui.cli.test_cli import SETS, Tesla, spawn, tesla
+from tests.tui.cli.test_cli import SETS, Tesla, tesla
+
+pytestmark = pytest.mark.slow
 
 __all__ = ["tesla"]
 
@@ -64,7 +67,7 @@ def test_a_stopped_study_goes_on_and_ends_in_the_same_numbers(tesla: Tesla, tmp_
     for name in ("whole", "stopped"):
         tesla("init", name, "--dataset", "digits")
     sets = [word.replace("iterations=6", "iterations=24") for word in SETS]
-    process = spawn("study", "gradient", tmp_path / "stopped", *sets)
+    process = ForkedTesla("study", "gradient", tmp_path / "stopped", *sets)
     second = tmp_path / "stopped" / "runs" / "gradient-ipc-1-paper" / "checkpoints"
     wait_for(second.exists, process)
     process.send_signal(signal.SIGTERM)

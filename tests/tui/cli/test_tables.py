@@ -5,6 +5,7 @@ import pytest
 from tests.tui.cli.test_cli import SETS, Tesla, tesla  # noqa: F401
 
 
+@pytest.mark.slow
 def test_a_narrow_terminal_sees_fewer_columns_not_pieces_of_all(
     tesla: Tesla,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.timeout(600)
 def test_what_breaks_a_run_loses_nothing(tmp_path: Path) -> None:

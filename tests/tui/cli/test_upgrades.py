@@ -20,6 +20,8 @@ from engine.training.teacher_buffer import TeacherBuffer
 from tesla_tui.main import main
 from tests.conftest import TINY
 
+pytestmark = pytest.mark.slow
+
 RELEASED = sorted((Path(__file__).parents[2] / "data").glob("workspace-*"))
 Tesla = Callable[..., tuple[int, str]]
 

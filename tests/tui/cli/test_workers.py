@@ -18,7 +18,7 @@ from tesla_tui.process.workers import launch
 from tests.processes import COMMAND, HANGS, sets, wait_for
 from tests.runs import events
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.slow
 
 SETS = sets()
 LONG = [*SETS, "--set", "evaluate.every=1000000", "--set", "evaluate.baseline=false"]

@@ -4,6 +4,7 @@ import os
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from textual.pilot import Pilot
 
 from tesla_tui.live.widgets.bars import bar, strip
@@ -56,6 +57,7 @@ class FakeNvml:
         return 400_000
 
 
+@pytest.mark.slow
 def test_two_gpus_one_of_them_silent(show: Show) -> None:
     async def body(pilot: Pilot[str]) -> None:
         text = screen_text(pilot)

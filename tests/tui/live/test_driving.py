@@ -27,13 +27,16 @@ from tesla_tui.live.engine_thread import REPORT
 from tesla_tui.live.screens.workbench import Workbench
 from tesla_tui.process.detached import ask_to_stop, wait_until_free
 from tests.conftest import TINY
-from tests.processes import COMMAND, HANGS, NEVER, wait_for
+from tests.forks import ForkedTesla
+from tests.processes import HANGS, NEVER, wait_for
 from tests.tui.live.conftest import Show, app_of, screen_text, until
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.slow
 
 LONG = (*TINY, f"distill.iterations={NEVER}", "evaluate.every=1000", "distill.checkpoint_every=1000")
 """Settings of a run that does not end by itself."""
+
+LONG_OPTIONS = [word for text in LONG for word in ("--set", text)]
 
 DRIVE = {"watch": False, "run": "long", "overrides": LONG}
 
@@ -157,13 +160,9 @@ def test_detaching_hands_the_run_to_another_process(show: Show, ws: Workspace) -
 
 
 @pytest.fixture
-def headless(ws: Workspace) -> Iterator[subprocess.Popen[bytes]]:
+def headless(ws: Workspace) -> Iterator[ForkedTesla]:
     """A separate process that drives the run `long`."""
-    words = [word for text in LONG for word in ("--set", text)]
-    process = subprocess.Popen(
-        [*COMMAND, "run", str(ws.folder), "--run", "long", *words],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
+    process = ForkedTesla("run", ws.folder, "--run", "long", *LONG_OPTIONS)
     try:
         wait_for(lambda: ws.run("long").journal_file.exists() and iterations(ws.run("long")) > 2, process)
         yield process
@@ -172,9 +171,7 @@ def headless(ws: Workspace) -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
-def test_attaching_watches_survives_kill_9_and_takes_over(
-    show: Show, ws: Workspace, headless: subprocess.Popen[bytes]
-) -> None:
+def test_attaching_watches_survives_kill_9_and_takes_over(show: Show, ws: Workspace, headless: ForkedTesla) -> None:
     run = ws.run("long")
 
     async def body(pilot: Pilot[str]) -> None:
@@ -198,7 +195,7 @@ def test_attaching_watches_survives_kill_9_and_takes_over(
     assert "RunStopped" in kinds(run)
 
 
-def test_taking_over_from_a_living_driver(show: Show, ws: Workspace, headless: subprocess.Popen[bytes]) -> None:
+def test_taking_over_from_a_living_driver(show: Show, ws: Workspace, headless: ForkedTesla) -> None:
     run = ws.run("long")
 
     async def body(pilot: Pilot[str]) -> None:
@@ -266,7 +263,7 @@ def test_a_new_run_starts_from_the_form(show: Show, ws: Workspace) -> None:
     assert ws.run("fresh").checkpoints()[-1] == 6
 
 
-def test_a_suspended_driver_is_shown_as_stalled(show: Show, ws: Workspace, headless: subprocess.Popen[bytes]) -> None:
+def test_a_suspended_driver_is_shown_as_stalled(show: Show, ws: Workspace, headless: ForkedTesla) -> None:
     os.kill(headless.pid, signal.SIGSTOP)
 
     async def body(pilot: Pilot[str]) -> None:
@@ -350,12 +347,10 @@ def test_told_to_stop_from_outside_it_saves_and_leaves(
     import select
 
     run = ws.run("long")
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.environ.update(TERM="xterm-256color", TESLA_TUI_CONFIG=str(tmp_path / "none"))
-        words = [word for text in LONG for word in ("--set", text)]
-        command = ["tui", str(ws.folder), "--run", "long", *words]
-        os.execv(sys.executable, [*COMMAND, *command])
+    terminal, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm-256color", "TESLA_TUI_CONFIG": str(tmp_path / "none")}
+    process = ForkedTesla("tui", ws.folder, "--run", "long", *LONG_OPTIONS, env=environment, terminal=theirs)
+    os.close(theirs)
     drawn, limit = b"", time.monotonic() + HANGS
     while time.monotonic() < limit and not (run.journal_file.exists() and iterations(run) > 5):
         if select.select([terminal], [], [], 0.1)[0]:
@@ -368,11 +363,9 @@ def test_told_to_stop_from_outside_it_saves_and_leaves(
     if number == signal.SIGHUP:
         os.close(terminal)
     else:
-        os.kill(pid, number)
-    ended, status = 0, 0
+        process.send_signal(number)
     limit = time.monotonic() + HANGS
-    while not ended and time.monotonic() < limit:
-        ended, status = os.waitpid(pid, os.WNOHANG)
+    while process.poll() is None and time.monotonic() < limit:
         if number != signal.SIGHUP and select.select([terminal], [], [], 0.05)[0]:
             try:
                 drawn += os.read(terminal, 65536)
@@ -380,10 +373,9 @@ def test_told_to_stop_from_outside_it_saves_and_leaves(
                 time.sleep(0.05)
         elif number == signal.SIGHUP:
             time.sleep(0.05)
-    if not ended:
-        os.kill(pid, signal.SIGKILL)
+    process.kill()
     if number != signal.SIGHUP:
         os.close(terminal)
         assert b"saved at iteration" in drawn and drawn.rfind(b"\x1b[?1049l") > drawn.rfind(b"\x1b[?1049h")
-    assert os.waitstatus_to_exitcode(status) == code
+    assert process.wait() == code
     assert max(run.checkpoints()) == iterations(run) > 5 and not is_driven(run)

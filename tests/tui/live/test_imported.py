@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 from textual.pilot import Pilot
 
@@ -11,6 +12,8 @@ from engine.runtime.generators import run_to_end
 from tesla_tui.live.screens.workbench import TABS
 from tests.conftest import TINY
 from tests.tui.live.conftest import Show, app_of, screen_text
+
+pytestmark = pytest.mark.slow
 
 
 def test_an_imported_set_is_looked_at_and_not_driven(show: Show, ws: Workspace, tmp_path: Path) -> None:

@@ -1,10 +1,13 @@
 """Runs of other methods on the live screens, and the form that starts them."""
 
+import pytest
 from textual.pilot import Pilot
 from textual.widgets import DataTable, Input, Select
 
 from engine.runs.workspace import Workspace
 from tests.tui.live.conftest import Show, drive_run, screen_text, until
+
+pytestmark = pytest.mark.slow
 
 DM = ("distill.method=dm", "distill.lr_images=1", "peers.batch_real=16")
 

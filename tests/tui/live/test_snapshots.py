@@ -29,6 +29,8 @@ from tesla_tui.live.preferences import Preferences
 from tesla_tui.watch.devices import Devices, Gpu, Processor, Sample
 from tests.tui.live.conftest import settled
 
+pytestmark = pytest.mark.slow
+
 RECORDED = Path(__file__).parents[2] / "data" / "recorded"
 
 Prepare = Callable[[Pilot[str]], Awaitable[None]]

@@ -1,7 +1,6 @@
 """Starting without a workspace, the wizard, preferences, and terminals that are none."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,7 +14,10 @@ from tesla_tui.live import graphics
 from tesla_tui.live.preferences import load_preferences, preferences_file
 from tesla_tui.live.screens.workbench import Workbench
 from tesla_tui.live.screens.workspaces import HUB, OWN, WizardScreen, WorkspacesScreen, find_workspaces
+from tests.forks import ForkedTesla
 from tests.tui.live.conftest import Show, app_of, screen_text, until
+
+pytestmark = pytest.mark.slow
 
 
 def test_workspaces_below_the_folder_are_listed_and_open(show: Show, ws: Workspace) -> None:
@@ -89,9 +91,9 @@ def test_finding_workspaces_is_bounded(tmp_path: Path) -> None:
 
 
 def test_no_terminal_is_exit_code_2_and_names_tesla_run(ws: Workspace) -> None:
-    command = [sys.executable, "-m", "tesla_tui.main", "tui", str(ws.folder)]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    assert done.returncode == 2 and f"run {ws.folder}" in done.stderr and "Traceback" not in done.stderr
+    process = ForkedTesla("tui", ws.folder)
+    _, err = process.communicate()
+    assert process.wait() == 2 and f"run {ws.folder}" in err and "Traceback" not in err
 
 
 def test_preferences_are_read_checked_and_overruled(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -103,6 +103,7 @@ def test_it_says_what_was_measured(tiny_run: Drive, workspace: Workspace, tmp_pa
     assert "alpaydin1998optical" in page.text
 
 
+@pytest.mark.slow
 def test_its_commands_repeat_the_run(tesla: Tesla, tmp_path: Path) -> None:  # noqa: F811
     tesla("init", "ws", "--dataset", "digits", "--set", "distill.init=noise")
     sets = [*SETS, "--set", "augment.ops=crop,scale"]
@@ -181,6 +182,7 @@ def test_only_a_report_is_written_over(tesla: Tesla, tiny_run: Drive, workspace:
     assert tesla("report", workspace.folder, "--to", tmp_path)[0] == 2
 
 
+@pytest.mark.slow
 def test_it_needs_no_torch(tiny_run: Drive, workspace: Workspace, tmp_path: Path) -> None:
     tiny_run("r")
     script = (
@@ -194,6 +196,7 @@ def test_it_needs_no_torch(tiny_run: Drive, workspace: Workspace, tmp_path: Path
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_damaged_files_are_left_out(tiny_run: Drive, workspace: Workspace, tmp_path: Path) -> None:
     run = tiny_run("r")
     whole = page_of(workspace, "r", tmp_path / "r.html")

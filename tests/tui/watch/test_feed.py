@@ -4,6 +4,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from engine.runs.journal import read_lines
 from engine.runs.run import Run
 from tesla_tui.watch.feed import RunFeed
@@ -100,6 +102,7 @@ def test_another_file_under_the_name_starts_over(tmp_path: Path) -> None:
     assert feed.view.iteration == 1 and len(feed.view.loss) == 1
 
 
+@pytest.mark.slow
 def test_a_long_journal_takes_bounded_memory(tmp_path: Path) -> None:
     run = Run(tmp_path)
     with open(run.journal_file, "w") as file:

@@ -129,6 +129,7 @@ def test_a_token_is_asked_of_everything(locked_door: Served, path: str) -> None:
     assert locked_door.status(path, Cookie=f"{COOKIE}={TOKEN}") not in (401, 403) or path == "/static/"
 
 
+@pytest.mark.slow
 def test_the_token_becomes_a_cookie_that_opens_the_web_socket(locked_door: Served) -> None:
     async def visit() -> tuple[int, str, bytes]:
         jar = aiohttp.CookieJar(unsafe=True)  # cookies of a numerical address
@@ -166,6 +167,7 @@ def test_another_user_of_this_machine_is_kept_out(monkeypatch: pytest.MonkeyPatc
             assert neighbours.is_own(*both) is None
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.getuid() != 0 or not Path("/usr/bin/setpriv").exists(), reason="needs root to be somebody else")
 def test_a_real_other_user_is_kept_out(folder: Path) -> None:
     server = Served(folder)

@@ -19,6 +19,8 @@ from engine.runs.run import Run
 from tesla_tui.web.server import COOKIE, TeslaServer, choose_token, is_loopback
 from tests.processes import HANGS
 
+pytestmark = pytest.mark.slow
+
 Drive = Callable[..., Run]
 
 
