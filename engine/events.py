@@ -1,7 +1,7 @@
 """The typed events that every stage yields; the journal is a list of them, one JSON object a line.
 
 An event is a fact in the past tense or a measurement. `journaled` events are facts worth keeping; the others only
-move a progress bar and come often (every training batch, every matching step).
+move a progress bar and come often (every training batch, every matching step). To add one, define its class here.
 """
 
 import time
@@ -30,6 +30,8 @@ class Event:
     """
 
     journaled: ClassVar[bool] = True
+    lasting: ClassVar[bool] = False
+    """Whether the journal is forced to the device after it: a power cut costs what came after the last such event."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -61,6 +63,7 @@ class Progress(Event):
 class RunStarted(Event):
     """A driver took the run's lock."""
 
+    lasting: ClassVar[bool] = True
     run: str
     resumed_from: int | None
     """Iteration of the checkpoint it resumes from; None for a fresh run."""
@@ -73,6 +76,7 @@ class RunStarted(Event):
 class RunStopped(Event):
     """The driver was asked to stop and saved its state."""
 
+    lasting: ClassVar[bool] = True
     reason: str
     iteration: int | None
 
@@ -94,6 +98,7 @@ class RunResumed(Event):
 class RunFailed(Event):
     """The driver ended on an error."""
 
+    lasting: ClassVar[bool] = True
     message: str
 
 
@@ -101,6 +106,7 @@ class RunFailed(Event):
 class RunFinished(Event):
     """Everything asked for is done."""
 
+    lasting: ClassVar[bool] = True
     seconds: float
 
 
@@ -221,6 +227,7 @@ class RunRecovered(Event):
 class CheckpointSaved(Event):
     """A checkpoint is whole on disk."""
 
+    lasting: ClassVar[bool] = True
     iteration: int
     path: str
 

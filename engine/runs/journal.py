@@ -17,21 +17,14 @@ from typing import Any
 from engine.errors import CorruptFileError
 from engine.events import (
     SCHEMA,
-    CheckpointSaved,
     Event,
-    RunFailed,
-    RunFinished,
     RunStarted,
-    RunStopped,
     event_from_json,
     event_to_json,
 )
 from engine.storage.atomic import disk, set_aside, write_bytes
 from engine.storage.untrusted import moment, open_regular, parse_json, whole_number
 from engine.storage.versions import check_format
-
-LASTING = (RunStarted, CheckpointSaved, RunStopped, RunFailed, RunFinished)
-"""Events after which the journal is forced to the device: a power cut costs what came after the last one."""
 
 CRC = b', "crc": "'
 """Before the checksum that ends a line: CRC-32 of the line without it. Lines of former versions have none."""
@@ -79,7 +72,7 @@ class JournalWriter:
             return
         line = {"schema": SCHEMA, "seq": self._seq, "time": round(time.time(), 3), **event_to_json(event)}
         disk.append(self._path, _sealed(json.dumps(line, ensure_ascii=False).encode()))
-        if isinstance(event, LASTING):
+        if event.lasting:
             disk.fsync(self._path)
         self._seq += 1
 

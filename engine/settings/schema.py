@@ -1,9 +1,10 @@
 """Every setting: its unit, range, meaning, and what it affects. The docstring of a field is its help text everywhere.
 
 Names are public: they are spelled the same in tesla.toml, on the command line (`--set distill.steps=20`) and on screen.
+To add a setting, add a field here, with its docstring and an `Affects`; everything else reads the schema.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -17,7 +18,7 @@ PositiveInt = Annotated[int, Field(ge=1, le=10**9)]
 """What is counted. The bound keeps every product of two of them an integer that PyTorch can hold."""
 SmallInt = Annotated[int, Field(ge=1, le=2**16)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Operation = Literal["color", "crop", "cutout", "flip", "scale", "rotate"]
+Op = Literal["color", "crop", "cutout", "flip", "scale", "rotate"]
 MethodName = Annotated[str, Field(pattern=rf"^{NAME.pattern}$", json_schema_extra={"enum": list(own_methods())})]
 """A name alone; `check_method` refuses one that does not exist. A run whose plugin is gone can still be seen."""
 
@@ -82,9 +83,7 @@ class TeacherSettings(Section):
 class AugmentSettings(Section):
     """Differentiable augmentation (DSA) of teachers, matching and evaluation."""
 
-    ops: Annotated[tuple[Operation, ...], Affects(teachers="augment", distilled="ops", random="ops")] = (
-        "color", "crop", "cutout", "flip", "scale", "rotate",
-    )  # fmt: skip
+    ops: Annotated[tuple[Op, ...], Affects(teachers="augment", distilled="ops", random="ops")] = get_args(Op)
     """Operations one of which is drawn for each batch. An empty list switches augmentation off."""
 
 
