@@ -11,6 +11,8 @@ from tesla_tui.render.commands import command
 from tesla_tui.render.words import literal, saved_words
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import Console
 
     from engine.errors import ExitCode
@@ -62,45 +64,23 @@ def run(
     from rich.console import Console
 
     from engine.errors import ExitCode
-    from engine.runs.status import run_status
     from engine.runs.workspace import Workspace
     from engine.runtime.distributed.environment import this_place
-    from engine.storage.atomic import sweep
-    from tesla_tui.cli.result import print_commands, print_result
-    from tesla_tui.process.detached import start_detached, worker_arguments
+    from tesla_tui.cli.result import print_result
+    from tesla_tui.process.detached import worker_arguments
     from tesla_tui.process.workers import LAUNCHER, check_count, launch
 
     place = this_place()
     check_count(workers, place)
     console = Console(quiet=not place.writes)
     opened = Workspace(workspace)
-    overrides_given = tuple(overrides or ())
-    chosen = opened.run(run) if run is not None else None
-    effective = opened.settings(ipc=ipc, overrides=overrides_given, run=chosen)
-    if chosen is None:
-        chosen = opened.run(f"ipc-{effective.settings.distill.ipc}")
-        effective = opened.settings(ipc=effective.settings.distill.ipc, overrides=overrides_given, run=chosen)
-    if chosen.exists:
-        chosen.check(effective)
-        status = run_status(chosen)
-        if status.finished and chosen.frozen().settings == effective.settings:
-            with suppress(OSError):  # what a kill at the very end left
-                sweep(chosen.folder)
-            console.print(f"[bold green]{chosen.name} is finished.[/]", highlight=False)
-            print_result(console, opened, chosen)
-            if status.iterations:
-                longer = f"distill.iterations={2 * status.iterations}"
-                again = command("run", workspace, "--run", chosen.name, "--set", longer)
-                print_commands(console, "To continue for more iterations:", again)
-            return
-    options = ["--ipc", str(effective.settings.distill.ipc)]
-    options += [word for text in overrides_given for word in ("--set", text)]
+    given = tuple(overrides or ())
+    chosen, effective = _chosen(opened, run, ipc, given)
+    if _is_finished(opened, chosen, effective, console):
+        return
+    options = ["--ipc", str(effective.settings.distill.ipc), *(word for text in given for word in ("--set", text))]
     if detach:
-        options += ["--workers", str(workers)] if workers else []
-        pid = start_detached(workspace, chosen, options)
-        words = f"[bold]{chosen.name}[/] is running in the background (process {pid})."
-        where = (workspace, "--run", chosen.name)
-        print_commands(console, f"{words} Watch or stop it with:", command("tui", *where), command("stop", *where))
+        _detach(workspace, chosen, [*options, *(["--workers", str(workers)] if workers else [])], console)
         return
     if place.size == 1:
         console.print(f"[bold]{chosen.name}[/] in {literal(workspace)}", highlight=False)
@@ -112,14 +92,69 @@ def run(
     if place.size > 1 and (not place.writes or LAUNCHER in os.environ):  # who started the workers speaks last
         raise typer.Exit(code)
     if code is not ExitCode.OK:
-        what = saved_words(max(chosen.checkpoints(), default=None)) if chosen.exists else "nothing to save yet"
-        if place.size > 1:
-            console.print(f"[yellow]Stopped; {what}.[/] Run the same command to resume.", highlight=False)
-            raise typer.Exit(code)
-        again = _same(workspace, ipc, run, overrides_given, workers)
-        print_commands(console, f"[yellow]Stopped; {what}.[/] Resume with:", again)
+        again = None if place.size > 1 else _same(workspace, ipc, run, given, workers)
+        _say_stopped(chosen, again, console)
         raise typer.Exit(code)
     print_result(console, opened, chosen)
+
+
+def _chosen(
+    workspace: "Workspace", name: str | None, ipc: int | None, overrides: tuple[str, ...]
+) -> tuple["Run", "EffectiveSettings"]:
+    """The run that is asked for, `ipc-N` by default, and its settings."""
+    if name is None:
+        ipc = workspace.settings(ipc=ipc, overrides=overrides).settings.distill.ipc
+        name = f"ipc-{ipc}"
+    run = workspace.run(name)
+    return run, workspace.settings(ipc=ipc, overrides=overrides, run=run)
+
+
+def _is_finished(workspace: "Workspace", run: "Run", effective: "EffectiveSettings", console: "Console") -> bool:
+    """Whether nothing is left to do. Then the result is printed, and how to continue.
+
+    Raises:
+        UsageError: the run exists with settings that cannot change.
+    """
+    from engine.runs.status import run_status
+    from engine.storage.atomic import sweep
+    from tesla_tui.cli.result import print_commands, print_result
+
+    if not run.exists:
+        return False
+    run.check(effective)
+    status = run_status(run)
+    if not status.finished or run.frozen().settings != effective.settings:
+        return False
+    with suppress(OSError):  # what a kill at the very end left
+        sweep(run.folder)
+    console.print(f"[bold green]{run.name} is finished.[/]", highlight=False)
+    print_result(console, workspace, run)
+    if status.iterations:
+        longer = f"distill.iterations={2 * status.iterations}"
+        again = command("run", workspace.folder, "--run", run.name, "--set", longer)
+        print_commands(console, "To continue for more iterations:", again)
+    return True
+
+
+def _detach(workspace: "Path", run: "Run", options: list[str], console: "Console") -> None:
+    from tesla_tui.cli.result import print_commands
+    from tesla_tui.process.detached import start_detached
+
+    pid = start_detached(workspace, run, options)
+    words = f"[bold]{run.name}[/] is running in the background (process {pid})."
+    where = (workspace, "--run", run.name)
+    print_commands(console, f"{words} Watch or stop it with:", command("tui", *where), command("stop", *where))
+
+
+def _say_stopped(run: "Run", again: str | None, console: "Console") -> None:
+    """What is saved, and the command that resumes; None: the launcher's own."""
+    from tesla_tui.cli.result import print_commands
+
+    what = saved_words(max(run.checkpoints(), default=None)) if run.exists else "nothing to save yet"
+    if again is None:
+        console.print(f"[yellow]Stopped; {what}.[/] Run the same command to resume.", highlight=False)
+    else:
+        print_commands(console, f"[yellow]Stopped; {what}.[/] Resume with:", again)
 
 
 def _driven(
