@@ -6,7 +6,7 @@ from engine.runs.heartbeat import Heartbeat, read_heartbeat
 from engine.runs.history import SLICE
 from engine.runs.journal import read_lines
 from engine.runs.run import Run
-from engine.runs.status import read_state
+from engine.runs.status import liveness, read_state
 from engine.runs.workspace import driver_of
 from engine.storage.lock import Holder
 from tesla_tui.watch.view import RunView
@@ -27,8 +27,6 @@ class RunFeed:
         self._inode = 0
         self._torn = -1
         """Size of the file when no whole line was left to read in it."""
-        self._settled = -1
-        """Lines folded when its test was last found on disk."""
 
     @property
     def live(self) -> bool:
@@ -77,9 +75,7 @@ class RunFeed:
 
     def _look(self) -> None:
         self.pulse = read_heartbeat(self.run.pulse_file)
-        was_live, tested = self.live, True if self._settled == self.view.events else None
-        self.state = read_state(self.run, self.view, tested)
-        if self.state == "finished":
-            self._settled = self.view.events
+        was_live = self.live
+        self.state = read_state(self.run, self.view, liveness(self.run))
         if self.live and not (was_live and self.driver and (self.pulse is None or self.pulse.pid == self.driver.pid)):
             self.driver = driver_of(self.run)

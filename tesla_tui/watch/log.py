@@ -59,7 +59,7 @@ def _words(event: ev.Event) -> tuple[str, str] | None:
         case ev.StageFinished():
             return "info", f"{event.stage} done in {duration(event.seconds)}"
         case ev.DataReady():
-            sizes = f"{event.train:,} to train on, {event.holdout:,} held out, {event.test:,} to test"
+            sizes = f"{event.train:,} to train, {event.holdout:,} held out, {event.test:,} to test"
             return "info", f"{event.name}: {event.classes} classes, {sizes}"
         case ev.TeachersPlanned():
             there = event.count - event.missing
