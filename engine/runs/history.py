@@ -30,7 +30,7 @@ from engine.runs.tallies import Costs, Marks
 from engine.storage.untrusted import whole_number
 
 MOST_DRIVES = 1000
-LATELY = 20
+LATELY = 50
 """Iterations that `recent_loss` and `pace` are the mean of."""
 SLICE = 4 * 2**20
 """Bytes of journal read at once."""

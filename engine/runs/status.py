@@ -1,9 +1,7 @@
 """The state of a run in one object, from its files alone: while another process drives it, and without PyTorch."""
 
-from contextlib import suppress
 from dataclasses import dataclass
 
-from engine.errors import TeslaError
 from engine.events import EvaluationDone
 from engine.runs.heartbeat import crash_description
 from engine.runs.history import RunHistory, read_history
@@ -30,7 +28,7 @@ class RunStatus:
     """The last one reported, done or skipped; after a kill it may be ahead of the newest checkpoint."""
     iterations: int
     loss: float | None
-    """Mean matching loss of the last reported iterations (at most 20)."""
+    """Mean matching loss of the last reported iterations (at most 50)."""
     student_lr: float | None
     selected: int | None
     """Iteration of the checkpoint with the best held-out accuracy."""
@@ -59,22 +57,23 @@ class RunStatus:
         return self.state == "finished"
 
 
-def read_state(run: Run, history: RunHistory, tested: bool | None = None) -> str:
+def read_state(run: Run, history: RunHistory, live: str, tested: bool = True) -> str:
     """Where a run stands, as in `RunStatus.state`; `new` if it was never started.
 
     Args:
         run: the run.
         history: its journal.
-        tested: whether its test accuracy is on disk; None: look there.
+        live: its `liveness`.
+        tested: whether its test accuracy is on disk; unset, the journal is trusted to have finished with one.
     """
-    if live := liveness(run):
+    if live:
         return live
     if not run.exists:
         return "new"
     if run.origin_file.exists():
         return "imported"
     if history.ending == "finished":
-        done = history.iteration >= history.iterations and (_is_tested(run) if tested is None else tested)
+        done = tested and history.iteration >= history.iterations
         return "finished" if done else "stopped"  # its settings ask for more by now, or its test was lost
     return "interrupted" if history.open else history.ending or "stopped"
 
@@ -89,7 +88,7 @@ def run_status(run: Run) -> RunStatus:
     selected, results = selected_iteration(run, settings), run.evaluations(settings)
     ours = [result for result in results if result.subject == "distilled" and result.iteration == selected]
     test = tuple(result for result in ours if result.split == "test")
-    state = read_state(run, history, bool(test))
+    state = read_state(run, history, liveness(run), bool(test))
     total = 0 if run.origin_file.exists() else settings.distill.iterations
     asked = settings.teachers.count if settings.needs_teachers and state != "imported" else 0
     teachers = history.plan.count if history.plan else asked
@@ -121,18 +120,6 @@ def run_status(run: Run) -> RunStatus:
         updated=run.last_change,
         message=message,
     )
-
-
-def _is_tested(run: Run) -> bool:
-    """Whether the selected checkpoint has a test accuracy on disk, as the run's settings ask for it."""
-    with suppress(TeslaError):
-        settings = run.frozen().settings
-        selected = selected_iteration(run, settings)
-        return any(
-            result.split == "test" and result.subject == "distilled" and result.iteration == selected
-            for result in run.evaluations(settings)
-        )
-    return True  # without its settings it cannot be looked up; the journal says finished
 
 
 def _stage(state: str, teachers_missing: bool, iterations_missing: bool) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 from engine.runs.heartbeat import Heartbeat, read_heartbeat
 from engine.runs.history import SLICE
 from engine.runs.journal import read_lines
-from engine.runs.liveness import driver_of
+from engine.runs.liveness import driver_of, liveness
 from engine.runs.run import Run
 from engine.runs.status import read_state
 from engine.storage.holder import Holder
@@ -27,8 +27,6 @@ class RunFeed:
         self._inode = 0
         self._torn = -1
         """Size of the file when no whole line was left to read in it."""
-        self._settled = -1
-        """Lines folded when its test was last found on disk."""
 
     @property
     def live(self) -> bool:
@@ -77,10 +75,8 @@ class RunFeed:
 
     def _look(self) -> None:
         self.heartbeat = read_heartbeat(self.run.heartbeat_file)
-        was_live, tested = self.live, True if self._settled == self.view.events else None
-        self.state = read_state(self.run, self.view, tested)
-        if self.state == "finished":
-            self._settled = self.view.events
+        was_live = self.live
+        self.state = read_state(self.run, self.view, liveness(self.run))
         if self.live and not (
             was_live and self.driver and (self.heartbeat is None or self.heartbeat.pid == self.driver.pid)
         ):

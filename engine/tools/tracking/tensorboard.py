@@ -161,18 +161,22 @@ class _Writers:
 
     def _go_back(self, after: int) -> None:
         """Tell TensorBoard to drop what was written past an iteration: it comes again, but for the accuracies."""
-        if None in self._open:
-            self._open.pop(None).close()
-        self._writer(purge_step=after + 1)
+        from tensorboard.compat.proto.event_pb2 import Event as Record
+        from tensorboard.compat.proto.event_pb2 import SessionLog
+
+        # In the same file: files of one second are not always read in the order they were written.
+        restart = Record(step=after + 1, session_log=SessionLog(status=SessionLog.START))
+        writer: Any = self._writer()  # its file writer has no type
+        writer.file_writer.add_event(restart)
         self._frames = {iteration for iteration in self._frames if iteration <= after}
         for number in self._accuracies:
             if number.step > after:
-                self._writer().add_scalar(number.series, number.value, number.step, walltime=number.time)
+                writer.add_scalar(number.series, number.value, number.step, walltime=number.time)
 
-    def _writer(self, trajectory: int | None = None, **options: Any) -> "SummaryWriter":
+    def _writer(self, trajectory: int | None = None) -> "SummaryWriter":
         if trajectory not in self._open:
             from torch.utils.tensorboard import SummaryWriter
 
             folder = self._folder if trajectory is None else self._folder / f"teacher-{trajectory:04d}"
-            self._open[trajectory] = SummaryWriter(str(folder), filename_suffix=SUFFIX, max_queue=1000, **options)
+            self._open[trajectory] = SummaryWriter(str(folder), filename_suffix=SUFFIX, max_queue=1000)
         return self._open[trajectory]

@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -309,4 +310,4 @@ def test_an_unusual_line_that_is_right_counts(name: str, value: object) -> None:
 
 def test_the_columns_are_the_fields_of_an_iteration() -> None:
     columns = iteration_columns([line(1, iteration(1))])
-    assert columns is not None and set(columns) == {"seq", "time", *IterationDone.__dataclass_fields__}
+    assert columns is not None and set(columns) == {"seq", "time", *(field.name for field in fields(IterationDone))}
