@@ -41,7 +41,7 @@ def driver_alive(run: Run) -> bool | None:
     try:
         locked = is_locked(run.folder / LOCK)
     except OSError:
-        return False
+        locked = False  # no process of this machine has what is not there
     if locked:
         return True
     driver = driver_of(run)

@@ -60,7 +60,7 @@ class Run:
 
     @property
     def heartbeat_file(self) -> Path:
-        """Where its driver gives a sign of life every second."""
+        """What its driver rewrites every second."""
         return self.folder / ".pulse.json"
 
     @property

@@ -1,0 +1,348 @@
+"""Whether a run is driven: by a process of this machine, and by one of another whose clock may show anything."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from engine.errors import BusyError, UsageError
+from engine.runs.heartbeat import Heartbeat
+from engine.runs.liveness import driver_alive, driver_of, is_driven, liveness, watch_drivers
+from engine.runs.run import Run
+from engine.runs.status import run_status
+from engine.runs.workspace import Workspace, driving
+from engine.storage import beats
+from engine.storage.beats import GAP, LATE, BeatWatcher, beating
+from engine.storage.holder import Holder, this_machine
+from engine.storage.lock import KernelLock
+from tesla_tui.main import main
+from tesla_tui.process.detached import ask_to_stop, start_detached
+from tesla_tui.watch.feed import RunFeed
+
+Drive = Callable[..., Run]
+Tesla = Callable[..., tuple[int, str]]
+CLOCKS: dict[str, Callable[[int], float]] = {
+    "20 s behind": lambda n: time.time() - 20,
+    "an hour ahead": lambda n: time.time() + 3600,
+    "backwards": lambda n: 1e9 - 7 * n,
+}
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Death is believed after half a second without a beat."""
+    monkeypatch.setattr(beats, "LATE", 0.5)
+
+
+@pytest.fixture
+def tesla(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Tesla:
+    monkeypatch.setenv("COLUMNS", "300")
+
+    def call(*arguments: object) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["tesla", *map(str, arguments)])
+        try:
+            code = main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        captured = capsys.readouterr()
+        return code, captured.out + captured.err
+
+    return call
+
+
+def far_record(run: Run, **facts: object) -> None:
+    """What a driver on another machine leaves when it takes the run."""
+    known = {"pid": 4711, "host": "elsewhere", "since": 1e9, "user": "ada", "machine": "elsewhere", "token": "t"}
+    (run.folder / "driver.json").write_text(json.dumps(asdict(Holder(**{**known, **facts}))))  # type: ignore[arg-type]
+
+
+def far_heartbeat(run: Run, clock: float) -> None:
+    text = json.dumps(asdict(Heartbeat(pid=4711, host="elsewhere", beat=clock, moved=clock, stage="distillation")))
+    temp = run.folder / ".far-heartbeat"
+    temp.write_text(text)
+    os.utime(temp, (clock, clock))
+    temp.replace(run.heartbeat_file)
+
+
+@contextmanager
+def far_driver(run: Run, clock: Callable[[int], float], *, touches: bool = True, **facts: object) -> Iterator[None]:
+    """A driver on another machine that lives, whose clock also stamps its files."""
+    far_record(run, **facts)
+    far_heartbeat(run, clock(0))
+    stop = threading.Event()
+
+    def beat() -> None:
+        n = 0
+        while not stop.wait(0.05):
+            n += 1
+            if touches:
+                os.utime(run.folder / "driver.json", (clock(n), clock(n)))
+            far_heartbeat(run, clock(n))
+
+    thread = threading.Thread(target=beat)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def look(run: Run) -> bool | None:
+    for _ in watch_drivers([run], 30):
+        pass
+    return driver_alive(run)
+
+
+def damage(run: Run) -> Path:
+    path = run.folder / "checkpoints" / f"{max(run.checkpoints()):07d}.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 255
+    path.write_bytes(data)
+    return path
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """All but what the other driver writes."""
+    found = {}
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):
+            if path.is_file() and path.name not in (".pulse.json", ".far-heartbeat"):
+                found[str(path)] = path.read_bytes()
+    return found
+
+
+@pytest.mark.parametrize("clock", CLOCKS.values(), ids=CLOCKS.keys())
+def test_a_driver_on_another_machine(
+    clock: Callable[[int], float], tiny_run: Drive, workspace: Workspace, tesla: Tesla, quick: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Seen alive while it beats, whatever its clock says, by all who ask; and dead soon after it stops."""
+    run = tiny_run("r")
+    damaged = damage(run)
+    monkeypatch.setattr(os, "kill", lambda *_: pytest.fail("a process of this machine was signalled"))
+    feed = RunFeed(run)
+    with far_driver(run, clock):
+        before = files(workspace.folder)
+        assert look(run) is True and is_driven(run)
+        assert liveness(run) == "running" and run_status(run).state == "running"
+        end = time.monotonic() + 4 * beats.LATE
+        while time.monotonic() < end:
+            assert look(run) is True
+            feed.poll()
+            assert feed.state == "running" and feed.driver == driver_of(run)
+            time.sleep(0.05)
+        with pytest.raises(UsageError, match=r"on elsewhere of ada since .* which is another machine"):
+            ask_to_stop(run)
+        with pytest.raises(UsageError, match="already driven by process 4711 on elsewhere"):
+            start_detached(workspace.folder, run, [])
+        with pytest.raises(BusyError, match="already driven by process 4711 on elsewhere"), driving(run):
+            pass
+        code, said = tesla("stop", workspace.folder)
+        assert code == 2 and "which is another machine" in said
+        code, said = tesla("status", workspace.folder)
+        assert code == 0 and "running" in said
+        code, said = tesla("doctor", workspace.folder, "--repair")
+        assert code == 1 and damaged.name in said and "It is being driven now" in said
+        assert files(workspace.folder) == before, "a file was changed under a live driver"
+    stopped = time.monotonic()
+    assert is_driven(run), "believed dead at once"
+    while is_driven(run):
+        time.sleep(0.02)
+        assert time.monotonic() - stopped < 60
+    assert liveness(run) == "" and run_status(run).state != "running"
+    feed.poll()
+    assert not feed.live
+    code, said = tesla("doctor", workspace.folder, "--repair")
+    assert "Moved to" in said and not damaged.exists()
+
+
+def test_a_repair_watches_before_it_believes_in_death(
+    tiny_run: Drive, workspace: Workspace, tesla: Tesla, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of a driver that beats rarely, and of one that was never seen before."""
+    monkeypatch.setattr(beats, "LATE", 3.0)
+    run = tiny_run("r")
+    damaged = damage(run)
+    far_record(run)
+    code, said = tesla("doctor", workspace.folder)
+    assert code == 1 and damaged.exists() and "--repair" in said
+    with far_driver(run, lambda n: 1e9 + n // 30):  # a beat every 1.5 s
+        code, said = tesla("doctor", workspace.folder, "--repair")
+        assert code == 1 and "It is being driven now" in said and damaged.exists()
+    started = time.monotonic()
+    beats.WATCHER._seen.clear()  # as in a new process
+    code, said = tesla("doctor", workspace.folder, "--repair")
+    assert "r: watching for a heartbeat of process 4711 on elsewhere" in said
+    assert time.monotonic() - started > 2.9 and not damaged.exists()
+
+
+def test_one_look_claims_neither_life_nor_death(tiny_run: Drive, workspace: Workspace, tesla: Tesla) -> None:
+    """`tesla status` looks for as long as a living driver needs to show itself, and says what it saw."""
+    run = tiny_run("r")
+    far_record(run)
+    started = time.monotonic()
+    code, said = tesla("status", workspace.folder)
+    assert code == 0 and time.monotonic() - started > 2
+    assert "r: watching for a heartbeat of process 4711 on elsewhere of ada" in said
+    assert "stalled" in said and "r: no heartbeat of process 4711 on elsewhere" in said
+    assert driver_alive(run) is None and is_driven(run)
+    with pytest.raises(UsageError, match="which is another machine, and gives no heartbeat"):
+        ask_to_stop(run)
+
+
+def test_a_record_from_before_the_last_boot(tiny_run: Drive) -> None:
+    """This host's name, another boot: a short look is enough to show it as ended, not to write to it."""
+    run = tiny_run("r")
+    far_record(run, host=socket.gethostname(), machine="an earlier boot")
+    assert liveness(run) == "stalled"
+    for _ in watch_drivers([run]):
+        pass
+    assert liveness(run) == "" and driver_alive(run) is None
+    with pytest.raises(UsageError, match="another machine"):
+        ask_to_stop(run)  # its process id is another process here
+
+
+def test_a_driver_of_version_0_1_0(tiny_run: Drive, quick: None) -> None:
+    """It leaves its record when it stops, does not touch it while it drives, and removes its heartbeat at the end."""
+    run = tiny_run("r")
+    old = {"machine": "", "token": "", "user": ""}
+    far_record(run, **old)
+    assert driver_alive(run) is False and liveness(run) == ""
+    with far_driver(run, lambda n: 1e9 + n, touches=False, **old):
+        assert look(run) is True and liveness(run) == "running"
+        with pytest.raises(BusyError, match="on elsewhere"), driving(run):
+            pass
+    assert is_driven(run)
+    with driving(run):  # it stopped beating
+        driver = driver_of(run)
+        assert driver is not None and driver.mine
+    assert not is_driven(run)
+
+
+DRIVER = """
+import sys, time
+from pathlib import Path
+from engine.runs.heartbeat import heartbeat
+from engine.runs.run import Run
+from engine.runs.workspace import driving
+run = Run(Path(sys.argv[1]))
+with driving(run), heartbeat(run.heartbeat_file):
+    print("driving", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_suspended_and_a_killed_driver_of_this_machine_are_seen_at_once(tiny_run: Drive) -> None:
+    run = tiny_run("r")
+    with subprocess.Popen([sys.executable, "-c", DRIVER, str(run.folder)], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline().strip() == b"driving"
+            assert liveness(run) == "running"
+            process.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+            assert liveness(run) == "stalled" and is_driven(run), "suspended is not dead"
+            process.send_signal(signal.SIGCONT)
+            os.waitid(os.P_PID, process.pid, os.WCONTINUED)
+            assert liveness(run) == "running"
+        finally:
+            process.kill()
+            process.wait()
+        started = time.monotonic()
+        assert liveness(run) == "" and driver_alive(run) is False
+        assert time.monotonic() - started < beats.LATE, "it watched a process of this machine"
+        assert run.heartbeat_file.exists(), "nothing was left to judge by"
+
+
+def test_a_driver_that_holds_the_lock_but_does_not_beat_is_stalled(tiny_run: Drive, quick: None) -> None:
+    run = tiny_run("r")
+    far_heartbeat(run, time.time())
+    far_record(run, host=socket.gethostname(), machine=this_machine(), pid=os.getpid())
+    with KernelLock(run.folder / ".driver.lock") as lock:
+        assert lock.try_acquire()
+        assert liveness(run) == "running"
+        end = time.monotonic() + 60
+        while liveness(run) != "stalled":
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        far_heartbeat(run, time.time() - 300)
+        assert liveness(run) == "running"
+    assert liveness(run) == ""
+
+
+def test_progress_tells_paused_and_stalled_from_running(tiny_run: Drive) -> None:
+    run = tiny_run("r")
+
+    def write(**facts: object) -> None:
+        run.heartbeat_file.write_text(json.dumps({"pid": 1, "host": "h", "beat": 2000.0, "moved": 2000.0, **facts}))
+
+    write(paused=True)
+    assert liveness(run) == "", "a heartbeat file alone is no driver"
+    with driving(run):
+        assert liveness(run) == "paused" and run_status(run).state == "paused"
+        write(moved=1000.0)
+        assert liveness(run) == "stalled"
+        write()
+        assert liveness(run) == "running"
+        run.heartbeat_file.unlink()
+        assert liveness(run) == "running"
+
+
+def test_only_time_spent_looking_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk or a store that hangs holds up beats and looks alike: the first look after it must not find all dead."""
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    watcher = BeatWatcher()
+    assert watcher.look("a", 1) is None
+    assert watcher.look("a", 1) is None
+    assert watcher.look("a", 2) is True
+    now += LATE - 1  # nobody looked
+    assert watcher.look("a", 2) is True and watcher.silence("a") == GAP
+    now += 10 * LATE
+    assert watcher.look("a", 2) is None, "the last change is too old to prove life, and one look to prove death"
+    while watcher.silence("a") <= LATE:
+        now += 1.0
+        found = watcher.look("a", 2)
+    assert found is False
+    assert watcher.look("a", 1) is True and watcher.look("b", 1) is None
+
+
+def test_one_thread_beats_for_all_and_one_failure_silences_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beats, "EVERY", 0.01)
+    counts = {"first": 0, "second": 0}
+
+    def failing() -> None:
+        counts["first"] += 1
+        raise ValueError
+
+    def counting() -> None:
+        counts["second"] += 1
+
+    def threads() -> int:
+        return sum(thread.name == "tesla-heartbeat" for thread in threading.enumerate())
+
+    before = threads()
+    with beating(failing):
+        with beating(counting):
+            end = time.monotonic() + 60
+            while min(counts.values()) < 3:
+                assert time.monotonic() < end
+                time.sleep(0.01)
+            assert threads() == before + 1
+        last = counts["second"]
+        time.sleep(0.1)
+        assert counts["second"] == last, "it went on after its block"
+    while threads() > before:
+        assert time.monotonic() < end
+        time.sleep(0.01)
