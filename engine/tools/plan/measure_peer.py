@@ -28,7 +28,8 @@ def iteration(settings: str, shape: Shape, ipc: int, train: int, folder: str, en
         folder: for files.
         enough: seconds to spend, about.
     """
-    wanted = changed(Settings.model_validate_json(settings), "distill", ipc=ipc, iterations=10**6)
+    # A rate of next to nothing: noise means nothing, and images must not run away with it.
+    wanted = changed(Settings.model_validate_json(settings), "distill", ipc=ipc, iterations=10**6, lr_images=1e-9)
     task = random_task(wanted, shape, Path(folder), train=train, measured=1)
     method = method_of(wanted)
     buffer = TeacherBuffer(Path(folder) / "none", {})

@@ -50,7 +50,7 @@ SLOWEST = 3.0
 
 
 class Workbench(Screen[None]):
-    """Six tabs over one run."""
+    """Tabs over one run."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         *(Binding(str(n), f"tab({n - 1})", name, show=False, id=f"tab.{n}") for n, (name, _) in enumerate(TABS, 1)),

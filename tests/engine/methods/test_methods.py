@@ -29,7 +29,6 @@ from engine.runtime.generators import run_to_end
 from engine.session.open_task import open_task
 from engine.session.session import drive, teach
 from engine.settings import method_names, resolve_settings
-from engine.tools.plan import plan_run
 from tests.conftest import TINY
 from tests.runs import newest
 
@@ -205,12 +204,10 @@ def test_what_a_method_does_not_read_is_told(tiny_run: RunIt) -> None:
     assert not any(isinstance(e.event, Notice) for e, _ in read_journal(tesla.journal_file))
 
 
-def test_teachers_and_plans_are_refused_where_there_are_none(workspace: Workspace) -> None:
+def test_teachers_are_refused_where_there_are_none(workspace: Workspace) -> None:
     effective = workspace.settings(overrides=(*TINY, "distill.method=dm"))
     with pytest.raises(UsageError, match="needs no teachers"):
         run_to_end(teach(workspace, effective.settings))
-    with pytest.raises(UsageError, match=r"distill\.method = dm"):
-        run_to_end(plan_run(workspace, workspace.run("r"), effective))
     assert sorted(path.name for path in workspace.folder.iterdir()) == ["tesla.toml"]
 
 
