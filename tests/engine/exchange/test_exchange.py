@@ -312,6 +312,7 @@ def imported_set(workspace: Workspace, name: str, wanted: Wanted, *sets: str) ->
     return workspace.run(name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "sets", [("labels.kind=hard",), ("labels.kind=learned",), ("labels.kind=target", "dataset.zca=true")]
 )

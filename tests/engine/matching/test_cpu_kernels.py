@@ -74,7 +74,7 @@ def test_the_setting_reaches_teachers_matching_steps_and_evaluations(
     assert {PASS in options for options in compiled} == {kernels == "auto"}
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # the compiler's own
 @pytest.mark.parametrize(
     ("dtype", "second_order", "limit"), [(torch.float64, True, 1e-12), (torch.float32, False, 1e-5)], ids=str

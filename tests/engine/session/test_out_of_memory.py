@@ -145,6 +145,7 @@ def test_after_running_out_the_run_goes_on_in_parts_and_remembers(tiny_run: RunI
     assert torch.allclose(x["images"], z["images"], atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
@@ -191,6 +192,7 @@ def test_networks_with_batch_statistics_are_not_taken_apart(tiny_run: RunIt, wor
     assert "distill.batch=" in caught.value.hint
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "name", "stage", "hint"),
     [

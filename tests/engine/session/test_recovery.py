@@ -18,6 +18,8 @@ from engine.storage.temp_files import OLD, is_leftover, set_aside, temp_name
 from tests.conftest import Drive
 from tests.runs import newest
 
+pytestmark = pytest.mark.slow
+
 
 def same(a: Run, b: Run) -> bool:
     return max(a.checkpoints()) == max(b.checkpoints()) and all(

@@ -143,6 +143,7 @@ def test_one_holds_and_the_other_hears_who(tmp_path: Path, either: str) -> None:
     again.release()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", NO_LOCKS, ids=lambda number: errno.errorcode[number])
 def test_without_locks_one_of_many_gets_through(tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     without_locks(monkeypatch, number)

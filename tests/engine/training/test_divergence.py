@@ -274,6 +274,7 @@ def rewritten(run: Run, epoch: int, value: float, loss: float = 1.0) -> None:
     writer.publish()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_published_snapshot_that_is_not_finite_is_refused_by_name(
     tiny_run: RunIt, workspace: Workspace, value: float

@@ -22,6 +22,8 @@ from engine.tools.tracking.tensorboard import log_to_tensorboard
 from tesla_tui.main import main
 from tests.conftest import Drive
 
+pytestmark = pytest.mark.slow
+
 
 def tesla(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     monkeypatch.setattr(sys, "argv", ["tesla", *map(str, arguments)])
