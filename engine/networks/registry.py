@@ -104,7 +104,7 @@ def _imported(path: str, arguments: dict[str, Any]) -> nn.Module:
     except Exception as error:
         raise UsageError(f"{path} failed when it was called: {type(error).__name__}: {error}.") from error
     if not isinstance(model, nn.Module):
-        raise UsageError(f"{path} returned a {type(model).__name__}, not a torch.nn.Module.")
+        raise UsageError(f"{path} returned an object of type {type(model).__name__}, not a torch.nn.Module.")
     if not any(True for _ in model.parameters()):
         raise UsageError(f"The network of {path} has no parameters.")
     _check_output(path, model, arguments)

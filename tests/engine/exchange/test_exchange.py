@@ -156,7 +156,7 @@ def test_limits(workspace: Workspace, tmp_path: Path) -> None:
     assert torch.equal(rows_of(workspace, "few", 0), flat(made[0][:5]))
     with pytest.raises(UsageError, match="--count 4 is more than the 3"):
         taken(workspace, path, name="x", count=4)
-    with pytest.raises(UsageError, match="another teacher buffer named few"):
+    with pytest.raises(UsageError, match="a different teacher buffer named few"):
         taken(workspace, path, name="few", count=2)
 
 

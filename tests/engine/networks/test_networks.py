@@ -136,11 +136,11 @@ def test_the_flat_view_refuses_a_wrong_length() -> None:
 @pytest.mark.parametrize(
     ("name", "arguments", "words"),
     [
-        ("convnet", {"depth": 4}, "network.depth = 4 halves 8x8"),
+        ("convnet", {"depth": 4}, "network.depth = 4 is too deep for 8x8"),
         ("resnet18", {"depth": 2}, "network.depth does not apply"),
         ("vit", {"width": 10}, "multiple of 8"),
         ("convnett", {}, "Did you mean convnet"),
-        ("alexnet", {}, "known are convnet, resnet18, vit"),
+        ("alexnet", {}, "Known: convnet, resnet18, vit"),
     ],
 )
 def test_wrong_sizes_and_names(name: str, arguments: dict[str, int], words: str) -> None:
@@ -172,9 +172,9 @@ number = 3
 @pytest.mark.parametrize(
     ("path", "words"),
     [
-        ("user_networks:wrong_shape", r"gives \(2, 3\).*must give \(2, 5\)"),
+        ("user_networks:wrong_shape", r"returns \(2, 3\).*must return \(2, 5\)"),
         ("user_networks:nothing", "has no parameters"),
-        ("user_networks:not_a_module", "gave a int, not a torch.nn.Module"),
+        ("user_networks:not_a_module", "returned an object of type int, not a torch.nn.Module"),
         ("user_networks:raising", "failed when it was called: KeyError"),
         ("user_networks:bad_forward", "failed on images"),
         ("user_networks:number", "cannot call"),

@@ -20,7 +20,8 @@ from engine.runs.heartbeat import Heartbeat
 from engine.runs.liveness import driver_alive, driver_of, is_driven, liveness, watch_drivers
 from engine.runs.run import Run
 from engine.runs.status import run_status
-from engine.runs.workspace import Workspace, driving
+from engine.runs.workspace import Workspace, acquire_run
+from engine.runtime.generators import run_to_end
 from engine.storage import beats
 from engine.storage.beats import GAP, LATE, BeatWatcher, beating
 from engine.storage.holder import Holder, this_machine
@@ -142,14 +143,17 @@ def test_a_driver_on_another_machine(
             feed.poll()
             assert feed.state == "running" and feed.driver == driver_of(run)
             time.sleep(0.05)
-        with pytest.raises(UsageError, match=r"on elsewhere of ada since .* which is another machine"):
+        with pytest.raises(UsageError, match=r"on elsewhere of ada since .* on another machine"):
             ask_to_stop(run)
         with pytest.raises(UsageError, match="already driven by process 4711 on elsewhere"):
             start_detached(workspace.folder, run, [])
-        with pytest.raises(BusyError, match="already driven by process 4711 on elsewhere"), driving(run):
+        with (
+            pytest.raises(BusyError, match="already driven by process 4711 on elsewhere"),
+            run_to_end(acquire_run(run)),
+        ):
             pass
         code, said = tesla("stop", workspace.folder)
-        assert code == 2 and "which is another machine" in said
+        assert code == 2 and "on another machine" in said
         code, said = tesla("status", workspace.folder)
         assert code == 0 and "running" in said
         code, said = tesla("doctor", workspace.folder, "--repair")
@@ -197,7 +201,7 @@ def test_one_look_claims_neither_life_nor_death(tiny_run: Drive, workspace: Work
     assert "r: watching for a heartbeat of process 4711 on elsewhere of ada" in said
     assert "stalled" in said and "r: no heartbeat of process 4711 on elsewhere" in said
     assert driver_alive(run) is None and is_driven(run)
-    with pytest.raises(UsageError, match="which is another machine, and gives no heartbeat"):
+    with pytest.raises(UsageError, match="on another machine, and gives no heartbeat"):
         ask_to_stop(run)
 
 
@@ -221,10 +225,10 @@ def test_a_driver_of_version_0_1_0(tiny_run: Drive, quick: None) -> None:
     assert driver_alive(run) is False and liveness(run) == ""
     with far_driver(run, lambda n: 1e9 + n, touches=False, **old):
         assert look(run) is True and liveness(run) == "running"
-        with pytest.raises(BusyError, match="on elsewhere"), driving(run):
+        with pytest.raises(BusyError, match="on elsewhere"), run_to_end(acquire_run(run)):
             pass
     assert is_driven(run)
-    with driving(run):  # it stopped beating
+    with run_to_end(acquire_run(run)):  # it stopped beating
         driver = driver_of(run)
         assert driver is not None and driver.mine
     assert not is_driven(run)
@@ -235,9 +239,10 @@ import sys, time
 from pathlib import Path
 from engine.runs.heartbeat import heartbeat
 from engine.runs.run import Run
-from engine.runs.workspace import driving
+from engine.runs.workspace import acquire_run
+from engine.runtime.generators import run_to_end
 run = Run(Path(sys.argv[1]))
-with driving(run), heartbeat(run.heartbeat_file):
+with run_to_end(acquire_run(run)), heartbeat(run.heartbeat_file):
     print("driving", flush=True)
     time.sleep(600)
 """
@@ -289,7 +294,7 @@ def test_progress_tells_paused_and_stalled_from_running(tiny_run: Drive) -> None
 
     write(paused=True)
     assert liveness(run) == "", "a heartbeat file alone is no driver"
-    with driving(run):
+    with run_to_end(acquire_run(run)):
         assert liveness(run) == "paused" and run_status(run).state == "paused"
         write(moved=1000.0)
         assert liveness(run) == "stalled"

@@ -133,7 +133,7 @@ def test_an_evaluation_is_the_published_loop(workspace: Workspace, compile_: str
 
 
 def test_a_miscompiled_step_is_not_used(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    def wrong(network: FlatNetwork, rule: SgdRule):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    def wrong(network: FlatNetwork, rule: SgdRule, cpu_kernels: str):  # type: ignore[no-untyped-def]  # noqa: ANN202
         right = sgd_step(network, rule)
 
         def step(*args: Tensor) -> Stepped:

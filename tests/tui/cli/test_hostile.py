@@ -128,7 +128,7 @@ def test_a_card_is_valid_whatever_the_names() -> None:
     }  # fmt: skip
     card = dataset_card(facts, [], ("a|b", "`c`", "[d](http://e)"), False)
     head = yaml.safe_load(card.split("---\n")[1])
-    assert head["pretty_name"] == 'x"---license: evil\\, distilled to 1 images per class'
+    assert head["pretty_name"] == 'x"---license: evil\\, distilled to 1 image per class'
     assert "license" not in head
     body = card.split("---\n", 2)[2]
     assert "<script" not in body
