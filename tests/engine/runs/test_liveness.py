@@ -145,7 +145,8 @@ def test_a_driver_on_another_machine(
             time.sleep(0.05)
         with pytest.raises(UsageError, match=r"on elsewhere of ada since .* on another machine"):
             ask_to_stop(run)
-        with pytest.raises(UsageError, match="already driven by process 4711 on elsewhere"):
+        busy = "already driven by process 4711 on elsewhere"
+        with pytest.raises(UsageError, match=busy):
             start_detached(workspace.folder, run, [])
         with (
             pytest.raises(BusyError, match="already driven by process 4711 on elsewhere"),
