@@ -43,7 +43,7 @@ def start_detached(workspace: Path, run: Run, arguments: Sequence[str]) -> int:
         pass
     if driver_alive(run):  # of one that gives no sign, the new process makes sure
         raise UsageError(
-            f"The run {run.name} is already being driven{driver_words(run)}.",
+            f"The run {run.name} is already driven{driver_words(run)}.",
             f"Watch it with: {tesla('tui', workspace, '--run', run.name)}",
         )
     check_links(workspace, run.folders)

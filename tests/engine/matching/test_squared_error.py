@@ -59,13 +59,12 @@ def test_labels_against_central_differences() -> None:
 
 @pytest.mark.slow
 def test_compiled_equals_eager_and_another_loss_is_compiled_anew() -> None:
-    """In the paper's mode: test_compiled.py."""
     case = make_case(1, 3, student_lr=0.05, depth=1)
     both = make_case(1, 3, student_lr=0.05, depth=1)
     shorten(both)  # batches of two sizes, each compiled for itself
     # The same model with another loss must not be taken from what is known.
-    for loss, schedule in (("mse", both), ("cross-entropy", case)):
-        arguments = {"loss": loss, "schedule": schedule.arguments["schedule"]}
+    for loss, mode, schedule in (("mse", "paper", both), ("cross-entropy", "exact", case)):
+        arguments = {"loss": loss, "mode": mode, "schedule": schedule.arguments["schedule"]}
         found = case.gradient(**arguments, compile=True)  # a warning that it is not compiled would be an error
         assert_close(found, case.gradient(**arguments), 1e-9)
 

@@ -104,7 +104,7 @@ def test_ctrl_c_prints_what_was_measured_and_leaves_no_process(tmp_path: Path) -
         (("gradient", "--mode", "fast"), "'fast' is not one of"),
         (("gradient", "--network", "convnt"), "Did you mean convnet?"),
         (("gradient", "--device", "tpu"), "compute.device"),
-        (("gradient", "--depth", "9"), "halves 32x32 images to nothing"),
+        (("gradient", "--depth", "9"), "is too deep for 32x32 images"),
         (("teachers", "--dataset", "./nowhere"), "no such folder"),
         (("evaluate", "--set", "evaluate.epoch=3"), "evaluate.epochs"),
     ],

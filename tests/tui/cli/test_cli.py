@@ -159,7 +159,7 @@ def test_status_show_config_evaluate(tesla: Tesla, tmp_path: Path) -> None:
     path = Workspace(Path("ws")).run("ipc-1").checkpoint_path(6)
     whole = path.read_bytes()
     for damaged, words in (
-        (whole[:-1], "0000006.safetensors is not a whole safetensors file"),
+        (whole[:-1], "0000006.safetensors is not a complete safetensors file"),
         (whole[:-1] + bytes([whole[-1] ^ 1]), "0000006.safetensors does not match its checksum"),
     ):
         path.write_bytes(damaged)
