@@ -1,13 +1,13 @@
-"""Wishes of a person to a running session: pause, save a checkpoint now, evaluate now.
+"""Requests of a person to a running session: pause, save a checkpoint now, evaluate now.
 
-Any thread may make one; the session grants it where its state is whole. Stopping needs no wish: close the generator.
+Any thread may make one; the session answers it where its state is whole. To stop, close the generator.
 """
 
 import threading
 
 
 class Control:
-    """Wishes that are not granted yet."""
+    """Requests that are not answered yet."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -18,13 +18,13 @@ class Control:
 
     @property
     def paused(self) -> bool:
-        """Whether the session is to stand still. A pending save or evaluation is granted first."""
+        """Whether the session is to stand still. A pending save or evaluation comes first."""
         with self._lock:
             return self._paused and not (self._save or self._evaluate)
 
     @property
     def wants_pause(self) -> bool:
-        """Whether a pause is asked for, pending wishes or not."""
+        """Whether a pause is asked for, other requests pending or not."""
         with self._lock:
             return self._paused
 
@@ -51,18 +51,19 @@ class Control:
             return self._accepting
 
     def accept(self, accepting: bool) -> None:
-        """For the session: whether it can grant saving and evaluating; wishes it no longer can are dropped."""
+        """For the session: whether it can save and evaluate now; requests that it no longer can answer are dropped."""
         with self._lock:
             self._accepting = accepting
             if not accepting:
                 self._save = self._evaluate = False
 
     def requests(self) -> tuple[bool, bool]:
-        """For the session: the pending wishes `(save, evaluate)`."""
+        """For the session: the pending requests `(save, evaluate)`."""
         with self._lock:
             return self._save, self._evaluate
 
-    def acknowledge(self) -> None:
-        """For the session: pending wishes are done. Until then a paused session does not stand still."""
+    def acknowledge(self, save: bool, evaluate: bool) -> None:
+        """For the session: these requests are done. A paused session waits only once all are."""
         with self._lock:
-            self._save = self._evaluate = False
+            self._save = self._save and not save
+            self._evaluate = self._evaluate and not evaluate

@@ -122,7 +122,7 @@ class RunOutputs:
     def prune(self, due: Due) -> None:
         """After an iteration's work: requests are granted, old checkpoints and frames removed."""
         if due.save:
-            self._control.acknowledge()
+            self._control.acknowledge(due.save, due.evaluate)
             self._prune_checkpoints()
         if due.save or due.preview:
             self._previews.thin(self._run.checkpoints())

@@ -81,7 +81,8 @@ def drive(
             yield from notices
             stages = explain_out_of_memory(run_stages(task, buffer, run, control), task)
             yield from recorder.recorded(stages, control, ranks)
-            yield recorder.record(RunFinished(seconds=time.monotonic() - begun))
+            finished = recorder.record(RunFinished(seconds=time.monotonic() - begun))
+        yield finished  # outside: whoever stops here stops a run that is finished
 
 
 def assist(workspace: Workspace, run: Run, effective: EffectiveSettings, ranks: Ranks) -> Events:
@@ -107,7 +108,7 @@ def teach(workspace: Workspace, settings: Settings) -> Events:
     if not settings.needs_teachers:
         raise UsageError(
             f"distill.method = {settings.distill.method} needs no teachers.",
-            "Only tesla, mtt and datm train them; `tesla run` does what this method needs.",
+            "`tesla run` does what this method needs.",
         )
     task, buffer = yield from explain_out_of_memory(open_task(workspace, settings), None)
     workspace.check_links(buffer.folder)
