@@ -4,7 +4,7 @@ import ast
 import re
 import sys
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -37,9 +37,15 @@ def normalised(name: str) -> str:
 
 
 @cache
+def installed() -> Mapping[str, list[str]]:
+    """Distributions by import package. Reading their records takes seconds."""
+    return packages_distributions()
+
+
+@cache
 def distribution(package: str) -> str:
     """The distribution that an import package belongs to."""
-    names = {normalised(name) for name in packages_distributions().get(package, ())}
+    names = {normalised(name) for name in installed().get(package, ())}
     assert len(names) == 1, f"{package} belongs to {sorted(names) or 'no installed distribution'}"
     return names.pop()
 
@@ -63,16 +69,19 @@ def used() -> set[str]:
     return {distribution(package) for package in imported_packages([*paths, EXPORTED])}
 
 
+@pytest.mark.slow
 def test_every_import_is_declared(project: dict[str, list[str]]) -> None:
     known = declared(project[""]).union(*(declared(project[extra]) for extra in EXTRAS))
     assert used() - known == set()
 
 
+@pytest.mark.slow
 def test_every_declared_dependency_is_imported(project: dict[str, list[str]]) -> None:
     known = declared(project[""]).union(*(declared(project[extra]) for extra in EXTRAS))
     assert known - used() == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("extra", EXTRAS)
 def test_modules_of_an_extra_are_imported_only_where_they_are_needed(extra: str, project: dict[str, list[str]]) -> None:
     """One module imports the extra's packages, and other modules import that one inside functions only."""

@@ -55,6 +55,7 @@ def test_custom_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert 'name = "custom_network:TinyMixer"' in (tmp_path / "ws" / "tesla.toml").read_text()
 
 
+@pytest.mark.slow
 def test_architecture_search(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     module = example("architecture_search")
     assert module.spearman([1, 2, 3, 4], [10, 20, 30, 40]) == pytest.approx(1)
@@ -87,6 +88,7 @@ def test_continual_learning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_plugin(tmp_path: Path) -> None:
     """Installed without a network, from what its pyproject.toml declares, and run in processes of their own."""
     source, site = EXAMPLES / "plugin", tmp_path / "site"

@@ -66,12 +66,14 @@ def parquet(tmp_path: Path) -> Parquet:
     return make
 
 
+@pytest.mark.slow
 def test_imagenet_is_evaluated_on_validation_beside_a_test_split_without_labels(parquet: Parquet) -> None:
     found = prepared("imagenet", path=parquet(train=[0, 1] * 3, validation=[1, 0], test=[-1] * 5))
     assert len(found.train_labels) == 6
     assert found.test_labels.tolist() == [1, 0]
 
 
+@pytest.mark.slow
 def test_only_secret_test_labels_mean_a_part_of_train(parquet: Parquet) -> None:
     found = prepared("someone/pets", path=parquet(train=[0, 1] * 5, test=[-1] * 4))
     assert np.bincount(found.test_labels).tolist() == [1, 1]

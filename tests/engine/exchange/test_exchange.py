@@ -65,6 +65,7 @@ def nothing_written(workspace: Workspace) -> bool:
     return not (workspace.folder / "buffers").exists() or not any((workspace.folder / "buffers").iterdir())
 
 
+@pytest.mark.slow
 def test_teachers_go_out_and_come_back_to_the_same_bits_and_the_same_run(tiny_run: Drive, workspace: Workspace) -> None:
     own = tiny_run("own")
     out = workspace.folder.parent / "out"

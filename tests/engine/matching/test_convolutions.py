@@ -30,6 +30,7 @@ def relative(found: Tensor, wanted: Tensor) -> float:
     return float((found.double() - wanted.double()).norm() / wanted.double().norm())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_compiled_transforms_equal_their_definitions(name: str, dtype: torch.dtype) -> None:
@@ -48,6 +49,7 @@ def test_adjoints_are_adjoint(name: str) -> None:
     assert torch.allclose((a(x) * y).sum(), (x * b(y)).sum(), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_threads_do_not_change_bits() -> None:
     tiles, rows = random(5, 4, 4, 36, 64, dtype=torch.float32), random(3000, 32, dtype=torch.float32)
     weights = random(36, 32, 64, dtype=torch.float32)

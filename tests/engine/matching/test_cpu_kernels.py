@@ -57,6 +57,7 @@ def test_off_compiles_without_our_pass_and_does_not_load_it(
         fused(torch.sin)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # PyTorch's own, at first use
 @pytest.mark.parametrize("kernels", ["auto", "off"])
 def test_the_setting_reaches_teachers_matching_steps_and_evaluations(

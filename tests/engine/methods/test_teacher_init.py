@@ -155,6 +155,7 @@ def test_what_reads_no_start_epochs_does_not_mind_them() -> None:
         assert resolve_settings(overrides=[f"distill.method={method}", *chosen]).settings.distill.method == method
 
 
+@pytest.mark.slow
 def test_snapshots_below_the_range_are_no_part_of_shipped_labels(tiny_run: RunIt) -> None:
     run = tiny_run("r", "labels.kind=target", "distill.min_start_epoch=1", "distill.max_start_epoch=3")
     task, buffer = run_to_end(open_task(Workspace(run.folder.parents[1]), run.frozen().settings))
@@ -262,6 +263,7 @@ def test_the_methods_published_rows() -> None:
     assert settings("digits", 7)[2:5] == (0, "half", 10)
 
 
+@pytest.mark.slow
 def test_runs_of_older_versions_know_nothing_of_it_and_go_on(tiny_run: RunIt, workspace: Workspace) -> None:
     run = tiny_run("r")
     text = run.settings_file.read_text()

@@ -173,6 +173,7 @@ def test_more_epochs_extend_the_same_trajectories(tiny_run: RunIt) -> None:
     assert all(torch.equal(a, b) for a, b in zip(before, after.read(1, 0, 1, 2), strict=True))
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_passed_over(tiny_run: RunIt) -> None:
     tiny_run("whole")
     run = tiny_run("hurt", until=stop_at_iteration(5))
@@ -275,6 +276,7 @@ def test_learned_label_gradient_is_the_chain_through_softmax(
     assert torch.allclose(logit_gradient, expected, atol=1e-14)
 
 
+@pytest.mark.slow
 def test_shipped_target_labels_are_the_mean_over_teachers_and_epochs(workspace: Workspace, tiny_run: RunIt) -> None:
     tiny_run("teachers", "labels.kind=target")
     task, buffer = opened(workspace, "labels.kind=target")
@@ -388,6 +390,7 @@ def test_a_bad_iteration_is_skipped_before_the_update(
     assert ("not finite" in skipped[0].reason) != ("distill.max_loss" in skipped[0].reason)
 
 
+@pytest.mark.slow
 def test_many_bad_iterations_shrink_student_lr_and_the_run_goes_on(
     tiny_run: RunIt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -418,6 +421,7 @@ def test_old_checkpoints_go_but_not_the_start_or_the_best(tiny_run: RunIt) -> No
     assert set(kept) == {0, best, 11, 12}
 
 
+@pytest.mark.slow
 def test_the_best_checkpoint_on_held_out_images_is_tested(tiny_run: RunIt) -> None:
     run = tiny_run()
     held = {r.iteration: r.mean for r in run.evaluations() if r.split == "holdout" and r.subject == "distilled"}
@@ -462,6 +466,7 @@ def test_runs_of_a_workspace_share_the_random_baseline(tiny_run: RunIt, monkeypa
     assert random(third) != random(first)
 
 
+@pytest.mark.slow
 def test_the_global_generator_is_left_alone(tiny_run: RunIt) -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state()

@@ -123,6 +123,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clock", CLOCKS.values(), ids=CLOCKS.keys())
 def test_a_driver_on_another_machine(
     clock: Callable[[int], float], tiny_run: Drive, workspace: Workspace, tesla: Tesla, quick: None,
@@ -172,6 +173,7 @@ def test_a_driver_on_another_machine(
     assert "Moved to" in said and not damaged.exists()
 
 
+@pytest.mark.slow
 def test_a_repair_watches_before_it_believes_in_death(
     tiny_run: Drive, workspace: Workspace, tesla: Tesla, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,6 +194,7 @@ def test_a_repair_watches_before_it_believes_in_death(
     assert time.monotonic() - started > 2.9 and not damaged.exists()
 
 
+@pytest.mark.slow
 def test_one_look_claims_neither_life_nor_death(tiny_run: Drive, workspace: Workspace, tesla: Tesla) -> None:
     """`tesla status` looks for as long as a living driver needs to show itself, and says what it saw."""
     run = tiny_run("r")
@@ -206,6 +209,7 @@ def test_one_look_claims_neither_life_nor_death(tiny_run: Drive, workspace: Work
         ask_to_stop(run)
 
 
+@pytest.mark.slow
 def test_a_record_from_before_the_last_boot(tiny_run: Drive) -> None:
     """This host's name, another boot: a short look is enough to show it as ended, not to write to it."""
     run = tiny_run("r")
@@ -218,6 +222,7 @@ def test_a_record_from_before_the_last_boot(tiny_run: Drive) -> None:
         ask_to_stop(run)  # its process id is another process here
 
 
+@pytest.mark.slow
 def test_a_driver_of_version_0_1_0(tiny_run: Drive, quick: None) -> None:
     """It leaves its record when it stops, does not touch it while it drives, and removes its heartbeat at the end."""
     run = tiny_run("r")
@@ -249,6 +254,7 @@ with run_to_end(acquire_run(run)), heartbeat(run.heartbeat_file):
 """
 
 
+@pytest.mark.slow
 def test_a_suspended_and_a_killed_driver_of_this_machine_are_seen_at_once(tiny_run: Drive) -> None:
     run = tiny_run("r")
     with subprocess.Popen([sys.executable, "-c", DRIVER, str(run.folder)], stdout=subprocess.PIPE) as process:
@@ -271,6 +277,7 @@ def test_a_suspended_and_a_killed_driver_of_this_machine_are_seen_at_once(tiny_r
         assert run.heartbeat_file.exists(), "nothing was left to judge by"
 
 
+@pytest.mark.slow
 def test_a_driver_that_holds_the_lock_but_does_not_beat_is_stalled(tiny_run: Drive, quick: None) -> None:
     run = tiny_run("r")
     far_heartbeat(run, time.time())
@@ -287,6 +294,7 @@ def test_a_driver_that_holds_the_lock_but_does_not_beat_is_stalled(tiny_run: Dri
     assert liveness(run) == ""
 
 
+@pytest.mark.slow
 def test_progress_tells_paused_and_stalled_from_running(tiny_run: Drive) -> None:
     run = tiny_run("r")
 

@@ -74,6 +74,7 @@ def test_a_watcher_that_looks_does_not_keep_a_driver_out(tiny_run: Drive, worksp
         pass
 
 
+@pytest.mark.slow
 def test_wishes_are_granted_between_iterations(workspace: Workspace) -> None:
     run = workspace.run("r")
     control = Control()
@@ -126,6 +127,7 @@ def test_stopping_while_paused_saves(workspace: Workspace) -> None:
     assert run.checkpoints() == [0, 2] and run_status(run).state == "stopped"
 
 
+@pytest.mark.slow
 def test_the_film_shows_what_the_checkpoints_hold(tiny_run: Drive, workspace: Workspace) -> None:
     from engine.runs.gallery import decoded_images
 

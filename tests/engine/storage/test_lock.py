@@ -372,6 +372,7 @@ def test_whoever_comes_second_waits_for_the_decoder(tmp_path: Path, either: str)
     assert not list(tmp_path.rglob("*.tmp-*"))
 
 
+@pytest.mark.slow
 def test_two_exports_to_one_folder(workspace: Workspace, tiny_run: Drive, tmp_path: Path) -> None:
     run = tiny_run("r")
     outcomes: list[object] = []

@@ -176,6 +176,7 @@ def crept(monkeypatch: pytest.MonkeyPatch, losses: Callable[[], float]) -> None:
     monkeypatch.setattr(distillation, "matching_sweeps", sweeps)
 
 
+@pytest.mark.slow
 def test_a_loss_that_creeps_up_is_rolled_back_to_the_same_bits(
     tiny_run: RunIt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -207,6 +208,7 @@ def test_a_loss_that_creeps_up_is_rolled_back_to_the_same_bits(
     assert same_bits(stopped, whole)
 
 
+@pytest.mark.slow
 def test_student_lr_is_not_learned_to_nothing(tiny_run: RunIt, monkeypatch: pytest.MonkeyPatch) -> None:
     real = distillation.matching_sweeps
 
@@ -231,6 +233,7 @@ def test_a_halved_student_lr_below_the_least_is_not_pulled_up() -> None:
     assert float(state.student_lr) > 1e-7
 
 
+@pytest.mark.slow
 def test_a_diverged_teacher_is_not_published(tiny_run: RunIt, workspace: Workspace) -> None:
     with pytest.raises(DivergedError, match=r"Teacher 0 .* diverged in epoch 1") as caught:
         tiny_run("r", "teachers.lr=1e20")

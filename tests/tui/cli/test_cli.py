@@ -217,6 +217,7 @@ def test_a_mistyped_key_in_the_file_is_found(tesla: Tesla, tmp_path: Path) -> No
     assert "Did you mean `distill.steps`" in one_paragraph(err)
 
 
+@pytest.mark.slow
 def test_changed_settings_are_refused_by_name(tesla: Tesla, tmp_path: Path) -> None:
     tesla("init", "ws")
     tesla("run", "ws", "--ipc", 1, *SETS)

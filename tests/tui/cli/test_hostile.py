@@ -53,6 +53,7 @@ def harmless(text: str) -> str:
     return text
 
 
+@pytest.mark.slow
 def test_names_of_classes_are_only_text(tesla: Tesla, tmp_path: Path) -> None:
     noise = np.random.default_rng(0)
     for number, name in enumerate(NAMES):

@@ -85,6 +85,7 @@ def test_what_is_there_is_not_planned_again(tesla: Tesla, monkeypatch: pytest.Mo
     assert not any(part["name"] == "teachers" for part in plan["time"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "doing"),
     [

@@ -30,6 +30,7 @@ def test_a_narrow_terminal_sees_fewer_columns_not_pieces_of_all(
     assert shown[120] > shown[60] > shown[40]
 
 
+@pytest.mark.slow
 def test_what_goes_into_a_pipe_is_neither_cut_nor_wrapped(
     tesla: Tesla,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,

@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import pytest
 from textual.pilot import Pilot
 
 from engine.runs.workspace import Workspace
@@ -33,6 +34,7 @@ def test_the_overview_says_how_a_run_went(show: Show, ws: Workspace) -> None:
     show(body, run="soft")
 
 
+@pytest.mark.slow
 def test_log_scale_smoothing_and_raw_change_the_chart(show: Show, tmp_path: Path) -> None:
     recorded = Workspace(Path(shutil.copytree(RECORDED, tmp_path / "recorded")))
 
@@ -49,6 +51,7 @@ def test_log_scale_smoothing_and_raw_change_the_chart(show: Show, tmp_path: Path
     show(body, workspace=recorded, run="learned")
 
 
+@pytest.mark.slow
 def test_a_chart_can_fill_the_screen(show: Show) -> None:
     async def body(pilot: Pilot[str]) -> None:
         await pilot.press("z")

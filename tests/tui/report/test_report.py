@@ -81,6 +81,7 @@ def page_of(workspace: Workspace, run: str, to: Path) -> Page:
     return page
 
 
+@pytest.mark.slow
 def test_it_says_what_was_measured(tiny_run: Drive, workspace: Workspace, tmp_path: Path) -> None:
     run = tiny_run("r", "distill.ipc=2")
     page = page_of(workspace, "r", tmp_path / "r.html")
@@ -131,6 +132,7 @@ def test_it_can_be_written_at_any_time(tiny_run: Drive, workspace: Workspace, tm
     assert iterations == [1.0 if event is IterationDone else 0.0]
 
 
+@pytest.mark.slow
 def test_soft_labels_have_a_map(tiny_run: Drive, workspace: Workspace, tmp_path: Path) -> None:
     tiny_run("r", "labels.kind=target")
     page = page_of(workspace, "r", tmp_path / "r.html")
@@ -140,6 +142,7 @@ def test_soft_labels_have_a_map(tiny_run: Drive, workspace: Workspace, tmp_path:
     assert all(0 < share <= 1 for share in shares)
 
 
+@pytest.mark.slow
 def test_names_of_others_are_only_text(tesla: Tesla, tmp_path: Path) -> None:  # noqa: F811
     names = ("<img src=x onerror=alert(1)>", "\u202eevil\x1b[31m", '"><svg onload=alert(1)>', "{{ 7 * 7 }}")
     for k, name in enumerate(names):

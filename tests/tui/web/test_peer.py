@@ -115,6 +115,7 @@ def test_loopback_lets_its_own_pages_in(open_door: Served) -> None:
     assert open_door.status("/static/%2e%2e/%2e%2e/server.py") in (403, 404)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PATHS)
 def test_a_token_is_asked_of_everything(locked_door: Served, path: str) -> None:
     wrong = ("", "x", TOKEN[:-1], TOKEN + "x", TOKEN.upper(), "%00", "%ff%fe", "\xff\xfe", "é" * 21)
@@ -151,6 +152,7 @@ def test_the_token_becomes_a_cookie_that_opens_the_web_socket(locked_door: Serve
     assert "HttpOnly" in cookie and "SameSite=Strict" in cookie
 
 
+@pytest.mark.slow
 def test_another_user_of_this_machine_is_kept_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """Root may connect as anybody; else the owner in the kernel's table is asked for somebody else."""
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
