@@ -130,10 +130,10 @@ def _made_under_lock(
             raise
         raise DataError(
             f"The cache {folder.parent} cannot be written ({error.strerror}), and it has no complete {folder.name}.",
-            "Let its owner open the dataset once, or set TESLA_CACHE to your own folder.",
+            "Ask its owner to open the dataset once, or set TESLA_CACHE to your own folder.",
         ) from error
     with lock:
-        waiting = Progress(stage=STAGE, done=0, total=1, unit="datasets", detail="another process decodes it")
+        waiting = Progress(stage=STAGE, done=0, total=1, unit="datasets", detail="another process is decoding it")
         while (locked := lock.try_acquire()) is False:
             yield waiting
             time.sleep(0.2)
@@ -200,9 +200,9 @@ def open_cache(folder: Path) -> Dataset:
         for split in ("train", "test"):
             images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
             if images.dtype != np.uint8 or images.shape != (len(labels), *image):
-                raise ValueError(f"the {split} images are not what the manifest says")
+                raise ValueError(f"the {split} images do not match the manifest")
             if labels.dtype != np.int64 or labels.ndim != 1:
-                raise ValueError(f"the {split} labels are not what the manifest says")
+                raise ValueError(f"the {split} labels do not match the manifest")
             arrays[f"{split}_labels"] = np.array(labels)
     except NewerFormatError:
         raise
@@ -367,7 +367,7 @@ def _new_array(path: Path, shape: tuple[int, ...]) -> Iterator[Write]:
         if error.errno not in FULL:
             raise
         raise DataError(
-            f"There is no room for the decoded images: {path.parent.parent} needs {format_bytes(size)}.",
+            f"Not enough disk space for the decoded images: {path.parent.parent} needs {format_bytes(size)}.",
             "Free some space, set TESLA_CACHE to a folder on a larger disk, or lower dataset.resolution.",
         ) from error
 

@@ -38,7 +38,7 @@ def hub_source(name: str, facts: DatasetFacts, path: Path | None) -> Source:
         return Source(name, what, key, lambda: _open(name, facts, None), local=False)
     parquet = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
     if not parquet:
-        raise DataError(f"{path} holds no Parquet files for {name}.", "Give the folder of a downloaded dataset.")
+        raise DataError(f"{path} holds no Parquet files for {name}.", "Set it to the folder of a downloaded dataset.")
     return Source(
         name, f"{name}, Parquet files in {path}", f"parquet-{file_key(parquet)}", lambda: _open(name, facts, parquet)
     )
@@ -147,7 +147,10 @@ def _load(name: str, facts: DatasetFacts, parquet: list[Path] | None) -> Any:
     try:
         if parquet is None:
             if Path(hub_id).exists():  # the library would take the folder, whatever is in it
-                raise DataError(f"{hub_id} is a folder here, and the id of a hub dataset.", "Set dataset.path to it.")
+                raise DataError(
+                    f"{hub_id} is both a local folder and the id of a hub dataset.",
+                    "To use the folder, set dataset.path to it.",
+                )
             return datasets.load_dataset(hub_id)
         files: dict[str, list[str]] = {}
         # Longest first: `validation` is not `valid` of something.
@@ -165,7 +168,7 @@ def _load(name: str, facts: DatasetFacts, parquet: list[Path] | None) -> Any:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         extra = f" {facts.offline}" if facts.offline else ""
         raise DataError(
-            f"{name} could not be had from the Hugging Face hub ({hub_id}): {reason.rstrip('.')}.",
+            f"{name} could not be downloaded from the Hugging Face hub ({hub_id}): {reason.rstrip('.')}.",
             "Check the network, or download its Parquet files elsewhere and set dataset.path to their folder."
             f"{extra} The embedded dataset `digits` needs no network.",
         ) from error
@@ -181,8 +184,8 @@ def _check_claims(path: Path) -> None:
     unpacked, packed = sum(group.total_byte_size for group in groups), path.stat().st_size
     if facts.num_rows > MOST_ROWS or facts.num_columns > MOST_COLUMNS or unpacked > MOST_UNPACKED * packed:
         raise DataError(
-            f"{path} says it holds {facts.num_rows:,} rows of {facts.num_columns} columns, {unpacked / 1e9:,.1f} GB in "
-            f"a file of {packed / 1e6:,.1f} MB: that is no set of pictures.",
+            f"{path} claims {facts.num_rows:,} rows of {facts.num_columns} columns, {unpacked / 1e9:,.1f} GB in "
+            f"a file of {packed / 1e6:,.1f} MB: that is not an image dataset.",
             "Remove it.",
         )
 

@@ -34,12 +34,12 @@ def open_header(path: Path) -> tuple[str, tuple[int, int]]:
             return picture.mode, picture.size
     except PermissionError as error:
         raise DataError(
-            f"{path} cannot be read: no permission.", "Change its mode with chmod, or run as its owner."
+            f"{path} cannot be read: permission denied.", "Change its mode with chmod, or run as its owner."
         ) from error
     except UnidentifiedImageError as error:
-        raise DataError(f"{path} is not an image that can be read ({type(error).__name__}).", BAD_FILE) from error
+        raise DataError(f"{path} is not a readable image ({type(error).__name__}).", BAD_FILE) from error
     except Exception as error:  # Pillow raises whatever a damaged header leads to
-        raise DataError(f"{path} is not an image that can be read ({error}).", BAD_FILE) from error
+        raise DataError(f"{path} is not a readable image ({error}).", BAD_FILE) from error
 
 
 def opened(file: IO[bytes]) -> Image.Image:

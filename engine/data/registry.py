@@ -57,13 +57,16 @@ def _finder(name: str, facts: DatasetFacts) -> Find:
         return finder
     loaded: Any = load_plugin(plugin)
     if not callable(loaded):
-        raise UsageError(f"{plugin.target} cannot be called, but {plugin.words} must be a function.", "Ask its author.")
+        raise UsageError(
+            f"{plugin.target} cannot be called, but {plugin.words} must be a function.", "Report it to its author."
+        )
 
     def checked(name: str, path: Path | None, on_bad_file: str) -> Source | None:
         source = loaded(name, path, on_bad_file)
         if source is not None and not isinstance(source, Source):
             raise UsageError(
-                f"{plugin.target} gave a {type(source).__name__}, not an engine.data.sources.Source.", "Ask its author."
+                f"{plugin.target} returned a {type(source).__name__}, not an engine.data.sources.Source.",
+                "Report it to its author.",
             )
         return source
 

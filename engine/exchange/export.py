@@ -138,8 +138,8 @@ def _as_new(to: Path) -> Iterator[None]:
         if error.errno not in (errno.EEXIST, errno.ENOTEMPTY) and not isinstance(error, FileExistsError):
             raise
         raise UsageError(
-            f"{to} was created by another process in the meantime.",
-            "It was left as it is. Choose a new folder with --to.",
+            f"{to} was created by another process during the export.",
+            "It was left unchanged. Choose a new folder with --to.",
         ) from error
 
 

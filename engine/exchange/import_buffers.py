@@ -251,7 +251,7 @@ def _check_room(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise DataError(
-            f"There is no room for the buffer: it needs {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free.",
+            f"Not enough disk space for the buffer: it needs {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free.",
             "Import fewer with --count and --epochs.",
         )
 
@@ -291,7 +291,7 @@ def _trajectory(value: Any, where: str, buffer: TeacherBuffer, number: int, epoc
     buffer.publish(number, rows(), epochs + 1)
     if still:
         shown = ", ".join(map(str, still[:5])) + (", ..." if len(still) > 5 else "")
-        yield Notice(level="warning", message=f"{where}: epochs {shown} are the same as the one before.")
+        yield Notice(level="warning", message=f"{where}: epochs {shown} are identical to the one before.")
 
 
 def _row(snapshot: Sequence[Tensor], where: str) -> Tensor:
@@ -300,7 +300,7 @@ def _row(snapshot: Sequence[Tensor], where: str) -> Tensor:
     if not torch.isfinite(row).all():
         bad = next(i for i, tensor in enumerate(snapshot) if not torch.isfinite(tensor.detach().float()).all())
         raise DataError(
-            f"{where}: parameter {bad} has numbers that are infinite or not a number.",
+            f"{where}: parameter {bad} has values that are infinite or NaN.",
             "This teacher diverged. Import only the trajectories before it with --count, or use other files.",
         )
     return row
@@ -312,7 +312,7 @@ def _refuse_aliases(value: Sequence[Sequence[Tensor]], epochs: int, where: str) 
         return
     if all(torch.equal(a, b) for snapshot in value[1 : epochs + 1] for a, b in zip(first, snapshot, strict=True)):
         raise DataError(
-            f"{where}: the snapshots of all {epochs + 1} epochs are the same numbers.",
+            f"{where}: the snapshots of all {epochs + 1} epochs are identical.",
             "Published code trained on a CPU keeps references instead of copies, so every epoch holds the last one. "
             "Train the buffer again, on a GPU or with copies.",
         )

@@ -127,7 +127,7 @@ def _checked_images(images: Tensor, dataset: Dataset, path: Path) -> Tensor:
             "Use a workspace with the dataset that the set was distilled from.",
         )
     if images.is_floating_point() and not torch.isfinite(images).all():
-        raise DataError(f"{path} has numbers that are infinite or not a number.", "Use an earlier file from that run.")
+        raise DataError(f"{path} has values that are infinite or NaN.", "Use an earlier file from that run.")
     return images
 
 
@@ -141,7 +141,7 @@ def _read_labels(labels: Tensor, count: int, dataset: Dataset, wanted: Wanted) -
             f"{path} has {len(labels)} labels for {count} images.", "Use images and labels that were saved together."
         )
     if labels.is_floating_point() and not torch.isfinite(labels).all():
-        raise DataError(f"{path} has labels that are infinite or not a number.")
+        raise DataError(f"{path} has labels that are infinite or NaN.")
     if labels.ndim == 2 and labels.shape[1] != classes:
         raise DataError(f"{path} has labels of {labels.shape[1]} classes; {dataset.name} has {classes}.")
     if labels.ndim == 2 and wanted.label_kind != "hard":

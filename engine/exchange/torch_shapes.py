@@ -106,5 +106,5 @@ def _what_fits(found: Shapes, dataset: Dataset) -> str:
         f"{len(dataset.classes)} classes"
     )
     if convnet is not None:
-        return f"The file is of {convnet.words}; {here}. Use a workspace with that dataset and resolution."
-    return f"It is of none of the networks {', '.join(NETWORKS)} for this dataset ({here})."
+        return f"The file is for {convnet.words}; {here}. Use a workspace with that dataset and resolution."
+    return f"It fits none of the networks {', '.join(NETWORKS)} for this dataset ({here})."

@@ -23,7 +23,7 @@ def check_shared(task: Task) -> None:
     if distill.gradient == "unrolled":
         raise UsageError(
             "distill.gradient = unrolled is the reference, for one process.",
-            "Take exact, which is the same gradient, or one worker.",
+            "Use exact, which is the same gradient, or one worker.",
         )
     smallest = min(batch_sizes(task))
     if smallest < ranks:

@@ -90,7 +90,7 @@ def _skip(state: PeerState, loss: float) -> Generator[Event, None, None]:
     )
     if state.skipped >= PATIENCE:
         raise DivergedError(
-            f"The numbers were bad {PATIENCE} iterations in a row ({reason}).",
+            f"The numbers were bad for {PATIENCE} iterations in a row ({reason}).",
             "Start a new run with a smaller distill.lr_images; the last checkpoint is intact.",
         )
 

@@ -33,7 +33,9 @@ def _of_plugin(plugin: Plugin) -> Method:
     if not isinstance(method, Method):
         what = f"{plugin.target} is a {type(method).__name__}, not an engine.methods.method.Method"
     elif method.name != plugin.name:
-        what = f"{plugin.target} is called {method.name!r}, not {plugin.name!r}"
+        what = f"{plugin.target} is named {method.name!r}, not {plugin.name!r}"
     else:
         return method
-    raise UsageError(plugin.sentence(f"cannot be used: {what}."), f"Ask its author, or uninstall {plugin.package}.")
+    raise UsageError(
+        plugin.sentence(f"cannot be used: {what}."), f"Report it to its author, or uninstall {plugin.package}."
+    )

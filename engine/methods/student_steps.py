@@ -95,7 +95,7 @@ def smaller_parts(task: Task, state: DistillState, error: Exception) -> Notice |
     words = "" if asked is None else f" ({format_bytes(asked)} asked for, {format_bytes(available_bytes())} free)"
     return Notice(
         level="warning",
-        message=f"Out of memory in a matching step of {now} images{words}: from here on {now // 2} are differentiated "
-        "at once and their gradients added up, which is the same but for rounding. The run remembers it "
-        f"(compute.micro_batch = {now // 2} asks for it).",
+        message=f"Out of memory in a matching step of {now} images{words}: from now on, {now // 2} are differentiated "
+        "at once and their gradients are summed; the result is the same but for rounding. The run keeps this "
+        f"(compute.micro_batch = {now // 2} sets it for a new run).",
     )

@@ -69,7 +69,9 @@ class TrajectoryMatching:
         update(state, gradient, logit_gradient, settings)
         student_lr = state.student_lr.item()
         health.accept(numbers)
-        drift = f"crept up to {health.loss:.3g}, from {health.lowest:.3g} at best" if health.loss_drifting else ""
+        drift = (
+            f"rose slowly to {health.loss:.3g}, from {health.lowest:.3g} at its lowest" if health.loss_drifting else ""
+        )
         recovered = recover(task, state, self._load_checkpoint, roll_back=True) if drift else None
         if not drift and saves_at(state.iteration, settings):
             health.mark(state.iteration)
@@ -134,7 +136,7 @@ class TrajectoryMatching:
             yield Notice(
                 level="warning",
                 message=f"student_lr fell to {student_lr:.3g}, a thousandth of its initial value, and is held there: "
-                "students hardly move, so images hardly learn. Lower distill.lr_student_lr in a new run.",
+                "students barely move, so the images barely learn. Lower distill.lr_student_lr in a new run.",
             )
 
 

@@ -53,7 +53,7 @@ def plan_workspace(folder: Path, dataset: str, overrides: Sequence[str], *, pres
     elif dataset.startswith(("/", "./", "../", "~")):
         raise DataError(f"{dataset}: there is no such folder.", "It must hold one subfolder per class.")
     if (folder / "tesla.toml").exists():
-        raise UsageError(f"{folder} is a workspace already.", f"Resume with: {tesla('run', folder)}")
+        raise UsageError(f"{folder} is already a workspace.", f"Resume with: {tesla('run', folder)}")
     borrowed = [f"{key}={json.dumps(value)}" for key, value in preset_values(preset).items()] if preset else []
     texts = [*borrowed, *chosen, *overrides]
     effective = resolve_settings(overrides=texts)

@@ -36,6 +36,6 @@ def decoded_images(workspace: Workspace, run: Run, iteration: int) -> Gallery:
     if images is None or tuple(images.shape) != wanted:
         raise CorruptFileError(
             f"{run.checkpoint_path(iteration)} has no images of shape {wanted}, as dataset and settings ask for.",
-            "Was it copied from another run? Take another checkpoint with --iteration.",
+            "Was it copied from another run? Choose another checkpoint with --iteration.",
         )
     return Gallery(to_pixels(images.float(), opened.space), dataset.classes)

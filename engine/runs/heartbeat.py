@@ -129,5 +129,5 @@ def crash_description(path: Path) -> str:
     if last.memory == 0:
         return f"{words}: it was killed, or the machine went down."
     short = last.free < SHORT * (last.free + last.memory)
-    cause = "memory was short: the system may have killed it" if short else "it was killed, or the machine went down"
+    cause = "memory was low: the system may have killed it" if short else "it was killed, or the machine went down"
     return f"{words}, with {format_bytes(last.memory)} of memory used and {format_bytes(last.free)} free: {cause}."

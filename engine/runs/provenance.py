@@ -105,7 +105,9 @@ def imported_buffer(folder: Path) -> ImportedBuffer:
         CorruptFileError: the manifest is damaged.
     """
     names = [path.name for path in imported_folders(folder.parent)]
-    others = f"Imported are: {', '.join(names)}." if names else "Make one with: tesla import-buffers WORKSPACE FILE..."
+    others = (
+        f"Imported buffers: {', '.join(names)}." if names else "Import one with: tesla import-buffers WORKSPACE FILE..."
+    )
     try:
         manifest = read_json(folder / "manifest.json")
     except FileNotFoundError as error:
@@ -161,7 +163,7 @@ def checked_identity(folder: Path, settings: Settings, fingerprint: str, dataset
     if differing:
         words = "; ".join(f"{key}: {_short(buffer.identity.get(key))}, here {_short(wanted[key])}" for key in differing)
         raise UsageError(
-            f"The imported teacher buffer {buffer.name} was checked for another problem ({words}).",
+            f"The imported teacher buffer {buffer.name} was imported with other settings ({words}).",
             "Give the run the settings it was imported with (`tesla config --set teachers.buffer="
             f"{buffer.name}` shows them), or import the files again under another name.",
         )
@@ -175,7 +177,7 @@ def checked_identity(folder: Path, settings: Settings, fingerprint: str, dataset
         raise UsageError(
             f"This run reads teachers up to epoch {settings.trained_epochs}, but those of the imported buffer "
             f"{buffer.name} have {buffer.epochs} epochs.",
-            "Lower distill.max_start_epoch, or distill.teacher_epochs, or take other labels than `last`.",
+            "Lower distill.max_start_epoch, or distill.teacher_epochs, or choose labels other than `last`.",
         )
     return wanted
 

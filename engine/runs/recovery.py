@@ -76,13 +76,15 @@ def clean_up(run: Run) -> list[str]:
         if half.lost is None:
             disk.remove_tree(half.path)
         else:
-            words.append(f"{half.lost} is missing; the other half of this checkpoint is now {set_aside(half.path)}.")
+            words.append(
+                f"{half.lost} is missing; the other half of this checkpoint was moved to {set_aside(half.path)}."
+            )
     for path in sorted((run.folder / "evaluations").glob("*.json")):
         try:
             read_json(path)
         except CorruptFileError as error:
             words.append(
-                f"{error.message} It is now {set_aside(path)}; it is measured again if its checkpoint is kept."
+                f"{error.message} It was moved to {set_aside(path)}; it is measured again if its checkpoint is kept."
             )
     return words
 
@@ -98,7 +100,9 @@ def newest_state(run: Run) -> "tuple[tuple[dict[str, Tensor], dict[str, Any]] | 
         try:
             return run.load_checkpoint(iteration), words
         except CorruptFileError as error:
-            words.append(f"{error.message} It is now in {set_checkpoint_aside(run, iteration)}; an older one is used.")
+            words.append(
+                f"{error.message} It was moved to {set_checkpoint_aside(run, iteration)}; an older one is used."
+            )
     return None, words
 
 

@@ -55,12 +55,12 @@ class Workspace:
         if not folder.exists():
             raise UsageError(
                 f"There is no folder {folder}.",
-                f"Make a workspace with: {tesla('init', folder, '--dataset', 'digits')}",
+                f"Create a workspace with: {tesla('init', folder, '--dataset', 'digits')}",
             )
         if not self.toml.is_file():
             raise UsageError(
                 f"{folder} is not a workspace: it has no tesla.toml.",
-                f"Make one with: {tesla('init', folder, '--dataset', 'digits')}",
+                f"Create one with: {tesla('init', folder, '--dataset', 'digits')}",
             )
 
     @property
@@ -76,7 +76,7 @@ class Workspace:
             UsageError: there is something already.
         """
         if (folder / "tesla.toml").exists():
-            raise UsageError(f"{folder} is a workspace already.", f"Go on with: {tesla('run', folder)}")
+            raise UsageError(f"{folder} is already a workspace.", f"Resume with: {tesla('run', folder)}")
         sweep(folder)  # of an `init` that was killed
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise UsageError(f"{folder} exists and is not empty.", "Choose another name.")
@@ -91,7 +91,7 @@ class Workspace:
         """
         if not NAME.fullmatch(name):
             raise UsageError(
-                f"{name!r} is not a name for a run.",
+                f"{name!r} is not a valid run name.",
                 "Use letters, digits, dot, dash and underscore, at most 64 of them.",
             )
         return Run(self.folder / "runs" / name)
@@ -158,7 +158,7 @@ class Workspace:
         try:
             return None if path is None else (self.folder / Path(path).expanduser())
         except RuntimeError as error:  # `~somebody` who is not here
-            raise UsageError(f"dataset.path = {path!r}: {error}", "Write the path out.") from error
+            raise UsageError(f"dataset.path = {path!r}: {error}", "Write the full path.") from error
 
     def open_dataset(self, settings: Settings) -> Generator[Event, None, OpenDataset]:
         """The real data as the settings see it: decoded, divided, with its input space. Use as `yield from`."""
@@ -258,7 +258,7 @@ class RunLease:
             if lost.owner is not None:
                 raise BusyError(
                     f"The run {name} was taken over by {lost.owner}, which saw no heartbeat of this process.",
-                    f"Nothing was written since; watch it with: {tesla('tui', workspace, '--run', name)}",
+                    f"Nothing has been written since. Watch it with: {tesla('tui', workspace, '--run', name)}",
                 ) from lost
             if lost.place is not None and lost.place != self._run.folder:
                 raise UsageError(

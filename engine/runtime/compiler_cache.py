@@ -50,7 +50,7 @@ def private_folder() -> Path:
     facts = folder.stat()
     if facts.st_uid != os.geteuid() or facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise UsageError(
-            f"Others can write to {folder}, and what is kept there is run as your own code.",
-            f"chmod go-w it, set {CHOSEN} to a folder of your own, or compute.compile = off.",
+            f"Other users can write to {folder}, and tesla runs the compiled code in it.",
+            f"Run chmod go-w on it, set {CHOSEN} to a folder of your own, or compute.compile = off.",
         )
     return folder.resolve()

@@ -51,8 +51,8 @@ def check_room(place: Path, needed: int, what: str, rule: str) -> Generator[Even
     if rule == "refuse":
         raise DiskError(
             words,
-            "Free some room, or move the workspace to a larger disk, then give the same command again; "
-            "with --set compute.room=warn it begins nevertheless.",
+            "Free some space, or move the workspace to a larger disk, then run the same command again; "
+            "--set compute.room=warn starts anyway.",
             errno.ENOSPC,
         )
     yield Notice(level="warning", message=words)

@@ -84,15 +84,15 @@ def explained(stage: str, tried: str, task: Task | None) -> OutOfMemoryError:
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        hint = "Start a new run (--run NAME) with a smaller --ipc or network.width, or take a machine with more memory."
+        hint = "Start a new run (--run NAME) with a smaller --ipc or network.width, or use a machine with more memory."
     return OutOfMemoryError(f"Out of memory in the stage {stage}: {tried}. What was saved before is intact.", hint)
 
 
 def _hint(stage: str, task: Task | None) -> str:
     if task is None:
-        return "Lower dataset.resolution, set dataset.zca = false, or take a machine with more memory."
+        return "Lower dataset.resolution, set dataset.zca = false, or use a machine with more memory."
     onward, anew = _onward(stage, task), _anew(stage, task)
-    ways = [f"Go on with the same command and {' or '.join(onward)}"] if onward else []
+    ways = [f"Resume with the same command and {' or '.join(onward)}"] if onward else []
     if anew:
         ways.append(f"{'or start' if ways else 'Start'} a new run (--run NAME) with {anew}")
     return f"{', '.join(ways)}. `tesla plan` measures what a run takes."

@@ -74,7 +74,7 @@ def _check(task: Task) -> None:
     check_ipc(task)
     if task.ranks.size > 1 and not method_of(settings).shares:
         raise UsageError(
-            f"Several workers cannot share a run with distill.method = {settings.distill.method}.", "Take one worker."
+            f"Several workers cannot share a run with distill.method = {settings.distill.method}.", "Use one worker."
         )
     if not settings.needs_teachers:
         for name in (*(settings.evaluate.networks or ()), None):
@@ -84,7 +84,7 @@ def _check(task: Task) -> None:
     batch = settings.distill.batch
     if batch != "full" and batch > count:
         raise UsageError(
-            f"distill.batch = {batch} is more than the {count} synthetic images there are "
+            f"distill.batch = {batch} is more than the {count} synthetic images "
             f"({task.classes} classes x IPC {settings.distill.ipc}).",
             "Set distill.batch = full, or a smaller number.",
         )

@@ -78,7 +78,9 @@ def dataset_facts(name: str) -> DatasetFacts | None:
         try:
             return typed(DatasetFacts, about)
         except (ValueError, TypeError) as error:
-            raise SettingsError(f"What {plugin.words} says of itself is wrong: {error}.", "Ask its author.") from error
+            raise SettingsError(
+                f"The metadata of {plugin.words} is wrong: {error}.", "Report it to its author."
+            ) from error
     for own, table in _own().items():
         if name in (own, table["about"].get("hub")):
             return typed(DatasetFacts, table["about"])

@@ -62,7 +62,7 @@ def check_reads(reads: Iterable[str]) -> None:
     """
     for name in reads:
         if not any(affects.by_method and is_read(key, (name,)) for key, affects in AFFECTS.items()):
-            raise ValueError(f"{name!r} is no setting, or section, that only some methods read.")
+            raise ValueError(f"{name!r} is not a setting or section that only some methods read.")
 
 
 def is_read(key: str, reads: Iterable[str]) -> bool:

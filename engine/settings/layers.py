@@ -148,8 +148,8 @@ def _fixed_layer(method: Any, command: Flat) -> Layer:
     for key in fixed.keys() & command.keys():
         if command[key] != fixed[key]:
             raise SettingsError(
-                f"distill.method = {method} has {key} = {fixed[key]}; the command line says {command[key]}.",
-                "Leave one of the two out: what belongs to a method cannot be set beside it.",
+                f"distill.method = {method} fixes {key} = {fixed[key]}; the command line sets {command[key]}.",
+                "Remove one of the two: a setting that a method fixes cannot be changed.",
             )
     return origin, fixed
 

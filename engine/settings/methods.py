@@ -63,7 +63,7 @@ def method_traits(name: str) -> MethodTraits:
     try:
         return typed(MethodTraits, {"title": plugin.words, **(about or {}), "code": plugin.target})
     except (ValueError, TypeError) as error:
-        raise SettingsError(f"What {plugin.words} says of itself is wrong: {error}.", "Ask its author.") from error
+        raise SettingsError(f"The metadata of {plugin.words} is wrong: {error}.", "Report it to its author.") from error
 
 
 def check_method(name: str) -> None:
@@ -95,8 +95,8 @@ def method_words() -> str:
     )
     listed = "; ".join(f"{', '.join(names)} ({what})" for what, names in groups)
     return (
-        f"How the images are made: {listed}; or the method of a plugin. It brings its published rates; a run says "
-        "which settings it does not read."
+        f"How the images are made: {listed}; or a plugin's method. A method brings its published rates; a run "
+        "lists the settings it does not read."
     )
 
 

@@ -81,7 +81,7 @@ def refusals(kind: Kind, taken: Collection[str]) -> list[tuple[Plugin, str]]:
         if plugin.problem:
             found.append((plugin, plugin.problem))
         elif plugin.name in taken:
-            found.append((plugin, f"the name {plugin.name} belongs to a {kind} of tesla itself"))
+            found.append((plugin, f"the name {plugin.name} is that of a built-in {kind}"))
         elif others:
             found.append((plugin, f"the package {others[0]} has a {kind} named {plugin.name} too; uninstall one"))
     return found
@@ -96,7 +96,7 @@ def _described(kind: Kind, point: EntryPoint) -> Plugin:
     package, version = (point.dist.name, point.dist.version) if point.dist else ("unknown", "")
     plugin = Plugin(kind, point.name, point.value, package, version)
     if not NAME.fullmatch(point.name):
-        return replace(plugin, problem="its name is not made of lower-case letters, digits, dots and dashes")
+        return replace(plugin, problem="its name may contain only lower-case letters, digits, dots and dashes")
     if not TARGET.fullmatch(point.value):
         return replace(plugin, problem=f"{point.value!r} is not package.module:object")
     try:

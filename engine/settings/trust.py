@@ -68,7 +68,7 @@ def place_of(name: str) -> Path:
     if where is None:
         raise UsageError(
             f"There is no module {name.partition(':')[0]} for {name}.",
-            f"Run from the folder that holds it (this is {here}), or install it.",
+            f"Run from the folder that contains it (you are in {here}), or install it.",
         )
     return Path(where) if where in ("built-in", "frozen") else Path(where).resolve()
 
@@ -80,7 +80,7 @@ def trust(name: str) -> Path:
         UsageError: not an import path, or there is no such module.
     """
     if not is_import_path(name):
-        raise UsageError(f"{name!r} is not an import path.", "It looks like package.module:callable")
+        raise UsageError(f"{name!r} is not an import path.", "An import path is package.module:callable")
     place = place_of(name)
     allow(name)
     consent = Consent(name, str(place))
@@ -114,8 +114,8 @@ def check_trusted(name: str, words: str = "") -> None:
     if Consent(name, str(place)) in set(_consents()):
         return
     raise UsageError(
-        f"The settings ask for {words or f'the network {name}'}, which is code: it would be run from {place}.",
-        f"If you know it and want that: {tesla('trust', name)}",
+        f"The settings ask for {words or f'the network {name}'}, which is code that tesla would run from {place}.",
+        f"If you trust it, allow it with: {tesla('trust', name)}",
     )
 
 
@@ -127,7 +127,7 @@ def load_plugin(plugin: Plugin) -> Any:
     """
     check_trusted(plugin.target, plugin.words)
     module, _, attribute = plugin.target.partition(":")
-    ask = f"Ask its author, or uninstall {plugin.package}."
+    ask = f"Report it to its author, or uninstall {plugin.package}."
     try:
         return load_object(plugin.target)
     except AttributeError as error:

@@ -222,22 +222,22 @@ def disk_error(error: OSError, path: Path, size: int | None = None) -> DiskError
         size: bytes that were to go there, if known.
     """
     reason = error.strerror or str(error)
-    again = "then give the same command again: what was saved before is intact, and it goes on from there."
+    again = "then run the same command again: it resumes from what was saved, which is intact."
     if error.errno in FULL:
         needed = f" It takes {format_bytes(size)}" if size else ""
         free = disk.free(path.parent)
         room = "" if free is None else f"; {format_bytes(free)} are free there" if needed else ""
-        message = f"There is no room for {path} ({reason}).{needed}{room}{'.' if needed else ''}"
-        hint = f"Free some room on the disk of {path.parent} (or raise the quota), {again}"
+        message = f"Not enough disk space for {path} ({reason}).{needed}{room}{'.' if needed else ''}"
+        hint = f"Free some space on the disk of {path.parent} (or raise the quota), {again}"
     elif error.errno in FORBIDDEN:
-        message = f"{path} may not be written ({reason})."
+        message = f"{path} is not writable ({reason})."
         hint = f"Check the owner and mode of {path.parent}, and that its disk is not mounted read-only; {again}"
     elif error.errno == errno.EIO:
         message = f"The disk reports an error at {path} ({reason})."
         hint = f"Check the disk or the connection to it (dmesg), {again}"
     else:
         message = f"{path} cannot be written ({reason})."
-        hint = f"Mend that, {again}"
+        hint = f"Fix that, {again}"
     return DiskError(message, hint, error.errno)
 
 

@@ -87,7 +87,7 @@ def typed(cls: type[Made], value: Any) -> Made:
     for name, fits in _checks(cls):  # type: ignore[arg-type]
         if name in value:
             if not fits(value[name]):
-                raise ValueError(f"{name!r} of {cls.__name__} is of the wrong type")
+                raise ValueError(f"{name!r} of {cls.__name__} has the wrong type")
             given[name] = value[name]
     try:
         return cls(**given)

@@ -34,6 +34,6 @@ def check_format(found: Any, newest: int, path: Path) -> int:
     if number > newest:
         raise NewerFormatError(
             f"{path} has format {number}; this version of tesla-tui reads up to {newest}.",
-            "Upgrade tesla-tui. The file was left as it is.",
+            "Upgrade tesla-tui. The file was left unchanged.",
         )
     return number

@@ -46,7 +46,7 @@ def initial_images(task: Task) -> Tensor:
     """
     distill = task.settings.distill
     if distill.init == "correct":
-        raise ValueError("distill.init = correct asks a teacher: see begun_state.")
+        raise ValueError("distill.init = correct needs a teacher: see begun_state.")
     if distill.init == "noise":
         generator = counted_generator(task.settings.seed, "init-noise")
         shape = (task.classes * distill.ipc, *task.image_shape)

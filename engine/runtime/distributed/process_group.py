@@ -44,7 +44,7 @@ class Group(Ranks):
         try:
             store = next(iter(rendezvous("env://", timeout=MEETING)))[0]
         except RuntimeError as error:
-            raise WorkerLostError(f"The workers did not come together: {error}") from error
+            raise WorkerLostError(f"The workers could not connect: {error}") from error
         self._watchdog = Watchdog(PrefixStore("watchdog", store), place, dist.distributed_c10d._abort_process_group)
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",

@@ -169,4 +169,4 @@ RESUME = "What was saved is intact. The same command resumes, with any number of
 
 
 def _launcher_gone() -> TeslaError:
-    return WorkerLostError("The launcher of the workers is gone.", RESUME)
+    return WorkerLostError("The launcher of the workers has exited.", RESUME)

@@ -138,7 +138,9 @@ def test_no_network_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(datasets, "load_dataset", offline)
     monkeypatch.setattr("engine.data.hub._reachable", lambda: True)
-    with pytest.raises(DataError, match=r"cifar10 could not be had.*uoft-cs/cifar10.*Name or service.*dataset\.path"):
+    with pytest.raises(
+        DataError, match=r"cifar10 could not be downloaded.*uoft-cs/cifar10.*Name or service.*dataset\.path"
+    ):
         prepared("cifar10")
 
 

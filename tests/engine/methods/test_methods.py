@@ -182,8 +182,8 @@ def test_a_toml_may_set_rates_and_rows_choose_methods(tmp_path: Path) -> None:
     [
         (["distill.method=dmm"], "distill.method"),
         (["distill.method=mtt", "distill.gradient=paper"], "whole gradient"),
-        (["distill.method=random", "distill.iterations=5"], r"iterations = 0; the command line says 5"),
-        (["distill.method=dm", "labels.kind=target"], r"labels\.kind = hard; the command line says target"),
+        (["distill.method=random", "distill.iterations=5"], r"iterations = 0; the command line sets 5"),
+        (["distill.method=dm", "labels.kind=target"], r"labels\.kind = hard; the command line sets target"),
     ],
 )
 def test_settings_that_contradict_a_method_are_refused(overrides: list[str], words: str) -> None:

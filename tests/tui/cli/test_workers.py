@@ -157,5 +157,5 @@ def test_more_workers_than_cuda_devices(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(UsageError, match=r"3 workers need 3 CUDA devices; this machine has 2.*at most 2"):
         launch(3, [], ComputeSettings(device="cuda"))
-    with pytest.raises(UsageError, match=r"cuda:1 is one device, for 2 workers"):
+    with pytest.raises(UsageError, match=r"cuda:1 names one device for 2 workers"):
         launch(2, [], ComputeSettings(device="cuda:1"))
