@@ -214,7 +214,7 @@ def acquire_run(run: Run) -> Generator[Event, None, "RunLease"]:
         yield Progress(stage="data", done=1, total=1, unit="datasets", detail=detail)
     if not lease.held:
         raise BusyError(
-            f"The run {run.name} is already driven by {owner.words}.",
+            f"The run {run.name} is already being driven by {owner.words}.",
             f"Watch it with: {tesla('tui', run.folder.parents[1], '--run', run.name)}",
         )
     return RunLease(run, lease)

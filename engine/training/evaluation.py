@@ -93,8 +93,8 @@ def _one(
         # Measured all the same: it always answers the first class, which is what guessing gets.
         yield Notice(
             level="warning",
-            message=f"Network {repeat + 1} of {repeats} ({what}) diverged in training, at a learning rate of "
-            f"{small.lr:.3g}; its accuracy counts, and is that of guessing.",
+            message=f"Network {repeat + 1} of {repeats} ({what}) diverged in training at a learning rate of "
+            f"{small.lr:.3g}; its accuracy, that of guessing, is counted.",
         )
     load_parameters(model, theta)
     accuracy = yield from measure(model, task.test if split == "test" else task.holdout, repeat, repeats)

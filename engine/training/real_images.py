@@ -23,7 +23,7 @@ def check_ipc(task: Task) -> None:
         raise UsageError(
             f"distill.ipc = {ipc} is more than the smallest class has: {task.dataset.classes[smallest]!r} has "
             f"{sizes[smallest]} training images (after the held-out part).",
-            f"Ask for --ipc {sizes[smallest]} or fewer.",
+            f"Set --ipc {sizes[smallest]} or fewer.",
         )
 
 

@@ -57,7 +57,7 @@ class TeacherBuffer:
         try:
             found = self.manifest()
         except CorruptFileError as error:
-            mended.append(f"{error.message} It is made again; the old one is now {set_aside(path)}.")
+            mended.append(f"{error.message} It is rebuilt; the old one was moved to {set_aside(path)}.")
             found = None
         if found is None:
             write_json(path, {"format": FORMAT, "identity": wanted})
@@ -65,7 +65,7 @@ class TeacherBuffer:
         differing = sorted(key for key in {*wanted, *found} if wanted.get(key) != found.get(key))
         if differing:
             raise UsageError(
-                f"The teacher buffer {self.folder} is of other teachers: {', '.join(differing)} differ.",
+                f"The teacher buffer {self.folder} belongs to other teachers: {', '.join(differing)} differ.",
                 "Move the folder away, or use another workspace.",
             )
         return mended
@@ -125,7 +125,7 @@ class TeacherBuffer:
         """
         found = self.damage(trajectory)
         if found:
-            return [f"{found} It is trained again; what is left of it is now in {self.set_aside(trajectory)}."]
+            return [f"{found} It is trained again; what is left of it was moved to {self.set_aside(trajectory)}."]
         if self.cut_off(trajectory):
             disk.remove_tree(self.path(trajectory).with_suffix(".part.json"))
             disk.remove_tree(self.path(trajectory).with_suffix(".part"))

@@ -160,8 +160,8 @@ def _check(task: Task, buffer: TeacherBuffer, trajectory: int, losses: list[floa
     if problem:
         raise DivergedError(
             f"Teacher {trajectory} of {buffer.folder.name} diverged {problem}; its trajectory is not used.",
-            f"Start a new run (--run NAME) with a smaller teachers.lr (now {task.settings.teachers.lr:g}): teachers of "
-            "another learning rate have a buffer of their own.",
+            f"Start a new run (--run NAME) with a smaller teachers.lr (now {task.settings.teachers.lr:g}): each "
+            "learning rate has its own buffer.",
         )
 
 

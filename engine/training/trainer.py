@@ -77,7 +77,7 @@ def trainer(
         if kind not in known:
             yield Notice(
                 level="info",
-                message=f"Compiling the training step of {network} for batches of {size}; this takes some 15 seconds.",
+                message=f"Compiling the training step of {network} for batches of {size}; this takes about 15 seconds.",
             )
             compiling = run_in_thread(partial(_checked, task, functional, rule, theta, images, targets))
             known[kind], reason = yield from with_progress(compiling, at, "compiling")

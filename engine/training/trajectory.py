@@ -29,7 +29,7 @@ from engine.storage.tensors import file_parts
 from engine.storage.untrusted import open_regular, typed
 from engine.storage.versions import check_format
 
-REPAIR = "`tesla run` (or `tesla doctor WORKSPACE --repair`) sets it aside, and trains it again to the same bits."
+REPAIR = "`tesla run` (or `tesla doctor WORKSPACE --repair`) sets it aside and trains it again, to the same bits."
 
 
 @dataclass
@@ -224,5 +224,5 @@ def read_record(path: Path) -> TrajectoryRecord:
         or len(record.checksums) != record.rows
         or counts not in ({max(record.rows - 1, 0)}, {0})  # of imported ones nothing is known
     ):
-        raise CorruptFileError(f"{path} is of another version, or damaged.", REPAIR)
+        raise CorruptFileError(f"{path} comes from another version, or is damaged.", REPAIR)
     return record

@@ -77,7 +77,7 @@ class Worker:
         words = " ".join(self._complaints.read().strip().splitlines()[-1:])
         if code < 0:
             words = f"ended by signal {-code} (9: usually out of memory). {words}"
-        return TeslaError(f"Measuring failed: {words.strip() or 'the process said nothing'}")
+        return TeslaError(f"Measuring failed: {words.strip() or 'no error output'}")
 
     def close(self) -> None:
         """End the process, at once."""

@@ -128,9 +128,7 @@ def plan_run(
     available = _available(device.type, free)
     load, cpus = os.getloadavg()[0], os.cpu_count() or 1
     if load > BUSY * cpus:
-        words = (
-            f"Other programs keep this machine busy (load {load:.1f} on {cpus} CPUs): what is measured now is slower."
-        )
+        words = f"The machine is busy (load {load:.1f} on {cpus} CPUs): measurements are slower than usual."
         yield Notice(level="warning", message=words)
     with _scratch(workspace.folder) as folder:
         bench = _Bench(settings, facts, folder, seconds, total=len(_evaluated(settings, facts)) + 4)
@@ -265,8 +263,8 @@ def _check(settings: Settings, facts: Facts) -> None:
         )
     if settings.distill.ipc * facts.classes > facts.train and settings.distill.init != "noise":
         raise UsageError(
-            f"distill.ipc = {settings.distill.ipc} asks for more images than the {facts.train} there are.",
-            "Ask for a smaller --ipc.",
+            f"distill.ipc = {settings.distill.ipc} needs more images than the {facts.train} there are.",
+            "Set a smaller --ipc.",
         )
 
 

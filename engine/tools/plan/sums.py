@@ -232,7 +232,7 @@ def disk_uses(problem: Problem, teachers_left: int, saved: int) -> list[DiskUse]
     kept = settings.distill.keep + SAVED_BESIDES
     shown = images_shown(facts.classes, settings.distill.ipc, facts.resolution)
     frame = facts.classes * shown * facts.values
-    making = f"{teachers_left} trajectories of {rows} snapshots, and one in the making"
+    making = f"{teachers_left} trajectories of {rows} snapshots, and one being written"
     uses = [
         DiskUse("checkpoints", checkpoints_bytes(settings.distill.keep, problem.checkpoint_bytes, saved), "workspace",
                 f"{kept} of {format_bytes(problem.checkpoint_bytes)}: distill.keep, first, best, one being written"),
@@ -243,7 +243,7 @@ def disk_uses(problem: Problem, teachers_left: int, saved: int) -> list[DiskUse]
         uses.insert(0, DiskUse("teacher buffer", buffer_bytes(teachers_left, trajectory), "workspace", note))
     if facts.dataset is None:
         size = facts.images * (facts.values + 8)
-        uses.append(DiskUse("decoded dataset", size, "cache", "a download comes on top"))
+        uses.append(DiskUse("decoded dataset", size, "cache", "plus the download"))
     return uses
 
 

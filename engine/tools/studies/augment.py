@@ -47,7 +47,7 @@ def augment(workspace: Workspace, name: str, runs: Sequence[Run], overrides: Seq
             f"Start one with: tesla run {workspace.folder} --ipc 10",
         )
     if any(text.partition("=")[0].strip() == "evaluate.augment" for text in overrides):
-        raise UsageError(f"The study goes through evaluate.augment = {', '.join(POLICIES)}.", "Leave it out.")
+        raise UsageError(f"The study runs evaluate.augment = {', '.join(POLICIES)}.", "Leave it out.")
     planned = []
     for run in runs:
         run.check_formats()
@@ -89,9 +89,9 @@ def augment(workspace: Workspace, name: str, runs: Sequence[Run], overrides: Seq
         charts=[Chart("Test accuracy", "", "accuracy, %", [*curves, *baselines], names=list(POLICIES), percent=True)],
         notes=[
             "The selected checkpoint of every run; ± is the sample standard deviation over n fresh networks. The "
-            "learning rate is that which the run learned, under the augmentation of its own matching steps.",
-            "Every row is measured on the test images: the table compares augmentations, it selects nothing. Results "
-            "that the run has of itself are not touched.",
+            "learning rate is the one that the run learned, under the augmentation of its own matching steps.",
+            "Every row is measured on the test images: the table compares augmentations, it selects nothing. The "
+            "run's own results are not changed.",
         ],
         setting=_shared([effective for _, effective, _ in planned]),
     )

@@ -58,7 +58,7 @@ def log_to_tensorboard(run: Run, folder: Path, *, once: bool = False) -> Generat
         lock.acquire(timeout=0)
     except Timeout as error:
         raise BusyError(
-            f"Another `tesla log` writes to {target}.", "Stop it, or give --tensorboard another folder."
+            f"Another `tesla log` writes to {target}.", "Stop it, or choose another folder with --tensorboard."
         ) from error
     writers = _Writers(target)
     total = run.frozen().settings.distill.iterations

@@ -81,7 +81,7 @@ def test_killed_stopped_and_gone_on_with(folder: Path) -> None:
     distilling_again(run, process)
     other = start(folder, "--workers", 2, *options[2:])  # the same run a second time
     out, err = other.communicate(timeout=HANGS)
-    assert other.returncode == 1 and "is already driven by process" in words(err), (out, err)
+    assert other.returncode == 1 and "is already being driven by process" in words(err), (out, err)
     assert is_driven(run)
     victim = worker(process, 1)
     victim.send_signal(signal.SIGKILL)
