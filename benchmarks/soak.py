@@ -65,7 +65,7 @@ def main() -> int:
     try:
         soak(workspace, run, options.iterations, samples)
     except KeyboardInterrupt:
-        print("Stopped and saved; the same command goes on.", file=sys.stderr)
+        print("Stopped and saved; the same command resumes.", file=sys.stderr)
     found = summary(run, samples)
     print(json.dumps(found, indent=2) if options.json else table(found))
     return 1 if found["grown"] else 0

@@ -29,7 +29,7 @@ from engine.training.training_set import SmallSet, TrainingSet, WholeSet
 
 WIDTHS, DEPTHS = (2, 4, 8, 16, 32), (1, 2)
 WHOLE_EPOCHS, WHOLE_LR = 60, 0.05
-"""The reference must be trained well: at 20 epochs and 0.01 the deeper networks had barely begun."""
+"""The reference must be trained well: at 20 epochs and 0.01 the deeper networks had barely started."""
 
 
 def accuracy(task: Task, data: TrainingSet, width: int, depth: int) -> float:

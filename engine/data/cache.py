@@ -144,7 +144,7 @@ def _made_under_lock(
             )
             disk.remove_tree(folder)
         if not folder.exists():
-            if locked:  # else it may be somebody's at work
+            if locked:  # else another process may be writing it
                 for dead in folder.parent.glob(f"{folder.name}{TEMP_MARK}*"):
                     disk.remove_tree(dead)
             opened = yield from _beside(source.open, "opening the files")

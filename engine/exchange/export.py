@@ -173,7 +173,7 @@ def _write_tensors(path: Path, task: Task, images: torch.Tensor, labels: torch.T
 
 
 def _write_test(path: Path, task: Task) -> None:
-    # Mapped anew, copied when written to: PyTorch does not take memory that may only be read.
+    # Mapped again, copied when written to: PyTorch does not take memory that may only be read.
     images, labels = (
         torch.from_numpy(np.load(task.dataset.folder / f"test_{part}.npy", mmap_mode="c", allow_pickle=False))
         for part in ("images", "labels")

@@ -265,7 +265,7 @@ def _converted(outlines: Sequence[Outline], buffer: TeacherBuffer, count: int, e
                 return
             if buffer.epochs(number) < epochs:
                 if outline.source.mapped and read > OPEN:
-                    del value  # first unmap, then map anew: what was read stays in memory until then
+                    del value  # first unmap, then map again: what was read stays in memory until then
                     value, read = load(outline.source), 0
                 where = f"{outline.source.path}, trajectory {inside}"
                 yield from _trajectory(value[inside], where, buffer, number, epochs)

@@ -40,7 +40,7 @@ def network_shapes(network: NetworkSettings, dataset: Dataset) -> tuple[Shapes, 
     Raises:
         UsageError: there is no such network.
     """
-    # Somebody's own network may compute when it is made, which the meta device cannot do.
+    # A user's own network may compute when it is made, which the meta device cannot do.
     with torch.device("cpu" if ":" in network.name else "meta"):
         model = initialised_network(
             network.name, seed=0, channels=dataset.channels, classes=len(dataset.classes),

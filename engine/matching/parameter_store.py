@@ -23,8 +23,8 @@ TINY = 0.13
 """`checkpoint` takes at most this share of one first-order graph, which is about 4 % of a step's peak."""
 
 UNNOTICED = 16 * 10**6
-"""... or this many bytes, if that is more: beside a process of hundreds of megabytes nobody notices them, and no step
-needs to be replayed to save them. For `auto` likewise."""
+"""... or this many bytes, if that is more: beside a process of hundreds of megabytes they go unnoticed, and no step
+needs to be replayed to save them. The same for `auto`."""
 
 FEWEST = 4
 """Vectors that `checkpoint` keeps at the least."""

@@ -55,7 +55,7 @@ class Steps(Protocol):
         """Images whose graph is alive at once, of a batch of that many."""
 
     def gradient(self, theta: Tensor, images: Tensor, labels: Tensor) -> Tensor:
-        """`g = dloss/dtheta` `(P,)`, first order only: the graph is gone on return."""
+        """`g = dloss/dtheta` `(P,)`, first order only: the graph is freed on return."""
 
     def derivatives(
         self, theta: Tensor, images: Tensor, labels: Tensor, adjoint: Tensor, *, hessian: bool

@@ -79,7 +79,7 @@ def _in_parts(task: Task) -> bool:
 
 
 def smaller_parts(task: Task, state: DistillState, error: Exception) -> Notice | None:
-    """Go on with half as many images at once, if this is what the error is about and it can be done."""
+    """Continue with half as many images at once, if this is what the error is about and it can be done."""
     settings = task.settings
     most = max(batch_sizes(task))
     now = min(parts_of(state, settings) or most, most)

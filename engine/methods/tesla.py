@@ -141,7 +141,7 @@ class TrajectoryMatching:
 
 
 def saves_at(iteration: int, settings: Settings) -> bool:
-    """Whether a checkpoint is saved after that iteration in the regular course, whoever else asks for one."""
+    """Whether a checkpoint is saved after that iteration on schedule; others may be saved besides."""
     return iteration % settings.distill.checkpoint_every == 0 or iteration % settings.evaluate.every == 0
 
 

@@ -1,4 +1,4 @@
-"""The evaluations a journal tells of, and which of them count: accuracies of different protocols are not compared."""
+"""The evaluations in a journal, and which of them count: accuracies of different protocols are not compared."""
 
 from dataclasses import dataclass, field
 from typing import Any

@@ -116,8 +116,8 @@ def read_heartbeat(path: Path) -> Heartbeat | None:
 def crash_description(path: Path) -> str:
     """What is known of the last driver of a run if it crashed or was killed; empty if it ended in order.
 
-    For a moment when nobody drives the run: then a heartbeat file that is still there is of a driver that was killed.
-    Its memory tells a person whether the system may have done so for lack of it.
+    Call it while no process drives the run: then a heartbeat file that still exists is from a driver that was killed.
+    Its memory shows whether the system may have killed it for lack of memory.
     """
     last = read_heartbeat(path)
     if last is None:

@@ -1,6 +1,6 @@
 """The journal of a run: append-only JSON lines, the one interface between a run and those that watch it.
 
-A line counts if it is whole: it matches its checksum (lines of former versions have none), has a number and a time,
+A line counts if it is whole: it matches its checksum (lines of earlier versions have none), has a number and a time,
 and is an event with every field of its type. All other lines are passed over, by every reader alike.
 """
 
@@ -27,7 +27,7 @@ from engine.storage.untrusted import moment, open_regular, parse_json, whole_num
 from engine.storage.versions import check_format
 
 CRC = b', "crc": "'
-"""Before the checksum that ends a line: CRC-32 of the line without it. Lines of former versions have none."""
+"""Before the checksum that ends a line: CRC-32 of the line without it. Lines of earlier versions have none."""
 
 MOST_LINE = 2**22
 """Bytes of a line; the longest one written names the classes. A longer one is damage, and is passed over in pieces."""
@@ -205,7 +205,7 @@ def unread_lines(path: Path) -> Unread:
 
 
 def mend_journal(path: Path) -> Path:
-    """Rewrite a journal that nobody writes with the lines that can be read; the path where the original is kept."""
+    """Rewrite a journal that no process is writing, with its readable lines; the path where the original is kept."""
     good = [line for line in path.read_bytes().splitlines(keepends=True) if _parse(line) is not None]
     kept = set_aside(path)
     # Renumbered, or the gap would be found again.

@@ -1,4 +1,4 @@
-"""Whether somebody drives a run: the kernel's lock and process list for this machine, the heartbeat for others."""
+"""Whether a process drives a run: the kernel's lock and process list for this machine, the heartbeat for others."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -58,7 +58,7 @@ def is_driven(run: Run) -> bool:
 
 
 def liveness(run: Run) -> str:
-    """`running`, `paused` or `stalled` while somebody drives the run; empty if nobody does.
+    """`running`, `paused` or `stalled` while a process drives the run; empty if none does.
 
     A driver that gives no sign is `stalled`: suspended, starved by its machine, or on another machine and not yet seen
     to beat (nor known to be dead).

@@ -125,7 +125,7 @@ def read_frame(path: Path) -> Frame:
     """Cut a frame into its images.
 
     Raises:
-        CorruptFileError: absent, not a PNG of ours, or its layout does not fit its picture.
+        CorruptFileError: absent, not a PNG from `write_frame`, or its layout does not fit its picture.
     """
     try:
         with open_regular(path) as file, Image.open(file, formats=["PNG"]) as picture:

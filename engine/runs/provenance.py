@@ -3,7 +3,7 @@
     buffers/<name>/manifest.json    `identity`: the files they came from and the problem they are used for
                                     `imported`: the same for people, and the settings that go with them
 
-How such teachers were trained is not in published files: it is unknown, or declared by whoever imports them. Their
+How such teachers were trained is not in published files: it is unknown, or declared at the import. Their
 identity is therefore their contents (sha256 of the files) with the dataset, input space and network they are used with.
 """
 
@@ -21,7 +21,7 @@ MAKING = ".importing"
 """Ends the name of a buffer's folder until it is whole."""
 
 DECLARABLE = ("teachers.lr", "teachers.batch", "augment.ops", "dataset.holdout")
-"""Settings of the teachers' training that only whoever imports them can tell."""
+"""Settings of the teachers' training that only the person who imports them can know."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,12 @@ class ImportedBuffer:
     settings: Mapping[str, Any]
     """Dotted keys that a run with these teachers must have, or has unless it says otherwise."""
     declared: tuple[str, ...]
-    """Those of `DECLARABLE` that whoever imported them told; the rest is unknown."""
+    """Those of `DECLARABLE` that were declared at the import; the rest is unknown."""
     identity: Mapping[str, Any]
 
     @property
     def unknown(self) -> tuple[str, ...]:
-        """What nobody told of the teachers' training."""
+        """What was not declared of the teachers' training."""
         return tuple(key for key in DECLARABLE if key not in self.declared)
 
     @property
@@ -67,7 +67,7 @@ class SetOrigin:
     labels: str
     """`hard labels` or `soft labels`."""
     lr: float | None
-    """Learned step size; None where nobody told it."""
+    """Learned step size; None if it was not given."""
     imported_by: str
     imported_at: float
     """Seconds since 1970."""
@@ -145,7 +145,7 @@ def imported_folders(buffers: Path) -> list[Path]:
 
 
 def settings_layer(folder: Path) -> dict[str, Any]:
-    """What a run with this buffer has unless somebody sets it: the network, the input space, how many there are."""
+    """What a run with this buffer has unless it is set: the network, the input space, how many there are."""
     buffer = imported_buffer(folder)
     counts = {"teachers.count": buffer.trajectories, "teachers.epochs": buffer.epochs}
     return {**buffer.settings, **counts}

@@ -2,7 +2,7 @@
 
 A checkpoint is two files, and the record (.json) is renamed last; so one file alone is a save or a removal that was cut
 off, or damage. The journal tells which: only a whole save is ever noted there. Damaged files are moved to a folder
-`damaged` beside them, never deleted; what was cut off is removed, for it is made again.
+`damaged` beside them, never deleted; what was cut off is removed, since it is recomputed.
 """
 
 from dataclasses import dataclass
@@ -65,7 +65,7 @@ def _saved(run: Run) -> set[int]:
 
 
 def clean_up(run: Run) -> list[str]:
-    """Remove what dead writers left, set damaged halves and evaluations aside; in words what was.
+    """Remove what dead writers left, set damaged halves and evaluations aside; what was done, as messages.
 
     Only for the run's driver.
     """
@@ -90,7 +90,7 @@ def clean_up(run: Run) -> list[str]:
 
 
 def newest_state(run: Run) -> "tuple[tuple[dict[str, Tensor], dict[str, Any]] | None, list[str]]":
-    """The newest checkpoint that is whole, None if there is none; and in words what was set aside on the way to it.
+    """The newest checkpoint that is whole, None if there is none; and messages about what was set aside.
 
     Damaged ones must not stay: by their number they would count among the newest, which are kept while older ones go.
     Only for the run's driver.

@@ -127,7 +127,7 @@ class Run:
         return ""
 
     def _journaled(self) -> EffectiveSettings | None:
-        """The settings of the newest start that the journal tells of."""
+        """The settings of the newest start in the journal."""
         found: dict[str, Any] | None = None
         for entry, _ in read_journal(self.journal_file):
             if isinstance(entry.event, RunStarted):
@@ -243,7 +243,7 @@ class Run:
                 refuse_newer(path)
 
     def newest_valid(self, until: int | None = None) -> "tuple[dict[str, Tensor], dict[str, Any]] | None":
-        """The newest checkpoint that is whole, and not after iteration `until`; for whoever only reads."""
+        """The newest checkpoint that is whole, and not after iteration `until`; for readers."""
         for iteration in reversed(self.checkpoints()):
             if until is not None and iteration > until:
                 continue

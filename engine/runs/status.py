@@ -37,7 +37,7 @@ class RunStatus:
     test: tuple[EvaluationDone, ...]
     """Test accuracies of the selected checkpoint, one per network."""
     random: tuple[EvaluationDone, ...]
-    """Random real images at the same IPC, measured likewise."""
+    """Random real images at the same IPC, measured the same way."""
     teachers_done: int
     teachers_total: int
     skipped: int

@@ -23,7 +23,7 @@ from engine.storage.beats import LATE
 from engine.storage.lock import LeaseLock
 from engine.storage.symlinks import check_links
 
-if TYPE_CHECKING:  # engine.data loads PyTorch, which whoever only watches does not need
+if TYPE_CHECKING:  # engine.data loads PyTorch, which a reader does not need
     from engine.data import Dataset, InputSpace
     from engine.data.dataset import Classes
 
@@ -70,10 +70,10 @@ class Workspace:
 
     @staticmethod
     def create(folder: Path, effective: EffectiveSettings, active: set[str]) -> "Workspace":
-        """Make a workspace in a folder that is new or empty.
+        """Create a workspace in a folder that is new or empty.
 
         Raises:
-            UsageError: there is something already.
+            UsageError: the folder is not empty.
         """
         if (folder / "tesla.toml").exists():
             raise UsageError(f"{folder} is already a workspace.", f"Resume with: {tesla('run', folder)}")
@@ -133,7 +133,7 @@ class Workspace:
     ) -> EffectiveSettings:
         """Effective settings for a run, existing or new.
 
-        An existing run keeps what earlier command lines set for it, so that `tesla run my-run --run NAME` goes on.
+        An existing run keeps what earlier command lines set for it, so that `tesla run my-run --run NAME` resumes it.
         """
         begun = run is not None and run.exists
         earlier: Mapping[str, Any] = run.command_line() if run is not None and begun else {}
@@ -149,7 +149,7 @@ class Workspace:
         )
 
     def _buffer_layer(self, name: str) -> dict[str, Any]:
-        # What is no name is left to the validation of teachers.buffer.
+        # An invalid name is left to the validation of teachers.buffer.
         return settings_layer(self.folder / "buffers" / name) if NAME.fullmatch(name) else {}
 
     def dataset_path(self, settings: Settings) -> Path | None:
@@ -157,7 +157,7 @@ class Workspace:
         path = settings.dataset.path
         try:
             return None if path is None else (self.folder / Path(path).expanduser())
-        except RuntimeError as error:  # `~somebody` who is not here
+        except RuntimeError as error:  # `~name` of an unknown user
             raise UsageError(f"dataset.path = {path!r}: {error}", "Write the full path.") from error
 
     def open_dataset(self, settings: Settings) -> Generator[Event, None, OpenDataset]:

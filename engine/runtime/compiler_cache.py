@@ -1,11 +1,11 @@
 """Where the compiler keeps its results: in the user's own cache, so that the second run of a shape starts in seconds.
 
 What is kept is programs: shared libraries that are loaded and Python that is run, unchecked. So it is never in a
-workspace, which may come from somebody else, nor in the dataset cache, which several people may share, nor in PyTorch's
+workspace, which may come from someone else, nor in the dataset cache, which several people may share, nor in PyTorch's
 own choice below /tmp, whose name anybody can guess and make first; but in a folder that only this user can write.
 
 PyTorch makes its cache folder as soon as the compiler is imported, which eager code does too, and notes a folder of its
-own choice in the environment. So the folder is told to the compiler by whoever compiles, and not before.
+own choice in the environment. So the folder is passed to the compiler only when something is compiled.
 """
 
 import os
@@ -28,7 +28,7 @@ def use_cache() -> None:
     """Tell the compiler where to keep its results. Call before something is compiled.
 
     Raises:
-        UsageError: the folder is somebody else's, or others can write to it.
+        UsageError: the folder belongs to another user, or others can write to it.
     """
     from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 

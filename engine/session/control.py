@@ -34,7 +34,7 @@ class Control:
             self._paused = True
 
     def resume(self) -> None:
-        """Go on."""
+        """Resume."""
         with self._lock:
             self._paused = False
 

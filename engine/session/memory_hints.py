@@ -23,7 +23,7 @@ TRAINING = 1.5
 """Peak of an eager training step, besides parameters, in graphs of its forward pass (measured for the networks here,
 live tensors: 0.9 to 1.35)."""
 MATCHING = 3.0
-"""Peak of a matching step's second derivatives, likewise (measured: 1.3 to 2.8)."""
+"""Peak of a matching step's second derivatives, in the same unit (measured: 1.3 to 2.8)."""
 WORTH = 0.05
 """Share of the process's memory that a setting must save to be named."""
 
@@ -75,7 +75,7 @@ def _tried(error: Exception, task: Task | None) -> str:
 
 
 def explained(stage: str, tried: str, task: Task | None) -> OutOfMemoryError:
-    """The error of a stage in words, for after what it had is freed."""
+    """The error of a stage, to raise after its memory is freed."""
     gc.collect()
     if task is not None and task.device.type == "cuda":
         torch.cuda.empty_cache()
@@ -99,7 +99,7 @@ def _hint(stage: str, task: Task | None) -> str:
 
 
 def _onward(stage: str, task: Task) -> list[str]:
-    """Options with which the same run goes on: they change no result but for rounding."""
+    """Options with which the same run resumes: they change no result but for rounding."""
     settings = task.settings
     ways = []
     if stage == "distillation" and settings.distill.gradient != "unrolled":

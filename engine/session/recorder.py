@@ -81,7 +81,7 @@ def recording(run: Run, held: RunLease, heart: HeartbeatWriter) -> Iterator[Reco
         raise
     except BaseException as error:
         if isinstance(error, OSError):
-            held.check()  # says it better if the folder is gone
+            held.check()  # gives the better message if the folder is missing
         if not isinstance(error.__cause__, LostHoldError):  # else the run is another's by now
             message = str(error) if isinstance(error, TeslaError) else f"{type(error).__name__}: {error}"
             with suppress(OSError):  # the error itself may be that nothing can be written

@@ -1,6 +1,6 @@
 """What a setting affects. Every field of the schema carries one `Affects`; `engine.settings.facts` answers from them.
 
-A field without one is an error when its section is defined: a setting that nobody classified would silently share
+A field without one is an error when its section is defined: an unclassified setting would silently share
 teachers, or results, with runs it must not share them with.
 """
 

@@ -166,7 +166,7 @@ def _merged(layers: Sequence[Layer]) -> tuple[Flat, dict[str, str]]:
 
 
 def _settle(values: Flat, origins: dict[str, str], settled: Mapping[str, Any]) -> None:
-    """The end of a curriculum that nobody set: what the run has settled, else its iterations.
+    """The end of a curriculum if it is not set: what the run has settled, else its iterations.
 
     What an iteration draws depends on it, so it must not move when iterations are raised later.
     """

@@ -74,7 +74,7 @@ def usable(kind: Kind, taken: Collection[str]) -> dict[str, Plugin]:
 
 
 def refusals(kind: Kind, taken: Collection[str]) -> list[tuple[Plugin, str]]:
-    """Plugins that are not used, each with the reason: damaged, or a name that somebody else has."""
+    """Plugins that are not used, each with the reason: damaged, or a name that is taken."""
     found = []
     for plugin in installed(kind):
         others = [other.package for other in installed(kind) if other.name == plugin.name and other is not plugin]

@@ -20,7 +20,7 @@ SmallInt = Annotated[int, Field(ge=1, le=2**16)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Op = Literal["color", "crop", "cutout", "flip", "scale", "rotate"]
 MethodName = Annotated[str, Field(pattern=rf"^{NAME.pattern}$", json_schema_extra={"enum": list(own_methods())})]
-"""A name alone; `check_method` refuses one that does not exist. A run whose plugin is gone can still be seen."""
+"""A name alone; `check_method` refuses one that does not exist. A run whose plugin was removed can still be seen."""
 
 
 class DatasetSettings(Section):
@@ -134,7 +134,7 @@ class DistillSettings(Section):
     max_jump: Annotated[PositiveFloat, BY_METHOD] = 1000.0
     """An iteration whose loss or image gradient is more than this many times its mean over the last 20 is skipped."""
     max_pixel: Annotated[PositiveFloat, BY_METHOD] = 1000.0
-    """Iterations that would give a pixel beyond this are skipped. In the network's input space, real ones are near 1."""
+    """An iteration that would give a pixel beyond this is skipped; in the input space, real ones are about 1."""
     checkpoint_every: Annotated[PositiveInt, ANY_TIME] = 100
     """Iterations between checkpoints (one is also saved at every evaluation and stop)."""
     keep: Annotated[PositiveInt, ANY_TIME] = 3

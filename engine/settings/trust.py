@@ -99,14 +99,14 @@ def allow(name: str) -> None:
 
 
 def check_trusted(name: str, words: str = "") -> None:
-    """Refuse to import what nobody consented to.
+    """Refuse to import code without consent.
 
     Args:
         name: the import path.
         words: what it is; unset: a network.
 
     Raises:
-        UsageError: nobody did; the message says from where it would be imported.
+        UsageError: there is no consent; the message says from where it would be imported.
     """
     if name in _allowed():
         return
@@ -123,7 +123,7 @@ def load_plugin(plugin: Plugin) -> Any:
     """The object of a plugin's entry point.
 
     Raises:
-        UsageError: nobody consented to its code, it fails to import, or it has no such object.
+        UsageError: there is no consent to its code, it fails to import, or it has no such object.
     """
     check_trusted(plugin.target, plugin.words)
     module, _, attribute = plugin.target.partition(":")

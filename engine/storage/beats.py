@@ -58,7 +58,7 @@ class BeatWatcher:
                 return True
             seen.looked = now
             seen.silence += min(gap, GAP)
-            seen.beating &= gap < LATE  # nobody looked for so long that the last change proves nothing
+            seen.beating &= gap < LATE  # no process looked for so long that the last change proves nothing
             if seen.silence > LATE:
                 return False
             return True if seen.beating else None
@@ -70,7 +70,7 @@ class BeatWatcher:
 
 
 WATCHER = BeatWatcher()
-"""What this process has seen of files, by path: shared, so that nobody waits for what another look has shown."""
+"""What this process has seen of files, by path: shared, so that no caller waits for what an earlier look has shown."""
 
 
 def file_stamp(path: Path) -> tuple[int, int] | None:

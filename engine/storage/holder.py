@@ -51,7 +51,7 @@ class Holder:
 
         Args:
             beats: the files that it changes every second, the record first.
-            unlocked: the kernel says that nobody has the lock.
+            unlocked: the kernel says that the lock is free.
         """
         if self.mine and unlocked:
             return False  # one kernel: it would have the lock

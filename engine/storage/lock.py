@@ -62,7 +62,7 @@ class KernelLock:
 
     @property
     def place(self) -> Path | None:
-        """Where the file is by now, None if it is gone or that cannot be known."""
+        """Where the file is now, None if it is deleted or unknown."""
         with suppress(OSError):
             found = Path(f"/proc/self/fd/{self._descriptor}").readlink()
             return None if found.name.endswith(" (deleted)") else found
@@ -172,7 +172,7 @@ class LeaseLock:
         """Check before a write that no other process has taken it over.
 
         Raises:
-            LostHoldError: one has, or the folder is gone; `place` is where it is.
+            LostHoldError: one has, or the folder was deleted; `place` is where it is.
         """
         try:
             owner = read_holder(self._record)

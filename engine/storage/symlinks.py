@@ -1,6 +1,6 @@
 """Links that lead out of a workspace: read through, but not written through.
 
-An archive can hold links as well as files. A workspace whose `checkpoints` is a link to somebody's documents would have
+An archive can hold links as well as files. A workspace whose `checkpoints` is a link to a user's documents would have
 files made, replaced and deleted there. Keeping a workspace's folders on a larger disk is a good use of links all the
 same, so one is followed for writing where the folder it leads to, or one above that, holds a file named `MARK`: only
 who may write there can have put it there, and tesla never creates one.

@@ -1,7 +1,7 @@
 """Names of temporary files, and which of them dead processes left; damaged files are set aside, never deleted.
 
-A name tells who writes: `0000500.safetensors.tmp-<machine>-<process>-<random>`. A leftover is one whose writer is gone:
-a process of this machine that does not live, or of another machine and a day old.
+A name tells who writes: `0000500.safetensors.tmp-<machine>-<process>-<random>`. A leftover is one whose
+writer has exited: a dead process of this machine, or one of another machine and a day old.
 """
 
 import functools
@@ -19,7 +19,7 @@ from engine.storage.filesystem import disk
 TEMP_MARK = ".tmp-"
 OURS = re.compile(r"\.tmp-([0-9a-f]{6})-(\d+)-[0-9a-f]{6}")
 OLD = 86_400.0
-"""Seconds after which a temporary file of another machine, or of a former version, counts as left."""
+"""Seconds after which a temporary file of another machine, or of an earlier version, counts as left."""
 ASIDE = "damaged"
 """Folder beside a damaged file that it is moved to."""
 
@@ -54,7 +54,7 @@ def end_temp(temp: Path) -> None:
 
 
 def is_leftover(path: Path) -> bool:
-    """Whether a temporary file (or folder) was left by a process that is gone."""
+    """Whether a temporary file (or folder) was left by a process that has exited."""
     found = OURS.search(path.name)
     if found and found[1] == _machine():
         number = int(found[2])

@@ -36,7 +36,7 @@ def open_regular(path: Path) -> BinaryIO:
         OSError: absent, or no permission.
     """
     try:
-        # Without O_NONBLOCK opening a pipe waits for somebody to write to it.
+        # Without O_NONBLOCK opening a pipe waits for a writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except ValueError as error:  # a null character
         raise CorruptFileError(f"{str(path)!r} is not the name of a file.") from error

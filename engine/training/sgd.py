@@ -104,7 +104,7 @@ class Trainer(Protocol):
         """The parameters `(P,)`, a copy."""
 
     def load(self, theta: Tensor) -> None:
-        """Go on from other parameters `(P,)`; the velocity stays."""
+        """Continue from other parameters `(P,)`; the velocity stays."""
 
 
 class EagerTrainer:

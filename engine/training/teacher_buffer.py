@@ -42,9 +42,9 @@ class TeacherBuffer:
         self._records: dict[int, TrajectoryRecord] = {}
 
     def open(self) -> list[str]:
-        """Make the folder, or check that the existing one is of the same teachers; what was mended, in words.
+        """Make the folder, or check that the existing one is of the same teachers; messages about what was repaired.
 
-        A damaged manifest is set aside and made again: the folder's name, a digest of the identity, says the same, and
+        A damaged manifest is set aside and rebuilt: the folder's name, a digest of the identity, says the same, and
         every snapshot has a checksum of its own.
 
         Raises:
@@ -119,9 +119,9 @@ class TeacherBuffer:
             return True
 
     def mend(self, trajectory: int) -> list[str]:
-        """Set a damaged trajectory aside, and remove the rows of one that is cut off; in words what was set aside.
+        """Set a damaged trajectory aside, and remove the rows of a truncated one; messages about what was set aside.
 
-        Only for whoever holds its claim.
+        Only for the holder of its claim.
         """
         found = self.damage(trajectory)
         if found:
@@ -211,7 +211,7 @@ class TeacherBuffer:
         return rows
 
     def begin(self, trajectory: int, parameters: int) -> TrajectoryWriter:
-        """Go on with a trajectory where it is, or begin it."""
+        """Resume a trajectory, or start it."""
         return TrajectoryWriter(
             self.path(trajectory),
             parameters,

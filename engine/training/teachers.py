@@ -55,7 +55,7 @@ def plan_teachers(task: Task, buffer: TeacherBuffer) -> TeachersPlanned:
 def train_teachers(task: Task, buffer: TeacherBuffer) -> Generator[Event, None, None]:
     """Train every trajectory that is missing or too short.
 
-    A trajectory somebody else is training is left to them, and waited for at the end; if they die, it is taken over.
+    A trajectory another process is training is left to it, and waited for at the end; if they die, it is taken over.
 
     Raises:
         DivergedError: a teacher's parameters or loss are not finite, or its loss is worse than guessing.
@@ -112,7 +112,7 @@ def _mended(task: Task, buffer: TeacherBuffer) -> Generator[Event, None, None]:
         if buffer.damage(trajectory) or buffer.cut_off(trajectory):
             claim = buffer.claim(trajectory)
             if claim.try_acquire() is not None:
-                continue  # somebody trains it
+                continue  # another process trains it
             with claim:
                 for words in buffer.mend(trajectory):
                     yield Notice(level="warning", message=words)
@@ -190,7 +190,7 @@ def _snapshot(
     loss: float | None = None,
     accuracy: float | None = None,
 ) -> None:
-    """Append the parameters; the teacher goes on from what is written, as it would after a resume."""
+    """Append the parameters; the teacher continues from what is written, as it would after a resume."""
     theta = learner.theta()
     writing.submit(lambda: writer.append(theta, loss, accuracy))
     if task.dtype is not torch.float32:  # rows are float32

@@ -77,7 +77,7 @@ class _Place:
 
 
 class TrajectoryWriter:
-    """A trajectory in the making; killed at any moment, it goes on from the last whole epoch.
+    """A trajectory being trained; killed at any moment, it resumes from the last whole epoch.
 
     Args:
         target: the file it will be.
@@ -107,7 +107,7 @@ class TrajectoryWriter:
             self._extend(published, read(published.rows))
 
     def last_row(self) -> Tensor | None:
-        """The newest snapshot `(P,)`; None for a trajectory that has not begun."""
+        """The newest snapshot `(P,)`; None for a trajectory that has not started."""
         if self.record.rows == 0:
             return None
         size = self.record.parameters * 4
@@ -168,7 +168,7 @@ class TrajectoryWriter:
         self._done()
 
     def _begin_part(self) -> None:
-        """Nothing of a former attempt stays; what is not a file of ours is set aside."""
+        """Remove what an earlier attempt left; set aside what is not a trajectory's file."""
         for path in (self._part_record, self._part):
             if path.is_dir():
                 set_aside(path)

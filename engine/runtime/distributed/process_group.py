@@ -50,7 +50,7 @@ class Group(Ranks):
             "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
             store=PrefixStore("group", store), rank=place.rank, world_size=place.size, timeout=PATIENCE,
         )  # fmt: skip
-        # The first collective connects all with all; after it a process that is gone is one that was there.
+        # The first collective connects all with all; after it a missing process is one that was there.
         self.sum_(torch.zeros(1))
         self._watchdog.start()
 

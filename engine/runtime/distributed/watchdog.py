@@ -1,4 +1,4 @@
-"""How a process of a run notices that another is gone: notes and heartbeats in the store that torchrun keeps.
+"""How a process of a run notices that another has died: notes and heartbeats in the store that torchrun keeps.
 
 A process that leaves writes why, before its connections close; the heartbeat of one that can no longer do so stops. A
 thread looks every second: the main thread may be training, evaluating, or waiting for an accelerator. Where a process
@@ -92,7 +92,7 @@ class Watchdog:
         return [rank for rank in range(self._place.size) if rank != self._place.rank]
 
     def _watch(self) -> None:
-        # The first process watches all and the others watch it: it leaves when one is gone, and then all do.
+        # The first process watches all and the others watch it: it leaves when one has died, and then all do.
         watched = self._others() if self._place.writes else [0]
         found = math.inf
         while not self._stop.wait(EVERY):

@@ -13,7 +13,7 @@ from engine.errors import TeslaError
 from engine.tools.bench.worker import Worker
 
 SHARE = 0.4
-"""While less than this share of the machine's memory is free, a process is ended after its turn and begins anew."""
+"""While less than this share of the machine's memory is free, a process ends after its turn and starts again."""
 
 STARTING = "starting processes"
 

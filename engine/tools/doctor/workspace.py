@@ -18,7 +18,7 @@ from engine.tools.doctor.teachers import examine_buffer
 from engine.training.teacher_buffer import TeacherBuffer
 
 FORMERLY_COMPILED = ".compiled"
-"""Where former versions kept the compiler's results."""
+"""Where earlier versions kept the compiler's results."""
 FROM_TOML = "tesla.toml"
 
 
@@ -94,7 +94,7 @@ def _toml(workspace: Workspace) -> list[Finding]:
 
 
 def _rebuilt(workspace: Workspace, folder: Path) -> bool:
-    """Whether the manifest of a buffer could be made again: a run's settings and the cached dataset give its identity,
+    """Whether the manifest of a buffer could be rebuilt: a run's settings and the cached dataset give its identity,
     and the folder's name is the digest of that."""
     for run in workspace.runs():
         try:

@@ -140,7 +140,7 @@ def _measured(
 
 
 def _identities(task: Task, buffer: TeacherBuffer, checkpoint: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """What a point depends on besides its policy: of a run, and of random real images whoever asks."""
+    """What a point depends on besides its policy: of a run, and of random real images any caller."""
     settings = task.settings
     under_dsa = settings.model_copy(update={"evaluate": settings.evaluate.model_copy(update={"augment": "dsa"})})
     protocol = random_protocol(under_dsa, settings.evaluate.repeats)

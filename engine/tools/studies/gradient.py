@@ -126,7 +126,7 @@ def _compared(
     task, buffer = yield from open_task(workspace, settings)
     buffer.open()
     yield from stage_events("teachers", train_teachers(task, buffer))
-    # What the gradients depend on, and nothing of how a run goes on.
+    # What the gradients depend on, without the settings for how a run continues.
     identity = {
         "teachers": buffer.identity, "count": settings.teachers.count, "seed": settings.seed, "draws": DRAWS,
         "distill": settings.distill.model_dump(

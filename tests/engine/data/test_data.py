@@ -230,7 +230,7 @@ def break_classes(root: Path) -> None:
     ("damage", "words"),
     [
         (break_empty, "class 'empty'.*has no images"),
-        (break_text, r"notes\.txt is not an image.*on_bad_file = skip"),
+        (break_text, r"notes\.txt is not a readable image.*on_bad_file = skip"),
         (break_header, r"broken\.png"),
         (break_body, r"half\.png cannot be decoded"),
         (break_bomb, r"bomb\.png"),

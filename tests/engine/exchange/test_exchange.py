@@ -267,7 +267,7 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "ragged": (ragged, "trajectory 1, epoch 4 has 9 parameter tensors"),
     "integers": (lambda p: save(p, [trajectory(0, dtype=torch.int64)]), "floating point is needed"),
     "aliased": (aliased, "references instead of copies"),
-    "not finite": (not_finite, "trajectory 1, epoch 2: parameter 1 has numbers"),
+    "not finite": (not_finite, "trajectory 1, epoch 2: parameter 1 has values"),
     "truncated": (truncated, "is damaged"),
     "altered": (altered, "is damaged"),
     "repeated": (repeated, "more than the file holds"),

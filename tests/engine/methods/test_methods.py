@@ -225,7 +225,7 @@ def test_several_workers_are_refused(workspace: Workspace) -> None:
 
 
 def test_bad_numbers_are_skipped_and_then_stop_the_run(tiny_run: RunIt, workspace: Workspace) -> None:
-    with pytest.raises(DivergedError, match=r"bad 5 iterations in a row"):
+    with pytest.raises(DivergedError, match=r"bad for 5 iterations in a row"):
         tiny_run("r", *options("dm"), "distill.lr_images=1e38", "distill.iterations=30")
     run = workspace.run("r")
     events = [e.event for e, _ in read_journal(run.journal_file)]

@@ -105,7 +105,7 @@ def test_a_folder_of_the_same_name_here_is_not_the_plugin(site: Site, tmp_path: 
     [
         ("odd = odd_one:ABSENT", CODE, "odd_one has no 'ABSENT'"),
         ("odd = odd_one:OTHER", CODE, "is a int, not an engine.methods.method.Method"),
-        ("other = odd_one:METHOD", CODE, "is called 'odd', not 'other'"),
+        ("other = odd_one:METHOD", CODE, "is named 'odd', not 'other'"),
         ("odd = odd_one:METHOD", "import no_such_module", "failed to import: ModuleNotFoundError: No module named"),
         ("odd = odd_one:METHOD", "1 / 0", "failed to import: ZeroDivisionError"),
         ("odd = odd_one:METHOD", "import json\njson.nothing", "failed to import: AttributeError"),
