@@ -121,8 +121,9 @@ def _picture(name: str, part: Any, split: str, column: str, i: int) -> Any:
 
 
 def _cached_bytes(path: str) -> bytes:
-    """A picture that the library keeps as a file of its own. Any other path in a row of a table is its maker's wish to
-    have a file of ours, or an address, opened.
+    """A picture that the library keeps in a separate file.
+
+    Any other path in a table was chosen by its author, and would open a local file or an address.
     """
     import datasets
 

@@ -1,4 +1,4 @@
-"""Planning and making a workspace, for `tesla init` and the wizard alike."""
+"""Planning and creating a workspace, for `tesla init` and the wizard."""
 
 import json
 from collections.abc import Sequence
@@ -14,20 +14,20 @@ from engine.settings.presets import preset_values
 
 @dataclass(frozen=True)
 class WorkspacePlan:
-    """A workspace that can be made."""
+    """A workspace that can be created."""
 
     folder: Path
     effective: EffectiveSettings
     active: frozenset[str]
-    """Settings that stand uncommented in tesla.toml."""
+    """Settings that are not commented out in tesla.toml."""
     source: str
     """Where the images come from, in words."""
 
     def make(self) -> Workspace:
-        """Make it.
+        """Create it.
 
         Raises:
-            UsageError: there is something in the folder already.
+            UsageError: the folder is not empty.
         """
         return Workspace.create(self.folder, self.effective, set(self.active))
 

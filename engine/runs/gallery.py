@@ -26,7 +26,7 @@ def decoded_images(workspace: Workspace, run: Run, iteration: int) -> Gallery:
 
     Raises:
         CorruptFileError: the checkpoint is missing or damaged.
-        TeslaError: the dataset is gone, so its input space is unknown.
+        TeslaError: the dataset is missing, so its input space is unknown.
     """
     tensors, _ = run.load_checkpoint(iteration)
     settings = run.frozen().settings

@@ -1,4 +1,4 @@
-"""What was made elsewhere, teacher buffers and distilled sets: what is known of it, and what a run may do with it.
+"""What was made elsewhere, teacher buffers and distilled sets: what is known about it, and what a run may do with it.
 
     buffers/<name>/manifest.json    `identity`: the files they came from and the problem they are used for
                                     `imported`: the same for people, and the settings that go with them
@@ -35,9 +35,9 @@ class ImportedBuffer:
     files: tuple[dict[str, Any], ...]
     """Of each: name, bytes, sha256, trajectories."""
     dtype: str
-    """Floating-point type in the files; ours is float32."""
+    """Floating-point type in the files; here it is float32."""
     settings: Mapping[str, Any]
-    """Dotted keys that a run with these teachers must have, or has unless it says otherwise."""
+    """Dotted keys that a run with these teachers must have, or has by default."""
     declared: tuple[str, ...]
     """Those of `DECLARABLE` that were declared at the import; the rest is unknown."""
     identity: Mapping[str, Any]
@@ -58,12 +58,12 @@ class ImportedBuffer:
 
 @dataclass(frozen=True)
 class SetOrigin:
-    """Where an imported distilled set is from; `origin.json` of its run."""
+    """Where an imported distilled set comes from; `origin.json` of its run."""
 
     files: tuple[dict[str, Any], ...]
     """Of each: name, bytes, sha256."""
     space: str
-    """What its numbers were: `normalised`, `whitened` or `pixels`, with the publisher's statistics where told."""
+    """What its numbers were: `normalised`, `whitened` or `pixels`, with the publisher's statistics if given."""
     labels: str
     """`hard labels` or `soft labels`."""
     lr: float | None
@@ -89,7 +89,7 @@ def set_origin(path: Path) -> SetOrigin | None:
     try:
         value = read_json(path)
         origin = SetOrigin(**{**value, "files": tuple(dict(file) for file in value["files"])})
-        _ = origin.words  # that it can be told
+        _ = origin.words  # that it can be reported
         return origin
     except FileNotFoundError:
         return None
@@ -152,7 +152,7 @@ def settings_layer(folder: Path) -> dict[str, Any]:
 
 
 def checked_identity(folder: Path, settings: Settings, fingerprint: str, dataset: str) -> dict[str, Any]:
-    """The identity of the teachers that a run with these settings asks for, if the buffer has them.
+    """The identity of the teachers that a run with these settings needs, if the buffer has them.
 
     Raises:
         UsageError: it is of another dataset, input space or network, or too small.
@@ -183,7 +183,7 @@ def checked_identity(folder: Path, settings: Settings, fingerprint: str, dataset
 
 
 def identity_of(files: Any, settings: Settings, fingerprint: str, dataset: str) -> dict[str, Any]:
-    """What tells one imported buffer from another: sha256 of its files, and the problem it is used for."""
+    """What distinguishes imported buffers: sha256 of its files, and the problem it is used for."""
     return {
         "imported": files,
         "dataset": fingerprint,

@@ -1,8 +1,8 @@
-"""What a run's driver does about files that a kill, a full disk or a failing one left: the newest whole state is used.
+"""What a run's driver does about files left by a kill, or by a full or failing disk: the newest whole state is used.
 
-A checkpoint is two files, and the record (.json) is renamed last; so one file alone is a save or a removal that was cut
-off, or damage. The journal tells which: only a whole save is ever noted there. Damaged files are moved to a folder
-`damaged` beside them, never deleted; what was cut off is removed, since it is recomputed.
+A checkpoint is two files, and the record (.json) is renamed last; so one file alone is an interrupted
+save or removal, or damage. The journal tells which: it records only whole saves. Damaged files are moved to a folder
+`damaged` beside them, never deleted; interrupted files are removed, since they are recomputed.
 """
 
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Half:
     path: Path
     """The file that is there."""
     lost: Path | None
-    """The file that is missing by damage; None where a save or a removal was cut off."""
+    """The file that is missing by damage; None where a save or removal was interrupted."""
 
 
 def orphaned_checkpoint_files(run: Run) -> list[Half]:
@@ -55,7 +55,7 @@ def orphaned_checkpoint_files(run: Run) -> list[Half]:
 
 
 def _saved(run: Run) -> set[int]:
-    """Iterations the journal has a whole checkpoint of."""
+    """Iterations with a whole checkpoint in the journal."""
     events = (entry.event for entry, _ in read_journal(run.journal_file))
     return {
         event.iteration

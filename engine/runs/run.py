@@ -40,13 +40,13 @@ def nobody_else() -> None:
 
 
 class Run:
-    """A run's folder; nothing in it need exist yet."""
+    """A run's folder; it may be empty or missing."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.name = folder.name
         self.guard: Callable[[], None] = nobody_else
-        """Asked before anything is written; raises where this process no longer drives the run."""
+        """Asked before anything is written; raises if this process no longer drives the run."""
 
     @property
     def settings_file(self) -> Path:
@@ -60,17 +60,17 @@ class Run:
 
     @property
     def heartbeat_file(self) -> Path:
-        """What its driver rewrites every second."""
+        """Rewritten by its driver every second."""
         return self.folder / ".pulse.json"
 
     @property
     def origin_file(self) -> Path:
-        """Of a set that was imported, where it is from; a run that was distilled here has none."""
+        """Where an imported set comes from; a run distilled here has none."""
         return self.folder / "origin.json"
 
     @property
     def origin(self) -> SetOrigin | None:
-        """Where an imported set is from."""
+        """Where an imported set comes from."""
         return set_origin(self.origin_file)
 
     @property
@@ -85,7 +85,7 @@ class Run:
 
     @property
     def exists(self) -> bool:
-        """Whether it was ever started: it has settings, or a journal or checkpoints that lost theirs."""
+        """Whether it was ever started: it has settings, or a journal or checkpoints without them."""
         return self.settings_file.exists() or self.journal_file.exists() or bool(self.checkpoints())
 
     @property
@@ -145,13 +145,13 @@ class Run:
         return {key: flat[key] for key, origin in frozen.origins.items() if origin == "command line"}
 
     def settled(self) -> dict[str, Any]:
-        """Keys whose values were made of others when it began, with their values."""
+        """Keys whose values were derived from others when it started, with their values."""
         frozen = self.frozen()
         flat = frozen.flat()
         return {key: flat[key] for key, origin in frozen.origins.items() if origin == SETTLED}
 
     def check(self, effective: EffectiveSettings) -> None:
-        """Refuse settings that would make an existing run another experiment.
+        """Refuse settings that would change the experiment of an existing run.
 
         Raises:
             UsageError: names every such key with its old and new value.
@@ -178,7 +178,7 @@ class Run:
             )
 
     def freeze(self, effective: EffectiveSettings) -> None:
-        """Write the settings down; on an existing run see `check`."""
+        """Save the settings; on an existing run see `check`."""
         if self.exists:
             self.check(effective)
             if not self.settings_damage:
@@ -193,7 +193,7 @@ class Run:
         return self.folder / "checkpoints" / f"{iteration:07d}.safetensors"
 
     def checkpoints(self) -> list[int]:
-        """Iterations with a checkpoint, ascending; not verified. A save that was cut off does not count."""
+        """Iterations with a checkpoint, ascending; not verified. An interrupted save does not count."""
         paths = (self.folder / "checkpoints").glob("*.safetensors")
         named = [(iteration_of(path), path) for path in paths]
         return sorted(number for number, path in named if number is not None and path.with_suffix(".json").exists())
@@ -232,7 +232,7 @@ class Run:
         return tensors, record
 
     def check_formats(self) -> None:
-        """Refuse a run that a newer version went on with, before anything of it is changed.
+        """Refuse a run that a newer version has resumed, before anything is changed.
 
         Raises:
             NewerFormatError: names the first such file.
@@ -262,12 +262,12 @@ class Run:
         sweep(folder)
 
     def evaluation_path(self, iteration: int, subject: str, split: str, network: str) -> Path:
-        """Where an evaluation is written down."""
+        """Where an evaluation is stored."""
         safe = "".join(c if c.isalnum() or c in "._" else "-" for c in network)
         return self.folder / "evaluations" / f"{iteration:07d}-{split}-{subject}-{safe}.json"
 
     def save_evaluation(self, result: EvaluationDone, protocol: dict[str, Any]) -> None:
-        """Publish a result with the protocol it was measured to, beside those of other protocols."""
+        """Save a result with its protocol, beside those of other protocols."""
         self.guard()
         path = self.evaluation_path(result.iteration, result.subject, result.split, result.network)
         there = _record(path)
@@ -288,7 +288,7 @@ class Run:
     def evaluation_of_another(
         self, iteration: int, subject: str, split: str, network: str, protocol: dict[str, Any]
     ) -> EvaluationDone | None:
-        """A result that another run of the workspace has already, measured to the same protocol."""
+        """A result of the same protocol that another run of the workspace already has."""
         for folder in sorted(self.folder.parent.iterdir()):
             if folder != self.folder:
                 found = Run(folder).evaluation(iteration, subject, split, network, protocol)
@@ -299,7 +299,7 @@ class Run:
     def evaluations(self, settings: Settings | None = None) -> list[EvaluationDone]:
         """The results that were measured as `settings` (unset: the run's own) ask for it, by iteration.
 
-        All there are where the run's settings cannot be read.
+        All of them if the run's settings cannot be read.
         """
         if settings is None:
             with suppress(SettingsError):
@@ -314,7 +314,7 @@ class Run:
 
 
 def _told_apart(path: Path, protocol: dict[str, Any]) -> Path:
-    """Where a result is whose plain name one of another protocol has."""
+    """Where a result is stored if one of another protocol has its plain name."""
     return path.with_name(f"{path.stem}@{protocol_digest(protocol)}{path.suffix}")
 
 
@@ -342,10 +342,10 @@ def selected_iteration(run: Run, settings: Settings) -> int | None:
 
 
 def checkpoint_to_use(run: Run, settings: Settings, iteration: int | None) -> int:
-    """The checkpoint a person asked for, or the selected one.
+    """The requested checkpoint, or the selected one.
 
     Raises:
-        UsageError: there is none, or not that one.
+        UsageError: there is none, or not the requested one.
     """
     kept = run.checkpoints()
     chosen = selected_iteration(run, settings) if iteration is None else iteration

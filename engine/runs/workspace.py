@@ -114,7 +114,7 @@ class Workspace:
         """The run of that name; without a name the only one, or the one that was written to last.
 
         Raises:
-            UsageError: there is none (the message lists those there are).
+            UsageError: there is none (the message lists the existing ones).
         """
         runs = self.runs()
         if not runs:
@@ -179,7 +179,7 @@ class Workspace:
         """Everything that determines a teacher's parameters.
 
         Raises:
-            UsageError: an imported buffer is asked for that is not there, not of this problem, or too small.
+            UsageError: the imported buffer is missing, for another problem, or too small.
         """
         if settings.teachers.buffer is not None:
             folder = self.folder / "buffers" / settings.teachers.buffer
@@ -196,7 +196,7 @@ class Workspace:
 
 
 def acquire_run(run: Run) -> Generator[Event, None, "RunLease"]:
-    """Become the run's driver; all others may only watch. Use as `yield from`; a context manager comes back.
+    """Become the run's driver; other processes may only watch. Use as `yield from`; a context manager comes back.
 
     Raises:
         BusyError: another process drives it; the message says which, and since when.

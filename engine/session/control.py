@@ -1,13 +1,13 @@
-"""Wishes of a person to a running session: pause, save a checkpoint now, evaluate now.
+"""Requests to a running session: pause, save a checkpoint now, evaluate now.
 
-Any thread may make one; the session grants it where its state is whole. Stopping needs no wish: close the generator.
+Any thread may make one; the session grants it when its state is complete. To stop, close the generator.
 """
 
 import threading
 
 
 class Control:
-    """Wishes that are not granted yet."""
+    """Pending requests."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -18,18 +18,18 @@ class Control:
 
     @property
     def paused(self) -> bool:
-        """Whether the session is to stand still. A pending save or evaluation is granted first."""
+        """Whether the session should wait. A pending save or evaluation is granted first."""
         with self._lock:
             return self._paused and not (self._save or self._evaluate)
 
     @property
     def wants_pause(self) -> bool:
-        """Whether a pause is asked for, pending wishes or not."""
+        """Whether a pause is asked for, whatever else is pending."""
         with self._lock:
             return self._paused
 
     def pause(self) -> None:
-        """Stand still at the next matching step, training batch or measured batch."""
+        """Pause at the next matching step, training batch or measured batch."""
         with self._lock:
             self._paused = True
 
@@ -39,7 +39,7 @@ class Control:
             self._paused = False
 
     def save(self) -> bool:
-        """Save a checkpoint when the current iteration is complete. False: nothing is being distilled, so no."""
+        """Save a checkpoint when the current iteration is complete. False if nothing is being distilled."""
         with self._lock:
             self._save = self._accepting
             return self._accepting
@@ -51,18 +51,18 @@ class Control:
             return self._accepting
 
     def accept(self, accepting: bool) -> None:
-        """For the session: whether it can grant saving and evaluating; wishes it no longer can are dropped."""
+        """For the session: whether it can grant saving and evaluating; requests it no longer can grant are dropped."""
         with self._lock:
             self._accepting = accepting
             if not accepting:
                 self._save = self._evaluate = False
 
     def requests(self) -> tuple[bool, bool]:
-        """For the session: the pending wishes `(save, evaluate)`."""
+        """For the session: the pending requests `(save, evaluate)`."""
         with self._lock:
             return self._save, self._evaluate
 
     def acknowledge(self) -> None:
-        """For the session: pending wishes are done. Until then a paused session does not stand still."""
+        """For the session: pending requests are done. Until then a paused session keeps running."""
         with self._lock:
             self._save = self._evaluate = False

@@ -1,6 +1,6 @@
-"""Out of memory in a stage: what was tried, what there was, and the setting that would fit.
+"""Out of memory in a stage: what was asked for, what was free, and the setting that would fit.
 
-Sizes that follow from settings are computed here; what a whole run takes `tesla plan` measures.
+Sizes that follow from settings are computed here; `tesla plan` measures a whole run.
 """
 
 import gc
@@ -31,7 +31,7 @@ Result = TypeVar("Result")
 
 
 def explain_out_of_memory(events: Generator[Event, None, Result], task: Task | None) -> Generator[Event, None, Result]:
-    """The events of stages; where memory runs out, words for a person.
+    """The events of stages; where memory runs out, an error with advice.
 
     Args:
         events: of a session.
@@ -65,7 +65,7 @@ def explain_out_of_memory(events: Generator[Event, None, Result], task: Task | N
 
 
 def _tried(error: Exception, task: Task | None) -> str:
-    """What was asked for and what there was, at the moment it failed."""
+    """What was asked for and what was free when it failed."""
     asked = asked_bytes(error)
     words = "more memory was asked for" if asked is None else f"{format_bytes(asked)} more were asked for"
     if task is not None and task.device.type == "cuda":
@@ -91,10 +91,10 @@ def explained(stage: str, tried: str, task: Task | None) -> OutOfMemoryError:
 def _hint(stage: str, task: Task | None) -> str:
     if task is None:
         return "Lower dataset.resolution, set dataset.zca = false, or use a machine with more memory."
-    onward, anew = _onward(stage, task), _anew(stage, task)
+    onward, new = _onward(stage, task), _anew(stage, task)
     ways = [f"Resume with the same command and {' or '.join(onward)}"] if onward else []
-    if anew:
-        ways.append(f"{'or start' if ways else 'Start'} a new run (--run NAME) with {anew}")
+    if new:
+        ways.append(f"{'or start' if ways else 'Start'} a new run (--run NAME) with {new}")
     return f"{', '.join(ways)}. `tesla plan` measures what a run takes."
 
 
@@ -123,7 +123,7 @@ def _onward(stage: str, task: Task) -> list[str]:
 
 
 def _anew(stage: str, task: Task) -> str:
-    """Settings that make it another experiment."""
+    """Settings that change the experiment."""
     settings = task.settings
     if stage == "teachers":
         return f"teachers.batch={min(fitting(task, TRAINING), max(1, settings.teachers.batch // 2))}"

@@ -1,4 +1,4 @@
-"""Doors to a session: drive a run, assist another process that drives it, train teachers, evaluate.
+"""Entry points of a session: drive a run, assist another process that drives it, train teachers, evaluate.
 
 Each function is a generator of events; the caller renders them, and stops it by closing it. The main loop
 itself is in `engine.session.loop`.
@@ -38,7 +38,7 @@ def drive(
     control: Control | None = None,
     ranks: Ranks = ALONE,
 ) -> Events:
-    """Do whatever a run still lacks, from data to the test accuracy. Closing the generator saves and stops.
+    """Do what a run still lacks, from data to the test accuracy. Closing the generator saves and stops.
 
     Nothing of the run is written before its settings and data are known to be good. Of several ranks the first drives
     and the others `assist`.
@@ -153,7 +153,7 @@ def _opened(
 
 
 def _prepared(run: Run, buffer: TeacherBuffer, effective: EffectiveSettings) -> list[str]:
-    """Bring the run's files in order, as only its driver may; messages about what was repaired."""
+    """Repair the run's files, as only its driver may; messages about what was repaired."""
     run.check_formats()
     buffer.check_formats()
     damage = [run.settings_damage] if run.exists and run.settings_damage else []
