@@ -79,7 +79,7 @@ class BusyError(TeslaError):
 
 
 class LostHoldError(TeslaError):
-    """Another process (`owner`, in words) took what this one held, or its folder was moved or deleted."""
+    """Another process (`owner`, a description) took what this one held, or its folder was moved or deleted."""
 
     def __init__(self, owner: str | None, place: Path | None) -> None:
         self.owner = owner

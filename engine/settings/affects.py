@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from pydantic.fields import FieldInfo
 
 Change = Literal["never", "any time", "rounding"]
-"""Whether a setting may change on an existing run: `never`, because it would be another experiment; at `any time`;
+"""Whether a setting may change on an existing run: `never`, because that would change the experiment; at `any time`;
 or at any time with results that then differ by `rounding`."""
 
 Part = Literal["teachers", "imported", "distilled", "random"]

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
 
 
 def check_consistent(settings: "Settings") -> None:
-    """Check what the range of a single setting cannot tell.
+    """Check what the range of a single setting cannot.
 
     Raises:
         ValueError: two settings contradict each other.

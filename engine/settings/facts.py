@@ -73,7 +73,7 @@ def is_read(key: str, reads: Iterable[str]) -> bool:
 
 
 def change_words(key: str) -> str:
-    """What changing a setting does, in words."""
+    """What changing a setting does, for people."""
     affects = AFFECTS[key]
     if affects.change == "never":
         return "another run, other teachers" if needs_other_teachers(key) else "another run"

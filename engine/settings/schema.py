@@ -103,7 +103,7 @@ class DistillSettings(Section):
     min_start_epoch: Annotated[int, Field(ge=0, le=10**9), BY_METHOD] = 0
     """Start epochs are drawn from min_start_epoch .. max_start_epoch - 1."""
     max_start_epoch: Annotated[PositiveInt, BY_METHOD] = 5
-    """First teacher epoch that no student starts from: start epochs are drawn from min_start_epoch .. this - 1."""
+    """First teacher epoch that no student starts from: start epochs are min_start_epoch .. max_start_epoch - 1."""
     current_max_start_epoch: Annotated[PositiveInt | Literal["max", "half"], BY_METHOD] = "max"
     """Curriculum (DATM): the initial max_start_epoch, which grows linearly (rounded) to its full value. half: half of
     the range. max: no curriculum, the whole range from the first iteration."""
@@ -159,7 +159,7 @@ class PeerSettings(Section):
     inner_loops: Annotated[PositiveInt, BY_METHOD] = 1
     """Epochs the network is trained on the synthetic images between two updates of them (dsa, dc)."""
     network_lr: Annotated[PositiveFloat, BY_METHOD] = 0.01
-    """Learning rate of the networks that are trained on the way: SGD (dsa, dc) or Adam (frepo)."""
+    """Learning rate of the networks that are trained along the way: SGD (dsa, dc) or Adam (frepo)."""
     pool: Annotated[PositiveInt, BY_METHOD] = 10
     """Networks in training at the same time (frepo)."""
     pool_steps: Annotated[PositiveInt, BY_METHOD] = 100
@@ -277,12 +277,12 @@ class Settings(Section):
 
     @property
     def traits(self) -> MethodTraits:
-        """What is known of the method of this run."""
+        """What is known about the method of this run."""
         return method_traits(self.distill.method)
 
     @property
     def selects(self) -> bool:
-        """Whether the set is made at once, of real images."""
+        """Whether the set is chosen at once, from real images."""
         return not self.traits.iterates
 
     @property

@@ -1,4 +1,4 @@
-"""Settings files as tables: reading TOML that anybody may have written, and dotted keys instead of nesting."""
+"""Settings files as tables: reading TOML that anyone may have written, and dotted keys instead of nesting."""
 
 import tomllib
 from collections.abc import Mapping

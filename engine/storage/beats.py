@@ -1,7 +1,7 @@
-"""Heartbeats: a process shows that it is alive by changing something every second, and others watch for the change.
+"""Heartbeats: a process shows that it is alive by changing something every second; others watch for the change.
 
 Clocks of two hosts are never compared. What counts is whether the thing (a file's inode and time, a number in a store)
-changes while one looks, timed by the monotonic clock of the process that looks.
+changes while it is watched, timed by the monotonic clock of the process that looks.
 """
 
 import os
@@ -36,7 +36,7 @@ class _Seen:
 
 
 class BeatWatcher:
-    """Remembers the last beat of everything it was shown. Safe to share between threads."""
+    """Remembers the last beat of everything it has seen. Safe to share between threads."""
 
     def __init__(self) -> None:
         self._seen: dict[Hashable, _Seen] = {}
@@ -47,7 +47,7 @@ class BeatWatcher:
 
         Returns:
             True if the stamp changed within the last `LATE` seconds of looking, False if it stood still for longer,
-            None if neither is known yet.
+            None if unknown.
         """
         now = time.monotonic()
         with self._lock:
@@ -98,7 +98,7 @@ def process_alive(pid: int, started: float | None = None) -> bool:
 
 
 class _BeatThread:
-    """Calls the functions it was given every `EVERY` seconds, on one thread that runs while there are any."""
+    """Calls its functions every `EVERY` seconds, on one thread that runs while it has any."""
 
     def __init__(self) -> None:
         self._beats: list[Callable[[], None]] = []

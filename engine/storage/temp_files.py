@@ -21,7 +21,7 @@ OURS = re.compile(r"\.tmp-([0-9a-f]{6})-(\d+)-[0-9a-f]{6}")
 OLD = 86_400.0
 """Seconds after which a temporary file of another machine, or of an earlier version, counts as left."""
 ASIDE = "damaged"
-"""Folder beside a damaged file that it is moved to."""
+"""Folder beside a damaged file, to which it is moved."""
 
 _mine: set[str] = set()
 """Names this process is writing: in a container every process may have the same number as the one before it."""
@@ -37,12 +37,12 @@ def _machine() -> str:
 
 
 def temp_name(name: str) -> str:
-    """A temporary name for what will be called `name`."""
+    """A temporary name for the file `name`."""
     return f"{name}{TEMP_MARK}{_machine()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
 
 
 def begin_temp(target: Path) -> Path:
-    """A temporary path beside `target`; give it back with `end_temp`."""
+    """A temporary path beside `target`; release it with `end_temp`."""
     temp = target.with_name(temp_name(target.name))
     _mine.add(temp.name)
     return temp
@@ -84,7 +84,7 @@ def sweep(folder: Path) -> None:
 
 
 def set_aside(path: Path) -> Path:
-    """Move a damaged file (or whatever has its name) to the folder `damaged` beside it; where it is now."""
+    """Move a damaged file (or anything with its name) to the folder `damaged` beside it; where it is now."""
     folder = path.parent / ASIDE
     disk.make_folder(folder)
     target = folder / path.name

@@ -1,7 +1,7 @@
 """Reading untrusted files: only regular files, only up to a size, only values of the expected type.
 
-A workspace can come from anybody. A named pipe in the place of a file would make a reader wait for ever, a device would
-fill the memory, a JSON number may be `Infinity` where a count is meant. Every reader of small files goes through here.
+A workspace can come from anyone. A named pipe instead of a file would make a reader wait forever, a device would fill
+the memory, a JSON number may be `Infinity` instead of a count. Every reader of small files goes through here.
 """
 
 import dataclasses
@@ -66,7 +66,7 @@ def parse_json(text: bytes) -> Any:
     """The value of a JSON text.
 
     Raises:
-        ValueError: not JSON, or nested absurdly deep.
+        ValueError: not JSON, or nested too deeply.
     """
     try:
         return json.loads(text)

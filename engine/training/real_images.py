@@ -15,7 +15,7 @@ CHUNK = 1024
 
 
 def check_ipc(task: Task) -> None:
-    """Raise UsageError when a class has fewer images than are to be made of it."""
+    """Raise UsageError when a class has fewer images than it needs."""
     ipc = task.settings.distill.ipc
     sizes = [len(members) for members in task.class_members]
     smallest = min(range(len(sizes)), key=sizes.__getitem__)
@@ -42,7 +42,7 @@ def initial_images(task: Task) -> Tensor:
     """First synthetic images `(K * ipc, C, H, W)` in the input space, on the device, ordered by class.
 
     Raises:
-        ValueError: `distill.init = correct`, which asks a teacher (`engine.methods.teacher_init`).
+        ValueError: `distill.init = correct`, which needs a teacher (`engine.methods.teacher_init`).
     """
     distill = task.settings.distill
     if distill.init == "correct":
@@ -56,9 +56,9 @@ def initial_images(task: Task) -> Tensor:
 
 
 def real_images(task: Task, index: Tensor) -> Tensor:
-    """Training images `(N, C, H, W)` by index in the input space, on the device, in memory of their own.
+    """Training images `(N, C, H, W)` by index in the input space, on the device, in separate memory.
 
-    Encoding makes copies on its way: in chunks, so that 50,000 images are held once and not four times.
+    Encoding makes copies: in chunks, so that 50,000 images are held once and not four times.
     """
     images = torch.empty((len(index), *task.image_shape), dtype=task.dtype, device=task.device)
     for begin in range(0, len(index), CHUNK):

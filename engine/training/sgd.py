@@ -1,4 +1,4 @@
-"""One SGD step of a network in training: teachers and evaluations take thousands of the same.
+"""One SGD step of a network in training: teachers and evaluations take thousands of them.
 
     g = dloss/dtheta + weight_decay theta ;  velocity = momentum velocity + g ;  theta = theta - lr velocity
 

@@ -1,9 +1,9 @@
 """Teacher buffers on disk: one trajectory a file, one row an epoch, only the rows needed are ever read.
 
-    buffers/<name>/manifest.json                    what the buffer is of; a run with other teachers refuses it
+    buffers/<name>/manifest.json                    identity of the buffer; a run with other teachers refuses it
     buffers/<name>/trajectory-0000.safetensors      `parameters` [epochs + 1, P], float32, row 0 at initialisation
     buffers/<name>/trajectory-0000.json             sha256 of every row, loss and accuracy of every epoch
-    buffers/<name>/trajectory-0000.part[.json]      a trajectory in the making: rows are appended
+    buffers/<name>/trajectory-0000.part[.json]      a trajectory being trained: rows are appended
 
 Checksums are kept by row, so that an iteration verifies exactly the two rows it reads.
 """
@@ -32,7 +32,7 @@ class TeacherBuffer:
     """A folder of trajectories.
 
     Args:
-        folder: `buffers/<name>`; made when first written to.
+        folder: `buffers/<name>`; created when first written to.
         identity: everything that determines the trajectories (dataset, network, teacher settings, seed), as JSON.
     """
 
@@ -42,10 +42,10 @@ class TeacherBuffer:
         self._records: dict[int, TrajectoryRecord] = {}
 
     def open(self) -> list[str]:
-        """Make the folder, or check that the existing one is of the same teachers; messages about what was repaired.
+        """Create the folder, or check that the existing one has the same teachers; messages about what was repaired.
 
         A damaged manifest is set aside and rebuilt: the folder's name, a digest of the identity, says the same, and
-        every snapshot has a checksum of its own.
+        every snapshot has its own checksum.
 
         Raises:
             UsageError: the folder holds other teachers, or a newer version made it.
@@ -88,7 +88,7 @@ class TeacherBuffer:
         return identity
 
     def damage(self, trajectory: int) -> str:
-        """What is wrong with a published trajectory as far as it is cheap to see, in words; empty if nothing is.
+        """What is wrong with a published trajectory, as far as cheap checks show; empty if nothing is.
 
         Its checksums are compared when it is read.
         """
@@ -106,13 +106,13 @@ class TeacherBuffer:
         return f"{path} has {size} bytes; its snapshots have {wanted}." if size < wanted else ""
 
     def cut_off(self, trajectory: int) -> bool:
-        """Whether a published trajectory still has the rows it was made of: its maker was killed as it removed them."""
+        """Whether a published trajectory still has the rows it was made of: its writer was killed while removing them."""
         part, record = self.path(trajectory).with_suffix(".part"), self.path(trajectory).with_suffix(".part.json")
         if not (part.exists() or record.exists()):
             return False
         published = self.record(trajectory)
         if published is None or part.with_suffix(".position.json").exists():
-            return False  # in the making, or about to be trained for more epochs
+            return False  # being trained, or about to be trained for more epochs
         try:
             return not record.exists() or read_record(record).rows <= published.rows
         except CorruptFileError:
@@ -141,7 +141,7 @@ class TeacherBuffer:
         return self.folder / ASIDE
 
     def check_formats(self) -> None:
-        """Refuse a buffer that a newer version went on with, before anything of it is changed.
+        """Refuse a buffer that a newer version has extended, before anything is changed.
 
         Raises:
             NewerFormatError: names the first such file.
@@ -221,7 +221,7 @@ class TeacherBuffer:
         )
 
     def publish(self, trajectory: int, rows: Iterable[Tensor], count: int) -> None:
-        """Publish a trajectory that is at hand whole: `count` snapshots `(P,)`, float32, taken one at a time.
+        """Publish a trajectory that is already complete: `count` snapshots `(P,)`, float32, taken one at a time.
 
         Nothing is known of its losses. If `rows` raises, nothing is left of it.
         """
@@ -240,7 +240,7 @@ class TeacherBuffer:
         self.forget(trajectory)
 
     def forget(self, trajectory: int) -> None:
-        """Drop what is remembered of a trajectory, after its file changed."""
+        """Drop what is cached of a trajectory, after its file changed."""
         self._records.pop(trajectory, None)
 
 
