@@ -70,7 +70,7 @@ def _class_files(root: Path) -> Files:
 
 
 def _readable(name: str) -> str:
-    """A folder's name as text: bytes that are not UTF-8 could not be written to any of our files."""
+    """A folder's name as text: bytes that are not UTF-8 could not be stored."""
     return name.encode(errors="surrogateescape").decode(errors="replace")
 
 

@@ -22,17 +22,17 @@ TEST_SPLITS = ("test", "valid", "validation", "val")
 MOST_BYTES = 2**30
 """Bytes of one picture's file."""
 ROWS = 100
-"""Rows of a Parquet file unpacked at once; how many the hub's own files of pictures have in a group."""
+"""Rows of a Parquet file unpacked at once; the hub's own picture files have as many in a group."""
 MOST_ROWS = 10**9
 MOST_COLUMNS = 1000
 MOST_UNPACKED = 1000
-"""How many times its size a Parquet file may say it unpacks to; pictures are compressed already."""
+"""How many times its size a Parquet file may claim to unpack to; pictures are compressed already."""
 LOOK = 256
 """Images looked at to learn whether a set is grey, and its size."""
 
 
 def hub_source(name: str, facts: DatasetFacts, path: Path | None) -> Source:
-    """A source over a hub dataset, or over local Parquet files in its place."""
+    """A source over a hub dataset, or over local Parquet files instead."""
     if path is None:
         what, key = f"Hugging Face {facts.hub}", f"hub-{facts.hub}"
         return Source(name, what, key, lambda: _open(name, facts, None), local=False)
@@ -68,7 +68,7 @@ def _open(name: str, facts: DatasetFacts, parquet: list[Path] | None) -> OpenSou
     labels = _labels(name, train, train_name, label_column)
     if labels.min() < 0:
         raise DataError(f"{name}: the split {train_name} has images without a class.", "Choose another dataset.")
-    # A test split whose labels are kept secret (-1) measures nothing: the next one, else a part of train.
+    # A test split with secret labels (-1) measures nothing: use the next one, else a part of train.
     test_labels, test_name = None, None
     for candidate in dict.fromkeys((facts.test_split or TEST_SPLITS[0], *TEST_SPLITS)):
         if candidate in loaded and len(loaded[candidate]):
@@ -98,7 +98,7 @@ def _undecoded(loaded: Any, column: str) -> Any:
 
 
 def _labels(name: str, part: Any, split: str, column: str) -> Classes:
-    """Class numbers of a split; -1 where the publisher keeps them."""
+    """Class numbers of a split; -1 where the publisher withholds them."""
     values = np.asarray(part[column]) if len(part) else np.empty(0)
     if values.dtype.kind not in "iu":
         what = f"the column {column!r} does not hold class numbers" if len(values) else "there are no images"
@@ -115,7 +115,7 @@ def _picture(name: str, part: Any, split: str, column: str, i: int) -> Any:
         if data is not None:
             with opened(io.BytesIO(data)) as picture:
                 return decoded(picture, upright=True)
-    except Exception as error:  # Pillow raises whatever damaged data lead to
+    except Exception as error:  # Pillow raises any exception on damaged data
         raise DataError(f"{name}: image {i} of the split {split} cannot be decoded ({error}).", BAD_FILE) from error
     raise DataError(f"{name}: row {i} of the split {split} has no image.", BAD_FILE)
 
@@ -136,11 +136,11 @@ def _cached_bytes(path: str) -> bytes:
 
 def _load(name: str, facts: DatasetFacts, parquet: list[Path] | None) -> Any:
     hub_id = facts.hub
-    # A box without a network should hear so in seconds, not after minutes of retries.
+    # A machine without a network should fail in seconds, not after minutes of retries.
     os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", "10")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     if parquet is None and not _reachable():
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read on import: what is downloaded already still opens
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read on import: what is already downloaded still opens
     import datasets
 
     if not os.environ.get("TESLA_HUB_PROGRESS"):
@@ -176,7 +176,7 @@ def _load(name: str, facts: DatasetFacts, parquet: list[Path] | None) -> Any:
 
 
 def _check_claims(path: Path) -> None:
-    """Refuse a Parquet file that says it unpacks to absurdly much, before any of it is."""
+    """Refuse a Parquet file that claims to unpack to far too much, before unpacking it."""
     import pyarrow.parquet
 
     open_regular(path).close()

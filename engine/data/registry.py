@@ -1,7 +1,7 @@
-"""The one door to datasets: `find_source` locates a dataset by its name, a folder, or a hub id.
+"""The only entry to datasets: `find_source` locates a dataset by its name, a folder, or a hub id.
 
-To add one: its table in engine/settings/presets.toml. That is all for a dataset of the hub; where files are to be found
-on this machine first, `code` in that table names a `Find` in a module here. Other packages: see docs/plugins.md.
+To add one: its table in engine/settings/presets.toml. That is enough for a Hugging Face dataset; if files on
+this machine come first, `code` in that table names a `Find` in a module here. Other packages: see docs/plugins.md.
 """
 
 import difflib
@@ -31,7 +31,7 @@ def find_source(name: str, path: Path | None, on_bad_file: str = "error") -> Sou
         on_bad_file: `error` or `skip`, for folders.
 
     Raises:
-        UsageError: an unknown name, or the code of a plugin that nobody consented to or that fails.
+        UsageError: an unknown name, or the code of a plugin without consent, or that fails.
         DataError: the path is missing or of the wrong kind.
     """
     if path is not None and not path.exists():
@@ -74,7 +74,7 @@ def _finder(name: str, facts: DatasetFacts) -> Find:
 
 
 def _unknown(name: str) -> tuple[str, str]:
-    """Message and hint for a name that is no dataset."""
+    """Message and hint for an unknown dataset."""
     for plugin, reason in refusals("dataset", own_datasets()):
         if plugin.name == name:
             return plugin.sentence(f"cannot be used: {reason}."), "`tesla doctor` lists all plugins."

@@ -72,6 +72,6 @@ def _numpy(path: Path, name: str | None) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(found))
     except (MemoryError, OSError, DataError):
         raise
-    except Exception as error:  # whatever a hostile file makes the reader stumble over
+    except Exception as error:  # any exception that a hostile file causes
         first = " ".join(str(error).split())[:160]
         raise DataError(f"{path} cannot be read as arrays of numbers ({first}).", "No code in it was run.") from error

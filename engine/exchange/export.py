@@ -68,7 +68,7 @@ def exporting(
     """Write a checkpoint of a run as a dataset. Use as `yield from`; closing leaves nothing behind.
 
     Args:
-        workspace: the run's workspace; its dataset must be at hand, for the input space.
+        workspace: the run's workspace; its dataset must be available, for the input space.
         run: an existing run.
         to: a folder that is new or empty.
         iteration: which checkpoint; None for the selected one.

@@ -38,7 +38,7 @@ Events = Generator[Event, None, None]
 
 @dataclass(frozen=True)
 class Outline:
-    """What a file holds, before any number of it is read."""
+    """What a file holds, before its values are read."""
 
     source: SourceFile
     epochs: tuple[int, ...]
@@ -70,7 +70,7 @@ def import_buffers(
 
     Raises:
         UsageError: a wrong name, a file given twice, or another buffer of that name.
-        DataError: a file is damaged, hostile, of another network, or its numbers cannot be teachers.
+        DataError: a file is damaged, hostile, for another network, or its values cannot be teachers.
         BusyError: another process imports it now.
     """
     if not NAME.fullmatch(name) or name.endswith(MAKING):
@@ -220,7 +220,7 @@ def _alone(target: Path) -> Iterator[None]:
 
 
 def _folder(target: Path, identity: Mapping[str, Any], facts: Mapping[str, Any]) -> Path:
-    """The folder to write to, with its manifest: the buffer itself if it is the same one and something is lost."""
+    """The folder to write to, with its manifest: the existing buffer if it is the same and incomplete."""
     if target.exists():
         found = read_json(target / "manifest.json") if (target / "manifest.json").exists() else {}
         same = ("trajectories", "epochs")
@@ -239,7 +239,7 @@ def _folder(target: Path, identity: Mapping[str, Any], facts: Mapping[str, Any])
             if found["identity"] == identity:
                 facts = {**facts, "imported_at": found["imported"]["imported_at"]}
             else:
-                disk.remove_tree(making)  # the beginnings of another import that was stopped
+                disk.remove_tree(making)  # files of another import that was stopped
         except (OSError, CorruptFileError, KeyError, TypeError):
             disk.remove_tree(making)
     disk.make_folder(making)

@@ -58,7 +58,7 @@ def examine(path: Path, done: int, total: int, *, strict: bool = True) -> Genera
             digest.update(piece)
             done += len(piece)
             if total < 1e6:
-                continue  # done before anybody could read it
+                continue  # fails before anything can read it
             yield Progress(stage=STAGE, done=done / 1e6, total=total / 1e6, unit="MB", detail=f"checking {path.name}")
     mapped = zipfile.is_zipfile(path)
     with open(path, "rb") as file:
@@ -102,7 +102,7 @@ def load(source: SourceFile) -> Any:
         return torch.load(source.path, map_location="cpu", weights_only=True, mmap=True if source.mapped else None)
     except MemoryError:
         raise
-    except Exception as error:  # whatever a hostile file makes the reader stumble over
+    except Exception as error:  # any exception that a hostile file causes
         raise DataError(*_refusal(source.path, error)) from error
 
 

@@ -1,4 +1,4 @@
-"""Which network a list of parameter shapes is of: compared with a workspace's, and inferred where they differ."""
+"""Which network a list of parameter shapes belongs to: compared with a workspace's, and inferred where they differ."""
 
 import math
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class ConvNetShapes:
 
 
 def network_shapes(network: NetworkSettings, dataset: Dataset) -> tuple[Shapes, tuple[str, ...]]:
-    """Shapes and names of a network's parameters in `parameters()` order; ours take no memory for them.
+    """Shapes and names of a network's parameters in `parameters()` order; built-in networks take no memory for them.
 
     Raises:
         UsageError: there is no such network.

@@ -27,7 +27,7 @@ UNNOTICED = 16 * 10**6
 needs to be replayed to save them. The same for `auto`."""
 
 FEWEST = 4
-"""Vectors that `checkpoint` keeps at the least."""
+"""Least vectors that `checkpoint` keeps."""
 
 
 class Trace(Protocol):
@@ -51,7 +51,7 @@ class DeviceTrace:
         self._thetas.append(theta)
 
     def backward(self, advance: Advance) -> Generator[tuple[int, Tensor | None], None, None]:
-        """Hand the vectors back last to first, letting go of each."""
+        """Hand the vectors back last to first, releasing each."""
         while self._thetas:
             yield len(self._thetas) - 1, self._thetas.pop()
 

@@ -25,7 +25,7 @@ class Derivatives(NamedTuple):
     theta: Tensor | None = None
     """ds/dtheta `(P,)`, the Hessian-vector product; None where it was not asked for."""
     gradient: Tensor | None = None
-    """g `(P,)`, for a sweep that walks on with it; None beside a Hessian-vector product."""
+    """g `(P,)`, for a sweep that steps with it; None beside a Hessian-vector product."""
 
 
 def student_loss(network: FlatNetwork, theta: Tensor, images: Tensor, labels: Tensor) -> Tensor:

@@ -253,7 +253,7 @@ class GradientAccumulator:
         self.labels = torch.zeros_like(problem.labels) if reuse is None else reuse.labels.zero_()
         self.student_lr = torch.zeros_like(problem.student_lr)
         self.gradient: Tensor | None = None
-        """g of the last step, for `paper`, which walks on with it."""
+        """g of the last step, for `paper`, which steps with it."""
         self.done = 0
 
     def add(self, step: int, theta: Tensor, adjoint: Tensor, *, hessian: bool) -> Tensor | None:

@@ -1,4 +1,4 @@
-"""Whether several processes can share a run: what only settings, data and network together can tell."""
+"""Whether several processes can share a run: which depends on settings, data and network together."""
 
 import torch
 
@@ -8,7 +8,7 @@ from engine.runtime.rng import counted_generator, counted_seed
 from engine.training.task import Task
 
 COUPLED = 1e-3
-"""Relative change of a network's answer, when an image is asked in other company, that rounding cannot explain."""
+"""Relative change of a network's output for an image in another batch that rounding cannot explain."""
 
 
 def check_shared(task: Task) -> None:
@@ -50,7 +50,7 @@ def batch_sizes(task: Task) -> set[int]:
 
 @torch.no_grad()
 def couples_images(network: FlatNetwork, task: Task) -> bool:
-    """Whether a network's answer for an image depends on the others in the batch. Measured, as any module may be."""
+    """Whether a network's output for an image depends on the others in the batch. Measured: a module may do anything."""
     seed = task.settings.seed
     theta = flatten_parameters(task.fresh_network(counted_seed(seed, "coupling")))
     noise = torch.randn((4, *task.image_shape), generator=counted_generator(seed, "coupling"))

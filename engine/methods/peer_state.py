@@ -48,7 +48,7 @@ class PeerState:
 
     @property
     def good(self) -> int:
-        """These methods never go back: every network is freshly drawn."""
+        """These methods never roll back: every network is freshly drawn."""
         return 0
 
 

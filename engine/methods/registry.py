@@ -17,7 +17,7 @@ def find_method(name: str) -> Method:
 
     Raises:
         SettingsError: there is none of that name.
-        UsageError: the code of a plugin that nobody consented to, that fails to import, or that is no method.
+        UsageError: the code of a plugin without consent, that fails to import, or that is not a method.
     """
     check_method(name)
     return METHODS[name] if name in METHODS else _of_plugin(method_plugins()[name])

@@ -1,11 +1,11 @@
 """Where the compiler keeps its results: in the user's own cache, so that the second run of a shape starts in seconds.
 
-What is kept is programs: shared libraries that are loaded and Python that is run, unchecked. So it is never in a
+It holds code: shared libraries that are loaded and Python that is run, unchecked. So it is never in a
 workspace, which may come from someone else, nor in the dataset cache, which several people may share, nor in PyTorch's
-own choice below /tmp, whose name anybody can guess and make first; but in a folder that only this user can write.
+own choice below /tmp, whose name anyone can guess and create first; but in a folder that only this user can write.
 
-PyTorch makes its cache folder as soon as the compiler is imported, which eager code does too, and notes a folder of its
-own choice in the environment. So the folder is passed to the compiler only when something is compiled.
+PyTorch makes its cache folder as soon as the compiler is imported, which eager code does too, and sets its own
+folder in the environment. So the folder is passed to the compiler only when something is compiled.
 """
 
 import os
@@ -25,7 +25,7 @@ PYTORCH = "TORCHINDUCTOR_CACHE_DIR"
 
 
 def use_cache() -> None:
-    """Tell the compiler where to keep its results. Call before something is compiled.
+    """Tell the compiler where to store its results. Call before something is compiled.
 
     Raises:
         UsageError: the folder belongs to another user, or others can write to it.
@@ -37,7 +37,7 @@ def use_cache() -> None:
 
 
 def private_folder() -> Path:
-    """The cache, made if it is not there; of a home that cannot be written, a temporary folder for this process.
+    """The cache, created if missing; a temporary folder for this process if the home cannot be written.
 
     Raises:
         UsageError: see `use_cache`.

@@ -1,4 +1,4 @@
-"""Whether numbers are numbers: no NaN, no infinity. One pass, no copy, one look of the host."""
+"""Whether numbers are numbers: no NaN, no infinity. One pass, no copy, one read by the host."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING

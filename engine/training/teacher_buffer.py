@@ -106,7 +106,7 @@ class TeacherBuffer:
         return f"{path} has {size} bytes; its snapshots have {wanted}." if size < wanted else ""
 
     def cut_off(self, trajectory: int) -> bool:
-        """Whether a published trajectory still has the rows it was made of: its writer was killed while removing them."""
+        """Whether a published trajectory still has the rows it was made of: its writer was killed removing them."""
         part, record = self.path(trajectory).with_suffix(".part"), self.path(trajectory).with_suffix(".part.json")
         if not (part.exists() or record.exists()):
             return False

@@ -1,4 +1,4 @@
-"""Several processes at one run, over `torch.distributed`: gloo for tensors on the CPU and for what is decided, NCCL
+"""Several processes for one run, over `torch.distributed`: gloo for tensors on the CPU and for what is decided, NCCL
 for tensors on CUDA devices.
 """
 
@@ -22,7 +22,7 @@ from engine.runtime.distributed.ranks import ALONE, Ranks
 from engine.runtime.distributed.watchdog import DONE, FAILED, FOLLOWED, STOPPED, Watchdog
 
 MEETING = timedelta(minutes=10)
-"""Longest wait for all processes to be there."""
+"""Longest wait for all processes to connect."""
 
 PATIENCE = timedelta(days=365)
 """A collective may wait as long as the first rank evaluates or is paused; the watchdog sees whether it is alive."""
@@ -35,7 +35,7 @@ APART = 1e-3
 
 
 class Group(Ranks):
-    """The ranks of a job that torchrun started. Made by `joined`."""
+    """The ranks of a job that torchrun started. Created by `joined`."""
 
     def __init__(self, place: RankEnvironment) -> None:
         super().__init__(place)
@@ -93,11 +93,11 @@ class Group(Ranks):
         self._watchdog.check()
 
     def stopped(self, code: ExitCode) -> None:
-        """Tell the others that this rank was asked to stop, before it goes."""
+        """Tell the others that this rank was asked to stop, before it leaves."""
         self._watchdog.leave(STOPPED, code=code)
 
     def failed(self, error: BaseException) -> None:
-        """Tell the others why this rank goes."""
+        """Tell the others why this rank leaves."""
         message = error.message if isinstance(error, TeslaError) else f"{type(error).__name__}: {error}"
         self._watchdog.leave(FOLLOWED if isinstance(error, WorkerLostError) else FAILED, message)
 

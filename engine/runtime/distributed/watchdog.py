@@ -2,7 +2,7 @@
 
 A process that leaves writes why, before its connections close; the heartbeat of one that can no longer do so stops. A
 thread looks every second: the main thread may be training, evaluating, or waiting for an accelerator. Where a process
-dies and its host lives, its closed connections tell the others at once; the heartbeat is for hosts that vanish.
+dies and its host lives, its closed connections tell the others at once; the heartbeat is for hosts that fail.
 """
 
 import json
@@ -35,7 +35,7 @@ class Watchdog:
     """Watches the other processes.
 
     Args:
-        store: torchrun's store; the watchdog keeps a connection of its own to it.
+        store: torchrun's store; the watchdog keeps its own connection to it.
         place: this process.
         unblock: ends what the main thread waits for if it is stuck in an accelerator's collective.
     """

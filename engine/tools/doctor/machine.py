@@ -20,7 +20,7 @@ LOW_DISK = 1_000_000_000
 
 
 def examine_machine() -> list[Finding]:
-    """Everything that does not belong to a workspace."""
+    """Everything outside a workspace."""
     findings: list[Finding] = []
     for name in PACKAGES:
         try:

@@ -95,6 +95,6 @@ def _disk_hint(problem: Problem, uses: Sequence[DiskUse], disk: DiskRoom) -> str
 
 
 def _round(batch: int) -> int:
-    """A batch a person would choose, not above this one."""
+    """A round batch size, not above this one."""
     step = int(10 ** max(0, len(str(batch)) - 2))
     return batch // step * step

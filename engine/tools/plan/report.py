@@ -14,7 +14,7 @@ Stage = Literal["always", "teachers", "distillation", "evaluation"]
 
 @dataclass(frozen=True)
 class Limits:
-    """What there is, bytes; None for what is free on this machine now."""
+    """What is available, bytes; None for what is free on this machine now."""
 
     memory: int | None = None
     """Of the device (on a CPU, of the host)."""
@@ -61,7 +61,7 @@ class DiskUse:
 
 @dataclass(frozen=True)
 class DiskRoom:
-    """What a file system is to take, and has free."""
+    """What a file system must take, and has free."""
 
     place: str
     bytes: int

@@ -1,4 +1,4 @@
-"""Arithmetic: what was measured in small, scaled up to the run. Pure functions of settings, sizes and measurements."""
+"""Arithmetic: small measurements, scaled up to the run. Pure functions of settings, sizes and measurements."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -361,7 +361,7 @@ def _evaluation_seconds(problem: Problem, found: Found, measured: int, *, random
 
 
 def _shipped_seconds(problem: Problem, matching: Found) -> float:
-    """Seconds to assign the labels that ship, which every evaluation does."""
+    """Seconds to assign the exported labels, which every evaluation does."""
     settings = problem.settings
     if not problem.soft:
         return 0.0

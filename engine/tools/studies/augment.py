@@ -1,4 +1,4 @@
-"""What the augmentation of an evaluation is worth: the same images under DSA, AutoAugment, RandAugment and none.
+"""What the augmentation of an evaluation contributes: the same images under DSA, AutoAugment, RandAugment and none.
 
 Appendix A.9 of the paper. The measurements are the study's own points: the run's results, which belong to its own
 `evaluate.augment`, stay as they are.

@@ -29,7 +29,7 @@ NETWORKS = ("convnet", "resnet18", "vit")
 
 
 def sla_only(workspace: Workspace, name: str, ipc: int | None, overrides: Sequence[str]) -> Study:
-    """Figure 5: random real images that are never changed, labelled by the teachers at every epoch."""
+    """Figure 5: fixed random real images, labelled by the teachers at every epoch."""
     effective = workspace.settings(ipc=ipc, overrides=tuple(overrides))
     settings = effective.settings
     task, buffer = yield from open_task(workspace, settings)

@@ -1,4 +1,4 @@
-"""The exact gradient against the paper's: how far apart they point, and what becomes of the accuracy.
+"""The exact gradient against the paper's: how far apart they point, and what that does to the accuracy.
 
 Over T and the teacher epoch a student starts from: the cosine of dL/dimages, the ratio of their norms and the ratio
 of dL/dstudent_lr, at the images a distillation starts with. Then two whole runs that differ in the gradient alone.
@@ -48,7 +48,7 @@ def gradient(
 
     Args:
         workspace: where teachers and runs are.
-        name: of the study's folder, and the beginning of its runs' names.
+        name: of the study's folder, and prefix of its runs' names.
         ipc: images per class; None for the workspace's.
         steps: values of T; none for some up to `distill.steps`.
         epochs: start epochs; none for the first, the middle and the last that a distillation draws.
@@ -157,7 +157,7 @@ def _compared(
 
 
 def _later(at: Progress, before: float, part: float) -> Callable[[float], Progress]:
-    """What to tell of a sweep that is a `part` of the study and has `before` done before it."""
+    """The progress of a sweep that is a `part` of the study and has `before` done before it."""
     return lambda share: replace(at, done=before + share * part)
 
 

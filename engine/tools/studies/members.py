@@ -45,7 +45,7 @@ class Record:
     holdout: Sequence[tuple[int, float]]
     """Held-out accuracy by iteration."""
     student_lr: Sequence[tuple[int, float]]
-    """By iteration, at most some hundreds of points."""
+    """By iteration, at most a few hundred points."""
     seconds_per_iteration: float | None
     """Median."""
     skipped: int

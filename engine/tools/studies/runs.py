@@ -89,7 +89,7 @@ def ipc(
 
 
 def lr(workspace: Workspace, name: str, ipc: int | None, overrides: Sequence[str]) -> Study:
-    """Figure 7: what becomes of student_lr, learned from several starts, and held fixed."""
+    """Figure 7: how student_lr changes, learned from several starts, and held fixed."""
     settings = workspace.settings(ipc=ipc, overrides=tuple(overrides)).settings
     count, start, rate = settings.distill.ipc, settings.distill.student_lr, settings.distill.lr_student_lr
     members = [

@@ -84,7 +84,7 @@ def start(workspace: Workspace, name: str, ipc: int | None, overrides: Sequence[
 
 
 def ranges(settings: Settings) -> dict[str, tuple[str, tuple[str, ...]]]:
-    """For every range of start epochs what it is in words, and its settings: both halves, all, and the curriculum.
+    """For every range of start epochs a label and its settings: both halves, all, and the curriculum.
 
     Raises:
         UsageError: a method that matches no teachers or fixes what is studied, or fewer than two start epochs.

@@ -43,7 +43,7 @@ def log_to_tensorboard(run: Run, folder: Path, *, once: bool = False) -> Generat
 
     Args:
         run: an existing run.
-        folder: TensorBoard's `--logdir`; made where it is missing.
+        folder: TensorBoard's `--logdir`; created if missing.
         once: do not wait for more.
 
     Raises:
@@ -149,7 +149,7 @@ class _Writers:
             writer.flush()
 
     def close(self) -> None:
-        """End the files."""
+        """Close the files."""
         for writer in self._open.values():
             writer.close()
         self._open.clear()
