@@ -1,5 +1,5 @@
 """What the live screens cost: iterations per second driven in `tesla tui` against headless `tesla run`, in pairs; idle
-processor time of an attached window; and how long a key takes to be answered while the engine runs on all cores.
+processor time of an attached window; and how long a key press takes while the engine runs on all cores.
 
     python benchmarks/live_cost.py WORKSPACE --run NAME [--pairs 15] [--seconds 5] [--size 120x40]
 
@@ -67,7 +67,7 @@ class Terminal:
         return time.monotonic() - begun
 
     def end(self) -> None:
-        """SIGTERM: it saves and leaves."""
+        """SIGTERM: it saves and exits."""
         os.kill(self.pid, signal.SIGTERM)
         until = time.monotonic() + 30
         while time.monotonic() < until:

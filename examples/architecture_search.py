@@ -63,7 +63,7 @@ def main(
     effective = workspace.settings(ipc=1, overrides=overrides, run=run)
     settings = effective.settings
     for _ in drive(workspace, run, effective):
-        pass  # see distil_digits.py for what can be shown
+        pass  # see distil_digits.py for events to show
 
     task, _ = run_to_end(open_task(workspace, settings))
     method = method_of(settings)
@@ -85,7 +85,7 @@ def main(
     for name, rho in agreement.items():
         best = int(np.argmax(found[name]))
         lost = 100 * (max(found["whole"]) - found["whole"][best])
-        print(f"{name}: rank correlation {rho:.2f}; its favourite is {lost:.1f} points below the best on the whole")
+        print(f"{name}: rank correlation {rho:.2f}; its first choice is {lost:.1f} points below the best on the whole")
     return agreement
 
 

@@ -34,8 +34,8 @@ def check_shared(task: Task) -> None:
         )
     if couples_images(task.flat_network(), task):
         raise UsageError(
-            f"The network {task.network_name} answers for an image by looking at its whole batch (batch statistics?), "
-            "so workers with a part of the batch each would not compute the same as one.",
+            f"The output of the network {task.network_name} for an image depends on the whole batch (batch norm?), "
+            "so workers with a part of the batch each would compute something else than one process.",
             "Use one worker, or a network with instance, group or layer norm.",
         )
 
@@ -50,7 +50,7 @@ def batch_sizes(task: Task) -> set[int]:
 
 @torch.no_grad()
 def couples_images(network: FlatNetwork, task: Task) -> bool:
-    """Whether a network's output for an image depends on the others in the batch. Measured: a module may do anything."""
+    """Whether a network's output for an image depends on others in the batch. Measured, as a module may do anything."""
     seed = task.settings.seed
     theta = flatten_parameters(task.fresh_network(counted_seed(seed, "coupling")))
     noise = torch.randn((4, *task.image_shape), generator=counted_generator(seed, "coupling"))
