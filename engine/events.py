@@ -251,7 +251,7 @@ class EvaluationDone(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Notice(Event):
-    """Something a person should know; `level` is `info` or `warning`."""
+    """Something the user should know; `level` is `info` or `warning`."""
 
     level: str
     message: str

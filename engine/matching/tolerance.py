@@ -33,7 +33,7 @@ def tolerance(dtype: torch.dtype) -> float:
 
 
 def disagreement(eager: Callable[[Tensor], Results], found: Results, theta: Tensor, always: float) -> str:
-    """What of the compiled results differs from eager by more than rounding explains, in words; empty if nothing.
+    """What of the compiled results differs from eager by more than rounding explains, as a message; empty if nothing.
 
     Args:
         eager: the results at given parameters `(P,)`, uncompiled.

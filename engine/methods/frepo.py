@@ -11,7 +11,7 @@ Recalled from paper and published code: labels one-hot, centred and divided by s
 LAMB, lr 0.003; pool of 10, 100 steps, Adam with lr 3e-4 on the squared error; lambda 1e-6; 1024 real images. Not sure:
 whether real images are augmented there; here they are not. Different here: the learning rate is constant (the paper
 lets it fall over the iterations, which may be raised here), the network is that of the run (theirs is wider, with batch
-norm), and labels ship as probabilities, the nearest ones to what was learned.
+norm), and labels are exported as probabilities, the nearest ones to what was learned.
 """
 
 import math

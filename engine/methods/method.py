@@ -88,7 +88,7 @@ class Method:
 
     @property
     def title(self) -> str:
-        """In words, with its source."""
+        """A title for people, with its source."""
         return method_traits(self.name).title
 
 
@@ -112,6 +112,6 @@ def no_step(task: Task, buffer: TeacherBuffer, load_checkpoint: LoadCheckpoint |
 
 
 def unread(method: Method, effective: EffectiveSettings) -> list[str]:
-    """Keys that a person has set (in tesla.toml or on the command line) and this method does not read."""
+    """Keys that the user has set (in tesla.toml or on the command line) and this method does not read."""
     chosen = [key for key, origin in effective.origins.items() if origin.startswith(("tesla.toml", "command line"))]
     return [key for key in chosen if not is_read(key, method.reads)]

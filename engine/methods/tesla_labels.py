@@ -14,7 +14,7 @@ from engine.training.task import Task
 from engine.training.teacher_buffer import TeacherBuffer
 
 MOST_SHIP = 100
-"""Snapshots whose labels are averaged for a dataset that ships `target` or `last` labels."""
+"""Snapshots whose labels are averaged for a dataset with `target` or `last` labels."""
 
 
 def fixed_labels(task: Task, state: DistillState) -> Tensor:

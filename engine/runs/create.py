@@ -21,7 +21,7 @@ class WorkspacePlan:
     active: frozenset[str]
     """Settings that are not commented out in tesla.toml."""
     source: str
-    """Where the images come from, in words."""
+    """Where the images come from, for people."""
 
     def make(self) -> Workspace:
         """Create it.

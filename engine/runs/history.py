@@ -65,7 +65,7 @@ class RunHistory(Accuracies):
     """The error of a run that failed."""
     paused: bool = False
     started: float | None = None
-    """When the first driver began, seconds since 1970."""
+    """When the first driver started, seconds since 1970."""
     drives: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=MOST_DRIVES))
     """Start and last sign of every drive, seconds since 1970."""
     costs: Costs = field(default_factory=Costs)

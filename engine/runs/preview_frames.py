@@ -155,14 +155,14 @@ def read_frame(path: Path) -> Frame:
         return Frame(layout.iteration, pixels, shown, labels)
     except CorruptFileError:
         raise
-    except Exception as error:  # Pillow raises whatever a damaged chunk leads to
+    except Exception as error:  # Pillow raises any exception on a damaged chunk
         raise CorruptFileError(
             f"{path} cannot be read as a frame: {error}.", "Delete it; nothing else needs it."
         ) from error
 
 
 def frame_problem(path: Path) -> str:
-    """What is wrong with a frame's file, checksums included, in words; empty if nothing is."""
+    """What is wrong with a frame's file, checksums included, as a message; empty if nothing is."""
     try:
         read_frame(path)
         with Image.open(path, formats=["PNG"]) as picture:

@@ -51,7 +51,7 @@ def _same(found: Any, asked: Any) -> bool:
 
 
 def protocol_words(settings: Settings, own: Settings) -> str:
-    """How tests to these settings differ from the run's own, in words; empty if they do not."""
+    """How tests to these settings differ from the run's own, as text; empty if they do not."""
     unused = {"evaluate.selection_repeats", *_unused(settings, "distilled")}
     keys = [key for key, affects in AFFECTS.items() if affects.distilled and may_change(key) and key not in unused]
     asked, was = (flatten(some.model_dump(mode="json")) for some in (settings, own))

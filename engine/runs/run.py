@@ -117,7 +117,7 @@ class Run:
 
     @property
     def settings_damage(self) -> str:
-        """What is wrong with the frozen settings' file, in words; empty if nothing is."""
+        """What is wrong with the frozen settings' file, as a message; empty if nothing is."""
         try:
             frozen_settings(self.settings_file)
         except SettingsError as error:

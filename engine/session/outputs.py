@@ -42,7 +42,7 @@ class RunOutputs:
         buffer: its teachers.
         run: where the files go.
         state: changes between calls.
-        control: a person's requests.
+        control: requests to the session.
     """
 
     def __init__(self, task: Task, buffer: TeacherBuffer, run: Run, state: State, control: Control) -> None:

@@ -67,7 +67,7 @@ class Recorder:
 
 @contextmanager
 def recording(run: Run, held: RunLease, heart: HeartbeatWriter) -> Iterator[Recorder]:
-    """A recorder for the duration of a session. Whatever ends the session early is recorded as its last event.
+    """A recorder for the duration of a session. An early end of the session is recorded as its last event.
 
     Raises:
         BusyError, UsageError: instead of an OSError, if the run's folder was taken away meanwhile.

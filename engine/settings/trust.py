@@ -1,6 +1,6 @@
 """Consent to run code that a settings file names.
 
-`network.name = "package.module:callable"` imports that module, which runs it. In a tesla.toml that came from somebody
+`network.name = "package.module:callable"` imports that module, which runs it. In a tesla.toml that came from someone
 else this would be their choice and not yours, so what a file names is only imported once you have said so: by typing it
 on a command line (`--set network.name=...`), or with `tesla trust`. Consent is for a name and the place it is imported
 from, so that it does not cover another module of the same name in another folder.
@@ -92,7 +92,7 @@ def trust(name: str) -> Path:
 
 
 def allow(name: str) -> None:
-    """Consent for this process and those it starts: for what a person or a program asks for in so many words."""
+    """Consent for this process and those it starts: for what a user or a program names explicitly."""
     allowed = _allowed()
     if name not in allowed:
         os.environ[FOR_NOW] = ",".join([*allowed, name])

@@ -62,11 +62,11 @@ def validated(values: Mapping[str, Any], origins: Mapping[str, str]) -> Settings
 
 
 def _shown(value: Any) -> str:
-    """A wrong value, as much of it as a person wants to see."""
+    """A wrong value, shortened for display."""
     try:
         text = repr(value)
     except ValueError:  # an integer of thousands of digits
-        return "an absurdly large number"
+        return "a number too large to show"
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
