@@ -38,7 +38,9 @@ def hub_source(name: str, facts: DatasetFacts, path: Path | None) -> Source:
         return Source(name, what, key, lambda: _open(name, facts, None), local=False)
     parquet = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
     if not parquet:
-        raise DataError(f"{path} holds no Parquet files for {name}.", "Set it to the folder of a downloaded dataset.")
+        raise DataError(
+            f"{path} holds no Parquet files for {name}.", "Set dataset.path to the folder of a downloaded dataset."
+        )
     return Source(
         name, f"{name}, Parquet files in {path}", f"parquet-{file_key(parquet)}", lambda: _open(name, facts, parquet)
     )

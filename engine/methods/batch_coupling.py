@@ -35,7 +35,7 @@ def check_shared(task: Task) -> None:
     if couples_images(task.flat_network(), task):
         raise UsageError(
             f"The output of the network {task.network_name} for an image depends on the whole batch (batch norm?), "
-            "so workers with a part of the batch each would compute something else than one process.",
+            "so workers with a part of the batch each would not get the result of one process.",
             "Use one worker, or a network with instance, group or layer norm.",
         )
 

@@ -204,7 +204,7 @@ def thin(folder: Path, keep: Collection[int]) -> None:
 
 def _top_labels(raw: list[Any], count: int) -> TopLabels:
     if len(raw) != count:
-        raise ValueError("it has a different number of labels and images")
+        raise ValueError("its numbers of labels and images differ")
     for image in raw:
         for k, p in image:
             if not (whole_number(k) and 0 <= k < MOST_CLASSES and number(p)):

@@ -162,7 +162,7 @@ class Run:
             raise UsageError(
                 f"The run {self.name} has already done {done} iterations; distill.iterations = "
                 f"{new['distill.iterations']} is less.",
-                f"`tesla evaluate --iteration N` and `tesla export --iteration N` use any of its checkpoints: "
+                f"`tesla evaluate --iteration N` and `tesla export --iteration N` accept any of its checkpoints: "
                 f"{', '.join(map(str, self.checkpoints()))}.",
             )
         changed = [key for key in new if old.get(key) != new[key]]
@@ -351,7 +351,7 @@ def checkpoint_to_use(run: Run, settings: Settings, iteration: int | None) -> in
     chosen = selected_iteration(run, settings) if iteration is None else iteration
     if chosen is None:
         again = tesla("run", run.folder.parents[1], "--run", run.name)
-        raise UsageError(f"The run {run.name} has no checkpoint yet.", f"Resume with:  {again}")
+        raise UsageError(f"The run {run.name} has no checkpoint yet.", f"Resume with: {again}")
     if chosen not in kept:
         raise UsageError(f"The run {run.name} has no checkpoint {chosen}.", f"It has: {', '.join(map(str, kept))}.")
     return chosen

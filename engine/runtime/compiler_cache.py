@@ -51,6 +51,6 @@ def private_folder() -> Path:
     if facts.st_uid != os.geteuid() or facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise UsageError(
             f"Other users can write to {folder}, and tesla runs the compiled code in it.",
-            f"Run chmod go-w on it, set {CHOSEN} to a folder of your own, or compute.compile = off.",
+            f"Run `chmod go-w {folder}`, set {CHOSEN} to your own folder, or set compute.compile = off.",
         )
     return folder.resolve()

@@ -69,7 +69,7 @@ def gradient(
     records = yield from drive_members(workspace, members, overrides)
     notes = [
         f"cosine, norms and student_lr: paper against exact at the first images, mean ± standard deviation over "
-        f"{DRAWS} drawn iterations; hard labels. A ratio of 1 and a cosine of 1 mean that both are equal.",
+        f"{DRAWS} drawn iterations; hard labels. A ratio of 1 and a cosine of 1 mean that the gradients are equal.",
     ]
     for member, record in zip(members, records, strict=True):
         if record.accuracy is not None:
