@@ -104,7 +104,7 @@ class RunFailed(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class RunFinished(Event):
-    """Everything asked for is done."""
+    """All requested work is done."""
 
     lasting: ClassVar[bool] = True
     seconds: float

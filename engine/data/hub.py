@@ -194,7 +194,7 @@ def _check_claims(path: Path) -> None:
 
 
 def _reachable() -> bool:
-    """Whether the hub's host answers; with a proxy only the library itself can tell."""
+    """Whether the hub's host answers; with a proxy only the library itself knows."""
     if os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"):
         return True
     endpoint = urlsplit(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))

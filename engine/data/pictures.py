@@ -50,7 +50,7 @@ def opened(file: IO[bytes]) -> Image.Image:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is below
-        Image.init()  # knows all formats; of those asked for, Pillow may have been built without one
+        Image.init()  # knows all formats; of these, Pillow may have been built without one
         picture = Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN])
     width, height = picture.size
     if width * height > MOST_PIXELS or min(width, height) < 1:

@@ -18,7 +18,7 @@ from engine.settings.plugins import refusals
 from engine.settings.trust import load_plugin
 
 Find = Callable[[str, Path | None, str], Source | None]
-"""`(name, path, on_bad_file)` gives the source, or None: not on this machine, ask the hub. `path` is `dataset.path`,
+"""`(name, path, on_bad_file)` gives the source, or None: not on this machine, use the hub. `path` is `dataset.path`,
 `on_bad_file` is `error` or `skip`."""
 
 

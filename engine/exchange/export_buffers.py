@@ -102,7 +102,7 @@ def _trajectory(buffer: TeacherBuffer, number: int, network: FlatNetwork) -> lis
         buffer.read(number, epoch)  # against its checksum
     with open(path, "rb") as file:
         start = 8 + int.from_bytes(file.read(8), "little")
-    # Copy on write: PyTorch wants memory that may be written, and nothing writes it.
+    # Copy on write: PyTorch needs writable memory, and nothing writes it.
     rows: np.memmap[Any, np.dtype[np.float32]] = np.memmap(
         path, dtype="<f4", mode="c", offset=start, shape=(record.rows, record.parameters)
     )

@@ -31,7 +31,7 @@ FEWEST = 4
 
 
 class Trace(Protocol):
-    """Remembers theta_0 .. theta_{T-1} on the way forward and gives them back in reverse."""
+    """Stores theta_0 .. theta_{T-1} on the way forward and returns them in reverse."""
 
     def put(self, step: int, theta: Tensor) -> None:
         """Called once per step, in order, before the step is taken."""

@@ -23,7 +23,7 @@ class Derivatives(NamedTuple):
     labels: Tensor
     """ds/dY `(B, K)`."""
     theta: Tensor | None = None
-    """ds/dtheta `(P,)`, the Hessian-vector product; None where it was not asked for."""
+    """ds/dtheta `(P,)`, the Hessian-vector product; None if not requested."""
     gradient: Tensor | None = None
     """g `(P,)`, for a sweep that steps with it; None beside a Hessian-vector product."""
 

@@ -2,7 +2,7 @@
 
 Rounding alone moves a gradient by far more than a rounding error: a sign under a ReLU that rounding decides makes a
 difference of its own, 1e-4 to 2e-3 of a gradient in float32 (measured, in eager too). So eager itself is the yardstick:
-it is asked once more with parameters that are changed by about what rounding in another order would change. A
+it is run once more with parameters that are changed by about what rounding in another order would change. A
 miscompilation is wrong by its whole size.
 """
 

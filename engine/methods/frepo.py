@@ -49,7 +49,7 @@ def regression_loss(
     """
     kernel = synthetic @ synthetic.T
     regularised = kernel + ridge * kernel.diagonal().mean() * torch.eye(len(kernel)).to(kernel)
-    # `_ex`: an error would be asked of the device in every iteration. What is not finite is seen by the loop.
+    # `_ex`: error checks would wait for the device in every iteration. The loop sees non-finite values.
     predicted = (real @ synthetic.T) @ torch.linalg.solve_ex(regularised, targets)[0]
     return 0.5 * (real_targets - predicted).square().sum(dim=1).mean(), predicted
 
@@ -61,7 +61,7 @@ def centred(probabilities: Tensor) -> Tensor:
 
 
 def probabilities_of(targets: Tensor) -> Tensor:
-    """The probabilities `(N, K)` nearest to what regression targets stand for."""
+    """The probabilities `(N, K)` nearest to those of regression targets."""
     classes = targets.shape[1]
     return nearest_probabilities(targets * math.sqrt(classes / 10) + 1 / classes)
 

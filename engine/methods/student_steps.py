@@ -69,7 +69,7 @@ def parts_of(state: DistillState, settings: Settings) -> int:
 
 
 def _in_parts(task: Task) -> bool:
-    """Whether the network may be asked for parts of a batch; looking takes memory for four images."""
+    """Whether the network works on parts of a batch; the check takes memory for four images."""
     try:
         return not couples_images(task.flat_network(), task)
     except Exception as error:

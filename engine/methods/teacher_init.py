@@ -1,7 +1,7 @@
 """The state before iteration 1, where a teacher has a say in it: the first images and labels of DATM.
 
 Guo et al. (ICLR 2024) start with random real images that a teacher classifies correctly, and with that teacher's
-logits on them for learned labels: labels that contradict the class they stand for are hard to learn from. The teacher
+logits on them for learned labels: labels that contradict their class are hard to learn from. The teacher
 here is the first trajectory's, at the last epoch that this run reads, so nothing is trained for it.
 """
 
@@ -30,7 +30,7 @@ NAMED = 8
 
 @dataclass(frozen=True)
 class _Teacher:
-    """Who is asked."""
+    """The teacher."""
 
     network: FlatNetwork
     theta: Tensor

@@ -40,7 +40,7 @@ class TrajectoryMatching:
         task: the problem.
         buffer: its teachers.
         load_checkpoint: gives the checkpoint to roll back to; without it images stay as they are. Only the first
-            rank's is asked.
+            rank's is used.
 
     Raises:
         DivergedError: the numbers stayed bad through every recovery, or a teacher is not usable.

@@ -38,7 +38,7 @@ def export_labels(
         task: of the run.
         buffer: its teachers.
         state: whose labels.
-        at: where the stage stands, told again as it gets on.
+        at: progress of the stage, reported again as it advances.
     """
     settings = task.settings
     kind = settings.labels.kind

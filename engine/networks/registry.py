@@ -135,7 +135,7 @@ def _check_output(path: str, model: nn.Module, arguments: dict[str, Any]) -> Non
 def _import(path: str) -> Callable[..., Any]:
     module_name, _, attribute = path.partition(":")
     here = str(Path.cwd())
-    # Users keep their network beside the workspace. For any other, what else lies in the current folder is no module.
+    # Users keep their network beside the workspace. For any other, other files in the current folder are not modules.
     nearby = place_of(path).is_relative_to(here)
     if nearby:
         sys.path.insert(0, here)

@@ -35,7 +35,7 @@ def decoded_images(workspace: Workspace, run: Run, iteration: int) -> Gallery:
     wanted = (len(dataset.classes) * settings.distill.ipc, dataset.channels, dataset.resolution, dataset.resolution)
     if images is None or tuple(images.shape) != wanted:
         raise CorruptFileError(
-            f"{run.checkpoint_path(iteration)} has no images of shape {wanted}, as dataset and settings ask for.",
+            f"{run.checkpoint_path(iteration)} has no images of shape {wanted}, as dataset and settings require.",
             "Was it copied from another run? Choose another checkpoint with --iteration.",
         )
     return Gallery(to_pixels(images.float(), opened.space), dataset.classes)

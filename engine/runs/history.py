@@ -51,7 +51,7 @@ class RunHistory(Accuracies):
     """Inside distillation, or ended there; also while it evaluates in between."""
     iteration: int = 0
     iterations: int = 0
-    """How many are asked for; 0 for an imported set."""
+    """How many there should be; 0 for an imported set."""
     loss: Series = field(default_factory=Series)
     student_lr: Series = field(default_factory=Series)
     gradient_norm: Series = field(default_factory=Series)

@@ -33,7 +33,7 @@ def _unused(settings: Settings, subject: str) -> set[str]:
 
 
 def is_own(result: EvaluationDone, protocol: Mapping[str, Any], settings: Settings) -> bool:
-    """Whether a result was measured as the settings ask for it, as far as its protocol says.
+    """Whether a result was measured as the settings say, as far as its protocol says.
 
     What an older version did not record it did in one way only, which is taken to match the settings.
     """

@@ -46,7 +46,7 @@ class Run:
         self.folder = folder
         self.name = folder.name
         self.guard: Callable[[], None] = nobody_else
-        """Asked before anything is written; raises if this process no longer drives the run."""
+        """Called before anything is written; raises if this process no longer drives the run."""
 
     @property
     def settings_file(self) -> Path:
@@ -297,7 +297,7 @@ class Run:
         return None
 
     def evaluations(self, settings: Settings | None = None) -> list[EvaluationDone]:
-        """The results that were measured as `settings` (unset: the run's own) ask for it, by iteration.
+        """The results that were measured as `settings` (unset: the run's own) say, by iteration.
 
         All of them if the run's settings cannot be read.
         """

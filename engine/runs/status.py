@@ -58,7 +58,7 @@ class RunStatus:
 
 
 def read_state(run: Run, history: RunHistory, live: str, tested: bool = True) -> str:
-    """Where a run stands, as in `RunStatus.state`; `new` if it was never started.
+    """The state of a run, as in `RunStatus.state`; `new` if it was never started.
 
     Args:
         run: the run.

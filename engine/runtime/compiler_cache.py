@@ -21,7 +21,7 @@ CHOSEN = "TESLA_COMPILED"
 """Environment variable with another folder to use."""
 
 PYTORCH = "TORCHINDUCTOR_CACHE_DIR"
-"""PyTorch's variable; a user's choice in it stands."""
+"""PyTorch's variable; a user's value in it is kept."""
 
 
 def use_cache() -> None:

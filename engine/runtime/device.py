@@ -89,7 +89,7 @@ def configure(settings: ComputeSettings, place: RankEnvironment | None = None) -
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """What a bit-exact repetition depends on, and what a reader of the results wants to know."""
+    """What a bit-exact repetition depends on, and what a reader of the results needs to know."""
     from engine import __version__
 
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()

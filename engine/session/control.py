@@ -24,7 +24,7 @@ class Control:
 
     @property
     def wants_pause(self) -> bool:
-        """Whether a pause is asked for, whatever else is pending."""
+        """Whether a pause is requested, even if other requests are pending."""
         with self._lock:
             return self._paused
 

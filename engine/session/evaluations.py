@@ -36,7 +36,7 @@ def held_out(task: Task, buffer: TeacherBuffer, run: Run, state: State) -> Event
 
 
 def evaluation_known(task: Task, run: Run, iteration: int) -> bool:
-    """Whether the held-out accuracy of a checkpoint was measured, as the settings ask for it."""
+    """Whether the held-out accuracy of a checkpoint was measured as the settings say."""
     protocol = distilled_protocol(task.settings, task.settings.evaluate.selection_repeats)
     return run.evaluation(iteration, "distilled", "holdout", task.network_name, protocol) is not None
 

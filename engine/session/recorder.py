@@ -37,7 +37,7 @@ class Recorder:
     def recorded(self, stages: Events, control: Control, ranks: Ranks) -> Events:
         """The events of stages, each recorded before it is yielded. On exit the stages save their state first.
 
-        While a pause is asked for, nothing happens between two events.
+        While a pause is requested, nothing happens between two events.
         """
         try:
             for event in stages:

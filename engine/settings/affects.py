@@ -1,4 +1,4 @@
-"""What a setting affects. Every field of the schema carries one `Affects`; `engine.settings.facts` answers from them.
+"""What a setting affects. Every field of the schema carries one `Affects`; `engine.settings.facts` reads them.
 
 A field without one is an error when its section is defined: an unclassified setting would silently share
 teachers, or results, with runs it must not share them with.

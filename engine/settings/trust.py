@@ -60,7 +60,7 @@ def place_of(name: str) -> Path:
     """
     package = name.partition(":")[0].partition(".")[0]
     here = str(Path.cwd())
-    first = [] if is_target(name) else [here]  # a plugin is what is installed, whatever lies in the current folder
+    first = [] if is_target(name) else [here]  # a plugin is what is installed, not a file in the current folder
     if package in sys.builtin_module_names:
         return Path("built-in")
     found = PathFinder.find_spec(package, [*first, *sys.path]) if package.isidentifier() else None

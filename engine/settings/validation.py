@@ -51,7 +51,7 @@ def validated(values: Mapping[str, Any], origins: Mapping[str, str]) -> Settings
     Raises:
         SettingsError: a wrong type or range, or settings that contradict each other.
     """
-    # TOML and JSON have no tuples; strict models want them.
+    # TOML and JSON have no tuples; strict models need them.
     plain = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
     if isinstance(plain.get("compute.compile"), bool):
         plain["compute.compile"] = "on" if plain["compute.compile"] else "off"

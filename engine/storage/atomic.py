@@ -43,7 +43,7 @@ FORMAT = 1
 """Version of the files on disk; a reader refuses a newer one by name."""
 
 SEAL = "checksum"
-"""Key of a JSON object under which the sha256 of the rest stands. Files of earlier versions have none."""
+"""Key of a JSON object that holds the sha256 of the rest. Files of earlier versions have none."""
 
 MEND = "Run `tesla doctor WORKSPACE --repair` to set it aside, then run the same command again."
 

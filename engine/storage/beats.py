@@ -74,7 +74,7 @@ WATCHER = BeatWatcher()
 
 
 def file_stamp(path: Path) -> tuple[int, int] | None:
-    """What changes when a file is touched or replaced. Opens it, since that makes network file systems ask again."""
+    """What changes when a file is touched or replaced. Opens it, since that makes network file systems refresh."""
     try:
         with open(path, "rb", opener=_open_now) as file:
             facts = os.fstat(file.fileno())
@@ -88,7 +88,7 @@ def _open_now(path: str, flags: int) -> int:
 
 
 def process_alive(pid: int, started: float | None = None) -> bool:
-    """Whether a process of this machine runs; `started` (seconds since 1970) tells it from a later one with its id."""
+    """Whether a process of this machine runs; `started` (seconds since 1970) tells it apart from a later one."""
     try:
         process = psutil.Process(pid)
         same = started is None or abs(process.create_time() - started) < SAME_START

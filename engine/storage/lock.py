@@ -39,7 +39,7 @@ NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.E
 TAKEN = {errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK}
 
 PATIENCE = 2.0
-"""Seconds to wait for a lock: a process that only asks whether it is free holds it for a moment."""
+"""Seconds to wait for a lock: a process that only checks whether it is free holds it for a moment."""
 
 
 class KernelLock:
@@ -86,7 +86,7 @@ class KernelLock:
 def is_locked(path: Path) -> bool | None:
     """Whether a process has the kernel's lock on a file; None where the file system has no locks.
 
-    Asks with a shared lock on a descriptor for reading: any reader may ask, and disturbs no process.
+    Checks with a shared lock on a descriptor for reading: any reader may check, and disturbs no process.
 
     Raises:
         OSError: there is no such file, or it cannot be read.

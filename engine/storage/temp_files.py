@@ -1,6 +1,6 @@
 """Names of temporary files, and which of them dead processes left; damaged files are set aside, never deleted.
 
-A name tells who writes: `0000500.safetensors.tmp-<machine>-<process>-<random>`. A leftover is one whose
+A name says who writes: `0000500.safetensors.tmp-<machine>-<process>-<random>`. A leftover is one whose
 writer has exited: a dead process of this machine, or one of another machine and a day old.
 """
 

@@ -42,7 +42,7 @@ MOST_AXES = 8
 
 
 def file_parts(tensors: Mapping[str, Tensor]) -> Iterator[memoryview]:
-    """The bytes of a safetensors file, piece by piece; a piece is good until the next one is asked for."""
+    """The bytes of a safetensors file, piece by piece; a piece is valid until the next one."""
     # Wide types first, so that every tensor is aligned; then by name.
     names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
     header: dict[str, Any] = {}

@@ -90,7 +90,7 @@ def _one(
             )  # fmt: skip
     theta = learner.theta()
     if not is_finite(theta):
-        # Measured anyway: it always answers the first class, which is what guessing gets.
+        # Measured anyway: it always predicts the first class, which scores like guessing.
         yield Notice(
             level="warning",
             message=f"Network {repeat + 1} of {repeats} ({what}) diverged in training at a learning rate of "

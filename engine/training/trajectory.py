@@ -83,7 +83,7 @@ class TrajectoryWriter:
         target: the file it will be.
         parameters: P.
         published: what is known of a shorter one that has the name, to be trained for more epochs; or None.
-        read: the first snapshots of that one, as many as asked for.
+        read: the first snapshots of that one, as many as requested.
         done: called when it is published.
     """
 

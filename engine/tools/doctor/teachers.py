@@ -50,7 +50,7 @@ def _manifest(buffer: TeacherBuffer, what: str, rebuild: Callable[[], bool]) -> 
         if buffer.manifest() is not None:
             return []
         if not any(buffer.folder.glob("trajectory-*")):
-            return []  # its maker was killed before it wrote anything
+            return []  # its process was killed before it wrote anything
         words = f"{path} is missing."
     except NewerFormatError as error:
         return [Finding(False, what, str(error))]

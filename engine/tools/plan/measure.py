@@ -35,7 +35,7 @@ from engine.training.trainer import trainer
 from engine.training.training_set import SmallSet
 
 MOST = 6.0
-"""An iteration of up to this many times the seconds asked for is measured whole; of longer ones a few steps are."""
+"""An iteration of up to this many times the given seconds is measured whole; of longer ones a few steps."""
 TEACHER_BATCHES = 16
 """Batches in an epoch of the measured teacher."""
 SAMPLE = 2**26

@@ -201,7 +201,7 @@ def _resident(problem: Problem, free: int) -> int:
 
 
 def _mapped(problem: Problem, free: int) -> int:
-    """Bytes of the dataset's files that are read through on the way there, and count as the process's."""
+    """Bytes of the dataset's files that are read on the way, and count as the process's."""
     facts = problem.facts
     counts = (facts.train, facts.holdout, facts.test)
     kept = _splits(problem, free)

@@ -67,7 +67,7 @@ def log_to_tensorboard(run: Run, folder: Path, *, once: bool = False) -> Generat
             disk.remove(path)
         offset = 0
         while True:
-            driven = is_driven(run) and not once  # asked before reading: what its driver wrote last is read below
+            driven = is_driven(run) and not once  # checked before reading: what its driver wrote last is read below
             for lines, (entry, after) in enumerate(read_journal(run.journal_file, offset), 1):
                 offset = after
                 writers.take(entry)
