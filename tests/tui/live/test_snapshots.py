@@ -151,7 +151,7 @@ def test_attached(recorded: Workspace) -> None:
 def test_error(recorded: Workspace) -> None:
     async def fail(pilot: Pilot[str]) -> None:
         message = "The disk is full (checkpoints/0000060.safetensors)."
-        hint = "Free some space and press r; what was saved is intact."
+        hint = "Free some room and press r; what was saved is intact."
         pilot.app.push_screen(ErrorScreen(recorded.run("learned"), message=message, hint=hint, report=None))
 
     compare(app_for(recorded), "error", (80, 24), fail)
