@@ -1,4 +1,4 @@
-"""Every method by its name. Which there are, and what they need, is data: engine/settings/methods.toml."""
+"""Every method by its name. Their list and what they need is data: engine/settings/methods.toml."""
 
 from engine.errors import UsageError
 from engine.methods.method import Method
@@ -9,11 +9,11 @@ from engine.settings.plugins import Plugin
 from engine.settings.trust import load_plugin
 
 METHODS: dict[str, Method] = {name: load_object(method_traits(name).code) for name in own_methods()}
-"""Our own, imported."""
+"""The built-in ones, imported."""
 
 
 def find_method(name: str) -> Method:
-    """A method, our own or a plugin's.
+    """A method, built-in or a plugin's.
 
     Raises:
         SettingsError: there is none of that name.

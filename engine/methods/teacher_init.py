@@ -1,4 +1,4 @@
-"""The state before iteration 1, where a teacher has a say in it: the first images and labels of DATM.
+"""The state before iteration 1, where it depends on a teacher: the first images and labels of DATM.
 
 Guo et al. (ICLR 2024) start with random real images that a teacher classifies correctly, and with that teacher's
 logits on them for learned labels: labels that contradict their class are hard to learn from. The teacher

@@ -18,7 +18,7 @@ MOST_SHIP = 100
 
 
 def fixed_labels(task: Task, state: DistillState) -> Tensor:
-    """Hard or learned labels `(N, K)` as students see them: probabilities, or what raw ones have become."""
+    """Hard or learned labels `(N, K)` as students see them: probabilities, or the raw values."""
     if state.logits is not None:
         return state.logits if label_rules.are_raw(task.settings) else state.logits.softmax(dim=1)
     index = label_rules.class_index(task.classes, task.settings.distill.ipc).to(task.device)

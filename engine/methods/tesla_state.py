@@ -24,12 +24,12 @@ MOST_LEARNED = 1000.0
 nothing is left to learn from."""
 
 CHUNK = 2**20
-"""Numbers of an update that are looked at together, before it is applied."""
+"""Numbers of an update that are checked together before it is applied."""
 
 
 @dataclass
 class DistillState:
-    """Everything that is carried from one iteration to the next; a checkpoint holds just this."""
+    """Everything that is carried from one iteration to the next; a checkpoint holds exactly this."""
 
     images: Tensor
     """`(N, C, H, W)` in the input space, ordered by class."""
@@ -68,7 +68,7 @@ class DistillState:
         return {"iteration": self.iteration, **self.health.record()}
 
     def count(self, counters: Mapping[str, Any]) -> None:
-        """Take over what `counters` of another state says."""
+        """Take the values from `counters` of another state."""
         self.iteration = counters["iteration"]
         self.health = DivergenceMonitor.of(counters)
 

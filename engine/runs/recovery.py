@@ -28,13 +28,13 @@ class Half:
 
     iteration: int
     path: Path
-    """The file that is there."""
+    """The file that exists."""
     lost: Path | None
     """The file that is missing by damage; None where a save or removal was interrupted."""
 
 
 def orphaned_checkpoint_files(run: Run) -> list[Half]:
-    """Checkpoints of which one file is there, by iteration."""
+    """Checkpoints with only one file, by iteration."""
     folder = run.folder / "checkpoints"
     if not folder.is_dir():
         return []

@@ -79,7 +79,7 @@ class Series:
         self.latest = self._sum[-1] / self._count[-1] if self._count else None
 
     def points(self) -> Points:
-        """What there is now."""
+        """The current points."""
         import numpy as np  # only for those who draw: `tesla status` does without
 
         first, last, low, high, total = map(np.array, (self._first, self._last, self._low, self._high, self._sum))

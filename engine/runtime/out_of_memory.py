@@ -50,7 +50,7 @@ def process_bytes() -> int:
 
 
 def available_bytes() -> int:
-    """Host memory this process could still have: by the machine, by its control group, by its own limit."""
+    """Host memory this process can still get: by the machine, by its control group, by its own limit."""
     found = [int(psutil.virtual_memory().available)]
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     if limit != resource.RLIM_INFINITY:

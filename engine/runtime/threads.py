@@ -11,7 +11,7 @@ from typing import Self, TypeVar
 Result = TypeVar("Result")
 
 BESIDE = "tesla-beside"
-"""Name of the threads that may be left to themselves."""
+"""Name of the threads that may be abandoned."""
 
 LOOK = 0.1
 """Seconds between two looks at work that is waited for."""
@@ -20,7 +20,7 @@ LOOK = 0.1
 def run_in_thread(work: Callable[[], Result]) -> Generator[float, None, Result]:
     """Do a piece of work that cannot be interrupted, in a thread, so that a waiting caller can leave.
 
-    Closing the generator leaves the thread to itself: only for work that changes nothing but what it returns. An
+    Closing the generator abandons the thread: only for work that changes nothing but what it returns. An
     error of the work is raised here.
 
     Yields:
@@ -51,7 +51,7 @@ def left_behind() -> bool:
 
 
 class SingleWorker:
-    """A background thread with at most one piece of work; a context manager that waits for it on the way out.
+    """A background thread with at most one piece of work; a context manager that waits for it on exit.
 
     A piece's error is raised by the next `submit` or `wait`, or at the end of the context. Nothing after it is started.
     """
@@ -61,7 +61,7 @@ class SingleWorker:
         self._pending: Future[None] | None = None
 
     def submit(self, work: Callable[[], None]) -> None:
-        """Wait for the piece before, then do this one beside the caller."""
+        """Wait for the previous piece, then do this one in the background."""
         self.wait()
         self._pending = self._pool.submit(work)
 

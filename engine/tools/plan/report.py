@@ -29,7 +29,7 @@ class Part:
     bytes: int
     where: Where
     stage: Stage
-    """When it is there. What distillation holds between two iterations is there in its evaluations as well."""
+    """When it is in use. What distillation holds between two iterations is in use in its evaluations as well."""
     how: How
     between: bool = False
     """Whether distillation holds it between two iterations."""

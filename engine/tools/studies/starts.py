@@ -1,7 +1,7 @@
 """Where students start, and what learned labels start from: DATM's two ideas, each under both gradients.
 
 Early teacher epochs hold easy patterns and late ones hard patterns (Guo et al., ICLR 2024). The error of eq. (6), which
-the exact gradient does not make, may matter more where the teachers are late; so every row is there twice.
+the exact gradient does not make, may matter more where the teachers are late; so every row appears twice.
 """
 
 from collections.abc import Sequence
