@@ -137,7 +137,7 @@ def test_the_first_worker_stopped_or_the_launcher_killed_ends_all(folder: Path) 
         (
             ["--workers", "2"],
             {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2"},
-            "one of 2 that torchrun started",
+            "one of 2 started by torchrun",
         ),
         (["--workers", "2", "--set", "compute.device=mps"], {}, "compute.device = mps"),
     ],
