@@ -18,7 +18,7 @@ help: ## list these targets
 demo: $(STAMP) ## distil a small dataset and show the images
 	$(BIN)/tesla demo
 
-check: $(STAMP) format types quick ## a contributor's minute: format, lint, types, the tests not marked slow
+check: $(STAMP) format types quick ## the quick check: format, lint, types, the tests not marked slow
 	$(BIN)/lint-imports
 
 test: $(STAMP) lint ## everything: lint, types, import contracts, documentation, all tests

@@ -2,8 +2,8 @@
 
     python benchmarks/evaluation.py --size fashion --epochs 60 --rounds 3
 
-Each side has a process of its own (they differ in the allocator), the sides take turns, and the median of the rounds
-is shown. `compile` is told apart: it is paid once for all evaluations of a run.
+Each side has its own process (they differ in the allocator), the sides take turns, and the median of the rounds
+is shown. `compile` is listed separately: it is paid once for all evaluations of a run.
 """
 
 import argparse
@@ -54,7 +54,7 @@ def published_network(shape: tuple[int, ...], classes: int, width: int, depth: i
 
 
 def choose_clock(cpu: bool) -> Callable[[], float]:
-    """Seconds that pass, or that this process works on one thread."""
+    """Wall seconds, or CPU seconds of this process on one thread."""
     if not cpu:
         return time.perf_counter
     torch.set_num_threads(1)
@@ -132,7 +132,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--side", choices=SIDES, action="append", help="only these (plain, the measure, always is)")
     parser.add_argument(
-        "--cpu", action="store_true", help="CPU seconds of one thread, where others use the machine too"
+        "--cpu", action="store_true", help="CPU seconds of one thread, for a machine that others use too"
     )
     options = parser.parse_args()
     common = {"size": options.size, "epochs": options.epochs, "repeats": options.repeats, "cpu": options.cpu}

@@ -1,4 +1,4 @@
-"""Peak memory and time of one matching gradient by mode and T, each in a process of its own.
+"""Peak memory and time of one matching gradient by mode and T, each in its own process.
 
     python benchmarks/gradient_memory.py            ConvNetD3 width 128, 3x32x32, 100 classes, batch 100, T = 1 and 100
     python benchmarks/gradient_memory.py --width 32 --batch 50 --steps 1 20

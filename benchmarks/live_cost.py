@@ -1,9 +1,9 @@
 """What the live screens cost: iterations per second driven in `tesla tui` against headless `tesla run`, in pairs; idle
-processor time of an attached window; and how long a key takes to be answered while the engine runs on all cores.
+processor time of an attached window; and how long a key press takes while the engine runs on all cores.
 
     python benchmarks/live_cost.py WORKSPACE --run NAME [--pairs 15] [--seconds 5] [--size 120x40]
 
-The run must have its teachers; it is copied for every measurement, and goes on from its last checkpoint.
+The run must have its teachers; it is copied for every measurement, and resumes from its last checkpoint.
 """
 
 import argparse
@@ -67,7 +67,7 @@ class Terminal:
         return time.monotonic() - begun
 
     def end(self) -> None:
-        """SIGTERM: it saves and leaves."""
+        """SIGTERM: it saves and exits."""
         os.kill(self.pid, signal.SIGTERM)
         until = time.monotonic() + 30
         while time.monotonic() < until:
@@ -151,7 +151,7 @@ def compared(workspace: Path, run: str, folder: Path, options: argparse.Namespac
 
 
 def idle(workspace: Path, run: str, folder: Path, options: argparse.Namespace) -> float:
-    """Share of a core that a window on a run nobody drives takes."""
+    """Share of a core that a window on a run that is not driven takes."""
     columns, rows = map(int, options.size.split("x"))
     here = copied(workspace, run, folder)
     terminal = Terminal((*COMMAND, "tui", str(here), "--run", run, "--watch"), columns, rows)

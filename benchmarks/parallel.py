@@ -1,4 +1,4 @@
-"""What more processes bring: the exact gradient of one problem by one process and by several, and what they send.
+"""The gain from more processes: the exact gradient of one problem by one process and by several, and what they send.
 
     python benchmarks/parallel.py --workers 2
 
@@ -72,7 +72,7 @@ def worker(options: argparse.Namespace) -> None:
 
 
 def measured(processes: int, threads: int) -> dict[str, float]:
-    """One configuration, in processes of its own."""
+    """One configuration, in its own processes."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

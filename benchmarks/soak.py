@@ -3,7 +3,7 @@
     python benchmarks/soak.py FOLDER [--iterations 20000] [--json]
 
 Drives a tiny real problem (the embedded digits) through `engine.session.session.drive`, with checkpoints, evaluations
-and the film. The run lives in FOLDER and resumes like any other: stop the script with Ctrl-C and give the same command
+and the film. The run lives in FOLDER and resumes like any other: stop the script with Ctrl-C and run the same command
 again. Samples are kept beside the run, so that the table covers all drives. Growth is the slope of a least-squares line
 over the second half of every drive: what a process does while it warms up is not growth.
 """
@@ -35,7 +35,7 @@ PROBLEM = (
     "compute.threads=1",
 )  # fmt: skip
 SAMPLES = 100
-"""Looks at the process in a whole soak."""
+"""Samples of the process in a whole soak."""
 
 TOLERATED = (
     ("resident memory", "rss", 4e6),
@@ -47,7 +47,7 @@ TOLERATED = (
 
 
 def main() -> int:
-    """Soak, print a table or JSON; 1 if something grew that must not."""
+    """Soak, print a table or JSON; 1 if something grew that must not grow."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--iterations", type=int, default=20_000)
@@ -65,7 +65,7 @@ def main() -> int:
     try:
         soak(workspace, run, options.iterations, samples)
     except KeyboardInterrupt:
-        print("Stopped and saved; the same command goes on.", file=sys.stderr)
+        print("Stopped and saved; the same command resumes.", file=sys.stderr)
     found = summary(run, samples)
     print(json.dumps(found, indent=2) if options.json else table(found))
     return 1 if found["grown"] else 0

@@ -78,7 +78,7 @@ def _readers(key: str) -> str:
 
 
 def _values(value: dict[str, Any]) -> str:
-    """What is allowed, in words, from the JSON schema."""
+    """What is allowed, as text, from the JSON schema."""
     if "anyOf" in value:
         return " or ".join(_values(part) for part in value["anyOf"] if part.get("type") != "null")
     if "enum" in value:

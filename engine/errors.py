@@ -34,7 +34,7 @@ class TeslaError(Exception):
 
 
 class UsageError(TeslaError):
-    """The request itself cannot be right: a wrong key, a wrong value, a folder that is not a workspace."""
+    """The request itself is invalid: a wrong key, a wrong value, a folder that is not a workspace."""
 
     exit_code = ExitCode.USAGE
 
@@ -71,7 +71,7 @@ class DamagedTrajectoryError(CorruptFileError):
 
 
 class NewerFormatError(UsageError):
-    """A file written by a newer version: not damaged, and left as it is."""
+    """A file written by a newer version: not damaged, and left unchanged."""
 
 
 class BusyError(TeslaError):
@@ -79,7 +79,7 @@ class BusyError(TeslaError):
 
 
 class LostHoldError(TeslaError):
-    """Another process (`owner`, in words) took what this one held, or its folder was moved or deleted."""
+    """Another process (`owner`, a description) took what this one held, or its folder was moved or deleted."""
 
     def __init__(self, owner: str | None, place: Path | None) -> None:
         self.owner = owner
@@ -111,12 +111,12 @@ class WorkersStoppedError(TeslaError):
 
 
 def tesla(*words: object) -> str:
-    """A command for a hint, at its end and after a colon: what a shell would take apart is quoted."""
+    """A command for a hint, at its end and after a colon: what a shell would split is quoted."""
     return quoted("tesla", *words)
 
 
 def quoted(*words: object) -> str:
-    """Words for a shell. What would steer a terminal is spelled out, as `$'\\x1b'`, which bash and zsh read back."""
+    """Words for a shell. Control characters are spelled out, as `$'\\x1b'`, which bash and zsh read back."""
     return " ".join(_spelled(word) if not word.isprintable() else shlex.quote(word) for word in map(str, words))
 
 

@@ -104,7 +104,7 @@ class RunFailed(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class RunFinished(Event):
-    """Everything asked for is done."""
+    """All requested work is done."""
 
     lasting: ClassVar[bool] = True
     seconds: float
@@ -151,7 +151,7 @@ class TeachersPlanned(Event):
     epochs: int
     """Epochs a trajectory is trained for."""
     epochs_asked: int
-    """`teachers.epochs`; those past `epochs` can never be read by this run."""
+    """`teachers.epochs`; this run can never read those past `epochs`."""
     missing: int
     """Trajectories not on disk yet."""
     bytes: int
@@ -213,7 +213,7 @@ class IterationSkipped(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecovered(Event):
-    """Too many skips in a row, or the loss drifted up: momentum was cleared and student_lr halved."""
+    """Too many skips in a row, or the loss drifted upwards: momentum was cleared and student_lr halved."""
 
     iteration: int
     student_lr: float
@@ -251,7 +251,7 @@ class EvaluationDone(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Notice(Event):
-    """Something a person should know; `level` is `info` or `warning`."""
+    """Something the user should know; `level` is `info` or `warning`."""
 
     level: str
     message: str
@@ -289,7 +289,7 @@ def event_to_json(event: Event) -> dict[str, Any]:
 
 
 def event_from_json(value: dict[str, Any]) -> Event | None:
-    """The event in a journal line; None for a kind this version does not know, or if a field is not what it must be.
+    """The event in a journal line; None for a kind this version does not know, or if a field has the wrong type.
 
     Fields it does not know are dropped, so that an older reader can follow a newer writer.
     """

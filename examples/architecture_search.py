@@ -29,7 +29,7 @@ from engine.training.training_set import SmallSet, TrainingSet, WholeSet
 
 WIDTHS, DEPTHS = (2, 4, 8, 16, 32), (1, 2)
 WHOLE_EPOCHS, WHOLE_LR = 60, 0.05
-"""The reference must be trained well: at 20 epochs and 0.01 the deeper networks had barely begun."""
+"""The reference must be trained well: at 20 epochs and 0.01 the deeper networks had barely started."""
 
 
 def accuracy(task: Task, data: TrainingSet, width: int, depth: int) -> float:
@@ -63,7 +63,7 @@ def main(
     effective = workspace.settings(ipc=1, overrides=overrides, run=run)
     settings = effective.settings
     for _ in drive(workspace, run, effective):
-        pass  # see distil_digits.py for what can be shown
+        pass  # see distil_digits.py for events to show
 
     task, _ = run_to_end(open_task(workspace, settings))
     method = method_of(settings)
@@ -85,7 +85,7 @@ def main(
     for name, rho in agreement.items():
         best = int(np.argmax(found[name]))
         lost = 100 * (max(found["whole"]) - found["whole"][best])
-        print(f"{name}: rank correlation {rho:.2f}; its favourite is {lost:.1f} points below the best on the whole")
+        print(f"{name}: rank correlation {rho:.2f}; its first choice is {lost:.1f} points below the best on the whole")
     return agreement
 
 

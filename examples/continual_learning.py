@@ -54,11 +54,11 @@ def distilled(workspace: Workspace, digits: Dataset, step: int, ipc: int, overri
     own = ("dataset.name=folder", f"dataset.path={folder.resolve()}", *overrides)
     effective = workspace.settings(ipc=ipc, overrides=own, run=run)
     for _ in drive(workspace, run, effective):
-        pass  # see distil_digits.py for what can be shown
+        pass  # see distil_digits.py for events to show
     task, _ = run_to_end(open_task(workspace, effective.settings))
     chosen = checkpoint_to_use(run, effective.settings, None)
     state = method_of(effective.settings).restore_state(*run.load_checkpoint(chosen), task)
-    # Every run normalises as its own images ask for; pixels are what all of them share.
+    # Every run normalises by its own images; pixels are the space that they share.
     return task.space.decode(state.images).cpu()
 
 
@@ -103,7 +103,7 @@ def learn(
             if kept is not None:
                 again = torch.randint(len(kept), (BATCH,), generator=generator)
                 augment = draw_augment(generator, OPS, kept[again].shape, kept.device)
-                # What was learnt earlier weighs as much as all classes it is about.
+                # Earlier classes weigh as much as their share of all classes.
                 loss = (
                     loss + step * nn.functional.cross_entropy(network(augment(kept[again])), kept_labels[again])
                 ) / (1 + step)
@@ -127,7 +127,7 @@ def main(
     workspace = Workspace(folder)
     digits = run_to_end(prepare_dataset("digits"))
     first = np.flatnonzero(np.isin(digits.train_labels, STEPS[0]))
-    space = fit_space(digits, first, zca=False)  # nothing of what is seen later
+    space = fit_space(digits, first, zca=False)  # nothing that is seen later
     images = [distilled(workspace, digits, step, ipc, overrides) for step in range(len(STEPS))]
     found: dict[str, list[list[float]]] = {name: [] for name in MEMORIES}
     for repeat in range(repeats):

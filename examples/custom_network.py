@@ -4,7 +4,7 @@
     cd examples && tesla run my-run --set network.name=custom_network:TinyMixer --set network.width=32
 
 About two minutes on two cores. The factory is called with channels, classes and resolution, and with width and depth
-where they are set. Nothing else is asked of a network than logits `(B, K)`.
+where they are set. The only requirement is that the network returns logits `(B, K)`.
 """
 
 import sys

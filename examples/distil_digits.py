@@ -11,7 +11,7 @@ from engine.settings import resolve_settings
 
 
 def main(folder: Path, *overrides: str) -> dict[str, float]:
-    """Run (or go on) and return the test accuracies by subject, 0..1."""
+    """Run (or resume) and return the test accuracies by subject, 0..1."""
     if not (folder / "tesla.toml").exists():
         Workspace.create(folder, resolve_settings(overrides=["dataset.name=digits"]), {"dataset.name"})
     workspace = Workspace(folder)

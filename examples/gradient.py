@@ -12,7 +12,7 @@ from engine.runtime.rng import counted_generator, forked_global_rng
 def compare(steps: int, student_lr: float = 0.1) -> tuple[float, float]:
     """Cosine and relative error of the paper's image gradient against the exact one, on random data."""
     generator = counted_generator(0, "example")
-    with forked_global_rng(0):  # initial weights come from the global generator, which is not ours to seed
+    with forked_global_rng(0):  # initial weights come from the global generator, which the engine leaves alone
         model = nn.Sequential(
             nn.Conv2d(3, 16, 3, padding=1), nn.GroupNorm(16, 16), nn.ReLU(), nn.AvgPool2d(4), nn.Flatten(),
             nn.Linear(64, 5),

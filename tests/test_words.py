@@ -15,13 +15,24 @@ AVOIDED = {
     r"of ours": "name what it belongs to",
     r"is told of": "is reported",
     r"go(es|ne)? on": "continue, resume, run",
-    r"begun anew|begins again|began again": "restart, start over",
+    r"begins again|began again": "restart, start over",
+    r"anew|begun": "again, started",
+    r"in the making": "being written, being trained",
+    r"in words": "as a message, as text",
+    r"nobody|somebody|anybody": "no process, another user, anyone",
+    r"passed over": "skipped",
+    r"all the same": "still, anyway",
+    r"absurdly": "too",
+    r"at the (most|least)": "at most, at least",
+    r"is no more": "is gone, was deleted",
+    r"likewise": "the same way, also",
     r"farewell|how-manieth|a sign of life": "say it plainly",
 }
 """Translated or literary turns, and what to write instead."""
 
-TEXTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "mkdocs.yml"]
-CODE = [*sorted((ROOT / "tesla_tui").rglob("*.py")), *sorted((ROOT / "docs_hooks").glob("*.py"))]
+TEXTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), ROOT / "mkdocs.yml"]
+FOLDERS = ["engine", "tesla_tui", "docs_hooks", "examples", "benchmarks"]
+CODE = [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))]
 TEMPLATES = [*sorted((ROOT / "tesla_tui").rglob("*.j2"))]
 
 LONGEST = 120

@@ -1,7 +1,7 @@
-"""DSA, differentiable augmentation, as trajectory matching uses it: one operation a batch, parameters by image.
+"""DSA, differentiable augmentation, as in trajectory matching: one operation per batch, parameters per image.
 
 An augmentation is drawn once and can be applied any number of times with the same result: its random numbers are
-recorded in it. That is what lets the second sweep of the gradient replay a batch instead of keeping its graph.
+recorded in it. This lets the second sweep of the gradient replay a batch instead of keeping its graph.
 Operations and distributions are those of DSA (Zhao & Bilen, 2021) as MTT and TESLA apply them. They act on normalised
 or whitened tensors, so nothing here assumes values in [0, 1].
 """
@@ -32,7 +32,7 @@ class Augment:
     """A drawn augmentation: a deterministic, differentiable map of batches `(B, C, H, W)` of the drawn shape."""
 
     op: str
-    """Its operation; `identity` where nothing was drawn."""
+    """Its operation; `identity` if none was drawn."""
     parameters: tuple[Tensor, ...]
     """Recorded random numbers, first axis B."""
 

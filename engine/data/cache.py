@@ -43,14 +43,14 @@ CHUNK = 512
 MOST_HASHED = 2**30
 """Files larger than this (bytes) are hashed by `verify_cache` only, not at every opening."""
 TEST_SHARE = 0.2
-"""Held out as a test set where the source has none."""
+"""Share held out as a test set if the source has none."""
 DEFAULT_RESOLUTION = 32
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
 @dataclass(frozen=True)
 class _Manifest:
-    """What an entry's manifest says of its dataset."""
+    """What an entry's manifest says about its dataset."""
 
     name: str
     source: str
@@ -87,13 +87,13 @@ def prepare_dataset(
     Raises:
         UsageError, DataError: see `find_source`; also a bad file, or no room.
     """
-    # Whatever takes long is done beside the caller, who may want to leave.
+    # Long work runs beside the caller, who may want to stop.
     source = yield from _beside(lambda: find_source(name, path, on_bad_file), "looking at the files")
     folder = _entry(source, name, resolution, cache, on_bad_file)
     problems = yield from _problems(folder)
     if problems is None or problems:
         yield from _made_under_lock(source, folder, resolution, skip=on_bad_file == "skip")
-    elif leftovers(folder):  # of the spaces that are fitted to it
+    elif leftovers(folder):  # of the input spaces fitted to it
         with suppress(OSError):  # a shared cache that only its owner may tidy
             sweep(folder)
     return open_cache(folder)
@@ -130,10 +130,10 @@ def _made_under_lock(
             raise
         raise DataError(
             f"The cache {folder.parent} cannot be written ({error.strerror}), and it has no complete {folder.name}.",
-            "Let its owner open the dataset once, or set TESLA_CACHE to your own folder.",
+            "Ask its owner to open the dataset once, or set TESLA_CACHE to your own folder.",
         ) from error
     with lock:
-        waiting = Progress(stage=STAGE, done=0, total=1, unit="datasets", detail="another process decodes it")
+        waiting = Progress(stage=STAGE, done=0, total=1, unit="datasets", detail="another process is decoding it")
         while (locked := lock.try_acquire()) is False:
             yield waiting
             time.sleep(0.2)
@@ -144,18 +144,18 @@ def _made_under_lock(
             )
             disk.remove_tree(folder)
         if not folder.exists():
-            if locked:  # else it may be somebody's at work
+            if locked:  # else another process may be writing it
                 for dead in folder.parent.glob(f"{folder.name}{TEMP_MARK}*"):
                     disk.remove_tree(dead)
             opened = yield from _beside(source.open, "opening the files")
             try:
                 yield from _build(source.name, source.description, opened, resolution, folder, skip=skip)
             except OSError as error:
-                # Where there are no locks two may decode the same: the first one's is as good.
+                # Without locks two processes may decode the same: the first result is as good.
                 taken = isinstance(error, FileExistsError) or error.errno == errno.ENOTEMPTY
                 if not taken or not (folder / "manifest.json").exists():
                     raise
-        sweep(folder)  # of the spaces that are fitted to it
+        sweep(folder)  # of the input spaces fitted to it
 
 
 def cached_dataset(
@@ -172,7 +172,7 @@ def cached_dataset(
 
 
 def _entry(source: Source, name: str, resolution: int | None, cache: Path | None, on_bad_file: str) -> Path:
-    # An entry with bad files left out must not answer for one without.
+    # An entry with bad files skipped must not be used as a complete one.
     skip = "\0skip" if on_bad_file == "skip" else ""
     key = hashlib.sha256(f"{FORMAT}\0{name}\0{source.key}\0{resolution}{skip}".encode()).hexdigest()[:12]
     label = name.replace("/", "--")
@@ -183,7 +183,7 @@ def open_cache(folder: Path) -> Dataset:
     """The dataset in a cache entry, memory-mapped; its checksums are not verified, see `verify_cache`.
 
     Raises:
-        CorruptFileError: its manifest or an array is not what it must be.
+        CorruptFileError: its manifest or an array is damaged.
         NewerFormatError: a newer version made it.
     """
     try:
@@ -194,19 +194,19 @@ def open_cache(folder: Path) -> Dataset:
         for name in ARRAYS:
             path = folder / f"{name}.npy"
             open_regular(path).close()
-            # Mapped, labels too: a header that claims more than there is is refused before anything is allocated.
+            # Mapped, labels too: a header that claims more than the file holds is refused before anything is allocated.
             arrays[name] = np.load(path, mmap_mode="r", allow_pickle=False)
         image = (facts.channels, facts.resolution, facts.resolution)
         for split in ("train", "test"):
             images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
             if images.dtype != np.uint8 or images.shape != (len(labels), *image):
-                raise ValueError(f"the {split} images are not what the manifest says")
+                raise ValueError(f"the {split} images do not match the manifest")
             if labels.dtype != np.int64 or labels.ndim != 1:
-                raise ValueError(f"the {split} labels are not what the manifest says")
+                raise ValueError(f"the {split} labels do not match the manifest")
             arrays[f"{split}_labels"] = np.array(labels)
     except NewerFormatError:
         raise
-    except Exception as error:  # NumPy raises whatever a damaged header leads its parser to
+    except Exception as error:  # NumPy raises any exception on a damaged header
         raise CorruptFileError(
             f"{folder} is damaged: {error}.", "Delete that folder; the next run decodes the dataset again."
         ) from error
@@ -217,7 +217,7 @@ def open_cache(folder: Path) -> Dataset:
 
 
 def verify_cache(folder: Path, hash_up_to: int | None = None) -> list[str]:
-    """Problems of a cache entry, in words; empty if it is whole.
+    """Problems of a cache entry, as messages; empty if it is whole.
 
     Args:
         folder: the entry.
@@ -311,10 +311,10 @@ def _decode(
             return to_square(part.image(i), channels, side)
         except DataError as error:
             return error
-        except (ValueError, OSError) as error:  # decoded, but of a mode or size that cannot be brought to a square
+        except (ValueError, OSError) as error:  # decoded, but of a mode or size that cannot be made square
             return DataError(f"Image {i} of the {split} split cannot be used ({error}).", BAD_FILE)
 
-    # Pillow lets go of the interpreter while it decodes, so threads are enough; a chunk bounds what is in memory.
+    # Pillow releases the interpreter while it decodes, so threads are enough; a chunk bounds what is in memory.
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool, _new_array(path, (len(index), *shape)) as write:
         for start in range(0, len(index), CHUNK):
             chunk = index[start : start + CHUNK]
@@ -332,7 +332,7 @@ def _decode(
                 squares.append(found)
                 good.append(int(i))
             write(np.array(squares, dtype=np.uint8).tobytes())
-    if len(good) < len(index):  # an .npy file cannot be cut short: copy what is good
+    if len(good) < len(index):  # an .npy file cannot be truncated: copy the good images
         longer = path.with_suffix(".all")
         disk.rename(path, longer)
         offset = len(_header((len(index), *shape)))
@@ -356,7 +356,7 @@ def _header(shape: tuple[int, ...]) -> bytes:
 
 @contextmanager
 def _new_array(path: Path, shape: tuple[int, ...]) -> Iterator[Write]:
-    """A function that writes the bytes of an .npy file of uint8, front to back; room for all is made first."""
+    """A function that writes the bytes of an .npy file of uint8, front to back; space for all is reserved first."""
     header = _header(shape)
     size = len(header) + math.prod(shape)
     try:
@@ -367,7 +367,7 @@ def _new_array(path: Path, shape: tuple[int, ...]) -> Iterator[Write]:
         if error.errno not in FULL:
             raise
         raise DataError(
-            f"There is no room for the decoded images: {path.parent.parent} needs {format_bytes(size)}.",
+            f"Not enough disk space for the decoded images: {path.parent.parent} needs {format_bytes(size)}.",
             "Free some space, set TESLA_CACHE to a folder on a larger disk, or lower dataset.resolution.",
         ) from error
 

@@ -20,13 +20,13 @@ class Dataset:
 
     name: str
     source: str
-    """Where the images come from, in words."""
+    """Where the images come from, for people."""
     classes: tuple[str, ...]
     channels: int
     resolution: int
     """Side, pixels."""
     fingerprint: str
-    """sha256 over the contents: the same pixels and labels give the same fingerprint, wherever they lie."""
+    """sha256 over the contents: the same pixels and labels give the same fingerprint, wherever they are stored."""
     train_images: Pixels
     train_labels: Classes
     test_images: Pixels

@@ -10,7 +10,7 @@ from engine.data.sources import OpenSource, Source
 
 
 def find(name: str, path: Path | None, on_bad_file: str) -> Source:
-    """The source; it is always there."""
+    """The source; it is always available."""
     return Source(name, "digits (UCI, 8x8), embedded", "digits-1", _open)
 
 

@@ -33,14 +33,14 @@ def find(name: str, root: Path | None, on_bad_file: str) -> Source:
         what = f"only the class {next(iter(train))!r}" if train else "no subfolders"
         raise DataError(
             f"{train_root} has {what}; a dataset needs at least two classes.",
-            "Put the images of each class into a subfolder of its own.",
+            "Put the images of each class in its own subfolder.",
         )
     test = _class_files(test_root) if test_root else None
     if test is not None and set(test) != set(train):
         differing = sorted(set(test) ^ set(train), key=natural_key)
         raise DataError(
             f"{train_root} and {test_root} do not have the same classes: {', '.join(map(repr, differing[:5]))} "
-            f"{'is' if len(differing) == 1 else 'are'} in one of them only.",
+            f"{'is' if len(differing) == 1 else 'are'} in only one of them.",
             "Give both the same subfolders.",
         )
     everything = [path for tree in (train, test or {}) for paths in tree.values() for path in paths]
@@ -60,15 +60,17 @@ def _class_files(root: Path) -> Files:
             paths = [Path(entry) for entry in os.scandir(folder) if not entry.name.startswith(".") and entry.is_file()]
             found[folder.name] = sorted(paths, key=lambda path: natural_key(path.name))
     except PermissionError as error:
-        raise DataError(f"{error.filename} cannot be read: no permission.", "chmod it, or run as its owner.") from error
+        raise DataError(
+            f"{error.filename} cannot be read: permission denied.", "Change its mode with chmod, or run as its owner."
+        ) from error
     for name, paths in found.items():
         if not paths:
-            raise DataError(f"The class {name!r} ({root / name}) has no images.", "Add some, or remove the folder.")
+            raise DataError(f"The class {name!r} ({root / name}) has no images.", "Add images, or remove the folder.")
     return found
 
 
 def _readable(name: str) -> str:
-    """A folder's name as text: bytes that are not UTF-8 could not be written to any of our files."""
+    """A folder's name as text: bytes that are not UTF-8 could not be stored."""
     return name.encode(errors="surrogateescape").decode(errors="replace")
 
 
@@ -96,7 +98,7 @@ def _open(train: Files, test: Files | None, on_bad_file: str) -> OpenSource:
                 labels.append(number)
                 good += 1
             if not good:
-                raise DataError(f"The class {name!r} has no readable image in {members[0].parent}.", "Add some.")
+                raise DataError(f"The class {name!r} has no readable image in {members[0].parent}.", "Add images.")
         return SourceSplit(np.array(labels, dtype=np.int64), lambda i: load_picture(paths[i]))
 
     train_split = scanned(train)

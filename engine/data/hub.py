@@ -22,23 +22,25 @@ TEST_SPLITS = ("test", "valid", "validation", "val")
 MOST_BYTES = 2**30
 """Bytes of one picture's file."""
 ROWS = 100
-"""Rows of a Parquet file unpacked at once; how many the hub's own files of pictures have in a group."""
+"""Rows of a Parquet file unpacked at once; the hub's own picture files have as many in a group."""
 MOST_ROWS = 10**9
 MOST_COLUMNS = 1000
 MOST_UNPACKED = 1000
-"""How many times its size a Parquet file may say it unpacks to; pictures are compressed already."""
+"""How many times its size a Parquet file may claim to unpack to; pictures are compressed already."""
 LOOK = 256
 """Images looked at to learn whether a set is grey, and its size."""
 
 
 def hub_source(name: str, facts: DatasetFacts, path: Path | None) -> Source:
-    """A source over a hub dataset, or over local Parquet files in its place."""
+    """A source over a hub dataset, or over local Parquet files instead."""
     if path is None:
         what, key = f"Hugging Face {facts.hub}", f"hub-{facts.hub}"
         return Source(name, what, key, lambda: _open(name, facts, None), local=False)
     parquet = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
     if not parquet:
-        raise DataError(f"{path} holds no Parquet files for {name}.", "Give the folder of a downloaded dataset.")
+        raise DataError(
+            f"{path} holds no Parquet files for {name}.", "Set dataset.path to the folder of a downloaded dataset."
+        )
     return Source(
         name, f"{name}, Parquet files in {path}", f"parquet-{file_key(parquet)}", lambda: _open(name, facts, parquet)
     )
@@ -68,7 +70,7 @@ def _open(name: str, facts: DatasetFacts, parquet: list[Path] | None) -> OpenSou
     labels = _labels(name, train, train_name, label_column)
     if labels.min() < 0:
         raise DataError(f"{name}: the split {train_name} has images without a class.", "Choose another dataset.")
-    # A test split whose labels are kept secret (-1) measures nothing: the next one, else a part of train.
+    # A test split with secret labels (-1) measures nothing: use the next one, else a part of train.
     test_labels, test_name = None, None
     for candidate in dict.fromkeys((facts.test_split or TEST_SPLITS[0], *TEST_SPLITS)):
         if candidate in loaded and len(loaded[candidate]):
@@ -98,7 +100,7 @@ def _undecoded(loaded: Any, column: str) -> Any:
 
 
 def _labels(name: str, part: Any, split: str, column: str) -> Classes:
-    """Class numbers of a split; -1 where the publisher keeps them."""
+    """Class numbers of a split; -1 where the publisher withholds them."""
     values = np.asarray(part[column]) if len(part) else np.empty(0)
     if values.dtype.kind not in "iu":
         what = f"the column {column!r} does not hold class numbers" if len(values) else "there are no images"
@@ -115,14 +117,15 @@ def _picture(name: str, part: Any, split: str, column: str, i: int) -> Any:
         if data is not None:
             with opened(io.BytesIO(data)) as picture:
                 return decoded(picture, upright=True)
-    except Exception as error:  # Pillow raises whatever damaged data lead to
+    except Exception as error:  # Pillow raises any exception on damaged data
         raise DataError(f"{name}: image {i} of the split {split} cannot be decoded ({error}).", BAD_FILE) from error
     raise DataError(f"{name}: row {i} of the split {split} has no image.", BAD_FILE)
 
 
 def _cached_bytes(path: str) -> bytes:
-    """A picture that the library keeps as a file of its own. Any other path in a row of a table is its maker's wish to
-    have a file of ours, or an address, opened.
+    """A picture that the library keeps in a separate file.
+
+    Any other path in a table was chosen by its author, and would open a local file or an address.
     """
     import datasets
 
@@ -135,11 +138,11 @@ def _cached_bytes(path: str) -> bytes:
 
 def _load(name: str, facts: DatasetFacts, parquet: list[Path] | None) -> Any:
     hub_id = facts.hub
-    # A box without a network should hear so in seconds, not after minutes of retries.
+    # A machine without a network should fail in seconds, not after minutes of retries.
     os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", "10")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     if parquet is None and not _reachable():
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read on import: what is downloaded already still opens
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read on import: what is already downloaded still opens
     import datasets
 
     if not os.environ.get("TESLA_HUB_PROGRESS"):
@@ -147,7 +150,10 @@ def _load(name: str, facts: DatasetFacts, parquet: list[Path] | None) -> Any:
     try:
         if parquet is None:
             if Path(hub_id).exists():  # the library would take the folder, whatever is in it
-                raise DataError(f"{hub_id} is a folder here, and the id of a hub dataset.", "Set dataset.path to it.")
+                raise DataError(
+                    f"{hub_id} is both a local folder and the id of a hub dataset.",
+                    "To use the folder, set dataset.path to it.",
+                )
             return datasets.load_dataset(hub_id)
         files: dict[str, list[str]] = {}
         # Longest first: `validation` is not `valid` of something.
@@ -165,14 +171,14 @@ def _load(name: str, facts: DatasetFacts, parquet: list[Path] | None) -> Any:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         extra = f" {facts.offline}" if facts.offline else ""
         raise DataError(
-            f"{name} could not be had from the Hugging Face hub ({hub_id}): {reason.rstrip('.')}.",
+            f"{name} could not be downloaded from the Hugging Face hub ({hub_id}): {reason.rstrip('.')}.",
             "Check the network, or download its Parquet files elsewhere and set dataset.path to their folder."
             f"{extra} The embedded dataset `digits` needs no network.",
         ) from error
 
 
 def _check_claims(path: Path) -> None:
-    """Refuse a Parquet file that says it unpacks to absurdly much, before any of it is."""
+    """Refuse a Parquet file that claims to unpack to far too much, before unpacking it."""
     import pyarrow.parquet
 
     open_regular(path).close()
@@ -181,14 +187,14 @@ def _check_claims(path: Path) -> None:
     unpacked, packed = sum(group.total_byte_size for group in groups), path.stat().st_size
     if facts.num_rows > MOST_ROWS or facts.num_columns > MOST_COLUMNS or unpacked > MOST_UNPACKED * packed:
         raise DataError(
-            f"{path} says it holds {facts.num_rows:,} rows of {facts.num_columns} columns, {unpacked / 1e9:,.1f} GB in "
-            f"a file of {packed / 1e6:,.1f} MB: that is no set of pictures.",
+            f"{path} claims {facts.num_rows:,} rows of {facts.num_columns} columns, {unpacked / 1e9:,.1f} GB in "
+            f"a file of {packed / 1e6:,.1f} MB: that is not an image dataset.",
             "Remove it.",
         )
 
 
 def _reachable() -> bool:
-    """Whether the hub's host answers; with a proxy only the library itself can tell."""
+    """Whether the hub's host answers; with a proxy only the library itself knows."""
     if os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"):
         return True
     endpoint = urlsplit(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))

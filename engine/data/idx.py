@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST as idx files, and reading such files. The hub is asked only where they are not found."""
+"""MNIST and Fashion-MNIST as idx files, and reading such files. The hub is used only if they are not found."""
 
 import gzip
 import math
@@ -34,10 +34,10 @@ class IdxDataset:
 
     classes: tuple[str, ...]
     folders: tuple[Path, ...] = ()
-    """Where its files are looked for if no path is given."""
+    """Where to look for its files if no path is given."""
 
     def __call__(self, name: str, path: Path | None, on_bad_file: str) -> Source | None:
-        """The source, if the files are there."""
+        """The source, if the files exist."""
         for folder in (path,) if path is not None else self.folders:
             found = _idx_files(folder) if folder.is_dir() else None
             if found:
@@ -60,7 +60,7 @@ def read_idx(path: Path) -> npt.NDArray[np.uint8]:
         with open_regular(path) as raw:
             zipped = raw.read(2) == b"\x1f\x8b"
             raw.seek(0)
-            # Unpacked as far as the header says and no further: a megabyte of zeros unpacks from a kilobyte.
+            # Unpacked only as far as the header says: a megabyte of zeros unpacks from a kilobyte.
             with gzip.GzipFile(fileobj=raw) if zipped else raw as file:
                 zeros, kind, axes = struct.unpack(">HBB", file.read(4))
                 if zeros != 0 or kind != 8:

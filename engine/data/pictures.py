@@ -27,30 +27,30 @@ def open_header(path: Path) -> tuple[str, tuple[int, int]]:
     """Mode and size of a picture file, from its header alone.
 
     Raises:
-        DataError: not a picture, no permission, or absurdly large.
+        DataError: not a picture, no permission, or too large.
     """
     try:
         with open_regular(path) as file, opened(file) as picture:
             return picture.mode, picture.size
     except PermissionError as error:
         raise DataError(
-            f"{path} cannot be read: no permission.", "Change its mode with chmod, or run as its owner."
+            f"{path} cannot be read: permission denied.", "Change its mode with chmod, or run as its owner."
         ) from error
     except UnidentifiedImageError as error:
-        raise DataError(f"{path} is not an image that can be read ({type(error).__name__}).", BAD_FILE) from error
-    except Exception as error:  # Pillow raises whatever a damaged header leads to
-        raise DataError(f"{path} is not an image that can be read ({error}).", BAD_FILE) from error
+        raise DataError(f"{path} is not a readable image ({type(error).__name__}).", BAD_FILE) from error
+    except Exception as error:  # Pillow raises any exception on a damaged header
+        raise DataError(f"{path} is not a readable image ({error}).", BAD_FILE) from error
 
 
 def opened(file: IO[bytes]) -> Image.Image:
-    """A picture, not decoded yet. Any exception of Pillow may come out of it, and out of decoding.
+    """A picture, not decoded yet. It, and decoding, may raise any exception of Pillow.
 
     Raises:
-        ValueError: absurdly large.
+        ValueError: too large.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is below
-        Image.init()  # knows all formats; of those asked for, Pillow may have been built without one
+        Image.init()  # knows all formats; of these, Pillow may have been built without one
         picture = Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN])
     width, height = picture.size
     if width * height > MOST_PIXELS or min(width, height) < 1:
@@ -70,7 +70,7 @@ def load_picture(path: Path) -> Image.Image:
     try:
         with open_regular(path) as file, opened(file) as picture:
             return decoded(picture, upright=True)
-    except Exception as error:  # Pillow raises whatever damaged data lead to
+    except Exception as error:  # Pillow raises any exception on damaged data
         raise DataError(f"{path} cannot be decoded ({error}).", BAD_FILE) from error
 
 
@@ -79,7 +79,7 @@ def decoded(picture: Image.Image, *, upright: bool) -> Image.Image:
     with _one_large if picture.width * picture.height > LARGE else nullcontext():
         picture.load()
     if upright:
-        with suppress(Exception):  # damaged EXIF is no reason to leave a picture out
+        with suppress(Exception):  # damaged EXIF is no reason to skip a picture
             return ImageOps.exif_transpose(picture)
     return picture
 

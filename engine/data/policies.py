@@ -1,7 +1,7 @@
 """AutoAugment and RandAugment (Cubuk et al. 2018, 2020), as the paper's App. A.9 tries them in evaluation; by Kornia.
 
 They act on RGB pixels in [0, 1]: images go there and back through the input space, grey ones as three equal channels
-whose mean comes back. What leaves [0, 1] is cut off on the way, as it would be in a picture. Not every operation is
+whose mean comes back. Values outside [0, 1] are clipped, as they would be in a picture. Not every operation is
 differentiable, so only networks are trained with them.
 """
 

@@ -1,7 +1,7 @@
-"""The one door to datasets: `find_source` locates a dataset by its name, a folder, or a hub id.
+"""The only entry to datasets: `find_source` locates a dataset by its name, a folder, or a hub id.
 
-To add one: its table in engine/settings/presets.toml. That is all for a dataset of the hub; where files are to be found
-on this machine first, `code` in that table names a `Find` in a module here. Other packages: see docs/plugins.md.
+To add one: its table in engine/settings/presets.toml. That is enough for a Hugging Face dataset; if files on
+this machine come first, `code` in that table names a `Find` in a module here. Other packages: see docs/plugins.md.
 """
 
 import difflib
@@ -18,7 +18,7 @@ from engine.settings.plugins import refusals
 from engine.settings.trust import load_plugin
 
 Find = Callable[[str, Path | None, str], Source | None]
-"""`(name, path, on_bad_file)` gives the source, or None: not on this machine, ask the hub. `path` is `dataset.path`,
+"""`(name, path, on_bad_file)` gives the source, or None: not on this machine, use the hub. `path` is `dataset.path`,
 `on_bad_file` is `error` or `skip`."""
 
 
@@ -31,7 +31,7 @@ def find_source(name: str, path: Path | None, on_bad_file: str = "error") -> Sou
         on_bad_file: `error` or `skip`, for folders.
 
     Raises:
-        UsageError: an unknown name, or the code of a plugin that nobody consented to or that fails.
+        UsageError: an unknown name, or the code of a plugin without consent, or that fails.
         DataError: the path is missing or of the wrong kind.
     """
     if path is not None and not path.exists():
@@ -57,13 +57,16 @@ def _finder(name: str, facts: DatasetFacts) -> Find:
         return finder
     loaded: Any = load_plugin(plugin)
     if not callable(loaded):
-        raise UsageError(f"{plugin.target} cannot be called, but {plugin.words} must be a function.", "Ask its author.")
+        raise UsageError(
+            f"{plugin.target} cannot be called, but {plugin.words} must be a function.", "Report it to its author."
+        )
 
     def checked(name: str, path: Path | None, on_bad_file: str) -> Source | None:
         source = loaded(name, path, on_bad_file)
         if source is not None and not isinstance(source, Source):
             raise UsageError(
-                f"{plugin.target} gave a {type(source).__name__}, not an engine.data.sources.Source.", "Ask its author."
+                f"{plugin.target} returned a {type(source).__name__}, not an engine.data.sources.Source.",
+                "Report it to its author.",
             )
         return source
 
@@ -71,7 +74,7 @@ def _finder(name: str, facts: DatasetFacts) -> Find:
 
 
 def _unknown(name: str) -> tuple[str, str]:
-    """Message and hint for a name that is no dataset."""
+    """Message and hint for an unknown dataset."""
     for plugin, reason in refusals("dataset", own_datasets()):
         if plugin.name == name:
             return plugin.sentence(f"cannot be used: {reason}."), "`tesla doctor` lists all plugins."

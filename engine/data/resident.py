@@ -76,7 +76,7 @@ class ResidentImages:
         if self._resident is not None:
             return self._resident[index.to(self._device, non_blocking=True)]
         wanted = self._index[index.numpy()]
-        order = np.argsort(wanted, kind="stable")  # read the file in its order, hand back in the order asked for
+        order = np.argsort(wanted, kind="stable")  # read the file in its order, return the requested order
         rows = np.empty((len(wanted), *self._pixels.shape[1:]), dtype=np.uint8)
         rows[order] = self._pixels[wanted[order]]
         tensor = torch.from_numpy(rows)

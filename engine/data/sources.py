@@ -21,7 +21,7 @@ class SourceSplit:
 
 @dataclass(frozen=True)
 class OpenSource:
-    """A source that has been looked into."""
+    """A source whose contents are known."""
 
     classes: tuple[str, ...]
     channels: int

@@ -104,7 +104,7 @@ def fit_space(dataset: Dataset, index: Classes | None, zca: bool) -> InputSpace:
         write_tensors(path, space.tensors(), {"kind": kind})
     except OSError as error:
         if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise  # a shared cache that is read-only: fitted anew each time, to the same bits
+            raise  # a shared cache that is read-only: fitted again each time, to the same bits
     return space
 
 

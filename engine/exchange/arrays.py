@@ -22,7 +22,7 @@ def read_arrays(images: Path, labels: Path | None) -> Generator[Event, None, tup
         UsageError, DataError: no such file, damaged, hostile, or without what is looked for.
     """
     if labels is None and images.suffix != ".npz":
-        raise UsageError(f"{images} holds images only.", "Add the file of the labels after it.")
+        raise UsageError(f"{images} holds images only.", "Name the labels file after it.")
     paths = [images] if labels is None else [images, labels]
     total, done = sum(map(file_size, paths)), 0
     sources: list[SourceFile] = []
@@ -57,7 +57,7 @@ def _one(source: SourceFile, name: str) -> Tensor:
     if isinstance(value, dict):
         raise DataError(
             f"{source.path} holds a dictionary with {', '.join(map(repr, list(value)[:8]))}.",
-            "Save its tensors in one file each: torch.save(value['images'], 'images.pt').",
+            "Save each of its tensors to its own file: torch.save(value['images'], 'images.pt').",
         )
     return plain_tensor(value, f"{name} in {source.path}")
 
@@ -72,6 +72,6 @@ def _numpy(path: Path, name: str | None) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(found))
     except (MemoryError, OSError, DataError):
         raise
-    except Exception as error:  # whatever a hostile file makes the reader stumble over
+    except Exception as error:  # any exception that a hostile file causes
         first = " ".join(str(error).split())[:160]
         raise DataError(f"{path} cannot be read as arrays of numbers ({first}).", "No code in it was run.") from error

@@ -68,7 +68,7 @@ def exporting(
     """Write a checkpoint of a run as a dataset. Use as `yield from`; closing leaves nothing behind.
 
     Args:
-        workspace: the run's workspace; its dataset must be at hand, for the input space.
+        workspace: the run's workspace; its dataset must be available, for the input space.
         run: an existing run.
         to: a folder that is new or empty.
         iteration: which checkpoint; None for the selected one.
@@ -138,8 +138,8 @@ def _as_new(to: Path) -> Iterator[None]:
         if error.errno not in (errno.EEXIST, errno.ENOTEMPTY) and not isinstance(error, FileExistsError):
             raise
         raise UsageError(
-            f"{to} was created by another process in the meantime.",
-            "It was left as it is. Choose a new folder with --to.",
+            f"{to} was created by another process during the export.",
+            "It was left unchanged. Choose a new folder with --to.",
         ) from error
 
 
@@ -173,7 +173,7 @@ def _write_tensors(path: Path, task: Task, images: torch.Tensor, labels: torch.T
 
 
 def _write_test(path: Path, task: Task) -> None:
-    # Mapped anew, copied when written to: PyTorch does not take memory that may only be read.
+    # Mapped again, copied when written to: PyTorch does not take memory that may only be read.
     images, labels = (
         torch.from_numpy(np.load(task.dataset.folder / f"test_{part}.npy", mmap_mode="c", allow_pickle=False))
         for part in ("images", "labels")

@@ -1,5 +1,5 @@
 # ruff: noqa: E501 - the text of a card is not code
-"""Teacher buffers in the form that published tools read: `replay_buffer_*.pt`, lists of lists of lists of tensors.
+"""Teacher buffers in the format that published tools read: `replay_buffer_*.pt`, lists of lists of lists of tensors.
 
 The numbers are not copied: tensors are views of the mapped trajectory files, and `torch.save` writes from there.
 """
@@ -43,7 +43,7 @@ def export_buffers(
     Args:
         workspace: whose they are.
         settings: of the run.
-        to: a folder that is new or empty.
+        to: a new or empty folder.
         per_file: trajectories in a file; MTT saves 10.
 
     Raises:
@@ -102,7 +102,7 @@ def _trajectory(buffer: TeacherBuffer, number: int, network: FlatNetwork) -> lis
         buffer.read(number, epoch)  # against its checksum
     with open(path, "rb") as file:
         start = 8 + int.from_bytes(file.read(8), "little")
-    # Copy on write: PyTorch wants memory that may be written, and nobody does.
+    # Copy on write: PyTorch needs writable memory, and nothing writes it.
     rows: np.memmap[Any, np.dtype[np.float32]] = np.memmap(
         path, dtype="<f4", mode="c", offset=start, shape=(record.rows, record.parameters)
     )

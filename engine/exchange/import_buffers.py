@@ -38,7 +38,7 @@ Events = Generator[Event, None, None]
 
 @dataclass(frozen=True)
 class Outline:
-    """What a file holds, before any number of it is read."""
+    """What a file holds, before its values are read."""
 
     source: SourceFile
     epochs: tuple[int, ...]
@@ -70,7 +70,7 @@ def import_buffers(
 
     Raises:
         UsageError: a wrong name, a file given twice, or another buffer of that name.
-        DataError: a file is damaged, hostile, of another network, or its numbers cannot be teachers.
+        DataError: a file is damaged, hostile, for another network, or its values cannot be teachers.
         BusyError: another process imports it now.
     """
     if not NAME.fullmatch(name) or name.endswith(MAKING):
@@ -220,7 +220,7 @@ def _alone(target: Path) -> Iterator[None]:
 
 
 def _folder(target: Path, identity: Mapping[str, Any], facts: Mapping[str, Any]) -> Path:
-    """The folder to write to, with its manifest: the buffer itself if it is the same one and something is lost."""
+    """The folder to write to, with its manifest: the existing buffer if it is the same and incomplete."""
     if target.exists():
         found = read_json(target / "manifest.json") if (target / "manifest.json").exists() else {}
         same = ("trajectories", "epochs")
@@ -239,7 +239,7 @@ def _folder(target: Path, identity: Mapping[str, Any], facts: Mapping[str, Any])
             if found["identity"] == identity:
                 facts = {**facts, "imported_at": found["imported"]["imported_at"]}
             else:
-                disk.remove_tree(making)  # the beginnings of another import that was stopped
+                disk.remove_tree(making)  # files of another import that was stopped
         except (OSError, CorruptFileError, KeyError, TypeError):
             disk.remove_tree(making)
     disk.make_folder(making)
@@ -251,7 +251,7 @@ def _check_room(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise DataError(
-            f"There is no room for the buffer: it needs {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free.",
+            f"Not enough disk space for the buffer: it needs {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free.",
             "Import fewer with --count and --epochs.",
         )
 
@@ -265,7 +265,7 @@ def _converted(outlines: Sequence[Outline], buffer: TeacherBuffer, count: int, e
                 return
             if buffer.epochs(number) < epochs:
                 if outline.source.mapped and read > OPEN:
-                    del value  # first unmap, then map anew: what was read stays in memory until then
+                    del value  # first unmap, then map again: what was read stays in memory until then
                     value, read = load(outline.source), 0
                 where = f"{outline.source.path}, trajectory {inside}"
                 yield from _trajectory(value[inside], where, buffer, number, epochs)
@@ -291,7 +291,7 @@ def _trajectory(value: Any, where: str, buffer: TeacherBuffer, number: int, epoc
     buffer.publish(number, rows(), epochs + 1)
     if still:
         shown = ", ".join(map(str, still[:5])) + (", ..." if len(still) > 5 else "")
-        yield Notice(level="warning", message=f"{where}: epochs {shown} are the same as the one before.")
+        yield Notice(level="warning", message=f"{where}: epochs {shown} are identical to the one before.")
 
 
 def _row(snapshot: Sequence[Tensor], where: str) -> Tensor:
@@ -300,7 +300,7 @@ def _row(snapshot: Sequence[Tensor], where: str) -> Tensor:
     if not torch.isfinite(row).all():
         bad = next(i for i, tensor in enumerate(snapshot) if not torch.isfinite(tensor.detach().float()).all())
         raise DataError(
-            f"{where}: parameter {bad} has numbers that are infinite or not a number.",
+            f"{where}: parameter {bad} has values that are infinite or NaN.",
             "This teacher diverged. Import only the trajectories before it with --count, or use other files.",
         )
     return row
@@ -312,7 +312,7 @@ def _refuse_aliases(value: Sequence[Sequence[Tensor]], epochs: int, where: str) 
         return
     if all(torch.equal(a, b) for snapshot in value[1 : epochs + 1] for a, b in zip(first, snapshot, strict=True)):
         raise DataError(
-            f"{where}: the snapshots of all {epochs + 1} epochs are the same numbers.",
+            f"{where}: the snapshots of all {epochs + 1} epochs are identical.",
             "Published code trained on a CPU keeps references instead of copies, so every epoch holds the last one. "
             "Train the buffer again, on a GPU or with copies.",
         )

@@ -1,7 +1,7 @@
 """Published distilled sets (`images_*.pt`, `labels_*.pt`) as runs of a workspace: to evaluate, show, compare, export.
 
-A set becomes a run with one checkpoint, at iteration 0, that carries its labels; `origin.json` tells where it is from.
-Its settings file is written last and makes it a run. It is never distilled further: how it was made is not known.
+A set becomes a run with one checkpoint, at iteration 0, that carries its labels; `origin.json` records its source.
+Its settings file is written last and makes it a run. It is never distilled further, since how it was made is unknown.
 """
 
 import math
@@ -59,7 +59,7 @@ class Wanted:
 def import_images(
     workspace: Workspace, name: str, wanted: Wanted, overrides: tuple[str, ...] = ()
 ) -> Generator[Event, None, SetOrigin]:
-    """Make the run. Use as `yield from`, or iterate it.
+    """Create the run. Use as `yield from`, or iterate it.
 
     Raises:
         UsageError: the run exists, or an option contradicts the files.
@@ -127,12 +127,12 @@ def _checked_images(images: Tensor, dataset: Dataset, path: Path) -> Tensor:
             "Use a workspace with the dataset that the set was distilled from.",
         )
     if images.is_floating_point() and not torch.isfinite(images).all():
-        raise DataError(f"{path} has numbers that are infinite or not a number.", "Use an earlier file from that run.")
+        raise DataError(f"{path} has values that are infinite or NaN.", "Use an earlier file from that run.")
     return images
 
 
 def _read_labels(labels: Tensor, count: int, dataset: Dataset, wanted: Wanted) -> tuple[Tensor, Tensor, str]:
-    """Probabilities `(N, K)`, the order that sorts the images by class, and what the labels are in words."""
+    """Probabilities `(N, K)`, the order that sorts the images by class, and a description of the labels."""
     path, classes = wanted.labels or wanted.images, len(dataset.classes)
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
@@ -141,7 +141,7 @@ def _read_labels(labels: Tensor, count: int, dataset: Dataset, wanted: Wanted) -
             f"{path} has {len(labels)} labels for {count} images.", "Use images and labels that were saved together."
         )
     if labels.is_floating_point() and not torch.isfinite(labels).all():
-        raise DataError(f"{path} has labels that are infinite or not a number.")
+        raise DataError(f"{path} has labels that are infinite or NaN.")
     if labels.ndim == 2 and labels.shape[1] != classes:
         raise DataError(f"{path} has labels of {labels.shape[1]} classes; {dataset.name} has {classes}.")
     if labels.ndim == 2 and wanted.label_kind != "hard":
@@ -177,7 +177,7 @@ def _soft(labels: Tensor, path: Path, kind: str, ipc: int) -> tuple[Tensor, Tens
             "as KIP's; converted to the nearest probabilities) or --labels hard (the largest).",
         )
     best = values.argmax(dim=1)
-    # Soft labels may put another class first, so their file's order is trusted where it can be anybody's.
+    # Soft labels may put another class first, so the order of their file is trusted where it is possible.
     even = bool((torch.bincount(best, minlength=values.shape[1]) == ipc).all())
     return values, best.argsort(stable=True) if even else torch.arange(len(values))
 

@@ -49,5 +49,5 @@ def write_parquet(
 
 
 def _unique(classes: tuple[str, ...]) -> list[str]:
-    """ClassLabel wants distinct names; two classes of one name get their numbers."""
+    """ClassLabel needs distinct names; classes with the same name get their numbers."""
     return [name if classes.count(name) == 1 else f"{name} ({k})" for k, name in enumerate(classes)]

@@ -58,7 +58,7 @@ def examine(path: Path, done: int, total: int, *, strict: bool = True) -> Genera
             digest.update(piece)
             done += len(piece)
             if total < 1e6:
-                continue  # done before anybody could read it
+                continue  # fails before anything can read it
             yield Progress(stage=STAGE, done=done / 1e6, total=total / 1e6, unit="MB", detail=f"checking {path.name}")
     mapped = zipfile.is_zipfile(path)
     with open(path, "rb") as file:
@@ -76,9 +76,9 @@ def file_size(path: Path) -> int:
         UsageError: it is not one.
     """
     if not path.exists():
-        raise UsageError(f"There is no file {path}.")
+        raise UsageError(f"{path} does not exist.")
     if not path.is_file():
-        raise UsageError(f"{path} is not a file.", "Name the .pt files themselves, e.g. buffers/replay_buffer_*.pt")
+        raise UsageError(f"{path} is not a file.", "Give the .pt files themselves, e.g. buffers/replay_buffer_*.pt")
     if path.stat().st_size == 0:
         raise DataError(f"{path} is empty.", "Download it again.")
     return path.stat().st_size
@@ -94,7 +94,7 @@ def load(source: SourceFile) -> Any:
         free = psutil.virtual_memory().available
         if source.bytes > 0.8 * free:
             raise DataError(
-                f"{source.path} has the format of PyTorch before 1.6, which can only be loaded whole. It needs "
+                f"{source.path} is in the format of PyTorch before 1.6, which can only be loaded whole. It needs "
                 f"{source.bytes / 1e9:.1f} GB, and {free / 1e9:.1f} GB of memory are free.",
                 "Save it again on a machine with more memory: torch.save(torch.load(path, weights_only=True), path).",
             )
@@ -102,7 +102,7 @@ def load(source: SourceFile) -> Any:
         return torch.load(source.path, map_location="cpu", weights_only=True, mmap=True if source.mapped else None)
     except MemoryError:
         raise
-    except Exception as error:  # whatever a hostile file makes the reader stumble over
+    except Exception as error:  # any exception that a hostile file causes
         raise DataError(*_refusal(source.path, error)) from error
 
 
@@ -113,7 +113,9 @@ def plain_tensor(value: Any, where: str) -> Tensor:
         DataError: something else; `where` says what was looked at.
     """
     if not isinstance(value, Tensor):
-        raise DataError(f"{where} is a {type(value).__name__}, not a tensor.", "Use a file of tensors in lists.")
+        raise DataError(
+            f"{where} is a {type(value).__name__}, not a tensor.", "Use a file that holds tensors in lists."
+        )
     tensor = value.detach()
     if tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized or tensor.is_complex():
         raise DataError(f"{where} is not a plain dense tensor ({tensor.dtype}, {tensor.layout}).")
@@ -155,5 +157,5 @@ def _refusal(path: Path, error: Exception) -> tuple[str, str]:
     first = " ".join((text.splitlines() or [""])[0].split())[:160]
     return (
         f"{path} cannot be read as a file of tensors in lists ({type(error).__name__}: {first}).",
-        "It may be truncated or of another kind. No code in it was run.",
+        "It may be truncated or another kind of file. No code in it was run.",
     )

@@ -1,4 +1,4 @@
-"""Which network a list of parameter shapes is of: compared with a workspace's, and inferred where they differ."""
+"""Which network a list of parameter shapes belongs to: compared with a workspace's, and inferred where they differ."""
 
 import math
 from dataclasses import dataclass
@@ -35,12 +35,12 @@ class ConvNetShapes:
 
 
 def network_shapes(network: NetworkSettings, dataset: Dataset) -> tuple[Shapes, tuple[str, ...]]:
-    """Shapes and names of a network's parameters in `parameters()` order; ours take no memory for them.
+    """Shapes and names of a network's parameters in `parameters()` order; built-in networks take no memory for them.
 
     Raises:
         UsageError: there is no such network.
     """
-    # Somebody's own network may compute when it is made, which the meta device cannot do.
+    # A user's own network may compute when it is made, which the meta device cannot do.
     with torch.device("cpu" if ":" in network.name else "meta"):
         model = initialised_network(
             network.name, seed=0, channels=dataset.channels, classes=len(dataset.classes),
@@ -106,5 +106,5 @@ def _what_fits(found: Shapes, dataset: Dataset) -> str:
         f"{len(dataset.classes)} classes"
     )
     if convnet is not None:
-        return f"The file is of {convnet.words}; {here}. Use a workspace with that dataset and resolution."
-    return f"It is of none of the networks {', '.join(NETWORKS)} for this dataset ({here})."
+        return f"The file is for {convnet.words}; {here}. Use a workspace with that dataset and resolution."
+    return f"It fits none of the networks {', '.join(NETWORKS)} for this dataset ({here})."

@@ -2,7 +2,7 @@
 
     L = ||theta_T - theta*||^2 / ||theta_0 - theta*||^2 ,   theta_{i+1} = theta_i - beta g_i      (TESLA, eq. 1)
 
-`sweeps.py` is the algorithm, `steps.py` what one step computes, `compiled.py` the same through torch.compile (with our
+`sweeps.py` is the algorithm, `steps.py` what one step computes, `compiled.py` the same through torch.compile (with the
 CPU kernels from `cpu/`), `parameter_store.py` where the exact gradient keeps theta_i, `rank_shares.py` how ranks divide
 a batch, `micro_batch.py` how one process takes it in parts.
 """

@@ -6,7 +6,7 @@ that gives everything else: 8F with ds/dtheta, where a double backward takes 9F.
 without forward mode, the double backward is compiled instead.
 
 A miscompilation is silent, so `checked_steps` compares with eager before it returns compiled steps. Compiled graphs
-are also where our CPU kernels come in, through the graph pass of `cpu/`; nothing else imports that package.
+also use tesla's CPU kernels, through the graph pass of `cpu/`; nothing else imports that package.
 """
 
 import types
@@ -43,7 +43,7 @@ class CompiledSteps:
 
     Args:
         network: the student.
-        hessian: made for sweeps that need Hessian-vector products (`exact`); else for sweeps that walk on with g
+        hessian: made for sweeps that need Hessian-vector products (`exact`); else for sweeps that step with g
             (`paper`). `derivatives` always gives what it was made for: one graph for a whole run.
         forward: reverse over forward; False for reverse over reverse.
         graphs: replay CUDA graphs. A result is overwritten by the next call; the sweeps use each at once.
@@ -84,7 +84,7 @@ class CompiledSteps:
     def derivatives(
         self, theta: Tensor, images: Tensor, labels: Tensor, adjoint: Tensor, *, hessian: bool
     ) -> Derivatives:
-        """See `Steps`. In the one step of a run that asks for less than this was made for, the rest is left aside.
+        """See `Steps`. In the one step of a run that asks for less than this was made for, the rest is ignored.
 
         Raises:
             ValueError: Hessian-vector products from steps that were not made for them.
@@ -110,8 +110,8 @@ def fused(
     Args:
         function: of tensors.
         graphs: replay it as a CUDA graph.
-        cpu_kernels: `auto` rewrites the graph with our pass; `off` leaves it as PyTorch makes it. The compiler's cache
-            tells the two apart by the pass's `uuid`.
+        cpu_kernels: `auto` rewrites the graph with tesla's pass; `off` leaves it as PyTorch makes it. The compiler's
+            cache tells the two apart by the pass's `uuid`.
     """
     use_cache()
     # Strides of intermediate results are not asserted at every call either: the steps are checked as a whole at start.
@@ -142,7 +142,7 @@ def _changeable(guards: Sequence[Any]) -> list[bool]:
 
 
 def contiguous(tensor: Tensor) -> Tensor:
-    """The same numbers in the one memory order the graphs were compiled for: an augmentation may return any."""
+    """The same numbers in the only memory order the graphs were compiled for: an augmentation may return any."""
     if tensor.stride() == torch.empty(tensor.shape, device="meta").stride():
         return tensor
     return torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device).copy_(tensor)

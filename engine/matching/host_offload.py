@@ -1,6 +1,6 @@
 """Parameter vectors kept in host memory, copied while the device computes.
 
-On CUDA the copies have a stream of their own: on the way out a vector leaves while the next step runs, on the way back
+On CUDA the copies have their own stream: on the way out a vector leaves while the next step runs, on the way back
 the next vector arrives while this one is being used, so that two vectors are on the device at any time and it never
 waits for the bus (a copy of P numbers is far shorter than a step over a batch).
 """
@@ -50,7 +50,7 @@ class PlainLane:
 
 
 class CudaLane:
-    """Copies on a stream of their own, through pinned memory.
+    """Copies on a separate stream, through pinned memory.
 
     Tensors that two streams touch are recorded on the second one: the allocator hands memory out again in the order of
     the stream it came from, and must wait for the other.

@@ -1,10 +1,10 @@
 """A batch differentiated in parts, one after the other: the memory of a part, the derivatives of the whole.
 
-As in shares.py, what is a mean over the batch is the sum over its parts, weighted by their share of the images:
+As in rank_shares.py, what is a mean over the batch is the sum over its parts, weighted by their share of the images:
 
     g(theta; X) = sum_j (B_j / B) g(theta; X_j)
 
-so only the order of additions differs. It holds for networks that answer for every image alone (instance, group and
+so only the order of additions differs. It holds for networks that treat every image separately (instance, group and
 layer norm); not for batch statistics.
 """
 
@@ -20,7 +20,7 @@ class MicroSteps:
 
     Args:
         inner: computes a part.
-        rows: images of a part, at the most; the last part of a batch may be smaller.
+        rows: images of a part, at most; the last part of a batch may be smaller.
     """
 
     def __init__(self, inner: Steps, rows: int) -> None:
@@ -75,7 +75,7 @@ class MicroSteps:
 
 
 def part_sizes(batch: int, rows: int) -> set[int]:
-    """Sizes of the parts of a batch, `rows` at the most; 0 for no limit."""
+    """Sizes of the parts of a batch, `rows` at most; 0 for no limit."""
     if not rows or batch <= rows:
         return {batch}
     return {rows, batch % rows} if batch % rows else {rows}

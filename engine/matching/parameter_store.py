@@ -23,15 +23,15 @@ TINY = 0.13
 """`checkpoint` takes at most this share of one first-order graph, which is about 4 % of a step's peak."""
 
 UNNOTICED = 16 * 10**6
-"""... or this many bytes, if that is more: beside a process of hundreds of megabytes nobody notices them, and no step
-needs to be replayed to save them. For `auto` likewise."""
+"""... or this many bytes, if that is more: beside a process of hundreds of megabytes they go unnoticed, and no step
+needs to be replayed to save them. The same for `auto`."""
 
 FEWEST = 4
-"""Vectors that `checkpoint` keeps at the least."""
+"""Least vectors that `checkpoint` keeps."""
 
 
 class Trace(Protocol):
-    """Remembers theta_0 .. theta_{T-1} on the way forward and gives them back in reverse."""
+    """Stores theta_0 .. theta_{T-1} on the way forward and returns them in reverse."""
 
     def put(self, step: int, theta: Tensor) -> None:
         """Called once per step, in order, before the step is taken."""
@@ -51,7 +51,7 @@ class DeviceTrace:
         self._thetas.append(theta)
 
     def backward(self, advance: Advance) -> Generator[tuple[int, Tensor | None], None, None]:
-        """Hand the vectors back last to first, letting go of each."""
+        """Hand the vectors back last to first, releasing each."""
         while self._thetas:
             yield len(self._thetas) - 1, self._thetas.pop()
 

@@ -18,7 +18,7 @@ from engine.runtime.distributed.ranks import Ranks
 
 
 class Whole:
-    """The batches of the schedule are whole: what a step gives is what it should be already."""
+    """The batches of the schedule are whole: a step already gives the right result."""
 
     def vector(self, step: int, vector: Tensor) -> Tensor:
         """`(P,)` over the whole batch, from this part's; may write into it."""

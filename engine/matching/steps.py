@@ -23,9 +23,9 @@ class Derivatives(NamedTuple):
     labels: Tensor
     """ds/dY `(B, K)`."""
     theta: Tensor | None = None
-    """ds/dtheta `(P,)`, the Hessian-vector product; None where it was not asked for."""
+    """ds/dtheta `(P,)`, the Hessian-vector product; None if not requested."""
     gradient: Tensor | None = None
-    """g `(P,)`, for a sweep that walks on with it; None beside a Hessian-vector product."""
+    """g `(P,)`, for a sweep that steps with it; None beside a Hessian-vector product."""
 
 
 def student_loss(network: FlatNetwork, theta: Tensor, images: Tensor, labels: Tensor) -> Tensor:
@@ -55,7 +55,7 @@ class Steps(Protocol):
         """Images whose graph is alive at once, of a batch of that many."""
 
     def gradient(self, theta: Tensor, images: Tensor, labels: Tensor) -> Tensor:
-        """`g = dloss/dtheta` `(P,)`, first order only: the graph is gone on return."""
+        """`g = dloss/dtheta` `(P,)`, first order only: the graph is freed on return."""
 
     def derivatives(
         self, theta: Tensor, images: Tensor, labels: Tensor, adjoint: Tensor, *, hessian: bool

@@ -253,11 +253,11 @@ class GradientAccumulator:
         self.labels = torch.zeros_like(problem.labels) if reuse is None else reuse.labels.zero_()
         self.student_lr = torch.zeros_like(problem.student_lr)
         self.gradient: Tensor | None = None
-        """g of the last step, for `paper`, which walks on with it."""
+        """g of the last step, for `paper`, which steps with it."""
         self.done = 0
 
     def add(self, step: int, theta: Tensor, adjoint: Tensor, *, hessian: bool) -> Tensor | None:
-        """Add what step i contributes; give back ds/dtheta_i if asked for."""
+        """Add what step i contributes; return ds/dtheta_i if requested."""
         index, _ = self.problem.schedule[step]
         # An augmentation's graph is several batches large. Where that is noticed, it is alive neither beside the graph
         # of the derivatives nor after its step: the augmentation is replayed for it, and differentiated at once.

@@ -2,7 +2,7 @@
 
 Rounding alone moves a gradient by far more than a rounding error: a sign under a ReLU that rounding decides makes a
 difference of its own, 1e-4 to 2e-3 of a gradient in float32 (measured, in eager too). So eager itself is the yardstick:
-it is asked once more with parameters that are changed by about what rounding in another order would change. A
+it is run once more with parameters that are changed by about what rounding in another order would change. A
 miscompilation is wrong by its whole size.
 """
 
@@ -33,7 +33,7 @@ def tolerance(dtype: torch.dtype) -> float:
 
 
 def disagreement(eager: Callable[[Tensor], Results], found: Results, theta: Tensor, always: float) -> str:
-    """What of the compiled results differs from eager by more than rounding explains, in words; empty if nothing.
+    """What of the compiled results differs from eager by more than rounding explains, as a message; empty if nothing.
 
     Args:
         eager: the results at given parameters `(P,)`, uncompiled.

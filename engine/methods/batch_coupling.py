@@ -1,4 +1,4 @@
-"""Whether several processes can share a run: what only settings, data and network together can tell."""
+"""Whether several processes can share a run: which depends on settings, data and network together."""
 
 import torch
 
@@ -8,7 +8,7 @@ from engine.runtime.rng import counted_generator, counted_seed
 from engine.training.task import Task
 
 COUPLED = 1e-3
-"""Relative change of a network's answer, when an image is asked in other company, that rounding cannot explain."""
+"""Relative change of a network's output for an image in another batch that rounding cannot explain."""
 
 
 def check_shared(task: Task) -> None:
@@ -23,7 +23,7 @@ def check_shared(task: Task) -> None:
     if distill.gradient == "unrolled":
         raise UsageError(
             "distill.gradient = unrolled is the reference, for one process.",
-            "Take exact, which is the same gradient, or one worker.",
+            "Use exact, which is the same gradient, or one worker.",
         )
     smallest = min(batch_sizes(task))
     if smallest < ranks:
@@ -34,8 +34,8 @@ def check_shared(task: Task) -> None:
         )
     if couples_images(task.flat_network(), task):
         raise UsageError(
-            f"The network {task.network_name} answers for an image by looking at its whole batch (batch statistics?), "
-            "so workers with a part of the batch each would not compute the same as one.",
+            f"The output of the network {task.network_name} for an image depends on the whole batch (batch norm?), "
+            "so workers with a part of the batch each would not get the result of one process.",
             "Use one worker, or a network with instance, group or layer norm.",
         )
 
@@ -50,7 +50,7 @@ def batch_sizes(task: Task) -> set[int]:
 
 @torch.no_grad()
 def couples_images(network: FlatNetwork, task: Task) -> bool:
-    """Whether a network's answer for an image depends on the others in the batch. Measured, as any module may be."""
+    """Whether a network's output for an image depends on others in the batch. Measured, as a module may do anything."""
     seed = task.settings.seed
     theta = flatten_parameters(task.fresh_network(counted_seed(seed, "coupling")))
     noise = torch.randn((4, *task.image_shape), generator=counted_generator(seed, "coupling"))

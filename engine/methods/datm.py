@@ -5,7 +5,7 @@ patterns that only larger sets can hold. So start epochs have a lower end as wel
 upper one grows over the run (`distill.current_max_start_epoch`). Labels are learned, from a teacher's logits on images
 that it classifies correctly (`engine.methods.teacher_init`); an update whose matching loss is above 1 is skipped.
 
-Published code keeps T graphs or TESLA's eq. 6; here it is whatever `distill.gradient` says, by default the exact one.
+Published code keeps T graphs or TESLA's eq. 6; here it is what `distill.gradient` says, by default the exact one.
 """
 
 from dataclasses import replace

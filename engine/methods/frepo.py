@@ -11,7 +11,7 @@ Recalled from paper and published code: labels one-hot, centred and divided by s
 LAMB, lr 0.003; pool of 10, 100 steps, Adam with lr 3e-4 on the squared error; lambda 1e-6; 1024 real images. Not sure:
 whether real images are augmented there; here they are not. Different here: the learning rate is constant (the paper
 lets it fall over the iterations, which may be raised here), the network is that of the run (theirs is wider, with batch
-norm), and labels ship as probabilities, the nearest ones to what was learned.
+norm), and labels are exported as probabilities, the nearest ones to what was learned.
 """
 
 import math
@@ -49,7 +49,7 @@ def regression_loss(
     """
     kernel = synthetic @ synthetic.T
     regularised = kernel + ridge * kernel.diagonal().mean() * torch.eye(len(kernel)).to(kernel)
-    # `_ex`: an error would be asked of the device in every iteration. What is not finite is seen by the loop.
+    # `_ex`: error checks would wait for the device in every iteration. The loop sees non-finite values.
     predicted = (real @ synthetic.T) @ torch.linalg.solve_ex(regularised, targets)[0]
     return 0.5 * (real_targets - predicted).square().sum(dim=1).mean(), predicted
 
@@ -61,7 +61,7 @@ def centred(probabilities: Tensor) -> Tensor:
 
 
 def probabilities_of(targets: Tensor) -> Tensor:
-    """The probabilities `(N, K)` nearest to what regression targets stand for."""
+    """The probabilities `(N, K)` nearest to those of regression targets."""
     classes = targets.shape[1]
     return nearest_probabilities(targets * math.sqrt(classes / 10) + 1 / classes)
 

@@ -1,4 +1,4 @@
-"""What a method of distillation is to everything around it: session, checkpoints, evaluation, export, screens.
+"""What a method of distillation offers the rest of the program: session, checkpoints, evaluation, export, screens.
 
 A method is a few functions of the task; it draws from counted generators only, so that what it does in an iteration
 is a function of the state and the iteration's number. `engine/methods/registry.py` lists them all.
@@ -40,7 +40,7 @@ class State(Protocol):
         """For a checkpoint's record."""
 
     def count(self, counters: Mapping[str, Any]) -> None:
-        """Take over what `counters` of another state says."""
+        """Take the values from `counters` of another state."""
 
     @property
     def good(self) -> int:
@@ -75,7 +75,7 @@ class Method:
     """The step of one process, with whatever it keeps between iterations that no checkpoint needs (compiled functions,
     buffers). The last argument loads a checkpoint to roll back to, for methods that do."""
     export_labels: ExportLabels | None
-    """Labels `(N, K)` that go with the images; its progress is told again as it gets on. None where the images are no
+    """Labels `(N, K)` that go with the images; progress is reported as it advances. None where the images are not a
     small set: networks are then trained on all training images."""
     reads: tuple[str, ...]
     """Settings it reads of those that only some methods read (`Affects.by_method`): keys, or sections with a final
@@ -88,7 +88,7 @@ class Method:
 
     @property
     def title(self) -> str:
-        """In words, with its source."""
+        """A title for people, with its source."""
         return method_traits(self.name).title
 
 
@@ -112,6 +112,6 @@ def no_step(task: Task, buffer: TeacherBuffer, load_checkpoint: LoadCheckpoint |
 
 
 def unread(method: Method, effective: EffectiveSettings) -> list[str]:
-    """Keys that a person has set (in tesla.toml or on the command line) and this method does not read."""
+    """Keys that the user has set (in tesla.toml or on the command line) and this method does not read."""
     chosen = [key for key, origin in effective.origins.items() if origin.startswith(("tesla.toml", "command line"))]
     return [key for key in chosen if not is_read(key, method.reads)]

@@ -1,4 +1,4 @@
-"""The step of the peers that iterate: propose new tensors, look at the numbers once, take all or nothing."""
+"""The step of the peers that iterate: propose new tensors, check the numbers once, accept all or nothing."""
 
 import math
 import time
@@ -25,7 +25,7 @@ PATIENCE = 5
 
 @dataclass(frozen=True)
 class Proposal:
-    """What an iteration comes to."""
+    """The outcome of an iteration."""
 
     changed: dict[str, Tensor]
     """New tensors for `PeerState.carried`; the old ones are untouched."""
@@ -90,7 +90,7 @@ def _skip(state: PeerState, loss: float) -> Generator[Event, None, None]:
     )
     if state.skipped >= PATIENCE:
         raise DivergedError(
-            f"The numbers were bad {PATIENCE} iterations in a row ({reason}).",
+            f"The numbers were bad for {PATIENCE} iterations in a row ({reason}).",
             "Start a new run with a smaller distill.lr_images; the last checkpoint is intact.",
         )
 

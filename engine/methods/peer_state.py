@@ -13,7 +13,7 @@ from engine.training.task import Task
 
 @dataclass
 class PeerState:
-    """A synthetic set with whatever else its method carries."""
+    """A synthetic set with everything else its method carries."""
 
     carried: dict[str, Tensor]
     """`images` `(N, C, H, W)`, `student_lr` (a scalar, never changed) and the method's own; integers on the host."""
@@ -43,17 +43,17 @@ class PeerState:
         return {"iteration": self.iteration, "skipped": self.skipped}
 
     def count(self, counters: Mapping[str, Any]) -> None:
-        """Take over what `counters` of another state says."""
+        """Take the values from `counters` of another state."""
         self.iteration, self.skipped = counters["iteration"], counters["skipped"]
 
     @property
     def good(self) -> int:
-        """These methods never go back: every network is drawn anew."""
+        """These methods never roll back: every network is freshly drawn."""
         return 0
 
 
 def fresh_state(task: Task, images: Tensor, **more: Tensor) -> PeerState:
-    """The state before iteration 1 for first images `(N, C, H, W)` and whatever else is carried."""
+    """The state before iteration 1 for first images `(N, C, H, W)` and everything else that is carried."""
     student_lr = torch.tensor(task.settings.distill.student_lr, dtype=task.dtype, device=task.device)
     return PeerState({"images": images, "student_lr": student_lr, **more})
 

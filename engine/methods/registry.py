@@ -1,4 +1,4 @@
-"""Every method by its name. Which there are, and what they need, is data: engine/settings/methods.toml."""
+"""Every method by its name. Their list and what they need is data: engine/settings/methods.toml."""
 
 from engine.errors import UsageError
 from engine.methods.method import Method
@@ -9,15 +9,15 @@ from engine.settings.plugins import Plugin
 from engine.settings.trust import load_plugin
 
 METHODS: dict[str, Method] = {name: load_object(method_traits(name).code) for name in own_methods()}
-"""Our own, imported."""
+"""The built-in ones, imported."""
 
 
 def find_method(name: str) -> Method:
-    """A method, our own or a plugin's.
+    """A method, built-in or a plugin's.
 
     Raises:
         SettingsError: there is none of that name.
-        UsageError: the code of a plugin that nobody consented to, that fails to import, or that is no method.
+        UsageError: the code of a plugin without consent, that fails to import, or that is not a method.
     """
     check_method(name)
     return METHODS[name] if name in METHODS else _of_plugin(method_plugins()[name])
@@ -33,7 +33,9 @@ def _of_plugin(plugin: Plugin) -> Method:
     if not isinstance(method, Method):
         what = f"{plugin.target} is a {type(method).__name__}, not an engine.methods.method.Method"
     elif method.name != plugin.name:
-        what = f"{plugin.target} is called {method.name!r}, not {plugin.name!r}"
+        what = f"{plugin.target} is named {method.name!r}, not {plugin.name!r}"
     else:
         return method
-    raise UsageError(plugin.sentence(f"cannot be used: {what}."), f"Ask its author, or uninstall {plugin.package}.")
+    raise UsageError(
+        plugin.sentence(f"cannot be used: {what}."), f"Report it to its author, or uninstall {plugin.package}."
+    )

@@ -69,7 +69,7 @@ def parts_of(state: DistillState, settings: Settings) -> int:
 
 
 def _in_parts(task: Task) -> bool:
-    """Whether the network may be asked for parts of a batch; looking takes memory for four images."""
+    """Whether the network works on parts of a batch; the check takes memory for four images."""
     try:
         return not couples_images(task.flat_network(), task)
     except Exception as error:
@@ -79,7 +79,7 @@ def _in_parts(task: Task) -> bool:
 
 
 def smaller_parts(task: Task, state: DistillState, error: Exception) -> Notice | None:
-    """Go on with half as many images at once, if this is what the error is about and it can be done."""
+    """Continue with half as many images at once, if this is what the error is about and it can be done."""
     settings = task.settings
     most = max(batch_sizes(task))
     now = min(parts_of(state, settings) or most, most)
@@ -95,7 +95,7 @@ def smaller_parts(task: Task, state: DistillState, error: Exception) -> Notice |
     words = "" if asked is None else f" ({format_bytes(asked)} asked for, {format_bytes(available_bytes())} free)"
     return Notice(
         level="warning",
-        message=f"Out of memory in a matching step of {now} images{words}: from here on {now // 2} are differentiated "
-        "at once and their gradients added up, which is the same but for rounding. The run remembers it "
-        f"(compute.micro_batch = {now // 2} asks for it).",
+        message=f"Out of memory in a matching step of {now} images{words}: from now on, {now // 2} are differentiated "
+        "at once and their gradients are summed; the result is the same but for rounding. The run keeps this "
+        f"(compute.micro_batch = {now // 2} sets it for a new run).",
     )

@@ -1,7 +1,7 @@
-"""The state before iteration 1, where a teacher has a say in it: the first images and labels of DATM.
+"""The state before iteration 1, where it depends on a teacher: the first images and labels of DATM.
 
-Guo et al. (ICLR 2024) begin with random real images that a teacher classifies correctly, and with that teacher's
-logits on them for learned labels: labels that contradict the class they stand for are hard to learn from. The teacher
+Guo et al. (ICLR 2024) start with random real images that a teacher classifies correctly, and with that teacher's
+logits on them for learned labels: labels that contradict their class are hard to learn from. The teacher
 here is the first trajectory's, at the last epoch that this run reads, so nothing is trained for it.
 """
 
@@ -30,7 +30,7 @@ NAMED = 8
 
 @dataclass(frozen=True)
 class _Teacher:
-    """Who is asked."""
+    """The teacher."""
 
     network: FlatNetwork
     theta: Tensor
@@ -59,7 +59,7 @@ def init_state(task: Task, buffer: TeacherBuffer) -> Generator[Event, None, Dist
     if not (asks_images or asks_labels):
         return initial_state(task)
     total = settings.distill.iterations
-    at = Progress(stage="distillation", done=0, total=total, unit="iterations", detail="asking a teacher")
+    at = Progress(stage="distillation", done=0, total=total, unit="iterations", detail="classifying with a teacher")
     theta = buffer.read(0, settings.trained_epochs)[0].to(task.device, task.dtype)
     teacher = _Teacher(task.flat_network(), theta, at)
     images = real_images(task, (yield from _correct(task, teacher))) if asks_images else initial_images(task)
@@ -96,8 +96,8 @@ def _correct(task: Task, teacher: _Teacher) -> Generator[Event, None, Tensor]:
         more = f" and {len(few) - NAMED} more classes" if len(few) > NAMED else ""
         yield Notice(
             level="warning",
-            message=f"distill.init = correct: {ipc} images of every class are wanted, and the teacher classifies fewer "
-            f"correctly of {names}{more}: those that it comes nearest to getting right fill up.",
+            message=f"distill.init = correct: the teacher classifies fewer than {ipc} images of a class "
+            f"correctly ({names}{more}); the rest are those that it comes nearest to getting right.",
         )
     for k, count in few.items():
         right[k] += [image for _, image in sorted(wrong[k], key=lambda pair: -pair[0])[: ipc - count]]
@@ -113,8 +113,8 @@ def _labels(task: Task, teacher: _Teacher, images: Tensor) -> Generator[Event, N
     if count:
         yield Notice(
             level="warning",
-            message=f"labels.init = teacher: the teacher takes {count} of {len(images)} first images for another "
-            "class; their labels start one-hot. distill.init = correct starts from images that it knows.",
+            message=f"labels.init = teacher: the teacher misclassifies {count} of {len(images)} first images; "
+            "their labels start one-hot. distill.init = correct starts from images that it classifies correctly.",
         )
     raw = label_rules.are_raw(task.settings)
     answers = logits.softmax(dim=1) if raw else logits

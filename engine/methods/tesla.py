@@ -32,7 +32,7 @@ STAGE = "distillation"
 
 
 class TrajectoryMatching:
-    """One iteration: draw, gradient, look at the numbers once, update the images or skip.
+    """One iteration: draw, gradient, check the numbers once, update the images or skip.
 
     Keeps what no checkpoint needs: compiled steps and the buffers of the last gradient.
 
@@ -40,7 +40,7 @@ class TrajectoryMatching:
         task: the problem.
         buffer: its teachers.
         load_checkpoint: gives the checkpoint to roll back to; without it images stay as they are. Only the first
-            rank's is asked.
+            rank's is used.
 
     Raises:
         DivergedError: the numbers stayed bad through every recovery, or a teacher is not usable.
@@ -69,7 +69,9 @@ class TrajectoryMatching:
         update(state, gradient, logit_gradient, settings)
         student_lr = state.student_lr.item()
         health.accept(numbers)
-        drift = f"crept up to {health.loss:.3g}, from {health.lowest:.3g} at best" if health.loss_drifting else ""
+        drift = (
+            f"rose slowly to {health.loss:.3g}, from {health.lowest:.3g} at its lowest" if health.loss_drifting else ""
+        )
         recovered = recover(task, state, self._load_checkpoint, roll_back=True) if drift else None
         if not drift and saves_at(state.iteration, settings):
             health.mark(state.iteration)
@@ -109,7 +111,7 @@ class TrajectoryMatching:
             yield smaller
 
     def _numbers(self, state: DistillState, gradient: MatchingGradient, logit_gradient: Tensor | None) -> Numbers:
-        """What decides about the update: the one point of an iteration where the host waits for the device."""
+        """What decides about the update: the only point of an iteration where the host waits for the device."""
         after = outcome(state, gradient, logit_gradient, self._task.settings)
         judged = torch.stack([gradient.loss, gradient.images.norm(), gradient.student_lr, *after]).tolist()
         return Numbers(*self._task.ranks.agreed(judged))
@@ -121,7 +123,7 @@ class TrajectoryMatching:
         yield recovered
 
     def _remarks(self, state: DistillState, student_lr: float) -> Generator[Event, None, None]:
-        """Notices about a run whose numbers are finite but whose images hardly learn."""
+        """Notices about a run whose numbers are finite but whose images barely learn."""
         if state.health.not_improving:
             yield Notice(
                 level="warning",
@@ -134,12 +136,12 @@ class TrajectoryMatching:
             yield Notice(
                 level="warning",
                 message=f"student_lr fell to {student_lr:.3g}, a thousandth of its initial value, and is held there: "
-                "students hardly move, so images hardly learn. Lower distill.lr_student_lr in a new run.",
+                "students barely move, so the images barely learn. Lower distill.lr_student_lr in a new run.",
             )
 
 
 def saves_at(iteration: int, settings: Settings) -> bool:
-    """Whether a checkpoint is saved after that iteration in the regular course, whoever else asks for one."""
+    """Whether a checkpoint is saved after that iteration on schedule; others may be saved besides."""
     return iteration % settings.distill.checkpoint_every == 0 or iteration % settings.evaluate.every == 0
 
 
@@ -160,12 +162,12 @@ def matching_gradient_of(
     if kind == "last":
         epochs.append(settings.teachers.epochs)
     snapshots = [row.to(task.device, task.dtype) for row in buffer.read(draw.trajectory, *epochs)]
-    state.labels = None  # the last iteration's need not be held beside this one's
+    state.labels = None  # free the last iteration's before this one's
     total = settings.distill.iterations
     at = Progress(stage=STAGE, done=state.iteration, total=total, unit="iterations")
     if kind in ("target", "last"):
         asked = label_rules.labelling(steps.network, snapshots[2 if kind == "last" else 1], state.images, task.ranks)
-        # Told each time the labels get on: of many images they take minutes.
+        # Reported as the labels advance: for many images they take minutes.
         probabilities = yield from map_events(asked, lambda _: at)
     else:
         probabilities = fixed_labels(task, state)

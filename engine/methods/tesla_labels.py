@@ -14,11 +14,11 @@ from engine.training.task import Task
 from engine.training.teacher_buffer import TeacherBuffer
 
 MOST_SHIP = 100
-"""Snapshots whose labels are averaged for a dataset that ships `target` or `last` labels."""
+"""Snapshots whose labels are averaged for a dataset with `target` or `last` labels."""
 
 
 def fixed_labels(task: Task, state: DistillState) -> Tensor:
-    """Hard or learned labels `(N, K)` as students see them: probabilities, or what raw ones have become."""
+    """Hard or learned labels `(N, K)` as students see them: probabilities, or the raw values."""
     if state.logits is not None:
         return state.logits if label_rules.are_raw(task.settings) else state.logits.softmax(dim=1)
     index = label_rules.class_index(task.classes, task.settings.distill.ipc).to(task.device)
@@ -38,7 +38,7 @@ def export_labels(
         task: of the run.
         buffer: its teachers.
         state: whose labels.
-        at: where the stage stands, told again as it gets on.
+        at: progress of the stage, reported again as it advances.
     """
     settings = task.settings
     kind = settings.labels.kind

@@ -35,7 +35,7 @@ def skip(
 def recover(
     task: Task, state: DistillState, load_checkpoint: LoadCheckpoint | None, *, roll_back: bool
 ) -> RunRecovered:
-    """Halve student_lr and clear the momentum; `roll_back`: from the last good checkpoint. The iteration goes on: a
+    """Halve student_lr and clear the momentum; `roll_back`: from the last good checkpoint. The iteration continues: a
     draw is a function of its number, and the same ones would end the same way."""
     health = state.health
     health.recover()

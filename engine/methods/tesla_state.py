@@ -20,16 +20,16 @@ MOST_CHANGE = 0.1
 """student_lr changes by at most a factor exp(0.1) an iteration."""
 
 MOST_LEARNED = 1000.0
-"""student_lr is learned within this factor of where it began: near zero a student does not move, and nothing is left to
-learn from."""
+"""student_lr is learned within this factor of its initial value: near zero a student does not move, and
+nothing is left to learn from."""
 
 CHUNK = 2**20
-"""Numbers of an update that are looked at together, before it is applied."""
+"""Numbers of an update that are checked together before it is applied."""
 
 
 @dataclass
 class DistillState:
-    """Everything that is carried from one iteration to the next; a checkpoint holds just this."""
+    """Everything that is carried from one iteration to the next; a checkpoint holds exactly this."""
 
     images: Tensor
     """`(N, C, H, W)` in the input space, ordered by class."""
@@ -68,7 +68,7 @@ class DistillState:
         return {"iteration": self.iteration, **self.health.record()}
 
     def count(self, counters: Mapping[str, Any]) -> None:
-        """Take over what `counters` of another state says."""
+        """Take the values from `counters` of another state."""
         self.iteration = counters["iteration"]
         self.health = DivergenceMonitor.of(counters)
 
@@ -147,7 +147,7 @@ def update(state: DistillState, gradient: MatchingGradient, logit_gradient: Tens
 
     student_lr takes the published step d = -lr * velocity as a factor, beta <- beta * exp(d / beta), which is beta + d
     to first order and can reach neither zero nor infinity; the exponent is held within +-0.1, and beta within a factor
-    of 1000 of where it began.
+    of 1000 of its initial value.
     """
     momentum = settings.distill.momentum
     state.velocity_images.mul_(momentum).add_(gradient.images)

@@ -1,4 +1,4 @@
-"""The features of a network: what its last linear layer is given."""
+"""The features of a network: the inputs of its last linear layer."""
 
 from typing import Any
 

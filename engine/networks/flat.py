@@ -1,6 +1,6 @@
 """A functional view of any `nn.Module` over one flat parameter vector.
 
-Trajectory matching treats a network as a point in parameter space, so everything above this module speaks of
+Trajectory matching treats a network as a point in parameter space, so everything above this module works on
 flat vectors `(P,)` in `model.parameters()` order, and the module itself is only a shape.
 """
 

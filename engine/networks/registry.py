@@ -43,8 +43,8 @@ def build_network(
         depth: None for the network's own default; for convnet `default_depth(resolution)`.
 
     Raises:
-        UsageError: no such network, an import path that does not import or gives no module, or a module whose
-            output is not `(B, K)`; code that nobody consented to run; or more parameters than there is memory.
+        UsageError: no such network, an import path that does not import or returns no module, or a module whose
+            output is not `(B, K)`; code without consent; or more parameters than there is memory.
     """
     arguments: dict[str, Any] = {"channels": channels, "classes": classes, "resolution": resolution}
     if width is not None:
@@ -69,7 +69,7 @@ def initialised_network(
     name: str, *, seed: int, channels: int, classes: int, resolution: int,
     width: int | None = None, depth: int | None = None,
 ) -> nn.Module:  # fmt: skip
-    """As `build_network`, with initial weights that are a function of `seed`; the global generator is left alone."""
+    """As `build_network`, with initial weights that are a function of `seed`; the global generator is not changed."""
     with forked_global_rng(seed):
         return build_network(name, channels=channels, classes=classes, resolution=resolution, width=width, depth=depth)
 
@@ -135,7 +135,7 @@ def _check_output(path: str, model: nn.Module, arguments: dict[str, Any]) -> Non
 def _import(path: str) -> Callable[..., Any]:
     module_name, _, attribute = path.partition(":")
     here = str(Path.cwd())
-    # Users keep their network beside the workspace. For any other, what else lies in the current folder is no module.
+    # Users keep their network beside the workspace. For any other, other files in the current folder are not modules.
     nearby = place_of(path).is_relative_to(here)
     if nearby:
         sys.path.insert(0, here)

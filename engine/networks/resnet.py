@@ -45,7 +45,7 @@ class ResNet18(nn.Module):
         depth: only None: the 18 layers are fixed.
 
     Raises:
-        UsageError: a depth was asked for.
+        UsageError: a depth was given.
     """
 
     def __init__(self, channels: int, classes: int, resolution: int, width: int = 64, depth: int | None = None) -> None:

@@ -1,4 +1,4 @@
-"""The evaluations a journal tells of, and which of them count: accuracies of different protocols are not compared."""
+"""The evaluations in a journal, and which of them count: accuracies of different protocols are not compared."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,7 +7,7 @@ from engine.events import EvaluationDone
 
 MOST_EVALUATIONS = 2000
 KEYS = ("epochs", "whole_epochs", "augment")
-"""Settings `evaluate.*` that may change between two starts and change what is measured; besides the repeats."""
+"""Settings `evaluate.*`, besides the repeats, that may change between two starts and change what is measured."""
 
 
 @dataclass
@@ -20,7 +20,7 @@ class Accuracies:
     """By (iteration, subject, split, network), then the protocol as it was when they were measured."""
 
     def measured(self, event: EvaluationDone) -> None:
-        """Take in an evaluation; of those done twice the later stays."""
+        """Add an evaluation; if one was repeated, the later counts."""
         key = (event.iteration, event.subject, event.split, event.network, *self._protocol(event.split))
         if len(self.evaluations) < MOST_EVALUATIONS or key in self.evaluations:
             self.evaluations[key] = event

@@ -1,4 +1,4 @@
-"""Planning and making a workspace, for `tesla init` and the wizard alike."""
+"""Planning and creating a workspace, for `tesla init` and the wizard."""
 
 import json
 from collections.abc import Sequence
@@ -14,20 +14,20 @@ from engine.settings.presets import preset_values
 
 @dataclass(frozen=True)
 class WorkspacePlan:
-    """A workspace that can be made."""
+    """A workspace that can be created."""
 
     folder: Path
     effective: EffectiveSettings
     active: frozenset[str]
-    """Settings that stand uncommented in tesla.toml."""
+    """Settings that are not commented out in tesla.toml."""
     source: str
-    """Where the images come from, in words."""
+    """Where the images come from, for people."""
 
     def make(self) -> Workspace:
-        """Make it.
+        """Create it.
 
         Raises:
-            UsageError: there is something in the folder already.
+            UsageError: the folder is not empty.
         """
         return Workspace.create(self.folder, self.effective, set(self.active))
 
@@ -53,7 +53,7 @@ def plan_workspace(folder: Path, dataset: str, overrides: Sequence[str], *, pres
     elif dataset.startswith(("/", "./", "../", "~")):
         raise DataError(f"{dataset}: there is no such folder.", "It must hold one subfolder per class.")
     if (folder / "tesla.toml").exists():
-        raise UsageError(f"{folder} is a workspace already.", f"Resume with: {tesla('run', folder)}")
+        raise UsageError(f"{folder} is already a workspace.", f"Resume with: {tesla('run', folder)}")
     borrowed = [f"{key}={json.dumps(value)}" for key, value in preset_values(preset).items()] if preset else []
     texts = [*borrowed, *chosen, *overrides]
     effective = resolve_settings(overrides=texts)

@@ -26,7 +26,7 @@ def decoded_images(workspace: Workspace, run: Run, iteration: int) -> Gallery:
 
     Raises:
         CorruptFileError: the checkpoint is missing or damaged.
-        TeslaError: the dataset is gone, so its input space is unknown.
+        TeslaError: the dataset is missing, so its input space is unknown.
     """
     tensors, _ = run.load_checkpoint(iteration)
     settings = run.frozen().settings
@@ -35,7 +35,7 @@ def decoded_images(workspace: Workspace, run: Run, iteration: int) -> Gallery:
     wanted = (len(dataset.classes) * settings.distill.ipc, dataset.channels, dataset.resolution, dataset.resolution)
     if images is None or tuple(images.shape) != wanted:
         raise CorruptFileError(
-            f"{run.checkpoint_path(iteration)} has no images of shape {wanted}, as dataset and settings ask for.",
-            "Was it copied from another run? Take another checkpoint with --iteration.",
+            f"{run.checkpoint_path(iteration)} has no images of shape {wanted}, as dataset and settings require.",
+            "Was it copied from another run? Choose another checkpoint with --iteration.",
         )
     return Gallery(to_pixels(images.float(), opened.space), dataset.classes)

@@ -1,8 +1,8 @@
-"""The heartbeat of a run: a small file its driver rewrites every second, with how far it is.
+"""The heartbeat of a run: a small file its driver rewrites every second, with its progress.
 
 It is a hint and never a source of truth: it is renamed into place whole but not synced, and nothing is lost with it.
-Whether its driver is alive says `engine.runs.liveness`, from whether the file changes: `beat` and `moved` are of the
-driver's clock, and only their difference means something elsewhere.
+`engine.runs.liveness` tells whether its driver is alive by whether the file changes: `beat` and `moved` are from the
+driver's clock, and only their difference is meaningful elsewhere.
 """
 
 import json
@@ -23,7 +23,7 @@ from engine.storage.filesystem import format_bytes
 from engine.storage.untrusted import parse_json, read_bounded, typed
 
 MOST = 2**16
-"""Bytes of a heartbeat file; they have some three hundred."""
+"""Bytes of a heartbeat file; a usual one has about three hundred."""
 
 STILL = 120.0
 """Seconds without progress after which a living driver counts as stalled."""
@@ -34,7 +34,7 @@ SHORT = 0.15
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """What a driver writes of itself."""
+    """What a driver writes about itself."""
 
     pid: int
     host: str
@@ -57,12 +57,12 @@ class Heartbeat:
 
     @property
     def stalled(self) -> bool:
-        """Without progress for long, though not paused."""
+        """Without progress for a long time, though not paused."""
         return not self.paused and self.beat - self.moved > STILL
 
 
 class HeartbeatWriter:
-    """Remembers the last progress, to be written every second. Made by `heartbeat`."""
+    """Remembers the last progress, to be written every second. Created by `heartbeat`."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -71,7 +71,7 @@ class HeartbeatWriter:
         self._paused = False
 
     def note(self, event: Event) -> None:
-        """Take an event of the session as a sign of progress. Cheap: called for every one."""
+        """Count an event of the session as progress. Cheap: called for every one."""
         if isinstance(event, Progress):
             self._progress = event
         elif isinstance(event, RunPaused):
@@ -114,10 +114,10 @@ def read_heartbeat(path: Path) -> Heartbeat | None:
 
 
 def crash_description(path: Path) -> str:
-    """What is known of the last driver of a run if it crashed or was killed; empty if it ended in order.
+    """What is known of the last driver of a run if it crashed or was killed; empty if it ended normally.
 
-    For a moment when nobody drives the run: then a heartbeat file that is still there is of a driver that was killed.
-    Its memory tells a person whether the system may have done so for lack of it.
+    Call it while no process drives the run: then a heartbeat file that still exists is from a driver that was killed.
+    Its memory shows whether the system may have killed it for lack of memory.
     """
     last = read_heartbeat(path)
     if last is None:
@@ -129,5 +129,5 @@ def crash_description(path: Path) -> str:
     if last.memory == 0:
         return f"{words}: it was killed, or the machine went down."
     short = last.free < SHORT * (last.free + last.memory)
-    cause = "memory was short: the system may have killed it" if short else "it was killed, or the machine went down"
+    cause = "memory was low: the system may have killed it" if short else "it was killed, or the machine went down"
     return f"{words}, with {format_bytes(last.memory)} of memory used and {format_bytes(last.free)} free: {cause}."

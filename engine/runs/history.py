@@ -1,11 +1,11 @@
-"""What a run's journal says of it: the one fold of its events, in bounded memory and without PyTorch.
+"""What a run's journal says about it: the only fold of its events, in bounded memory and without PyTorch.
 
 Status, screens, studies, tracking and the report all read it. Its rules:
 
-* What was done twice counts once, the later. A driver that was killed had reported more iterations than its last
-  checkpoint holds, and the next driver repeats them. `RunStarted.resumed_from` tells where it resumes; where that
-  checkpoint turns out to be damaged, an iteration at or below the last one tells. The history goes back there: points
-  of the curves, skipped iterations, recoveries and checkpoints beyond are dropped.
+* Repeated work counts once, the later. A driver that was killed had reported more iterations than its last
+  checkpoint holds, and the next driver repeats them. `RunStarted.resumed_from` says where it resumes; where that
+  checkpoint turns out to be damaged, an iteration at or below the last one shows it. The history goes back there:
+  points of the curves, skipped iterations, recoveries and checkpoints beyond are dropped.
 * `iteration` is the last one reported, done or skipped. After a kill it is ahead of the newest checkpoint until the
   next driver starts.
 * Evaluations are not dropped: each is of a checkpoint that was saved. Those of the last start's protocol count.
@@ -51,7 +51,7 @@ class RunHistory(Accuracies):
     """Inside distillation, or ended there; also while it evaluates in between."""
     iteration: int = 0
     iterations: int = 0
-    """How many are asked for; 0 for an imported set."""
+    """How many there should be; 0 for an imported set."""
     loss: Series = field(default_factory=Series)
     student_lr: Series = field(default_factory=Series)
     gradient_norm: Series = field(default_factory=Series)
@@ -65,9 +65,9 @@ class RunHistory(Accuracies):
     """The error of a run that failed."""
     paused: bool = False
     started: float | None = None
-    """When the first driver began, seconds since 1970."""
+    """When the first driver started, seconds since 1970."""
     drives: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=MOST_DRIVES))
-    """Beginning and last sign of every drive, seconds since 1970."""
+    """Start and last sign of every drive, seconds since 1970."""
     costs: Costs = field(default_factory=Costs)
     evaluation_seconds: float | None = None
     """Of the last evaluation between iterations."""
@@ -90,12 +90,12 @@ class RunHistory(Accuracies):
 
     @property
     def names(self) -> list[str]:
-        """Names of the classes; empty for journals that do not tell."""
+        """Names of the classes; empty for journals without them."""
         return self.data.names if self.data else []
 
     @property
     def teachers_done(self) -> int:
-        """Teachers there are, of those planned."""
+        """Existing teachers, of those planned."""
         if self.plan is None:
             return 0
         return min(self.plan.count - self.plan.missing + len(self.published), self.plan.count)
@@ -108,7 +108,7 @@ class RunHistory(Accuracies):
 
     @property
     def pace(self) -> float | None:
-        """Seconds an iteration takes, lately."""
+        """Seconds an iteration takes, recently."""
         return sum(self._seconds) / len(self._seconds) if self._seconds else None
 
     @property
@@ -123,7 +123,7 @@ class RunHistory(Accuracies):
         return self.pace * left + (self.evaluation_seconds or 0.0) * evaluations
 
     def driven_seconds(self, now: float | None = None) -> float | None:
-        """How long it has been driven in all; `now`: it still is. None if it never was."""
+        """Total time it was driven; `now`: it still is. None if it never was."""
         if not self.drives:
             return None
         last = 0.0 if now is None else now - self.drives[-1][1]
@@ -149,7 +149,7 @@ class RunHistory(Accuracies):
         return self.see(entry)
 
     def note_checkpoint(self, iteration: int) -> None:
-        """Take in a checkpoint on disk: where lines were lost, the journal does not tell of the newest one."""
+        """Take in a checkpoint on disk: where lines were lost, the journal does not have the newest one."""
         self.checkpoints = max(iteration, self.checkpoints or 0)
         self.iteration = max(iteration, self.iteration)
 
@@ -257,7 +257,7 @@ class RunHistory(Accuracies):
             self.drives[-1] = (self.drives[-1][0], time)
 
     def _reach(self, iteration: int) -> int | None:
-        """An iteration is reported: one at or below the last one is done again."""
+        """An iteration is reported: one at or below the last one is a repetition."""
         back = self._go_back(max(iteration - 1, 0)) if iteration <= self.iteration else None
         self.iteration = iteration
         return back

@@ -23,8 +23,8 @@ NUMBER_OR_NONE = ("student_lr_gradient",)
 def iteration_columns(batch: list[dict[str, Any]]) -> Columns | None:
     """The columns of parsed lines, if every line is plainly an iteration; None: look at them one by one.
 
-    It accepts nothing that `entry_from_json` refuses. The other way round, a whole number where a fraction is usual is
-    left to that.
+    It accepts nothing that `entry_from_json` refuses. It does leave some valid lines to that, such as a whole number
+    where a fraction is usual.
     """
     try:
         columns = {

@@ -1,7 +1,7 @@
-"""The journal of a run: append-only JSON lines, the one interface between a run and those that watch it.
+"""The journal of a run: append-only JSON lines, the only interface between a run and its readers.
 
-A line counts if it is whole: it matches its checksum (lines of former versions have none), has a number and a time,
-and is an event with every field of its type. All other lines are passed over, by every reader alike.
+A line counts if it is whole: it matches its checksum (lines of earlier versions have none), has a number and a time,
+and is an event with every field of its type. Every reader skips all other lines.
 """
 
 import json
@@ -27,13 +27,13 @@ from engine.storage.untrusted import moment, open_regular, parse_json, whole_num
 from engine.storage.versions import check_format
 
 CRC = b', "crc": "'
-"""Before the checksum that ends a line: CRC-32 of the line without it. Lines of former versions have none."""
+"""Before the checksum that ends a line: CRC-32 of the line without it. Lines of earlier versions have none."""
 
 MOST_LINE = 2**22
-"""Bytes of a line; the longest one written names the classes. A longer one is damage, and is passed over in pieces."""
+"""Bytes of a line; the longest one written names the classes. A longer one is damaged, and is skipped in pieces."""
 
 TAIL = 64 * 1024
-"""Bytes of a journal in which its last lines are looked for."""
+"""Bytes at the end of a journal that are searched for its last lines."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class JournalWriter:
             disk.fsync(path.parent)
         self._seq = last.seq + 1 if (last := last_entry(path)) else 0
         if path.exists() and _last_byte(path) not in (b"", b"\n"):
-            disk.append(path, b"\n")  # a torn line of a driver that was killed: close it, readers pass over it
+            disk.append(path, b"\n")  # a torn line of a driver that was killed: close it, readers skip it
 
     def append(self, event: Event) -> None:
         """Write one event, if it is journaled."""
@@ -78,7 +78,7 @@ class JournalWriter:
 
 
 def read_journal(path: Path, offset: int = 0) -> Iterator[tuple[Entry, int]]:
-    """Entries from a byte offset on, each with the offset after it. Lines that cannot be read are passed over.
+    """Entries from a byte offset on, each with the offset after it. Unreadable lines are skipped.
 
     A last line without its newline is still being written and is left for the next call.
 
@@ -104,9 +104,9 @@ def read_journal(path: Path, offset: int = 0) -> Iterator[tuple[Entry, int]]:
 def read_lines(path: Path, offset: int, most: int) -> tuple[list[dict[str, Any]], int]:
     """At most `most` bytes of whole lines from a byte offset on, as JSON objects, and the offset after them.
 
-    The fast way through a journal of a hundred thousand lines: a batch is parsed at once. Lines that do not match their
-    checksum or are no JSON objects are passed over; `entry_from_json` makes entries of the others. A torn last line is
-    left for the next call. A journal that is not a regular file has no lines.
+    The fast path through a journal of a hundred thousand lines: a batch is parsed at once. Lines that do not
+    match their checksum or are no JSON objects are skipped; `entry_from_json` makes entries of the others. A torn
+    last line is left for the next call. A journal that is not a regular file has no lines.
     """
     try:
         with open_regular(path) as file:
@@ -155,7 +155,7 @@ def last_entry(path: Path) -> Entry | None:
             if entry:
                 return entry
         if window >= min(size, 8 * MOST_LINE):
-            return None  # megabytes of damage at the end: there is nothing to number from
+            return None  # megabytes of damage at the end: there is no number to continue from
         window *= 8
 
 
@@ -171,12 +171,12 @@ def _whole(line: bytes) -> bool:
 
 @dataclass(frozen=True)
 class Unread:
-    """How many lines of a journal readers pass over."""
+    """How many lines of a journal readers skip."""
 
     torn: int
-    """Cut off by the death of their driver."""
+    """Cut off when their driver died."""
     altered: int
-    """Not torn, but not as they were written; or missing, by the numbers of their neighbours."""
+    """Not torn, but changed since they were written; or missing, by the numbers of their neighbours."""
 
 
 def unread_lines(path: Path) -> Unread:
@@ -205,7 +205,7 @@ def unread_lines(path: Path) -> Unread:
 
 
 def mend_journal(path: Path) -> Path:
-    """Rewrite a journal that nobody writes with the lines that can be read; the path where the original is kept."""
+    """Rewrite a journal that no process is writing, with its readable lines; the path where the original is kept."""
     good = [line for line in path.read_bytes().splitlines(keepends=True) if _parse(line) is not None]
     kept = set_aside(path)
     # Renumbered, or the gap would be found again.
@@ -227,7 +227,7 @@ def check_schema(path: Path) -> None:
     """Refuse a journal that a newer version has written to.
 
     Raises:
-        NewerFormatError: it did.
+        NewerFormatError: it was.
     """
     check_format(_last_schema(path), SCHEMA, path)
 

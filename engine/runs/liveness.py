@@ -1,4 +1,4 @@
-"""Whether somebody drives a run: the kernel's lock and process list for this machine, the heartbeat for others."""
+"""Whether a process drives a run: the kernel's lock and process list for this machine, the heartbeat for others."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -34,14 +34,14 @@ def run_lease(run: Run) -> LeaseLock:
 
 
 def driver_alive(run: Run) -> bool | None:
-    """Whether a process drives the run; None as long as that is not known of one on another machine.
+    """Whether a process drives the run; None while that is not known of one on another machine.
 
-    Ask again to know: the answer comes from what changed between the questions. See `watch_drivers`.
+    Call again to know: the answer comes from what changed between the calls. See `watch_drivers`.
     """
     try:
         locked = is_locked(run.folder / LOCK)
     except OSError:
-        locked = False  # no process of this machine has what is not there
+        locked = False  # no process on this machine holds a missing file
     if locked:
         return True
     driver = driver_of(run)
@@ -58,9 +58,9 @@ def is_driven(run: Run) -> bool:
 
 
 def liveness(run: Run) -> str:
-    """`running`, `paused` or `stalled` while somebody drives the run; empty if nobody does.
+    """`running`, `paused` or `stalled` while a process drives the run; empty if none does.
 
-    A driver that gives no sign is `stalled`: suspended, starved by its machine, or on another machine and not yet seen
+    A driver without progress is `stalled`: suspended, starved by its machine, or on another machine and not yet seen
     to beat (nor known to be dead).
     """
     alive = driver_alive(run)
@@ -69,7 +69,7 @@ def liveness(run: Run) -> str:
     driver, said = driver_of(run), read_heartbeat(run.heartbeat_file)
     if alive is None:
         silent = WATCHER.silence(run.folder / DRIVER)
-        # A record of this very host, from before it was booted: a short look will do where nothing is written.
+        # A record of this host from before it booted: a short look is enough if nothing is written.
         return "" if driver is not None and driver.here and silent > LOOK else "stalled"
     if said is None:
         return "running"  # it has just started, or is ending
@@ -79,9 +79,9 @@ def liveness(run: Run) -> str:
 
 
 def watch_drivers(runs: Sequence[Run], seconds: float = LOOK) -> Iterator[list[Run]]:
-    """Watch until it is known of every run whether its driver is alive, for at most `seconds`.
+    """Watch for at most `seconds` until it is known for every run whether its driver is alive.
 
-    Yields the runs of which it is not known yet, ten times a second; nothing where all drivers are of this machine.
+    Yields the runs still unknown, ten times a second; nothing if all drivers are on this machine.
     """
     until = time.monotonic() + seconds
     while (unknown := [run for run in runs if driver_alive(run) is None]) and time.monotonic() < until:
@@ -90,7 +90,7 @@ def watch_drivers(runs: Sequence[Run], seconds: float = LOOK) -> Iterator[list[R
 
 
 def _silent(run: Run, driver: Holder | None) -> bool:
-    """Whether a driver that has the lock is suspended, or has not written its heartbeat for long."""
+    """Whether a driver that has the lock is suspended, or has not written its heartbeat for a long time."""
     if driver is not None and driver.mine:
         try:
             if psutil.Process(driver.pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP):

@@ -1,8 +1,8 @@
-"""The film of a run: one PNG per remembered iteration, which people look at and watchers cut into single images.
+"""The film of a run: one PNG per remembered iteration, which people look at and readers cut into single images.
 
 A frame is a grid, one row a class, and carries its own layout and the images' leading soft labels in a text chunk, so
 that it can be read without the dataset and without PyTorch. The film is bounded: when it grows past `MOST_FRAMES` or
-`MOST_BYTES`, every second frame goes.
+`MOST_BYTES`, every second frame is removed.
 """
 
 import io
@@ -34,7 +34,7 @@ MOST_PIXELS = 2**21
 READABLE_PIXELS = 2**26
 """A file that claims more is not read: a quarter of a gigabyte in colour."""
 MOST_CLASSES = 2**20
-"""A label past it is none."""
+"""A label beyond it is invalid."""
 MOST_FRAMES = 200
 MOST_BYTES = 64 * 10**6
 CHUNK = "tesla"
@@ -57,7 +57,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class _Layout:
-    """How a frame says it is cut."""
+    """How to cut a frame."""
 
     iteration: int
     count: int
@@ -69,14 +69,14 @@ class _Layout:
 
 
 def images_shown(classes: int, ipc: int, side: int) -> int:
-    """How many images of every class a frame has room for."""
+    """How many images of every class fit in a frame."""
     return max(1, min(ipc, MOST_PIXELS // (classes * side * side)))
 
 
 def image_grid(pixels: Pixels, ipc: int) -> Pixels:
     """A grid `(H, W, C)` of images `(N, H, W, C)` ordered by class.
 
-    With one image per class the classes run on in rows; else every class has a row of its own.
+    With one image per class the classes fill the rows; else every class has its own row.
     """
     count, side, _, channels = pixels.shape
     width = grid_width(count, ipc)
@@ -125,11 +125,11 @@ def read_frame(path: Path) -> Frame:
     """Cut a frame into its images.
 
     Raises:
-        CorruptFileError: absent, not a PNG of ours, or its layout does not fit its picture.
+        CorruptFileError: absent, not a PNG from `write_frame`, or its layout does not fit its picture.
     """
     try:
         with open_regular(path) as file, Image.open(file, formats=["PNG"]) as picture:
-            # Text after the pixels is read with them; ours stands before.
+            # Text after the pixels is read with them; this program writes it before.
             layout = typed(_Layout, parse_json(picture.info[CHUNK]))
             if layout.format > FORMAT:
                 raise ValueError(f"it has format {layout.format}; update tesla-tui")
@@ -147,7 +147,7 @@ def read_frame(path: Path) -> Frame:
                 raise ValueError("its layout does not fit its picture")
             grid = np.asarray(picture)[::factor, ::factor]
         grid = grid[:, :, None] if grid.ndim == 2 else grid
-        # In one go, without a Python object for every image: a file may claim millions of tiny ones.
+        # At once, without a Python object for every image: a file may claim millions of tiny ones.
         padded = np.pad(grid, ((0, GAP), (0, GAP), (0, 0)))
         cells = padded.reshape(rows, side + GAP, width, side + GAP, -1).swapaxes(1, 2)
         pixels = cells[:, :, :side, :side].reshape(rows * width, side, side, -1)[:count]
@@ -155,14 +155,14 @@ def read_frame(path: Path) -> Frame:
         return Frame(layout.iteration, pixels, shown, labels)
     except CorruptFileError:
         raise
-    except Exception as error:  # Pillow raises whatever a damaged chunk leads to
+    except Exception as error:  # Pillow raises any exception on a damaged chunk
         raise CorruptFileError(
             f"{path} cannot be read as a frame: {error}.", "Delete it; nothing else needs it."
         ) from error
 
 
 def frame_problem(path: Path) -> str:
-    """What is wrong with a frame's file, checksums included, in words; empty if nothing is."""
+    """What is wrong with a frame's file, checksums included, as a message; empty if nothing is."""
     try:
         read_frame(path)
         with Image.open(path, formats=["PNG"]) as picture:
@@ -189,7 +189,7 @@ def frame_path(folder: Path, iteration: int) -> Path:
 
 
 def thin(folder: Path, keep: Collection[int]) -> None:
-    """Take out every second frame until the film is within its bounds; never the first, the last or those in `keep`."""
+    """Remove every second frame until the film is within its bounds; never the first, the last or those in `keep`."""
     while True:
         there = frame_iterations(folder)
         size = sum(frame_path(folder, iteration).stat().st_size for iteration in there)
@@ -204,7 +204,7 @@ def thin(folder: Path, keep: Collection[int]) -> None:
 
 def _top_labels(raw: list[Any], count: int) -> TopLabels:
     if len(raw) != count:
-        raise ValueError("its labels are not as many as its images")
+        raise ValueError("its numbers of labels and images differ")
     for image in raw:
         for k, p in image:
             if not (whole_number(k) and 0 <= k < MOST_CLASSES and number(p)):

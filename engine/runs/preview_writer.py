@@ -17,7 +17,7 @@ from engine.storage.atomic import write_bytes
 RESTING = 50
 """The film costs at most one part in this many of a run's time."""
 SOONEST = 1.0
-"""Seconds between two frames at the least."""
+"""Least seconds between two frames."""
 CHUNK = 1024
 """Images decoded at once."""
 TOP = 5
@@ -35,7 +35,7 @@ def to_pixels(images: Tensor, space: InputSpace) -> Pixels:
 
 
 def save_picture(path: Path, picture: Image.Image) -> None:
-    """Publish a picture as PNG."""
+    """Write a picture as PNG."""
     write_bytes(path, png_bytes(picture))
 
 

@@ -1,7 +1,7 @@
-"""What a result depends on besides the checkpoint: its protocol, which is written down beside it.
+"""What a result depends on besides the checkpoint: its protocol, which is stored with it.
 
-Results of different protocols stand beside each other. A run's own are those of its settings: they select its
-checkpoint, and what is said of the run is said of them.
+Results of different protocols are kept beside each other. A run's own are those of its settings: they select its
+checkpoint, and what is reported about the run is about them.
 """
 
 import hashlib
@@ -21,21 +21,21 @@ def distilled_protocol(settings: Settings, repeats: int) -> dict[str, Any]:
 
 
 def random_protocol(settings: Settings, repeats: int) -> dict[str, Any]:
-    """What the accuracy of random real images depends on besides the dataset, whichever run asks for it."""
+    """What the accuracy of random real images depends on besides the dataset, for any run."""
     return {**record(settings, "random", _unused(settings, "random")), "repeats": repeats}
 
 
 def _unused(settings: Settings, subject: str) -> set[str]:
-    """Settings of the protocol that the value of another one puts out of use."""
+    """Settings of the protocol that have no effect, given the value of another."""
     whole = subject == "distilled" and settings.traits.all_images
     unused = {"evaluate.epochs" if whole else "evaluate.whole_epochs"}
     return unused if settings.evaluate.augment == "dsa" else {*unused, "augment.ops"}
 
 
 def is_own(result: EvaluationDone, protocol: Mapping[str, Any], settings: Settings) -> bool:
-    """Whether a result was measured as the settings ask for it, as far as its protocol tells.
+    """Whether a result was measured as the settings say, as far as its protocol says.
 
-    What an older version did not write down it did in one way only, which is taken for that of the settings.
+    What an older version did not record it did in one way only, which is taken to match the settings.
     """
     repeats = settings.evaluate.repeats if result.split == "test" else settings.evaluate.selection_repeats
     of = random_protocol if result.subject == "random" else distilled_protocol
@@ -45,13 +45,13 @@ def is_own(result: EvaluationDone, protocol: Mapping[str, Any], settings: Settin
 
 
 def _same(found: Any, asked: Any) -> bool:
-    if isinstance(found, Mapping) and isinstance(asked, Mapping):  # keys of either alone are of another version
+    if isinstance(found, Mapping) and isinstance(asked, Mapping):  # keys in only one are from another version
         return all(found[key] == asked[key] for key in found.keys() & asked.keys())
     return bool(found == asked)
 
 
 def protocol_words(settings: Settings, own: Settings) -> str:
-    """How tests to these settings differ from the run's own, in words; empty if they do not."""
+    """How tests to these settings differ from the run's own, as text; empty if they do not."""
     unused = {"evaluate.selection_repeats", *_unused(settings, "distilled")}
     keys = [key for key, affects in AFFECTS.items() if affects.distilled and may_change(key) and key not in unused]
     asked, was = (flatten(some.model_dump(mode="json")) for some in (settings, own))
@@ -59,5 +59,5 @@ def protocol_words(settings: Settings, own: Settings) -> str:
 
 
 def protocol_digest(protocol: Mapping[str, Any]) -> str:
-    """Eight hexadecimal digits that tell a protocol from others in the name of a file."""
+    """Eight hexadecimal digits that identify a protocol in the name of a file."""
     return hashlib.sha256(json.dumps(protocol, sort_keys=True).encode()).hexdigest()[:8]

@@ -1,9 +1,9 @@
-"""What was made elsewhere, teacher buffers and distilled sets: what is known of it, and what a run may do with it.
+"""What was made elsewhere, teacher buffers and distilled sets: what is known about it, and what a run may do with it.
 
     buffers/<name>/manifest.json    `identity`: the files they came from and the problem they are used for
                                     `imported`: the same for people, and the settings that go with them
 
-How such teachers were trained is not in published files: it is unknown, or declared by whoever imports them. Their
+How such teachers were trained is not in published files: it is unknown, or declared at the import. Their
 identity is therefore their contents (sha256 of the files) with the dataset, input space and network they are used with.
 """
 
@@ -21,7 +21,7 @@ MAKING = ".importing"
 """Ends the name of a buffer's folder until it is whole."""
 
 DECLARABLE = ("teachers.lr", "teachers.batch", "augment.ops", "dataset.holdout")
-"""Settings of the teachers' training that only whoever imports them can tell."""
+"""Settings of the teachers' training that only the person who imports them can know."""
 
 
 @dataclass(frozen=True)
@@ -35,16 +35,16 @@ class ImportedBuffer:
     files: tuple[dict[str, Any], ...]
     """Of each: name, bytes, sha256, trajectories."""
     dtype: str
-    """Floating-point type in the files; ours is float32."""
+    """Floating-point type in the files; here it is float32."""
     settings: Mapping[str, Any]
-    """Dotted keys that a run with these teachers must have, or has unless it says otherwise."""
+    """Dotted keys that a run with these teachers must have, or has by default."""
     declared: tuple[str, ...]
-    """Those of `DECLARABLE` that whoever imported them told; the rest is unknown."""
+    """Those of `DECLARABLE` that were declared at the import; the rest is unknown."""
     identity: Mapping[str, Any]
 
     @property
     def unknown(self) -> tuple[str, ...]:
-        """What nobody told of the teachers' training."""
+        """What was not declared of the teachers' training."""
         return tuple(key for key in DECLARABLE if key not in self.declared)
 
     @property
@@ -58,16 +58,16 @@ class ImportedBuffer:
 
 @dataclass(frozen=True)
 class SetOrigin:
-    """Where an imported distilled set is from; `origin.json` of its run."""
+    """Where an imported distilled set comes from; `origin.json` of its run."""
 
     files: tuple[dict[str, Any], ...]
     """Of each: name, bytes, sha256."""
     space: str
-    """What its numbers were: `normalised`, `whitened` or `pixels`, with the publisher's statistics where told."""
+    """What its numbers were: `normalised`, `whitened` or `pixels`, with the publisher's statistics if given."""
     labels: str
     """`hard labels` or `soft labels`."""
     lr: float | None
-    """Learned step size; None where nobody told it."""
+    """Learned step size; None if it was not given."""
     imported_by: str
     imported_at: float
     """Seconds since 1970."""
@@ -89,7 +89,7 @@ def set_origin(path: Path) -> SetOrigin | None:
     try:
         value = read_json(path)
         origin = SetOrigin(**{**value, "files": tuple(dict(file) for file in value["files"])})
-        _ = origin.words  # that it can be told
+        _ = origin.words  # that it can be reported
         return origin
     except FileNotFoundError:
         return None
@@ -105,7 +105,9 @@ def imported_buffer(folder: Path) -> ImportedBuffer:
         CorruptFileError: the manifest is damaged.
     """
     names = [path.name for path in imported_folders(folder.parent)]
-    others = f"Imported are: {', '.join(names)}." if names else "Make one with: tesla import-buffers WORKSPACE FILE..."
+    others = (
+        f"Imported buffers: {', '.join(names)}." if names else "Import one with: tesla import-buffers WORKSPACE FILE..."
+    )
     try:
         manifest = read_json(folder / "manifest.json")
     except FileNotFoundError as error:
@@ -143,14 +145,14 @@ def imported_folders(buffers: Path) -> list[Path]:
 
 
 def settings_layer(folder: Path) -> dict[str, Any]:
-    """What a run with this buffer has unless somebody sets it: the network, the input space, how many there are."""
+    """What a run with this buffer has unless it is set: the network, the input space, how many there are."""
     buffer = imported_buffer(folder)
     counts = {"teachers.count": buffer.trajectories, "teachers.epochs": buffer.epochs}
     return {**buffer.settings, **counts}
 
 
 def checked_identity(folder: Path, settings: Settings, fingerprint: str, dataset: str) -> dict[str, Any]:
-    """The identity of the teachers that a run with these settings asks for, if the buffer has them.
+    """The identity of the teachers that a run with these settings needs, if the buffer has them.
 
     Raises:
         UsageError: it is of another dataset, input space or network, or too small.
@@ -161,7 +163,7 @@ def checked_identity(folder: Path, settings: Settings, fingerprint: str, dataset
     if differing:
         words = "; ".join(f"{key}: {_short(buffer.identity.get(key))}, here {_short(wanted[key])}" for key in differing)
         raise UsageError(
-            f"The imported teacher buffer {buffer.name} was checked for another problem ({words}).",
+            f"The imported teacher buffer {buffer.name} was imported with other settings ({words}).",
             "Give the run the settings it was imported with (`tesla config --set teachers.buffer="
             f"{buffer.name}` shows them), or import the files again under another name.",
         )
@@ -175,13 +177,13 @@ def checked_identity(folder: Path, settings: Settings, fingerprint: str, dataset
         raise UsageError(
             f"This run reads teachers up to epoch {settings.trained_epochs}, but those of the imported buffer "
             f"{buffer.name} have {buffer.epochs} epochs.",
-            "Lower distill.max_start_epoch, or distill.teacher_epochs, or take other labels than `last`.",
+            "Lower distill.max_start_epoch, or distill.teacher_epochs, or choose labels other than `last`.",
         )
     return wanted
 
 
 def identity_of(files: Any, settings: Settings, fingerprint: str, dataset: str) -> dict[str, Any]:
-    """What tells one imported buffer from another: sha256 of its files, and the problem it is used for."""
+    """What distinguishes imported buffers: sha256 of its files, and the problem it is used for."""
     return {
         "imported": files,
         "dataset": fingerprint,

@@ -1,8 +1,8 @@
-"""What a run's driver does about files that a kill, a full disk or a failing one left: the newest whole state is used.
+"""What a run's driver does about files left by a kill, or by a full or failing disk: the newest whole state is used.
 
-A checkpoint is two files, and the record (.json) is renamed last; so one file alone is a save or a removal that was cut
-off, or damage. The journal tells which: only a whole save is ever noted there. Damaged files are moved to a folder
-`damaged` beside them, never deleted; what was cut off is removed, for it is made again.
+A checkpoint is two files, and the record (.json) is renamed last; so one file alone is an interrupted
+save or removal, or damage. The journal tells which: it records only whole saves. Damaged files are moved to a folder
+`damaged` beside them, never deleted; interrupted files are removed, since they are recomputed.
 """
 
 from dataclasses import dataclass
@@ -28,13 +28,13 @@ class Half:
 
     iteration: int
     path: Path
-    """The file that is there."""
+    """The file that exists."""
     lost: Path | None
-    """The file that is missing by damage; None where a save or a removal was cut off."""
+    """The file that is missing by damage; None where a save or removal was interrupted."""
 
 
 def orphaned_checkpoint_files(run: Run) -> list[Half]:
-    """Checkpoints of which one file is there, by iteration."""
+    """Checkpoints with only one file, by iteration."""
     folder = run.folder / "checkpoints"
     if not folder.is_dir():
         return []
@@ -55,7 +55,7 @@ def orphaned_checkpoint_files(run: Run) -> list[Half]:
 
 
 def _saved(run: Run) -> set[int]:
-    """Iterations the journal has a whole checkpoint of."""
+    """Iterations with a whole checkpoint in the journal."""
     events = (entry.event for entry, _ in read_journal(run.journal_file))
     return {
         event.iteration
@@ -65,7 +65,7 @@ def _saved(run: Run) -> set[int]:
 
 
 def clean_up(run: Run) -> list[str]:
-    """Remove what dead writers left, set damaged halves and evaluations aside; in words what was.
+    """Remove what dead writers left, set damaged halves and evaluations aside; what was done, as messages.
 
     Only for the run's driver.
     """
@@ -76,19 +76,21 @@ def clean_up(run: Run) -> list[str]:
         if half.lost is None:
             disk.remove_tree(half.path)
         else:
-            words.append(f"{half.lost} is missing; the other half of this checkpoint is now {set_aside(half.path)}.")
+            words.append(
+                f"{half.lost} is missing; the other half of this checkpoint was moved to {set_aside(half.path)}."
+            )
     for path in sorted((run.folder / "evaluations").glob("*.json")):
         try:
             read_json(path)
         except CorruptFileError as error:
             words.append(
-                f"{error.message} It is now {set_aside(path)}; it is measured again if its checkpoint is kept."
+                f"{error.message} It was moved to {set_aside(path)}; it is measured again if its checkpoint is kept."
             )
     return words
 
 
 def newest_state(run: Run) -> "tuple[tuple[dict[str, Tensor], dict[str, Any]] | None, list[str]]":
-    """The newest checkpoint that is whole, None if there is none; and in words what was set aside on the way to it.
+    """The newest checkpoint that is whole, None if there is none; and messages about what was set aside.
 
     Damaged ones must not stay: by their number they would count among the newest, which are kept while older ones go.
     Only for the run's driver.
@@ -98,7 +100,9 @@ def newest_state(run: Run) -> "tuple[tuple[dict[str, Tensor], dict[str, Any]] | 
         try:
             return run.load_checkpoint(iteration), words
         except CorruptFileError as error:
-            words.append(f"{error.message} It is now in {set_checkpoint_aside(run, iteration)}; an older one is used.")
+            words.append(
+                f"{error.message} It was moved to {set_checkpoint_aside(run, iteration)}; an older one is used."
+            )
     return None, words
 
 

@@ -40,13 +40,13 @@ def nobody_else() -> None:
 
 
 class Run:
-    """A run's folder; nothing in it need exist yet."""
+    """A run's folder; it may be empty or missing."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.name = folder.name
         self.guard: Callable[[], None] = nobody_else
-        """Asked before anything is written; raises where this process no longer drives the run."""
+        """Called before anything is written; raises if this process no longer drives the run."""
 
     @property
     def settings_file(self) -> Path:
@@ -60,17 +60,17 @@ class Run:
 
     @property
     def heartbeat_file(self) -> Path:
-        """What its driver rewrites every second."""
+        """Rewritten by its driver every second."""
         return self.folder / ".pulse.json"
 
     @property
     def origin_file(self) -> Path:
-        """Of a set that was imported, where it is from; a run that was distilled here has none."""
+        """Where an imported set comes from; a run distilled here has none."""
         return self.folder / "origin.json"
 
     @property
     def origin(self) -> SetOrigin | None:
-        """Where an imported set is from."""
+        """Where an imported set comes from."""
         return set_origin(self.origin_file)
 
     @property
@@ -85,7 +85,7 @@ class Run:
 
     @property
     def exists(self) -> bool:
-        """Whether it was ever started: it has settings, or a journal or checkpoints that lost theirs."""
+        """Whether it was ever started: it has settings, or a journal or checkpoints without them."""
         return self.settings_file.exists() or self.journal_file.exists() or bool(self.checkpoints())
 
     @property
@@ -117,7 +117,7 @@ class Run:
 
     @property
     def settings_damage(self) -> str:
-        """What is wrong with the frozen settings' file, in words; empty if nothing is."""
+        """What is wrong with the frozen settings' file, as a message; empty if nothing is."""
         try:
             frozen_settings(self.settings_file)
         except SettingsError as error:
@@ -127,7 +127,7 @@ class Run:
         return ""
 
     def _journaled(self) -> EffectiveSettings | None:
-        """The settings of the newest start that the journal tells of."""
+        """The settings of the newest start in the journal."""
         found: dict[str, Any] | None = None
         for entry, _ in read_journal(self.journal_file):
             if isinstance(entry.event, RunStarted):
@@ -145,13 +145,13 @@ class Run:
         return {key: flat[key] for key, origin in frozen.origins.items() if origin == "command line"}
 
     def settled(self) -> dict[str, Any]:
-        """Keys whose values were made of others when it began, with their values."""
+        """Keys whose values were derived from others when it started, with their values."""
         frozen = self.frozen()
         flat = frozen.flat()
         return {key: flat[key] for key, origin in frozen.origins.items() if origin == SETTLED}
 
     def check(self, effective: EffectiveSettings) -> None:
-        """Refuse settings that would make an existing run another experiment.
+        """Refuse settings that would change the experiment of an existing run.
 
         Raises:
             UsageError: names every such key with its old and new value.
@@ -160,9 +160,9 @@ class Run:
         done = max(self.checkpoints(), default=0)
         if new["distill.iterations"] < done:
             raise UsageError(
-                f"The run {self.name} has done {done} iterations; distill.iterations = {new['distill.iterations']} "
-                "is less.",
-                f"`tesla evaluate --iteration N` and `tesla export --iteration N` take any of its checkpoints: "
+                f"The run {self.name} has already done {done} iterations; distill.iterations = "
+                f"{new['distill.iterations']} is less.",
+                f"`tesla evaluate --iteration N` and `tesla export --iteration N` accept any of its checkpoints: "
                 f"{', '.join(map(str, self.checkpoints()))}.",
             )
         changed = [key for key in new if old.get(key) != new[key]]
@@ -178,7 +178,7 @@ class Run:
             )
 
     def freeze(self, effective: EffectiveSettings) -> None:
-        """Write the settings down; on an existing run see `check`."""
+        """Save the settings; on an existing run see `check`."""
         if self.exists:
             self.check(effective)
             if not self.settings_damage:
@@ -193,7 +193,7 @@ class Run:
         return self.folder / "checkpoints" / f"{iteration:07d}.safetensors"
 
     def checkpoints(self) -> list[int]:
-        """Iterations with a checkpoint, ascending; not verified. A save that was cut off does not count."""
+        """Iterations with a checkpoint, ascending; not verified. An interrupted save does not count."""
         paths = (self.folder / "checkpoints").glob("*.safetensors")
         named = [(iteration_of(path), path) for path in paths]
         return sorted(number for number, path in named if number is not None and path.with_suffix(".json").exists())
@@ -232,7 +232,7 @@ class Run:
         return tensors, record
 
     def check_formats(self) -> None:
-        """Refuse a run that a newer version went on with, before anything of it is changed.
+        """Refuse a run that a newer version has resumed, before anything is changed.
 
         Raises:
             NewerFormatError: names the first such file.
@@ -243,7 +243,7 @@ class Run:
                 refuse_newer(path)
 
     def newest_valid(self, until: int | None = None) -> "tuple[dict[str, Tensor], dict[str, Any]] | None":
-        """The newest checkpoint that is whole, and not after iteration `until`; for whoever only reads."""
+        """The newest checkpoint that is whole, and not after iteration `until`; for readers."""
         for iteration in reversed(self.checkpoints()):
             if until is not None and iteration > until:
                 continue
@@ -262,12 +262,12 @@ class Run:
         sweep(folder)
 
     def evaluation_path(self, iteration: int, subject: str, split: str, network: str) -> Path:
-        """Where an evaluation is written down."""
+        """Where an evaluation is stored."""
         safe = "".join(c if c.isalnum() or c in "._" else "-" for c in network)
         return self.folder / "evaluations" / f"{iteration:07d}-{split}-{subject}-{safe}.json"
 
     def save_evaluation(self, result: EvaluationDone, protocol: dict[str, Any]) -> None:
-        """Publish a result with the protocol it was measured to, beside those of other protocols."""
+        """Save a result with its protocol, beside those of other protocols."""
         self.guard()
         path = self.evaluation_path(result.iteration, result.subject, result.split, result.network)
         there = _record(path)
@@ -288,7 +288,7 @@ class Run:
     def evaluation_of_another(
         self, iteration: int, subject: str, split: str, network: str, protocol: dict[str, Any]
     ) -> EvaluationDone | None:
-        """A result that another run of the workspace has already, measured to the same protocol."""
+        """A result of the same protocol that another run of the workspace already has."""
         for folder in sorted(self.folder.parent.iterdir()):
             if folder != self.folder:
                 found = Run(folder).evaluation(iteration, subject, split, network, protocol)
@@ -297,9 +297,9 @@ class Run:
         return None
 
     def evaluations(self, settings: Settings | None = None) -> list[EvaluationDone]:
-        """The results that were measured as `settings` (unset: the run's own) ask for it, by iteration.
+        """The results that were measured as `settings` (unset: the run's own) say, by iteration.
 
-        All there are where the run's settings cannot be read.
+        All of them if the run's settings cannot be read.
         """
         if settings is None:
             with suppress(SettingsError):
@@ -314,7 +314,7 @@ class Run:
 
 
 def _told_apart(path: Path, protocol: dict[str, Any]) -> Path:
-    """Where a result is whose plain name one of another protocol has."""
+    """Where a result is stored if one of another protocol has its plain name."""
     return path.with_name(f"{path.stem}@{protocol_digest(protocol)}{path.suffix}")
 
 
@@ -342,16 +342,16 @@ def selected_iteration(run: Run, settings: Settings) -> int | None:
 
 
 def checkpoint_to_use(run: Run, settings: Settings, iteration: int | None) -> int:
-    """The checkpoint a person asked for, or the selected one.
+    """The requested checkpoint, or the selected one.
 
     Raises:
-        UsageError: there is none, or not that one.
+        UsageError: there is none, or not the requested one.
     """
     kept = run.checkpoints()
     chosen = selected_iteration(run, settings) if iteration is None else iteration
     if chosen is None:
         again = tesla("run", run.folder.parents[1], "--run", run.name)
-        raise UsageError(f"The run {run.name} has no checkpoint yet.", f"Go on with: {again}")
+        raise UsageError(f"The run {run.name} has no checkpoint yet.", f"Resume with: {again}")
     if chosen not in kept:
         raise UsageError(f"The run {run.name} has no checkpoint {chosen}.", f"It has: {', '.join(map(str, kept))}.")
     return chosen

@@ -30,7 +30,7 @@ class Series:
     """Points `(x, y)` with x ascending, merged to at most `CAPACITY` buckets of equal count.
 
     Memory is constant; adding is amortised constant; minimum, maximum, mean and count of every bucket are exact. Up to
-    `CAPACITY` points, each has a bucket of its own.
+    `CAPACITY` points, each has its own bucket.
     """
 
     def __init__(self) -> None:
@@ -79,14 +79,14 @@ class Series:
         self.latest = self._sum[-1] / self._count[-1] if self._count else None
 
     def points(self) -> Points:
-        """What there is now."""
+        """The current points."""
         import numpy as np  # only for those who draw: `tesla status` does without
 
         first, last, low, high, total = map(np.array, (self._first, self._last, self._low, self._high, self._sum))
         return Points((first + last) / 2, low, high, total / np.maximum(np.array(self._count), 1))
 
     def _open(self, x: float) -> None:
-        """Begin an empty bucket."""
+        """Start an empty bucket."""
         values = (x, x, inf, -inf, 0.0)
         for column, value in zip((self._first, self._last, self._low, self._high, self._sum), values, strict=True):
             column.append(value)
@@ -103,7 +103,7 @@ class Series:
 
 
 class Sample:
-    """Every n-th of many values, at most `MOST` of them; all of them while there are no more."""
+    """Every n-th of many values, at most `MOST` of them; all of them if there are fewer."""
 
     MOST = 2**16
 

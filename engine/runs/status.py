@@ -1,4 +1,4 @@
-"""The state of a run in one object, from its files alone: while another process drives it, and without PyTorch."""
+"""The state of a run in one object, read from its files only: while another process drives it, and without PyTorch."""
 
 from dataclasses import dataclass
 
@@ -11,11 +11,11 @@ from engine.runs.run import Run, selected_iteration
 
 @dataclass(frozen=True)
 class RunStatus:
-    """What is known of a run; None where it is not known yet."""
+    """What is known about a run; None if not known yet."""
 
     name: str
     state: str
-    """`running`, `paused`, `stalled` (its driver lives but makes no progress, or gives no sign), `stopped`, `failed`,
+    """`running`, `paused`, `stalled` (its driver is alive but makes no progress, or is silent), `stopped`, `failed`,
     `finished`, `imported` (a set made elsewhere), or `interrupted` (its driver crashed or was killed)."""
     stage: str
     """`teachers`, `distillation`, `evaluation` or `done`."""
@@ -37,11 +37,11 @@ class RunStatus:
     test: tuple[EvaluationDone, ...]
     """Test accuracies of the selected checkpoint, one per network."""
     random: tuple[EvaluationDone, ...]
-    """Random real images at the same IPC, measured likewise."""
+    """Random real images at the same IPC, measured the same way."""
     teachers_done: int
     teachers_total: int
     skipped: int
-    """Iterations skipped for bad numbers; those that were done again count once."""
+    """Iterations skipped for bad numbers; repeated ones count once."""
     recoveries: int
     seconds_per_iteration: float | None
     eta: float | None
@@ -53,18 +53,18 @@ class RunStatus:
 
     @property
     def finished(self) -> bool:
-        """Everything its settings ask for is done."""
+        """Everything in its settings is done."""
         return self.state == "finished"
 
 
 def read_state(run: Run, history: RunHistory, live: str, tested: bool = True) -> str:
-    """Where a run stands, as in `RunStatus.state`; `new` if it was never started.
+    """The state of a run, as in `RunStatus.state`; `new` if it was never started.
 
     Args:
         run: the run.
         history: its journal.
         live: its `liveness`.
-        tested: whether its test accuracy is on disk; unset, the journal is trusted to have finished with one.
+        tested: whether its test accuracy is on disk; unset, the journal is trusted.
     """
     if live:
         return live
@@ -74,7 +74,7 @@ def read_state(run: Run, history: RunHistory, live: str, tested: bool = True) ->
         return "imported"
     if history.ending == "finished":
         done = tested and history.iteration >= history.iterations
-        return "finished" if done else "stopped"  # its settings ask for more by now, or its test was lost
+        return "finished" if done else "stopped"  # its settings now ask for more, or its test was lost
     return "interrupted" if history.open else history.ending or "stopped"
 
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from engine.runs.series import Sample
 
 MOST_MARKS = 10_000
-"""Iterations whose numbers are known. Going back over more than that many leaves some of them counted."""
+"""Iterations whose numbers are known. After going back over more than that, some stay counted."""
 
 
 @dataclass
 class Costs:
-    """What was spent, in seconds; work that was lost and done again counts again."""
+    """What was spent, in seconds; repeated work counts again."""
 
     teachers: float = 0.0
     teacher_epochs: int = 0

@@ -23,7 +23,7 @@ from engine.storage.beats import LATE
 from engine.storage.lock import LeaseLock
 from engine.storage.symlinks import check_links
 
-if TYPE_CHECKING:  # engine.data loads PyTorch, which whoever only watches does not need
+if TYPE_CHECKING:  # engine.data loads PyTorch, which a reader does not need
     from engine.data import Dataset, InputSpace
     from engine.data.dataset import Classes
 
@@ -55,12 +55,12 @@ class Workspace:
         if not folder.exists():
             raise UsageError(
                 f"There is no folder {folder}.",
-                f"Make a workspace with: {tesla('init', folder, '--dataset', 'digits')}",
+                f"Create a workspace with: {tesla('init', folder, '--dataset', 'digits')}",
             )
         if not self.toml.is_file():
             raise UsageError(
                 f"{folder} is not a workspace: it has no tesla.toml.",
-                f"Make one with: {tesla('init', folder, '--dataset', 'digits')}",
+                f"Create one with: {tesla('init', folder, '--dataset', 'digits')}",
             )
 
     @property
@@ -70,13 +70,13 @@ class Workspace:
 
     @staticmethod
     def create(folder: Path, effective: EffectiveSettings, active: set[str]) -> "Workspace":
-        """Make a workspace in a folder that is new or empty.
+        """Create a workspace in a folder that is new or empty.
 
         Raises:
-            UsageError: there is something already.
+            UsageError: the folder is not empty.
         """
         if (folder / "tesla.toml").exists():
-            raise UsageError(f"{folder} is a workspace already.", f"Go on with: {tesla('run', folder)}")
+            raise UsageError(f"{folder} is already a workspace.", f"Resume with: {tesla('run', folder)}")
         sweep(folder)  # of an `init` that was killed
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise UsageError(f"{folder} exists and is not empty.", "Choose another name.")
@@ -91,7 +91,7 @@ class Workspace:
         """
         if not NAME.fullmatch(name):
             raise UsageError(
-                f"{name!r} is not a name for a run.",
+                f"{name!r} is not a valid run name.",
                 "Use letters, digits, dot, dash and underscore, at most 64 of them.",
             )
         return Run(self.folder / "runs" / name)
@@ -114,7 +114,7 @@ class Workspace:
         """The run of that name; without a name the only one, or the one that was written to last.
 
         Raises:
-            UsageError: there is none (the message lists those there are).
+            UsageError: there is none (the message lists the existing ones).
         """
         runs = self.runs()
         if not runs:
@@ -133,7 +133,7 @@ class Workspace:
     ) -> EffectiveSettings:
         """Effective settings for a run, existing or new.
 
-        An existing run keeps what earlier command lines set for it, so that `tesla run my-run --run NAME` goes on.
+        An existing run keeps what earlier command lines set for it, so that `tesla run my-run --run NAME` resumes it.
         """
         begun = run is not None and run.exists
         earlier: Mapping[str, Any] = run.command_line() if run is not None and begun else {}
@@ -149,7 +149,7 @@ class Workspace:
         )
 
     def _buffer_layer(self, name: str) -> dict[str, Any]:
-        # What is no name is left to the validation of teachers.buffer.
+        # An invalid name is left to the validation of teachers.buffer.
         return settings_layer(self.folder / "buffers" / name) if NAME.fullmatch(name) else {}
 
     def dataset_path(self, settings: Settings) -> Path | None:
@@ -157,8 +157,8 @@ class Workspace:
         path = settings.dataset.path
         try:
             return None if path is None else (self.folder / Path(path).expanduser())
-        except RuntimeError as error:  # `~somebody` who is not here
-            raise UsageError(f"dataset.path = {path!r}: {error}", "Write the path out.") from error
+        except RuntimeError as error:  # `~name` of an unknown user
+            raise UsageError(f"dataset.path = {path!r}: {error}", "Write the full path.") from error
 
     def open_dataset(self, settings: Settings) -> Generator[Event, None, OpenDataset]:
         """The real data as the settings see it: decoded, divided, with its input space. Use as `yield from`."""
@@ -179,7 +179,7 @@ class Workspace:
         """Everything that determines a teacher's parameters.
 
         Raises:
-            UsageError: an imported buffer is asked for that is not there, not of this problem, or too small.
+            UsageError: the imported buffer is missing, for another problem, or too small.
         """
         if settings.teachers.buffer is not None:
             folder = self.folder / "buffers" / settings.teachers.buffer
@@ -196,7 +196,7 @@ class Workspace:
 
 
 def acquire_run(run: Run) -> Generator[Event, None, "RunLease"]:
-    """Become the run's driver; all others may only watch. Use as `yield from`; a context manager comes back.
+    """Become the run's driver; other processes may only watch. Use as `yield from`; a context manager comes back.
 
     Raises:
         BusyError: another process drives it; the message says which, and since when.
@@ -214,7 +214,7 @@ def acquire_run(run: Run) -> Generator[Event, None, "RunLease"]:
         yield Progress(stage="data", done=1, total=1, unit="datasets", detail=detail)
     if not lease.held:
         raise BusyError(
-            f"The run {run.name} is already driven by {owner.words}.",
+            f"The run {run.name} is already being driven by {owner.words}.",
             f"Watch it with: {tesla('tui', run.folder.parents[1], '--run', run.name)}",
         )
     return RunLease(run, lease)
@@ -258,7 +258,7 @@ class RunLease:
             if lost.owner is not None:
                 raise BusyError(
                     f"The run {name} was taken over by {lost.owner}, which saw no heartbeat of this process.",
-                    f"Nothing was written since; watch it with: {tesla('tui', workspace, '--run', name)}",
+                    f"Nothing has been written since. Watch it with: {tesla('tui', workspace, '--run', name)}",
                 ) from lost
             if lost.place is not None and lost.place != self._run.folder:
                 raise UsageError(

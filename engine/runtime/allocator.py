@@ -26,7 +26,7 @@ _OPTIONS: dict[Policy, tuple[tuple[int, int], ...]] = {
 
 
 def choose_memory(policy: Policy) -> None:
-    """Set the process's policy; the first choice stands, a program cannot go back."""
+    """Set the process's policy; the first choice stands, a process cannot change it back."""
     global _chosen
     if _chosen is not None:
         return

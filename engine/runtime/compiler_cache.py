@@ -1,11 +1,11 @@
 """Where the compiler keeps its results: in the user's own cache, so that the second run of a shape starts in seconds.
 
-What is kept is programs: shared libraries that are loaded and Python that is run, unchecked. So it is never in a
-workspace, which may come from somebody else, nor in the dataset cache, which several people may share, nor in PyTorch's
-own choice below /tmp, whose name anybody can guess and make first; but in a folder that only this user can write.
+It holds code: shared libraries that are loaded and Python that is run, unchecked. So it is never in a
+workspace, which may come from someone else, nor in the dataset cache, which several people may share, nor in PyTorch's
+own choice below /tmp, whose name anyone can guess and create first; but in a folder that only this user can write.
 
-PyTorch makes its cache folder as soon as the compiler is imported, which eager code does too, and notes a folder of its
-own choice in the environment. So the folder is told to the compiler by whoever compiles, and not before.
+PyTorch makes its cache folder as soon as the compiler is imported, which eager code does too, and sets its own
+folder in the environment. So the folder is passed to the compiler only when something is compiled.
 """
 
 import os
@@ -21,14 +21,14 @@ CHOSEN = "TESLA_COMPILED"
 """Environment variable with another folder to use."""
 
 PYTORCH = "TORCHINDUCTOR_CACHE_DIR"
-"""PyTorch's variable; a user's choice in it stands."""
+"""PyTorch's variable; a user's value in it is kept."""
 
 
 def use_cache() -> None:
-    """Tell the compiler where to keep its results. Call before something is compiled.
+    """Tell the compiler where to store its results. Call before something is compiled.
 
     Raises:
-        UsageError: the folder is somebody else's, or others can write to it.
+        UsageError: the folder belongs to another user, or others can write to it.
     """
     from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
@@ -37,7 +37,7 @@ def use_cache() -> None:
 
 
 def private_folder() -> Path:
-    """The cache, made if it is not there; of a home that cannot be written, a temporary folder for this process.
+    """The cache, created if missing; a temporary folder for this process if the home cannot be written.
 
     Raises:
         UsageError: see `use_cache`.
@@ -50,7 +50,7 @@ def private_folder() -> Path:
     facts = folder.stat()
     if facts.st_uid != os.geteuid() or facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise UsageError(
-            f"Others can write to {folder}, and what is kept there is run as your own code.",
-            f"chmod go-w it, set {CHOSEN} to a folder of your own, or compute.compile = off.",
+            f"Other users can write to {folder}, and tesla runs the compiled code in it.",
+            f"Run `chmod go-w {folder}`, set {CHOSEN} to your own folder, or set compute.compile = off.",
         )
     return folder.resolve()

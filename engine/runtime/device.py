@@ -29,7 +29,7 @@ def resolve_device(name: str) -> torch.device:
     }
     if not present[device.type]:
         raise UsageError(
-            f"compute.device = {name} is not on this machine.",
+            f"compute.device = {name} is not available on this machine.",
             "Use auto or cpu; `tesla doctor` shows what PyTorch sees.",
         )
     return device
@@ -48,8 +48,8 @@ def own_device(name: str, place: RankEnvironment) -> torch.device:
         raise UsageError(f"Several workers cannot share compute.device = {name}.", "Use cuda or cpu, or one worker.")
     if device.index is not None and place.local_size > 1:
         raise UsageError(
-            f"compute.device = {name} is one device, for {place.local_size} workers.",
-            "Use cuda, and CUDA_VISIBLE_DEVICES to choose.",
+            f"compute.device = {name} names one device for {place.local_size} workers.",
+            "Use cuda, and choose devices with CUDA_VISIBLE_DEVICES.",
         )
     count = torch.cuda.device_count()
     if place.local_size > count:
@@ -89,7 +89,7 @@ def configure(settings: ComputeSettings, place: RankEnvironment | None = None) -
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """What a bit-exact repetition depends on, and what a reader of the results wants to know."""
+    """What a bit-exact repetition depends on, and what a reader of the results needs to know."""
     from engine import __version__
 
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()

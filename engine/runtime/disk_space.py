@@ -1,4 +1,4 @@
-"""Room on the disk: what a stage will write, and whether there is as much. Planning and running use the same sums."""
+"""Space on the disk: what a stage will write, and whether it fits. Planning and running use the same sums."""
 
 import errno
 from collections.abc import Generator
@@ -33,7 +33,7 @@ def bytes_in(folder: Path, pattern: str = "*") -> int:
 
 
 def check_room(place: Path, needed: int, what: str, rule: str) -> Generator[Event, None, None]:
-    """Compare what will be written with what is free, before it begins. Use as `yield from`.
+    """Compare what will be written with what is free, before it starts. Use as `yield from`.
 
     Args:
         place: where it will be written; need not exist yet.
@@ -42,7 +42,7 @@ def check_room(place: Path, needed: int, what: str, rule: str) -> Generator[Even
         rule: `compute.room`: refuse or warn.
 
     Raises:
-        DiskError: there is less room, and the rule is to refuse.
+        DiskError: there is less space, and the rule is to refuse.
     """
     free = disk.free(place)
     if free is None or needed <= free:
@@ -51,8 +51,8 @@ def check_room(place: Path, needed: int, what: str, rule: str) -> Generator[Even
     if rule == "refuse":
         raise DiskError(
             words,
-            "Free some room, or move the workspace to a larger disk, then give the same command again; "
-            "with --set compute.room=warn it begins nevertheless.",
+            "Free some space, or move the workspace to a larger disk, then run the same command again; "
+            "--set compute.room=warn starts anyway.",
             errno.ENOSPC,
         )
     yield Notice(level="warning", message=words)

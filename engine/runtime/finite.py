@@ -1,4 +1,4 @@
-"""Whether numbers are numbers: no NaN, no infinity. One pass, no copy, one look of the host."""
+"""Whether numbers are numbers: no NaN, no infinity. One pass, no copy, one read by the host."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ def is_finite(tensor: "Tensor") -> bool:
 
 def non_finite(tensors: "Mapping[str, Tensor]") -> list[str]:
     """Names of the tensors that hold a NaN or an infinity."""
-    import torch  # at its first use: whoever only looks at runs does not load it
+    import torch  # at its first use: a process that only looks at runs does not load it
 
     found = []
     for name, tensor in tensors.items():

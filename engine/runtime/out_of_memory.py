@@ -1,6 +1,6 @@
 """Out of memory: recognise it in what Python, NumPy and PyTorch raise, and measure how much memory there is.
 
-PyTorch raises its own error on accelerators and a plain RuntimeError on the CPU; both say how much was asked for.
+PyTorch raises its own error on accelerators and a plain RuntimeError on the CPU; both say how much was requested.
 """
 
 import errno
@@ -39,7 +39,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def asked_bytes(error: BaseException) -> int | None:
-    """How many bytes the allocation that failed had asked for; None where the error does not say."""
+    """Bytes that the failed allocation requested; None if the error does not say."""
     found = _ASKED.search(str(error))
     return None if found is None else int(float(found[1]) * _UNITS[(found[2] or "bytes").lower()])
 
@@ -50,7 +50,7 @@ def process_bytes() -> int:
 
 
 def available_bytes() -> int:
-    """Host memory this process could still have: by the machine, by its control group, by its own limit."""
+    """Host memory this process can still get: by the machine, by its control group, by its own limit."""
     found = [int(psutil.virtual_memory().available)]
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     if limit != resource.RLIM_INFINITY:

@@ -1,7 +1,7 @@
 """Randomness that is counted, not carried.
 
 Every draw comes from a generator seeded by (run seed, purpose, counters ...). Nothing needs to be saved to resume
-bit-exactly, results do not depend on the number of workers, and the global generator is left alone.
+bit-exactly, results do not depend on the number of workers, and the global generator is not used.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ def counted_generator(seed: int, purpose: str, *counters: int) -> torch.Generato
 def forked_global_rng(seed: int) -> Iterator[None]:
     """Seed the global CPU generator inside the block and restore it after.
 
-    Only for code that cannot be handed a generator: `nn.Module` constructors draw their initial weights globally.
+    Only for code that cannot take a generator: `nn.Module` constructors draw their initial weights globally.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)

@@ -24,7 +24,7 @@ from engine.errors import TeslaError
 _running: set["subprocess.Popen[str]"] = set()
 
 MARK = "\x1eresult "
-"""Starts the line of output that is the answer, among what libraries may print."""
+"""Starts the output line with the answer, since libraries may print others."""
 
 
 def run_isolated(

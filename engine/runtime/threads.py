@@ -1,4 +1,4 @@
-"""Work beside the main thread: what a stage writes while it goes on computing, and what cannot be interrupted."""
+"""Work beside the main thread: what a stage writes while it computes, and what cannot be interrupted."""
 
 import threading
 import time
@@ -11,16 +11,16 @@ from typing import Self, TypeVar
 Result = TypeVar("Result")
 
 BESIDE = "tesla-beside"
-"""Name of the threads that may be left to themselves."""
+"""Name of the threads that may be abandoned."""
 
 LOOK = 0.1
 """Seconds between two looks at work that is waited for."""
 
 
 def run_in_thread(work: Callable[[], Result]) -> Generator[float, None, Result]:
-    """Do a piece of work that cannot be interrupted, in a thread, so that whoever waits for it can leave.
+    """Do a piece of work that cannot be interrupted, in a thread, so that a waiting caller can leave.
 
-    Closing the generator leaves the thread to itself: only for work that changes nothing but what it returns. An
+    Closing the generator abandons the thread: only for work that changes nothing but what it returns. An
     error of the work is raised here.
 
     Yields:
@@ -46,14 +46,14 @@ def run_in_thread(work: Callable[[], Result]) -> Generator[float, None, Result]:
 
 
 def left_behind() -> bool:
-    """Whether work that nobody waits for any more is still going on in a thread."""
+    """Whether work that no caller waits for is still running in a thread."""
     return any(thread.name == BESIDE for thread in threading.enumerate())
 
 
 class SingleWorker:
-    """A background thread with at most one piece of work; a context manager that waits for it on the way out.
+    """A background thread with at most one piece of work; a context manager that waits for it on exit.
 
-    A piece's error is raised by the next `submit` or `wait`, or at the end of the context. Nothing after it is begun.
+    A piece's error is raised by the next `submit` or `wait`, or at the end of the context. Nothing after it is started.
     """
 
     def __init__(self, name: str) -> None:
@@ -61,7 +61,7 @@ class SingleWorker:
         self._pending: Future[None] | None = None
 
     def submit(self, work: Callable[[], None]) -> None:
-        """Wait for the piece before, then do this one beside the caller."""
+        """Wait for the previous piece, then do this one in the background."""
         self.wait()
         self._pending = self._pool.submit(work)
 

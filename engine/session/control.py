@@ -1,13 +1,13 @@
-"""Requests of a person to a running session: pause, save a checkpoint now, evaluate now.
+"""Requests to a running session: pause, save a checkpoint now, evaluate now.
 
-Any thread may make one; the session answers it where its state is whole. To stop, close the generator.
+Any thread may make one; the session grants it when its state is complete. To stop, close the generator.
 """
 
 import threading
 
 
 class Control:
-    """Requests that are not answered yet."""
+    """Pending requests."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -18,28 +18,28 @@ class Control:
 
     @property
     def paused(self) -> bool:
-        """Whether the session is to stand still. A pending save or evaluation comes first."""
+        """Whether the session should wait. A pending save or evaluation is granted first."""
         with self._lock:
             return self._paused and not (self._save or self._evaluate)
 
     @property
     def wants_pause(self) -> bool:
-        """Whether a pause is asked for, other requests pending or not."""
+        """Whether a pause is requested, even if other requests are pending."""
         with self._lock:
             return self._paused
 
     def pause(self) -> None:
-        """Stand still at the next matching step, training batch or measured batch."""
+        """Pause at the next matching step, training batch or measured batch."""
         with self._lock:
             self._paused = True
 
     def resume(self) -> None:
-        """Go on."""
+        """Resume."""
         with self._lock:
             self._paused = False
 
     def save(self) -> bool:
-        """Save a checkpoint when the current iteration is complete. False: nothing is being distilled, so no."""
+        """Save a checkpoint when the current iteration is complete. False if nothing is being distilled."""
         with self._lock:
             self._save = self._accepting
             return self._accepting
@@ -51,7 +51,7 @@ class Control:
             return self._accepting
 
     def accept(self, accepting: bool) -> None:
-        """For the session: whether it can save and evaluate now; requests that it no longer can answer are dropped."""
+        """For the session: whether it can grant saving and evaluating; requests it no longer can grant are dropped."""
         with self._lock:
             self._accepting = accepting
             if not accepting:

@@ -1,6 +1,6 @@
-"""Which evaluations a run needs, and where their results are kept: what is known already is not measured again.
+"""Which evaluations a run needs, and where their results are kept: known results are not measured again.
 
-The held-out part selects the checkpoint; the test images are looked at once, for the one that was selected.
+The held-out part selects the checkpoint; the test images are used once, for the selected one.
 """
 
 import itertools
@@ -36,7 +36,7 @@ def held_out(task: Task, buffer: TeacherBuffer, run: Run, state: State) -> Event
 
 
 def evaluation_known(task: Task, run: Run, iteration: int) -> bool:
-    """Whether the held-out accuracy of a checkpoint was measured, as the settings ask for it."""
+    """Whether the held-out accuracy of a checkpoint was measured as the settings say."""
     protocol = distilled_protocol(task.settings, task.settings.evaluate.selection_repeats)
     return run.evaluation(iteration, "distilled", "holdout", task.network_name, protocol) is not None
 
@@ -57,7 +57,7 @@ def baseline(task: Task, run: Run) -> Events:
 
 
 def _recalled(task: Task, run: Run, split: str, network: str, protocol: dict[str, Any]) -> Generator[Event, None, bool]:
-    """Whether the accuracy of random real images is known; what another run of the workspace knows is taken over."""
+    """Whether the accuracy of random real images is known; the result of another run of the workspace is used."""
     if run.evaluation(0, "random", split, network, protocol):
         return True
     shared = run.evaluation_of_another(0, "random", split, network, protocol)
@@ -99,7 +99,7 @@ def final_test(task: Task, buffer: TeacherBuffer, run: Run, iteration: int, netw
             if subject == "random":
                 evaluation = evaluate_random(task, split="test", network=network, repeats=repeats)
             else:
-                # Soft labels ask up to a hundred teachers: once, and only if they are needed.
+                # Soft labels need up to a hundred teachers: once, and only if required.
                 if small is None:
                     state = method_of(settings).restore_state(*run.load_checkpoint(iteration), task)
                     small = yield from training_set(task, buffer, state)
@@ -114,7 +114,7 @@ def final_test(task: Task, buffer: TeacherBuffer, run: Run, iteration: int, netw
 
 
 def training_set(task: Task, buffer: TeacherBuffer, state: State) -> Generator[Event, None, TrainingSet]:
-    """A state as it ships: its own images (no copy), the labels that go with them, the learned step size.
+    """A state as it is exported: its own images (no copy), the labels that go with them, the learned step size.
 
     All training images where the method is to train on them.
     """

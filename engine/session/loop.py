@@ -1,6 +1,6 @@
 """The main loop: iterate; then save, evaluate and preview, each when it is due.
 
-`run_stages` is what is left of a run once its data are open: teachers, the loop, the test. Every function is a
+`run_stages` is the rest of a run once its data are open: teachers, the loop, the test. Every function is a
 generator of events: `engine.session.session` records them and stops a stage by closing it.
 """
 
@@ -24,7 +24,7 @@ Events = Generator[Event, None, None]
 
 
 def distil(task: Task, buffer: TeacherBuffer, run: Run, control: Control) -> Events:
-    """The main loop of every method. Whatever ends it, the state is saved."""
+    """The main loop of every method. However it ends, the state is saved."""
     method = method_of(task.settings)
     state = yield from resumed_or_new_state(task, buffer, run)
     step = method.make_step(task, buffer, run.newest_valid if task.ranks.writes else None)
@@ -43,7 +43,7 @@ def distil(task: Task, buffer: TeacherBuffer, run: Run, control: Control) -> Eve
 
 
 def run_stages(task: Task, buffer: TeacherBuffer, run: Run, control: Control) -> Events:
-    """Whatever a run still lacks: teachers, iterations, the test.
+    """What a run still lacks: teachers, iterations, the test.
 
     A trajectory that turns out to be damaged is set aside and trained again, to the same bits; the run then resumes.
     """
@@ -60,7 +60,7 @@ def run_stages(task: Task, buffer: TeacherBuffer, run: Run, control: Control) ->
             return
         except DamagedTrajectoryError as error:
             aside = buffer.set_aside(error.trajectory)
-            # Twice in a row means a failing disk. Several ranks would have to restart together.
+            # Twice in a row: the disk is failing. Several ranks would have to restart together.
             if error.trajectory in retrained or task.ranks.size > 1:
                 raise
             retrained.add(error.trajectory)

@@ -1,6 +1,6 @@
-"""Out of memory in a stage: what was tried, what there was, and the setting that would fit.
+"""Out of memory in a stage: what was asked for, what was free, and the setting that would fit.
 
-Sizes that follow from settings are computed here; what a whole run takes `tesla plan` measures.
+Sizes that follow from settings are computed here; `tesla plan` measures a whole run.
 """
 
 import gc
@@ -23,7 +23,7 @@ TRAINING = 1.5
 """Peak of an eager training step, besides parameters, in graphs of its forward pass (measured for the networks here,
 live tensors: 0.9 to 1.35)."""
 MATCHING = 3.0
-"""Peak of a matching step's second derivatives, likewise (measured: 1.3 to 2.8)."""
+"""Peak of a matching step's second derivatives, in the same unit (measured: 1.3 to 2.8)."""
 WORTH = 0.05
 """Share of the process's memory that a setting must save to be named."""
 
@@ -31,7 +31,7 @@ Result = TypeVar("Result")
 
 
 def explain_out_of_memory(events: Generator[Event, None, Result], task: Task | None) -> Generator[Event, None, Result]:
-    """The events of stages; where memory runs out, words for a person.
+    """The events of stages; where memory runs out, an error with advice.
 
     Args:
         events: of a session.
@@ -65,7 +65,7 @@ def explain_out_of_memory(events: Generator[Event, None, Result], task: Task | N
 
 
 def _tried(error: Exception, task: Task | None) -> str:
-    """What was asked for and what there was, at the moment it failed."""
+    """What was asked for and what was free when it failed."""
     asked = asked_bytes(error)
     words = "more memory was asked for" if asked is None else f"{format_bytes(asked)} more were asked for"
     if task is not None and task.device.type == "cuda":
@@ -75,7 +75,7 @@ def _tried(error: Exception, task: Task | None) -> str:
 
 
 def explained(stage: str, tried: str, task: Task | None) -> OutOfMemoryError:
-    """The error of a stage in words, for after what it had is freed."""
+    """The error of a stage, to raise after its memory is freed."""
     gc.collect()
     if task is not None and task.device.type == "cuda":
         torch.cuda.empty_cache()
@@ -84,22 +84,22 @@ def explained(stage: str, tried: str, task: Task | None) -> OutOfMemoryError:
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        hint = "Start a new run (--run NAME) with a smaller --ipc or network.width, or take a machine with more memory."
+        hint = "Start a new run (--run NAME) with a smaller --ipc or network.width, or use a machine with more memory."
     return OutOfMemoryError(f"Out of memory in the stage {stage}: {tried}. What was saved before is intact.", hint)
 
 
 def _hint(stage: str, task: Task | None) -> str:
     if task is None:
-        return "Lower dataset.resolution, set dataset.zca = false, or take a machine with more memory."
-    onward, anew = _onward(stage, task), _anew(stage, task)
-    ways = [f"Go on with the same command and {' or '.join(onward)}"] if onward else []
-    if anew:
-        ways.append(f"{'or start' if ways else 'Start'} a new run (--run NAME) with {anew}")
+        return "Lower dataset.resolution, set dataset.zca = false, or use a machine with more memory."
+    onward, new = _onward(stage, task), _anew(stage, task)
+    ways = [f"Resume with the same command and {' or '.join(onward)}"] if onward else []
+    if new:
+        ways.append(f"{'or start' if ways else 'Start'} a new run (--run NAME) with {new}")
     return f"{', '.join(ways)}. `tesla plan` measures what a run takes."
 
 
 def _onward(stage: str, task: Task) -> list[str]:
-    """Options with which the same run goes on: they change no result but for rounding."""
+    """Options with which the same run resumes: they change no result but for rounding."""
     settings = task.settings
     ways = []
     if stage == "distillation" and settings.distill.gradient != "unrolled":
@@ -123,7 +123,7 @@ def _onward(stage: str, task: Task) -> list[str]:
 
 
 def _anew(stage: str, task: Task) -> str:
-    """Settings that make it another experiment."""
+    """Settings that change the experiment."""
     settings = task.settings
     if stage == "teachers":
         return f"teachers.batch={min(fitting(task, TRAINING), max(1, settings.teachers.batch // 2))}"

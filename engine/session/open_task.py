@@ -1,6 +1,6 @@
 """Opening a task: the data of a workspace under given settings, on the device, with its teacher buffer.
 
-Settings that only the data can prove wrong are refused here, before anything is written.
+Settings that can only be checked against the data are refused here, before anything is written.
 """
 
 import json
@@ -69,12 +69,12 @@ def open_task(
 
 
 def _check(task: Task) -> None:
-    """Settings that only the data can prove wrong."""
+    """Settings that can only be checked against the data."""
     settings = task.settings
     check_ipc(task)
     if task.ranks.size > 1 and not method_of(settings).shares:
         raise UsageError(
-            f"Several workers cannot share a run with distill.method = {settings.distill.method}.", "Take one worker."
+            f"Several workers cannot share a run with distill.method = {settings.distill.method}.", "Use one worker."
         )
     if not settings.needs_teachers:
         for name in (*(settings.evaluate.networks or ()), None):
@@ -84,7 +84,7 @@ def _check(task: Task) -> None:
     batch = settings.distill.batch
     if batch != "full" and batch > count:
         raise UsageError(
-            f"distill.batch = {batch} is more than the {count} synthetic images there are "
+            f"distill.batch = {batch} is more than the {count} synthetic images "
             f"({task.classes} classes x IPC {settings.distill.ipc}).",
             "Set distill.batch = full, or a smaller number.",
         )
@@ -100,7 +100,7 @@ def _check(task: Task) -> None:
 
 
 def check_distils(workspace: Workspace, run: Run, settings: Settings) -> None:
-    """Refuse to distil what was imported: how it was made, and with which teachers, is not known."""
+    """Refuse to distil an imported set: how it was made, and with which teachers, is unknown."""
     if run.origin is not None:
         raise UsageError(
             f"The run {run.name} was {run.origin.words}; it is not distilled further.",

@@ -27,7 +27,7 @@ Events = Generator[Event, None, None]
 
 @dataclass(frozen=True)
 class Due:
-    """What is to be done after an iteration. Whatever is evaluated is saved first."""
+    """What is to be done after an iteration. What is evaluated is saved first."""
 
     save: bool = False
     evaluate: bool = False
@@ -35,14 +35,14 @@ class Due:
 
 
 class RunOutputs:
-    """Writes what is due of a state. A context manager: on any way out, a state that is not saved yet is saved.
+    """Writes the outputs of a state that are due. A context manager: on exit, an unsaved state is saved.
 
     Args:
         task: the problem.
         buffer: its teachers.
         run: where the files go.
         state: changes between calls.
-        control: a person's requests.
+        control: requests to the session.
     """
 
     def __init__(self, task: Task, buffer: TeacherBuffer, run: Run, state: State, control: Control) -> None:
@@ -87,16 +87,16 @@ class RunOutputs:
         elif frame_problem(frame_path(self._run.film, state.iteration)):  # killed between checkpoint and frame
             self._preview(lasting=True)
         if settings.distill.iterations == 0:
-            return  # a single state: there is nothing to select
+            return  # a single state: nothing to select
         yield from baseline(self._task, self._run)
         yield from self._evaluate_missing()
         if self._evaluation_due():
             yield from self.evaluate()
         if state.iteration == settings.distill.iterations:
-            self._prune_checkpoints()  # a kill may have kept the last driver from it
+            self._prune_checkpoints()  # a killed driver may not have done it
 
     def due(self) -> Due:
-        """What is due after this iteration, by the settings or because a person asked for it."""
+        """What is due after this iteration, by the settings or by request."""
         if not self._task.ranks.writes:
             return Due()
         save_asked, evaluation_asked = self._control.requests()
@@ -112,7 +112,7 @@ class RunOutputs:
         return CheckpointSaved(iteration=self._state.iteration, path=str(path.relative_to(self._run.folder)))
 
     def evaluate(self) -> Events:
-        """Measure this state on the held-out part, unless that is known."""
+        """Measure this state on the held-out part, unless it is known."""
         yield from held_out(self._task, self._buffer, self._run, self._state)
 
     def preview(self) -> None:

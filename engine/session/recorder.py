@@ -1,4 +1,4 @@
-"""What a driver writes down: every event of its session in the run's journal, and at last how it ended."""
+"""What a driver records: every event of its session in the run's journal, and how it ended."""
 
 import time
 from collections.abc import Generator, Iterator
@@ -20,7 +20,7 @@ STILL = 0.1
 
 
 class Recorder:
-    """Appends events to the journal, and lets the heartbeat know of them. Made by `recording`."""
+    """Appends events to the journal and reports them to the heartbeat. Created by `recording`."""
 
     def __init__(self, journal: JournalWriter, held: RunLease, heart: HeartbeatWriter) -> None:
         self._journal = journal
@@ -28,16 +28,16 @@ class Recorder:
         self._heart = heart
 
     def record(self, event: Event) -> Event:
-        """Write an event down; the event."""
+        """Record an event, and return it."""
         self._held.glance()
         self._journal.append(event)
         self._heart.note(event)
         return event
 
     def recorded(self, stages: Events, control: Control, ranks: Ranks) -> Events:
-        """The events of stages, each recorded before it is yielded. On any way out the stages save their state first.
+        """The events of stages, each recorded before it is yielded. On exit the stages save their state first.
 
-        While a pause is asked for, nothing happens between two events.
+        While a pause is requested, nothing happens between two events.
         """
         try:
             for event in stages:
@@ -45,7 +45,7 @@ class Recorder:
                 ranks.check()
                 if control.paused:
                     yield from self._paused(control)
-        except OSError:  # a disk that refuses the journal may refuse the state as well; the first error is told
+        except OSError:  # a disk that refuses the journal may refuse the state as well; the first error is reported
             with suppress(TeslaError, OSError):
                 stages.close()
             raise
@@ -53,7 +53,7 @@ class Recorder:
             stages.close()
 
     def _paused(self, control: Control) -> Events:
-        """Stand still until the pause ends or another request is to be granted first."""
+        """Wait until the pause ends or another request comes first."""
         begun = time.monotonic()
         yield self.record(RunPaused())
         try:
@@ -67,7 +67,7 @@ class Recorder:
 
 @contextmanager
 def recording(run: Run, held: RunLease, heart: HeartbeatWriter) -> Iterator[Recorder]:
-    """A recorder for as long as a session runs. Whatever ends the session early is recorded as its last event.
+    """A recorder for the duration of a session. An early end of the session is recorded as its last event.
 
     Raises:
         BusyError, UsageError: instead of an OSError, if the run's folder was taken away meanwhile.
@@ -81,9 +81,9 @@ def recording(run: Run, held: RunLease, heart: HeartbeatWriter) -> Iterator[Reco
         raise
     except BaseException as error:
         if isinstance(error, OSError):
-            held.check()  # says it better if the folder is gone
-        if not isinstance(error.__cause__, LostHoldError):  # else the run is another's by now
+            held.check()  # gives the better message if the folder is missing
+        if not isinstance(error.__cause__, LostHoldError):  # else another process has the run now
             message = str(error) if isinstance(error, TeslaError) else f"{type(error).__name__}: {error}"
-            with suppress(OSError):  # the error itself may be that nothing can be written
+            with suppress(OSError):  # the error may be that nothing can be written
                 journal.append(RunFailed(message=message))
         raise

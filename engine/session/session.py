@@ -1,6 +1,6 @@
-"""Doors to a session: drive a run, assist another process that drives it, train teachers, evaluate.
+"""Entry points of a session: drive a run, assist another process that drives it, train teachers, evaluate.
 
-Each function is a generator of events; whoever iterates it renders them, and stops it by closing it. The main loop
+Each function is a generator of events; the caller renders them, and stops it by closing it. The main loop
 itself is in `engine.session.loop`.
 """
 
@@ -38,7 +38,7 @@ def drive(
     control: Control | None = None,
     ranks: Ranks = ALONE,
 ) -> Events:
-    """Do whatever a run still lacks, from data to the test accuracy. Closing the generator saves and stops.
+    """Do what a run still lacks, from data to the test accuracy. Closing the generator saves and stops.
 
     Nothing of the run is written before its settings and data are known to be good. Of several ranks the first drives
     and the others `assist`.
@@ -52,7 +52,7 @@ def drive(
 
     Raises:
         BusyError: another process drives the run.
-        WorkerLostError, WorkersStoppedError: another rank is gone; the state is saved.
+        WorkerLostError, WorkersStoppedError: another rank died; the state is saved.
         TeslaError: see the stages.
     """
     check_distils(workspace, run, effective.settings)
@@ -89,7 +89,7 @@ def assist(workspace: Workspace, run: Run, effective: EffectiveSettings, ranks: 
     """Share the work of a run that the first rank drives: nothing is written but teachers.
 
     Raises:
-        WorkerLostError, WorkersStoppedError: another rank is gone.
+        WorkerLostError, WorkersStoppedError: another rank died.
         TeslaError: see the stages.
     """
     task, buffer = yield from explain_out_of_memory(open_task(workspace, effective.settings, ranks), None)
@@ -154,7 +154,7 @@ def _opened(
 
 
 def _prepared(run: Run, buffer: TeacherBuffer, effective: EffectiveSettings) -> list[str]:
-    """Bring the run's files in order, as only its driver may; what was repaired, in words."""
+    """Repair the run's files, as only its driver may; messages about what was repaired."""
     run.check_formats()
     buffer.check_formats()
     damage = [run.settings_damage] if run.exists and run.settings_damage else []

@@ -1,6 +1,6 @@
-"""What a setting affects. Every field of the schema carries one `Affects`; `engine.settings.facts` answers from them.
+"""What a setting affects. Every field of the schema carries one `Affects`; `engine.settings.facts` reads them.
 
-A field without one is an error when its section is defined: a setting that nobody classified would silently share
+A field without one is an error when its section is defined: an unclassified setting would silently share
 teachers, or results, with runs it must not share them with.
 """
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from pydantic.fields import FieldInfo
 
 Change = Literal["never", "any time", "rounding"]
-"""Whether a setting may change on an existing run: `never`, because it would be another experiment; at `any time`;
+"""Whether a setting may change on an existing run: `never`, because that would change the experiment; at `any time`;
 or at any time with results that then differ by `rounding`."""
 
 Part = Literal["teachers", "imported", "distilled", "random"]

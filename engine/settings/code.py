@@ -5,6 +5,6 @@ from typing import Any
 
 
 def load_object(target: str) -> Any:
-    """The object of an import path of our own, or of one that was consented to."""
+    """The object of a built-in import path, or of one with consent."""
     module, _, attribute = target.partition(":")
     return getattr(importlib.import_module(module), attribute)

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
 
 
 def check_consistent(settings: "Settings") -> None:
-    """Check what the range of a single setting cannot tell.
+    """Check what the range of a single setting cannot.
 
     Raises:
         ValueError: two settings contradict each other.
@@ -18,12 +18,12 @@ def check_consistent(settings: "Settings") -> None:
         _check_starts(distill)
     elif distill.init == "correct" and not settings.selects:
         raise ValueError(
-            f"distill.init = correct asks a teacher; distill.method = {distill.method} trains none. Set "
+            f"distill.init = correct needs a teacher; distill.method = {distill.method} trains none. Set "
             "distill.init = real, noise or kmeans."
         )
     if settings.traits.whole_gradient and distill.gradient == "paper":
         raise ValueError(
-            f"distill.gradient = paper is TESLA's eq. 6; distill.method = {distill.method} follows the whole gradient. "
+            f"distill.gradient = paper is TESLA's eq. 6; distill.method = {distill.method} uses the whole gradient. "
             "Set exact or unrolled (the same numbers), or distill.method = tesla."
         )
     if settings.dataset.name == "folder" and settings.dataset.path is None:
@@ -47,18 +47,18 @@ def _check_starts(distill: "DistillSettings") -> None:
     if least >= most:
         raise ValueError(
             f"distill.min_start_epoch = {least} leaves no start epoch below distill.max_start_epoch = {most}. "
-            f"Lower the one or raise the other: they are drawn from min_start_epoch .. max_start_epoch - 1."
+            f"Lower one or raise the other: start epochs are drawn from min_start_epoch .. max_start_epoch - 1."
         )
     if first == "max":
         return
     if first != "half" and not least < first <= most:
         raise ValueError(
             f"distill.current_max_start_epoch = {first} must be above distill.min_start_epoch = {least} and at "
-            f"most distill.max_start_epoch = {most}: the curriculum begins with start epochs from min_start_epoch "
+            f"most distill.max_start_epoch = {most}: the curriculum starts with start epochs from min_start_epoch "
             ".. current_max_start_epoch - 1 (max: no curriculum)."
         )
     if distill.expansion_end is None:
         raise ValueError(
-            f"distill.current_max_start_epoch = {first} begins a curriculum; distill.expansion_end must say at "
-            "which iteration it has grown to distill.max_start_epoch."
+            f"distill.current_max_start_epoch = {first} starts a curriculum; set distill.expansion_end to "
+            "the iteration at which it reaches distill.max_start_epoch."
         )

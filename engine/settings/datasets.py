@@ -21,11 +21,11 @@ class DatasetFacts:
     """The table `about` of a dataset."""
 
     title: str
-    """In words."""
+    """A title for people."""
     origin: str = ""
-    """Where its images come from, in words."""
+    """Where its images come from, for people."""
     rates: str = ""
-    """Where the rates of its preset come from, in words."""
+    """Where the rates of its preset come from, for people."""
     code: str = ""
     """`package.module:function` that finds local files; see `engine.data.registry.Find`. Empty for hub datasets."""
     hub: str = ""
@@ -35,7 +35,7 @@ class DatasetFacts:
     label_column: str = ""
     """Column of the hub's dataset with the classes; empty for the first of that type."""
     offline: str = ""
-    """What to do without a network, a sentence."""
+    """What to do without a network, in one sentence."""
     classes: int = 0
     channels: int = 0
     resolution: int = 0
@@ -56,7 +56,7 @@ def dataset_plugins() -> dict[str, Plugin]:
 
 
 def own_datasets() -> tuple[str, ...]:
-    """Our own datasets, `folder` last."""
+    """The built-in datasets, `folder` last."""
     return tuple(_own())
 
 
@@ -67,7 +67,7 @@ def dataset_names() -> tuple[str, ...]:
 
 
 def dataset_facts(name: str) -> DatasetFacts | None:
-    """What is known of a dataset by its name or its hub id; None for any other.
+    """What is known about a dataset by its name or its hub id; None for any other.
 
     Raises:
         SettingsError: a plugin's table is wrong.
@@ -78,7 +78,9 @@ def dataset_facts(name: str) -> DatasetFacts | None:
         try:
             return typed(DatasetFacts, about)
         except (ValueError, TypeError) as error:
-            raise SettingsError(f"What {plugin.words} says of itself is wrong: {error}.", "Ask its author.") from error
+            raise SettingsError(
+                f"The metadata of {plugin.words} is wrong: {error}.", "Report it to its author."
+            ) from error
     for own, table in _own().items():
         if name in (own, table["about"].get("hub")):
             return typed(DatasetFacts, table["about"])

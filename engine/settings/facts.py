@@ -62,7 +62,7 @@ def check_reads(reads: Iterable[str]) -> None:
     """
     for name in reads:
         if not any(affects.by_method and is_read(key, (name,)) for key, affects in AFFECTS.items()):
-            raise ValueError(f"{name!r} is no setting, or section, that only some methods read.")
+            raise ValueError(f"{name!r} is not a setting or section that only some methods read.")
 
 
 def is_read(key: str, reads: Iterable[str]) -> bool:
@@ -73,7 +73,7 @@ def is_read(key: str, reads: Iterable[str]) -> bool:
 
 
 def change_words(key: str) -> str:
-    """What changing a setting does, in words."""
+    """What changing a setting does, for people."""
     affects = AFFECTS[key]
     if affects.change == "never":
         return "another run, other teachers" if needs_other_teachers(key) else "another run"

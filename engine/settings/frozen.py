@@ -42,7 +42,7 @@ def frozen_settings(path: Path) -> EffectiveSettings:
     body, mark, seal = text.rpartition(SEAL)
     if mark and hashlib.sha256(body).hexdigest() != seal.strip().decode(errors="replace"):
         raise SettingsError(
-            f"{path} was altered since the run froze its settings: it does not match its checksum.",
+            f"{path} was changed after the run froze its settings: it does not match its checksum.",
             "Edit tesla.toml instead; `tesla doctor WORKSPACE --repair` restores this file from the journal.",
         )
     origins = table.pop("provenance", {})
@@ -50,7 +50,7 @@ def frozen_settings(path: Path) -> EffectiveSettings:
         raise SettingsError(f"`provenance` in {path} must name where each value comes from.", "Remove that table.")
     values = flatten(table)
     if not values or not set(values) <= set(origins):  # every value has its origin
-        raise SettingsError(f"{path} is cut short.", "`tesla doctor WORKSPACE --repair` restores it from the journal.")
+        raise SettingsError(f"{path} is truncated.", "`tesla doctor WORKSPACE --repair` restores it from the journal.")
     check_keys(values, str(path))
     return EffectiveSettings(validated(values, origins), {key: origins.get(key, "default") for key in FIELDS})
 

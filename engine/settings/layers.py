@@ -28,7 +28,7 @@ Layer = tuple[str, Flat]
 BufferLayer = Callable[[str], Flat]
 
 SETTLED = "distill.iterations"
-"""Origin of a value that is made of the iterations a run has when it begins, and stays."""
+"""Origin of a value derived from the iterations a run has when it starts, and then fixed."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,11 @@ def resolve_settings(
 
     Args:
         toml: the workspace's tesla.toml, if any.
-        ipc: images per class asked for on the command line.
+        ipc: images per class from the command line.
         overrides: `key=value` texts of the command line.
         frozen_overrides: dotted keys that an earlier command line set for this run; below this command line.
-        settled: what this run settled when it began, of what can be left open.
-        buffer_layer: what an imported teacher buffer of that name says of itself; above the presets, below tesla.toml.
+        settled: values that this run fixed at its start, of those that can be left open.
+        buffer_layer: what an imported teacher buffer of that name declares; above the presets, below tesla.toml.
 
     Raises:
         SettingsError: not TOML, an unknown key (with the nearest known one), a wrong type or range, or settings that
@@ -103,7 +103,7 @@ class _File:
     """Its `[ipc.N]` tables, by N as it is written."""
 
     def check_rows(self) -> None:
-        """Check the keys of every row: a typo in a table that is not in use now is a typo all the same."""
+        """Check the keys of every row: a typo in a table that is not used now is still a typo."""
         for ipc, row in self.rows.items():
             check_keys(row, f"{self.name} [ipc.{ipc}]")
 
@@ -123,7 +123,7 @@ def _read_file(toml: Path | None) -> _File:
 
 
 def _preset_layers(dataset: Any, ipc: Any, network: Any) -> list[Layer]:
-    """The dataset's preset. It sizes the ConvNet; another network has its own idea of width and depth."""
+    """The dataset's preset. It sizes the ConvNet; another network has its own default width and depth."""
     layers = preset_layers(dataset, ipc)
     if network == "convnet":
         return layers
@@ -131,25 +131,25 @@ def _preset_layers(dataset: Any, ipc: Any, network: Any) -> list[Layer]:
 
 
 def _buffer_layers(buffer: Any, buffer_layer: BufferLayer | None) -> list[Layer]:
-    """What an imported teacher buffer says of itself."""
+    """What an imported teacher buffer declares."""
     if buffer_layer is None or not isinstance(buffer, str):
         return []
     return [(f"buffer {buffer}", buffer_layer(buffer))]
 
 
 def _fixed_layer(method: Any, command: Flat) -> Layer:
-    """What belongs to the method itself.
+    """What the method fixes.
 
     Raises:
-        SettingsError: the command line says otherwise.
+        SettingsError: the command line sets another value.
     """
     origin, table = fixed_table(method)
     fixed = flatten(table)
     for key in fixed.keys() & command.keys():
         if command[key] != fixed[key]:
             raise SettingsError(
-                f"distill.method = {method} has {key} = {fixed[key]}; the command line says {command[key]}.",
-                "Leave one of the two out: what belongs to a method cannot be set beside it.",
+                f"distill.method = {method} fixes {key} = {fixed[key]}; the command line sets {command[key]}.",
+                "Remove one of the two: a setting that a method fixes cannot be changed.",
             )
     return origin, fixed
 
@@ -166,7 +166,7 @@ def _merged(layers: Sequence[Layer]) -> tuple[Flat, dict[str, str]]:
 
 
 def _settle(values: Flat, origins: dict[str, str], settled: Mapping[str, Any]) -> None:
-    """The end of a curriculum that nobody set: what the run has settled, else its iterations.
+    """The end of a curriculum if it is not set: what the run has fixed, else its iterations.
 
     What an iteration draws depends on it, so it must not move when iterations are raised later.
     """

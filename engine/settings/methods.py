@@ -1,4 +1,4 @@
-"""Every method by name: what it needs, the code it is, the published rates it brings, and what belongs to it.
+"""Every method by name: what it needs, its code, its published rates, and the settings it fixes.
 
 The tables are data (methods.toml, and those of plugins), so that help, validation and screens know all methods without
 importing one. `engine.methods.registry` imports them.
@@ -22,10 +22,10 @@ Table = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class MethodTraits:
-    """What everything around a method has to know of it: the table `about`."""
+    """What the program knows about a method: the table `about`."""
 
     title: str
-    """In words, with its source."""
+    """A title for people, with its source."""
     code: str = ""
     """`package.module:object`, a `Method`."""
     teachers: bool = False
@@ -33,14 +33,14 @@ class MethodTraits:
     iterates: bool = True
     """Whether it updates its images; otherwise it chooses real ones, once."""
     all_images: bool = False
-    """Whether networks are trained on all training images: it makes no small set, and IPC means nothing to it."""
+    """Whether networks are trained on all training images: it makes no small set, and ignores IPC."""
     whole_gradient: bool = False
-    """Whether it is defined by the whole gradient, so that `distill.gradient = paper` would be another method."""
+    """Whether it is defined by the whole gradient, so that `distill.gradient = paper` is not allowed."""
 
 
 @cache
 def own_methods() -> dict[str, Table]:
-    """The tables of our own methods."""
+    """The tables of the built-in methods."""
     return tomllib.loads(files("engine.settings").joinpath("methods.toml").read_text())
 
 
@@ -50,12 +50,12 @@ def method_plugins() -> dict[str, Plugin]:
 
 
 def method_names() -> tuple[str, ...]:
-    """Every method that can be asked for."""
+    """Every method that can be used."""
     return (*own_methods(), *method_plugins())
 
 
 def method_traits(name: str) -> MethodTraits:
-    """What is known of a method; of one that is not installed (any more), only its name."""
+    """What is known about a method; only its name if it is not installed (any more)."""
     about = _table(name).get("about")
     plugin = None if name in own_methods() else method_plugins().get(name)
     if plugin is None:
@@ -63,7 +63,7 @@ def method_traits(name: str) -> MethodTraits:
     try:
         return typed(MethodTraits, {"title": plugin.words, **(about or {}), "code": plugin.target})
     except (ValueError, TypeError) as error:
-        raise SettingsError(f"What {plugin.words} says of itself is wrong: {error}.", "Ask its author.") from error
+        raise SettingsError(f"The metadata of {plugin.words} is wrong: {error}.", "Report it to its author.") from error
 
 
 def check_method(name: str) -> None:
@@ -85,7 +85,7 @@ def check_method(name: str) -> None:
 
 
 def method_words() -> str:
-    """Our own methods in a sentence, by what they do."""
+    """The built-in methods in one sentence, by what they do."""
     traits = {name: method_traits(name) for name in own_methods()}
     groups = (
         ("match teacher trajectories", [n for n, t in traits.items() if t.teachers]),
@@ -95,8 +95,8 @@ def method_words() -> str:
     )
     listed = "; ".join(f"{', '.join(names)} ({what})" for what, names in groups)
     return (
-        f"How the images are made: {listed}; or the method of a plugin. It brings its published rates; a run says "
-        "which settings it does not read."
+        f"How the images are made: {listed}; or a plugin's method. A method brings its published rates; a run "
+        "lists the settings it does not read."
     )
 
 
@@ -111,7 +111,7 @@ def published_tables(method: Any, dataset: Any, ipc: Any) -> list[tuple[str, Tab
 
 
 def fixed_table(method: Any) -> tuple[str, Table]:
-    """Origin and table of the settings without which a method would be another."""
+    """Origin and table of the settings that define a method."""
     return f"method {method}", _table(method).get("fixed", {})
 
 
@@ -129,7 +129,7 @@ def _settings(table: Table) -> Table:
 
 
 def _row(origin: str, rows: Table, ipc: Any, *, below: bool = True) -> list[tuple[str, Table]]:
-    """The row of the greatest published IPC up to this one; with `below` unset of just this one."""
+    """The row of the greatest published IPC up to this one; without `below`, only that of this one."""
     if not isinstance(ipc, int):
         return []
     known = [row for row in map(int, rows) if row == ipc or (below and row < ipc)]

@@ -44,7 +44,7 @@ def command_layer(overrides: Sequence[str], ipc: int | None) -> Flat:
     if ipc is not None:
         if layer.get("distill.ipc", ipc) != ipc:
             raise SettingsError(
-                f"--ipc {ipc} contradicts --set distill.ipc={layer['distill.ipc']}.", "Give one of the two."
+                f"--ipc {ipc} contradicts --set distill.ipc={layer['distill.ipc']}.", "Use only one of the two."
             )
         layer["distill.ipc"] = ipc
     return layer

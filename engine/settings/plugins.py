@@ -1,7 +1,7 @@
 """Methods and datasets of other installed packages, found without running any of their code.
 
 A package declares an entry point in the group `tesla.methods` or `tesla.datasets`: `name = "package.module:object"`.
-What must be known before its code may run (titles, what a method needs, published rates, a dataset's sizes) it ships as
+What must be known before its code runs (titles, what a method needs, published rates, a dataset's sizes) it ships as
 data in `tesla-plugin.toml` inside the package, in the tables `[methods.NAME]` and `[datasets.NAME]`, which have the
 form of those in methods.toml and presets.toml. The code itself needs consent: `engine.settings.trust.load_plugin`.
 """
@@ -41,17 +41,17 @@ class Plugin:
     """The distribution it belongs to."""
     version: str
     table: Mapping[str, Any] = field(default_factory=dict)
-    """What its package says of it."""
+    """What its package declares about it."""
     problem: str = ""
     """Why it cannot be used; empty if it can."""
 
     @property
     def words(self) -> str:
-        """What it is and whose."""
+        """What it is and its package."""
         return f"the {self.kind} {self.name} of the package {self.package} {self.version}"
 
     def sentence(self, rest: str) -> str:
-        """A sentence that begins with it."""
+        """A sentence that starts with it."""
         return f"T{self.words[1:]} {rest}"
 
 
@@ -67,21 +67,21 @@ def usable(kind: Kind, taken: Collection[str]) -> dict[str, Plugin]:
 
     Args:
         kind: method or dataset.
-        taken: names of our own, which always mean our own.
+        taken: built-in names, which always take precedence.
     """
     refused = {(plugin.name, plugin.package) for plugin, _ in refusals(kind, taken)}
     return {plugin.name: plugin for plugin in installed(kind) if (plugin.name, plugin.package) not in refused}
 
 
 def refusals(kind: Kind, taken: Collection[str]) -> list[tuple[Plugin, str]]:
-    """Plugins that are not used, each with the reason: damaged, or a name that somebody else has."""
+    """Plugins that are not used, each with the reason: damaged, or a name that is taken."""
     found = []
     for plugin in installed(kind):
         others = [other.package for other in installed(kind) if other.name == plugin.name and other is not plugin]
         if plugin.problem:
             found.append((plugin, plugin.problem))
         elif plugin.name in taken:
-            found.append((plugin, f"the name {plugin.name} belongs to a {kind} of tesla itself"))
+            found.append((plugin, f"the name {plugin.name} is that of a built-in {kind}"))
         elif others:
             found.append((plugin, f"the package {others[0]} has a {kind} named {plugin.name} too; uninstall one"))
     return found
@@ -96,7 +96,7 @@ def _described(kind: Kind, point: EntryPoint) -> Plugin:
     package, version = (point.dist.name, point.dist.version) if point.dist else ("unknown", "")
     plugin = Plugin(kind, point.name, point.value, package, version)
     if not NAME.fullmatch(point.name):
-        return replace(plugin, problem="its name is not made of lower-case letters, digits, dots and dashes")
+        return replace(plugin, problem="its name may contain only lower-case letters, digits, dots and dashes")
     if not TARGET.fullmatch(point.value):
         return replace(plugin, problem=f"{point.value!r} is not package.module:object")
     try:

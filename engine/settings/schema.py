@@ -20,7 +20,7 @@ SmallInt = Annotated[int, Field(ge=1, le=2**16)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Op = Literal["color", "crop", "cutout", "flip", "scale", "rotate"]
 MethodName = Annotated[str, Field(pattern=rf"^{NAME.pattern}$", json_schema_extra={"enum": list(own_methods())})]
-"""A name alone; `check_method` refuses one that does not exist. A run whose plugin is gone can still be seen."""
+"""A name alone; `check_method` refuses one that does not exist. A run whose plugin was removed can still be seen."""
 
 
 class DatasetSettings(Section):
@@ -38,9 +38,9 @@ class DatasetSettings(Section):
     zca: Annotated[bool, Affects(teachers="zca", imported="zca", random="zca")] = False
     """ZCA whitening as the network's input space instead of per-channel mean/std normalisation."""
     holdout: Annotated[float, Field(ge=0, le=0.5), Affects(teachers="holdout", random="holdout")] = 0.1
-    """Share of the training images kept from the teachers, to select the best checkpoint on. 0: ship the last."""
+    """Share of the training images kept from the teachers, to select the best checkpoint on. 0: use the last."""
     on_bad_file: Annotated[Literal["error", "skip"], REAL_IMAGES] = "error"
-    """What a corrupt or non-image file in a folder dataset does."""
+    """On a corrupt or non-image file in a folder dataset: stop with an error, or skip the file."""
 
 
 class NetworkSettings(Section):
@@ -77,14 +77,14 @@ class TeacherSettings(Section):
         Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] | None,
         Affects(teachers="buffer", unnamed=(None,), by_method=True),
     ] = None
-    """Name of a teacher buffer that `tesla import-buffers` made, to use instead of training. Unset: train them."""
+    """Teacher buffer from `tesla import-buffers` to use instead of training teachers. Unset: train them."""
 
 
 class AugmentSettings(Section):
     """Differentiable augmentation (DSA) of teachers, matching and evaluation."""
 
     ops: Annotated[tuple[Op, ...], Affects(teachers="augment", distilled="ops", random="ops")] = get_args(Op)
-    """Operations one of which is drawn for each batch. An empty list switches augmentation off."""
+    """Operations; one is drawn for each batch. An empty list switches augmentation off."""
 
 
 class DistillSettings(Section):
@@ -94,8 +94,8 @@ class DistillSettings(Section):
     ipc: Annotated[PositiveInt, Affects(random="ipc")] = 1
     """Synthetic images per class."""
     iterations: Annotated[int, Field(ge=0), ANY_TIME] = 5000
-    """Updates of the synthetic images (dc, dsa, dm: random networks). May be raised on an existing run. Selections and
-    whole make none."""
+    """Updates of the synthetic images (dc, dsa, dm: random networks). Can be raised on an existing run. Methods that
+    choose real images, and whole, make none."""
     steps: Annotated[PositiveInt, BY_METHOD] = 20
     """T, matching steps: student SGD steps per iteration."""
     teacher_epochs: Annotated[PositiveInt, BY_METHOD] = 2
@@ -103,12 +103,12 @@ class DistillSettings(Section):
     min_start_epoch: Annotated[int, Field(ge=0, le=10**9), BY_METHOD] = 0
     """Start epochs are drawn from min_start_epoch .. max_start_epoch - 1."""
     max_start_epoch: Annotated[PositiveInt, BY_METHOD] = 5
-    """... so this is the first teacher epoch that no student starts from."""
+    """First teacher epoch that no student starts from: start epochs are min_start_epoch .. max_start_epoch - 1."""
     current_max_start_epoch: Annotated[PositiveInt | Literal["max", "half"], BY_METHOD] = "max"
-    """Curriculum (DATM): what max_start_epoch is at first; it grows linearly, rounded, to its own value. half: half of
+    """Curriculum (DATM): the initial max_start_epoch, which grows linearly (rounded) to its full value. half: half of
     the range. max: no curriculum, the whole range from the first iteration."""
     expansion_end: Annotated[PositiveInt | None, BY_METHOD] = None
-    """The iteration at which the curriculum has grown to the whole range. Unset: distill.iterations when the run
+    """Iteration at which the curriculum reaches the whole range. Unset: distill.iterations when the run
     starts; raising them later keeps the whole range."""
     batch: Annotated[PositiveInt | Literal["full"], BY_METHOD] = "full"
     """Synthetic images per matching step, or `full`."""
@@ -132,9 +132,9 @@ class DistillSettings(Section):
     max_loss: Annotated[PositiveFloat, BY_METHOD] = 10.0
     """An iteration whose matching loss is above this is skipped (1: no nearer to the target than at the start)."""
     max_jump: Annotated[PositiveFloat, BY_METHOD] = 1000.0
-    """... or whose loss or image gradient is more than this many times their mean over the last 20 iterations."""
+    """An iteration whose loss or image gradient is more than this many times its mean over the last 20 is skipped."""
     max_pixel: Annotated[PositiveFloat, BY_METHOD] = 1000.0
-    """... or that would give a pixel beyond this, in the network's input space, where real ones are about 1."""
+    """An iteration that would give a pixel beyond this is skipped; in the input space, real ones are about 1."""
     checkpoint_every: Annotated[PositiveInt, ANY_TIME] = 100
     """Iterations between checkpoints (one is also saved at every evaluation and stop)."""
     keep: Annotated[PositiveInt, ANY_TIME] = 3
@@ -159,7 +159,7 @@ class PeerSettings(Section):
     inner_loops: Annotated[PositiveInt, BY_METHOD] = 1
     """Epochs the network is trained on the synthetic images between two updates of them (dsa, dc)."""
     network_lr: Annotated[PositiveFloat, BY_METHOD] = 0.01
-    """Learning rate of the networks that are trained on the way: SGD (dsa, dc) or Adam (frepo)."""
+    """Learning rate of the networks that are trained along the way: SGD (dsa, dc) or Adam (frepo)."""
     pool: Annotated[PositiveInt, BY_METHOD] = 10
     """Networks in training at the same time (frepo)."""
     pool_steps: Annotated[PositiveInt, BY_METHOD] = 100
@@ -177,24 +177,24 @@ class LabelSettings(Section):
     """hard: one-hot. target: the teacher's soft labels at the target epoch (SLA). last: at its last epoch.
     learned: by gradient. given: those of an imported set (`tesla import-images`), which is not distilled further."""
     ship: Annotated[Literal["mean", "last-iteration"], Affects(distilled="labels.ship", by_method=True)] = "mean"
-    """Which `target` or `last` labels go with a dataset: the mean over teachers and reachable epochs, or those of the
-    last iteration's teacher."""
+    """Labels of the finished set, for the kinds target and last: the mean over teachers and reachable epochs, or those
+    of the last iteration's teacher."""
     lr: Annotated[PositiveFloat, Affects(distilled="labels.lr", by_method=True)] = 0.1
     """Learning rate of learned labels."""
     init: Annotated[
         Literal["one-hot", "teacher"], Affects(distilled="labels.init", unnamed=("one-hot",), by_method=True)
     ] = "one-hot"
-    """What learned labels start from: one-hot, or (DATM) what a teacher answers on the first images, where that is
-    their class: the first trajectory's, at the last epoch that is read."""
+    """Start of learned labels: one-hot, or (DATM) a teacher's outputs on the first images, where it classifies them
+    correctly: the first trajectory's teacher, at the last epoch that is read."""
     parameters: Annotated[
         Literal["logits", "probabilities"], Affects(distilled="labels.parameters", unnamed=("logits",), by_method=True)
     ] = "logits"
-    """What learned labels are made of: logits (one-hot: 10 at the class, 0 elsewhere); or raw probabilities, which
-    nothing keeps between 0 and 1 (App. A.7; less stable): the nearest probabilities ship."""
+    """Parameters of learned labels: logits (one-hot: 10 at the class, 0 elsewhere), or raw probabilities, which may
+    leave 0..1 (App. A.7; less stable): the finished set has the nearest probabilities."""
     loss: Annotated[
         Literal["cross-entropy", "mse"], Affects(distilled="labels.loss", unnamed=("cross-entropy",), by_method=True)
     ] = "cross-entropy"
-    """What students minimise in the matching steps: cross-entropy, or half the squared distance of logits to labels.
+    """Loss of the students in the matching steps: cross-entropy, or half the squared distance of logits to labels.
     Teachers and evaluations always train by cross-entropy."""
 
 
@@ -223,7 +223,7 @@ class EvaluateSettings(Section):
 
 
 class ComputeSettings(Section):
-    """The machine."""
+    """The machine and how it is used."""
 
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$"), ROUNDING] = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
@@ -231,10 +231,10 @@ class ComputeSettings(Section):
     """Floating-point type of images and parameters."""
     compile: Annotated[Literal["auto", "on", "off"], ROUNDING] = "auto"
     """Fuse the matching and training steps with torch.compile, checked against eager. auto: where a run is long enough
-    to win clearly more than the minute that compiling takes."""
+    to save clearly more than the minute that compiling takes."""
     cpu_kernels: Annotated[Literal["auto", "off"], ROUNDING] = "auto"
-    """Kernels for compiled steps on a CPU. auto: this program's own convolutions, where they are faster. off:
-    PyTorch's only; slower, and the same results but for rounding."""
+    """Kernels for compiled steps on a CPU. auto: tesla's own convolutions, where they are faster. off:
+    PyTorch's only; slower, with the same results but for rounding."""
     precision: Annotated[
         Literal["float32", "tf32", "bf16"],
         # Teachers never train in bfloat16, but in TF32 if the run does.
@@ -247,9 +247,9 @@ class ComputeSettings(Section):
     memory: Annotated[Literal["auto", "fast", "flat"], ANY_TIME] = "auto"
     """CPU allocator: fast keeps freed memory for the next tensor, flat returns it (lower peak, slower). auto: fast."""
     room: Annotated[Literal["refuse", "warn"], ANY_TIME] = "refuse"
-    """When a stage will write more than the disk has room for: refuse to start it, or warn and start."""
+    """What to do when a stage would write more than fits on the disk: refuse to start it, or warn and start."""
     micro_batch: Annotated[PositiveInt | Literal["auto", "off"], ROUNDING] = "auto"
-    """Images of a matching step that are differentiated at once; their sum is the whole batch's gradient but for
+    """Images of a matching step that are differentiated at once; the gradients add up to the whole batch's but for
     rounding. auto: all, and half as many whenever memory runs out. off: always all."""
     deterministic: Annotated[bool, ROUNDING] = True
     """Deterministic kernels where PyTorch has them (accelerators; the CPU always is)."""
@@ -277,12 +277,12 @@ class Settings(Section):
 
     @property
     def traits(self) -> MethodTraits:
-        """What is known of the method of this run."""
+        """What is known about the method of this run."""
         return method_traits(self.distill.method)
 
     @property
     def selects(self) -> bool:
-        """Whether the set is made at once, of real images."""
+        """Whether the set is chosen at once, from real images."""
         return not self.traits.iterates
 
     @property

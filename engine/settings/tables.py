@@ -1,4 +1,4 @@
-"""Settings files as tables: reading TOML that anybody may have written, and dotted keys instead of nesting."""
+"""Settings files as tables: reading TOML that anyone may have written, and dotted keys instead of nesting."""
 
 import tomllib
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ def flatten(nested: Mapping[str, Any], prefix: str = "", depth: int = 0) -> Flat
     """Nested tables to dotted keys.
 
     Raises:
-        SettingsError: nested absurdly deep.
+        SettingsError: nested too deeply.
     """
     if depth > DEEPEST:
         raise SettingsError(f"`{prefix[:LONGEST]}` ... is nested too deeply.", "Settings are at most two tables deep.")

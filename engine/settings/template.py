@@ -10,10 +10,10 @@ from engine.settings.layers import EffectiveSettings
 from engine.settings.tables import FORMAT
 
 HEAD = """\
-# Settings of this workspace. Lines that start with `# ` and hold a value show what is in force without them: remove
-# the mark to change one. `tesla config` prints every effective value and where it came from.
+# Settings of this workspace. A commented-out setting shows the value used without it: remove the `# ` to change it.
+# `tesla config` prints every effective value and where it came from.
 #
-# Settings for one number of images per class go under a table of their own, at the end:
+# Settings for one number of images per class go in their own table, at the end:
 #
 #     [ipc.10.distill]
 #     steps = 30
@@ -28,7 +28,7 @@ def settings_template(effective: EffectiveSettings, active: set[str]) -> str:
         active: dotted keys to write as real settings instead of comments.
     """
     flat = effective.flat()
-    about = "Version of this file, not a setting: a version of tesla that cannot read it says so."
+    about = "Format of this file, not a setting: a version of tesla that cannot read it says so."
     lines = [
         HEAD,
         f"# {about}",

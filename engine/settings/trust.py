@@ -1,6 +1,6 @@
 """Consent to run code that a settings file names.
 
-`network.name = "package.module:callable"` imports that module, which runs it. In a tesla.toml that came from somebody
+`network.name = "package.module:callable"` imports that module, which runs it. In a tesla.toml that came from someone
 else this would be their choice and not yours, so what a file names is only imported once you have said so: by typing it
 on a command line (`--set network.name=...`), or with `tesla trust`. Consent is for a name and the place it is imported
 from, so that it does not cover another module of the same name in another folder.
@@ -60,7 +60,7 @@ def place_of(name: str) -> Path:
     """
     package = name.partition(":")[0].partition(".")[0]
     here = str(Path.cwd())
-    first = [] if is_target(name) else [here]  # a plugin is what is installed, whatever lies in the current folder
+    first = [] if is_target(name) else [here]  # a plugin is what is installed, not a file in the current folder
     if package in sys.builtin_module_names:
         return Path("built-in")
     found = PathFinder.find_spec(package, [*first, *sys.path]) if package.isidentifier() else None
@@ -68,7 +68,7 @@ def place_of(name: str) -> Path:
     if where is None:
         raise UsageError(
             f"There is no module {name.partition(':')[0]} for {name}.",
-            f"Run from the folder that holds it (this is {here}), or install it.",
+            f"Run from the folder that contains it (you are in {here}), or install it.",
         )
     return Path(where) if where in ("built-in", "frozen") else Path(where).resolve()
 
@@ -80,7 +80,7 @@ def trust(name: str) -> Path:
         UsageError: not an import path, or there is no such module.
     """
     if not is_import_path(name):
-        raise UsageError(f"{name!r} is not an import path.", "It looks like package.module:callable")
+        raise UsageError(f"{name!r} is not an import path.", "An import path is package.module:callable")
     place = place_of(name)
     allow(name)
     consent = Consent(name, str(place))
@@ -92,21 +92,21 @@ def trust(name: str) -> Path:
 
 
 def allow(name: str) -> None:
-    """Consent for this process and those it starts: for what a person or a program asks for in so many words."""
+    """Consent for this process and those it starts: for what a user or a program names explicitly."""
     allowed = _allowed()
     if name not in allowed:
         os.environ[FOR_NOW] = ",".join([*allowed, name])
 
 
 def check_trusted(name: str, words: str = "") -> None:
-    """Refuse to import what nobody consented to.
+    """Refuse to import code without consent.
 
     Args:
         name: the import path.
         words: what it is; unset: a network.
 
     Raises:
-        UsageError: nobody did; the message says from where it would be imported.
+        UsageError: there is no consent; the message says from where it would be imported.
     """
     if name in _allowed():
         return
@@ -114,8 +114,8 @@ def check_trusted(name: str, words: str = "") -> None:
     if Consent(name, str(place)) in set(_consents()):
         return
     raise UsageError(
-        f"The settings ask for {words or f'the network {name}'}, which is code: it would be run from {place}.",
-        f"If you know it and want that: {tesla('trust', name)}",
+        f"The settings ask for {words or f'the network {name}'}, which is code that tesla would run from {place}.",
+        f"If you trust it, allow it with: {tesla('trust', name)}",
     )
 
 
@@ -123,11 +123,11 @@ def load_plugin(plugin: Plugin) -> Any:
     """The object of a plugin's entry point.
 
     Raises:
-        UsageError: nobody consented to its code, it fails to import, or it has no such object.
+        UsageError: there is no consent to its code, it fails to import, or it has no such object.
     """
     check_trusted(plugin.target, plugin.words)
     module, _, attribute = plugin.target.partition(":")
-    ask = f"Ask its author, or uninstall {plugin.package}."
+    ask = f"Report it to its author, or uninstall {plugin.package}."
     try:
         return load_object(plugin.target)
     except AttributeError as error:

@@ -51,7 +51,7 @@ def validated(values: Mapping[str, Any], origins: Mapping[str, str]) -> Settings
     Raises:
         SettingsError: a wrong type or range, or settings that contradict each other.
     """
-    # TOML and JSON have no tuples; strict models want them.
+    # TOML and JSON have no tuples; strict models need them.
     plain = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
     if isinstance(plain.get("compute.compile"), bool):
         plain["compute.compile"] = "on" if plain["compute.compile"] else "off"
@@ -62,11 +62,11 @@ def validated(values: Mapping[str, Any], origins: Mapping[str, str]) -> Settings
 
 
 def _shown(value: Any) -> str:
-    """A wrong value, as much of it as a person wants to see."""
+    """A wrong value, shortened for display."""
     try:
         text = repr(value)
     except ValueError:  # an integer of thousands of digits
-        return "an absurdly large number"
+        return "a number too large to show"
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 

@@ -1,7 +1,7 @@
 """Files that are either whole or absent: temp file, fsync, rename, fsync of the folder; sha256 checked on read.
 
-Every byte the engine writes for good goes through `disk`, one object (see disk.py). Tensors are safetensors,
-everything else is JSON that carries a checksum of itself; there is no pickle.
+Everything the engine writes permanently goes through one object, `disk` (see filesystem.py). Tensors are safetensors,
+everything else is JSON with its own checksum; there is no pickle.
 """
 
 import hashlib
@@ -43,14 +43,14 @@ FORMAT = 1
 """Version of the files on disk; a reader refuses a newer one by name."""
 
 SEAL = "checksum"
-"""Key of a JSON object under which the sha256 of the rest stands. Files of former versions have none."""
+"""Key of a JSON object that holds the sha256 of the rest. Files of earlier versions have none."""
 
 MEND = "Run `tesla doctor WORKSPACE --repair` to set it aside, then run the same command again."
 
 
 @contextmanager
 def atomic_write(target: Path) -> Iterator[Path]:
-    """Give a temporary file path beside `target`; on success it becomes `target`, on any error it is removed."""
+    """Yield a temporary file path beside `target`; on success it becomes `target`, on any error it is removed."""
     disk.make_folder(target.parent)
     temp = begin_temp(target)
     try:
@@ -69,7 +69,7 @@ def atomic_write(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def removing(path: Path) -> Iterator[None]:
-    """Take a file its name at once and remove it after the block: killed in between, it is swept."""
+    """Take a file's name away at once and remove it after the block: if killed in between, it is swept later."""
     temp = begin_temp(path)
     try:
         disk.rename(path, temp)
@@ -106,7 +106,7 @@ def publishing_folder(target: Path) -> Iterator[Path]:
 
 
 def _clear(target: Path) -> None:
-    """A folder cannot be replaced by a file; it is kept under another name."""
+    """A file cannot replace a folder; the folder is kept under another name."""
     if target.is_dir() and not target.is_symlink():
         set_aside(target)
 
@@ -133,7 +133,7 @@ def replace_bytes(path: Path, data: bytes) -> None:
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Publish an object as readable JSON, sealed with its checksum. Non-finite numbers are no JSON and refused."""
+    """Publish an object as readable JSON, sealed with its checksum. Non-finite numbers are not JSON and are refused."""
     write_bytes(path, sealed_json(value))
 
 
@@ -152,8 +152,8 @@ def read_json(path: Path) -> Any:
     """Parse a sealed JSON file, check its seal and remove it.
 
     Raises:
-        CorruptFileError: not JSON, not a regular file, absurdly large, or altered since it was written.
-        NewerFormatError: altered, and of a format that this version does not know.
+        CorruptFileError: not JSON, not a regular file, too large, or changed since it was written.
+        NewerFormatError: changed, and in a format that this version does not know.
         FileNotFoundError: absent.
     """
     try:
@@ -168,22 +168,22 @@ def read_json(path: Path) -> Any:
         seal = value.pop(SEAL)
         try:
             whole = seal == _seal(value)
-        except ValueError:  # NaN and the like, which we never write
+        except ValueError:  # NaN and the like, which are never written
             whole = False
         if not whole:
-            with suppress(CorruptFileError):  # a newer version may seal its files in another way: they are left alone
+            with suppress(CorruptFileError):  # a newer version may seal its files in another way: leave them alone
                 check_format(value.get("format"), FORMAT, path)
             raise CorruptFileError(f"{path} does not match its checksum.", MEND)
     return value
 
 
 def _nearly(key: str) -> bool:
-    """Whether a key is the seal's with one letter wrong: a file must not escape its check by damage to that name."""
+    """Whether a key is the seal's with one wrong letter: damage to that name must not disable the check."""
     return len(key) == len(SEAL) and sum(a != b for a, b in zip(key, SEAL, strict=True)) == 1
 
 
 def refuse_newer(path: Path) -> None:
-    """Look at the format of a JSON file and nothing else; its reader reports damage.
+    """Check only the format of a JSON file; its reader reports damage.
 
     Raises:
         NewerFormatError: a newer version wrote it.
@@ -204,7 +204,7 @@ def write_tensors(path: Path, tensors: Mapping[str, "Tensor"], record: Mapping[s
     """Publish `tensors` as `path` (safetensors) with `record` beside it as `.json`.
 
     The JSON carries the sha256 of the tensors and is renamed last: it is the commit point, so a pair is valid
-    only when both files are whole and belong together. The tensors are written as they lie in memory, not copied.
+    only when both files are whole and belong together. The tensors are written from memory without a copy.
     """
     from engine.storage.tensors import file_parts
 

@@ -1,7 +1,7 @@
-"""Heartbeats: a process shows that it is alive by changing something every second, and others watch for the change.
+"""Heartbeats: a process shows that it is alive by changing something every second; others watch for the change.
 
 Clocks of two hosts are never compared. What counts is whether the thing (a file's inode and time, a number in a store)
-changes while one looks, timed by the monotonic clock of the process that looks.
+changes while it is watched, timed by the monotonic clock of the process that looks.
 """
 
 import os
@@ -36,7 +36,7 @@ class _Seen:
 
 
 class BeatWatcher:
-    """Remembers the last beat of everything it was shown. Safe to share between threads."""
+    """Remembers the last beat of everything it has seen. Safe to share between threads."""
 
     def __init__(self) -> None:
         self._seen: dict[Hashable, _Seen] = {}
@@ -47,7 +47,7 @@ class BeatWatcher:
 
         Returns:
             True if the stamp changed within the last `LATE` seconds of looking, False if it stood still for longer,
-            None if neither is known yet.
+            None if unknown.
         """
         now = time.monotonic()
         with self._lock:
@@ -58,7 +58,7 @@ class BeatWatcher:
                 return True
             seen.looked = now
             seen.silence += min(gap, GAP)
-            seen.beating &= gap < LATE  # nobody looked for so long that the last change proves nothing
+            seen.beating &= gap < LATE  # no process looked for so long that the last change proves nothing
             if seen.silence > LATE:
                 return False
             return True if seen.beating else None
@@ -70,11 +70,11 @@ class BeatWatcher:
 
 
 WATCHER = BeatWatcher()
-"""What this process has seen of files, by path: shared, so that nobody waits for what another look has shown."""
+"""What this process has seen of files, by path: shared, so that no caller waits for what an earlier look has shown."""
 
 
 def file_stamp(path: Path) -> tuple[int, int] | None:
-    """What changes when a file is touched or replaced. Opens it, since that makes network file systems ask again."""
+    """What changes when a file is touched or replaced. Opens it, since that makes network file systems refresh."""
     try:
         with open(path, "rb", opener=_open_now) as file:
             facts = os.fstat(file.fileno())
@@ -88,7 +88,7 @@ def _open_now(path: str, flags: int) -> int:
 
 
 def process_alive(pid: int, started: float | None = None) -> bool:
-    """Whether a process of this machine runs; `started` (seconds since 1970) tells it from a later one with its id."""
+    """Whether a process of this machine runs; `started` (seconds since 1970) tells it apart from a later one."""
     try:
         process = psutil.Process(pid)
         same = started is None or abs(process.create_time() - started) < SAME_START
@@ -98,7 +98,7 @@ def process_alive(pid: int, started: float | None = None) -> bool:
 
 
 class _BeatThread:
-    """Calls the functions it was given every `EVERY` seconds, on one thread that runs while there are any."""
+    """Calls its functions every `EVERY` seconds, on one thread that runs while it has any."""
 
     def __init__(self) -> None:
         self._beats: list[Callable[[], None]] = []

@@ -14,7 +14,7 @@ def folder_sums(folder: Path) -> str:
 
 
 def sum_problems(folder: Path) -> list[str]:
-    """What does not match a folder's SHA256SUMS, in words; files besides those it lists are the user's own.
+    """What does not match a folder's SHA256SUMS, as messages; other files belong to the user.
 
     Raises:
         OSError: there is no such file, or it cannot be read.

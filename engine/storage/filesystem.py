@@ -1,8 +1,8 @@
-"""The one door to the file system for everything the program writes for good.
+"""The only access to the file system for everything the program writes permanently.
 
 `System` is the operating system's calls, one by one; a test replaces `disk.system` to kill the process, fill the disk
 or cut the power at any of them. `Disk` is what the engine calls: it finishes short writes, and turns what the system
-refuses into words with the place, the amount and the way out.
+refuses into errors with the place, the amount and what to do.
 """
 
 import errno
@@ -14,13 +14,13 @@ from pathlib import Path
 
 from engine.errors import DiskError
 
-# Never through a link that has the name: what it leads to is not ours to write.
+# Never through a link that has the name: its target must not be written.
 NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
 AT_END = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
 INSIDE = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""What a full disk, a used-up quota and a limit on file sizes say."""
+"""Errors of a full disk, a used-up quota and a limit on file sizes."""
 FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 Write = Callable[["bytes | memoryview"], None]
@@ -30,7 +30,7 @@ class System:
     """The system's calls behind a durable write."""
 
     def open(self, path: Path, flags: int) -> int:
-        """Open for writing; a new file is as readable as the user's umask says."""
+        """Open for writing; the user's umask sets the mode of a new file."""
         return os.open(path, flags | os.O_CLOEXEC, 0o666)
 
     def write(self, descriptor: int, data: "bytes | memoryview") -> int:
@@ -50,7 +50,7 @@ class System:
         os.fsync(descriptor)
 
     def rename(self, source: Path, target: Path) -> None:
-        """Give `source` the name `target`, atomically, replacing what has it."""
+        """Give `source` the name `target`, atomically, replacing an existing one."""
         source.replace(target)
 
     def remove(self, path: Path) -> None:
@@ -81,7 +81,7 @@ class Disk:
         self.write_parts(path, (data,), len(data))
 
     def write_parts(self, path: Path, parts: "Iterable[bytes | memoryview]", size: int | None = None) -> None:
-        """Write a new file, part after part; `size`: of the whole, bytes, for the words on a full disk."""
+        """Write a new file, part after part; `size`: of the whole, bytes, for the error on a full disk."""
         with self.writing(path, size) as write:
             for part in parts:
                 write(part)
@@ -143,17 +143,17 @@ class Disk:
                 os.close(descriptor)
 
     def rename(self, source: Path, target: Path) -> None:
-        """Give `source` the name `target`, atomically, replacing what has it."""
+        """Give `source` the name `target`, atomically, replacing an existing one."""
         with _told(target):
             self.system.rename(source, target)
 
     def remove(self, path: Path) -> None:
-        """Remove a file if it is there."""
+        """Remove a file if it exists."""
         with _told(path), suppress(FileNotFoundError):
             self.system.remove(path)
 
     def make_folder(self, path: Path) -> None:
-        """Make a folder with those above it, if they are not there; each new name is forced to the device."""
+        """Create a folder and its missing parents; each new name is forced to the device."""
         if path.is_dir():
             return
         if path.parent != path:
@@ -214,30 +214,30 @@ def _told(path: Path, size: int | None = None) -> Iterator[None]:
 
 
 def disk_error(error: OSError, path: Path, size: int | None = None) -> DiskError:
-    """What the system refused, in words.
+    """An error that says what the system refused.
 
     Args:
         error: its error.
         path: what was to be written.
-        size: bytes that were to go there, if known.
+        size: bytes that were to be written, if known.
     """
     reason = error.strerror or str(error)
-    again = "then give the same command again: what was saved before is intact, and it goes on from there."
+    again = "then run the same command again: it resumes from what was saved, which is intact."
     if error.errno in FULL:
         needed = f" It takes {format_bytes(size)}" if size else ""
         free = disk.free(path.parent)
         room = "" if free is None else f"; {format_bytes(free)} are free there" if needed else ""
-        message = f"There is no room for {path} ({reason}).{needed}{room}{'.' if needed else ''}"
-        hint = f"Free some room on the disk of {path.parent} (or raise the quota), {again}"
+        message = f"Not enough disk space for {path} ({reason}).{needed}{room}{'.' if needed else ''}"
+        hint = f"Free some space on the disk of {path.parent} (or raise the quota), {again}"
     elif error.errno in FORBIDDEN:
-        message = f"{path} may not be written ({reason})."
+        message = f"{path} is not writable ({reason})."
         hint = f"Check the owner and mode of {path.parent}, and that its disk is not mounted read-only; {again}"
     elif error.errno == errno.EIO:
         message = f"The disk reports an error at {path} ({reason})."
         hint = f"Check the disk or the connection to it (dmesg), {again}"
     else:
         message = f"{path} cannot be written ({reason})."
-        hint = f"Mend that, {again}"
+        hint = f"Fix that, {again}"
     return DiskError(message, hint, error.errno)
 
 

@@ -19,7 +19,7 @@ from engine.storage.untrusted import moment, typed
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds something, or was the last to."""
+    """Who holds something, or held it last."""
 
     pid: int
     host: str
@@ -27,31 +27,31 @@ class Holder:
     """Seconds since 1970, by its own clock."""
     user: str = ""
     machine: str = ""
-    """Kernel and space of process numbers in which `pid` means something; empty in records of 0.1.0."""
+    """Kernel and process namespace in which `pid` is valid; empty in records of 0.1.0."""
     started: float = 0.0
-    """When the process was started, seconds since 1970: the same number may come again."""
+    """When the process was started, seconds since 1970: process ids are reused."""
     token: str = ""
     """Drawn for this hold."""
     released: float | None = None
-    """When it released the lock; None while it holds it, and for good if it was killed."""
+    """When it released the lock; None while it holds it, and after it was killed."""
     format: int = FORMAT
 
     @property
     def here(self) -> bool:
-        """Whether it is (or was) a process of this machine."""
+        """Whether it is (or was) a process on this machine."""
         return self.host == socket.gethostname()
 
     @property
     def mine(self) -> bool:
-        """Whether its process id and its kernel's locks mean something here."""
+        """Whether its process id and its kernel's locks are valid here."""
         return self.machine == this_machine() if self.machine else self.here
 
     def alive(self, *beats: Path, unlocked: bool) -> bool | None:
-        """Whether it still holds; None as long as that is not known of a process of another machine.
+        """Whether it still holds; None while that is not known of a process on another machine.
 
         Args:
             beats: the files that it changes every second, the record first.
-            unlocked: the kernel says that nobody has the lock.
+            unlocked: the kernel says that the lock is free.
         """
         if self.mine and unlocked:
             return False  # one kernel: it would have the lock
@@ -75,7 +75,7 @@ class Holder:
 
 @cache
 def this_machine() -> str:
-    """This boot of this kernel, and this space of process numbers (containers have their own)."""
+    """This boot of this kernel, and this process namespace (containers have their own)."""
     found = []
     with suppress(OSError):
         found.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
@@ -89,7 +89,7 @@ def read_holder(record: Path) -> Holder | None:
         found = typed(Holder, read_json(record))
     except (OSError, TeslaError, ValueError):
         return None
-    # Process ids below 2 are everybody's, and a signal goes to this one.
+    # Process ids below 2 are special, and this one gets signals.
     return found if 1 < found.pid < 2**31 and moment(found.since) else None
 
 

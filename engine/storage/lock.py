@@ -1,13 +1,13 @@
 """Locks that one process at a time may hold: a run to drive, a teacher to train.
 
-Two proofs. The kernel's lock on a file decides between processes that share a kernel, and is released when its holder
-dies. It does not reach everywhere: some shared file systems keep locks to one host, some have none. So the holder also
-leaves a record of itself, `{pid, host, since, ...}`, and touches that file every second while it lives. A record of
+There are two proofs. The kernel's lock on a file decides between processes that share a kernel, and is released when
+its holder dies. It does not work everywhere: some shared file systems keep locks to one host, some have none. So the
+holder also leaves a record, `{pid, host, since, ...}`, and touches that file every second while it lives. A record of
 this machine is believed as far as the kernel confirms it (the lock, or a process with that number that was started at
 that moment: numbers are used again), and a record of another machine until its heartbeat stops: see
 `engine.storage.beats`.
 
-A holder that was given up for dead, because its machine slept, finds another's record when it wakes, and must stop:
+A holder that was taken for dead, because its machine slept, finds another record when it wakes, and must stop:
 `check`.
 """
 
@@ -39,7 +39,7 @@ NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.E
 TAKEN = {errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK}
 
 PATIENCE = 2.0
-"""Seconds to wait for a lock: a process that only asks whether it is free holds it for a moment."""
+"""Seconds to wait for a lock: a process that only checks whether it is free holds it for a moment."""
 
 
 class KernelLock:
@@ -49,7 +49,7 @@ class KernelLock:
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
 
     def try_acquire(self) -> bool | None:
-        """Whether it is ours now; None where the file system has no locks."""
+        """Whether this process has it now; None where the file system has no locks."""
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -62,7 +62,7 @@ class KernelLock:
 
     @property
     def place(self) -> Path | None:
-        """Where the file is by now, None if it is gone or that cannot be known."""
+        """Where the file is now, None if it is deleted or unknown."""
         with suppress(OSError):
             found = Path(f"/proc/self/fd/{self._descriptor}").readlink()
             return None if found.name.endswith(" (deleted)") else found
@@ -86,7 +86,7 @@ class KernelLock:
 def is_locked(path: Path) -> bool | None:
     """Whether a process has the kernel's lock on a file; None where the file system has no locks.
 
-    Asks with a shared lock on a descriptor for reading: any reader may ask, and disturbs nobody.
+    Checks with a shared lock on a descriptor for reading: any reader may check, and disturbs no process.
 
     Raises:
         OSError: there is no such file, or it cannot be read.
@@ -102,7 +102,7 @@ def is_locked(path: Path) -> bool | None:
 
 
 class LeaseLock:
-    """One attempt after another to hold a thing, then the hold itself. A context manager that releases it.
+    """Repeated attempts to get a lock, then the lock itself. A context manager that releases it.
 
     Args:
         lock: the file to lock.
@@ -172,7 +172,7 @@ class LeaseLock:
         """Check before a write that no other process has taken it over.
 
         Raises:
-            LostHoldError: one has, or the folder is gone; `place` is where it is.
+            LostHoldError: one has, or the folder was deleted; `place` is where it is.
         """
         try:
             owner = read_holder(self._record)
@@ -192,7 +192,7 @@ class LeaseLock:
         self._beating.close()
         owner = read_holder(self._record)
         if owner is not None and owner.token == self._token:
-            with suppress(OSError):  # a full or vanished disk: the record looks like that of a killed process
+            with suppress(OSError):  # a full or missing disk: the record looks like that of a killed process
                 write_bytes(self._record, replace(owner, released=time.time()).encoded())
         if self._lock is not None:
             self._lock.close()
@@ -207,7 +207,7 @@ class LeaseLock:
         self.release()
 
     def _write(self, before: Holder | None, locked: bool) -> Holder | None:
-        """Write our record; None if it stands, else whose does. Without a lock only one of many gets through."""
+        """Write this process's record; None on success, else the holder. Without a lock only one of many succeeds."""
         self._token = uuid.uuid4().hex
         temp = begin_temp(self._record)
         disk.write(temp, this_process(self._token).encoded())
@@ -232,7 +232,7 @@ class LeaseLock:
         return None
 
     def _linked(self, temp: Path, before: Holder | None) -> bool:
-        """Give the new record its name if it is free; the old one, of a dead holder, is removed first."""
+        """Publish the new record if its name is free; a dead holder's record is removed first."""
         if before is not None:
             old = begin_temp(self._record)
             with suppress(FileNotFoundError):

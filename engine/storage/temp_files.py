@@ -1,7 +1,7 @@
 """Names of temporary files, and which of them dead processes left; damaged files are set aside, never deleted.
 
-A name tells who writes: `0000500.safetensors.tmp-<machine>-<process>-<random>`. A leftover is one whose writer is gone:
-a process of this machine that does not live, or of another machine and a day old.
+A name says who writes: `0000500.safetensors.tmp-<machine>-<process>-<random>`. A leftover is one whose
+writer has exited: a dead process of this machine, or one of another machine and a day old.
 """
 
 import functools
@@ -19,9 +19,9 @@ from engine.storage.filesystem import disk
 TEMP_MARK = ".tmp-"
 OURS = re.compile(r"\.tmp-([0-9a-f]{6})-(\d+)-[0-9a-f]{6}")
 OLD = 86_400.0
-"""Seconds after which a temporary file of another machine, or of a former version, counts as left."""
+"""Seconds after which a temporary file of another machine, or of an earlier version, counts as left."""
 ASIDE = "damaged"
-"""Folder beside a damaged file that it is moved to."""
+"""Folder beside a damaged file, to which it is moved."""
 
 _mine: set[str] = set()
 """Names this process is writing: in a container every process may have the same number as the one before it."""
@@ -37,12 +37,12 @@ def _machine() -> str:
 
 
 def temp_name(name: str) -> str:
-    """A temporary name for what will be called `name`."""
+    """A temporary name for the file `name`."""
     return f"{name}{TEMP_MARK}{_machine()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
 
 
 def begin_temp(target: Path) -> Path:
-    """A temporary path beside `target`; give it back with `end_temp`."""
+    """A temporary path beside `target`; release it with `end_temp`."""
     temp = target.with_name(temp_name(target.name))
     _mine.add(temp.name)
     return temp
@@ -54,7 +54,7 @@ def end_temp(temp: Path) -> None:
 
 
 def is_leftover(path: Path) -> bool:
-    """Whether a temporary file (or folder) was left by a process that is gone."""
+    """Whether a temporary file (or folder) was left by a process that has exited."""
     found = OURS.search(path.name)
     if found and found[1] == _machine():
         number = int(found[2])
@@ -84,7 +84,7 @@ def sweep(folder: Path) -> None:
 
 
 def set_aside(path: Path) -> Path:
-    """Move a damaged file (or whatever has its name) to the folder `damaged` beside it; where it is now."""
+    """Move a damaged file (or anything with its name) to the folder `damaged` beside it; where it is now."""
     folder = path.parent / ASIDE
     disk.make_folder(folder)
     target = folder / path.name

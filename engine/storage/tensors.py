@@ -37,12 +37,12 @@ PIECE = 2**26
 """Bytes handled at once: the host memory that a device's tensor takes while it is written."""
 
 MOST_HEADER = 2**20
-"""Longest header that is accepted, bytes; those written here have some hundreds."""
+"""Longest header that is accepted, bytes; those written here have a few hundred."""
 MOST_AXES = 8
 
 
 def file_parts(tensors: Mapping[str, Tensor]) -> Iterator[memoryview]:
-    """The bytes of a safetensors file, piece by piece; a piece is good until the next one is asked for."""
+    """The bytes of a safetensors file, piece by piece; a piece is valid until the next one."""
     # Wide types first, so that every tensor is aligned; then by name.
     names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
     header: dict[str, Any] = {}
@@ -72,7 +72,7 @@ def row_parts(name: str, rows: Iterable[Tensor], count: int) -> Iterator[memoryv
 
 
 def read_file(path: Path, look: Callable[[memoryview], None]) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, in memory of their own, on the CPU.
+    """The tensors of a safetensors file, in separate memory, on the CPU.
 
     Args:
         path: the file.
@@ -86,7 +86,7 @@ def read_file(path: Path, look: Callable[[memoryview], None]) -> dict[str, Tenso
         size = os.fstat(file.fileno()).st_size
         head, text = _header(file, size)
         physical = psutil.virtual_memory().total
-        if size > physical:  # a file with holes takes no room on the disk
+        if size > physical:  # a sparse file takes no space on the disk
             raise ValueError(f"it has {size / 1e9:,.1f} GB, and this machine {physical / 1e9:,.1f} GB of memory")
         look(memoryview(head))
         look(memoryview(text))
@@ -110,7 +110,7 @@ def _head(header: Mapping[str, Any]) -> memoryview:
 
 
 def read_rows(path: Path, name: str, rows: Sequence[int]) -> tuple[list[int], torch.dtype, list[Tensor]]:
-    """Shape and type of a tensor in a safetensors file, and some of its rows, in memory of their own; no more is read.
+    """Shape and type of a tensor in a safetensors file, and some of its rows, in separate memory; no more is read.
 
     The library's own slices leak some thirty bytes each (measured with safetensors 0.8), and a run
     reads two an iteration, for days.

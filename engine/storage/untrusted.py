@@ -1,7 +1,7 @@
 """Reading untrusted files: only regular files, only up to a size, only values of the expected type.
 
-A workspace can come from anybody. A named pipe in the place of a file would make a reader wait for ever, a device would
-fill the memory, a JSON number may be `Infinity` where a count is meant. Every reader of small files goes through here.
+A workspace can come from anyone. A named pipe instead of a file would make a reader wait forever, a device would fill
+the memory, a JSON number may be `Infinity` instead of a count. Every reader of small files goes through here.
 """
 
 import dataclasses
@@ -36,7 +36,7 @@ def open_regular(path: Path) -> BinaryIO:
         OSError: absent, or no permission.
     """
     try:
-        # Without O_NONBLOCK opening a pipe waits for somebody to write to it.
+        # Without O_NONBLOCK opening a pipe waits for a writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except ValueError as error:  # a null character
         raise CorruptFileError(f"{str(path)!r} is not the name of a file.") from error
@@ -66,7 +66,7 @@ def parse_json(text: bytes) -> Any:
     """The value of a JSON text.
 
     Raises:
-        ValueError: not JSON, or nested absurdly deep.
+        ValueError: not JSON, or nested too deeply.
     """
     try:
         return json.loads(text)
@@ -87,7 +87,7 @@ def typed(cls: type[Made], value: Any) -> Made:
     for name, fits in _checks(cls):  # type: ignore[arg-type]
         if name in value:
             if not fits(value[name]):
-                raise ValueError(f"{name!r} of {cls.__name__} is of the wrong type")
+                raise ValueError(f"{name!r} of {cls.__name__} has the wrong type")
             given[name] = value[name]
     try:
         return cls(**given)

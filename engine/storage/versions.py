@@ -1,7 +1,7 @@
-"""Versions of the files on disk. Every file that is read again carries its number; a file without one has the first.
+"""Versions of the files on disk. Every file that is read again has a version number; a file without one has the first.
 
-A newer file than this version knows is refused by name and left as it is: what it means cannot be guessed, so it is no
-damage that anything may repair. A newer version that changes a file raises that file's number and reads the older ones.
+A newer file than this version knows is refused by name and left unchanged: its meaning is unknown, so it is not
+damage to repair. A newer version that changes a file raises that file's number and still reads older ones.
 """
 
 from pathlib import Path
@@ -10,20 +10,20 @@ from typing import Any
 from engine.errors import CorruptFileError, NewerFormatError
 
 FIRST = 1
-"""Of files that were written before they carried a number."""
+"""Of files written before they had a number."""
 
 
 def check_format(found: Any, newest: int, path: Path) -> int:
     """The format of a file.
 
     Args:
-        found: what the file says of itself; None if nothing.
+        found: the number in the file; None if there is none.
         newest: what this version writes.
         path: the file, to name it.
 
     Raises:
         NewerFormatError: a newer version wrote it.
-        CorruptFileError: that is no format there ever was.
+        CorruptFileError: no such format exists.
     """
     number = FIRST if found is None else found
     if not isinstance(number, int) or isinstance(number, bool) or number < FIRST:
@@ -34,6 +34,6 @@ def check_format(found: Any, newest: int, path: Path) -> int:
     if number > newest:
         raise NewerFormatError(
             f"{path} has format {number}; this version of tesla-tui reads up to {newest}.",
-            "Upgrade tesla-tui. The file was left as it is.",
+            "Upgrade tesla-tui. The file was left unchanged.",
         )
     return number

@@ -1,7 +1,7 @@
 """Whether compiling is worth it.
 
 The decision is a function of settings and shapes. It must not depend on timings, on what is in a cache or on how much
-is left: a stage that is stopped and resumed takes the same way again and ends in the same bits.
+is left: a stage that is stopped and resumed decides the same again and ends in the same bits.
 """
 
 import torch
@@ -17,7 +17,7 @@ MARGIN = 2.0
 MATCHING_SECONDS = 50.0
 """Compiling the two matching steps for one batch size without a cache, 2 CPU cores (measured: 33 to 85)."""
 MATCHING_OVERHEAD = 4e-3
-"""Seconds a compiled pair of matching steps saves whatever its size: some hundreds of operations are started less."""
+"""Seconds a compiled pair of matching steps saves whatever its size: a few hundred operations fewer are started."""
 MATCHING_PER_FLOP = 5e-11
 """Seconds saved besides, on a CPU, for every floating-point operation of one forward pass over the batch."""
 

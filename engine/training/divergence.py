@@ -1,9 +1,9 @@
-"""When the numbers of a run go wrong: what counts as wrong, and what is done about it. docs/divergence.md is the page.
+"""When the numbers of a run go wrong: what counts as wrong, and what is done about it. See docs/divergence.md.
 
     skip       an iteration whose numbers must not be used changes nothing but the counters
     shrink     after PATIENCE skips in a row: student_lr is halved, momentum cleared
-    roll back  when that did not help, or when the loss crept up: images and labels of the last good checkpoint as well
-    stop       after MOST_RECOVERIES of these without a good stretch between: an error, with words
+    roll back  when that did not help, or the loss rose slowly: images and labels of the last good checkpoint as well
+    stop       after MOST_RECOVERIES of these without a good stretch between: an error
 
 Every decision is a function of `DivergenceMonitor`, which checkpoints carry, and of the iteration's own numbers: a run
 that was stopped in the middle of all this resumes to the same bits.
@@ -27,16 +27,16 @@ WINDOW = 20
 """Iterations of the running means, and of a good stretch."""
 
 CREEP = 2.0
-"""The loss has crept up when its running mean is above 1 and this many times its lowest."""
+"""The loss has risen slowly when its running mean is above 1 and this many times its lowest."""
 
 LONG = 5 * WINDOW
-"""Iterations with a mean loss above 1 after which a person is told."""
+"""Iterations with a mean loss above 1 after which the user is warned."""
 
 COLLAPSED = 2.0
-"""A teacher's mean loss of an epoch, in units of guessing (log K), from which on it has diverged."""
+"""A teacher's mean loss of an epoch, in units of guessing (log K), from which it counts as diverged."""
 
 LEARNED = 0.9
-"""A loss below this many times that of guessing is one of a teacher that has learned something."""
+"""A teacher whose loss is below this many times that of guessing has learned something."""
 
 
 @dataclass(frozen=True)
@@ -101,23 +101,23 @@ class DivergenceMonitor:
             self.lowest = self.loss if self.lowest is None else min(self.lowest, self.loss)
 
     def mark(self, iteration: int) -> None:
-        """A checkpoint is about to be saved in the regular course: after a good stretch it is one to go back to."""
+        """A checkpoint is about to be saved on schedule: after a good stretch it is one to go back to."""
         if self.skipped == 0 and self.seen >= WINDOW:
             self.good = iteration
             self.recoveries = 0
 
     @property
     def loss_drifting(self) -> bool:
-        """Whether the loss has crept above what it was, update by update: to worse than no training at all."""
+        """Whether the loss has risen above what it was, update by update: to worse than no training at all."""
         return self.seen >= WINDOW and self.lowest is not None and self.loss > max(1.0, CREEP * self.lowest)
 
     @property
     def not_improving(self) -> bool:
-        """Whether it is time to say that students end further from the teachers than they begin."""
+        """Whether to warn that students end further from the teachers than they start."""
         return self.seen == LONG and self.loss > 1
 
     def recover(self) -> None:
-        """Another recovery begins; what was usual before is no measure any more."""
+        """Another recovery starts; earlier means no longer apply."""
         self.recoveries += 1
         self.skipped = self.seen = 0
         self.loss = self.norm = 0.0
@@ -147,9 +147,9 @@ def problem(numbers: Numbers, health: DivergenceMonitor, settings: Settings) -> 
 
 
 def exhausted(reason: str, good: int) -> DivergedError:
-    """The end of the policy, in words that fit the last reason."""
+    """The error at the end of the policy, with advice for the last reason."""
     if "not finite" in reason:
-        smaller = "distill.student_lr or distill.lr_images (or mend the network, if it is your own)"
+        smaller = "distill.student_lr or distill.lr_images (or fix the network, if it is your own)"
     elif "pixel" in reason or "gradient" in reason:
         smaller = "distill.lr_images"
     else:
@@ -164,7 +164,7 @@ def exhausted(reason: str, good: int) -> DivergedError:
 def teacher_problem(losses: list[float], classes: int) -> str:
     """Why a teacher with these mean losses of epochs 1, 2, ... must not be used; empty if it may.
 
-    Guessing has a cross-entropy of log K. Diverged is a loss that is no number, one far above guessing, or one that
+    Guessing has a cross-entropy of log K. A teacher has diverged if its loss is not a number, is far above guessing, or
     fell back to guessing after the teacher had learned.
     """
     chance = math.log(classes)

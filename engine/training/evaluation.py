@@ -2,7 +2,7 @@
 
 Protocol (PROTOCOL of MTT and TESLA): SGD with momentum 0.9, weight decay 5e-4, batch 256, DSA, learning rate a tenth
 after half the epochs. The checkpoint is selected on a held-out part of the training images; the test images are
-looked at once, for the one that was selected.
+used once, for the selected one.
 """
 
 import statistics
@@ -90,11 +90,11 @@ def _one(
             )  # fmt: skip
     theta = learner.theta()
     if not is_finite(theta):
-        # Measured all the same: it always answers the first class, which is what guessing gets.
+        # Measured anyway: it always predicts the first class, which scores like guessing.
         yield Notice(
             level="warning",
-            message=f"Network {repeat + 1} of {repeats} ({what}) diverged in training, at a learning rate of "
-            f"{small.lr:.3g}; its accuracy counts, and is that of guessing.",
+            message=f"Network {repeat + 1} of {repeats} ({what}) diverged in training at a learning rate of "
+            f"{small.lr:.3g}; its accuracy, that of guessing, is counted.",
         )
     load_parameters(model, theta)
     accuracy = yield from measure(model, task.test if split == "test" else task.holdout, repeat, repeats)
@@ -104,7 +104,7 @@ def _one(
 def planned_steps(task: Task, network: str, count: int, length: int | None = None) -> dict[int, int]:
     """SGD steps of all evaluations of a run with one network, by batch size.
 
-    Of the settings alone, whatever is done already. The teachers' network is also the one that checkpoints are
+    From the settings only, whatever is already done. The teachers' network is also the one that checkpoints are
     selected with. `count` images are trained on for `length` epochs (unset: `evaluate.epochs`).
     """
     settings = task.settings
@@ -125,7 +125,7 @@ def planned_steps(task: Task, network: str, count: int, length: int | None = Non
 def train_on_small(task: Task, learner: Trainer, small: TrainingSet, repeat: int) -> Generator[float, None, None]:
     """Train a network on a small set to the protocol, yielding the number of epochs done after every batch.
 
-    Nothing waits for the device: on an accelerator the host runs ahead as far as the device lets it.
+    Nothing waits for the device: on an accelerator the host runs ahead as far as the device allows.
     """
     settings = task.settings
     count, epochs = len(small), small.epochs or settings.evaluate.epochs

@@ -1,7 +1,7 @@
 """Labels of the synthetic images: `hard`, `target` (SLA), `last`, `learned`.
 
-`target` labels are the teacher's own answers: softmax(f(theta*; x)) on the un-augmented images, detached. Which teacher
-speaks changes from iteration to iteration, so what ships is defined apart: see `mean_labels`.
+`target` labels are the teacher's own outputs: softmax(f(theta*; x)) on the un-augmented images, detached. The teacher
+changes from iteration to iteration, so the exported labels are defined separately: see `mean_labels`.
 """
 
 from collections.abc import Callable, Generator, Iterable
@@ -62,7 +62,7 @@ def labelling(
 ) -> Generator[int, None, Tensor]:
     """Probabilities `(N, K)` that the network with parameters `theta` gives `images`, in chunks; ranks divide the work.
 
-    With `logits` what they are the softmax of.
+    With `logits`, the values before the softmax.
 
     Networks with running statistics keep training mode: snapshots hold parameters only, so a snapshot's own
     statistics are those of the batch.
@@ -90,7 +90,7 @@ def labelling(
 
 
 def _after(count: int, images: int) -> Callable[[int], float]:
-    """Images that one snapshot has answered for, as snapshots, after `count` whole ones."""
+    """Images that one snapshot has labelled, as snapshots, after `count` whole ones."""
     return lambda done: count + done / images
 
 
@@ -100,7 +100,7 @@ def mean_labels(network: FlatNetwork, thetas: Iterable[Tensor], images: Tensor) 
     A function of the images and the buffer alone: it does not depend on which teacher the last iteration drew.
 
     Yields:
-        The snapshots that have answered, with fractions.
+        The snapshots that are done, with fractions.
 
     Raises:
         ValueError: no snapshots.

@@ -15,7 +15,7 @@ CHUNK = 1024
 
 
 def check_ipc(task: Task) -> None:
-    """Raise UsageError when a class has fewer images than are to be made of it."""
+    """Raise UsageError when a class has fewer images than it needs."""
     ipc = task.settings.distill.ipc
     sizes = [len(members) for members in task.class_members]
     smallest = min(range(len(sizes)), key=sizes.__getitem__)
@@ -23,7 +23,7 @@ def check_ipc(task: Task) -> None:
         raise UsageError(
             f"distill.ipc = {ipc} is more than the smallest class has: {task.dataset.classes[smallest]!r} has "
             f"{sizes[smallest]} training images (after the held-out part).",
-            f"Ask for --ipc {sizes[smallest]} or fewer.",
+            f"Set --ipc {sizes[smallest]} or fewer.",
         )
 
 
@@ -42,11 +42,11 @@ def initial_images(task: Task) -> Tensor:
     """First synthetic images `(K * ipc, C, H, W)` in the input space, on the device, ordered by class.
 
     Raises:
-        ValueError: `distill.init = correct`, which asks a teacher (`engine.methods.teacher_init`).
+        ValueError: `distill.init = correct`, which needs a teacher (`engine.methods.teacher_init`).
     """
     distill = task.settings.distill
     if distill.init == "correct":
-        raise ValueError("distill.init = correct asks a teacher: see begun_state.")
+        raise ValueError("distill.init = correct needs a teacher: see begun_state.")
     if distill.init == "noise":
         generator = counted_generator(task.settings.seed, "init-noise")
         shape = (task.classes * distill.ipc, *task.image_shape)
@@ -56,9 +56,9 @@ def initial_images(task: Task) -> Tensor:
 
 
 def real_images(task: Task, index: Tensor) -> Tensor:
-    """Training images `(N, C, H, W)` by index in the input space, on the device, in memory of their own.
+    """Training images `(N, C, H, W)` by index in the input space, on the device, in separate memory.
 
-    Encoding makes copies on its way: in chunks, so that 50,000 images are held once and not four times.
+    Encoding makes copies: in chunks, so that 50,000 images are held once and not four times.
     """
     images = torch.empty((len(index), *task.image_shape), dtype=task.dtype, device=task.device)
     for begin in range(0, len(index), CHUNK):

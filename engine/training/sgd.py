@@ -1,4 +1,4 @@
-"""One SGD step of a network in training: teachers and evaluations take thousands of the same.
+"""One SGD step of a network in training: teachers and evaluations take thousands of them.
 
     g = dloss/dtheta + weight_decay theta ;  velocity = momentum velocity + g ;  theta = theta - lr velocity
 
@@ -104,7 +104,7 @@ class Trainer(Protocol):
         """The parameters `(P,)`, a copy."""
 
     def load(self, theta: Tensor) -> None:
-        """Go on from other parameters `(P,)`; the velocity stays."""
+        """Continue from other parameters `(P,)`; the velocity stays."""
 
 
 class EagerTrainer:

@@ -1,9 +1,9 @@
 """Teacher buffers on disk: one trajectory a file, one row an epoch, only the rows needed are ever read.
 
-    buffers/<name>/manifest.json                    what the buffer is of; a run with other teachers refuses it
+    buffers/<name>/manifest.json                    identity of the buffer; a run with other teachers refuses it
     buffers/<name>/trajectory-0000.safetensors      `parameters` [epochs + 1, P], float32, row 0 at initialisation
     buffers/<name>/trajectory-0000.json             sha256 of every row, loss and accuracy of every epoch
-    buffers/<name>/trajectory-0000.part[.json]      a trajectory in the making: rows are appended
+    buffers/<name>/trajectory-0000.part[.json]      a trajectory being trained: rows are appended
 
 Checksums are kept by row, so that an iteration verifies exactly the two rows it reads.
 """
@@ -32,7 +32,7 @@ class TeacherBuffer:
     """A folder of trajectories.
 
     Args:
-        folder: `buffers/<name>`; made when first written to.
+        folder: `buffers/<name>`; created when first written to.
         identity: everything that determines the trajectories (dataset, network, teacher settings, seed), as JSON.
     """
 
@@ -42,10 +42,10 @@ class TeacherBuffer:
         self._records: dict[int, TrajectoryRecord] = {}
 
     def open(self) -> list[str]:
-        """Make the folder, or check that the existing one is of the same teachers; what was mended, in words.
+        """Create the folder, or check that the existing one has the same teachers; messages about what was repaired.
 
-        A damaged manifest is set aside and made again: the folder's name, a digest of the identity, says the same, and
-        every snapshot has a checksum of its own.
+        A damaged manifest is set aside and rebuilt: the folder's name, a digest of the identity, says the same, and
+        every snapshot has its own checksum.
 
         Raises:
             UsageError: the folder holds other teachers, or a newer version made it.
@@ -57,7 +57,7 @@ class TeacherBuffer:
         try:
             found = self.manifest()
         except CorruptFileError as error:
-            mended.append(f"{error.message} It is made again; the old one is now {set_aside(path)}.")
+            mended.append(f"{error.message} It is rebuilt; the old one was moved to {set_aside(path)}.")
             found = None
         if found is None:
             write_json(path, {"format": FORMAT, "identity": wanted})
@@ -65,7 +65,7 @@ class TeacherBuffer:
         differing = sorted(key for key in {*wanted, *found} if wanted.get(key) != found.get(key))
         if differing:
             raise UsageError(
-                f"The teacher buffer {self.folder} is of other teachers: {', '.join(differing)} differ.",
+                f"The teacher buffer {self.folder} belongs to other teachers: {', '.join(differing)} differ.",
                 "Move the folder away, or use another workspace.",
             )
         return mended
@@ -88,7 +88,7 @@ class TeacherBuffer:
         return identity
 
     def damage(self, trajectory: int) -> str:
-        """What is wrong with a published trajectory as far as it is cheap to see, in words; empty if nothing is.
+        """What is wrong with a published trajectory, as far as cheap checks show; empty if nothing is.
 
         Its checksums are compared when it is read.
         """
@@ -106,26 +106,26 @@ class TeacherBuffer:
         return f"{path} has {size} bytes; its snapshots have {wanted}." if size < wanted else ""
 
     def cut_off(self, trajectory: int) -> bool:
-        """Whether a published trajectory still has the rows it was made of: its maker was killed as it removed them."""
+        """Whether a published trajectory still has the rows it was made of: its writer was killed removing them."""
         part, record = self.path(trajectory).with_suffix(".part"), self.path(trajectory).with_suffix(".part.json")
         if not (part.exists() or record.exists()):
             return False
         published = self.record(trajectory)
         if published is None or part.with_suffix(".position.json").exists():
-            return False  # in the making, or about to be trained for more epochs
+            return False  # being trained, or about to be trained for more epochs
         try:
             return not record.exists() or read_record(record).rows <= published.rows
         except CorruptFileError:
             return True
 
     def mend(self, trajectory: int) -> list[str]:
-        """Set a damaged trajectory aside, and remove the rows of one that is cut off; in words what was set aside.
+        """Set a damaged trajectory aside, and remove the rows of a truncated one; messages about what was set aside.
 
-        Only for whoever holds its claim.
+        Only for the holder of its claim.
         """
         found = self.damage(trajectory)
         if found:
-            return [f"{found} It is trained again; what is left of it is now in {self.set_aside(trajectory)}."]
+            return [f"{found} It is trained again; what is left of it was moved to {self.set_aside(trajectory)}."]
         if self.cut_off(trajectory):
             disk.remove_tree(self.path(trajectory).with_suffix(".part.json"))
             disk.remove_tree(self.path(trajectory).with_suffix(".part"))
@@ -141,7 +141,7 @@ class TeacherBuffer:
         return self.folder / ASIDE
 
     def check_formats(self) -> None:
-        """Refuse a buffer that a newer version went on with, before anything of it is changed.
+        """Refuse a buffer that a newer version has extended, before anything is changed.
 
         Raises:
             NewerFormatError: names the first such file.
@@ -211,7 +211,7 @@ class TeacherBuffer:
         return rows
 
     def begin(self, trajectory: int, parameters: int) -> TrajectoryWriter:
-        """Go on with a trajectory where it is, or begin it."""
+        """Resume a trajectory, or start it."""
         return TrajectoryWriter(
             self.path(trajectory),
             parameters,
@@ -221,7 +221,7 @@ class TeacherBuffer:
         )
 
     def publish(self, trajectory: int, rows: Iterable[Tensor], count: int) -> None:
-        """Publish a trajectory that is at hand whole: `count` snapshots `(P,)`, float32, taken one at a time.
+        """Publish a trajectory that is already complete: `count` snapshots `(P,)`, float32, taken one at a time.
 
         Nothing is known of its losses. If `rows` raises, nothing is left of it.
         """
@@ -240,7 +240,7 @@ class TeacherBuffer:
         self.forget(trajectory)
 
     def forget(self, trajectory: int) -> None:
-        """Drop what is remembered of a trajectory, after its file changed."""
+        """Drop what is cached of a trajectory, after its file changed."""
         self._records.pop(trajectory, None)
 
 

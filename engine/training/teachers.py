@@ -4,11 +4,11 @@ Trajectories are independent: each is claimed with a lock, so any number of proc
 published whole. Which images a step sees and how they are augmented depends on counters alone, so a teacher that is
 stopped in mid-epoch ends in the same bits.
 
-A teacher that diverges is not published: its loss and parameters are looked at after every epoch (not every step, where
-the device would have to wait), and at what is published already when the stage begins.
+A teacher that diverges is not published: its loss and parameters are checked after every epoch (not every step, where
+the device would have to wait), and published ones when the stage starts.
 
-Snapshots are written, synced and hashed beside the next epoch, at most one at a time: a process that is killed loses
-an epoch more at worst, and trains it again.
+Snapshots are written, synced and hashed beside the next epoch, at most one at a time: a killed process loses
+at most one epoch more, and trains it again.
 """
 
 import math
@@ -37,7 +37,7 @@ STAGE = "teachers"
 
 
 def plan_teachers(task: Task, buffer: TeacherBuffer) -> TeachersPlanned:
-    """What is missing, and what is saved by not training epochs that no iteration can read."""
+    """What is missing, and how much is saved by not training epochs that no iteration can read."""
     settings = task.settings
     epochs = settings.trained_epochs
     missing = sum(buffer.epochs(trajectory) < epochs for trajectory in range(settings.teachers.count))
@@ -55,7 +55,7 @@ def plan_teachers(task: Task, buffer: TeacherBuffer) -> TeachersPlanned:
 def train_teachers(task: Task, buffer: TeacherBuffer) -> Generator[Event, None, None]:
     """Train every trajectory that is missing or too short.
 
-    A trajectory somebody else is training is left to them, and waited for at the end; if they die, it is taken over.
+    A trajectory that another process trains is waited for at the end; if that process dies, it is taken over.
 
     Raises:
         DivergedError: a teacher's parameters or loss are not finite, or its loss is worse than guessing.
@@ -93,7 +93,7 @@ def train_teachers(task: Task, buffer: TeacherBuffer) -> Generator[Event, None, 
                     buffer.forget(trajectory)
                     if buffer.epochs(trajectory) < plan.epochs:
                         yield from _train_one(task, buffer, trajectory, plan.count, plan.epochs, claim)
-            except LostHoldError:  # this machine slept for so long that another took it over
+            except LostHoldError:  # this machine slept so long that another process took it over
                 left.append(trajectory)
         if left == waiting:
             yield Progress(
@@ -112,7 +112,7 @@ def _mended(task: Task, buffer: TeacherBuffer) -> Generator[Event, None, None]:
         if buffer.damage(trajectory) or buffer.cut_off(trajectory):
             claim = buffer.claim(trajectory)
             if claim.try_acquire() is not None:
-                continue  # somebody trains it
+                continue  # another process trains it
             with claim:
                 for words in buffer.mend(trajectory):
                     yield Notice(level="warning", message=words)
@@ -160,8 +160,8 @@ def _check(task: Task, buffer: TeacherBuffer, trajectory: int, losses: list[floa
     if problem:
         raise DivergedError(
             f"Teacher {trajectory} of {buffer.folder.name} diverged {problem}; its trajectory is not used.",
-            f"Start a new run (--run NAME) with a smaller teachers.lr (now {task.settings.teachers.lr:g}): teachers of "
-            "another learning rate have a buffer of their own.",
+            f"Start a new run (--run NAME) with a smaller teachers.lr (now {task.settings.teachers.lr:g}): each "
+            "learning rate has its own buffer.",
         )
 
 
@@ -190,7 +190,7 @@ def _snapshot(
     loss: float | None = None,
     accuracy: float | None = None,
 ) -> None:
-    """Append the parameters; the teacher goes on from what is written, as it would after a resume."""
+    """Append the parameters; the teacher continues from what is written, as it would after a resume."""
     theta = learner.theta()
     writing.submit(lambda: writer.append(theta, loss, accuracy))
     if task.dtype is not torch.float32:  # rows are float32
@@ -234,7 +234,7 @@ def _train_epoch(
     except GeneratorExit:
         writing.wait()  # the row before this epoch comes first: it forgets older positions
         theta, loss_so_far = learner.theta(), loss_sum.item()
-        if math.isfinite(loss_so_far) and is_finite(theta):  # else the epoch is done again, to the same bad end
+        if math.isfinite(loss_so_far) and is_finite(theta):  # else the epoch is repeated, with the same result
             writer.save_position(Position(theta, epoch, step, loss_so_far, correct.item()))
         raise
     return loss_sum.item() / len(labels), correct.item() / len(labels)

@@ -1,4 +1,4 @@
-"""Which way a network is trained, eager or compiled: decided by cost, see compiling.py."""
+"""How a network is trained, eager or compiled: decided by cost, see compile_policy.py."""
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from engine.training.task import Task
 COMPILE_SECONDS = 15.0
 """Compiling one batch size without a cache, 2 CPU cores (measured: 10 to 19)."""
 SAVED_OVERHEAD = 1.5e-3
-"""Seconds a compiled step saves whatever its size: some sixty operations are started less."""
+"""Seconds a compiled step saves whatever its size: about sixty operations fewer are started."""
 SAVED_PER_FLOP = 1.1e-12
 """Seconds saved besides, on a CPU, for every floating-point operation (3 forward passes a step)."""
 
@@ -60,7 +60,7 @@ def trainer(
         rule: of the update.
         batches: one of every size there will be.
         counts: steps of the whole stage, by batch size.
-        at: where the stage stands, to be told again while something compiles.
+        at: progress of the stage, reported again while something compiles.
     """
     # Running statistics are changed by a forward pass, which a pure function cannot do.
     if task.settings.compute.compile == "off" or any(True for _ in model.buffers()):
@@ -77,7 +77,7 @@ def trainer(
         if kind not in known:
             yield Notice(
                 level="info",
-                message=f"Compiling the training step of {network} for batches of {size}; this takes some 15 seconds.",
+                message=f"Compiling the training step of {network} for batches of {size}; this takes about 15 seconds.",
             )
             compiling = run_in_thread(partial(_checked, task, functional, rule, theta, images, targets))
             known[kind], reason = yield from with_progress(compiling, at, "compiling")

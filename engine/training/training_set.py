@@ -9,7 +9,7 @@ from engine.training.task import Split
 
 
 class TrainingSet(Protocol):
-    """Images with labels, a batch at a time."""
+    """Images with labels, one batch at a time."""
 
     @property
     def lr(self) -> float:

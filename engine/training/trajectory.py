@@ -1,4 +1,4 @@
-"""A teacher's trajectory in the making: rows are appended as epochs end, and the whole is published at last.
+"""A teacher's trajectory while it is trained: rows are appended as epochs end, and the whole is published at the end.
 
 trajectory-0000.part            rows so far, float32
 trajectory-0000.part.json       how many of them count, and their checksums
@@ -29,12 +29,12 @@ from engine.storage.tensors import file_parts
 from engine.storage.untrusted import open_regular, typed
 from engine.storage.versions import check_format
 
-REPAIR = "`tesla run` (or `tesla doctor WORKSPACE --repair`) sets it aside, and trains it again to the same bits."
+REPAIR = "`tesla run` (or `tesla doctor WORKSPACE --repair`) sets it aside and trains it again, to the same bits."
 
 
 @dataclass
 class TrajectoryRecord:
-    """What is known of a trajectory besides its parameters."""
+    """What is known about a trajectory besides its parameters."""
 
     parameters: int
     """P."""
@@ -77,14 +77,14 @@ class _Place:
 
 
 class TrajectoryWriter:
-    """A trajectory in the making; killed at any moment, it goes on from the last whole epoch.
+    """A trajectory being trained; killed at any moment, it resumes from the last whole epoch.
 
     Args:
         target: the file it will be.
         parameters: P.
         published: what is known of a shorter one that has the name, to be trained for more epochs; or None.
-        read: the first snapshots of that one, as many as asked for.
-        done: called when it has its name.
+        read: the first snapshots of that one, as many as requested.
+        done: called when it is published.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class TrajectoryWriter:
             self._extend(published, read(published.rows))
 
     def last_row(self) -> Tensor | None:
-        """The newest snapshot `(P,)`; None for a trajectory that has not begun."""
+        """The newest snapshot `(P,)`; None for a trajectory that has not started."""
         if self.record.rows == 0:
             return None
         size = self.record.parameters * 4
@@ -151,7 +151,7 @@ class TrajectoryWriter:
         return Position(theta, place.epoch, place.step, place.loss, place.correct)
 
     def clear_position(self) -> None:
-        """Forget the mid-epoch stop."""
+        """Remove the mid-epoch stop."""
         disk.remove(self._position.with_suffix(".json"))
         disk.remove(self._position)
 
@@ -168,7 +168,7 @@ class TrajectoryWriter:
         self._done()
 
     def _begin_part(self) -> None:
-        """Nothing of a former attempt stays; what is not a file of ours is set aside."""
+        """Remove what an earlier attempt left; set aside what is not a trajectory's file."""
         for path in (self._part_record, self._part):
             if path.is_dir():
                 set_aside(path)
@@ -193,7 +193,7 @@ class TrajectoryWriter:
         self.record = record
 
     def _extend(self, published: TrajectoryRecord, rows: list[Tensor]) -> None:
-        """Copy a published trajectory back into the making, to train it for more epochs."""
+        """Copy a published trajectory back to train it for more epochs."""
         self._begin_part()
         self.record = TrajectoryRecord(published.parameters)
         for epoch, row in enumerate(rows):
@@ -203,7 +203,7 @@ class TrajectoryWriter:
 
 
 def read_record(path: Path) -> TrajectoryRecord:
-    """The record of a trajectory, published or in the making.
+    """The record of a trajectory, published or being trained.
 
     Raises:
         CorruptFileError: damaged.
@@ -222,7 +222,7 @@ def read_record(path: Path) -> TrajectoryRecord:
         record.format != FORMAT
         or record.parameters < 1
         or len(record.checksums) != record.rows
-        or counts not in ({max(record.rows - 1, 0)}, {0})  # of imported ones nothing is known
+        or counts not in ({max(record.rows - 1, 0)}, {0})  # nothing is known of imported ones
     ):
-        raise CorruptFileError(f"{path} is of another version, or damaged.", REPAIR)
+        raise CorruptFileError(f"{path} comes from another version, or is damaged.", REPAIR)
     return record

@@ -22,7 +22,7 @@ from tesla_tui.render.words import literal
 
 
 class _Told(BaseException):
-    """A signal came. Raised in the middle of whatever is being waited for, so no error that anybody handles."""
+    """A signal came. Raised in the middle of a wait, so it is not an error that callers handle."""
 
 
 def watch(events: Generator[Event, None, None]) -> tuple[Console, ExitCode]:

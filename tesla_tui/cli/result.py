@@ -1,4 +1,4 @@
-"""The end of a run as a person wants to see it: the images, the table, the next command."""
+"""The end of a run for the user: the images, the table, the next command."""
 
 from rich.console import Console
 from rich.text import Text

@@ -22,6 +22,6 @@ class Context:
     driving: bool = False
     """Whether this process drives it."""
     preparing: str = ""
-    """What the engine does before it takes the run, in words."""
+    """What the engine does before it takes the run, as text."""
     loading: bool = False
     """The journal is still being read."""

@@ -27,7 +27,7 @@ class EngineThread(threading.Thread):
         self.control = Control()
         self.error: BaseException | None = None
         self.preparing = ""
-        """What it does before it takes the run's lock, in words; empty afterwards."""
+        """What it does before it takes the run's lock, as text; empty afterwards."""
         self._stopping = threading.Event()
         self.stop_asked: float | None = None
 

@@ -53,7 +53,7 @@ def _detected() -> str:
         return "blocks"
     try:
         from textual_image import renderable
-    except Exception:  # a terminal that answers strangely must not keep anybody out
+    except Exception:  # a terminal that answers strangely must not keep a user out
         return "blocks"
     return {renderable.SixelImage: "sixel", renderable.TGPImage: "kitty"}.get(renderable.Image, "blocks")
 

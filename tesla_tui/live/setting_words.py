@@ -1,4 +1,4 @@
-"""Settings in words: their value as a person writes it, and what they mean."""
+"""Settings as text: their value as a user writes it, and what they mean."""
 
 from typing import Any
 

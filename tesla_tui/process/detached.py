@@ -43,7 +43,7 @@ def start_detached(workspace: Path, run: Run, arguments: Sequence[str]) -> int:
         pass
     if driver_alive(run):  # of one that gives no sign, the new process makes sure
         raise UsageError(
-            f"The run {run.name} is already driven{driver_words(run)}.",
+            f"The run {run.name} is already being driven{driver_words(run)}.",
             f"Watch it with: {tesla('tui', workspace, '--run', run.name)}",
         )
     check_links(workspace, run.folders)
@@ -78,7 +78,7 @@ def ask_to_stop(run: Run) -> int:
     """Ask the driver of a run to save and stop; its process id.
 
     Raises:
-        UsageError: nobody drives it, or the driver is on another machine.
+        UsageError: no process drives it, or the driver is on another machine.
     """
     driver, alive = driver_of(run), driver_alive(run)
     if driver is None or alive is False:
@@ -94,7 +94,7 @@ def ask_to_stop(run: Run) -> int:
 
 
 def wait_until_free(run: Run, seconds: float) -> bool:
-    """Wait until nobody drives the run; whether that came true in time."""
+    """Wait until no process drives the run; whether that happened in time."""
     until = time.monotonic() + seconds
     while is_driven(run):
         if time.monotonic() > until:

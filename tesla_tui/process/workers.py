@@ -1,5 +1,5 @@
 """`tesla run --workers N`: N processes on this machine, started and watched by PyTorch's elastic agent, as torchrun
-does it, but with words a person can use when one of them dies.
+does it, but with a usable error when one of them dies.
 """
 
 import logging

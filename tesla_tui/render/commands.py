@@ -1,4 +1,4 @@
-"""Commands for a person to paste: they call the program that is running, and survive spaces in names."""
+"""Commands to paste: they call the program that is running, and survive spaces in names."""
 
 import os
 import re

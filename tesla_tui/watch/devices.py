@@ -1,4 +1,4 @@
-"""What the machine is doing: GPUs through NVML, processor and memory through psutil. A fact nobody knows is None."""
+"""What the machine is doing: GPUs through NVML, processor and memory through psutil. An unknown fact is None."""
 
 import os
 import time

@@ -1,9 +1,9 @@
 """The live screens in a browser: textual-serve behind an access check.
 
-Anyone who reaches the page can start and stop runs with the rights of this user, so the door checks, for pages, files,
-downloads and web sockets alike: the name the browser asked for (against DNS rebinding), the page a connection comes
-from (web sockets know no same-origin rule), when the server listens to this machine only, that the other end is a
-process of the same user (a shared box has others), and when it listens to more, a token.
+Anyone who reaches the page can start and stop runs with the rights of this user, so the server checks, for pages,
+files, downloads and web sockets alike: the name the browser asked for (against DNS rebinding), the page a connection
+comes from (web sockets know no same-origin rule), when the server listens to this machine only, that the other end is
+a process of the same user (a shared box has others), and when it listens to more, a token.
 """
 
 import asyncio

@@ -1,1 +1,1 @@
-"""Our own CPU kernels and the graph pass that puts them into compiled steps."""
+"""tesla's CPU kernels and the graph pass that puts them into compiled steps."""

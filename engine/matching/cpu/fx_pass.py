@@ -1,4 +1,4 @@
-"""The door to our CPU kernels: a compiler pass over the graph of a step that does convolutions with less work.
+"""The entry to tesla's CPU kernels: a compiler pass over the graph of a step that does convolutions with less work.
 
 * Zeros. In forward mode the input of a network's first convolution has no tangent, and PyTorch convolves a tensor of
   zeros in its place, forward and backward.
@@ -73,7 +73,7 @@ class _Rewriter:
         self._sums: dict[Node, _Sum] = {}
 
     def visit(self, node: Node) -> None:
-        """Look at a node, and replace it if it is a convolution that can be had for less."""
+        """Look at a node, and replace it if it is a convolution with a cheaper form."""
         if node.target is aten.convolution.default:
             images, weight, bias, *geometry = node.args
             kind = _kind(images, weight, *geometry)
@@ -248,7 +248,7 @@ def _weight_adjoint(tiles: Tensor) -> Tensor:
 
 
 def _kind(images: Any, weight: Any, stride: Any, padding: Any, dilation: Any, transposed: Any, *rest: Any) -> str:
-    """`few`, `many`, or nothing: whether a convolution is better done in another way."""
+    """`few`, `many`, or nothing: the better way to do a convolution, if any."""
     value, picture = weight.meta["val"], images.meta["val"]
     plain = (
         value.device.type == "cpu"

@@ -1,3 +1,3 @@
-"""Several processes at one run: who they are (`place.py`), what they exchange (`ranks.py`, `group.py`), and how they
-notice that one of them is gone (`watchdog.py`).
+"""Several processes for one run: who they are (`environment.py`), what they exchange (`ranks.py`, `process_group.py`),
+and how they notice that one of them has died (`watchdog.py`).
 """

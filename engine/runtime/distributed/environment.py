@@ -1,4 +1,4 @@
-"""The place of this process among several, as torchrun tells it in the environment. Knows no PyTorch."""
+"""The place of this process among several, as torchrun sets it in the environment. Knows no PyTorch."""
 
 import os
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class RankEnvironment:
 
     @property
     def writes(self) -> bool:
-        """Whether this is the one process that writes the run's files and speaks to the person."""
+        """Whether this is the one process that writes the run's files and reports to the user."""
         return self.rank == 0
 
 
@@ -27,7 +27,7 @@ def this_place() -> RankEnvironment:
     """The place torchrun gave this process; alone, if it was started in any other way.
 
     Raises:
-        UsageError: a launcher that says only half of what torchrun does.
+        UsageError: a launcher that sets only some of torchrun's variables.
     """
     if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) < 2:
         return RankEnvironment()

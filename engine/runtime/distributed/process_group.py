@@ -1,4 +1,4 @@
-"""Several processes at one run, over `torch.distributed`: gloo for tensors on the CPU and for what is decided, NCCL
+"""Several processes for one run, over `torch.distributed`: gloo for tensors on the CPU and for what is decided, NCCL
 for tensors on CUDA devices.
 """
 
@@ -22,7 +22,7 @@ from engine.runtime.distributed.ranks import ALONE, Ranks
 from engine.runtime.distributed.watchdog import DONE, FAILED, FOLLOWED, STOPPED, Watchdog
 
 MEETING = timedelta(minutes=10)
-"""Longest wait for all processes to be there."""
+"""Longest wait for all processes to connect."""
 
 PATIENCE = timedelta(days=365)
 """A collective may wait as long as the first rank evaluates or is paused; the watchdog sees whether it is alive."""
@@ -35,7 +35,7 @@ APART = 1e-3
 
 
 class Group(Ranks):
-    """The ranks of a job that torchrun started. Made by `joined`."""
+    """The ranks of a job that torchrun started. Created by `joined`."""
 
     def __init__(self, place: RankEnvironment) -> None:
         super().__init__(place)
@@ -44,13 +44,13 @@ class Group(Ranks):
         try:
             store = next(iter(rendezvous("env://", timeout=MEETING)))[0]
         except RuntimeError as error:
-            raise WorkerLostError(f"The workers did not come together: {error}") from error
+            raise WorkerLostError(f"The workers could not connect: {error}") from error
         self._watchdog = Watchdog(PrefixStore("watchdog", store), place, dist.distributed_c10d._abort_process_group)
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
             store=PrefixStore("group", store), rank=place.rank, world_size=place.size, timeout=PATIENCE,
         )  # fmt: skip
-        # The first collective connects all with all; after it a process that is gone is one that was there.
+        # The first collective connects all with all; after it a missing process is one that was there.
         self.sum_(torch.zeros(1))
         self._watchdog.start()
 
@@ -93,11 +93,11 @@ class Group(Ranks):
         self._watchdog.check()
 
     def stopped(self, code: ExitCode) -> None:
-        """Tell the others that this rank was asked to stop, before it goes."""
+        """Tell the others that this rank was asked to stop, before it leaves."""
         self._watchdog.leave(STOPPED, code=code)
 
     def failed(self, error: BaseException) -> None:
-        """Tell the others why this rank goes."""
+        """Tell the others why this rank leaves."""
         message = error.message if isinstance(error, TeslaError) else f"{type(error).__name__}: {error}"
         self._watchdog.leave(FOLLOWED if isinstance(error, WorkerLostError) else FAILED, message)
 

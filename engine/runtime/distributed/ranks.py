@@ -63,10 +63,10 @@ class Ranks:
         return values
 
     def check(self) -> None:
-        """Look whether all are still there. Costs nothing; call it often.
+        """Check that all are still alive. Costs nothing; call it often.
 
         Raises:
-            WorkerLostError: a rank failed or vanished.
+            WorkerLostError: a rank failed or died.
             WorkersStoppedError: a rank was asked to stop.
         """
 

@@ -1,8 +1,8 @@
-"""How a process of a run notices that another is gone: notes and heartbeats in the store that torchrun keeps.
+"""How a process of a run notices that another has died: notes and heartbeats in the store that torchrun keeps.
 
 A process that leaves writes why, before its connections close; the heartbeat of one that can no longer do so stops. A
 thread looks every second: the main thread may be training, evaluating, or waiting for an accelerator. Where a process
-dies and its host lives, its closed connections tell the others at once; the heartbeat is for hosts that vanish.
+dies and its host lives, its closed connections tell the others at once; the heartbeat is for hosts that fail.
 """
 
 import json
@@ -35,7 +35,7 @@ class Watchdog:
     """Watches the other processes.
 
     Args:
-        store: torchrun's store; the watchdog keeps a connection of its own to it.
+        store: torchrun's store; the watchdog keeps its own connection to it.
         place: this process.
         unblock: ends what the main thread waits for if it is stuck in an accelerator's collective.
     """
@@ -92,7 +92,7 @@ class Watchdog:
         return [rank for rank in range(self._place.size) if rank != self._place.rank]
 
     def _watch(self) -> None:
-        # The first process watches all and the others watch it: it leaves when one is gone, and then all do.
+        # The first process watches all and the others watch it: it leaves when one has died, and then all do.
         watched = self._others() if self._place.writes else [0]
         found = math.inf
         while not self._stop.wait(EVERY):
@@ -169,4 +169,4 @@ RESUME = "What was saved is intact. The same command resumes, with any number of
 
 
 def _launcher_gone() -> TeslaError:
-    return WorkerLostError("The launcher of the workers is gone.", RESUME)
+    return WorkerLostError("The launcher of the workers has exited.", RESUME)

@@ -63,7 +63,7 @@ class Configuration:
 
     @property
     def label(self) -> str:
-        """The mode as a reader sees it: `exact compiled`, `exact (checkpoint)`."""
+        """The mode as shown: `exact compiled`, `exact (checkpoint)`."""
         store = f" ({self.store})" if self.mode == "exact" and self.store != "auto" else ""
         return self.mode + store + (" compiled" if self.compile else "")
 

@@ -36,7 +36,7 @@ class Row:
     base_bytes: int | None = None
     """What the process held before: Python, PyTorch, images, parameters."""
     note: str = ""
-    """What a reader must know: it fell back to eager, or could not be measured."""
+    """A note for readers: it fell back to eager, or could not be measured."""
 
     @property
     def seconds(self) -> Spread | None:

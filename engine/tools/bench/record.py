@@ -44,7 +44,7 @@ def gradient_record(bench: GradientBench, where: dict[str, Any], complete: bool)
     Args:
         bench: the measurements.
         where: see `machine`.
-        complete: False if somebody stopped it.
+        complete: False if it was stopped.
     """
     rows = []
     for row in bench.rows:

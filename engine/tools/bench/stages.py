@@ -63,7 +63,7 @@ class StageBench:
         stage: of `STAGES`.
         folder: a workspace with the settings to measure.
         ipc: images per class.
-        problem: the same in words.
+        problem: a description of it.
         rounds: measurements of each after the first, which warms up.
     """
 

@@ -13,14 +13,14 @@ from engine.errors import TeslaError
 from engine.tools.bench.worker import Worker
 
 SHARE = 0.4
-"""While less than this share of the machine's memory is free, a process is ended after its turn and begins anew."""
+"""While less than this share of the machine's memory is free, a process ends after its turn and starts again."""
 
 STARTING = "starting processes"
 
 
 @dataclass
 class Candidate:
-    """One thing to measure, in a process of its own."""
+    """One thing to measure, in its own process."""
 
     name: str
     """For progress."""
@@ -36,7 +36,7 @@ class Candidate:
     answers: list[dict[str, Any]] = field(default_factory=list)
     """One for each round."""
     problem: str = ""
-    """Why there are no (more) answers."""
+    """Why there are no (further) answers."""
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,14 @@ class Turn:
 def in_turns(candidates: Sequence[Candidate], rounds: int) -> Generator[Turn, None, None]:
     """Measure every candidate once to warm up and `rounds` times in turns; answers are put into the candidates.
 
-    A candidate that fails is left out from there on, with the reason in its `problem`. Closing the generator ends all
+    A candidate that fails is skipped from then on, with the reason in its `problem`. Closing the generator ends all
     processes.
     """
     workers: dict[int, Worker] = {}
     total = sum(candidate.extra + candidate.weight * (rounds + 1) for candidate in candidates)
     done = 0.0
     try:
-        # Beginning takes seconds on one core: all at once, and nothing is measured before the last is ready.
+        # Starting takes seconds on one core: all at once, and nothing is measured before the last is ready.
         yield Turn(0.0, STARTING, first=True)
         for place, candidate in enumerate(candidates):
             if not candidate.problem:
@@ -125,7 +125,7 @@ def spread(values: Sequence[float]) -> Spread | None:
 
 
 def repeat_for(least: float, most: int = 1000) -> Generator[None, None, None]:
-    """As often as fits in `least` seconds, once at least: for measurements too short to stand alone."""
+    """As often as fits in `least` seconds, at least once: for measurements too short to use alone."""
     began = time.perf_counter()
     for _ in range(most):
         yield

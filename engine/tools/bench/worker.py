@@ -1,7 +1,7 @@
 """A process that measures one thing repeatedly, each time on request.
 
-Rounds go round over many such processes, so that whatever else the machine does falls on all of them alike; a process
-of its own for each keeps allocators, caches and peaks apart, and lives on so that each compiles only once.
+Rounds go round over many such processes, so that other load on the machine affects all of them equally; a separate
+process for each keeps allocators, caches and peaks apart, and lives on so that each compiles only once.
 
 The child calls `prepare(**arguments)`, which gives a function, and says that it is ready; each line on its standard
 input calls that function, and the dictionary it returns goes back as one line of JSON. The end of its input ends it, so
@@ -45,7 +45,7 @@ class Worker:
         """Wait until it is prepared.
 
         Raises:
-            TeslaError: the process failed; the message has its last words.
+            TeslaError: the process failed; the message has its last output.
         """
         self._answer()
 
@@ -77,7 +77,7 @@ class Worker:
         words = " ".join(self._complaints.read().strip().splitlines()[-1:])
         if code < 0:
             words = f"ended by signal {-code} (9: usually out of memory). {words}"
-        return TeslaError(f"Measuring failed: {words.strip() or 'the process said nothing'}")
+        return TeslaError(f"Measuring failed: {words.strip() or 'no error output'}")
 
     def close(self) -> None:
         """End the process, at once."""

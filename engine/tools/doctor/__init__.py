@@ -1,7 +1,7 @@
 """Examining the machine and the files, and repairing what can be repaired.
 
 Every finding is (is it good, what was looked at, words), and may know how to repair itself. Nothing that cannot be
-made again is deleted: damaged files are moved to a folder `damaged` beside them.
+rebuilt is deleted: damaged files are moved to a folder `damaged` beside them.
 """
 
 from engine.tools.doctor.finding import Finding

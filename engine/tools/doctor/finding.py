@@ -11,14 +11,14 @@ from engine.storage.temp_files import set_aside
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at."""
+    """One thing that was examined."""
 
     good: bool
-    """False: something is damaged or missing. What a kill leaves is harmless, and good."""
+    """False: something is damaged or missing. Leftovers of a kill are harmless, and good."""
     what: str
     words: str
     mend: Callable[[], str] | None = None
-    """Repairs it and returns what it did, a sentence; None where nothing is to be done, or nothing can be."""
+    """Repairs it and returns what it did, a sentence; None if nothing has to or can be done."""
 
 
 def damaged(what: str, words: str, *paths: Path, then: str = "") -> Finding:
@@ -32,7 +32,7 @@ def damaged(what: str, words: str, *paths: Path, then: str = "") -> Finding:
 
 
 def left(what: str, *paths: Path, words: str) -> Finding:
-    """Something a kill left that nothing uses."""
+    """Something left by a killed process that nothing uses."""
 
     def mend() -> str:
         for path in paths:

@@ -20,7 +20,7 @@ LOW_DISK = 1_000_000_000
 
 
 def examine_machine() -> list[Finding]:
-    """Everything that does not belong to a workspace."""
+    """Everything outside a workspace."""
     findings: list[Finding] = []
     for name in PACKAGES:
         try:
@@ -45,13 +45,15 @@ def _examine_cache(folder: Path) -> list[Finding]:
     if not folder.is_dir():
         return []
     findings = []
-    again = "It is decoded again when it is needed."
+    again = "It is decoded again when needed."
     for entry in sorted(folder.iterdir()):
         if TEMP_MARK in entry.name or entry.name == ASIDE:
             continue
         if entry.suffix == ".lock":
             if entry.is_dir():
-                findings.append(damaged(f"cached {entry.name}", f"{entry} is a folder in the place of a lock.", entry))
+                findings.append(
+                    damaged(f"cached {entry.name}", f"{entry} is a folder; a lock file belongs there.", entry)
+                )
             continue
         what = f"cached {entry.name}"
         try:
@@ -82,7 +84,7 @@ def _spaces(entry: Path, what: str) -> list[Finding]:
         except CorruptFileError as error:
             record = path.with_suffix(".json")
             if not record.exists():
-                findings.append(left(what, path, words=f"{path} was not finished by a killed process"))
+                findings.append(left(what, path, words=f"{path} was left unfinished by a killed process"))
             else:
                 findings.append(damaged(what, error.message, record, path, then="It is fitted again."))
     return findings
@@ -91,5 +93,5 @@ def _spaces(entry: Path, what: str) -> list[Finding]:
 def _aside(entry: Path) -> str:
     with KernelLock(entry.with_name(f"{entry.name}.lock")) as lock:
         if lock.try_acquire() is False:
-            return "Somebody is at work on it; nothing was changed."
-        return f"Moved to {set_aside(entry)}. It is decoded again when it is needed."
+            return "Another process is using it; nothing was changed."
+        return f"Moved to {set_aside(entry)}. It is decoded again when needed."

@@ -1,4 +1,4 @@
-"""Methods and datasets of other packages: whose they are, whether they may run, why one is refused."""
+"""Methods and datasets of other packages: their packages, whether they may run, why one is refused."""
 
 from engine.errors import UsageError, tesla
 from engine.settings.datasets import dataset_facts, own_datasets

@@ -31,7 +31,7 @@ def examine_run(run: Run) -> list[Finding]:
     found = [*_settings(run, what), *_journal(run, what), *_checkpoints(run, what), *_evaluations(run, what)]
     found += [*_film(run, what), *_exports(run, what)]
     if driven:
-        later = "It is being driven now: repair it after it has stopped."
+        later = "It is running now: repair it after it stops."
         found = [Finding(f.good, f.what, f.words if f.good else f"{f.words} {later}") for f in found]
     else:
         found = [under(lambda: run_to_end(acquire_run(run)), finding) for finding in found] + list(_driver(run, what))
@@ -55,7 +55,7 @@ def _settings(run: Run, what: str) -> Iterator[Finding]:
     try:
         run.frozen()
     except SettingsError:
-        no = "The journal does not have them either: move the run away, or start another beside it."
+        no = "The journal does not have them either: move the run away, or start another run beside it."
         yield Finding(False, what, f"{words} {no}")
     else:
         yield Finding(False, what, f"{words} The journal has the same settings.", mend)
@@ -69,8 +69,8 @@ def _journal(run: Run, what: str) -> Iterator[Finding]:
 
         def begin() -> str:
             moved = f"Moved to {set_aside(path)}. " if path.exists() else ""
-            JournalWriter(path).append(Notice(level="warning", message="What came before this was lost."))
-            return f"{moved}A new journal begins."
+            JournalWriter(path).append(Notice(level="warning", message="The history before this was lost."))
+            return f"{moved}A new journal starts."
 
         words = "is a folder" if path.exists() else "is missing"
         yield Finding(False, what, f"{path} {words}: the run's history is lost; its state is not.", begin)
@@ -82,20 +82,22 @@ def _journal(run: Run, what: str) -> Iterator[Finding]:
     unread = unread_lines(path)
     if unread.altered:
         yield Finding(
-            False, what, f"{path}: {unread.altered} lines are damaged or missing; readers pass over them.",
-            lambda: f"The whole journal is kept as {mend_journal(path)}; the lines that can be read stay.",
+            False, what, f"{path}: {unread.altered} lines are damaged or missing; readers skip them.",
+            lambda: f"The whole journal is kept as {mend_journal(path)}; the new one has every readable line.",
         )  # fmt: skip
     elif unread.torn:
-        yield Finding(True, what, f"{path}: {unread.torn} lines were cut off by a kill; readers pass over them")
+        yield Finding(
+            True, what, f"{path}: {unread.torn} lines were cut off when a process was killed; readers skip them"
+        )
 
 
 def _begin_anew(path: Path) -> str:
-    JournalWriter(path).append(Notice(level="warning", message="What came before this was lost."))
-    return "A new journal begins."
+    JournalWriter(path).append(Notice(level="warning", message="The history before this was lost."))
+    return "A new journal starts."
 
 
 def _checkpoints(run: Run, what: str) -> Iterator[Finding]:
-    older = "An older checkpoint is used, and what came after it is done again."
+    older = "An older checkpoint is used, and the iterations after it are repeated."
     for iteration in run.checkpoints():
         try:
             run.load_checkpoint(iteration)
@@ -105,7 +107,7 @@ def _checkpoints(run: Run, what: str) -> Iterator[Finding]:
             yield Finding(False, what, f"{error.message} {older}", partial(_checkpoint_aside, run, iteration))
     for half in orphaned_checkpoint_files(run):
         if half.lost is None:
-            words = f"{half.path} is half of a checkpoint: its save or removal was cut off; nothing uses it"
+            words = f"{half.path} is half of a checkpoint: its save or removal was interrupted; nothing uses it"
             yield left(what, half.path, words=words)
         else:
             yield damaged(what, f"{half.lost} is missing.", half.path, then=older)
@@ -135,7 +137,7 @@ def _film(run: Run, what: str) -> Iterator[Finding]:
         words = frame_problem(path)
         if not words:
             continue
-        found = damaged(what, words, path, then="It is a picture; nothing else needs it.")
+        found = damaged(what, words, path, then="It is only a preview; nothing else needs it.")
         # Those between checkpoints are not synced: a power cut may leave one without contents.
         yield found if iteration in checkpoints else Finding(True, what, found.words, found.mend)
 
@@ -146,7 +148,9 @@ def _exports(run: Run, what: str) -> Iterator[Finding]:
         if (path / SUMS).is_file():
             problems = sum_problems(path)
             if problems:
-                again = f"Make it again with: {tesla('export', run.folder.parents[1], '--run', run.name, '--to', path)}"
+                again = (
+                    f"Export it again with: {tesla('export', run.folder.parents[1], '--run', run.name, '--to', path)}"
+                )
                 yield damaged(what, f"{'; '.join(problems)}.", path, then=again)
         elif (path / "recipe.json").exists():
             yield Finding(True, what, f"{path} has no {SUMS}; it cannot be checked")
@@ -158,7 +162,7 @@ def _driver(run: Run, what: str) -> Iterator[Finding]:
         try:
             read_json(note)
         except CorruptFileError as error:
-            yield damaged(what, error.message, note, then="It only says who drove the run last.")
+            yield damaged(what, error.message, note, then="It only records who drove the run last.")
     if run.heartbeat_file.exists():
         if run.heartbeat_file.is_dir():
             yield damaged(what, f"{run.heartbeat_file} is a folder.", run.heartbeat_file)
@@ -170,4 +174,4 @@ def _driver(run: Run, what: str) -> Iterator[Finding]:
             yield under(lambda: run_to_end(acquire_run(run)), left(what, run.heartbeat_file, words=words))
     lock = run.folder / ".driver.lock"
     if lock.is_dir():
-        yield damaged(what, f"{lock} is a folder in the place of a lock.", lock)
+        yield damaged(what, f"{lock} is a folder; a lock file belongs there.", lock)

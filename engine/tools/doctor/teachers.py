@@ -13,7 +13,7 @@ from engine.tools.doctor.finding import Finding, damaged, left, under
 from engine.training.teacher_buffer import TeacherBuffer
 from engine.training.trajectory import read_record
 
-AGAIN = "It is trained again, to the same bits, when it is needed."
+AGAIN = "It is trained again, to the same bits, when needed."
 
 
 def examine_buffer(folder: Path, rebuild: Callable[[], bool]) -> list[Finding]:
@@ -36,7 +36,7 @@ def examine_buffer(folder: Path, rebuild: Callable[[], bool]) -> list[Finding]:
             bad.append(Finding(False, what, str(error)))
     for lock in folder.glob(".trajectory-*.lock"):
         if lock.is_dir():
-            bad.append(damaged(what, f"{lock} is a folder in the place of a lock.", lock))
+            bad.append(damaged(what, f"{lock} is a folder; a lock file belongs there.", lock))
     findings += bad
     if all(finding.good for finding in findings):
         whole = sum(buffer.epochs(number) >= 0 for number in numbers)
@@ -50,7 +50,7 @@ def _manifest(buffer: TeacherBuffer, what: str, rebuild: Callable[[], bool]) -> 
         if buffer.manifest() is not None:
             return []
         if not any(buffer.folder.glob("trajectory-*")):
-            return []  # its maker was killed before it wrote anything
+            return []  # its process was killed before it wrote anything
         words = f"{path} is missing."
     except NewerFormatError as error:
         return [Finding(False, what, str(error))]
@@ -59,9 +59,9 @@ def _manifest(buffer: TeacherBuffer, what: str, rebuild: Callable[[], bool]) -> 
 
     def mend() -> str:
         moved = f"Moved to {set_aside(path)}. " if path.exists() else ""
-        return moved + ("Made again." if rebuild() else "The next `tesla run` makes it again.")
+        return moved + ("Rebuilt." if rebuild() else "The next `tesla run` rebuilds it.")
 
-    return [Finding(False, what, f"{words} It is made again from the settings of the runs.", mend)]
+    return [Finding(False, what, f"{words} It is rebuilt from the settings of the runs.", mend)]
 
 
 def _trajectory(buffer: TeacherBuffer, what: str, number: int) -> list[Finding]:
@@ -70,7 +70,9 @@ def _trajectory(buffer: TeacherBuffer, what: str, number: int) -> list[Finding]:
     making = path.with_suffix(".part.json")
     findings = []
     if buffer.cut_off(number):
-        findings.append(left(what, making, part, words=f"{part} is of a teacher that is whole; a kill kept it there"))
+        findings.append(
+            left(what, making, part, words=f"{part} belongs to a finished teacher; a killed process left it")
+        )
     elif making.exists() or part.exists():
         findings += _making(what, part, making)
     if position.exists() or position.with_suffix(".safetensors").exists():
@@ -100,7 +102,7 @@ def _lost(buffer: TeacherBuffer, number: int, what: str, words: str) -> Finding:
 def _claim(buffer: TeacherBuffer, number: int) -> Iterator[None]:
     claim = buffer.claim(number)
     for owner in claim.attempts():
-        words = f"{owner.words} trains it; nothing was changed."
+        words = f"{owner.words} is training it; nothing was changed."
     if not claim.held:
         raise BusyError(words, "Repair it later.")
     with claim:
@@ -111,7 +113,7 @@ def _making(what: str, part: Path, making: Path) -> list[Finding]:
     if not making.exists():
         if part.is_dir():
             return [damaged(what, f"{part} is a folder.", part)]
-        return [left(what, part, words=f"{part} was begun by a process that was killed; its training starts over")]
+        return [left(what, part, words=f"{part} was left by a killed process; its training starts over")]
     try:
         record = read_record(making)
         if not part.is_file():
@@ -128,7 +130,7 @@ def _making(what: str, part: Path, making: Path) -> list[Finding]:
 def _position(what: str, position: Path) -> list[Finding]:
     tensors = position.with_suffix(".safetensors")
     if not (position.exists() and tensors.exists()):
-        words = "half of a stop in mid-epoch, which a kill cut off; that epoch starts over"
+        words = "half of a mid-epoch save that was interrupted; that epoch starts over"
         return [left(what, position, tensors, words=words)]
     try:
         read_tensors(tensors)

@@ -18,7 +18,7 @@ from engine.tools.doctor.teachers import examine_buffer
 from engine.training.teacher_buffer import TeacherBuffer
 
 FORMERLY_COMPILED = ".compiled"
-"""Where former versions kept the compiler's results."""
+"""Where earlier versions kept the compiler's results."""
 FROM_TOML = "tesla.toml"
 
 
@@ -36,10 +36,10 @@ def examine_workspace(folder: Path) -> list[Finding]:
     for run in workspace.runs():
         findings += examine_run(run)
     for path in leftovers(folder, deep=True):
-        findings.append(left("leftover", path, words=f"{path} was left by a process that is gone; nothing uses it"))
+        findings.append(left("leftover", path, words=f"{path} was left by a process that has exited; nothing uses it"))
     if (folder / FORMERLY_COMPILED).is_dir():
         size = sum(path.stat().st_size for path in (folder / FORMERLY_COMPILED).rglob("*") if path.is_file())
-        words = f"{format_bytes(size)} in {folder / FORMERLY_COMPILED}, of a former version; nothing uses it, delete it"
+        words = f"{format_bytes(size)} in {folder / FORMERLY_COMPILED}, from an earlier version: not used, delete it"
         findings.append(Finding(True, "compiler's cache", words))
     return findings
 
@@ -74,25 +74,27 @@ def _toml(workspace: Workspace) -> list[Finding]:
             try:
                 run.check(workspace.settings(run=run))
             except TeslaError as error:
-                found.append(Finding(True, FROM_TOML, f"no longer that of the run {run.name}. {error}"))
+                found.append(Finding(True, FROM_TOML, f"no longer matches the run {run.name}. {error}"))
         return found
     words = f"{path} is {'a folder' if path.is_dir() else 'empty' if path.exists() else 'missing'}."
     newest = max(runs, key=lambda run: run.last_change, default=None)
     if newest is None:
-        return [Finding(False, FROM_TOML, f"{words} No run remembers what it said; make another with `tesla init`.")]
+        return [
+            Finding(False, FROM_TOML, f"{words} No run has a copy of its settings; create a new one with `tesla init`.")
+        ]
 
     def mend() -> str:
         moved = f"Moved to {set_aside(path)}. " if path.exists() else ""
         effective = newest.frozen()
         active = {key for key, origin in effective.origins.items() if origin == FROM_TOML} | {"dataset.name"}
         write_bytes(path, settings_template(effective, active).encode())
-        return f"{moved}Written again from the settings of the run {newest.name}; look through it."
+        return f"{moved}Restored from the settings of the run {newest.name}; please review it."
 
-    return [Finding(False, FROM_TOML, f"{words} The run {newest.name} remembers what it said.", mend)]
+    return [Finding(False, FROM_TOML, f"{words} The run {newest.name} has a copy of its settings.", mend)]
 
 
 def _rebuilt(workspace: Workspace, folder: Path) -> bool:
-    """Whether the manifest of a buffer could be made again: a run's settings and the cached dataset give its identity,
+    """Whether the manifest of a buffer could be rebuilt: a run's settings and the cached dataset give its identity,
     and the folder's name is the digest of that."""
     for run in workspace.runs():
         try:

@@ -14,7 +14,7 @@ from engine.settings import Settings, dataset_facts
 
 @dataclass(frozen=True)
 class Facts:
-    """What planning has to know of a dataset."""
+    """What planning needs to know about a dataset."""
 
     classes: int
     channels: int
@@ -24,7 +24,7 @@ class Facts:
     holdout: int
     test: int
     origin: str
-    """How these are known, in words."""
+    """How these are known, for people."""
     dataset: Dataset | None = None
     """The dataset itself where the cache has it."""
 
@@ -52,7 +52,7 @@ def find_facts(settings: Settings, path: Path | None) -> Facts:
         path: `dataset.path`, resolved.
 
     Raises:
-        UsageError: the dataset is neither here nor known.
+        UsageError: the dataset is neither on this machine nor known.
         DataError: local files that cannot be read.
     """
     name, wanted = settings.dataset.name, settings.dataset.resolution

@@ -51,10 +51,10 @@ def _memory_hint(problem: Problem, parts: Sequence[Part], peak: Peak) -> str:
     if peak.stage == "teachers":
         return "Lower teachers.batch, or network.width."
     if peak.stage == "evaluation":
-        return "Lower network.width or dataset.resolution, or evaluate.repeats; or take a machine with more memory."
+        return "Lower network.width or dataset.resolution, or evaluate.repeats; or use a machine with more memory."
     if not settings.needs_teachers:
         fewer = "--ipc, peers.batch_real, network.width" if settings.traits.iterates else "--ipc"
-        return f"Lower {fewer} or dataset.resolution; or take a machine with more memory."
+        return f"Lower {fewer} or dataset.resolution; or use a machine with more memory."
     if peak.where == "host":
         return "Set distill.store = checkpoint, which needs no host memory."
     if settings.distill.gradient == "unrolled":
@@ -95,6 +95,6 @@ def _disk_hint(problem: Problem, uses: Sequence[DiskUse], disk: DiskRoom) -> str
 
 
 def _round(batch: int) -> int:
-    """A batch a person would choose, not above this one."""
+    """A round batch size, not above this one."""
     step = int(10 ** max(0, len(str(batch)) - 2))
     return batch // step * step

@@ -1,4 +1,4 @@
-"""Short runs of the real stages: each function here is called in a process of its own.
+"""Short runs of the real stages: each function here is called in its own process.
 
 What only adds up (all synthetic images, the dataset) is not allocated.
 """
@@ -35,7 +35,7 @@ from engine.training.trainer import trainer
 from engine.training.training_set import SmallSet
 
 MOST = 6.0
-"""An iteration of up to this many times the seconds asked for is measured whole; of longer ones a few steps are."""
+"""An iteration of up to this many times the given seconds is measured whole; of longer ones a few steps."""
 TEACHER_BATCHES = 16
 """Batches in an epoch of the measured teacher."""
 SAMPLE = 2**26
@@ -84,7 +84,7 @@ def teachers(settings: str, shape: Shape, images: int, folder: str, enough: floa
         if now - begun > enough + compiling and done > 0:
             break
     stage.close()
-    # With a single batch an epoch nothing lies between two reports of one: whole epochs, then.
+    # With a single batch per epoch, two reports of one have nothing between them: use whole epochs.
     each = spent / (done * count) if done > 0 else (last - begun) / max(1, len(snapshots)) / count
     return {**meter.read(), "seconds_per_image": each, "compiling": compiling,
             "snapshot_seconds": median(snapshots) if snapshots else 0.0}  # fmt: skip
@@ -198,7 +198,7 @@ def evaluation(settings: str, shape: Shape, images: int, network: str, folder: s
 
 
 def _prepared(preparing: Generator[Event, None, Trainer]) -> tuple[Trainer, bool]:
-    """A trainer, and whether there was anything to tell on the way: it compiles then, and is silent else."""
+    """A trainer, and whether it reported anything: it does when it compiles, and only then."""
     told = False
     while True:
         try:
@@ -250,7 +250,7 @@ def _graph_bytes(task: Task, state: DistillState) -> int:
 
 
 def disk_speed(state: State, folder: Path) -> Found:
-    """Seconds to save the small checkpoint of here, and bytes a second of a large one."""
+    """Seconds to save the small checkpoint of this task, and bytes a second of a large one."""
     begun = time.perf_counter()
     write_tensors(folder / "small.safetensors", state.tensors(), {})
     between = time.perf_counter()

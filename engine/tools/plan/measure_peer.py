@@ -1,4 +1,4 @@
-"""A short run of a method without teachers: of its own first state and its own iterations, in a process of its own."""
+"""A short run of a method without teachers: of its own first state and iterations, in its own process."""
 
 import time
 from collections.abc import Generator

@@ -1,4 +1,4 @@
-"""Planning the methods that need no teachers: what of them is measured, and their memory. Pure functions."""
+"""Planning the methods that need no teachers: what is measured of them, and their memory. Pure functions."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Measure a few pieces of a run, each in a process of its own, and scale them up."""
+"""Measure a few pieces of a run, each in its own process, and scale them up."""
 
 import os
 import shutil
@@ -48,9 +48,9 @@ SECONDS = 4.0
 DIRECT = 2**18
 """Pixels of a batch (B H W) up to which its size is measured at once; before a larger one, a small one is."""
 BOLD = 0.75
-"""Share of the available memory that a large batch may be expected to take, to be measured all the same."""
+"""Share of the available memory that a large batch may be expected to take, to be measured anyway."""
 BUSY = 0.5
-"""Load per CPU from which on times are not to be trusted."""
+"""Load per CPU above which times are unreliable."""
 LONGEST = 30
 """Times the seconds of a measurement that a large one may be expected to take."""
 
@@ -67,13 +67,13 @@ class _Bench:
     folder: Path
     seconds: float
     total: int
-    """Measurements there will be, at the most."""
+    """Most measurements there will be."""
     done: int = 0
 
     def measure(
         self, function: str, label: str, settings: Settings | None = None, module: str = "measure", **arguments: Any
     ) -> Measuring:
-        """Call a function of measure.py, or of another module here, in a process of its own, reporting."""
+        """Call a function of measure.py, or of another module here, in its own process, reporting."""
         folder = Path(tempfile.mkdtemp(dir=self.folder))
         everything = {
             "settings": (settings or self.settings).model_dump_json(), "shape": self.facts.shape,
@@ -97,13 +97,13 @@ def plan_run(
     limits: Limits | None = None,
     seconds: float = SECONDS,
 ) -> Generator[Event, None, Plan]:
-    """Plan what is left of a run. Use as `yield from`; nothing stays in the workspace.
+    """Plan the rest of a run. Use as `yield from`; nothing stays in the workspace.
 
     Args:
         workspace: of the run.
         run: existing or not.
         effective: its settings.
-        limits: what there is of memory and disk, if not what this machine has free.
+        limits: memory and disk to plan for; unset: what this machine has free.
         seconds: to spend on each of the measurements, about.
 
     Raises:
@@ -128,9 +128,7 @@ def plan_run(
     available = _available(device.type, free)
     load, cpus = os.getloadavg()[0], os.cpu_count() or 1
     if load > BUSY * cpus:
-        words = (
-            f"Other programs keep this machine busy (load {load:.1f} on {cpus} CPUs): what is measured now is slower."
-        )
+        words = f"The machine is busy (load {load:.1f} on {cpus} CPUs): measurements are slower than usual."
         yield Notice(level="warning", message=words)
     with _scratch(workspace.folder) as folder:
         bench = _Bench(settings, facts, folder, seconds, total=len(_evaluated(settings, facts)) + 4)
@@ -265,8 +263,8 @@ def _check(settings: Settings, facts: Facts) -> None:
         )
     if settings.distill.ipc * facts.classes > facts.train and settings.distill.init != "noise":
         raise UsageError(
-            f"distill.ipc = {settings.distill.ipc} asks for more images than the {facts.train} there are.",
-            "Ask for a smaller --ipc.",
+            f"distill.ipc = {settings.distill.ipc} needs more images than the {facts.train} there are.",
+            "Set a smaller --ipc.",
         )
 
 
@@ -286,7 +284,7 @@ def _available(device: str, free: int) -> int:
 
 
 def _room(workspace: Workspace, uses: list[DiskUse], limit: int | None) -> list[DiskRoom]:
-    """What each file system is to take and has."""
+    """What each file system must take, and has free."""
     places = {"workspace": workspace.folder, "cache": cache_root()}
     by_disk: dict[int, DiskRoom] = {}
     for use in uses:
@@ -303,6 +301,6 @@ def _room(workspace: Workspace, uses: list[DiskUse], limit: int | None) -> list[
 
 @contextmanager
 def _scratch(folder: Path) -> Iterator[Path]:
-    """A folder for the measurements' files on the workspace's disk; it goes, whatever happens."""
+    """A folder for the measurements' files on the workspace's disk; always removed at the end."""
     with tempfile.TemporaryDirectory(prefix=f"{temp_name('.plan')}-", dir=folder) as name:
         yield Path(name)

@@ -14,7 +14,7 @@ Stage = Literal["always", "teachers", "distillation", "evaluation"]
 
 @dataclass(frozen=True)
 class Limits:
-    """What there is, bytes; None for what is free on this machine now."""
+    """What is available, bytes; None for what is free on this machine now."""
 
     memory: int | None = None
     """Of the device (on a CPU, of the host)."""
@@ -29,7 +29,7 @@ class Part:
     bytes: int
     where: Where
     stage: Stage
-    """When it is there. What distillation holds between two iterations is there in its evaluations as well."""
+    """When it is in use. What distillation holds between two iterations is in use in its evaluations as well."""
     how: How
     between: bool = False
     """Whether distillation holds it between two iterations."""
@@ -61,7 +61,7 @@ class DiskUse:
 
 @dataclass(frozen=True)
 class DiskRoom:
-    """What a file system is to take, and has free."""
+    """What a file system must take, and has free."""
 
     place: str
     bytes: int

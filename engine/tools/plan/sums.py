@@ -1,4 +1,4 @@
-"""Arithmetic: what was measured in small, scaled up to the run. Pure functions of settings, sizes and measurements."""
+"""Arithmetic: small measurements, scaled up to the run. Pure functions of settings, sizes and measurements."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -201,7 +201,7 @@ def _resident(problem: Problem, free: int) -> int:
 
 
 def _mapped(problem: Problem, free: int) -> int:
-    """Bytes of the dataset's files that are read through on the way there, and count as the process's."""
+    """Bytes of the dataset's files that are read on the way, and count as the process's."""
     facts = problem.facts
     counts = (facts.train, facts.holdout, facts.test)
     kept = _splits(problem, free)
@@ -232,7 +232,7 @@ def disk_uses(problem: Problem, teachers_left: int, saved: int) -> list[DiskUse]
     kept = settings.distill.keep + SAVED_BESIDES
     shown = images_shown(facts.classes, settings.distill.ipc, facts.resolution)
     frame = facts.classes * shown * facts.values
-    making = f"{teachers_left} trajectories of {rows} snapshots, and one in the making"
+    making = f"{teachers_left} trajectories of {rows} snapshots, and one being written"
     uses = [
         DiskUse("checkpoints", checkpoints_bytes(settings.distill.keep, problem.checkpoint_bytes, saved), "workspace",
                 f"{kept} of {format_bytes(problem.checkpoint_bytes)}: distill.keep, first, best, one being written"),
@@ -243,7 +243,7 @@ def disk_uses(problem: Problem, teachers_left: int, saved: int) -> list[DiskUse]
         uses.insert(0, DiskUse("teacher buffer", buffer_bytes(teachers_left, trajectory), "workspace", note))
     if facts.dataset is None:
         size = facts.images * (facts.values + 8)
-        uses.append(DiskUse("decoded dataset", size, "cache", "a download comes on top"))
+        uses.append(DiskUse("decoded dataset", size, "cache", "plus the download"))
     return uses
 
 
@@ -361,7 +361,7 @@ def _evaluation_seconds(problem: Problem, found: Found, measured: int, *, random
 
 
 def _shipped_seconds(problem: Problem, matching: Found) -> float:
-    """Seconds to assign the labels that ship, which every evaluation does."""
+    """Seconds to assign the exported labels, which every evaluation does."""
     settings = problem.settings
     if not problem.soft:
         return 0.0

@@ -63,7 +63,7 @@ def random_task(settings: Settings, shape: Shape, folder: Path, *, train: int, m
 
 
 def _bound_memory() -> None:
-    """Let the process fail for want of memory before the system has to end one, which might be another."""
+    """Let this process run out of memory before the system has to kill one, which might be another."""
     import psutil
 
     if sys.platform == "linux":
@@ -87,7 +87,7 @@ def random_trajectory(task: Task, folder: Path) -> TeacherBuffer:
 
 
 def synchronise(device: torch.device) -> None:
-    """Wait for the device, so that a clock tells the truth."""
+    """Wait for the device, so that times are right."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":

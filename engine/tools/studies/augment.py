@@ -1,4 +1,4 @@
-"""What the augmentation of an evaluation is worth: the same images under DSA, AutoAugment, RandAugment and none.
+"""What the augmentation of an evaluation contributes: the same images under DSA, AutoAugment, RandAugment and none.
 
 Appendix A.9 of the paper. The measurements are the study's own points: the run's results, which belong to its own
 `evaluate.augment`, stay as they are.
@@ -47,7 +47,7 @@ def augment(workspace: Workspace, name: str, runs: Sequence[Run], overrides: Seq
             f"Start one with: tesla run {workspace.folder} --ipc 10",
         )
     if any(text.partition("=")[0].strip() == "evaluate.augment" for text in overrides):
-        raise UsageError(f"The study goes through evaluate.augment = {', '.join(POLICIES)}.", "Leave it out.")
+        raise UsageError(f"The study runs evaluate.augment = {', '.join(POLICIES)}.", "Leave it out.")
     planned = []
     for run in runs:
         run.check_formats()
@@ -89,9 +89,9 @@ def augment(workspace: Workspace, name: str, runs: Sequence[Run], overrides: Seq
         charts=[Chart("Test accuracy", "", "accuracy, %", [*curves, *baselines], names=list(POLICIES), percent=True)],
         notes=[
             "The selected checkpoint of every run; ± is the sample standard deviation over n fresh networks. The "
-            "learning rate is that which the run learned, under the augmentation of its own matching steps.",
-            "Every row is measured on the test images: the table compares augmentations, it selects nothing. Results "
-            "that the run has of itself are not touched.",
+            "learning rate is the one that the run learned, under the augmentation of its own matching steps.",
+            "Every row is measured on the test images: the table compares augmentations, it selects nothing. The "
+            "run's own results are not changed.",
         ],
         setting=_shared([effective for _, effective, _ in planned]),
     )
@@ -140,7 +140,7 @@ def _measured(
 
 
 def _identities(task: Task, buffer: TeacherBuffer, checkpoint: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """What a point depends on besides its policy: of a run, and of random real images whoever asks."""
+    """What a point depends on besides its policy: of a run, and of random real images any caller."""
     settings = task.settings
     under_dsa = settings.model_copy(update={"evaluate": settings.evaluate.model_copy(update={"augment": "dsa"})})
     protocol = random_protocol(under_dsa, settings.evaluate.repeats)

@@ -29,7 +29,7 @@ NETWORKS = ("convnet", "resnet18", "vit")
 
 
 def sla_only(workspace: Workspace, name: str, ipc: int | None, overrides: Sequence[str]) -> Study:
-    """Figure 5: random real images that are never changed, labelled by the teachers at every epoch."""
+    """Figure 5: fixed random real images, labelled by the teachers at every epoch."""
     effective = workspace.settings(ipc=ipc, overrides=tuple(overrides))
     settings = effective.settings
     task, buffer = yield from open_task(workspace, settings)
@@ -76,9 +76,8 @@ def sla_only(workspace: Workspace, name: str, ipc: int | None, overrides: Sequen
     ]  # fmt: skip
     return Outcome(
         study="sla-only",
-        title="What soft labels alone are worth",
-        question="Random real images, never changed, with the mean of all teachers' labels at an epoch "
-        "(paper: Figure 5).",
+        title="What soft labels alone contribute",
+        question="Fixed random real images with the mean of all teachers' labels at an epoch (paper: Figure 5).",
         columns=[Column("labels", "labels"), ACCURACY, COUNT],
         rows=rows,
         charts=[Chart("Test accuracy", "teacher epoch the labels are from", "accuracy, %", curves, percent=True)],

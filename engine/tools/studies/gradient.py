@@ -1,4 +1,4 @@
-"""The exact gradient against the paper's: how far apart they point, and what becomes of the accuracy.
+"""The exact gradient against the paper's: how far apart they point, and what that does to the accuracy.
 
 Over T and the teacher epoch a student starts from: the cosine of dL/dimages, the ratio of their norms and the ratio
 of dL/dstudent_lr, at the images a distillation starts with. Then two whole runs that differ in the gradient alone.
@@ -48,7 +48,7 @@ def gradient(
 
     Args:
         workspace: where teachers and runs are.
-        name: of the study's folder, and the beginning of its runs' names.
+        name: of the study's folder, and prefix of its runs' names.
         ipc: images per class; None for the workspace's.
         steps: values of T; none for some up to `distill.steps`.
         epochs: start epochs; none for the first, the middle and the last that a distillation draws.
@@ -69,7 +69,7 @@ def gradient(
     records = yield from drive_members(workspace, members, overrides)
     notes = [
         f"cosine, norms and student_lr: paper against exact at the first images, mean ± standard deviation over "
-        f"{DRAWS} drawn iterations; hard labels. A ratio of 1 and a cosine of 1 would be equality.",
+        f"{DRAWS} drawn iterations; hard labels. A ratio of 1 and a cosine of 1 mean that the gradients are equal.",
     ]
     for member, record in zip(members, records, strict=True):
         if record.accuracy is not None:
@@ -126,7 +126,7 @@ def _compared(
     task, buffer = yield from open_task(workspace, settings)
     buffer.open()
     yield from stage_events("teachers", train_teachers(task, buffer))
-    # What the gradients depend on, and nothing of how a run goes on.
+    # What the gradients depend on, without the settings for how a run continues.
     identity = {
         "teachers": buffer.identity, "count": settings.teachers.count, "seed": settings.seed, "draws": DRAWS,
         "distill": settings.distill.model_dump(
@@ -157,7 +157,7 @@ def _compared(
 
 
 def _later(at: Progress, before: float, part: float) -> Callable[[float], Progress]:
-    """What to tell of a sweep that is a `part` of the study and has `before` done before it."""
+    """The progress of a sweep that is a `part` of the study and has `before` done before it."""
     return lambda share: replace(at, done=before + share * part)
 
 

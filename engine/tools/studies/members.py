@@ -41,11 +41,11 @@ class Record:
     test: Mapping[str, EvaluationDone]
     """Test accuracy of the selected checkpoint, by network."""
     random: Mapping[str, EvaluationDone]
-    """Of random real images at the same IPC, likewise."""
+    """Of random real images at the same IPC, measured the same way."""
     holdout: Sequence[tuple[int, float]]
     """Held-out accuracy by iteration."""
     student_lr: Sequence[tuple[int, float]]
-    """By iteration, at most some hundreds of points."""
+    """By iteration, at most a few hundred points."""
     seconds_per_iteration: float | None
     """Median."""
     skipped: int
@@ -58,7 +58,7 @@ class Record:
 
     @property
     def baseline(self) -> Value | None:
-        """Of random real images, likewise."""
+        """Of random real images, measured the same way."""
         return value_of(self.random.get(self.settings.network.name))
 
 

@@ -1,4 +1,4 @@
-"""What a study ends in: a table, curves, and the words without which neither should be read."""
+"""The result of a study: a table, curves, and the notes needed to read them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -10,7 +10,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Value:
-    """A measured number with what is known of its spread."""
+    """A measured number and its spread, if known."""
 
     mean: float
     std: float | None = None
@@ -45,7 +45,7 @@ class Curve:
     spread: Sequence[float] | None = None
     """Half the length of the error bars."""
     reference: bool = False
-    """Drawn as a quiet line to compare with."""
+    """Drawn as a faint line for comparison."""
 
 
 @dataclass(frozen=True)

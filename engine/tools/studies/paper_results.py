@@ -17,7 +17,7 @@ def _tables() -> dict[str, Any]:
 
 
 def difference(settings: Settings) -> list[str]:
-    """What sets these settings apart from the published ones for the dataset; empty where nothing does.
+    """How these settings differ from the published ones for the dataset; empty if they do not.
 
     A dataset without published numbers differs by that.
     """

@@ -1,4 +1,4 @@
-"""Measurements of a study that are no runs: kept one by one, so that a stopped study goes on where it was."""
+"""Measurements of a study that are not runs: kept one by one, so that a stopped study resumes where it was."""
 
 import hashlib
 import json

@@ -79,7 +79,7 @@ def ipc(
     return Outcome(
         study="ipc",
         title="Methods by images per class",
-        question="Test accuracy of networks trained on what each method makes of the dataset (paper: Table 1).",
+        question="Test accuracy of networks trained on the images of each method (paper: Table 1).",
         columns=shown(columns, rows),
         rows=rows,
         charts=[_method_chart(records, methods)],
@@ -89,7 +89,7 @@ def ipc(
 
 
 def lr(workspace: Workspace, name: str, ipc: int | None, overrides: Sequence[str]) -> Study:
-    """Figure 7: what becomes of student_lr, learned from several starts, and held fixed."""
+    """Figure 7: how student_lr changes, learned from several starts, and held fixed."""
     settings = workspace.settings(ipc=ipc, overrides=tuple(overrides)).settings
     count, start, rate = settings.distill.ipc, settings.distill.student_lr, settings.distill.lr_student_lr
     members = [
@@ -110,7 +110,7 @@ def lr(workspace: Workspace, name: str, ipc: int | None, overrides: Sequence[str
     ]
     return Outcome(
         study="lr",
-        title="Where the learned student step size goes",
+        title="How the learned student step size changes",
         question="The same distillation with student_lr learned from different starts, and held fixed "
         "(paper: Figure 7, App. A.11).",
         columns=shown(
@@ -149,9 +149,9 @@ def notes_of(records: Sequence[Record]) -> list[str]:
              "standard deviation over n fresh networks, of one run."]  # fmt: skip
     reasons = sorted({reason for record in records for reason in paper_results.difference(record.settings)})
     if reasons:
-        notes.append(f"Published numbers are left out where the setting is another: {'; '.join(reasons)}.")
+        notes.append(f"Published numbers are omitted where the settings differ: {'; '.join(reasons)}.")
     skipped = {record.run.name: record.skipped for record in records if record.skipped}
-    notes += [f"{name} skipped {count} iterations for bad numbers." for name, count in skipped.items()]
+    notes += [f"{name} skipped {count} iterations with bad numbers." for name, count in skipped.items()]
     return notes
 
 

@@ -1,7 +1,7 @@
 """Where students start, and what learned labels start from: DATM's two ideas, each under both gradients.
 
 Early teacher epochs hold easy patterns and late ones hard patterns (Guo et al., ICLR 2024). The error of eq. (6), which
-the exact gradient does not make, may matter more where the teachers are late; so every row is there twice.
+the exact gradient does not make, may matter more where the teachers are late; so every row appears twice.
 """
 
 from collections.abc import Sequence
@@ -62,7 +62,7 @@ def start(workspace: Workspace, name: str, ipc: int | None, overrides: Sequence[
         study="start",
         title="Where students start",
         question="Start epochs of the first and of the second half of the range, of all of it, and growing over the "
-        "run (DATM); and learned labels that start one-hot or from a teacher's answers. Both gradients; everything "
+        "run (DATM); and learned labels that start one-hot or from a teacher's outputs. Both gradients; everything "
         "else is equal.",
         columns=shown(columns, rows),
         rows=rows,
@@ -76,7 +76,7 @@ def start(workspace: Workspace, name: str, ipc: int | None, overrides: Sequence[
         notes=[
             *notes_of(records),
             f"The curriculum has grown to the whole range at iteration {curriculum.expansion_end} of "
-            f"{curriculum.iterations} (distill.expansion_end). The rows named by what learned labels start from begin "
+            f"{curriculum.iterations} (distill.expansion_end). The rows named by what learned labels start from use "
             f"with images that a teacher classifies correctly; the others with distill.init = {settings.distill.init}.",
         ],
         setting=shared_setting(records),
@@ -84,7 +84,7 @@ def start(workspace: Workspace, name: str, ipc: int | None, overrides: Sequence[
 
 
 def ranges(settings: Settings) -> dict[str, tuple[str, tuple[str, ...]]]:
-    """For every range of start epochs what it is in words, and its settings: both halves, all, and the curriculum.
+    """For every range of start epochs a label and its settings: both halves, all, and the curriculum.
 
     Raises:
         UsageError: a method that matches no teachers or fixes what is studied, or fewer than two start epochs.
@@ -92,19 +92,19 @@ def ranges(settings: Settings) -> dict[str, tuple[str, tuple[str, ...]]]:
     distill = settings.distill
     if not settings.needs_teachers:
         raise UsageError(
-            f"distill.method = {distill.method} matches no teachers: there is nowhere to start from.",
-            "Take distill.method = tesla or datm.",
+            f"distill.method = {distill.method} matches no teachers, so there are no start epochs.",
+            "Use distill.method = tesla or datm.",
         )
     if distill.method == "mtt":
         raise UsageError(
             "distill.method = mtt is hard labels and the whole gradient; the study changes both.",
-            "Take distill.method = tesla or datm.",
+            "Use distill.method = tesla or datm.",
         )
     least, most = distill.min_start_epoch, distill.max_start_epoch
     middle = (least + most) // 2
     if middle == least:
         raise UsageError(
-            f"Start epochs {least} .. {most - 1} are one; an early and a late half take two.",
+            f"Start epochs {least} .. {most - 1} are a single epoch; an early and a late half need two.",
             f"Set distill.max_start_epoch = {least + 2} or more.",
         )
 

@@ -1,4 +1,4 @@
-"""An outcome on disk: `studies/NAME/study.json` and `table.md`; pictures are for whoever can draw."""
+"""An outcome on disk: `studies/NAME/study.json` and `table.md`; pictures are left to callers that can draw."""
 
 from pathlib import Path
 

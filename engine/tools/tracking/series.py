@@ -8,7 +8,7 @@ from engine.runs.history import RunHistory
 from engine.runs.journal import Entry
 
 DISTILLATION = "distillation/"
-"""Begins the names of the curves that have a point for each iteration."""
+"""Prefix of the curves that have a point for each iteration."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def numbers_of(entry: Entry) -> Iterator[Number]:
 
 
 def final_numbers(entries: Iterable[Entry]) -> list[Number]:
-    """All points that count, in the journal's order: what was lost is left out, of those done twice the later stays."""
+    """All points that count, in the journal's order: lost ones are left out, and of repeated ones the later stays."""
     history = RunHistory()
     found: dict[tuple[str, int | None, int], Number] = {}
     for entry in entries:

@@ -43,7 +43,7 @@ def log_to_tensorboard(run: Run, folder: Path, *, once: bool = False) -> Generat
 
     Args:
         run: an existing run.
-        folder: TensorBoard's `--logdir`; made where it is missing.
+        folder: TensorBoard's `--logdir`; created if missing.
         once: do not wait for more.
 
     Raises:
@@ -58,7 +58,7 @@ def log_to_tensorboard(run: Run, folder: Path, *, once: bool = False) -> Generat
         lock.acquire(timeout=0)
     except Timeout as error:
         raise BusyError(
-            f"Another `tesla log` writes to {target}.", "Stop it, or give --tensorboard another folder."
+            f"Another `tesla log` writes to {target}.", "Stop it, or choose another folder with --tensorboard."
         ) from error
     writers = _Writers(target)
     total = run.frozen().settings.distill.iterations
@@ -67,7 +67,7 @@ def log_to_tensorboard(run: Run, folder: Path, *, once: bool = False) -> Generat
             disk.remove(path)
         offset = 0
         while True:
-            driven = is_driven(run) and not once  # asked before reading: what its driver wrote last is read below
+            driven = is_driven(run) and not once  # checked before reading: what its driver wrote last is read below
             for lines, (entry, after) in enumerate(read_journal(run.journal_file, offset), 1):
                 offset = after
                 writers.take(entry)
@@ -149,7 +149,7 @@ class _Writers:
             writer.flush()
 
     def close(self) -> None:
-        """End the files."""
+        """Close the files."""
         for writer in self._open.values():
             writer.close()
         self._open.clear()

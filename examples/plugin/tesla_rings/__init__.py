@@ -1,4 +1,4 @@
-"""A method and a dataset for `tesla`, as a package of their own.
+"""A method and a dataset for `tesla`, in a separate package.
 
 pip install ./examples/plugin
 tesla init circles --dataset rings

@@ -56,5 +56,5 @@ class ErrorScreen(ModalScreen[bool]):
         self.dismiss(True)
 
     def action_close(self) -> None:
-        """Look at what there is."""
+        """View the run as it is."""
         self.dismiss(False)

@@ -136,7 +136,7 @@ class NewRunScreen(ModalScreen[NewRun | None]):
         return value if isinstance(value, str) else None
 
     def _suggest(self) -> None:
-        """A name that says what is different, as long as nobody chose one."""
+        """A name that says what is different, until the user chooses one."""
         if self._named:
             return
         chosen = [self._chosen(name) for name in ("method", "gradient", "labels")]

@@ -199,7 +199,7 @@ matching losses. `enter` opens the run under the cursor, `n` starts a new one, `
 
 
 def _differences(settings: list[dict[str, Any]]) -> list[str]:
-    """For each run the settings in which it differs from another, in words."""
+    """For each run the settings in which it differs from another, as text."""
     keys = sorted({key for one in settings for key in one if not key.startswith(IGNORED)})
     differing = [key for key in keys if len({repr(one.get(key)) for one in settings if one}) > 1]
     found = []

@@ -105,7 +105,7 @@ one trajectory, including those trained by other processes and hosts. The curves
         for number in range(count):
             teacher = self._there.get(number)
             done = float(teacher.epochs) if teacher else 0.0
-            # The heartbeat tells of the epoch that is being trained right now.
+            # The heartbeat has the epoch that is being trained right now.
             if beat and beat.stage == "teachers" and beat.unit == "epochs" and int(beat.done // epochs) == number:
                 done = max(done, beat.done - number * epochs)
             state = (teacher, round(done * 20), self.app.theme)

@@ -38,7 +38,7 @@ class RunBar(Widget):
         self.can_focus = False
 
     def show(self, workspace: str, feed: RunFeed | None, badge: str) -> None:
-        """What to say of a run. `badge`: who drives it, in words."""
+        """What to say about a run. `badge`: who drives it."""
         colours = self.app.theme_variables
         left = Text(no_wrap=True, overflow="ellipsis")
         left.append(" tesla ", style=f"bold {colours['background']} on {colours['primary']}")

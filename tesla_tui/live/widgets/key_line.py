@@ -1,4 +1,4 @@
-"""The last line: the keys of where one is, in order of importance, as many as fit. A click presses them.
+"""The last line: the keys of the current view, in order of importance, as many as fit. A click presses them.
 
 Why not Textual's Footer: it recreates a widget for every key whenever the focus moves, which took most of the time of
 opening a tab while an engine holds the cores. This is one line of text.

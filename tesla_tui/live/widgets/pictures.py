@@ -114,7 +114,7 @@ class PictureGrid(Widget, can_focus=True):
         self._small: dict[int, Pixels] = {}
 
     def show(self, pixels: Pixels, captions: Sequence[str], layout: Layout, first: int) -> None:
-        """Draw the page that begins with picture `first` of `(N, H, W, C)`."""
+        """Draw the page that starts with picture `first` of `(N, H, W, C)`."""
         self.pixels, self.captions, self.layout_now, self.first = pixels, captions, layout, first
         self._strips.clear()
         self._small.clear()

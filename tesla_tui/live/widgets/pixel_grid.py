@@ -40,7 +40,7 @@ class PixelGrid(PictureGrid):
         yield from ()
 
     def show(self, pixels: Pixels, captions: Sequence[str], layout: Layout, first: int) -> None:
-        """Draw the page that begins with picture `first`."""
+        """Draw the page that starts with picture `first`."""
         same = (layout, self._rows_needed(len(pixels), layout, first)) == (
             self.layout_now,
             len(self.query(".pixel-row")),

@@ -83,7 +83,7 @@ class Scrubber(Widget):
             self._go(event.x)
 
     def on_mouse_up(self, event: events.MouseUp) -> None:
-        """Let go."""
+        """Release it."""
         self._held = False
         self.release_mouse()
 

@@ -115,7 +115,7 @@ def test_a_full_disk_is_said_before_anything_is_written_through_the_map(
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "posix_fallocate", full)
-        with pytest.raises(DataError, match=r"no room for the decoded images.*TESLA_CACHE"):
+        with pytest.raises(DataError, match=r"Not enough disk space for the decoded images.*TESLA_CACHE"):
             prepared("digits")
     assert list((tmp_path / "cache").rglob("*.npy")) == []
     assert len(prepared("digits").train_labels) > 0

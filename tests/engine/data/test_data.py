@@ -138,7 +138,9 @@ def test_no_network_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(datasets, "load_dataset", offline)
     monkeypatch.setattr("engine.data.hub._reachable", lambda: True)
-    with pytest.raises(DataError, match=r"cifar10 could not be had.*uoft-cs/cifar10.*Name or service.*dataset\.path"):
+    with pytest.raises(
+        DataError, match=r"cifar10 could not be downloaded.*uoft-cs/cifar10.*Name or service.*dataset\.path"
+    ):
         prepared("cifar10")
 
 
@@ -228,7 +230,7 @@ def break_classes(root: Path) -> None:
     ("damage", "words"),
     [
         (break_empty, "class 'empty'.*has no images"),
-        (break_text, r"notes\.txt is not an image.*on_bad_file = skip"),
+        (break_text, r"notes\.txt is not a readable image.*on_bad_file = skip"),
         (break_header, r"broken\.png"),
         (break_body, r"half\.png cannot be decoded"),
         (break_bomb, r"bomb\.png"),

@@ -105,7 +105,7 @@ def test_a_run_with_imported_teachers_takes_their_settings(workspace: Workspace,
         "network.width=8": "network: ",
         "dataset.zca=true": "zca: False, here True",
         "teachers.count=3": "has 2 trajectories",
-        "teachers.buffer=other": "Imported are: mtt",
+        "teachers.buffer=other": "Imported buffers: mtt",
     }.items():
         overrides = ("teachers.buffer=mtt", "distill.max_start_epoch=2", sets)
         with pytest.raises(UsageError, match=words):
@@ -268,7 +268,7 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "ragged": (ragged, "trajectory 1, epoch 4 has 9 parameter tensors"),
     "integers": (lambda p: save(p, [trajectory(0, dtype=torch.int64)]), "floating point is needed"),
     "aliased": (aliased, "references instead of copies"),
-    "not finite": (not_finite, "trajectory 1, epoch 2: parameter 1 has numbers"),
+    "not finite": (not_finite, "trajectory 1, epoch 2: parameter 1 has values"),
     "truncated": (truncated, "is damaged"),
     "altered": (altered, "is damaged"),
     "repeated": (repeated, "more than the file holds"),
@@ -302,7 +302,7 @@ def test_a_file_given_twice_and_one_that_is_not_there(workspace: Workspace, tmp_
     copy.write_bytes(path.read_bytes())
     with pytest.raises(UsageError, match="are the same file"):
         taken(workspace, path, copy)
-    with pytest.raises(UsageError, match="There is no file"):
+    with pytest.raises(UsageError, match="does not exist"):
         taken(workspace, path, tmp_path / "c.pt")
     with pytest.raises(UsageError, match="is not a valid buffer name"):
         taken(workspace, path, name="../x")
@@ -430,7 +430,7 @@ def test_regression_targets_of_a_kernel_method_become_the_nearest_probabilities(
     [
         ({"images": torch.zeros(10, 3, 32, 32)}, r"have shape \(10, 3, 32, 32\); digits has images of \(1, 8, 8\)"),
         ({"images": torch.zeros(11, 1, 8, 8)}, "has 11 images"),
-        ({"images": torch.full((10, 1, 8, 8), torch.nan)}, "not a number"),
+        ({"images": torch.full((10, 1, 8, 8), torch.nan)}, "NaN"),
         ({"images": torch.zeros(1).expand(10, 1, 8, 8)}, "more than the file holds"),
         ({"images": {"x": torch.zeros(1)}}, "a dictionary with 'x'"),
         ({"images": torch.full((10, 1, 8, 8), 200.0), "space": "pixels"}, "not pixels"),
@@ -443,7 +443,7 @@ def test_regression_targets_of_a_kernel_method_become_the_nearest_probabilities(
         ({"labels": torch.arange(10) + 0.5}, "labels of shape"),
         ({"lr": "-1"}, "must be positive"),
         ({"lr": "nan"}, "must be positive"),
-        ({"lr": "missing.pt"}, "There is no file missing.pt"),
+        ({"lr": "missing.pt"}, "missing.pt does not exist"),
         ({"mean": "0.1"}, "--mean and --std must be used together"),
         ({"mean": "0.1,0.2", "std": "1,1"}, "2 numbers for 1 channels"),
     ],

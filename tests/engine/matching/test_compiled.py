@@ -117,7 +117,7 @@ def test_a_cache_that_others_can_write_is_refused(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv(CHOSEN, str(tmp_path / "open"))
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o777)
-    with pytest.raises(UsageError, match=r"Others can write to .*open"):
+    with pytest.raises(UsageError, match=r"Other users can write to .*open"):
         use_cache()
     assert PYTORCH not in os.environ
 

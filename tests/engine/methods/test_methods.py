@@ -182,8 +182,8 @@ def test_a_toml_may_set_rates_and_rows_choose_methods(tmp_path: Path) -> None:
     [
         (["distill.method=dmm"], "distill.method"),
         (["distill.method=mtt", "distill.gradient=paper"], "whole gradient"),
-        (["distill.method=random", "distill.iterations=5"], r"iterations = 0; the command line says 5"),
-        (["distill.method=dm", "labels.kind=target"], r"labels\.kind = hard; the command line says target"),
+        (["distill.method=random", "distill.iterations=5"], r"iterations = 0; the command line sets 5"),
+        (["distill.method=dm", "labels.kind=target"], r"labels\.kind = hard; the command line sets target"),
     ],
 )
 def test_settings_that_contradict_a_method_are_refused(overrides: list[str], words: str) -> None:
@@ -225,7 +225,7 @@ def test_several_workers_are_refused(workspace: Workspace) -> None:
 
 
 def test_bad_numbers_are_skipped_and_then_stop_the_run(tiny_run: RunIt, workspace: Workspace) -> None:
-    with pytest.raises(DivergedError, match=r"bad 5 iterations in a row"):
+    with pytest.raises(DivergedError, match=r"bad for 5 iterations in a row"):
         tiny_run("r", *options("dm"), "distill.lr_images=1e38", "distill.iterations=30")
     run = workspace.run("r")
     events = [e.event for e, _ in read_journal(run.journal_file)]

@@ -140,8 +140,8 @@ def test_a_curriculum_stopped_anywhere_goes_on_to_the_same_bits(tiny_run: RunIt)
         (["distill.min_start_epoch=3", "distill.current_max_start_epoch=3"], "above distill.min_start_epoch = 3"),
         (["distill.current_max_start_epoch=quarter"], "`distill.current_max_start_epoch` must be"),
         (["distill.expansion_end=0"], "`distill.expansion_end` must be"),
-        (["distill.method=dm", "distill.init=correct"], "init = correct asks a teacher; .* dm trains none"),
-        (["distill.method=datm", "labels.kind=hard"], "datm has labels.kind = learned; the command line says hard"),
+        (["distill.method=dm", "distill.init=correct"], "init = correct needs a teacher; .* dm trains none"),
+        (["distill.method=datm", "labels.kind=hard"], "datm fixes labels.kind = learned; the command line sets hard"),
     ],
 )  # fmt: skip
 def test_mistakes_are_told_in_words(overrides: list[str], words: str) -> None:
@@ -221,8 +221,12 @@ def test_too_few_known_images_are_filled_up_and_told(tiny_run: RunIt) -> None:
         assert logits.tolist() == [10.0 if j == k else 0.0 for j in range(10)]
     assert min(counts) == 0 and max(counts) >= 4
     words = notices_of(run)
-    assert any("fewer correctly of" in text and "fill up" in text for text in words)
-    assert any(f"takes {sum(4 - count for count in counts if count < 4)} of 40" in text for text in words), words
+    assert any(
+        "classifies fewer than 4 images of a class correctly" in text and "the rest are" in text for text in words
+    )
+    assert any(f"misclassifies {sum(4 - count for count in counts if count < 4)} of 40" in text for text in words), (
+        words
+    )
 
 
 @pytest.mark.slow

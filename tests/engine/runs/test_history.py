@@ -120,7 +120,7 @@ def test_going_back_is_told_to_those_who_keep_more() -> None:
 def test_where_lines_were_lost_a_start_and_the_disk_tell_how_far_it_is() -> None:
     history = folded(start(40), iteration(41))
     assert history.iteration == 41 and history.loss.points().x.tolist() == [41]
-    lost = folded(Notice(level="warning", message="What came before this was lost."))
+    lost = folded(Notice(level="warning", message="The history before this was lost."))
     assert (lost.iteration, lost.checkpoints, lost.open, lost.ending) == (0, None, False, "")
     lost.note_checkpoint(30)
     assert (lost.iteration, lost.checkpoints) == (30, 30)

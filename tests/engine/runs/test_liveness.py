@@ -146,11 +146,10 @@ def test_a_driver_on_another_machine(
             time.sleep(0.05)
         with pytest.raises(UsageError, match=r"on elsewhere of ada since .* on another machine"):
             ask_to_stop(run)
-        busy = "already driven by process 4711 on elsewhere"
-        with pytest.raises(UsageError, match=busy):
+        with pytest.raises(UsageError, match="already being driven by process 4711 on elsewhere"):
             start_detached(workspace.folder, run, [])
         with (
-            pytest.raises(BusyError, match="already driven by process 4711 on elsewhere"),
+            pytest.raises(BusyError, match="already being driven by process 4711 on elsewhere"),
             run_to_end(acquire_run(run)),
         ):
             pass
@@ -159,7 +158,7 @@ def test_a_driver_on_another_machine(
         code, said = tesla("status", workspace.folder)
         assert code == 0 and "running" in said
         code, said = tesla("doctor", workspace.folder, "--repair")
-        assert code == 1 and damaged.name in said and "It is being driven now" in said
+        assert code == 1 and damaged.name in said and "It is running now" in said
         assert files(workspace.folder) == before, "a file was changed under a live driver"
     stopped = time.monotonic()
     assert is_driven(run), "believed dead at once"
@@ -186,7 +185,7 @@ def test_a_repair_watches_before_it_believes_in_death(
     assert code == 1 and damaged.exists() and "--repair" in said
     with far_driver(run, lambda n: 1e9 + n // 30):  # a beat every 1.5 s
         code, said = tesla("doctor", workspace.folder, "--repair")
-        assert code == 1 and "It is being driven now" in said and damaged.exists()
+        assert code == 1 and "It is running now" in said and damaged.exists()
     started = time.monotonic()
     beats.WATCHER._seen.clear()  # as in a new process
     code, said = tesla("doctor", workspace.folder, "--repair")

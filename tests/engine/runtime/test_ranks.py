@@ -123,7 +123,7 @@ def batch_norm(*, channels: int, classes: int, resolution: int, **_: object) -> 
         (("distill.batch=1",), r"2 workers cannot divide a batch of 1 synthetic image "),
         (("distill.batch=9", "distill.steps=2"), r"batch of 1 synthetic image \(distill.batch = 9, 10 images"),
         (("distill.gradient=unrolled",), r"unrolled is the reference, for one process"),
-        (("network.name=tests.engine.runtime.test_ranks:batch_norm",), r"looking at its whole batch"),
+        (("network.name=tests.engine.runtime.test_ranks:batch_norm",), r"depends on the whole batch"),
     ],
 )
 def test_what_cannot_be_divided_is_refused(workspace: Workspace, overrides: tuple[str, ...], words: str) -> None:

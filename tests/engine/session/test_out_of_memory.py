@@ -130,7 +130,7 @@ def test_after_running_out_the_run_goes_on_in_parts_and_remembers(tiny_run: RunI
     whole = tiny_run("whole", *FAULTY, "compute.micro_batch=off", "evaluate.baseline=false")
     run = tiny_run("r", *FAULTY, until=stop_at(8, short_from(5, 6)))
     told = [e.message for e in events(run, Notice) if "Out of memory" in e.message]
-    assert [re.findall(r"step of (\d+) images .*here on (\d+) are", message) for message in told] == [
+    assert [re.findall(r"step of (\d+) images .*now on, (\d+) are", message) for message in told] == [
         [("20", "10")], [("10", "5")]
     ]  # fmt: skip
     assert "2.7 GB asked for" in told[0]
@@ -306,7 +306,7 @@ def test_a_killed_driver_is_described_with_its_last_memory(
     assert re.search(r"with \d+ MB of memory used and [\d.,]+ [MG]B free", status.message)
     last = json.loads(run.heartbeat_file.read_text())
     run.heartbeat_file.write_text(json.dumps({**last, "free": 10**6, "of a later version": 1}))
-    assert "memory was short: the system may have killed it" in run_status(run).message
+    assert "memory was low: the system may have killed it" in run_status(run).message
     tiny_run("r", f"distill.iterations={NEVER}", until=stop_at(max(run.checkpoints()) + 1))
     assert sum("did not shut down cleanly" in e.message for e in events(run, Notice)) == 1
     assert run_status(run).message == ""

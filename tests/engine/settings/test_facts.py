@@ -188,9 +188,9 @@ def test_a_setting_that_decides_teachers_or_results_cannot_change_unseen() -> No
 
 @pytest.mark.parametrize("reads", [("distill.stepz",), ("peers",), ("",), ("seed",), ("evaluate.",)])
 def test_a_method_that_reads_what_there_is_not_is_refused(reads: tuple[str, ...]) -> None:
-    with pytest.raises(ValueError, match="is no setting"):
+    with pytest.raises(ValueError, match="is not a setting"):
         check_reads(reads)
-    with pytest.raises(ValueError, match="is no setting"):
+    with pytest.raises(ValueError, match="is not a setting"):
         replace(METHODS["tesla"], reads=reads)
 
 

@@ -105,7 +105,7 @@ def test_a_folder_of_the_same_name_here_is_not_the_plugin(site: Site, tmp_path: 
     [
         ("odd = odd_one:ABSENT", CODE, "odd_one has no 'ABSENT'"),
         ("odd = odd_one:OTHER", CODE, "is a int, not an engine.methods.method.Method"),
-        ("other = odd_one:METHOD", CODE, "is called 'odd', not 'other'"),
+        ("other = odd_one:METHOD", CODE, "is named 'odd', not 'other'"),
         ("odd = odd_one:METHOD", "import no_such_module", "failed to import: ModuleNotFoundError: No module named"),
         ("odd = odd_one:METHOD", "1 / 0", "failed to import: ZeroDivisionError"),
         ("odd = odd_one:METHOD", "import json\njson.nothing", "failed to import: AttributeError"),
@@ -124,7 +124,7 @@ def test_what_is_wrong_with_its_code_is_said(site: Site, methods: str, code: str
 def test_a_dataset_must_give_a_source(site: Site) -> None:
     site.add("odd_one", datasets="odd-set = odd_one:find\nodd-number = odd_one:OTHER", tables=TABLES)
     for name, words in (
-        ("odd-set", "gave a int, not an engine.data.sources.Source"),
+        ("odd-set", "returned a int, not an engine.data.sources.Source"),
         ("odd-number", "cannot be called"),
     ):
         resolve_settings(overrides=[f"dataset.name={name}"])
@@ -139,8 +139,8 @@ def test_names_that_collide_are_refused(site: Site) -> None:
     with pytest.raises(SettingsError, match=r"the package odd_(one|two) has a method named odd too"):
         resolve_settings(overrides=["distill.method=odd"])
     problems = {finding.what: finding.words for finding in examine_plugins() if not finding.good}
-    assert "belongs to a method of tesla itself" in problems["method dm, odd_one 1.2"]
-    assert "belongs to a dataset of tesla itself" in problems["dataset mnist, odd_one 1.2"]
+    assert "is that of a built-in method" in problems["method dm, odd_one 1.2"]
+    assert "is that of a built-in dataset" in problems["dataset mnist, odd_one 1.2"]
     assert len(problems) == 4
     assert not (module / "RAN").exists()
 
@@ -152,8 +152,8 @@ def test_names_that_collide_are_refused(site: Site) -> None:
         ("odd = odd_one:METHOD", "methods = 3", "tesla-plugin.toml cannot be read"),
         ("odd = odd_one:METHOD", "[methods]\nodd = 3", "methods.odd is not a table"),
         ("odd = odd_one", "", "is not package.module:object"),
-        ("Odd! = odd_one:METHOD", "", "not made of lower-case letters"),
-        ("odd = odd_one:METHOD", "[methods.odd]\nabout = { teachers = 3 }", "is of the wrong type"),
+        ("Odd! = odd_one:METHOD", "", "only lower-case letters"),
+        ("odd = odd_one:METHOD", "[methods.odd]\nabout = { teachers = 3 }", "has the wrong type"),
         ("odd = odd_one:METHOD", "[methods.odd]\nabout = 3", "is not a table"),
     ],
 )

@@ -49,7 +49,7 @@ def stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_what_a_file_names_is_not_imported(stranger: Path) -> None:
     name = resolve_settings(stranger / "tesla.toml").settings.network.name
-    with pytest.raises(UsageError, match=rf"code: it would be run from {stranger}.*tesla trust their_net:Net"):
+    with pytest.raises(UsageError, match=rf"code that tesla would run from {stranger}.*tesla trust their_net:Net"):
         build_network(name, **SHAPE)
     assert not (stranger / "RAN").exists()
 
@@ -114,5 +114,5 @@ def test_a_picture_that_is_a_program_is_not_run(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(
             b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n(%pipe%touch RAN) (w) file\n%%EOF\n"
         )
-        with pytest.raises(DataError, match="is not an image that can be read"):
+        with pytest.raises(DataError, match="is not a readable image"):
             open_header(tmp_path / name)

@@ -259,7 +259,7 @@ def test_a_second_driver_of_this_host_is_refused(
     run = tiny_run("r")
     with run_to_end(acquire_run(run)):
         assert is_driven(run)
-        match = f"already driven by process {os.getpid()} on "
+        match = f"already being driven by process {os.getpid()} on "
         with pytest.raises(BusyError, match=match), run_to_end(acquire_run(run)):
             pass
     assert not is_driven(run)

@@ -199,7 +199,7 @@ def test_a_loss_that_creeps_up_is_rolled_back_to_the_same_bits(
     assert recovered[0].rolled_back_to == 50
     at = recovered[0].iteration
     assert not events(whole, IterationSkipped)  # no single loss was above max_loss
-    assert any("crept up to" in e.message for e in events(whole, Notice))
+    assert any("rose slowly to" in e.message for e in events(whole, Notice))
     now["iteration"] = 1
     stopped = tiny_run("stopped", *settings, until=watch(at))
     saved = stopped.load_checkpoint(at)[0]

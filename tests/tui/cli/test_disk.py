@@ -55,7 +55,7 @@ def test_a_full_disk_stops_in_words_and_the_same_command_goes_on(small_disk: Pat
         code, words = tesla(small_disk, *RUN, "--set", "compute.room=warn")
         if code == 0:
             break
-        assert code == 1 and "no room for" in words.lower() and "same command again" in words
+        assert code == 1 and "not enough disk space for" in words.lower() and "same command again" in words
     (small_disk / "filler").unlink()
     assert tesla(small_disk, *RUN, "--set", "compute.room=warn")[0] == 0
     wanted, found = digests(whole), digests(small_disk)
@@ -97,7 +97,7 @@ def test_a_limit_on_file_sizes_is_told(tmp_path: Path) -> None:
     assert tesla(tmp_path, *INIT)[0] == 0
     code, words = tesla(tmp_path, *RUN, limit=40_000)
     assert code == 1
-    assert "There is no room" in words and "kB" in words and "cache" in words
+    assert "Not enough disk space" in words and "kB" in words and "cache" in words
     assert tesla(tmp_path, *RUN)[0] == 0
 
 
@@ -158,5 +158,5 @@ def test_a_folder_that_may_not_be_written(workspace: Workspace) -> None:
         done = subprocess.run(command, capture_output=True, text=True)
     finally:
         workspace.folder.chmod(0o700)
-    assert "may not be written" in done.stdout, done
+    assert "is not writable" in done.stdout, done
     assert not (workspace.folder / "runs").exists()

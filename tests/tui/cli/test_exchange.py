@@ -70,7 +70,7 @@ def test_mistakes_are_one_paragraph(tesla: Tesla, tmp_path: Path) -> None:  # no
     (tmp_path / "x.pt").write_bytes(b"\x80\x02cposix\nsystem\nq\x00X\x04\x00\x00\x00trueq\x01\x85q\x02Rq\x03.")
     for command, code, words in (
         (["import-buffers", "ws", "x.pt"], 1, "x.pt"),
-        (["import-buffers", "ws", "y.pt"], 2, "There is no file y.pt"),
+        (["import-buffers", "ws", "y.pt"], 2, "y.pt does not exist"),
         (["import-buffers", "ws", "ws"], 2, "ws is not a file"),
         (["import-images", "ws", "x.pt"], 2, "holds images only"),
         (["import-images", "ws", "x.pt", "x.pt"], 1, "x.pt"),

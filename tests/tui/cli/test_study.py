@@ -196,7 +196,7 @@ def test_start_drives_every_range_and_labels_with_both_gradients(tesla: Tesla, t
 def test_start_says_what_it_needs(tesla: Tesla) -> None:
     tesla("init", "ws", "--dataset", "digits")
     code, _, err = tesla("study", "start", "ws", "--set", "distill.max_start_epoch=1")
-    assert code == 2 and "an early and a late half take two" in err and "max_start_epoch = 2" in err
+    assert code == 2 and "an early and a late half need two" in err and "max_start_epoch = 2" in err
     code, _, err = tesla("study", "start", "ws", "--set", "distill.method=dm")
     assert code == 2 and "matches no teachers" in err
     code, _, err = tesla("study", "start", "ws", "--set", "distill.method=mtt")
@@ -230,7 +230,7 @@ def test_augment_measures_beside_the_run_and_leaves_its_results_alone(tesla: Tes
     now = [path.stat().st_mtime_ns for path in points]
     assert now[0] != written[0] and now[1:] == written[1:]
     code, _, err = tesla("study", "augment", "ws", "--set", "evaluate.augment=none")
-    assert code == 2 and "goes through evaluate.augment" in err
+    assert code == 2 and "runs evaluate.augment" in err
 
 
 def test_gallery_writes_a_page_for_a_hundred_classes(tesla: Tesla, tmp_path: Path) -> None:

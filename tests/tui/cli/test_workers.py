@@ -81,7 +81,7 @@ def test_killed_stopped_and_gone_on_with(folder: Path) -> None:
     distilling_again(run, process)
     other = start(folder, "--workers", 2, *options[2:])  # the same run a second time
     out, err = other.communicate(timeout=HANGS)
-    assert other.returncode == 1 and "is already driven by process" in words(err), (out, err)
+    assert other.returncode == 1 and "is already being driven by process" in words(err), (out, err)
     assert is_driven(run)
     victim = worker(process, 1)
     victim.send_signal(signal.SIGKILL)
@@ -157,5 +157,5 @@ def test_more_workers_than_cuda_devices(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(UsageError, match=r"3 workers need 3 CUDA devices; this machine has 2.*at most 2"):
         launch(3, [], ComputeSettings(device="cuda"))
-    with pytest.raises(UsageError, match=r"cuda:1 is one device, for 2 workers"):
+    with pytest.raises(UsageError, match=r"cuda:1 names one device for 2 workers"):
         launch(2, [], ComputeSettings(device="cuda:1"))

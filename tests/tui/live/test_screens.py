@@ -339,7 +339,7 @@ def test_the_form_validates_while_one_types(show: Show) -> None:
         assert ["distill.steps", "33", "command line"] in rows
         form.query_one("#new-name", Input).value = "../up"
         await pilot.pause(0.1)
-        assert "not a name for a run" in screen_text(pilot)
+        assert "not a valid run name" in screen_text(pilot)
         form.query_one("#new-name", Input).value = "soft"
         await pilot.pause(0.1)
         assert "The run soft already exists" in screen_text(pilot)

@@ -67,7 +67,7 @@ def test_the_wizard_refuses_what_cannot_be(show: Show, ws: Workspace) -> None:
         form = pilot.app.screen
         form.query_one("#wizard-name", Input).value = "ws"
         # However the folder's length wraps it.
-        await until(pilot, lambda: "is a workspace already" in " ".join(screen_text(pilot).replace("│", " ").split()))
+        await until(pilot, lambda: "is already a workspace" in " ".join(screen_text(pilot).replace("│", " ").split()))
         form.query_one("#wizard-name", Input).value = "other"
         form.query_one("#wizard-dataset", Select).value = OWN
         await until(pilot, lambda: "Enter where the images are" in screen_text(pilot))
