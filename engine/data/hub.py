@@ -15,6 +15,7 @@ from engine.data.pictures import BAD_FILE, GREY_MODES, decoded, opened
 from engine.data.sources import OpenSource, Source, SourceSplit, file_key
 from engine.errors import DataError
 from engine.settings.datasets import DatasetFacts
+from engine.storage.filesystem import format_bytes
 from engine.storage.untrusted import open_regular, read_bounded
 
 TRAIN_SPLITS = ("train",)
@@ -187,8 +188,8 @@ def _check_claims(path: Path) -> None:
     unpacked, packed = sum(group.total_byte_size for group in groups), path.stat().st_size
     if facts.num_rows > MOST_ROWS or facts.num_columns > MOST_COLUMNS or unpacked > MOST_UNPACKED * packed:
         raise DataError(
-            f"{path} claims {facts.num_rows:,} rows of {facts.num_columns} columns, {unpacked / 1e9:,.1f} GB in "
-            f"a file of {packed / 1e6:,.1f} MB: that is not an image dataset.",
+            f"{path} claims {facts.num_rows:,} rows of {facts.num_columns} columns, {format_bytes(unpacked)} in "
+            f"a file of {format_bytes(packed)}: that is not an image dataset.",
             "Remove it.",
         )
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from engine.data.dataset import Classes, Dataset
 from engine.errors import CorruptFileError, UsageError
 from engine.storage.atomic import read_tensors, write_tensors
+from engine.storage.filesystem import format_bytes
 
 ZCA_EPS = 0.1
 """Added to the eigenvalues (PROTOCOL: Kornia's ZCAWhitening(eps=0.1), as MTT and TESLA use it)."""
@@ -94,8 +95,8 @@ def fit_space(dataset: Dataset, index: Classes | None, zca: bool) -> InputSpace:
         needed, physical = 8 * count * pixels, psutil.virtual_memory().total
         if needed > physical:
             raise UsageError(
-                f"dataset.zca: fitting to {count:,} images of {pixels} numbers takes {needed / 1e9:,.1f} GB of memory; "
-                f"this machine has {physical / 1e9:,.1f} GB.",
+                f"dataset.zca: fitting to {count:,} images of {pixels} numbers takes {format_bytes(needed)} of memory; "
+                f"this machine has {format_bytes(physical)}.",
                 "Set dataset.zca = false, or a smaller dataset.resolution.",
             )
     images = dataset.train_images if index is None else dataset.train_images[index]

@@ -22,7 +22,8 @@ def read_arrays(images: Path, labels: Path | None) -> Generator[Event, None, tup
         UsageError, DataError: no such file, damaged, hostile, or without what is looked for.
     """
     if labels is None and images.suffix != ".npz":
-        raise UsageError(f"{images} holds images only.", "Name the labels file after it.")
+        file_size(images)  # a missing file is named first
+        raise UsageError(f"{images} holds images only.", "Add its labels file as the second argument.")
     paths = [images] if labels is None else [images, labels]
     total, done = sum(map(file_size, paths)), 0
     sources: list[SourceFile] = []

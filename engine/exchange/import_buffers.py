@@ -27,6 +27,7 @@ from engine.runs.provenance import DECLARABLE, MAKING, ImportedBuffer, identity_
 from engine.runs.workspace import NAME, Workspace
 from engine.settings import EffectiveSettings, Settings
 from engine.storage.atomic import FORMAT, disk, read_json, write_json
+from engine.storage.filesystem import format_bytes
 from engine.training.teacher_buffer import TeacherBuffer
 
 OPEN = 2**27
@@ -251,7 +252,7 @@ def _check_room(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise DataError(
-            f"Not enough disk space for the buffer: it needs {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free.",
+            f"Not enough disk space for the buffer: {format_bytes(needed)} needed, {format_bytes(free)} free.",
             "Import fewer with --count and --epochs.",
         )
 

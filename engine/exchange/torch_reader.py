@@ -19,6 +19,7 @@ from torch import Tensor
 
 from engine.errors import DataError, UsageError
 from engine.events import Event, Progress
+from engine.storage.filesystem import format_bytes
 
 STAGE = "import"
 MOST_GROWTH = 20
@@ -95,7 +96,7 @@ def load(source: SourceFile) -> Any:
         if source.bytes > 0.8 * free:
             raise DataError(
                 f"{source.path} is in the format of PyTorch before 1.6, which can only be loaded whole. It needs "
-                f"{source.bytes / 1e9:.1f} GB, and {free / 1e9:.1f} GB of memory are free.",
+                f"{format_bytes(source.bytes)}, and {format_bytes(free)} of memory are free.",
                 "Save it again on a machine with more memory: torch.save(torch.load(path, weights_only=True), path).",
             )
     try:

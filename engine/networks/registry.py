@@ -19,6 +19,7 @@ from engine.networks.vit import ViT
 from engine.runtime.out_of_memory import is_out_of_memory
 from engine.runtime.rng import forked_global_rng
 from engine.settings.trust import check_trusted, is_import_path, place_of
+from engine.storage.filesystem import format_bytes
 
 NETWORKS: dict[str, type[nn.Module]] = {"convnet": ConvNet, "resnet18": ResNet18, "vit": ViT}
 
@@ -81,8 +82,8 @@ def _check_size(name: str, arguments: dict[str, Any]) -> None:
     physical = psutil.virtual_memory().total
     if 4 * count > physical:
         raise UsageError(
-            f"This {name} would have {count:,} parameters, {4 * count / 1e9:,.0f} GB; this machine has "
-            f"{physical / 1e9:,.0f} GB of memory.",
+            f"This {name} would have {count:,} parameters, {format_bytes(4 * count)}; this machine has "
+            f"{format_bytes(physical)} of memory.",
             "Set a smaller network.width or network.depth.",
         )
 

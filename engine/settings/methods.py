@@ -81,7 +81,10 @@ def check_method(name: str) -> None:
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"Did you mean {near[0]}? " if near else ""
     shown = name if len(name) <= 60 else f"{name[:60]}..."
-    raise SettingsError(f"There is no distill.method {shown!r}.", f"{hint}Methods: {', '.join(names)}.")
+    raise SettingsError(
+        f"There is no distill.method {shown!r}.",
+        f"{hint}Methods: {', '.join(names)}. Another may belong to a plugin that is not installed.",
+    )
 
 
 def method_words() -> str:

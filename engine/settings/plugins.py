@@ -96,7 +96,9 @@ def _described(kind: Kind, point: EntryPoint) -> Plugin:
     package, version = (point.dist.name, point.dist.version) if point.dist else ("unknown", "")
     plugin = Plugin(kind, point.name, point.value, package, version)
     if not NAME.fullmatch(point.name):
-        return replace(plugin, problem="its name may contain only lower-case letters, digits, dots and dashes")
+        return replace(
+            plugin, problem="its name may contain only lower-case letters, digits, dots, dashes and underscores"
+        )
     if not TARGET.fullmatch(point.value):
         return replace(plugin, problem=f"{point.value!r} is not package.module:object")
     try:

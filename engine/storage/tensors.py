@@ -25,6 +25,7 @@ import psutil
 import torch
 from torch import Tensor
 
+from engine.storage.filesystem import format_bytes
 from engine.storage.untrusted import open_regular, parse_json, whole_number
 
 DTYPES = {
@@ -87,7 +88,7 @@ def read_file(path: Path, look: Callable[[memoryview], None]) -> dict[str, Tenso
         head, text = _header(file, size)
         physical = psutil.virtual_memory().total
         if size > physical:  # a sparse file takes no space on the disk
-            raise ValueError(f"it has {size / 1e9:,.1f} GB, and this machine {physical / 1e9:,.1f} GB of memory")
+            raise ValueError(f"it has {format_bytes(size)}, and this machine {format_bytes(physical)} of memory")
         look(memoryview(head))
         look(memoryview(text))
         entries = _entries(text, size - 8 - len(text))

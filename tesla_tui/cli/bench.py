@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from tesla_tui.cli.bench_stages import data, evaluate, teachers
+from tesla_tui.cli.options import NETWORK_HELP
 
 PNG = Path("bench-gradient.png")
 
@@ -68,9 +69,7 @@ def gradient(
         list[int] | None, typer.Option("--steps", min=1, help="T, matching steps per iteration. Repeatable.")
     ] = None,
     batch: Annotated[list[int] | None, typer.Option("--batch", min=1, help="Images per step. Repeatable.")] = None,
-    network: Annotated[
-        str | None, typer.Option("--network", help="convnet, resnet18, vit or package.module:callable.")
-    ] = None,
+    network: Annotated[str | None, typer.Option("--network", help=NETWORK_HELP)] = None,
     width: Annotated[list[int] | None, typer.Option("--width", min=1, help="Network width. Repeatable.")] = None,
     depth: Annotated[int | None, typer.Option("--depth", min=1, help="Network depth.")] = None,
     channels: Annotated[int | None, typer.Option("--channels", min=1, help="Image channels.")] = None,

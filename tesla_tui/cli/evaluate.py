@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from tesla_tui.cli.options import ExistingRun, Iteration, Overrides, WorkspacePath
+from tesla_tui.cli.options import NETWORK_HELP, ExistingRun, Iteration, Overrides, WorkspacePath
 
 
 def evaluate(
@@ -12,9 +12,7 @@ def evaluate(
     run: ExistingRun = None,
     network: Annotated[
         list[str] | None,
-        typer.Option(
-            "--network", help="convnet, resnet18, vit or package.module:callable. Repeatable.", show_default=False
-        ),
+        typer.Option("--network", help=f"{NETWORK_HELP} Repeatable.", show_default=False),
     ] = None,
     iteration: Iteration = None,
     overrides: Overrides = None,

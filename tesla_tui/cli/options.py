@@ -6,10 +6,12 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+NETWORKS = "convnet, resnet18, vit"
+"""By name; any other network is an import path. Help is shown without loading `engine.networks`."""
+NETWORK_HELP = f"{NETWORKS} or package.module:callable."
+
 WorkspacePath = Annotated[Path, typer.Argument(help="Workspace folder.", metavar="WORKSPACE", show_default=False)]
-Ipc = Annotated[
-    int | None, typer.Option("--ipc", min=1, help="Images per class. The run is named ipc-N unless --run is given.")
-]
+Ipc = Annotated[int | None, typer.Option("--ipc", min=1, help="Images per class.")]
 RunName = Annotated[str | None, typer.Option("--run", help="Run name.", show_default=False)]
 ExistingRun = Annotated[
     str | None, typer.Option("--run", help="Run name. Default: the most recent run.", show_default=False)

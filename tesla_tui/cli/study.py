@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tesla_tui.cli.options import Ipc, Overrides, WorkspacePath
+from tesla_tui.cli.options import NETWORK_HELP, NETWORKS, Ipc, Overrides, WorkspacePath
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,8 +34,7 @@ Runs = Annotated[
 Networks = Annotated[
     list[str] | None,
     typer.Option(
-        "--network", help="convnet, resnet18, vit or package.module:callable. Repeatable.",
-        show_default="convnet, resnet18, vit",
+        "--network", help=f"{NETWORK_HELP} Repeatable.", show_default=NETWORKS,
     ),
 ]  # fmt: skip
 

@@ -7,6 +7,7 @@ from typing import Any
 from engine.data import free_memory
 from engine.events import Progress
 from engine.runtime.device import resolve_device
+from engine.storage.filesystem import format_bytes
 from engine.tools.bench.cases import PUBLISHED, Configuration
 from engine.tools.bench.flops import needed_flops
 from engine.tools.bench.turns import STARTING, Candidate, Spread, Turn, in_turns, spread
@@ -177,7 +178,7 @@ class GradientBench:
         free = free_memory(resolve_device(chosen.compute.device))
         if expected < HEADROOM * free:
             return ""
-        return f"Not tried: it would take about {expected / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free."
+        return f"Not tried: it would take about {format_bytes(expected)}, and {format_bytes(free)} are free."
 
 
 def _weight(row: Row) -> float:

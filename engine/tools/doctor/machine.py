@@ -31,7 +31,7 @@ def examine_machine() -> list[Finding]:
     if torch.cuda.is_available():
         for number in range(torch.cuda.device_count()):
             free, total = torch.cuda.mem_get_info(number)
-            words = f"{torch.cuda.get_device_name(number)}, {free / 1e9:.1f} of {total / 1e9:.1f} GB free"
+            words = f"{torch.cuda.get_device_name(number)}, {format_bytes(free)} of {format_bytes(total)} free"
             findings.append(Finding(True, f"cuda:{number}", words))
     else:
         findings.append(Finding(True, "CUDA", "none; runs on the CPU"))

@@ -236,7 +236,7 @@ def disk_uses(problem: Problem, teachers_left: int, saved: int) -> list[DiskUse]
     uses = [
         DiskUse("checkpoints", checkpoints_bytes(settings.distill.keep, problem.checkpoint_bytes, saved), "workspace",
                 f"{kept} of {format_bytes(problem.checkpoint_bytes)}: distill.keep, first, best, one being written"),
-        DiskUse("film of the images", min(MOST_BYTES, MOST_FRAMES * frame), "workspace", "at most"),
+        DiskUse("previews", min(MOST_BYTES, MOST_FRAMES * frame), "workspace", "at most"),
     ]  # fmt: skip
     if settings.needs_teachers:
         note = making if teachers_left else "none left to train"

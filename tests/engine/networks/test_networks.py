@@ -207,3 +207,12 @@ def test_import_paths_that_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert wide[1].out_features == 9  # type: ignore[index, union-attr]
     with pytest.raises(UsageError, match="does not take width"):
         build_network("user_networks:good", channels=1, classes=5, resolution=8, width=9)
+
+
+def test_help_and_settings_name_every_network() -> None:
+    from engine.networks import NETWORKS
+    from engine.settings import NetworkSettings
+    from tesla_tui.cli.options import NETWORKS as NAMED
+
+    assert NAMED.split(", ") == list(NETWORKS)
+    assert (NetworkSettings.model_fields["name"].description or "").startswith(NAMED)
