@@ -40,7 +40,7 @@ MODULES = {
     "engine.training.training_set": "Training sets for evaluation",
     "engine.training.task": "Tasks",
     "engine.runs.preview_frames": "Preview frames",
-    "engine.exchange.export": "Exported datasets",
+    "engine.tools.exchange.export": "Exported datasets",
     "engine.tools.plan.planning": "Planning a run",
     "engine.tools.plan.report": "Plans",
     "engine.tools.studies.outcome": "Study outcomes",

@@ -217,7 +217,7 @@ def _load() -> None:
     import tests.gated_import.sitecustomize  # noqa: F401
 
     for name in (
-        "engine.session.session", "engine.exchange.export", "engine.runs.status", "engine.training.evaluation",
+        "engine.session.session", "engine.tools.exchange.export", "engine.runs.status", "engine.training.evaluation",
         "psutil", "PIL.PngImagePlugin", "rich.console", "rich.progress", "rich.table", "sympy", "numpy.ma",
         *(f"tesla_tui.cli.{module.name}" for module in pkgutil.iter_modules(tesla_tui.cli.__path__)),
     ):  # fmt: skip

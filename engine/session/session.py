@@ -82,7 +82,7 @@ def drive(
             stages = explain_out_of_memory(run_stages(task, buffer, run, control), task)
             yield from recorder.recorded(stages, control, ranks)
             finished = recorder.record(RunFinished(seconds=time.monotonic() - begun))
-        yield finished  # outside: whoever stops here stops a run that is finished
+        yield finished  # outside: closing the generator here must not record a stop
 
 
 def assist(workspace: Workspace, run: Run, effective: EffectiveSettings, ranks: Ranks) -> Events:

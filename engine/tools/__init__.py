@@ -1,1 +1,1 @@
-"""Plan, bench, doctor, studies and tracking: programs around a run."""
+"""Programs around runs: plan, bench, doctor, studies, tracking, and exchange (import and export)."""

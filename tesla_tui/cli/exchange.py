@@ -72,7 +72,7 @@ def import_buffers(
     opened = Workspace(workspace)
     # Not the settings of a run: the workspace may name this very buffer already.
     effective = resolve_settings(opened.toml, overrides=tuple(overrides or ()))
-    from engine.exchange.import_buffers import import_buffers as imported
+    from engine.tools.exchange.import_buffers import import_buffers as imported
 
     buffer = _followed(imported(opened, effective, files, name, count=count, epochs=epochs), console)
     taken = sum(int(file["bytes"]) for file in buffer.files)
@@ -106,7 +106,7 @@ def export_buffers(
     opened = Workspace(workspace)
     chosen = opened.existing_run(run) if run is not None or (opened.runs() and ipc is None and not overrides) else None
     effective = chosen.frozen() if chosen else opened.settings(ipc=ipc, overrides=tuple(overrides or ()))
-    from engine.exchange.export_buffers import export_buffers as exported
+    from engine.tools.exchange.export_buffers import export_buffers as exported
 
     done = _followed(exported(opened, effective.settings, to, per_file=per_file), console)
     total = sum(path.stat().st_size for path in to.glob("*.pt"))
@@ -161,8 +161,8 @@ def import_images(
 
     console = Console()
     opened = Workspace(workspace)
-    from engine.exchange.import_images import Wanted
-    from engine.exchange.import_images import import_images as imported
+    from engine.tools.exchange.import_images import Wanted
+    from engine.tools.exchange.import_images import import_images as imported
 
     wanted = Wanted(
         images=images, labels=labels, lr=lr, space=space.value if space else None, mean=mean, std=std,

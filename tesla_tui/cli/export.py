@@ -11,7 +11,7 @@ from tesla_tui.cli.options import ExistingRun, Iteration, WorkspacePath
 
 if TYPE_CHECKING:
     from engine.events import Event
-    from engine.exchange.export import Exported
+    from engine.tools.exchange.export import Exported
 
 
 class Layout(StrEnum):
@@ -60,7 +60,7 @@ def export(
     console = Console()
     opened = Workspace(workspace)
     chosen = opened.existing_run(run)
-    from engine.exchange.export import exporting  # loads PyTorch: after everything that can fail at once
+    from engine.tools.exchange.export import exporting  # loads PyTorch: after everything that can fail at once
 
     made: list[Exported] = []
 

@@ -12,7 +12,7 @@ NETWORK_HELP = f"{NETWORKS} or package.module:callable."
 
 WorkspacePath = Annotated[Path, typer.Argument(help="Workspace folder.", metavar="WORKSPACE", show_default=False)]
 Ipc = Annotated[int | None, typer.Option("--ipc", min=1, help="Images per class.")]
-RunName = Annotated[str | None, typer.Option("--run", help="Run name.", show_default=False)]
+RunName = Annotated[str | None, typer.Option("--run", help="Run name. Default: ipc-N.", show_default=False)]
 ExistingRun = Annotated[
     str | None, typer.Option("--run", help="Run name. Default: the most recent run.", show_default=False)
 ]

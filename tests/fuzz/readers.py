@@ -27,7 +27,6 @@ from engine.data.cache import open_cache, prepare_dataset, verify_cache
 from engine.data.idx import read_idx
 from engine.data.pictures import load_picture, open_header, to_square
 from engine.events import EvaluationDone, IterationDone, Notice, RunStarted, TeachersPlanned
-from engine.exchange.import_images import Wanted, import_images
 from engine.methods.tesla_state import initial_state, restore_state
 from engine.runs.heartbeat import read_heartbeat
 from engine.runs.journal import JournalWriter, last_entry, read_journal, read_lines
@@ -43,6 +42,7 @@ from engine.settings import resolve_settings, settings_to_toml
 from engine.settings.trust import check_trusted, place_of
 from engine.storage.tensors import file_parts
 from engine.tools.doctor import examine_workspace
+from engine.tools.exchange.import_images import Wanted, import_images
 from engine.training.teacher_buffer import TeacherBuffer
 from engine.training.trajectory import Position
 from tesla_tui.live.preferences import load_preferences

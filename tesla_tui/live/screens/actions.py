@@ -164,7 +164,7 @@ class RunActions:
         words: list[str] = []
 
         def work() -> None:
-            from engine.exchange.export import exporting
+            from engine.tools.exchange.export import exporting
 
             exported = run_to_end(exporting(workspace, run, to))
             words.append(f"Wrote {exported.images} images of iteration {exported.iteration} to {to}")

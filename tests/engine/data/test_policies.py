@@ -9,10 +9,10 @@ import torch
 
 from engine.data.policies import PolicyAugment
 from engine.data.space import InputSpace
-from engine.exchange.export import exporting
 from engine.runs.run import Run
 from engine.runs.workspace import Workspace
 from engine.runtime.generators import run_to_end
+from engine.tools.exchange.export import exporting
 
 RunIt = Callable[..., Run]
 NAMES = ("autoaugment", "randaugment")

@@ -17,7 +17,6 @@ from engine.events import (
     event_from_json,
     event_to_json,
 )
-from engine.exchange.export import exporting
 from engine.methods.registry import METHODS
 from engine.runs.journal import read_journal
 from engine.runs.preview_frames import frame_path
@@ -29,6 +28,7 @@ from engine.runtime.generators import run_to_end
 from engine.session.open_task import open_task
 from engine.session.session import drive, teach
 from engine.settings import method_names, resolve_settings
+from engine.tools.exchange.export import exporting
 from tests.conftest import TINY
 from tests.runs import newest
 

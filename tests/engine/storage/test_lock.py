@@ -24,7 +24,6 @@ from engine.data import cache, space
 from engine.data.cache import prepare_dataset
 from engine.errors import BusyError, DataError, LostHoldError, UsageError
 from engine.events import Event, IterationDone, Progress, RunStarted, TeacherPublished
-from engine.exchange.export import exporting
 from engine.runs.liveness import is_driven
 from engine.runs.run import Run
 from engine.runs.workspace import Workspace, acquire_run
@@ -32,6 +31,7 @@ from engine.runtime.generators import run_to_end
 from engine.session.session import drive, teach
 from engine.storage.holder import Holder, read_holder, this_machine
 from engine.storage.lock import LeaseLock
+from engine.tools.exchange.export import exporting
 from tests.conftest import TINY
 
 Drive = Callable[..., Run]

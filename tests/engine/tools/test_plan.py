@@ -120,7 +120,7 @@ def test_disk_by_hand() -> None:
     assert uses["teacher buffer"] == 51 * rows * P * 4
     assert uses["checkpoints"] == (3 + 3) * 2 * 50_000 * 12288 * 4
     assert uses["decoded dataset"] == (1_153_050 + 128_117 + 50_000) * (12288 + 8)
-    assert "at most" in next(use.note for use in disk_uses(problem(), 0, 0) if use.name.startswith("film"))
+    assert "at most" in next(use.note for use in disk_uses(problem(), 0, 0) if use.name == "previews")
     assert {use.name: use.bytes for use in disk_uses(problem(), 0, 10**9)}["teacher buffer"] == 0
     learned = problem("labels.kind=learned")
     assert learned.checkpoint_bytes == 2 * 50_000 * (12288 + 1000) * 4

@@ -306,7 +306,7 @@ def test_help_is_quick_and_lists_everything(tesla: Tesla) -> None:
     [
         ("import tesla_tui.cli.app", ("torch", "pydantic", "datasets", "kornia", "textual", "numpy")),
         (
-            "import engine.session.session, engine.exchange.export, engine.tools.doctor",
+            "import engine.session.session, engine.tools.exchange.export, engine.tools.doctor",
             ("textual", "typer", "rich", "click", "datasets"),
         ),
     ],

@@ -74,7 +74,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
             if part == "stopped" and at_four(event):
                 events.close()
                 break
-    from engine.exchange.export import exporting
+    from engine.tools.exchange.export import exporting
 
     run_to_end(exporting(workspace, run, run.folder / "exports" / "out"))
     run.heartbeat_file.write_text('{"pid": 1, "host": "elsewhere", "beat": 1.0, "moved": 1.0}')

@@ -73,6 +73,7 @@ def test_mistakes_are_one_paragraph(tesla: Tesla, tmp_path: Path) -> None:  # no
         (["import-buffers", "ws", "y.pt"], 2, "y.pt does not exist"),
         (["import-buffers", "ws", "ws"], 2, "ws is not a file"),
         (["import-images", "ws", "x.pt"], 2, "holds images only"),
+        (["import-images", "ws", "y.pt"], 2, "y.pt does not exist"),
         (["import-images", "ws", "x.pt", "x.pt"], 1, "x.pt"),
         (["export-buffers", "ws", "--to", "out"], 2, "There are no teachers"),
         (["run", "ws", "--set", "teachers.buffer=none"], 2, "There is no imported teacher buffer none"),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine.exchange.card import dataset_card
+from engine.tools.exchange.card import dataset_card
 from tesla_tui.main import main
 from tesla_tui.render.words import clean, duration, literal
 from tests.conftest import TINY

@@ -143,7 +143,7 @@ def test_a_newer_cache_entry_is_not_decoded_over(tmp_path: Path, tiny_run: Calla
 
 def test_every_file_carries_its_format(tiny_run: Callable[..., Run], workspace: Workspace, tmp_path: Path) -> None:
     """Everything a run leaves, but for pictures' pixels and tensors, which have a record beside them."""
-    from engine.exchange.export import exporting
+    from engine.tools.exchange.export import exporting
 
     run = tiny_run("r", "labels.kind=target")
     run_to_end(exporting(workspace, run, tmp_path / "out"))

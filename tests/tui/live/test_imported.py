@@ -6,9 +6,9 @@ import pytest
 import torch
 from textual.pilot import Pilot
 
-from engine.exchange.import_images import Wanted, import_images
 from engine.runs.workspace import Workspace
 from engine.runtime.generators import run_to_end
+from engine.tools.exchange.import_images import Wanted, import_images
 from tesla_tui.live.screens.workbench import TABS
 from tests.conftest import TINY
 from tests.tui.live.conftest import Show, app_of, screen_text

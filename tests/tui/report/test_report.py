@@ -15,9 +15,9 @@ import torch
 from PIL import Image
 
 from engine.events import CheckpointSaved, IterationDone, TeacherEpoch
-from engine.exchange.import_images import Wanted, import_images
 from engine.runs.workspace import Workspace
 from engine.runtime.generators import run_to_end
+from engine.tools.exchange.import_images import Wanted, import_images
 from tests.conftest import TINY, Drive
 from tests.tui.cli.test_cli import SETS, Tesla, tesla  # noqa: F401
 

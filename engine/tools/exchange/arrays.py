@@ -10,7 +10,7 @@ from torch import Tensor
 
 from engine.errors import DataError, UsageError
 from engine.events import Event
-from engine.exchange.torch_reader import SourceFile, examine, file_size, load, plain_tensor
+from engine.tools.exchange.torch_reader import SourceFile, examine, file_size, load, plain_tensor
 
 Arrays = dict[str, Tensor]
 

@@ -17,8 +17,6 @@ from torch import Tensor
 from engine.data import Dataset, InputSpace
 from engine.errors import DataError, UsageError
 from engine.events import CheckpointSaved, DataReady, Event, Notice, RunFinished, RunStarted
-from engine.exchange.arrays import read_arrays, read_number
-from engine.exchange.torch_reader import SourceFile
 from engine.runs.journal import JournalWriter
 from engine.runs.preview_writer import PreviewWriter
 from engine.runs.provenance import SetOrigin
@@ -28,6 +26,8 @@ from engine.runtime.device import environment
 from engine.runtime.generators import run_to_end
 from engine.settings import EffectiveSettings
 from engine.storage.atomic import disk, write_json
+from engine.tools.exchange.arrays import read_arrays, read_number
+from engine.tools.exchange.torch_reader import SourceFile
 from engine.training.evaluation import BASELINE_LR
 from engine.training.labels import hard_labels, nearest_probabilities
 

@@ -23,9 +23,6 @@ from PIL import Image
 
 from engine.errors import UsageError
 from engine.events import Event, Progress, with_progress
-from engine.exchange.card import dataset_card
-from engine.exchange.export_pt import write_published
-from engine.exchange.parquet import write_parquet
 from engine.methods.registry import method_of
 from engine.runs.preview_frames import enlarged, image_grid
 from engine.runs.preview_writer import png_bytes, to_pixels
@@ -37,6 +34,9 @@ from engine.storage.atomic import TEMP_MARK, disk, publishing_folder
 from engine.storage.checksums import SUMS, folder_sums
 from engine.storage.temp_files import leftovers
 from engine.storage.tensors import file_parts
+from engine.tools.exchange.card import dataset_card
+from engine.tools.exchange.export_pt import write_published
+from engine.tools.exchange.parquet import write_parquet
 from engine.training.evaluation import BATCH, RULE
 from engine.training.labels import class_index
 from engine.training.task import Task
@@ -124,7 +124,7 @@ def exporting(
             r for r in run.evaluations() if r.split == "test" and (r.subject == "random" or r.iteration == chosen)
         ]
         disk.write(temp / "README.md", dataset_card(facts, results, task.dataset.classes, with_test).encode())
-        disk.write(temp / "train.py", files("engine.exchange").joinpath("train.py.txt").read_bytes())
+        disk.write(temp / "train.py", files("engine.tools.exchange").joinpath("train.py.txt").read_bytes())
         disk.write(temp / SUMS, folder_sums(temp).encode())
     return Exported(len(pixels), task.classes, chosen)
 

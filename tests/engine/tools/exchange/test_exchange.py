@@ -14,10 +14,6 @@ from torch import Tensor
 
 from engine.errors import DataError, TeslaError, UsageError
 from engine.events import Notice, Progress
-from engine.exchange.export import exporting
-from engine.exchange.export_buffers import export_buffers
-from engine.exchange.import_buffers import import_buffers
-from engine.exchange.import_images import Wanted, import_images
 from engine.networks.convnet import ConvNet
 from engine.runs.run import Run
 from engine.runs.status import run_status
@@ -26,6 +22,10 @@ from engine.runtime.generators import run_to_end
 from engine.session.open_task import open_task
 from engine.session.session import drive, evaluate_run
 from engine.settings import resolve_settings
+from engine.tools.exchange.export import exporting
+from engine.tools.exchange.export_buffers import export_buffers
+from engine.tools.exchange.import_buffers import import_buffers
+from engine.tools.exchange.import_images import Wanted, import_images
 from engine.training.teacher_buffer import TeacherBuffer
 from tests.conftest import TINY, Drive
 

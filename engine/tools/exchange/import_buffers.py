@@ -21,13 +21,13 @@ from torch import Tensor
 from engine.data import Dataset, prepare_dataset
 from engine.errors import BusyError, CorruptFileError, DataError, UsageError
 from engine.events import Event, Notice, Progress
-from engine.exchange.torch_reader import STAGE, SourceFile, examine, file_size, load, plain_tensor
-from engine.exchange.torch_shapes import check_shapes
 from engine.runs.provenance import DECLARABLE, MAKING, ImportedBuffer, identity_of, imported_buffer
 from engine.runs.workspace import NAME, Workspace
 from engine.settings import EffectiveSettings, Settings
 from engine.storage.atomic import FORMAT, disk, read_json, write_json
 from engine.storage.filesystem import format_bytes
+from engine.tools.exchange.torch_reader import STAGE, SourceFile, examine, file_size, load, plain_tensor
+from engine.tools.exchange.torch_shapes import check_shapes
 from engine.training.teacher_buffer import TeacherBuffer
 
 OPEN = 2**27
