@@ -1,10 +1,12 @@
 """What tests ask about a run."""
 
+from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from engine.events import Event
+from engine.events import Event, IterationDone, Progress
 from engine.runs.journal import read_journal
 from engine.runs.run import Run
 
@@ -17,3 +19,21 @@ def events(run: Run, *kinds: type[Event]) -> list[Any]:
 def newest(run: Run) -> dict[str, Tensor]:
     """The tensors of its newest checkpoint."""
     return run.load_checkpoint(max(run.checkpoints()))[0]
+
+
+def assert_same_bits(a: Run, b: Run) -> None:
+    assert max(a.checkpoints()) == max(b.checkpoints())
+    x, y = newest(a), newest(b)
+    assert x.keys() == y.keys()
+    assert all(torch.equal(x[name], y[name]) for name in x)
+    strip = {"seconds": 0.0}
+    results = [[{**vars(r), **strip} for r in run.evaluations()] for run in (a, b)]
+    assert results[0] == results[1]
+
+
+def stop_at_iteration(number: int) -> Callable[[Event], bool]:
+    return lambda event: isinstance(event, IterationDone) and event.iteration == number
+
+
+def in_the_middle(stage: str, share: float) -> Callable[[Event], bool]:
+    return lambda event: isinstance(event, Progress) and event.stage == stage and event.done >= share

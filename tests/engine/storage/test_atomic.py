@@ -7,8 +7,6 @@ import pytest
 import torch
 
 from engine.errors import CorruptFileError, NewerFormatError
-from engine.events import Notice, Progress
-from engine.runs.journal import JournalWriter, last_entry, read_journal
 from engine.storage.atomic import publishing_folder, read_tensors, write_bytes, write_json, write_tensors
 from engine.storage.tensors import read_file
 from tests.live_bytes import LiveBytes
@@ -105,35 +103,6 @@ def test_json_refuses_numbers_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
         write_json(tmp_path / "x.json", {"loss": float("nan")})
     assert list(tmp_path.iterdir()) == []
-
-
-def test_the_journal_passes_over_torn_and_foreign_lines(tmp_path: Path) -> None:
-    path = tmp_path / "journal.jsonl"
-    writer = JournalWriter(path)
-    writer.append(Notice(level="info", message="one"))
-    writer.append(Progress(stage="data", done=1, total=2, unit="images"))  # never kept
-    with open(path, "ab") as file:
-        file.write(b'{"seq": 1, "kind": "Unknown"}\n{"torn": ')
-    assert [entry.event.message for entry, _ in read_journal(path)] == ["one"]  # type: ignore[attr-defined]
-    writer = JournalWriter(path)  # a new driver after a kill
-    writer.append(Notice(level="info", message="two"))
-    entries = [entry for entry, _ in read_journal(path)]
-    assert [entry.event.message for entry in entries] == ["one", "two"]  # type: ignore[attr-defined]
-    assert [entry.seq for entry in entries] == [0, 1]
-    last = last_entry(path)
-    assert last is not None
-    assert last.seq == 1
-
-
-def test_the_journal_is_followed_from_an_offset(tmp_path: Path) -> None:
-    path = tmp_path / "journal.jsonl"
-    writer = JournalWriter(path)
-    writer.append(Notice(level="info", message="one"))
-    offset = next(read_journal(path))[1]
-    assert list(read_journal(path, offset)) == []
-    with open(path, "ab") as file:
-        file.write(b'{"schema": 1, "seq": 1,')  # being written
-    assert list(read_journal(path, offset)) == []
 
 
 def test_rows_of_a_tensor_are_read_alone(tmp_path: Path) -> None:

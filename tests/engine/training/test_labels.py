@@ -13,8 +13,7 @@ from engine.runs.run import Run
 from engine.runs.workspace import Workspace
 from engine.runtime.generators import run_to_end
 from engine.session.open_task import open_task
-from tests.engine.methods.test_tesla import assert_same_bits, stop_at_iteration
-from tests.runs import newest
+from tests.runs import assert_same_bits, newest, stop_at_iteration
 
 RunIt = Callable[..., Run]
 RAW = ("labels.kind=learned", "labels.parameters=probabilities", "labels.lr=0.5")
