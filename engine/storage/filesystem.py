@@ -237,7 +237,7 @@ def disk_error(error: OSError, path: Path, size: int | None = None) -> DiskError
         hint = f"Check the disk or the connection to it (dmesg), {again}"
     else:
         message = f"{path} cannot be written ({reason})."
-        hint = f"Mend that, {again}"
+        hint = f"Fix that, {again}"
     return DiskError(message, hint, error.errno)
 
 

@@ -149,7 +149,7 @@ def problem(numbers: Numbers, health: DivergenceMonitor, settings: Settings) -> 
 def exhausted(reason: str, good: int) -> DivergedError:
     """The end of the policy, in words that fit the last reason."""
     if "not finite" in reason:
-        smaller = "distill.student_lr or distill.lr_images (or mend the network, if it is your own)"
+        smaller = "distill.student_lr or distill.lr_images (or fix the network, if it is your own)"
     elif "pixel" in reason or "gradient" in reason:
         smaller = "distill.lr_images"
     else:

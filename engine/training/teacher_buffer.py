@@ -42,7 +42,7 @@ class TeacherBuffer:
         self._records: dict[int, TrajectoryRecord] = {}
 
     def open(self) -> list[str]:
-        """Make the folder, or check that the existing one is of the same teachers; what was mended, in words.
+        """Make the folder, or check that the existing one is of the same teachers; what was repaired, in words.
 
         A damaged manifest is set aside and made again: the folder's name, a digest of the identity, says the same, and
         every snapshot has a checksum of its own.
@@ -53,22 +53,22 @@ class TeacherBuffer:
         sweep(self.folder)
         path = self.folder / "manifest.json"
         wanted = json.loads(json.dumps(self.identity))
-        mended: list[str] = []
+        repaired: list[str] = []
         try:
             found = self.manifest()
         except CorruptFileError as error:
-            mended.append(f"{error.message} It is made again; the old one is now {set_aside(path)}.")
+            repaired.append(f"{error.message} It is made again; the old one is now {set_aside(path)}.")
             found = None
         if found is None:
             write_json(path, {"format": FORMAT, "identity": wanted})
-            return mended
+            return repaired
         differing = sorted(key for key in {*wanted, *found} if wanted.get(key) != found.get(key))
         if differing:
             raise UsageError(
                 f"The teacher buffer {self.folder} is of other teachers: {', '.join(differing)} differ.",
                 "Move the folder away, or use another workspace.",
             )
-        return mended
+        return repaired
 
     def manifest(self) -> dict[str, Any] | None:
         """The identity in the manifest; None if there is none.
@@ -118,7 +118,7 @@ class TeacherBuffer:
         except CorruptFileError:
             return True
 
-    def mend(self, trajectory: int) -> list[str]:
+    def repair(self, trajectory: int) -> list[str]:
         """Set a damaged trajectory aside, and remove the rows of one that is cut off; in words what was set aside.
 
         Only for whoever holds its claim.

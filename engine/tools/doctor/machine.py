@@ -92,4 +92,4 @@ def _aside(entry: Path) -> str:
     with KernelLock(entry.with_name(f"{entry.name}.lock")) as lock:
         if lock.try_acquire() is False:
             return "Somebody is at work on it; nothing was changed."
-        return f"Moved to {set_aside(entry)}. It is decoded again when it is needed."
+        return f"Moved to {set_aside(entry)}."
