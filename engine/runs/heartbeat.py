@@ -9,7 +9,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -64,8 +64,9 @@ class Heartbeat:
 class HeartbeatWriter:
     """Remembers the last progress, to be written every second. Created by `heartbeat`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, drives: Callable[[], bool]) -> None:
         self._path = path
+        self._drives = drives
         self._progress = Progress(stage="", done=0.0, total=0.0, unit="")
         self._moved = time.time()
         self._paused = False
@@ -81,7 +82,9 @@ class HeartbeatWriter:
         self._moved = time.time()
 
     def beat(self) -> None:
-        """Write the file."""
+        """Write the file, unless another process drives the run by now: then it is that one's."""
+        if not self._drives():
+            return
         now = self._progress
         written = Heartbeat(
             pid=os.getpid(), host=socket.gethostname(), beat=time.time(), moved=self._moved, paused=self._paused,
@@ -93,16 +96,22 @@ class HeartbeatWriter:
 
 
 @contextmanager
-def heartbeat(path: Path) -> Iterator[HeartbeatWriter]:
-    """Write a heartbeat to `path` now and every second while the block runs; then the file is removed."""
-    writer = HeartbeatWriter(path)
+def heartbeat(path: Path, drives: Callable[[], bool] = lambda: True) -> Iterator[HeartbeatWriter]:
+    """Write a heartbeat to `path` now and every second while the block runs; then the file is removed.
+
+    Args:
+        path: the file.
+        drives: whether the file is still this process's to write and to remove.
+    """
+    writer = HeartbeatWriter(path, drives)
     writer.beat()
     try:
         with beating(writer.beat):
             yield writer
     finally:
         with suppress(OSError):
-            disk.remove(path)
+            if drives():
+                disk.remove(path)
 
 
 def read_heartbeat(path: Path) -> Heartbeat | None:

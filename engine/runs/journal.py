@@ -204,7 +204,7 @@ def unread_lines(path: Path) -> Unread:
     return Unread(torn, altered + bad)
 
 
-def mend_journal(path: Path) -> Path:
+def repair_journal(path: Path) -> Path:
     """Rewrite a journal that no process is writing, with its readable lines; the path where the original is kept."""
     good = [line for line in path.read_bytes().splitlines(keepends=True) if _parse(line) is not None]
     kept = set_aside(path)

@@ -8,7 +8,7 @@ import psutil
 from engine.runs.heartbeat import read_heartbeat
 from engine.runs.run import Run
 from engine.storage.beats import EVERY, WATCHER, file_stamp
-from engine.storage.holder import Holder, read_holder
+from engine.storage.holder import UNKNOWN, Holder, read_holder
 from engine.storage.lock import LeaseLock, is_locked
 
 LOCK, DRIVER = ".driver.lock", "driver.json"
@@ -40,14 +40,16 @@ def driver_alive(run: Run) -> bool | None:
     """
     try:
         locked = is_locked(run.folder / LOCK)
+    except FileNotFoundError:
+        locked = False  # no process of this machine has what is not there
     except OSError:
-        locked = False  # no process on this machine holds a missing file
+        locked = None  # not ours to read, or out of reach just now
     if locked:
         return True
     driver = driver_of(run)
     if driver is None or driver.released is not None:
         return False
-    if not driver.machine and not run.heartbeat_file.exists():
+    if driver != UNKNOWN and not driver.machine and not run.heartbeat_file.exists():
         return False  # version 0.1.0 did not record that it had stopped, but removed its heartbeat file
     return driver.alive(run.folder / DRIVER, run.heartbeat_file, unlocked=locked is False)
 
@@ -66,14 +68,12 @@ def liveness(run: Run) -> str:
     alive = driver_alive(run)
     if alive is False:
         return ""
-    driver, said = driver_of(run), read_heartbeat(run.heartbeat_file)
     if alive is None:
-        silent = WATCHER.silence(run.folder / DRIVER)
-        # A record of this host from before it booted: a short look is enough if nothing is written.
-        return "" if driver is not None and driver.here and silent > LOOK else "stalled"
+        return "stalled"
+    said = read_heartbeat(run.heartbeat_file)
     if said is None:
         return "running"  # it has just started, or is ending
-    if _silent(run, driver):
+    if _silent(run, driver_of(run)):
         return "stalled"
     return "paused" if said.paused else "stalled" if said.stalled else "running"
 

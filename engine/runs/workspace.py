@@ -238,6 +238,10 @@ class RunLease:
         self._run.guard = nobody_else
         self._lease.release()
 
+    def stands(self) -> bool:
+        """Whether this process is still the run's driver by its record: asked before each beat, it raises nothing."""
+        return self._lease.stands
+
     def glance(self) -> None:
         """Check at most once a second."""
         if time.monotonic() - self._checked > 1:

@@ -64,7 +64,7 @@ def drive(
     workspace.check_links(*run.folders, buffer.folder)
     hold = yield from acquire_run(run)
     crash = crash_description(run.heartbeat_file)  # before this driver's heartbeat replaces it
-    with hold as held, heartbeat(run.heartbeat_file) as heart:
+    with hold as held, heartbeat(run.heartbeat_file, held.stands) as heart:
         warnings = filter(None, (*_prepared(run, buffer, effective), crash))
         notices = [Notice(level="warning", message=words) for words in warnings]
         started = RunStarted(

@@ -45,7 +45,7 @@ FORMAT = 1
 SEAL = "checksum"
 """Key of a JSON object that holds the sha256 of the rest. Files of earlier versions have none."""
 
-MEND = "Run `tesla doctor WORKSPACE --repair` to set it aside, then run the same command again."
+REPAIR = "Run `tesla doctor WORKSPACE --repair` to set it aside, then run the same command again."
 
 
 @contextmanager
@@ -159,11 +159,11 @@ def read_json(path: Path) -> Any:
     try:
         value = parse_json(read_bounded(path, MOST_JSON))
     except ValueError as error:
-        raise CorruptFileError(f"{path} is not valid JSON ({error}).", MEND) from error
+        raise CorruptFileError(f"{path} is not valid JSON ({error}).", REPAIR) from error
     except (IsADirectoryError, NotADirectoryError) as error:
-        raise CorruptFileError(f"{path} is not a file ({error.strerror}).", MEND) from error
+        raise CorruptFileError(f"{path} is not a file ({error.strerror}).", REPAIR) from error
     if isinstance(value, dict) and any(_nearly(key) for key in value):
-        raise CorruptFileError(f"{path} does not match its checksum.", MEND)
+        raise CorruptFileError(f"{path} does not match its checksum.", REPAIR)
     if isinstance(value, dict) and SEAL in value:
         seal = value.pop(SEAL)
         try:
@@ -173,7 +173,7 @@ def read_json(path: Path) -> Any:
         if not whole:
             with suppress(CorruptFileError):  # a newer version may seal its files in another way: leave them alone
                 check_format(value.get("format"), FORMAT, path)
-            raise CorruptFileError(f"{path} does not match its checksum.", MEND)
+            raise CorruptFileError(f"{path} does not match its checksum.", REPAIR)
     return value
 
 
@@ -234,15 +234,15 @@ def read_tensors(path: Path) -> tuple[dict[str, "Tensor"], dict[str, Any]]:
     try:
         record = read_json(path.with_suffix(".json"))
         if not isinstance(record, dict):
-            raise CorruptFileError(f"{path.with_suffix('.json')} is not a record.", MEND)
+            raise CorruptFileError(f"{path.with_suffix('.json')} is not a record.", REPAIR)
         check_format(record.get("format", 0), FORMAT, path)
         tensors = read_file(path, digest.update)
     except FileNotFoundError as error:
-        raise CorruptFileError(f"{error.filename} is missing.", MEND) from error
+        raise CorruptFileError(f"{error.filename} is missing.", REPAIR) from error
     except (IsADirectoryError, NotADirectoryError) as error:
-        raise CorruptFileError(f"{path} is not a file ({error.strerror}).", MEND) from error
+        raise CorruptFileError(f"{path} is not a file ({error.strerror}).", REPAIR) from error
     except ValueError as error:
-        raise CorruptFileError(f"{path} is not a complete safetensors file: {error}.", MEND) from error
+        raise CorruptFileError(f"{path} is not a complete safetensors file: {error}.", REPAIR) from error
     if digest.hexdigest() != record.get("sha256"):
-        raise CorruptFileError(f"{path} does not match its checksum.", MEND)
+        raise CorruptFileError(f"{path} does not match its checksum.", REPAIR)
     return tensors, record

@@ -12,8 +12,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 EVERY = 1.0
 """Seconds between two beats."""
 
@@ -22,9 +20,6 @@ LATE = 15.0
 
 GAP = 3.0
 """Longest time between two looks that counts in full: a disk or a store that hung for longer held up the beats too."""
-
-SAME_START = 1.5
-"""Seconds by which two readings of the start of one process may differ."""
 
 
 @dataclass
@@ -85,16 +80,6 @@ def file_stamp(path: Path) -> tuple[int, int] | None:
 
 def _open_now(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)  # a named pipe must not block
-
-
-def process_alive(pid: int, started: float | None = None) -> bool:
-    """Whether a process of this machine runs; `started` (seconds since 1970) tells it apart from a later one."""
-    try:
-        process = psutil.Process(pid)
-        same = started is None or abs(process.create_time() - started) < SAME_START
-        return same and process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
-    except psutil.Error:
-        return False
 
 
 class _BeatThread:

@@ -4,16 +4,15 @@ import getpass
 import os
 import socket
 import time
-from contextlib import suppress
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
 
 import psutil
 
 from engine.errors import TeslaError
 from engine.storage.atomic import FORMAT, read_json, sealed_json
-from engine.storage.beats import WATCHER, file_stamp, process_alive
+from engine.storage.beats import WATCHER, file_stamp
+from engine.storage.processes import process_alive, start_ticks, this_machine
 from engine.storage.untrusted import moment, typed
 
 
@@ -35,6 +34,8 @@ class Holder:
     released: float | None = None
     """When it released the lock; None while it holds it, and after it was killed."""
     format: int = FORMAT
+    ticks: int | None = None
+    """When the process was started, in clock ticks since boot; None where that is not known, or not recorded."""
 
     @property
     def here(self) -> bool:
@@ -56,7 +57,7 @@ class Holder:
         if self.mine and unlocked:
             return False  # one kernel: it would have the lock
         if self.mine and self.machine:
-            return process_alive(self.pid, self.started)
+            return process_alive(self.pid, self.started, self.ticks)
         return WATCHER.look(beats[0], [file_stamp(beat) for beat in beats])
 
     def encoded(self) -> bytes:
@@ -73,35 +74,27 @@ class Holder:
         return f"process {self.pid} on {self.host}{of} since {since}"
 
 
-@cache
-def this_machine() -> str:
-    """This boot of this kernel, and this process namespace (containers have their own)."""
-    found = []
-    with suppress(OSError):
-        found.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
-        found.append(str(Path("/proc/self/ns/pid").readlink()))
-    return " ".join(found) or f"{socket.gethostname()} {psutil.boot_time():.0f}"
-
-
 def read_holder(record: Path) -> Holder | None:
-    """The record; None if there is none or it cannot be read."""
+    """The record; None if there is none, `UNKNOWN` if it cannot be read just now, or is damaged."""
     try:
         found = typed(Holder, read_json(record))
-    except (OSError, TeslaError, ValueError):
+    except FileNotFoundError:
         return None
+    except (OSError, TeslaError, ValueError):
+        return UNKNOWN
     # Process ids below 2 are special, and this one gets signals.
-    return found if 1 < found.pid < 2**31 and moment(found.since) else None
+    return found if 1 < found.pid < 2**31 and moment(found.since) else UNKNOWN
 
 
 UNKNOWN = Holder(0, "an unknown host", 0.0)
-"""Who has the lock without a record."""
+"""Who has the lock without a record that can be read. It counts as alive until its heartbeat stops."""
 
 
 def this_process(token: str) -> Holder:
     """What this process puts in its record."""
     mine = psutil.Process()
-    machine, started = this_machine(), mine.create_time()
-    return Holder(mine.pid, socket.gethostname(), time.time(), _user(), machine, started, token)
+    machine, started, ticks = this_machine(), mine.create_time(), start_ticks(mine.pid)
+    return Holder(mine.pid, socket.gethostname(), time.time(), _user(), machine, started, token, ticks=ticks)
 
 
 def _user() -> str:

@@ -28,7 +28,7 @@ from engine.errors import LostHoldError
 from engine.storage import beats
 from engine.storage.atomic import disk, write_bytes
 from engine.storage.holder import UNKNOWN, Holder, read_holder, this_process
-from engine.storage.temp_files import begin_temp, end_temp
+from engine.storage.temp_files import begin_temp, end_temp, set_aside
 
 SETTLE = 0.2
 """Seconds after which a process that took a record without a lock checks that it still has it."""
@@ -133,8 +133,6 @@ class LeaseLock:
             self.alive, self.watching = None, False
             if locked is False:
                 return owner or UNKNOWN
-            if owner is None and not locked and self._record.exists():
-                owner = UNKNOWN  # damaged, or being written by another process
             if owner is not None and owner.released is None:
                 self.alive = owner.alive(*self._beats, unlocked=bool(locked))
                 self.watching = not owner.mine
@@ -174,24 +172,24 @@ class LeaseLock:
         Raises:
             LostHoldError: one has, or the folder was deleted; `place` is where it is.
         """
-        try:
-            owner = read_holder(self._record)
-            if owner is None:
-                self._record.stat()
-                return  # cannot be read just now
-        except FileNotFoundError:
+        owner = read_holder(self._record)
+        if owner is None:
             place = self._lock.place if self._lock is not None else None
-            raise LostHoldError(None, place.parent if place is not None else None) from None
-        except OSError:
-            return
-        if owner.token != self._token:
+            raise LostHoldError(None, place.parent if place is not None else None)
+        if owner != UNKNOWN and owner.token != self._token:
             raise LostHoldError(owner.words, None)
+
+    @property
+    def stands(self) -> bool:
+        """Whether the record is this process's now: false too while it cannot be read."""
+        owner = read_holder(self._record)
+        return self.held and owner is not None and owner.token == self._token
 
     def release(self) -> None:
         """Release it."""
         self._beating.close()
         owner = read_holder(self._record)
-        if owner is not None and owner.token == self._token:
+        if owner is not None and self._token and owner.token == self._token:
             with suppress(OSError):  # a full or missing disk: the record looks like that of a killed process
                 write_bytes(self._record, replace(owner, released=time.time()).encoded())
         if self._lock is not None:
@@ -214,6 +212,8 @@ class LeaseLock:
         try:
             disk.fsync(temp)
             if locked:
+                if before == UNKNOWN and self._record.exists():
+                    set_aside(self._record)
                 disk.rename(temp, self._record)
             elif not self._linked(temp, before):
                 return read_holder(self._record) or UNKNOWN
@@ -241,7 +241,10 @@ class LeaseLock:
                 if (found.token if found else "") != before.token:  # another process was faster: this is its record
                     with suppress(FileExistsError):
                         os.link(old, self._record)
-                disk.remove(old)
+                if found == UNKNOWN:
+                    set_aside(old, self._record.name)
+                else:
+                    disk.remove(old)
             end_temp(old)
         try:
             os.link(temp, self._record)

@@ -8,13 +8,13 @@ import functools
 import hashlib
 import os
 import re
-import socket
 import time
 import uuid
 from contextlib import suppress
 from pathlib import Path
 
 from engine.storage.filesystem import disk
+from engine.storage.processes import this_machine
 
 TEMP_MARK = ".tmp-"
 OURS = re.compile(r"\.tmp-([0-9a-f]{6})-(\d+)-[0-9a-f]{6}")
@@ -29,11 +29,7 @@ _mine: set[str] = set()
 
 @functools.cache
 def _machine() -> str:
-    # Containers may share a host's name; their processes are counted apart.
-    space = ""
-    with suppress(OSError):
-        space = str(Path("/proc/self/ns/pid").stat().st_ino)
-    return hashlib.sha256(f"{socket.gethostname()}\0{space}".encode()).hexdigest()[:6]
+    return hashlib.sha256(this_machine().encode()).hexdigest()[:6]
 
 
 def temp_name(name: str) -> str:
@@ -83,15 +79,16 @@ def sweep(folder: Path) -> None:
         disk.remove_tree(path)
 
 
-def set_aside(path: Path) -> Path:
-    """Move a damaged file (or anything with its name) to the folder `damaged` beside it; where it is now."""
+def set_aside(path: Path, name: str = "") -> Path:
+    """Move a damaged file (or what has its name) to the folder `damaged` beside it, as `name`; where it is now."""
     folder = path.parent / ASIDE
     disk.make_folder(folder)
-    target = folder / path.name
+    name = name or path.name
+    target = folder / name
     number = 1
     while target.exists() or target.is_symlink():
         number += 1
-        target = folder / f"{path.name}.{number}"
+        target = folder / f"{name}.{number}"
     disk.rename(path, target)
     disk.fsync(folder)
     disk.fsync(path.parent)

@@ -42,7 +42,7 @@ class TeacherBuffer:
         self._records: dict[int, TrajectoryRecord] = {}
 
     def open(self) -> list[str]:
-        """Create the folder, or check that the existing one has the same teachers; messages about what was repaired.
+        """Make the folder, or check that the existing one is of the same teachers; what was repaired, as messages.
 
         A damaged manifest is set aside and rebuilt: the folder's name, a digest of the identity, says the same, and
         every snapshot has its own checksum.
@@ -53,22 +53,22 @@ class TeacherBuffer:
         sweep(self.folder)
         path = self.folder / "manifest.json"
         wanted = json.loads(json.dumps(self.identity))
-        mended: list[str] = []
+        repaired: list[str] = []
         try:
             found = self.manifest()
         except CorruptFileError as error:
-            mended.append(f"{error.message} It is rebuilt; the old one was moved to {set_aside(path)}.")
+            repaired.append(f"{error.message} It is made again; the old one is now {set_aside(path)}.")
             found = None
         if found is None:
             write_json(path, {"format": FORMAT, "identity": wanted})
-            return mended
+            return repaired
         differing = sorted(key for key in {*wanted, *found} if wanted.get(key) != found.get(key))
         if differing:
             raise UsageError(
                 f"The teacher buffer {self.folder} belongs to other teachers: {', '.join(differing)} differ.",
                 "Move the folder away, or use another workspace.",
             )
-        return mended
+        return repaired
 
     def manifest(self) -> dict[str, Any] | None:
         """The identity in the manifest; None if there is none.
@@ -118,8 +118,8 @@ class TeacherBuffer:
         except CorruptFileError:
             return True
 
-    def mend(self, trajectory: int) -> list[str]:
-        """Set a damaged trajectory aside, and remove the rows of a truncated one; messages about what was set aside.
+    def repair(self, trajectory: int) -> list[str]:
+        """Set a damaged trajectory aside, and remove the rows of one that is cut off; messages about what was set aside.
 
         Only for the holder of its claim.
         """

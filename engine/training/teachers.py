@@ -114,7 +114,7 @@ def _mended(task: Task, buffer: TeacherBuffer) -> Generator[Event, None, None]:
             if claim.try_acquire() is not None:
                 continue  # another process trains it
             with claim:
-                for words in buffer.mend(trajectory):
+                for words in buffer.repair(trajectory):
                     yield Notice(level="warning", message=words)
 
 

@@ -55,12 +55,12 @@ def doctor(
     for title, examine in groups:
         findings = examine()
         _print(console, title, findings)
-        if repair and any(finding.mend for finding in findings):
+        if repair and any(finding.repair for finding in findings):
             _repair(console, findings)
             findings = examine()
             _print(console, f"{title}, after the repair", [finding for finding in findings if not finding.good])
         bad += sum(not finding.good for finding in findings)
-        can += sum(not finding.good and finding.mend is not None for finding in findings)
+        can += sum(not finding.good and finding.repair is not None for finding in findings)
     if bad:
         console.print(f"[bold red]{bad} problem{'s' if bad > 1 else ''}.[/]")
         if can and not repair:
@@ -90,10 +90,10 @@ def _repair(console: "Console", findings: "list[Finding]") -> None:
 
     console.print(Text("Repair", style="bold"))
     for finding in findings:
-        if finding.mend is None:
+        if finding.repair is None:
             continue
         try:
-            words, mark = finding.mend(), ("  ✓ ", "green")
+            words, mark = finding.repair(), ("  ✓ ", "green")
         except (TeslaError, OSError) as error:
             words, mark = str(error), ("  ✗ ", "bold red")
         said = clean(f"{finding.what}: {finding.words} ").replace("\n", " ")

@@ -87,7 +87,7 @@ def ask_to_stop(run: Run) -> int:
         silent = "" if alive else ", and gives no heartbeat"
         raise UsageError(
             f"The run {run.name} is being driven{driver_words(run)}, on another machine{silent}.",
-            f"On that machine, run `tesla stop`, or `kill -TERM {driver.pid}`.",
+            "On that machine, run `tesla stop`" + (f", or `kill -TERM {driver.pid}`." if driver.pid else "."),
         )
     os.kill(driver.pid, signal.SIGTERM)
     return driver.pid

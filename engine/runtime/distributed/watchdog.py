@@ -19,7 +19,8 @@ from torch._C._distributed_c10d import Store
 
 from engine.errors import ExitCode, TeslaError, WorkerLostError, WorkersStoppedError
 from engine.runtime.distributed.environment import RankEnvironment
-from engine.storage.beats import EVERY, BeatWatcher, process_alive
+from engine.storage.beats import EVERY, BeatWatcher
+from engine.storage.processes import process_alive
 
 STUCK = 60.0
 """Seconds the main thread has to notice a loss before `unblock` is called."""

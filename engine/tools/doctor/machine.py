@@ -94,4 +94,4 @@ def _aside(entry: Path) -> str:
     with KernelLock(entry.with_name(f"{entry.name}.lock")) as lock:
         if lock.try_acquire() is False:
             return "Another process is using it; nothing was changed."
-        return f"Moved to {set_aside(entry)}. It is decoded again when needed."
+        return f"Moved to {set_aside(entry)}."

@@ -4,20 +4,21 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from engine.errors import CorruptFileError, NewerFormatError, SettingsError, tesla
+from engine.errors import CorruptFileError, NewerFormatError, SettingsError, TeslaError, tesla
 from engine.events import EvaluationDone, Notice
 from engine.runs.heartbeat import read_heartbeat
-from engine.runs.journal import JournalWriter, mend_journal, unread_lines
-from engine.runs.liveness import driver_alive
+from engine.runs.journal import JournalWriter, repair_journal, unread_lines
+from engine.runs.liveness import DRIVER, driver_alive, driver_of
 from engine.runs.preview_frames import frame_iterations, frame_path, frame_problem
 from engine.runs.recovery import orphaned_checkpoint_files, set_checkpoint_aside
 from engine.runs.run import Run
-from engine.runs.workspace import acquire_run
+from engine.runs.workspace import RunLease, acquire_run
 from engine.runtime.generators import run_to_end
 from engine.settings import settings_to_toml
 from engine.storage.atomic import read_json, write_bytes
 from engine.storage.checksums import SUMS, sum_problems
-from engine.storage.temp_files import set_aside
+from engine.storage.holder import UNKNOWN
+from engine.storage.temp_files import ASIDE, set_aside
 from engine.tools.doctor.finding import Finding, damaged, left, under
 
 
@@ -34,7 +35,8 @@ def examine_run(run: Run) -> list[Finding]:
         later = "It is running now: repair it after it stops."
         found = [Finding(f.good, f.what, f.words if f.good else f"{f.words} {later}") for f in found]
     else:
-        found = [under(lambda: run_to_end(acquire_run(run)), finding) for finding in found] + list(_driver(run, what))
+        found = [under(partial(_take, run), finding) for finding in found]
+        found += _driver(run, what, driven)
     if all(finding.good for finding in found):
         words = f"{len(run.checkpoints())} checkpoints, {len(run.evaluations())} evaluations, all whole"
         found.insert(0, Finding(True, what, words))
@@ -46,7 +48,7 @@ def _settings(run: Run, what: str) -> Iterator[Finding]:
     if not words:
         return
 
-    def mend() -> str:
+    def repair() -> str:
         effective = run.frozen()
         moved = f"Moved to {set_aside(run.settings_file)}. " if run.settings_file.exists() else ""
         write_bytes(run.settings_file, settings_to_toml(effective).encode())
@@ -58,7 +60,7 @@ def _settings(run: Run, what: str) -> Iterator[Finding]:
         no = "The journal does not have them either: move the run away, or start another run beside it."
         yield Finding(False, what, f"{words} {no}")
     else:
-        yield Finding(False, what, f"{words} The journal has the same settings.", mend)
+        yield Finding(False, what, f"{words} The journal has the same settings.", repair)
 
 
 def _journal(run: Run, what: str) -> Iterator[Finding]:
@@ -83,7 +85,7 @@ def _journal(run: Run, what: str) -> Iterator[Finding]:
     if unread.altered:
         yield Finding(
             False, what, f"{path}: {unread.altered} lines are damaged or missing; readers skip them.",
-            lambda: f"The whole journal is kept as {mend_journal(path)}; the new one has every readable line.",
+            lambda: f"The whole journal is kept as {repair_journal(path)}; the new one has every readable line.",
         )  # fmt: skip
     elif unread.torn:
         yield Finding(
@@ -139,7 +141,7 @@ def _film(run: Run, what: str) -> Iterator[Finding]:
             continue
         found = damaged(what, words, path, then="It is only a preview; nothing else needs it.")
         # Those between checkpoints are not synced: a power cut may leave one without contents.
-        yield found if iteration in checkpoints else Finding(True, what, found.words, found.mend)
+        yield found if iteration in checkpoints else Finding(True, what, found.words, found.repair)
 
 
 def _exports(run: Run, what: str) -> Iterator[Finding]:
@@ -156,22 +158,32 @@ def _exports(run: Run, what: str) -> Iterator[Finding]:
             yield Finding(True, what, f"{path} has no {SUMS}; it cannot be checked")
 
 
-def _driver(run: Run, what: str) -> Iterator[Finding]:
-    note = run.folder / "driver.json"
-    if note.exists():
+def _driver(run: Run, what: str, driven: bool | None) -> Iterator[Finding]:
+    take = partial(_take, run)
+    note = run.folder / DRIVER
+    if driver_of(run) == UNKNOWN:
         try:
             read_json(note)
-        except CorruptFileError as error:
-            yield damaged(what, error.message, note, then="It only records who drove the run last.")
+            words = f"{note} is not the record of a driver."
+        except TeslaError as error:
+            words = error.message
+        except OSError as error:
+            words = f"{note} cannot be read ({error.strerror})."
+        words += " It only records who drove the run last."
+        # A process that takes the run moves it aside, and leaves a record of its own.
+        yield under(take, Finding(False, what, words, lambda: f"Moved to {run.folder / ASIDE}."))
     if run.heartbeat_file.exists():
         if run.heartbeat_file.is_dir():
-            yield damaged(what, f"{run.heartbeat_file} is a folder.", run.heartbeat_file)
+            yield under(take, damaged(what, f"{run.heartbeat_file} is a folder.", run.heartbeat_file))
         else:  # not synced: a power cut may leave one without contents
-            kind = "an unreadable" if read_heartbeat(run.heartbeat_file) is None else "its"
-            words = (
-                f"its last driver was killed and left {kind} heartbeat file ({run.heartbeat_file}); nothing needs it"
-            )
-            yield under(lambda: run_to_end(acquire_run(run)), left(what, run.heartbeat_file, words=words))
+            kind = "an unreadable" if read_heartbeat(run.heartbeat_file) is None else "a"
+            words = f"{kind} heartbeat file ({run.heartbeat_file}), left by a driver that "
+            words += "was killed" if driven is False else "gives no heartbeat, or that still runs elsewhere"
+            yield under(take, left(what, run.heartbeat_file, words=words))
     lock = run.folder / ".driver.lock"
     if lock.is_dir():
         yield damaged(what, f"{lock} is a folder; a lock file belongs there.", lock)
+
+
+def _take(run: Run) -> RunLease:
+    return run_to_end(acquire_run(run))

@@ -16,11 +16,17 @@ from engine.training.trajectory import read_record
 AGAIN = "It is trained again, to the same bits, when needed."
 
 
-def examine_buffer(folder: Path, rebuild: Callable[[], bool]) -> list[Finding]:
-    """Everything in `buffers/<name>`; `rebuild` restores the manifest if it can, and returns whether it could."""
+def examine_buffer(folder: Path, rebuild: Callable[[], bool], undriven: Callable[[Finding], Finding]) -> list[Finding]:
+    """Everything in `buffers/<name>`.
+
+    Args:
+        folder: the buffer's.
+        rebuild: restores the manifest if it can, and returns whether it could.
+        undriven: gives a finding that is repaired only while no run of the workspace is driven.
+    """
     buffer = TeacherBuffer(folder, {})
     what = f"teachers {folder.name}"
-    findings = _manifest(buffer, what, rebuild)
+    findings = [undriven(found) for found in _manifest(buffer, what, rebuild)]
     numbers = sorted(
         {
             int(digits)
@@ -57,11 +63,16 @@ def _manifest(buffer: TeacherBuffer, what: str, rebuild: Callable[[], bool]) -> 
     except CorruptFileError as error:
         words = error.message
 
-    def mend() -> str:
-        moved = f"Moved to {set_aside(path)}. " if path.exists() else ""
+    def repair() -> str:
+        moved = ""
+        try:
+            if buffer.manifest() is not None:
+                return "It is complete now; nothing was changed."
+        except CorruptFileError:
+            moved = f"Moved to {set_aside(path)}. "
         return moved + ("Rebuilt." if rebuild() else "The next `tesla run` rebuilds it.")
 
-    return [Finding(False, what, f"{words} It is rebuilt from the settings of the runs.", mend)]
+    return [Finding(False, what, f"{words} It is rebuilt from the settings of the runs.", repair)]
 
 
 def _trajectory(buffer: TeacherBuffer, what: str, number: int) -> list[Finding]:
@@ -95,7 +106,7 @@ def _trajectory(buffer: TeacherBuffer, what: str, number: int) -> list[Finding]:
 
 
 def _lost(buffer: TeacherBuffer, number: int, what: str, words: str) -> Finding:
-    return Finding(False, what, f"{words} {AGAIN}", lambda: f"Moved to {buffer.set_aside(number)}. {AGAIN}")
+    return Finding(False, what, f"{words} {AGAIN}", lambda: f"Moved to {buffer.set_aside(number)}.")
 
 
 @contextmanager

@@ -1,18 +1,22 @@
 """A whole workspace: its settings, teachers, runs, and what killed processes left."""
 
 import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
 from engine.data import cached_dataset
 from engine.errors import TeslaError
+from engine.runs.liveness import driver_alive
 from engine.runs.run import Run
-from engine.runs.workspace import Workspace
+from engine.runs.workspace import Workspace, acquire_run
+from engine.runtime.generators import run_to_end
 from engine.settings import settings_template
 from engine.storage.atomic import write_bytes
 from engine.storage.filesystem import format_bytes
 from engine.storage.temp_files import ASIDE, leftovers, set_aside
-from engine.tools.doctor.finding import Finding, left
+from engine.tools.doctor.finding import Finding, left, under
 from engine.tools.doctor.runs import examine_run
 from engine.tools.doctor.teachers import examine_buffer
 from engine.training.teacher_buffer import TeacherBuffer
@@ -29,10 +33,11 @@ def examine_workspace(folder: Path) -> list[Finding]:
         UsageError: not a workspace.
     """
     workspace = _opened(folder)
-    findings = _toml(workspace)
+    undriven = partial(_undriven, workspace)
+    findings = [undriven(finding) for finding in _toml(workspace)]
     for buffer in sorted((folder / "buffers").glob("*")):
         if buffer.is_dir() and buffer.name != ASIDE:
-            findings += examine_buffer(buffer, partial(_rebuilt, workspace, buffer))
+            findings += examine_buffer(buffer, partial(_rebuilt, workspace, buffer), undriven)
     for run in workspace.runs():
         findings += examine_run(run)
     for path in leftovers(folder, deep=True):
@@ -83,14 +88,33 @@ def _toml(workspace: Workspace) -> list[Finding]:
             Finding(False, FROM_TOML, f"{words} No run has a copy of its settings; create a new one with `tesla init`.")
         ]
 
-    def mend() -> str:
+    def repair() -> str:
+        if path.is_file() and path.stat().st_size:
+            return "It is complete now; nothing was changed."
         moved = f"Moved to {set_aside(path)}. " if path.exists() else ""
         effective = newest.frozen()
         active = {key for key, origin in effective.origins.items() if origin == FROM_TOML} | {"dataset.name"}
         write_bytes(path, settings_template(effective, active).encode())
         return f"{moved}Restored from the settings of the run {newest.name}; please review it."
 
-    return [Finding(False, FROM_TOML, f"{words} The run {newest.name} has a copy of its settings.", mend)]
+    return [Finding(False, FROM_TOML, f"{words} The run {newest.name} has a copy of its settings.", repair)]
+
+
+def _undriven(workspace: Workspace, finding: Finding) -> Finding:
+    """A finding about a file of all runs, repaired only while none of them is driven: a driver may write it too."""
+    driven = [run.name for run in workspace.runs() if driver_alive(run)]
+    if finding.repair is None or not driven:
+        return under(partial(_all_taken, workspace.runs()), finding)
+    words = f"{finding.words} The run {', '.join(driven)} is being driven now: stop it first."
+    return Finding(finding.good, finding.what, words)
+
+
+@contextmanager
+def _all_taken(runs: list[Run]) -> Iterator[None]:
+    with ExitStack() as stack:
+        for run in runs:
+            stack.enter_context(run_to_end(acquire_run(run)))
+        yield
 
 
 def _rebuilt(workspace: Workspace, folder: Path) -> bool:

@@ -16,16 +16,18 @@ from pathlib import Path
 import pytest
 
 from engine.errors import BusyError, UsageError
-from engine.runs.heartbeat import Heartbeat
-from engine.runs.liveness import driver_alive, driver_of, is_driven, liveness, watch_drivers
+from engine.runs.heartbeat import Heartbeat, heartbeat
+from engine.runs.liveness import LOOK, driver_alive, driver_of, is_driven, liveness, watch_drivers
 from engine.runs.run import Run
 from engine.runs.status import run_status
 from engine.runs.workspace import Workspace, acquire_run
 from engine.runtime.generators import run_to_end
 from engine.storage import beats
 from engine.storage.beats import GAP, LATE, BeatWatcher, beating
-from engine.storage.holder import Holder, this_machine
+from engine.storage.holder import Holder, this_process
 from engine.storage.lock import KernelLock
+from engine.storage.processes import this_machine
+from engine.tools.doctor import examine_workspace
 from tesla_tui.main import main
 from tesla_tui.process.detached import ask_to_stop, start_detached
 from tesla_tui.watch.feed import RunFeed
@@ -208,17 +210,107 @@ def test_one_look_claims_neither_life_nor_death(tiny_run: Drive, workspace: Work
         ask_to_stop(run)
 
 
-@pytest.mark.slow
-def test_a_record_from_before_the_last_boot(tiny_run: Drive) -> None:
-    """This host's name, another boot: a short look is enough to show it as ended, not to write to it."""
+def test_a_record_of_this_host_name_and_another_machine(tiny_run: Drive, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From before the last boot, or of another host with that name that beats rarely: a short look shows no end."""
+    monkeypatch.setattr(beats, "LATE", 2 * LOOK)
     run = tiny_run("r")
     far_record(run, host=socket.gethostname(), machine="an earlier boot")
     assert liveness(run) == "stalled"
-    for _ in watch_drivers([run]):
+    for _ in watch_drivers([run], 1.2 * LOOK):
         pass
-    assert liveness(run) == "" and driver_alive(run) is None
+    assert liveness(run) == "stalled" and driver_alive(run) is None
     with pytest.raises(UsageError, match="another machine"):
         ask_to_stop(run)  # its process id is another process here
+    assert look(run) is False and liveness(run) == ""
+
+
+def test_a_damaged_record_of_a_driver_that_beats(
+    tiny_run: Drive, workspace: Workspace, tesla: Tesla, quick: None
+) -> None:
+    """Its heartbeat file says that it lives; once that stands still, a repair moves the record aside."""
+    run = tiny_run("r")
+    damaged = damage(run)
+    with far_driver(run, lambda n: 1e9 + n, touches=False):
+        (run.folder / "driver.json").write_text("{")
+        before = files(workspace.folder)
+        assert look(run) is True and liveness(run) == "running"
+        code, said = tesla("doctor", workspace.folder, "--repair")
+        assert code == 1 and "It is running now" in said
+        assert files(workspace.folder) == before and run.heartbeat_file.exists()
+        with pytest.raises(UsageError, match="another machine") as caught:
+            ask_to_stop(run)
+        assert "kill" not in caught.value.hint, "there is no process 0"
+    stopped = time.monotonic()
+    while is_driven(run):
+        time.sleep(0.02)
+        assert time.monotonic() - stopped < 60
+    code, said = tesla("doctor", workspace.folder, "--repair")
+    assert code == 0 and not damaged.exists() and not run.heartbeat_file.exists(), said
+    assert (run.folder / "damaged" / "driver.json").read_text() == "{"
+    driver = driver_of(run)
+    assert driver is not None and driver.mine and driver.released is not None
+
+
+@pytest.mark.parametrize("broken", ["manifest.json", "tesla.toml"])
+def test_files_of_all_runs_are_not_repaired_while_one_is_driven(
+    broken: str, tiny_run: Drive, workspace: Workspace, tesla: Tesla, quick: None
+) -> None:
+    run = tiny_run("r")
+    path = next(workspace.folder.rglob(broken))
+    good = path.read_bytes()
+    path.write_bytes(b"")
+    findings = [found for found in examine_workspace(workspace.folder) if not found.good]
+    with far_driver(run, lambda n: 1e9 + n):
+        before = files(workspace.folder)
+        code, said = tesla("doctor", workspace.folder, "--repair")
+        assert code == 1 and "The run r is being driven now: stop it first." in said
+        assert findings[0].repair is not None
+        with pytest.raises(BusyError, match="on elsewhere"):  # examined before the driver came
+            findings[0].repair()
+        assert files(workspace.folder) == before
+    path.write_bytes(good)  # as a driver does that came and went since
+    assert "nothing was changed" in findings[0].repair() and path.read_bytes() == good
+    path.write_bytes(b"")
+    code, said = tesla("doctor", workspace.folder, "--repair")
+    assert code == 0 and path.stat().st_size, said
+
+
+def test_a_heartbeat_file_of_a_driver_that_may_live(tiny_run: Drive, workspace: Workspace) -> None:
+    run = tiny_run("r")
+    far_heartbeat(run, 1e9)
+    far_record(run)
+    words = " ".join(found.words for found in examine_workspace(workspace.folder))
+    assert "left by a driver that gives no heartbeat, or that still runs elsewhere." in words and "killed" not in words
+    far_record(run, released=1e9)
+    words = " ".join(found.words for found in examine_workspace(workspace.folder))
+    assert "left by a driver that was killed." in words
+
+
+def test_a_lock_that_may_not_be_read_is_not_free(tiny_run: Drive, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = tiny_run("r")
+    (run.folder / "driver.json").write_bytes(this_process("t").encoded())
+    assert driver_alive(run) is False, "nobody has the lock"
+
+    def refuse(path: Path) -> bool:
+        raise PermissionError
+
+    monkeypatch.setattr("engine.runs.liveness.is_locked", refuse)
+    assert driver_alive(run) is True
+
+
+def test_a_driver_that_lost_its_run_leaves_the_heartbeat_of_the_next(
+    tiny_run: Drive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(beats, "EVERY", 0.02)
+    run = tiny_run("r")
+    with run_to_end(acquire_run(run)) as lease, heartbeat(run.heartbeat_file, lease.stands):
+        far_record(run)
+        time.sleep(0.1)  # a beat in progress ends
+        far_heartbeat(run, 1e9)
+        theirs = run.heartbeat_file.read_bytes()
+        time.sleep(0.3)
+        assert run.heartbeat_file.read_bytes() == theirs
+    assert run.heartbeat_file.read_bytes() == theirs
 
 
 @pytest.mark.slow

@@ -10,11 +10,11 @@ import torch
 
 from engine.errors import UsageError
 from engine.events import CheckpointSaved, Event, IterationDone, Notice, RunStarted
-from engine.runs.journal import JournalWriter, mend_journal, read_journal, unread_lines
+from engine.runs.journal import JournalWriter, read_journal, repair_journal, unread_lines
 from engine.runs.recovery import clean_up, orphaned_checkpoint_files
 from engine.runs.run import Run
 from engine.runs.workspace import Workspace
-from engine.storage.temp_files import OLD, is_leftover, set_aside, temp_name
+from engine.storage.temp_files import OLD, _machine, is_leftover, set_aside, temp_name
 from tests.conftest import Drive
 from tests.runs import newest
 
@@ -136,6 +136,21 @@ def test_leftovers_are_those_of_dead_writers(tmp_path: Path) -> None:
     assert is_leftover(foreign)
 
 
+def test_a_temporary_file_of_another_host_with_this_name_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hosts that share a name and the number of their first process space: their boots differ."""
+    _machine.cache_clear()
+    with monkeypatch.context() as patched:
+        patched.setattr("engine.storage.temp_files.this_machine", lambda: "another boot pid:[4026531836]")
+        path = tmp_path / temp_name("x").replace(f"-{os.getpid()}-", "-4194304-")
+    _machine.cache_clear()
+    path.write_bytes(b"")
+    assert not is_leftover(path)
+    os.utime(path, (time.time() - OLD - 60,) * 2)
+    assert is_leftover(path)
+
+
 def test_nothing_set_aside_is_overwritten(tmp_path: Path) -> None:
     for text in ("one", "two"):
         (tmp_path / "x").write_text(text)
@@ -158,7 +173,7 @@ def test_a_journal_knows_torn_lines_from_altered_ones(tmp_path: Path) -> None:
     assert unread_lines(path).altered
     messages = [entry.event.message for entry, _ in read_journal(path) if isinstance(entry.event, Notice)]
     assert messages == ["loss 0.120", "loss 0.122"]
-    mend_journal(path)
+    repair_journal(path)
     assert (unread_lines(path).torn, unread_lines(path).altered) == (0, 0)
     lines = path.read_bytes().splitlines()
     path.write_bytes(b"\n".join([*lines[:1], *lines[2:]]) + b"\n")

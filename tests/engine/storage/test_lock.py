@@ -29,8 +29,9 @@ from engine.runs.run import Run
 from engine.runs.workspace import Workspace, acquire_run
 from engine.runtime.generators import run_to_end
 from engine.session.session import drive, teach
-from engine.storage.holder import Holder, read_holder, this_machine
+from engine.storage.holder import Holder, read_holder, this_process
 from engine.storage.lock import LeaseLock
+from engine.storage.processes import this_machine
 from engine.tools.exchange.export import exporting
 from tests.conftest import TINY
 
@@ -182,6 +183,19 @@ def test_a_reused_pid_is_not_the_process(tmp_path: Path, monkeypatch: pytest.Mon
     hold.release()
 
 
+def test_a_clock_that_was_set_kills_no_holder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_locks(monkeypatch, errno.ENOLCK)
+    mine = this_process("t")
+    assert mine.ticks is not None
+    here = {"machine": mine.machine, "host": mine.host}
+    owner_file(tmp_path / "owner.json", started=mine.started - 3600, ticks=mine.ticks, **here)
+    assert a_hold(tmp_path).try_acquire() is not None  # this very process
+    owner_file(tmp_path / "owner.json", started=mine.started, ticks=mine.ticks - 1, **here)  # one before it
+    hold = a_hold(tmp_path)
+    assert hold.try_acquire() is None
+    hold.release()
+
+
 @pytest.mark.slow
 def test_another_host_is_believed_while_its_file_changes(tmp_path: Path, either: str, quick: None) -> None:
     """Its lock may not reach here. No clock is trusted: the file's times may be of any year."""
@@ -214,12 +228,53 @@ def test_a_holder_that_was_given_up_notices(tmp_path: Path, either: str) -> None
     assert left is not None and left.token == "another" and left.released is None, "another's record was written over"
 
 
-def test_a_damaged_record_does_not_keep_anybody_out(tmp_path: Path) -> None:
-    for text in (b"", b"{", b"[]", b'{"pid": []}', b"\xff" * 40):
-        (tmp_path / "owner.json").write_bytes(text)
+@pytest.mark.slow
+def test_a_damaged_record_keeps_others_out_only_while_it_beats(tmp_path: Path, either: str, quick: None) -> None:
+    record = tmp_path / "owner.json"
+    for number, text in enumerate((b"", b"{", b"[]", b'{"pid": []}', b"\xff" * 40), 1):
+        record.write_bytes(text)
         hold = a_hold(tmp_path)
-        assert hold.try_acquire() is None
+        with touched(record):
+            for _ in range(20):
+                assert hold.try_acquire() is not None
+                time.sleep(0.05)
+        begun = time.monotonic()
+        while hold.try_acquire() is not None:
+            time.sleep(0.02)
+            assert time.monotonic() - begun < 60
+        assert time.monotonic() - begun > 0.4, "given up too soon"
         hold.release()
+        kept = [path for path in (tmp_path / "damaged").iterdir() if path.read_bytes() == text]
+        assert len(kept) == 1 and len(list((tmp_path / "damaged").iterdir())) == number, "a damaged file was deleted"
+
+
+def test_one_failed_read_gives_no_live_holder_away(
+    tmp_path: Path, either: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network file system may answer ESTALE at any moment."""
+    record = tmp_path / "owner.json"
+    owner_file(record)
+    before = record.read_bytes()
+
+    def stale(path: Path) -> Any:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    with touched(record), monkeypatch.context() as patched:
+        patched.setattr("engine.storage.holder.read_json", stale)
+        assert a_hold(tmp_path).try_acquire() is not None
+    assert record.read_bytes() == before
+
+
+def test_one_failed_read_is_no_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hold = a_hold(tmp_path)
+    assert hold.try_acquire() is None
+    with monkeypatch.context() as patched:
+        patched.setattr("engine.storage.holder.read_json", read_only)
+        hold.check()
+    hold.release()
+    (tmp_path / "owner.json").write_text("{")
+    a_hold(tmp_path).release()  # never acquired
+    assert (tmp_path / "owner.json").read_text() == "{"
 
 
 # --- runs
@@ -281,6 +336,7 @@ def test_a_run_that_is_no_longer_ours_is_not_written_to(
     else:
         owner_file(run.folder / "driver.json", token="another")
         journal = run.journal_file.read_bytes()
+        run.heartbeat_file.write_text("another's")
     with pytest.raises((UsageError, BusyError)) as caught:
         until(events, RunStarted)
     if what == "renamed":
@@ -296,6 +352,7 @@ def test_a_run_that_is_no_longer_ours_is_not_written_to(
         lines = run.journal_file.read_bytes()[len(journal) :].decode().splitlines()
         assert not any("RunFailed" in line or "RunStopped" in line for line in lines)
         assert run.checkpoints() == [0], "a checkpoint was written over another's"
+        assert run.heartbeat_file.read_text() == "another's"
 
 
 # --- teachers

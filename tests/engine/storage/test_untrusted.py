@@ -30,7 +30,9 @@ from engine.runs.workspace import Workspace
 from engine.runtime.generators import run_to_end
 from engine.settings import resolve_settings
 from engine.storage.atomic import read_json, read_tensors, write_json
+from engine.storage.holder import UNKNOWN
 from engine.storage.untrusted import typed
+from tesla_tui.process.detached import ask_to_stop
 from tests.fuzz.harness import resident
 from tests.fuzz.readers import png_of
 
@@ -128,7 +130,7 @@ def test_a_frozen_provenance_that_is_none(workspace: Workspace, text: str) -> No
     [("convnet", {"width": 65536}), ("vit", {"width": 65536, "depth": 64}), ("resnet18", {"width": 65536})],
 )
 def test_a_network_larger_than_the_machine_is_refused_before_it_is_made(name: str, sizes: dict[str, int]) -> None:
-    with pytest.raises(UsageError, match=r"would have .* parameters, .* GB; this machine has"):
+    with pytest.raises(UsageError, match=r"would have .* parameters, .* [GT]B; this machine has"):
         build_network(name, channels=3, classes=10, resolution=32, **sizes)
 
 
@@ -146,7 +148,7 @@ def test_json_that_is_none_of_ours(workspace: Workspace, text: bytes) -> None:
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(text)
     assert read_heartbeat(run.heartbeat_file) is None
-    assert driver_of(run) is None
+    assert driver_of(run) == UNKNOWN
     assert run.evaluations() == []
 
 
@@ -170,7 +172,9 @@ def test_a_driver_that_cannot_be(workspace: Workspace, facts: dict[str, Any]) ->
     run = workspace.run("r")
     run.folder.mkdir(parents=True)
     (run.folder / "driver.json").write_text(json.dumps({"pid": 77, "host": "h", "since": 1.0, **facts}))
-    assert driver_of(run) is None
+    assert driver_of(run) == UNKNOWN
+    with pytest.raises(UsageError):
+        ask_to_stop(run)
     write_json(run.folder / "driver.json", {"pid": 77, "host": "h", "since": 1.0})
     assert driver_of(run) is not None
 
@@ -297,7 +301,7 @@ def test_a_tensor_file_with_a_hole_of_a_terabyte(tmp_path: Path) -> None:
         tensor_file(path, {"a": entry([2**38], [0, 2**40])}, size=2**40)
     except OSError:
         pytest.skip("this file system has no files of that size")
-    with pytest.raises(CorruptFileError, match=r"1,099\.5 GB, and this machine .* GB of memory"):
+    with pytest.raises(CorruptFileError, match=r"1\.1 TB, and this machine .* GB of memory"):
         read_tensors(path)
 
 

@@ -1,0 +1,49 @@
+"""Which machine this is, and whether a process of it is alive."""
+
+import socket
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+import psutil
+
+SAME_START = 1.5
+"""Seconds by which two readings of the start of one process may differ."""
+
+
+@cache
+def this_machine() -> str:
+    """This boot of this kernel, and this space of process numbers (containers have their own)."""
+    found = []
+    with suppress(OSError):
+        found.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+        found.append(str(Path("/proc/self/ns/pid").readlink()))
+    return " ".join(found) or f"{socket.gethostname()} {psutil.boot_time():.0f}"
+
+
+def start_ticks(pid: int) -> int | None:
+    """When a process was started, in clock ticks since boot: setting the clock does not move it. None if unknown."""
+    with suppress(OSError, ValueError, IndexError):
+        # The name, in parentheses, may hold anything; the start is field 22, the third comes after the name.
+        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[22 - 3])
+    return None
+
+
+def process_alive(pid: int, started: float | None = None, ticks: int | None = None) -> bool:
+    """Whether a process of this machine runs; its start tells it from a later one with the same number.
+
+    Args:
+        pid: its number.
+        started: seconds since 1970, by a clock that may have been set since.
+        ticks: see `start_ticks`; compared instead where both are known.
+    """
+    try:
+        process = psutil.Process(pid)
+        found = start_ticks(pid)
+        if ticks is not None and found is not None:
+            same = ticks == found
+        else:
+            same = started is None or abs(process.create_time() - started) < SAME_START
+        return same and process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    except psutil.Error:
+        return False
