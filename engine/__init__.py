@@ -1,7 +1,3 @@
-"""Dataset distillation by matching training trajectories: exact gradient, constant memory, bit-exact resume.
-
-A pure library: it never prints, never imports a user interface, and every stage is a generator of typed events.
-Importing `engine` itself is free of heavy imports; `engine.matching` is the heart.
-"""
+"""Dataset distillation by matching training trajectories: a library that prints nothing and knows no interface."""
 
 __version__ = "0.1.0"

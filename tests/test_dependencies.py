@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 OURS = ("engine", "tesla_tui")
 EXTRAS = ("tensorboard",)
 """Extras for users; the others (dev, docs) are for contributors."""
-EXPORTED = ROOT / "engine" / "exchange" / "train.py.txt"
+EXPORTED = ROOT / "engine" / "tools" / "exchange" / "train.py.txt"
 """The script in every exported folder, which the tutorial runs in the same environment."""
 
 

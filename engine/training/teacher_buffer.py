@@ -119,7 +119,7 @@ class TeacherBuffer:
             return True
 
     def repair(self, trajectory: int) -> list[str]:
-        """Set a damaged trajectory aside, and remove the rows of one that is cut off; messages about what was set aside.
+        """Set a damaged trajectory aside, and remove the rows of one that is cut off; messages about what was moved.
 
         Only for the holder of its claim.
         """

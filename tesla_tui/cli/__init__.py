@@ -1,1 +1,1 @@
-"""One command per file; each function's docstring is its help. Heavy imports are inside the functions."""
+"""The commands, one per file; heavy imports are inside the functions."""

@@ -1,1 +1,1 @@
-"""The live screens: a Textual app over `tesla_tui.watch`. Start reading at `app.py`."""
+"""The live screens: a Textual app over `tesla_tui.watch`."""

@@ -1,3 +1,1 @@
-"""Several processes for one run: who they are (`environment.py`), what they exchange (`ranks.py`, `process_group.py`),
-and how they notice that one of them has died (`watchdog.py`).
-"""
+"""Several processes for one run: who they are, what they exchange, and how they notice that one has died."""

@@ -1,4 +1,1 @@
-"""Benchmarks: what the engine costs on this machine, beside what published code costs on the same machine.
-
-Each candidate runs in its own process, in turns (worker.py, turns.py), beside reference_implementation.py.
-"""
+"""Benchmarks: what the engine costs on this machine, beside what published code costs on it."""

@@ -1,7 +1,4 @@
-"""A run's numbers for other programs: readers of the journal, which never disturb its driver.
-
-`series.py` says which numbers there are, `table.py` writes them as CSV, `tensorboard.py` as TensorBoard's event files.
-"""
+"""A run's numbers for other programs: readers of the journal, which never disturb its driver."""
 
 from engine.tools.tracking.series import Number, numbers_of
 from engine.tools.tracking.table import write_csv

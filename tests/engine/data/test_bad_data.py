@@ -143,5 +143,5 @@ def test_natural_order_has_no_ties_and_takes_any_name() -> None:
 def test_zca_says_when_the_machine_is_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
     digits = prepared("digits")
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=250_000))
-    with pytest.raises(UsageError, match="GB of memory; this machine has"):
+    with pytest.raises(UsageError, match="of memory; this machine has"):
         fit_space(digits, None, True)

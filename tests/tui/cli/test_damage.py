@@ -13,6 +13,7 @@ from engine.runs.workspace import Workspace
 from engine.runtime.generators import run_to_end
 from engine.session.session import drive
 from engine.settings import resolve_settings
+from engine.storage import beats
 from engine.storage.beats import WATCHER
 from engine.storage.holder import UNKNOWN, read_holder
 from engine.storage.temp_files import temp_name
@@ -99,6 +100,7 @@ def here(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "here"
     shutil.copytree(base / "stopped", folder)
     monkeypatch.chdir(folder)
+    monkeypatch.setattr(beats, "LATE", 0.5)  # seconds until a record that does not beat is given up
     WATCHER._seen.clear()  # as in a new process: it knows files by path, here one relative to the current folder
     monkeypatch.setenv("TESLA_CACHE", str(folder / "cache"))
     monkeypatch.setenv("COLUMNS", "300")
