@@ -14,9 +14,9 @@ from engine.settings.schema import (
     LabelSettings,
     NetworkSettings,
     PeerSettings,
-    Settings,
     TeacherSettings,
 )
+from engine.settings.settings import Settings
 from engine.settings.template import settings_template
 
 __all__ = [

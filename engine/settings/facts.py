@@ -7,7 +7,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from engine.settings.affects import Affects, Part, affects_of
-from engine.settings.schema import Settings
+from engine.settings.settings import Settings
 from engine.settings.tables import flatten, nest
 
 

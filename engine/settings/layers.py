@@ -17,7 +17,7 @@ from engine.settings.facts import FIELDS
 from engine.settings.methods import check_method, fixed_table, published_tables
 from engine.settings.overrides import command_layer
 from engine.settings.presets import preset_layers
-from engine.settings.schema import Settings
+from engine.settings.settings import Settings
 from engine.settings.tables import FORMAT, Flat, flatten, read_toml
 from engine.settings.validation import check_keys, validated
 from engine.storage.versions import check_format

@@ -4,14 +4,13 @@ Names are public: they are spelled the same in tesla.toml, on the command line (
 To add a setting, add a field here, with its docstring and an `Affects`; everything else reads the schema.
 """
 
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from engine.settings.affects import ANY_TIME, BY_METHOD, REAL_IMAGES, ROUNDING, THE_RUN, Affects, Section
-from engine.settings.consistency import check_consistent
 from engine.settings.datasets import own_datasets
-from engine.settings.methods import MethodTraits, method_traits, method_words, own_methods
+from engine.settings.methods import method_words, own_methods
 from engine.settings.plugins import NAME
 
 PositiveInt = Annotated[int, Field(ge=1, le=10**9)]
@@ -253,54 +252,3 @@ class ComputeSettings(Section):
     rounding. auto: all, and half as many whenever memory runs out. off: always all."""
     deterministic: Annotated[bool, ROUNDING] = True
     """Deterministic kernels where PyTorch has them (accelerators; the CPU always is)."""
-
-
-class Settings(Section):
-    """All settings of a run."""
-
-    dataset: DatasetSettings = DatasetSettings()
-    network: NetworkSettings = NetworkSettings()
-    teachers: TeacherSettings = TeacherSettings()
-    augment: AugmentSettings = AugmentSettings()
-    distill: DistillSettings = DistillSettings()
-    peers: PeerSettings = PeerSettings()
-    labels: LabelSettings = LabelSettings()
-    evaluate: EvaluateSettings = EvaluateSettings()
-    compute: ComputeSettings = ComputeSettings()
-    seed: Annotated[int, Field(ge=0, lt=2**63), Affects(teachers="seed", distilled="seed", random="seed")] = 0
-    """Seed of every random draw."""
-
-    @property
-    def needs_teachers(self) -> bool:
-        """Whether teachers are trained for this run."""
-        return self.traits.teachers
-
-    @property
-    def traits(self) -> MethodTraits:
-        """What is known about the method of this run."""
-        return method_traits(self.distill.method)
-
-    @property
-    def selects(self) -> bool:
-        """Whether the set is chosen at once, from real images."""
-        return not self.traits.iterates
-
-    @property
-    def reachable_epochs(self) -> int:
-        """The last teacher epoch a distillation can read: the greatest start epoch plus M."""
-        return self.distill.max_start_epoch - 1 + self.distill.teacher_epochs
-
-    @property
-    def target_epochs(self) -> range:
-        """Every teacher epoch that an iteration can have for its target."""
-        return range(self.distill.min_start_epoch + self.distill.teacher_epochs, self.reachable_epochs + 1)
-
-    @property
-    def trained_epochs(self) -> int:
-        """Epochs a trajectory of this run is trained for."""
-        return self.teachers.epochs if self.labels.kind == "last" else self.reachable_epochs
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        check_consistent(self)
-        return self

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from engine.errors import SettingsError
 from engine.settings.facts import FIELDS
-from engine.settings.schema import Settings
+from engine.settings.settings import Settings
 from engine.settings.tables import LONGEST, nest
 
 

@@ -1,0 +1,128 @@
+"""The settings of a run: all sections together, and what follows from them."""
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from engine.settings.affects import Affects, Section
+from engine.settings.methods import MethodTraits, method_traits
+from engine.settings.schema import (
+    AugmentSettings,
+    ComputeSettings,
+    DatasetSettings,
+    DistillSettings,
+    EvaluateSettings,
+    LabelSettings,
+    NetworkSettings,
+    PeerSettings,
+    TeacherSettings,
+)
+
+
+class Settings(Section):
+    """All settings of a run; a contradiction between two of them is an error that says which, and what to change."""
+
+    dataset: DatasetSettings = DatasetSettings()
+    network: NetworkSettings = NetworkSettings()
+    teachers: TeacherSettings = TeacherSettings()
+    augment: AugmentSettings = AugmentSettings()
+    distill: DistillSettings = DistillSettings()
+    peers: PeerSettings = PeerSettings()
+    labels: LabelSettings = LabelSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+    compute: ComputeSettings = ComputeSettings()
+    seed: Annotated[int, Field(ge=0, lt=2**63), Affects(teachers="seed", distilled="seed", random="seed")] = 0
+    """Seed of every random draw."""
+
+    @property
+    def needs_teachers(self) -> bool:
+        """Whether teachers are trained for this run."""
+        return self.traits.teachers
+
+    @property
+    def traits(self) -> MethodTraits:
+        """What is known about the method of this run."""
+        return method_traits(self.distill.method)
+
+    @property
+    def selects(self) -> bool:
+        """Whether the set is chosen at once, from real images."""
+        return not self.traits.iterates
+
+    @property
+    def reachable_epochs(self) -> int:
+        """The last teacher epoch a distillation can read: the greatest start epoch plus M."""
+        return self.distill.max_start_epoch - 1 + self.distill.teacher_epochs
+
+    @property
+    def target_epochs(self) -> range:
+        """Every teacher epoch that an iteration can have for its target."""
+        return range(self.distill.min_start_epoch + self.distill.teacher_epochs, self.reachable_epochs + 1)
+
+    @property
+    def trained_epochs(self) -> int:
+        """Epochs a trajectory of this run is trained for."""
+        return self.teachers.epochs if self.labels.kind == "last" else self.reachable_epochs
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        _check_consistent(self)
+        return self
+
+
+def _check_consistent(settings: Settings) -> None:
+    """Check what the range of a single setting cannot.
+
+    Raises:
+        ValueError: two settings contradict each other.
+    """
+    distill = settings.distill
+    if settings.needs_teachers:
+        _check_reach(settings)
+        _check_starts(distill)
+    elif distill.init == "correct" and not settings.selects:
+        raise ValueError(
+            f"distill.init = correct needs a teacher; distill.method = {distill.method} trains none. Set "
+            "distill.init = real, noise or kmeans."
+        )
+    if settings.traits.whole_gradient and distill.gradient == "paper":
+        raise ValueError(
+            f"distill.gradient = paper is TESLA's eq. 6; distill.method = {distill.method} uses the whole gradient. "
+            "Set exact or unrolled (the same numbers), or distill.method = tesla."
+        )
+    if settings.dataset.name == "folder" and settings.dataset.path is None:
+        raise ValueError("dataset.name = folder needs dataset.path, the class-per-folder tree.")
+
+
+def _check_reach(settings: Settings) -> None:
+    """Teachers are long enough for what is read of them."""
+    distill, epochs = settings.distill, settings.teachers.epochs
+    if epochs < settings.reachable_epochs:
+        raise ValueError(
+            f"teachers.epochs = {epochs} is too short: distill.max_start_epoch = {distill.max_start_epoch} and "
+            f"distill.teacher_epochs = {distill.teacher_epochs} read up to epoch {settings.reachable_epochs}. Raise "
+            "teachers.epochs or lower one of the two."
+        )
+
+
+def _check_starts(distill: DistillSettings) -> None:
+    """The range of start epochs, and the curriculum in it."""
+    least, most, first = distill.min_start_epoch, distill.max_start_epoch, distill.current_max_start_epoch
+    if least >= most:
+        raise ValueError(
+            f"distill.min_start_epoch = {least} leaves no start epoch below distill.max_start_epoch = {most}. "
+            f"Lower one or raise the other: start epochs are drawn from min_start_epoch .. max_start_epoch - 1."
+        )
+    if first == "max":
+        return
+    if first != "half" and not least < first <= most:
+        raise ValueError(
+            f"distill.current_max_start_epoch = {first} must be above distill.min_start_epoch = {least} and at "
+            f"most distill.max_start_epoch = {most}: the curriculum starts with start epochs from min_start_epoch "
+            ".. current_max_start_epoch - 1 (max: no curriculum)."
+        )
+    if distill.expansion_end is None:
+        raise ValueError(
+            f"distill.current_max_start_epoch = {first} starts a curriculum; set distill.expansion_end to "
+            "the iteration at which it reaches distill.max_start_epoch."
+        )
