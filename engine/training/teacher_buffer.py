@@ -57,7 +57,7 @@ class TeacherBuffer:
         try:
             found = self.manifest()
         except CorruptFileError as error:
-            repaired.append(f"{error.message} It is made again; the old one is now {set_aside(path)}.")
+            repaired.append(f"{error.message} It is rebuilt; the damaged one was moved to {set_aside(path)}.")
             found = None
         if found is None:
             write_json(path, {"format": FORMAT, "identity": wanted})
