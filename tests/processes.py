@@ -9,8 +9,11 @@ import time
 from collections.abc import Callable
 from subprocess import Popen
 
+import pytest
+
 from engine.runs.heartbeat import read_heartbeat
 from engine.runs.run import Run
+from tesla_tui.main import main
 from tests.conftest import TINY
 from tests.forks import ForkedTesla
 
@@ -47,3 +50,19 @@ def in_stage(run: Run, stage: str, detail: str = "") -> Callable[[], bool]:
         return beat is not None and beat.stage == stage and detail in beat.detail
 
     return there
+
+
+def tesla_here(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str]]:
+    """`call("run", "ws")` runs a command in this process: its exit code, and all its output, without a traceback."""
+
+    def call(*arguments: object) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["tesla", *map(str, arguments)])
+        try:
+            code = main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.out + captured.err
+        return int(code), captured.out + captured.err
+
+    return call

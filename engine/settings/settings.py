@@ -45,11 +45,6 @@ class Settings(Section):
         return method_traits(self.distill.method)
 
     @property
-    def selects(self) -> bool:
-        """Whether the set is chosen at once, from real images."""
-        return not self.traits.iterates
-
-    @property
     def reachable_epochs(self) -> int:
         """The last teacher epoch a distillation can read: the greatest start epoch plus M."""
         return self.distill.max_start_epoch - 1 + self.distill.teacher_epochs
@@ -80,7 +75,7 @@ def _check_consistent(settings: Settings) -> None:
     if settings.needs_teachers:
         _check_reach(settings)
         _check_starts(distill)
-    elif distill.init == "correct" and not settings.selects:
+    elif distill.init == "correct" and settings.traits.iterates:
         raise ValueError(
             f"distill.init = correct needs a teacher; distill.method = {distill.method} trains none. Set "
             "distill.init = real, noise or kmeans."

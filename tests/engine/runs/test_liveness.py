@@ -28,9 +28,9 @@ from engine.storage.holder import Holder, this_process
 from engine.storage.lock import KernelLock
 from engine.storage.processes import this_machine
 from engine.tools.doctor import examine_workspace
-from tesla_tui.main import main
 from tesla_tui.process.detached import ask_to_stop, start_detached
 from tesla_tui.watch.feed import RunFeed
+from tests.processes import tesla_here
 
 Drive = Callable[..., Run]
 Tesla = Callable[..., tuple[int, str]]
@@ -51,16 +51,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def tesla(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Tesla:
     monkeypatch.setenv("COLUMNS", "300")
 
-    def call(*arguments: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["tesla", *map(str, arguments)])
-        try:
-            code = main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out + captured.err
-
-    return call
+    return tesla_here(capsys, monkeypatch)
 
 
 def far_record(run: Run, **facts: object) -> None:

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from engine.storage import beats
 from engine.storage.beats import WATCHER
 from engine.storage.holder import UNKNOWN, read_holder
 from engine.storage.temp_files import temp_name
-from tesla_tui.main import main
+from tests.processes import tesla_here
 from tests.torture import RUN, SETTINGS, digests
 
 pytestmark = pytest.mark.slow
@@ -109,17 +108,13 @@ def here(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def tesla(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Tesla:
-    def call(*arguments: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["tesla", *arguments])
-        try:
-            code = main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.out + captured.err
-        return int(code), " ".join((captured.out + captured.err).split())
+    call = tesla_here(capsys, monkeypatch)
 
-    return call
+    def one_line(*arguments: str) -> tuple[int, str]:
+        code, said = call(*arguments)
+        return code, " ".join(said.split())
+
+    return one_line
 
 
 def damage(folder: Path, kind: str, how: str) -> Path:

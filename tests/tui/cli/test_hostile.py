@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,9 +11,9 @@ import pytest
 from PIL import Image
 
 from engine.tools.exchange.card import dataset_card
-from tesla_tui.main import main
 from tesla_tui.render.words import clean, duration, literal
 from tests.conftest import TINY
+from tests.processes import tesla_here
 
 Tesla = Callable[..., tuple[int, str]]
 SETS = [word for text in TINY for word in ("--set", text)]
@@ -33,18 +32,7 @@ def tesla(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, t
     """`tesla("run", "ws")` -> exit code, all output."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
-
-    def call(*arguments: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["tesla", *map(str, arguments)])
-        try:
-            code = main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        return int(code), captured.out + captured.err
-
-    return call
+    return tesla_here(capsys, monkeypatch)
 
 
 def harmless(text: str) -> str:
