@@ -28,6 +28,7 @@ class _Seen:
     looked: float
     silence: float = 0.0
     beating: bool = False
+    changes: int = 0
 
 
 class BeatWatcher:
@@ -49,7 +50,7 @@ class BeatWatcher:
             seen = self._seen.setdefault(key, _Seen(stamp, now))
             gap = now - seen.looked
             if stamp != seen.stamp:
-                self._seen[key] = _Seen(stamp, now, beating=True)
+                self._seen[key] = _Seen(stamp, now, beating=True, changes=seen.changes + 1)
                 return True
             seen.looked = now
             seen.silence += min(gap, GAP)
@@ -62,6 +63,11 @@ class BeatWatcher:
         """Seconds of looking since the last change."""
         with self._lock:
             return self._seen[key].silence if key in self._seen else 0.0
+
+    def changes(self, key: Hashable) -> int:
+        """How many changes were seen; -1 if the key was never looked at."""
+        with self._lock:
+            return self._seen[key].changes if key in self._seen else -1
 
 
 WATCHER = BeatWatcher()

@@ -153,10 +153,14 @@ class LeaseLock:
         The last one yielded has it, unless `held`.
         """
         begun = time.monotonic()
+        before: int | None = None
         while (owner := self.try_acquire()) is not None:
             yield owner
             waited = time.monotonic() - begun
-            seen = self.alive and beats.WATCHER.silence(self._record) < waited  # and not only by an earlier look
+            changes = beats.WATCHER.changes(self._record)
+            # A change that the first look finds may be old: it happened after some earlier look, perhaps long ago.
+            before = changes if before is None else before
+            seen = self.alive and (changes < 0 or changes > before)
             if seen or waited > (2 * beats.LATE if self.watching else PATIENCE):
                 return
             time.sleep(0.05)
