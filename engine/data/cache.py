@@ -7,13 +7,10 @@
 
 import errno
 import hashlib
-import io
-import math
 import os
 import time
-from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,15 +19,14 @@ from typing import Any, TypeVar
 import numpy as np
 import platformdirs
 
-from engine.data.dataset import Classes, Dataset, Pixels, split_holdout
-from engine.data.pictures import BAD_FILE, to_square
+from engine.data.dataset import Dataset
+from engine.data.decode import STAGE, decode
 from engine.data.registry import find_source
-from engine.data.sources import OpenSource, Source, SourceSplit
-from engine.errors import CorruptFileError, DataError, DiskError, NewerFormatError
+from engine.data.sources import OpenSource, Source
+from engine.errors import CorruptFileError, DataError, NewerFormatError
 from engine.events import Event, Notice, Progress, with_progress
 from engine.runtime.threads import run_in_thread
 from engine.storage.atomic import FORMAT, TEMP_MARK, disk, publishing_folder, read_json, sha256_file, sweep, write_json
-from engine.storage.filesystem import FULL, Write, format_bytes
 from engine.storage.lock import KernelLock
 from engine.storage.temp_files import leftovers
 from engine.storage.untrusted import open_regular, typed, whole_number
@@ -38,12 +34,8 @@ from engine.storage.versions import check_format
 
 Result = TypeVar("Result")
 
-STAGE = "data"
-CHUNK = 512
 MOST_HASHED = 2**30
 """Files larger than this (bytes) are hashed by `verify_cache` only, not at every opening."""
-TEST_SHARE = 0.2
-"""Share held out as a test set if the source has none."""
 DEFAULT_RESOLUTION = 32
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
@@ -149,13 +141,37 @@ def _made_under_lock(
                     disk.remove_tree(dead)
             opened = yield from _beside(source.open, "opening the files")
             try:
-                yield from _build(source.name, source.description, opened, resolution, folder, skip=skip)
+                yield from _build(source, opened, resolution, folder, skip=skip)
             except OSError as error:
                 # Without locks two processes may decode the same: the first result is as good.
                 taken = isinstance(error, FileExistsError) or error.errno == errno.ENOTEMPTY
                 if not taken or not (folder / "manifest.json").exists():
                     raise
         sweep(folder)  # of the input spaces fitted to it
+
+
+def _build(
+    source: Source, opened: OpenSource, resolution: int | None, folder: Path, *, skip: bool
+) -> Generator[Event, None, None]:
+    if len(opened.classes) < 2:
+        raise DataError(f"{source.name} has only one class.", "Use a dataset with at least two.")
+    side = resolution or opened.resolution or DEFAULT_RESOLUTION
+    with publishing_folder(folder) as temp:
+        left_out = yield from decode(opened, source.name, side, temp, skip=skip)
+        facts: dict[str, dict[str, Any]] = {}
+        for array in ARRAYS:
+            file = temp / f"{array}.npy"
+            digest = yield from _beside(partial(sha256_file, file), "hashing")
+            facts[file.name] = {"sha256": digest, "bytes": file.stat().st_size}
+        fingerprint = hashlib.sha256("".join(str(fact["sha256"]) for fact in facts.values()).encode()).hexdigest()
+        write_json(
+            temp / "manifest.json",
+            {
+                "format": FORMAT, "name": source.name, "source": source.description, "classes": list(opened.classes),
+                "channels": opened.channels, "resolution": side, "left_out": left_out,
+                "fingerprint": fingerprint, "files": facts,
+            },
+        )  # fmt: skip
 
 
 def cached_dataset(
@@ -245,141 +261,3 @@ def verify_cache(folder: Path, hash_up_to: int | None = None) -> list[str]:
         elif (hash_up_to is None or facts["bytes"] <= hash_up_to) and sha256_file(path) != facts["sha256"]:
             problems.append(f"{path} does not match its checksum")
     return problems
-
-
-def _build(
-    name: str, description: str, source: OpenSource, resolution: int | None, folder: Path, *, skip: bool
-) -> Generator[Event, None, None]:
-    if len(source.classes) < 2:
-        raise DataError(f"{name} has only one class.", "Use a dataset with at least two.")
-    side = resolution or source.resolution or DEFAULT_RESOLUTION
-    left_out = list(source.left_out)
-    if source.test is None:
-        kept, held = split_holdout(source.train.labels, TEST_SHARE, seed=0)
-        parts = {"train": (source.train, kept), "test": (source.train, held)}
-    else:
-        parts = {
-            split: (part, np.arange(len(part.labels)))
-            for split, part in (("train", source.train), ("test", source.test))
-        }
-    total = sum(len(index) for _, index in parts.values())
-    with publishing_folder(folder) as temp:
-        done = 0
-        for split, (part, index) in parts.items():
-            bad = left_out if skip else None
-            done = yield from _decode(part, index, source.channels, side, temp, split, done, total, bad)
-        if left_out:
-            shown = ", ".join(left_out[:3]) + (", ..." if len(left_out) > 3 else "")
-            yield Notice(level="warning", message=f"{len(left_out)} bad files were skipped: {shown}")
-        for split in parts:
-            _check_classes(np.load(temp / f"{split}_labels.npy"), source.classes, split, name)
-        facts: dict[str, dict[str, Any]] = {}
-        for array in ARRAYS:
-            file = temp / f"{array}.npy"
-            digest = yield from _beside(partial(sha256_file, file), "hashing")
-            facts[file.name] = {"sha256": digest, "bytes": file.stat().st_size}
-        fingerprint = hashlib.sha256("".join(str(fact["sha256"]) for fact in facts.values()).encode()).hexdigest()
-        write_json(
-            temp / "manifest.json",
-            {
-                "format": FORMAT, "name": name, "source": description, "classes": list(source.classes),
-                "channels": source.channels, "resolution": side, "left_out": left_out,
-                "fingerprint": fingerprint, "files": facts,
-            },
-        )  # fmt: skip
-
-
-def _decode(
-    part: SourceSplit,
-    index: Classes,
-    channels: int,
-    side: int,
-    temp: Path,
-    split: str,
-    done: int,
-    total: int,
-    left_out: list[str] | None,
-) -> Generator[Event, None, int]:
-    """Write a split's arrays. What cannot be decoded is added to `left_out`; where that is None it raises."""
-    path = temp / f"{split}_images.npy"
-    shape = (channels, side, side)
-    good: list[int] = []
-    shown = 0.0
-
-    def square(i: int) -> Pixels | DataError:
-        try:
-            return to_square(part.image(i), channels, side)
-        except DataError as error:
-            return error
-        except (ValueError, OSError) as error:  # decoded, but of a mode or size that cannot be made square
-            return DataError(f"Image {i} of the {split} split cannot be used ({error}).", BAD_FILE)
-
-    # Pillow releases the interpreter while it decodes, so threads are enough; a chunk bounds what is in memory.
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool, _new_array(path, (len(index), *shape)) as write:
-        for start in range(0, len(index), CHUNK):
-            chunk = index[start : start + CHUNK]
-            squares: list[Pixels] = []
-            for i, found in zip(chunk, pool.map(square, chunk), strict=True):
-                done += 1
-                if time.monotonic() - shown > 0.1 or done == total:
-                    shown = time.monotonic()
-                    yield Progress(stage=STAGE, done=done, total=total, unit="images", detail=f"decoding {split}")
-                if isinstance(found, DataError):
-                    if left_out is None:
-                        raise found
-                    left_out.append(found.message)
-                    continue
-                squares.append(found)
-                good.append(int(i))
-            write(np.array(squares, dtype=np.uint8).tobytes())
-    if len(good) < len(index):  # an .npy file cannot be truncated: copy the good images
-        longer = path.with_suffix(".all")
-        disk.rename(path, longer)
-        offset = len(_header((len(index), *shape)))
-        whole = np.memmap(longer, dtype=np.uint8, mode="r", offset=offset, shape=(len(good), *shape))
-        with _new_array(path, (len(good), *shape)) as write:
-            for start in range(0, len(good), CHUNK):
-                write(whole[start : start + CHUNK].tobytes())
-        del whole
-        disk.remove(longer)
-    labels = io.BytesIO()
-    np.save(labels, part.labels[good].astype(np.int64), allow_pickle=False)
-    disk.write(temp / f"{split}_labels.npy", labels.getvalue())
-    return done
-
-
-def _header(shape: tuple[int, ...]) -> bytes:
-    header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
-    return header.getvalue()
-
-
-@contextmanager
-def _new_array(path: Path, shape: tuple[int, ...]) -> Iterator[Write]:
-    """A function that writes the bytes of an .npy file of uint8, front to back; space for all is reserved first."""
-    header = _header(shape)
-    size = len(header) + math.prod(shape)
-    try:
-        with disk.writing(path, size, reserve=True) as write:
-            write(header)
-            yield write
-    except DiskError as error:
-        if error.errno not in FULL:
-            raise
-        raise DataError(
-            f"Not enough disk space for the decoded images: {path.parent.parent} needs {format_bytes(size)}.",
-            "Free some space, set TESLA_CACHE to a folder on a larger disk, or lower dataset.resolution.",
-        ) from error
-
-
-def _check_classes(labels: Classes, classes: tuple[str, ...], split: str, name: str) -> None:
-    present = np.bincount(labels, minlength=len(classes))
-    if len(present) > len(classes):
-        raise DataError(f"{name}: the {split} split has class numbers beyond its {len(classes)} classes.")
-    empty = [classes[k] for k in np.flatnonzero(present == 0)]
-    if empty:
-        raise DataError(
-            f"{name}: the class {empty[0]!r} has no {split} images"
-            + (f" (and {len(empty) - 1} more)." if empty[1:] else "."),
-            "Every class needs at least one.",
-        )

@@ -432,7 +432,7 @@ def read_pictures(folder: Path) -> None:
             for channels in (1, 3):
                 try:
                     assert to_square(load_picture(path), channels, 8).shape == (channels, 8, 8)
-                except ValueError:  # the decoder makes words of it, see engine.data.cache
+                except ValueError:  # the decoder makes words of it, see engine.data.decode
                     continue
         except TeslaError as error:
             last = error

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from engine.data import Dataset, cached_dataset, find_source, split_holdout
-from engine.data.cache import DEFAULT_RESOLUTION, TEST_SHARE
+from engine.data.cache import DEFAULT_RESOLUTION
 from engine.data.dataset import Classes
+from engine.data.decode import TEST_SHARE
 from engine.errors import UsageError
 from engine.settings import Settings, dataset_facts
 
