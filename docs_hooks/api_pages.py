@@ -6,6 +6,7 @@ from mkdocs.structure.files import File, Files
 MODULES = {
     "engine.runs.workspace": "Workspaces",
     "engine.runs.run": "The files of a run",
+    "engine.runs.selection": "Selecting a checkpoint",
     "engine.runs.protocol": "Evaluation protocols",
     "engine.session.session": "Sessions",
     "engine.session.loop": "The main loop",

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.methods.registry import method_of
-from engine.runs.run import checkpoint_to_use
+from engine.runs.selection import checkpoint_to_use
 from engine.runs.workspace import Workspace
 from engine.runtime.generators import run_to_end
 from engine.session.open_task import open_task

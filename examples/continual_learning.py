@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from engine.data import Dataset, InputSpace, draw_augment, fit_space, prepare_dataset
 from engine.methods.registry import method_of
 from engine.networks import initialised_network
-from engine.runs.run import checkpoint_to_use
+from engine.runs.selection import checkpoint_to_use
 from engine.runs.workspace import Workspace
 from engine.runtime.generators import run_to_end
 from engine.runtime.rng import counted_generator, counted_seed

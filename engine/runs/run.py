@@ -2,34 +2,30 @@
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.errors import CorruptFileError, DivergedError, NewerFormatError, SettingsError, UsageError, tesla
+from engine.errors import CorruptFileError, DivergedError, SettingsError, UsageError
 from engine.events import EvaluationDone, RunStarted
+from engine.runs.evaluations import find_evaluation, read_evaluations, write_evaluation
 from engine.runs.journal import check_schema, read_journal
-from engine.runs.protocol import is_own, protocol_digest
+from engine.runs.protocol import is_own
 from engine.runs.provenance import SetOrigin, set_origin
 from engine.runtime.finite import non_finite
 from engine.settings import EffectiveSettings, Settings, frozen_settings, recovered_settings, settings_to_toml
 from engine.settings.facts import may_change, needs_other_teachers
 from engine.settings.layers import SETTLED
 from engine.storage.atomic import (
-    FORMAT,
     disk,
-    read_json,
     read_tensors,
     refuse_newer,
     removing,
     set_aside,
     sweep,
     write_bytes,
-    write_json,
     write_tensors,
 )
-from engine.storage.untrusted import iteration_of, typed
-from engine.storage.versions import check_format
+from engine.storage.untrusted import iteration_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -77,6 +73,11 @@ class Run:
     def film(self) -> Path:
         """Folder of the frames that show the images changing."""
         return self.folder / "previews"
+
+    @property
+    def evaluation_folder(self) -> Path:
+        """Folder of the accuracies."""
+        return self.folder / "evaluations"
 
     @property
     def folders(self) -> list[Path]:
@@ -261,29 +262,16 @@ class Run:
                     disk.remove(path.with_suffix(".json"))
         sweep(folder)
 
-    def evaluation_path(self, iteration: int, subject: str, split: str, network: str) -> Path:
-        """Where an evaluation is stored."""
-        safe = "".join(c if c.isalnum() or c in "._" else "-" for c in network)
-        return self.folder / "evaluations" / f"{iteration:07d}-{split}-{subject}-{safe}.json"
-
     def save_evaluation(self, result: EvaluationDone, protocol: dict[str, Any]) -> None:
         """Save a result with its protocol, beside those of other protocols."""
         self.guard()
-        path = self.evaluation_path(result.iteration, result.subject, result.split, result.network)
-        there = _record(path)
-        if there is not None and there[1] != protocol:
-            path = _told_apart(path, protocol)
-        write_json(path, {"format": FORMAT, "protocol": protocol, "result": asdict(result)})
+        write_evaluation(self.evaluation_folder, result, protocol)
 
     def evaluation(
         self, iteration: int, subject: str, split: str, network: str, protocol: dict[str, Any]
     ) -> EvaluationDone | None:
         """The result, if it was measured to the same protocol."""
-        path = self.evaluation_path(iteration, subject, split, network)
-        for record in (_record(path), _record(_told_apart(path, protocol))):
-            if record is not None and record[1] == protocol:
-                return record[0]
-        return None
+        return find_evaluation(self.evaluation_folder, iteration, subject, split, network, protocol)
 
     def evaluation_of_another(
         self, iteration: int, subject: str, split: str, network: str, protocol: dict[str, Any]
@@ -309,49 +297,4 @@ class Run:
 
     def measured(self) -> list[tuple[EvaluationDone, dict[str, Any]]]:
         """Every result on disk that this version can read, of whichever protocol, with its protocol; by iteration."""
-        records = map(_record, sorted((self.folder / "evaluations").glob("*.json")))
-        return [record for record in records if record is not None]
-
-
-def _told_apart(path: Path, protocol: dict[str, Any]) -> Path:
-    """Where a result is stored if one of another protocol has its plain name."""
-    return path.with_name(f"{path.stem}@{protocol_digest(protocol)}{path.suffix}")
-
-
-def _record(path: Path) -> tuple[EvaluationDone, dict[str, Any]] | None:
-    """A result and its protocol; None if there is none that this version can read."""
-    try:
-        value = read_json(path)
-        check_format(value.get("format"), FORMAT, path)
-        return typed(EvaluationDone, value["result"]), dict(value["protocol"])
-    except (OSError, CorruptFileError, NewerFormatError, AttributeError, KeyError, TypeError, ValueError):
-        return None
-
-
-def selected_iteration(run: Run, settings: Settings) -> int | None:
-    """Iteration of the checkpoint with the best held-out accuracy; without a held-out part the newest; None if none."""
-    kept = set(run.checkpoints())
-    scored = [
-        (result.mean, result.iteration)
-        for result in run.evaluations(settings)
-        if result.split == "holdout" and result.subject == "distilled" and result.iteration in kept
-    ]
-    if settings.dataset.holdout > 0 and scored:
-        return max(scored)[1]
-    return max(kept, default=None)
-
-
-def checkpoint_to_use(run: Run, settings: Settings, iteration: int | None) -> int:
-    """The requested checkpoint, or the selected one.
-
-    Raises:
-        UsageError: there is none, or not the requested one.
-    """
-    kept = run.checkpoints()
-    chosen = selected_iteration(run, settings) if iteration is None else iteration
-    if chosen is None:
-        again = tesla("run", run.folder.parents[1], "--run", run.name)
-        raise UsageError(f"The run {run.name} has no checkpoint yet.", f"Resume with: {again}")
-    if chosen not in kept:
-        raise UsageError(f"The run {run.name} has no checkpoint {chosen}.", f"It has: {', '.join(map(str, kept))}.")
-    return chosen
+        return read_evaluations(self.evaluation_folder)

@@ -6,7 +6,8 @@ from engine.events import EvaluationDone
 from engine.runs.heartbeat import crash_description
 from engine.runs.history import RunHistory, read_history
 from engine.runs.liveness import liveness
-from engine.runs.run import Run, selected_iteration
+from engine.runs.run import Run
+from engine.runs.selection import selected_iteration
 
 
 @dataclass(frozen=True)

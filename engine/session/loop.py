@@ -11,7 +11,8 @@ from engine.events import Event, Notice, Progress, stage_events, with_progress
 from engine.methods.method import State
 from engine.methods.registry import method_of
 from engine.runs.recovery import newest_state, set_checkpoint_aside
-from engine.runs.run import Run, selected_iteration
+from engine.runs.run import Run
+from engine.runs.selection import selected_iteration
 from engine.runtime.threads import run_in_thread
 from engine.session.control import Control
 from engine.session.evaluations import final_test

@@ -15,7 +15,8 @@ from engine.methods.method import State
 from engine.methods.registry import method_of
 from engine.runs.preview_frames import frame_path, frame_problem
 from engine.runs.preview_writer import PreviewWriter
-from engine.runs.run import Run, selected_iteration
+from engine.runs.run import Run
+from engine.runs.selection import selected_iteration
 from engine.runtime.disk_space import bytes_in, check_room, checkpoints_bytes
 from engine.session.control import Control
 from engine.session.evaluations import baseline, evaluation_known, held_out

@@ -13,7 +13,8 @@ from engine.methods.method import unread
 from engine.methods.registry import method_of
 from engine.runs.heartbeat import crash_description, heartbeat
 from engine.runs.recovery import clean_up
-from engine.runs.run import Run, checkpoint_to_use
+from engine.runs.run import Run
+from engine.runs.selection import checkpoint_to_use
 from engine.runs.workspace import Workspace, acquire_run
 from engine.runtime.device import environment
 from engine.runtime.distributed.ranks import ALONE, Ranks

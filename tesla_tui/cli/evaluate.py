@@ -31,7 +31,7 @@ def evaluate(
 
     from engine.errors import ExitCode, UsageError
     from engine.runs.protocol import protocol_words
-    from engine.runs.run import checkpoint_to_use
+    from engine.runs.selection import checkpoint_to_use
     from engine.runs.workspace import Workspace
     from engine.settings.facts import may_change
     from engine.settings.overrides import parse_override

@@ -37,7 +37,7 @@ def show(
     """
     from rich.console import Console
 
-    from engine.runs.run import checkpoint_to_use
+    from engine.runs.selection import checkpoint_to_use
     from engine.runs.workspace import Workspace
     from tesla_tui.render.words import literal
 

@@ -208,7 +208,7 @@ def gallery(workspace: WorkspacePath, run: Runs = None, name: Name = None) -> No
     from rich.console import Console
 
     from engine.runs.gallery import decoded_images
-    from engine.runs.run import checkpoint_to_use
+    from engine.runs.selection import checkpoint_to_use
     from engine.runs.workspace import Workspace
     from engine.tools.studies.written import study_folder
     from tesla_tui.render.contact_sheet import contact_sheets

@@ -10,7 +10,8 @@ from engine.errors import CorruptFileError, TeslaError
 from engine.events import EvaluationDone
 from engine.runs.protocol import is_own
 from engine.runs.provenance import ImportedBuffer, SetOrigin, imported_buffer
-from engine.runs.run import Run, selected_iteration
+from engine.runs.run import Run
+from engine.runs.selection import selected_iteration
 from engine.runs.workspace import Workspace
 from engine.settings import EffectiveSettings
 from engine.storage.atomic import read_json

@@ -32,7 +32,7 @@ from engine.runs.heartbeat import read_heartbeat
 from engine.runs.journal import JournalWriter, last_entry, read_journal, read_lines
 from engine.runs.liveness import driver_of, driver_words, liveness
 from engine.runs.preview_frames import Frame, frame_iterations, read_frame, write_frame
-from engine.runs.run import selected_iteration
+from engine.runs.selection import selected_iteration
 from engine.runs.status import run_status
 from engine.runs.workspace import Workspace
 from engine.runtime.device import configure

@@ -26,7 +26,8 @@ from engine.events import Event, Progress, with_progress
 from engine.methods.registry import method_of
 from engine.runs.preview_frames import enlarged, image_grid
 from engine.runs.preview_writer import png_bytes, to_pixels
-from engine.runs.run import Run, checkpoint_to_use
+from engine.runs.run import Run
+from engine.runs.selection import checkpoint_to_use
 from engine.runs.workspace import Workspace
 from engine.runtime.threads import run_in_thread
 from engine.session.open_task import open_task

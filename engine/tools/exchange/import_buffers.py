@@ -1,15 +1,13 @@
 """Import of published teacher buffers (`replay_buffer_*.pt`): checked first, then one trajectory at a time.
 
-A published file is a list of trajectories, each a list of epochs (row 0 at initialisation), each a list of parameter
-tensors in `parameters()` order (MTT's buffer.py, used by TESLA, FTD and DATM). Nothing is written before every file's
-container and every snapshot's shapes are checked; the buffer gets its name when it is whole. A killed import resumes.
+Nothing is written before every file's container and every snapshot's shapes are checked (`buffer_outline`); the buffer
+gets its name when it is whole. A killed import resumes.
 """
 
 import json
 import shutil
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,35 +16,22 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from engine.data import Dataset, prepare_dataset
+from engine.data import prepare_dataset
 from engine.errors import BusyError, CorruptFileError, DataError, UsageError
 from engine.events import Event, Notice, Progress
 from engine.runs.provenance import DECLARABLE, MAKING, ImportedBuffer, identity_of, imported_buffer
 from engine.runs.workspace import NAME, Workspace
-from engine.settings import EffectiveSettings, Settings
+from engine.settings import EffectiveSettings
 from engine.storage.atomic import FORMAT, disk, read_json, write_json
 from engine.storage.filesystem import format_bytes
-from engine.tools.exchange.torch_reader import STAGE, SourceFile, examine, file_size, load, plain_tensor
-from engine.tools.exchange.torch_shapes import check_shapes
+from engine.tools.exchange.buffer_outline import Outline, outlines_of
+from engine.tools.exchange.torch_reader import STAGE, load
 from engine.training.teacher_buffer import TeacherBuffer
 
 OPEN = 2**27
 """Bytes read from a mapped file before it is closed and reopened, which releases the pages that were read."""
 
-
 Events = Generator[Event, None, None]
-
-
-@dataclass(frozen=True)
-class Outline:
-    """What a file holds, before its values are read."""
-
-    source: SourceFile
-    epochs: tuple[int, ...]
-    """Whole epochs of every trajectory in it."""
-    parameters: int
-    """P."""
-    dtypes: frozenset[torch.dtype]
 
 
 def import_buffers(
@@ -83,27 +68,13 @@ def import_buffers(
         resolution=settings.dataset.resolution,
         on_bad_file=settings.dataset.on_bad_file,
     )
-    outlines = yield from _examined(files, settings, dataset)
-    taken, shortest = _limits(outlines, count, epochs)
+    outlines = yield from outlines_of(files, settings, dataset)
+    facts = _facts(outlines, effective, *_limits(outlines, count, epochs))
     identity = identity_of([o.source.sha256 for o in outlines], settings, dataset.fingerprint, dataset.name)
-    identity = json.loads(json.dumps(identity))
-    facts = _facts(outlines, effective, taken, shortest)
     target = workspace.folder / "buffers" / name
     disk.make_folder(target.parent)
     with _alone(target):
-        folder = _folder(target, identity, facts)
-        buffer = TeacherBuffer(folder, identity)
-        rows = sum(shortest + 1 for i in range(taken) if buffer.epochs(i) < shortest)
-        _check_room(folder, rows * outlines[0].parameters * 4)
-        try:
-            yield from _converted(outlines, buffer, taken, shortest)
-        except DataError:
-            if folder != target:
-                disk.remove_tree(folder)  # what was read so far is of a file that cannot be used
-            raise
-        if folder != target:
-            disk.rename(folder, target)
-            disk.fsync(target.parent)
+        yield from _written(outlines, target, json.loads(json.dumps(identity)), facts)
     if settings.dataset.holdout > 0:
         yield Notice(
             level="warning",
@@ -112,63 +83,6 @@ def import_buffers(
             "slightly optimistic. Test accuracy is not affected.",
         )
     return imported_buffer(target)
-
-
-def _examined(files: Sequence[Path], settings: Settings, dataset: Dataset) -> Generator[Event, None, list[Outline]]:
-    total, done = sum(file_size(path) for path in files), 0
-    outlines: list[Outline] = []
-    for path in files:
-        source = yield from examine(path, done, total)
-        done += source.bytes
-        for other in outlines:
-            if other.source.sha256 == source.sha256:
-                raise UsageError(f"{path} and {other.source.path} are the same file.", "Name each file once.")
-        outlines.append(_outline(source, settings, dataset))
-    return outlines
-
-
-def _outline(source: SourceFile, settings: Settings, dataset: Dataset) -> Outline:
-    epochs: list[int] = []
-    dtypes: set[torch.dtype] = set()
-    parameters = 0
-    checked: set[tuple[tuple[int, ...], ...]] = set()
-    value = load(source)
-    if not _sequence(value):
-        raise DataError(
-            f"{source.path} holds a {type(value).__name__}, not a list of trajectories.",
-            "A buffer is a list of trajectories, each a list of epochs, each a list of parameter tensors.",
-        )
-    for number, trajectory in enumerate(value):
-        where = f"{source.path}, trajectory {number}"
-        if not _sequence(trajectory) or not all(_sequence(snapshot) and len(snapshot) for snapshot in trajectory):
-            raise DataError(
-                f"{where} is not a list of epochs, each a list of tensors.",
-                "The tensors of a buffer are nested three lists deep: trajectories, epochs, parameters.",
-            )
-        if len(trajectory) < 2:
-            raise DataError(f"{where} has {len(trajectory)} snapshots; matching needs a start and a target.")
-        for epoch, snapshot in enumerate(trajectory):
-            here = f"{where}, epoch {epoch}"
-            tensors = [plain_tensor(tensor, f"{here}, parameter {i}") for i, tensor in enumerate(snapshot)]
-            shapes = tuple(tuple(tensor.shape) for tensor in tensors)
-            if shapes not in checked:
-                check_shapes(shapes, settings.network, dataset, here)
-                checked.add(shapes)
-            dtypes.update(tensor.dtype for tensor in tensors)
-            parameters = sum(tensor.numel() for tensor in tensors)
-        epochs.append(len(trajectory) - 1)
-    if not epochs:
-        raise DataError(
-            f"{source.path} holds no trajectory.", "Published code saves a file only after several are trained."
-        )
-    odd = [str(dtype) for dtype in dtypes if not dtype.is_floating_point]
-    if odd:
-        raise DataError(f"{source.path} has parameters of type {', '.join(odd)}; floating point is needed.")
-    return Outline(source, tuple(epochs), parameters, frozenset(dtypes))
-
-
-def _sequence(value: Any) -> bool:
-    return isinstance(value, list | tuple)
 
 
 def _limits(outlines: Sequence[Outline], count: int | None, epochs: int | None) -> tuple[int, int]:
@@ -218,6 +132,26 @@ def _alone(target: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _written(
+    outlines: Sequence[Outline], target: Path, identity: Mapping[str, Any], facts: Mapping[str, Any]
+) -> Events:
+    """Write the buffer beside its name, then rename it; one that has its name already is completed in place."""
+    count, epochs = facts["trajectories"], facts["epochs"]
+    folder = _folder(target, identity, facts)
+    buffer = TeacherBuffer(folder, identity)
+    rows = sum(epochs + 1 for i in range(count) if buffer.epochs(i) < epochs)
+    _check_room(folder, rows * outlines[0].parameters * 4)
+    try:
+        yield from _converted(outlines, buffer, count, epochs)
+    except DataError:
+        if folder != target:
+            disk.remove_tree(folder)  # what was read so far is of a file that cannot be used
+        raise
+    if folder != target:
+        disk.rename(folder, target)
+        disk.fsync(target.parent)
 
 
 def _folder(target: Path, identity: Mapping[str, Any], facts: Mapping[str, Any]) -> Path:

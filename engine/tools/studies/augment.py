@@ -13,7 +13,8 @@ from engine.errors import UsageError
 from engine.events import EvaluationDone, Event, Progress, StageFinished, StageStarted
 from engine.methods.registry import method_of
 from engine.runs.protocol import random_protocol
-from engine.runs.run import Run, checkpoint_to_use
+from engine.runs.run import Run
+from engine.runs.selection import checkpoint_to_use
 from engine.runs.workspace import Workspace
 from engine.session.evaluations import training_set
 from engine.session.memory_hints import explain_out_of_memory

@@ -7,7 +7,8 @@ from typing import Any
 
 from engine.events import EvaluationDone, Event, Notice, Progress, StageFinished, StageStarted
 from engine.runs.history import read_history
-from engine.runs.run import Run, selected_iteration
+from engine.runs.run import Run
+from engine.runs.selection import selected_iteration
 from engine.runs.status import run_status
 from engine.runs.workspace import Workspace
 from engine.session.session import drive

@@ -78,7 +78,7 @@ def test_a_damaged_selection_gives_way_to_the_next_best(tiny_run: Drive) -> None
     run = tiny_run("r")
     for path in (run.folder / "evaluations").glob("*test*"):
         path.unlink()
-    from engine.runs.run import selected_iteration
+    from engine.runs.selection import selected_iteration
 
     chosen = selected_iteration(run, run.frozen().settings)
     assert chosen is not None

@@ -17,7 +17,8 @@ from engine.events import (
 )
 from engine.runs.journal import read_journal
 from engine.runs.preview_frames import frame_path
-from engine.runs.run import Run, selected_iteration
+from engine.runs.run import Run
+from engine.runs.selection import selected_iteration
 from engine.runs.workspace import Workspace, acquire_run
 from engine.runtime.generators import run_to_end
 from engine.session import evaluations as assessments

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.runs.run import Run, selected_iteration
+from engine.runs.run import Run
+from engine.runs.selection import selected_iteration
 from engine.runs.workspace import Workspace
 from tesla_tui.watch.feed import RunFeed
 from tests.tui.cli.test_cli import SETS, Tesla, one_paragraph, tesla  # noqa: F401

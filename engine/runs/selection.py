@@ -1,0 +1,34 @@
+"""Which checkpoint of a run is used: the one asked for, or the one that its held-out accuracies select."""
+
+from engine.errors import UsageError, tesla
+from engine.runs.run import Run
+from engine.settings import Settings
+
+
+def selected_iteration(run: Run, settings: Settings) -> int | None:
+    """Iteration of the checkpoint with the best held-out accuracy; without a held-out part the newest; None if none."""
+    kept = set(run.checkpoints())
+    scored = [
+        (result.mean, result.iteration)
+        for result in run.evaluations(settings)
+        if result.split == "holdout" and result.subject == "distilled" and result.iteration in kept
+    ]
+    if settings.dataset.holdout > 0 and scored:
+        return max(scored)[1]
+    return max(kept, default=None)
+
+
+def checkpoint_to_use(run: Run, settings: Settings, iteration: int | None) -> int:
+    """The requested checkpoint, or the selected one.
+
+    Raises:
+        UsageError: there is none, or not the requested one.
+    """
+    kept = run.checkpoints()
+    chosen = selected_iteration(run, settings) if iteration is None else iteration
+    if chosen is None:
+        again = tesla("run", run.folder.parents[1], "--run", run.name)
+        raise UsageError(f"The run {run.name} has no checkpoint yet.", f"Resume with: {again}")
+    if chosen not in kept:
+        raise UsageError(f"The run {run.name} has no checkpoint {chosen}.", f"It has: {', '.join(map(str, kept))}.")
+    return chosen
