@@ -38,6 +38,18 @@ def find_evaluation(
     return None
 
 
+def find_in_other_runs(
+    folder: Path, iteration: int, subject: str, split: str, network: str, protocol: dict[str, Any]
+) -> EvaluationDone | None:
+    """A result of the same protocol that another run of the workspace already has; `folder` is this run's."""
+    for run in sorted(folder.parents[1].iterdir()):
+        if run != folder.parent:
+            found = find_evaluation(run / folder.name, iteration, subject, split, network, protocol)
+            if found is not None:
+                return found
+    return None
+
+
 def _plain_path(folder: Path, iteration: int, subject: str, split: str, network: str) -> Path:
     safe = "".join(c if c.isalnum() or c in "._" else "-" for c in network)
     return folder / f"{iteration:07d}-{split}-{subject}-{safe}.json"

@@ -14,7 +14,6 @@ from engine.runs.provenance import SetOrigin, set_origin
 from engine.runtime.finite import non_finite
 from engine.settings import EffectiveSettings, Settings, frozen_settings, recovered_settings, settings_to_toml
 from engine.settings.facts import may_change, needs_other_teachers
-from engine.settings.layers import SETTLED
 from engine.storage.atomic import (
     disk,
     read_tensors,
@@ -139,17 +138,11 @@ class Run:
         except SettingsError:
             return None
 
-    def command_line(self) -> dict[str, Any]:
-        """Keys that earlier command lines set, with their values."""
+    def values_from(self, origin: str) -> dict[str, Any]:
+        """Frozen keys with that origin (`command line`, or derived when it started: `SETTLED`), with their values."""
         frozen = self.frozen()
         flat = frozen.flat()
-        return {key: flat[key] for key, origin in frozen.origins.items() if origin == "command line"}
-
-    def settled(self) -> dict[str, Any]:
-        """Keys whose values were derived from others when it started, with their values."""
-        frozen = self.frozen()
-        flat = frozen.flat()
-        return {key: flat[key] for key, origin in frozen.origins.items() if origin == SETTLED}
+        return {key: flat[key] for key, given in frozen.origins.items() if given == origin}
 
     def check(self, effective: EffectiveSettings) -> None:
         """Refuse settings that would change the experiment of an existing run.
@@ -272,17 +265,6 @@ class Run:
     ) -> EvaluationDone | None:
         """The result, if it was measured to the same protocol."""
         return find_evaluation(self.evaluation_folder, iteration, subject, split, network, protocol)
-
-    def evaluation_of_another(
-        self, iteration: int, subject: str, split: str, network: str, protocol: dict[str, Any]
-    ) -> EvaluationDone | None:
-        """A result of the same protocol that another run of the workspace already has."""
-        for folder in sorted(self.folder.parent.iterdir()):
-            if folder != self.folder:
-                found = Run(folder).evaluation(iteration, subject, split, network, protocol)
-                if found is not None:
-                    return found
-        return None
 
     def evaluations(self, settings: Settings | None = None) -> list[EvaluationDone]:
         """The results that were measured as `settings` (unset: the run's own) say, by iteration.

@@ -18,6 +18,7 @@ from engine.runs.run import Run, nobody_else
 from engine.runtime.threads import run_in_thread
 from engine.settings import EffectiveSettings, Settings, resolve_settings, settings_template
 from engine.settings.facts import record
+from engine.settings.layers import SETTLED
 from engine.storage.atomic import disk, set_aside, sweep, write_bytes
 from engine.storage.beats import LATE
 from engine.storage.lock import LeaseLock
@@ -136,7 +137,7 @@ class Workspace:
         An existing run keeps what earlier command lines set for it, so that `tesla run my-run --run NAME` resumes it.
         """
         begun = run is not None and run.exists
-        earlier: Mapping[str, Any] = run.command_line() if run is not None and begun else {}
+        earlier: Mapping[str, Any] = run.values_from("command line") if run is not None and begun else {}
         if ipc is not None:
             earlier = {key: value for key, value in earlier.items() if key != "distill.ipc"}
         return resolve_settings(
@@ -144,7 +145,7 @@ class Workspace:
             ipc=ipc,
             overrides=overrides,
             frozen_overrides=earlier,
-            settled=run.settled() if run is not None and begun else {},
+            settled=run.values_from(SETTLED) if run is not None and begun else {},
             buffer_layer=self._buffer_layer,
         )
 

@@ -11,6 +11,7 @@ from typing import Any
 from engine.events import EvaluationDone, Event, Progress, stage_events
 from engine.methods.method import State
 from engine.methods.registry import method_of
+from engine.runs.evaluations import find_in_other_runs
 from engine.runs.protocol import distilled_protocol, random_protocol
 from engine.runs.run import Run
 from engine.training.evaluation import STAGE, evaluate_distilled, evaluate_random
@@ -60,7 +61,7 @@ def _recalled(task: Task, run: Run, split: str, network: str, protocol: dict[str
     """Whether the accuracy of random real images is known; the result of another run of the workspace is used."""
     if run.evaluation(0, "random", split, network, protocol):
         return True
-    shared = run.evaluation_of_another(0, "random", split, network, protocol)
+    shared = find_in_other_runs(run.evaluation_folder, 0, "random", split, network, protocol)
     if shared is None:
         return False
     if task.ranks.writes:

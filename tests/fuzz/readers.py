@@ -538,7 +538,7 @@ def lay_settings(folder: Path) -> None:
 
 def read_settings(folder: Path) -> None:
     run = workspace(folder).run("r")
-    run.command_line()
+    run.values_from("command line")
     run.check(SETTINGS)
 
 
