@@ -6,21 +6,14 @@ from typing import Any
 import pytest
 
 from engine.settings import resolve_settings
+from engine.tools.plan.disk import disk_uses
+from engine.tools.plan.durations import durations, images_stepped, iteration_seconds, replays, span
 from engine.tools.plan.facts import Facts, find_facts
 from engine.tools.plan.fitting import peaks, shortages
+from engine.tools.plan.memory import memory_parts, step_bytes
 from engine.tools.plan.peers import Case, at_run_size, case_of, peer_parts
+from engine.tools.plan.problem import Problem
 from engine.tools.plan.report import DiskRoom, Limits, Part
-from engine.tools.plan.sums import (
-    Problem,
-    disk_uses,
-    durations,
-    images_stepped,
-    iteration_seconds,
-    memory_parts,
-    replays,
-    span,
-    step_bytes,
-)
 
 IMAGENET = Facts(1000, 3, 64, 1_153_050, 128_117, 50_000, "published sizes")
 P = 2_496_360
