@@ -55,6 +55,8 @@ def teachers(settings: str, shape: Shape, images: int, folder: str, enough: floa
     count = min(images, TEACHER_BATCHES * wanted.teachers.batch)
     # As many steps in all as the run has, on fewer images: whether they are compiled depends on it.
     wanted = changed(wanted, "teachers", count=math.ceil(wanted.teachers.count * images / count))
+    # So many teachers need not fit on the disk: a few epochs of one are written.
+    wanted = changed(wanted, "compute", room="warn")
     task = random_task(wanted, shape, Path(folder), train=count, measured=1)
     buffer = TeacherBuffer(Path(folder) / "teachers", {})
     buffer.open()
