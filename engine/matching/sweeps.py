@@ -15,164 +15,27 @@ steps before. Without it the order of the steps does not matter, so the second s
 stored parameters at all. `unrolled` (MTT) keeps all T graphs and calls backward: the reference.
 """
 
-import copy
-import warnings
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
-from typing import Literal, get_args
+from collections.abc import Generator
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from engine.matching.compiled import checked_steps
-from engine.matching.parameter_store import STORES, Store, make_trace
-from engine.matching.rank_shares import WHOLE, Whole
-from engine.matching.steps import EagerSteps, Steps, saved_bytes, student_loss
-from engine.networks.flat import FlatNetwork, LossName
+from engine.matching.parameter_store import Store, make_trace
+from engine.matching.problem import MatchingGradient, Mode, Problem
+from engine.matching.steps import saved_bytes, student_loss
+from engine.networks.flat import FlatNetwork
 from engine.runtime.allocator import choose_memory
-from engine.runtime.generators import run_to_end
-
-Mode = Literal["exact", "paper", "unrolled"]
-LOSSES = get_args(LossName)
-MODES = ("exact", "paper", "unrolled")
 
 SMALL_BATCH = 2**18
 """Bytes of a batch whose augmentation is differentiated without being replayed once more."""
 
-Schedule = Sequence[tuple[Tensor, Callable[[Tensor], Tensor]]]
-"""T pairs `(index, augment)`: a LongTensor `(B,)` into the images and a deterministic, replayable augmentation."""
 
-
-@dataclass(frozen=True)
-class MatchingGradient:
-    """The matching loss and its gradients, detached, on the device of the images."""
-
-    loss: Tensor
-    """L, a scalar."""
-    images: Tensor
-    """dL/dimages `(N, C, H, W)`."""
-    labels: Tensor
-    """dL/dlabels `(N, K)`, with respect to probabilities."""
-    student_lr: Tensor
-    """dL/dbeta, a scalar."""
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One matching problem: everything the sweeps read."""
-
-    steps: Steps
-    start: Tensor
-    target: Tensor
-    images: Tensor
-    labels: Tensor
-    student_lr: Tensor
-    schedule: Schedule
-    shares: Whole = WHOLE
-
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """The augmented images and labels of a step, without a graph."""
-        index, augment = self.schedule[step]
-        with torch.no_grad():
-            return augment(self.images[index]), self.labels[index]
-
-    def advance(self, theta: Tensor, step: int) -> Tensor:
-        """The student step theta_{i+1} = theta_i - beta g_i."""
-        gradient = self.shares.vector(step, self.steps.gradient(theta, *self.batch(step)))
-        return torch.addcmul(theta, gradient, self.student_lr, value=-1)
-
-    def loss_and_adjoint(self, end: Tensor) -> tuple[Tensor, Tensor]:
-        """L and dL/dtheta_T at theta_T."""
-        difference = end - self.target
-        scale = (self.start - self.target).square().sum()
-        return difference.square().sum() / scale, difference * (2 / scale)
-
-
-def matching_gradient(
-    model: nn.Module,
-    *,
-    start: Tensor,
-    target: Tensor,
-    images: Tensor,
-    labels: Tensor,
-    student_lr: Tensor | float,
-    schedule: Schedule,
-    mode: Mode = "exact",
-    store: Store = "auto",
-    compile: bool = False,  # noqa: A002 - the name torch and the settings use
-    loss: LossName = "cross-entropy",
-) -> MatchingGradient:
-    """The matching loss after T student steps, and its gradient with respect to images, labels and step size.
-
-    Args:
-        model: the student network, any module; only its shape is used, never its parameter values.
-        start: theta_0 `(P,)`, teacher parameters the student starts from, in `model.parameters()` order.
-        target: theta* `(P,)`, teacher parameters the student should reach.
-        images: synthetic images `(N, C, H, W)` in the network's input space.
-        labels: class probabilities `(N, K)`.
-        student_lr: beta, the student's step size, a positive scalar.
-        schedule: T pairs `(index, augment)`; batches may repeat images, overlap, and need not cover all.
-        mode: `exact` (default), `paper` (eq. 6 of the paper) or `unrolled` (all T graphs; the reference).
-        store: where `exact` keeps the T parameter vectors: `device`, `host`, `checkpoint` or `auto`.
-        compile: fuse the steps with torch.compile, as a run with `compute.compile = on` does (not for `unrolled`).
-            The first call for a model, mode and batch size compiles and checks against eager; where the compiler
-            fails, a warning says why and the result is eager's.
-        loss: what the student minimises: `cross-entropy` or `mse` (half the squared distance of logits to labels).
-
-    Returns:
-        Loss and gradients of the *whole* loss L (published code uses half the image gradient).
-
-    Raises:
-        ValueError: shapes that do not fit, an empty schedule, an unknown mode, store or loss.
-    """
-    if loss not in LOSSES:
-        raise ValueError(f"loss must be one of {', '.join(LOSSES)}; got {loss!r}.")
-    steps: FlatNetwork | Steps = FlatNetwork(model, loss=loss)
-    if compile and mode != "unrolled":
-        problem = _checked_problem(steps, start, target, images, labels, student_lr, schedule, mode, store)
-        steps = _fused_steps(problem, model, hessian=mode == "exact")
-    return run_to_end(
-        matching_sweeps(
-            steps,
-            start=start,
-            target=target,
-            images=images,
-            labels=labels,
-            student_lr=student_lr,
-            schedule=schedule,
-            mode=mode,
-            store=store,
-        )
-    )
-
-
-def matching_sweeps(
-    model: nn.Module | FlatNetwork | Steps,
-    *,
-    start: Tensor,
-    target: Tensor,
-    images: Tensor,
-    labels: Tensor,
-    student_lr: Tensor | float,
-    schedule: Schedule,
-    mode: Mode = "exact",
-    store: Store = "auto",
-    reuse: MatchingGradient | None = None,
-    shares: Whole = WHOLE,
+def sweep(
+    problem: Problem, mode: Mode, store: Store, reuse: MatchingGradient | None = None
 ) -> Generator[float, None, MatchingGradient]:
-    """As `matching_gradient`, but pausing after every student step, so that the caller can stop or report.
-
-    Args (besides those of `matching_gradient`):
-        reuse: an earlier result for images of the same shape, which is overwritten: at 50,000 images of 3x64x64 the
-            gradient has 2.5 GB, and a loop would else hold the last one while it computes the next.
-        shares: where the schedule holds only this rank's part of every batch; all ranks get the gradient of the whole.
-
-    Yields:
-        The share of the work done, 0..1.
-    """
-    problem = _checked_problem(model, start, target, images, labels, student_lr, schedule, mode, store, shares)
-    if images.device.type == "cpu":
+    """Solve a checked problem, pausing after every student step; see `matching_sweeps`."""
+    if problem.images.device.type == "cpu":
         choose_memory("flat")  # unless the program has chosen already, as a session has
     if mode == "exact":
         return (yield from _exact(problem, store, reuse))
@@ -289,26 +152,6 @@ class GradientAccumulator:
         return MatchingGradient(loss, self.images.mul_(factor), self.labels.mul_(factor), self.student_lr)
 
 
-_fused: WeakKeyDictionary[nn.Module, dict[tuple[object, ...], Steps]] = WeakKeyDictionary()
-"""Compiled steps by model, so that only the first of many calls compiles."""
-
-
-def _fused_steps(problem: Problem, model: nn.Module, *, hessian: bool) -> Steps:
-    sizes = {len(index): step for step, (index, _) in enumerate(problem.schedule)}
-    loss = problem.steps.network.loss
-    where = (problem.start.dtype, problem.start.device)
-    key = (hessian, loss, model.training, *sorted(sizes), problem.images.shape[1:], *where)
-    known = _fused.setdefault(model, {})
-    if key not in known:
-        batches = [problem.batch(step) for step in sizes.values()]
-        # The model itself must not be a value in its own weak dictionary: its shape is all the steps use.
-        network = FlatNetwork(copy.deepcopy(model), loss=loss)
-        known[key], reason = checked_steps(network, problem.start, batches, hessian=hessian)
-        if reason:
-            warnings.warn(f"torch.compile is not used: {reason}.", stacklevel=3)
-    return known[key]
-
-
 _graphs: WeakKeyDictionary[FlatNetwork, dict[torch.Size, int]] = WeakKeyDictionary()
 """Bytes of a graph by network and shape of the batch, so that a run looks once."""
 
@@ -325,46 +168,3 @@ def _graph_bytes(problem: Problem) -> int:
             _, size = saved_bytes(lambda: student_loss(problem.steps.network, theta, images, labels))
         known[images.shape] = problem.shares.agreed(size)
     return known[images.shape]
-
-
-def _checked_problem(
-    model: nn.Module | FlatNetwork | Steps,
-    start: Tensor,
-    target: Tensor,
-    images: Tensor,
-    labels: Tensor,
-    student_lr: Tensor | float,
-    schedule: Schedule,
-    mode: str,
-    store: str,
-    shares: Whole = WHOLE,
-) -> Problem:
-    if isinstance(model, nn.Module):
-        model = FlatNetwork(model)
-    steps: Steps = EagerSteps(model) if isinstance(model, FlatNetwork) else model
-    network = steps.network
-    if mode == "unrolled" and shares is not WHOLE:
-        raise ValueError("mode = unrolled needs whole batches.")
-    if mode not in MODES:
-        raise ValueError(f"mode must be one of {', '.join(MODES)}; got {mode!r}.")
-    if store not in STORES:
-        raise ValueError(f"store must be one of {', '.join(STORES)}; got {store!r}.")
-    if not schedule:
-        raise ValueError("The schedule is empty: matching needs at least one student step.")
-    for name, vector in (("start", start), ("target", target)):
-        if vector.shape != (network.size,):
-            raise ValueError(f"{name} has shape {tuple(vector.shape)}; the model needs ({network.size},).")
-    if images.ndim != 4 or labels.ndim != 2 or len(images) != len(labels):
-        raise ValueError(
-            f"images must be (N, C, H, W) and labels (N, K); got {tuple(images.shape)} and {tuple(labels.shape)}."
-        )
-    return Problem(
-        steps=steps,
-        start=start.detach(),
-        target=target.detach(),
-        images=images.detach(),
-        labels=labels.detach(),
-        student_lr=torch.as_tensor(student_lr, dtype=start.dtype, device=start.device).detach(),
-        schedule=schedule,
-        shares=shares,
-    )

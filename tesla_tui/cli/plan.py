@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tesla_tui.cli.options import Ipc, Json, Overrides, RunName, WorkspacePath
+from tesla_tui.cli.run import chosen_run
 
 if TYPE_CHECKING:
     from engine.events import Event
@@ -51,12 +52,7 @@ def plan(
 
     console = Console()
     opened = Workspace(workspace)
-    given = tuple(overrides or ())
-    chosen = opened.run(run) if run is not None else None
-    effective = opened.settings(ipc=ipc, overrides=given, run=chosen)
-    if chosen is None:
-        chosen = opened.run(f"ipc-{effective.settings.distill.ipc}")
-        effective = opened.settings(ipc=effective.settings.distill.ipc, overrides=given, run=chosen)
+    chosen, effective = chosen_run(opened, run, ipc, tuple(overrides or ()))
     from engine.tools.plan import Limits, plan_run  # loads PyTorch: after everything that can fail at once
 
     limits = Limits(

@@ -75,7 +75,7 @@ def run(
     console = Console(quiet=not place.writes)
     opened = Workspace(workspace)
     given = tuple(overrides or ())
-    chosen, effective = _chosen(opened, run, ipc, given)
+    chosen, effective = chosen_run(opened, run, ipc, given)
     if _is_finished(opened, chosen, effective, console):
         return
     options = ["--ipc", str(effective.settings.distill.ipc), *(word for text in given for word in ("--set", text))]
@@ -98,7 +98,7 @@ def run(
     print_result(console, opened, chosen)
 
 
-def _chosen(
+def chosen_run(
     workspace: "Workspace", name: str | None, ipc: int | None, overrides: tuple[str, ...]
 ) -> tuple["Run", "EffectiveSettings"]:
     """The run that is asked for, `ipc-N` by default, and its settings."""

@@ -8,9 +8,8 @@ from typing import Any, cast
 import torch
 
 from engine.data import draw_augment
-from engine.matching import Schedule, matching_gradient
+from engine.matching import Mode, Schedule, matching_gradient
 from engine.matching.parameter_store import Store
-from engine.matching.sweeps import Mode
 from engine.networks import build_network, flatten_parameters, initialised_network
 from engine.runtime.device import configure, resolve_device
 from engine.runtime.rng import counted_generator, forked_global_rng

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from engine.storage.filesystem import format_bytes
+from engine.tools.plan.problem import Problem
 from engine.tools.plan.report import DiskRoom, DiskUse, Part, Peak, Shortage, Where
-from engine.tools.plan.sums import Problem
 
 ROOM = 0.95
 """Share of the free memory or disk a plan may take before it counts as too much."""

@@ -9,7 +9,6 @@ from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import torch
 
@@ -23,7 +22,7 @@ from engine.networks.flat import flatten_parameters, load_parameters
 from engine.runtime.generators import run_to_end
 from engine.settings import Settings
 from engine.storage.atomic import write_tensors
-from engine.tools.plan.sums import epochs_of
+from engine.tools.plan.problem import Found, epochs_of
 from engine.tools.plan.synthetic import Meter, Shape, changed, random_task, random_trajectory, synchronise
 from engine.training.evaluation import BATCH, MEASURE, RULE, measure, planned_steps, train_on_small
 from engine.training.labels import CHUNK, labelling
@@ -41,8 +40,6 @@ TEACHER_BATCHES = 16
 SAMPLE = 2**26
 """Bytes written to learn the disk's speed."""
 
-Found = dict[str, Any]
-
 
 def teachers(settings: str, shape: Shape, images: int, folder: str, enough: float) -> Found:
     """Seconds per image and per snapshot of a teacher, and the memory it takes.
@@ -58,6 +55,8 @@ def teachers(settings: str, shape: Shape, images: int, folder: str, enough: floa
     count = min(images, TEACHER_BATCHES * wanted.teachers.batch)
     # As many steps in all as the run has, on fewer images: whether they are compiled depends on it.
     wanted = changed(wanted, "teachers", count=math.ceil(wanted.teachers.count * images / count))
+    # So many teachers need not fit on the disk: a few epochs of one are written.
+    wanted = changed(wanted, "compute", room="warn")
     task = random_task(wanted, shape, Path(folder), train=count, measured=1)
     buffer = TeacherBuffer(Path(folder) / "teachers", {})
     buffer.open()

@@ -11,7 +11,8 @@ from engine.methods.method import Method
 from engine.methods.registry import method_of
 from engine.runtime.generators import run_to_end
 from engine.settings import Settings
-from engine.tools.plan.measure import MOST, Found, disk_speed
+from engine.tools.plan.measure import MOST, disk_speed
+from engine.tools.plan.problem import Found
 from engine.tools.plan.synthetic import Meter, Shape, changed, random_task, synchronise
 from engine.training.task import Task
 from engine.training.teacher_buffer import TeacherBuffer

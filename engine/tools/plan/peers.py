@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 from engine.settings import Settings
 from engine.tools.plan.facts import Facts
-from engine.tools.plan.report import How, Part, Where
-from engine.tools.plan.sums import Found, Problem, dataset_parts, evaluation_part, used_bytes
+from engine.tools.plan.memory import dataset_parts, evaluation_part
+from engine.tools.plan.problem import Found, Problem, used_bytes
+from engine.tools.plan.report import How, Part
 
 CARRIED = 6
 """Times its images that a method may hold in an iteration: images, momentum, moments, and new ones of each."""
@@ -66,13 +67,12 @@ def peer_parts(problem: Problem, found: Found, evaluations: list[Found], free: i
         evaluations: measured.
         free: bytes free on the device, of which the dataset may take a share.
     """
-    program: Where = "device" if problem.device == "cpu" else "host"
     how: How = "measured" if found["whole"] else "extrapolated"
     base = max(0, found["base"] - (found["train_bytes"] if problem.device == "cpu" else 0))
     scratch = max(0, used_bytes(problem, found) - found["measured_bytes"])
     doing = "one iteration's graph and scratch" if problem.settings.traits.iterates else "choosing the images"
     return [
-        Part("Python, PyTorch, the program", base, program, "always", "measured"),
+        Part("Python, PyTorch, the program", base, problem.host, "always", "measured"),
         *dataset_parts(problem, free),
         Part("images and what the method carries", found["state_bytes"], "device", "distillation", how, between=True),
         Part(doing, int(scratch * found["share"]), "device", "distillation", how),

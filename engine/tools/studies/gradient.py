@@ -14,8 +14,7 @@ from typing import Any
 import torch
 
 from engine.events import Event, Progress, StageFinished, StageStarted, stage_events
-from engine.matching import MatchingGradient
-from engine.matching.sweeps import Mode, matching_sweeps
+from engine.matching import MatchingGradient, Mode, matching_sweeps
 from engine.methods.draws import draw_iteration
 from engine.methods.teacher_init import init_state
 from engine.runs.workspace import Workspace

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.matching import sweeps
+from engine.matching import WHOLE, matching_sweeps, sweeps
 from engine.matching.checkpoints import CheckpointTrace
 from engine.matching.host_offload import Arrival, HostTrace
 from engine.matching.parameter_store import resolve_store
@@ -140,7 +140,7 @@ def test_ranks_with_unequal_parts_choose_the_same_store(monkeypatch: pytest.Monk
         "start": start, "target": start + 1, "images": torch.ones(2, 1, 2, 2), "labels": torch.full((2, 3), 1 / 3),
         "student_lr": 0.1, "schedule": [(torch.arange(2), lambda images: images)],
     }  # fmt: skip
-    for shares in (sweeps.WHOLE, Parts(Second(), [1.0])):
-        run_to_end(sweeps.matching_sweeps(model, **arguments, shares=shares))
+    for shares in (WHOLE, Parts(Second(), [1.0])):
+        run_to_end(matching_sweeps(model, **arguments, shares=shares))
     assert seen[0] > 0
     assert seen[1] == 10 * seen[0]

@@ -1,26 +1,22 @@
 """The arithmetic of a plan, against counts by hand."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from engine.runtime.generators import run_to_end
+from engine.runtime.subprocesses import run_isolated
 from engine.settings import resolve_settings
+from engine.tools.plan.disk import disk_uses
+from engine.tools.plan.durations import durations, images_stepped, iteration_seconds, replays, span
 from engine.tools.plan.facts import Facts, find_facts
 from engine.tools.plan.fitting import peaks, shortages
+from engine.tools.plan.memory import memory_parts, step_bytes
 from engine.tools.plan.peers import Case, at_run_size, case_of, peer_parts
+from engine.tools.plan.problem import Problem
 from engine.tools.plan.report import DiskRoom, Limits, Part
-from engine.tools.plan.sums import (
-    Problem,
-    disk_uses,
-    durations,
-    images_stepped,
-    iteration_seconds,
-    memory_parts,
-    replays,
-    span,
-    step_bytes,
-)
 
 IMAGENET = Facts(1000, 3, 64, 1_153_050, 128_117, 50_000, "published sizes")
 P = 2_496_360
@@ -267,6 +263,17 @@ def test_sizes_are_known_before_a_download() -> None:
     assert facts.dataset is None
     digits = find_facts(resolve_settings().settings, None)
     assert digits.images == 1797
+
+
+@pytest.mark.slow
+def test_teachers_larger_than_any_disk_are_measured(tmp_path: Path) -> None:
+    many = ["teachers.epochs=1000000000", "distill.max_start_epoch=999999000", "compute.compile=off"]  # 900 TB
+    settings = resolve_settings(ipc=1, overrides=many).settings
+    arguments = {"shape": (10, 1, 8), "images": 100, "folder": str(tmp_path), "enough": 0.1}
+    measuring = run_isolated(
+        "engine.tools.plan.measure:teachers", {"settings": settings.model_dump_json(), **arguments}
+    )
+    assert run_to_end(measuring)["seconds_per_image"] > 0
 
 
 def test_times_for_people() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from engine.runs.workspace import Workspace
 from engine.session.session import teach
-from engine.tools.plan import planning
+from engine.tools.plan import measurements
 from tests.conftest import TINY
 from tests.tui.cli.test_cli import Tesla, one_paragraph, tesla
 
@@ -71,13 +71,13 @@ def test_what_is_there_is_not_planned_again(tesla: Tesla, monkeypatch: pytest.Mo
     settings = workspace.settings(ipc=1, overrides=TINY).settings
     list(teach(workspace, settings))
     asked: list[str] = []
-    real = planning.run_isolated
+    real = measurements.run_isolated
 
     def noted(function: str, arguments: dict[str, Any]) -> Any:
         asked.append(function.partition(":")[2])
         return real(function, arguments)
 
-    monkeypatch.setattr(planning, "run_isolated", noted)
+    monkeypatch.setattr(measurements, "run_isolated", noted)
     plan = json.loads(tesla("plan", "ws", "--ipc", 1, "--json", *SETS, *QUICK)[1])
     assert plan["teachers_left"] == 0
     assert plan["origin"] == "the cached dataset"

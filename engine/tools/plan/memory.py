@@ -1,0 +1,110 @@
+"""The memory a run takes: measured pieces, scaled up, and sizes added up. Pure functions."""
+
+from engine.data import resident_bytes
+from engine.data.resident import SHARE
+from engine.tools.plan.problem import Found, Problem, kept_vectors, used_bytes
+from engine.tools.plan.report import How, Part
+
+
+def memory_parts(
+    problem: Problem, matching: list[Found], teachers: Found | None, evaluations: list[Found], free: int
+) -> list[Part]:
+    """Every use of memory.
+
+    Args:
+        problem: the run.
+        matching: measured; see `step_bytes`.
+        teachers: measured; None if none are left to train.
+        evaluations: measured.
+        free: bytes free on the device, of which the dataset may take a share.
+    """
+    exact: How = "measured" if len(matching) == 1 else "extrapolated"
+    parts = [
+        _program_part(problem, matching[0]),
+        *dataset_parts(problem, free),
+        *_synthetic_parts(problem),
+        *_student_parts(problem),
+        Part("one step's graph and scratch", step_bytes(problem, matching), "device", "distillation", exact),
+    ]
+    if teachers is not None:
+        parts.append(Part("a teacher and its batch", used_bytes(problem, teachers), "device", "teachers", "measured"))
+    parts.append(evaluation_part(problem, evaluations))
+    return parts
+
+
+def step_bytes(problem: Problem, matching: list[Found]) -> int:
+    """Bytes that one matching step takes besides what is carried from step to step.
+
+    From one measurement at the run's batch; or from two at smaller ones, `batch`, by the line through them.
+    """
+    wanted = problem.settings.distill
+    vector = problem.parameters * problem.element
+    sizes: list[int] = []
+    for found in matching:
+        vectors = kept_vectors(problem, wanted.store, found["steps"])[1]
+        if problem.settings.distill.gradient == "exact" and found["steps"] < wanted.steps:
+            vectors = found["steps"] - 1  # measured with store = device
+        held = found["images"] * (problem.facts.values + 2 * problem.facts.classes) * problem.element
+        sizes.append(int(max(0, used_bytes(problem, found) - held - vectors * vector)))
+    size = sizes[-1]
+    if len(sizes) > 1:
+        small, large = matching[0]["batch"], matching[1]["batch"]
+        each = max(0.0, (sizes[1] - sizes[0]) / (large - small))
+        size += int(each * (problem.batch - large))
+    if wanted.gradient == "unrolled":
+        size = int(size * wanted.steps / matching[-1]["steps"])
+    return size
+
+
+def dataset_parts(problem: Problem, free: int) -> list[Part]:
+    """The dataset in memory: what stays there, by the rule of ResidentImages, and its mapped files."""
+    values = problem.facts.values
+    counts = (problem.facts.train, problem.facts.holdout, problem.facts.test)
+    whitened = problem.element if problem.settings.dataset.zca else 0
+    kept: list[int] = []
+    for count in counts:  # one split after the other, each in what those before it left
+        budget = int(SHARE * max(0, free - sum(kept)))
+        kept.append(resident_bytes(count * values, budget, whitened))
+    mapped = sum(count * values for count, size in zip(counts, kept, strict=True) if size)
+    return [
+        Part("dataset, kept as bytes", sum(kept), "device", "always", "computed"),
+        Part("its file, mapped (given back when needed)", mapped, problem.host, "always", "computed"),
+    ]
+
+
+def evaluation_part(problem: Problem, evaluations: list[Found]) -> Part:
+    """The largest of the evaluated networks, with its batch."""
+    most = max(used_bytes(problem, found) for found in evaluations)
+    return Part("evaluated networks and their batches", most, "device", "evaluation", "measured")
+
+
+def _program_part(problem: Problem, first: Found) -> Part:
+    """The process before any work, less what the measured task held of its own."""
+    small = problem.facts.classes * problem.facts.values  # the random pixels of the measured task
+    base = first["base"] - (first["state_bytes"] + 2 * small if problem.device == "cpu" else 0)
+    return Part("Python, PyTorch, the program", max(0, base), problem.host, "always", "measured")
+
+
+def _synthetic_parts(problem: Problem) -> list[Part]:
+    """Synthetic images and labels, and what distillation keeps beside them."""
+    tables = 4 if problem.settings.labels.kind == "learned" else 2
+    sizes = {
+        "synthetic images": problem.image_bytes,
+        "their momentum": problem.image_bytes,
+        "their gradient": problem.image_bytes,
+        "labels and their gradient": tables * problem.label_bytes,
+    }
+    return [Part(name, size, "device", "distillation", "computed", between=True) for name, size in sizes.items()]
+
+
+def _student_parts(problem: Problem) -> list[Part]:
+    """The student's parameters over the matching steps, where the gradient needs them again."""
+    store, vectors = kept_vectors(problem, problem.settings.distill.store, problem.settings.distill.steps)
+    vector = problem.parameters * problem.element
+    parts = []
+    if store == "host" and problem.device != "cpu":
+        parts.append(Part("student parameters, pinned", vectors * vector, "host", "distillation", "computed"))
+        vectors = 2
+    if store:
+        parts.append(Part(f"student parameters ({store})", vectors * vector, "device", "distillation", "computed"))
+    return parts
