@@ -16,7 +16,8 @@ from tesla_tui.live.context import Context
 from tesla_tui.live.panes.pane import Pane
 from tesla_tui.live.setting_words import value_words
 from tesla_tui.live.themes import LINES
-from tesla_tui.live.widgets.chart import Chart, Line
+from tesla_tui.live.widgets.braille import Line
+from tesla_tui.live.widgets.chart import Chart
 from tesla_tui.live.widgets.header import STATES
 from tesla_tui.render.words import clean, duration, percent, plus_minus
 from tesla_tui.watch.feed import RunFeed
