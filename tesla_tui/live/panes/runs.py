@@ -44,7 +44,7 @@ matching losses. `enter` opens the run under the cursor, `n` starts a new one, `
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "open", "open", id="runs.open", priority=False),
-        Binding("o", "overlay", "curve on/off", id="runs.overlay"),
+        Binding("o", "overlay", "toggle curve", id="runs.overlay"),
         Binding("l", "toggle_log", "log scale", id="runs.log"),
     ]
 
