@@ -182,7 +182,7 @@ matching losses. `enter` opens the run under the cursor, `n` starts a new one, `
         return lines
 
     def _show_rows(self, rows: list[list[Text]]) -> None:
-        """Update the cells that changed, or fill the table anew if runs came or went."""
+        """Update the cells that changed; refill the table if runs were added or removed."""
         table: DataTable[Text] = self.query_one(DataTable)
         plain = [[f"{cell.plain}/{cell.style}" for cell in row] for row in rows]
         if len(plain) == len(self._cells):
