@@ -44,6 +44,7 @@ MODULES = {
     "engine.training.task": "Tasks",
     "engine.runs.preview_frames": "Preview frames",
     "engine.tools.exchange.export": "Exported datasets",
+    "engine.tools.exchange.export_folder": "The files of an exported dataset",
     "engine.tools.plan.planning": "Planning a run",
     "engine.tools.plan.report": "Plans",
     "engine.tools.studies.outcome": "Study outcomes",

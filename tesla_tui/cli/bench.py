@@ -1,13 +1,20 @@
 """`tesla bench`: the group, and `tesla bench gradient`. The stages are in bench_stages.py."""
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tesla_tui.cli.bench_stages import data, evaluate, teachers
 from tesla_tui.cli.options import NETWORK_HELP
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from engine.tools.bench.cases import Shape
+    from engine.tools.bench.gradient import GradientBench
 
 PNG = Path("bench-gradient.png")
 
@@ -123,7 +130,6 @@ def gradient(
     from engine.tools.bench.record import gradient_record, machine
     from tesla_tui.cli.measuring import finish, watch
     from tesla_tui.render.bench import gradient_tables, gradient_words
-    from tesla_tui.render.words import literal
 
     resolve_device(resolve_settings(overrides=[f"compute.device={device}"]).settings.compute.device)
     named = CASES["quick" if quick else case.value]
@@ -148,13 +154,21 @@ def gradient(
     for line in gradient_words(measured):
         console.print(line, style="yellow" if line.startswith("!") else "dim", highlight=False, markup=False)
     if any(row.peak_bytes is not None for row in measured.rows):
-        from tesla_tui.render.bench_chart import draw_gradient
-
-        for number, shape in enumerate(shapes):
-            path = png if number == 0 else png.with_stem(f"{png.stem}-{number + 1}")
-            draw_gradient(measured, shape, where, path)
-            console.print(f"Chart: [bold]{literal(path)}[/]", highlight=False)
+        _draw(measured, shapes, where, png, console)
     finish(console, gradient_record(measured, where, complete=not code), json or png.with_suffix(".json"), code)
+
+
+def _draw(
+    measured: "GradientBench", shapes: Sequence["Shape"], where: dict[str, Any], png: Path, console: "Console"
+) -> None:
+    """A chart for each shape: the first at `png`, the others numbered."""
+    from tesla_tui.render.bench_chart import draw_gradient
+    from tesla_tui.render.words import literal
+
+    for number, shape in enumerate(shapes):
+        path = png if number == 0 else png.with_stem(f"{png.stem}-{number + 1}")
+        draw_gradient(measured, shape, where, path)
+        console.print(f"Chart: [bold]{literal(path)}[/]", highlight=False)
 
 
 bench.command()(teachers)

@@ -78,7 +78,8 @@ def run(
     chosen, effective = chosen_run(opened, run, ipc, given)
     if _is_finished(opened, chosen, effective, console):
         return
-    options = ["--ipc", str(effective.settings.distill.ipc), *(word for text in given for word in ("--set", text))]
+    sets = [word for text in given for word in ("--set", text)]
+    options = ["--ipc", str(effective.settings.distill.ipc), *sets]
     if detach:
         _detach(workspace, chosen, [*options, *(["--workers", str(workers)] if workers else [])], console)
         return
@@ -92,7 +93,7 @@ def run(
     if place.size > 1 and (not place.writes or LAUNCHER in os.environ):  # who started the workers speaks last
         raise typer.Exit(code)
     if code is not ExitCode.OK:
-        again = None if place.size > 1 else _same(workspace, ipc, run, given, workers)
+        again = None if place.size > 1 else _same(workspace, ipc, run, workers, sets)
         _say_stopped(chosen, again, console)
         raise typer.Exit(code)
     print_result(console, opened, chosen)
@@ -206,15 +207,14 @@ def teach(
     if code is not ExitCode.OK:
         console.print("[yellow]Stopped; trained epochs are saved.[/] Run the same command to resume.", highlight=False)
         raise typer.Exit(code)
-    go_on = command("run", workspace, "--ipc", effective.settings.distill.ipc)
-    print_commands(console, "The teachers are trained. Next:", go_on)
+    distil = command("run", workspace, "--ipc", effective.settings.distill.ipc)
+    print_commands(console, "The teachers are trained. Next:", distil)
 
 
-def _same(workspace: object, ipc: int | None, run: str | None, overrides: tuple[str, ...], workers: int | None) -> str:
+def _same(workspace: object, ipc: int | None, run: str | None, workers: int | None, sets: list[str]) -> str:
+    """The command that was given, without its defaults."""
     words = ["run", str(workspace)]
     words += ["--ipc", str(ipc)] if ipc is not None else []
     words += ["--run", run] if run is not None else []
     words += ["--workers", str(workers)] if workers is not None else []
-    for text in overrides:
-        words += ["--set", text]
-    return command(*words)
+    return command(*words, *sets)

@@ -261,9 +261,9 @@ class TeslaApp(App[str]):
             self.exit(f"{run.name} is running in the background (process {pid}). Reattach with: {again}")
 
         if answer == "stop":
-            bench.run_actions.stop_and(lambda: self.exit(self._saved_words()))
+            bench.requests.stop_and(lambda: self.exit(self._saved_words()))
         else:
-            bench.run_actions.stop_and(lambda: bench.run_actions.start_detached(run, (), then=detached))
+            bench.requests.stop_and(lambda: bench.run_actions.start_detached(run, (), then=detached))
 
     def _saved_words(self) -> str:
         bench = self.bench

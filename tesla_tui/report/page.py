@@ -11,6 +11,7 @@ from engine.runs.workspace import Workspace
 from engine.storage.atomic import write_bytes
 from tesla_tui.render.words import clean
 from tesla_tui.report import words
+from tesla_tui.report.commands import commands
 from tesla_tui.report.facts import Facts, gather
 
 GENERATOR = "tesla report"
@@ -81,7 +82,7 @@ def render(facts: Facts) -> str:
         troubles=words.troubles(facts),
         skipped=facts.view.skipped,
         recoveries=facts.view.recoveries,
-        commands=words.commands(facts),
+        commands=commands(facts),
         citations=_citations(facts),
         made=time.strftime("%Y-%m-%d %H:%M %Z", time.localtime(facts.made)),
     )

@@ -1,14 +1,14 @@
-"""The sentences, tables and commands of a report."""
+"""The sentences and tables of a report."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from engine.errors import quoted, tesla
 from engine.events import EvaluationDone
 from engine.settings import AugmentSettings
 from engine.storage.filesystem import format_bytes
 from tesla_tui.render.words import clean, counted, duration, plus_minus
+from tesla_tui.report.commands import option_value
 from tesla_tui.report.facts import Facts, Measured
 
 
@@ -61,10 +61,9 @@ def headline(facts: Facts) -> tuple[str, str]:
     """The main figure of the report, and what it measures."""
     best = _result(facts, "distilled")
     if best is not None:
-        return plus_minus(best.mean, best.std, len(best.accuracies)) + " %", "test accuracy"
+        return _percent(best), "test accuracy"
     if facts.holdout is not None:
-        held = facts.holdout
-        return plus_minus(held.mean, held.std, len(held.accuracies)) + " %", "held-out accuracy"
+        return _percent(facts.holdout), "held-out accuracy"
     if facts.view.iterations:
         return f"{facts.view.iteration:,} of {facts.view.iterations:,}", "iterations"
     return "—", "not measured yet"
@@ -78,11 +77,7 @@ def bars(facts: Facts) -> list[Bar]:
     ]
     if pairs[1][1] is None:
         pairs = [("random real images", facts.holdout_random, False), ("distilled images", facts.holdout, True)]
-    return [
-        Bar(name, 100 * r.mean, plus_minus(r.mean, r.std, len(r.accuracies)) + " %", ours)
-        for name, r, ours in pairs
-        if r
-    ]
+    return [Bar(name, 100 * r.mean, _percent(r), ours) for name, r, ours in pairs if r]
 
 
 def state_words(facts: Facts) -> str:
@@ -107,7 +102,9 @@ def state_words(facts: Facts) -> str:
 def settings_table(facts: Facts) -> list[Setting]:
     """Every setting with its origin."""
     flat, origins = facts.effective.flat(), facts.effective.origins
-    return [Setting(key, _value(value), clean(origins[key]), origins[key] != "default") for key, value in flat.items()]
+    return [
+        Setting(key, option_value(value), clean(origins[key]), origins[key] != "default") for key, value in flat.items()
+    ]
 
 
 def evaluation_rows(found: Iterable[Measured]) -> list[dict[str, Any]]:
@@ -204,60 +201,6 @@ def troubles(facts: Facts) -> list[dict[str, str]]:
         for line in facts.view.log
         if line.level != "info"
     ]
-
-
-def commands(facts: Facts) -> list[str]:
-    """Commands that repeat the run on another machine."""
-    effective, name = facts.effective, facts.workspace.folder.resolve().name
-    flat, origins = effective.flat(), effective.origins
-    dataset = flat["dataset.path"] if flat["dataset.name"] == "folder" else flat["dataset.name"]
-    lines = [tesla("init", name, "--dataset", dataset)]
-    if facts.imported is not None:
-        files = [str(file["name"]) for file in facts.imported.files]
-        sets = [f"{key}={_value(value)}" for key, value in facts.imported.settings.items() if key != "network.name"]
-        lines.append(_command(["tesla", "import-buffers", name, *files, "--name", facts.imported.name], sets))
-    placed = {"distill.ipc", "dataset.name"} | ({"dataset.path"} if flat["dataset.name"] == "folder" else set())
-    own = [key for key in flat if not _given(origins[key]) and key not in placed and flat[key] is not None]
-    if facts.origin is not None:
-        files = [str(file["name"]) for file in facts.origin.files]
-        step = [] if facts.origin.lr is None else ["--lr", f"{facts.origin.lr:.9g}"]
-        space = ["--space", facts.origin.space.partition(",")[0]]
-        fixed = {"labels.kind", "distill.student_lr", "dataset.zca"}
-        sets = [f"{key}={_value(flat[key])}" for key in own if key not in fixed]
-        lines.append(_command(["tesla", "import-images", name, *files, *step, *space, "--run", facts.run.name], sets))
-        lines.append(tesla("evaluate", name, "--run", facts.run.name))
-        return lines
-    sets = [f"{key}={_value(flat[key])}" for key in own]
-    threads = facts.view.environment.get("threads")
-    if flat["compute.threads"] == "auto" and threads is not None and facts.view.environment.get("device") == "cpu":
-        sets.append(f"compute.threads={threads}")
-    run = ["tesla", "run", name, "--run", facts.run.name, "--ipc", str(flat["distill.ipc"])]
-    lines.append(_command(run, sets))
-    tested = list(dict.fromkeys(m.result.network for m in facts.tests))
-    extra = [network for network in tested if network not in (flat["evaluate.networks"] or [flat["network.name"]])]
-    if extra:
-        words = [word for network in extra for word in ("--network", network)]
-        lines.append(tesla("evaluate", name, "--run", facts.run.name, *words))
-    return lines
-
-
-def _command(words: list[str], sets: list[str]) -> str:
-    """A command with its settings, a line each."""
-    return " \\\n    ".join([quoted(*words), *(f"--set {quoted(text)}" for text in sets)])
-
-
-def _given(origin: str) -> bool:
-    """Whether another machine gets this value without being told."""
-    return origin == "default" or origin.startswith(("preset ", "buffer "))
-
-
-def _value(value: Any) -> str:
-    """As `--set` takes it."""
-    if value is None:
-        return "unset"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return clean(",".join(map(str, value)) if isinstance(value, list) else str(value))
 
 
 def _protocol(measured: Measured) -> str:

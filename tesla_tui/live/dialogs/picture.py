@@ -28,11 +28,11 @@ class PictureScreen(Screen[tuple[int, int | None]]):
     HELP = "One synthetic image. Arrows go to its neighbours, `,` and `.` through time, `escape` closes it."
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,enter", "close", "back", key_display="esc", id="picture.close"),
+        Binding("escape,q,enter", "close", "close", key_display="esc", id="picture.close"),
         Binding("left,up", "move(-1)", "previous", key_display="←", id="picture.previous"),
         Binding("right,down", "move(1)", "next", key_display="→", id="picture.next"),
-        Binding("comma", "step(-1)", "back in time", key_display=",", id="picture.back"),
-        Binding("full_stop", "step(1)", "forward", key_display=".", id="picture.on"),
+        Binding("comma", "step(-1)", "step back", key_display=",", id="picture.back"),
+        Binding("full_stop", "step(1)", "step forward", key_display=".", id="picture.on"),
         Binding("question_mark", "app.help", "help", key_display="?", show=False),
     ]
 

@@ -13,7 +13,8 @@ from textual.widgets import Static
 from engine.runs.series import Series
 from tesla_tui.live.context import Context
 from tesla_tui.live.panes.pane import Pane
-from tesla_tui.live.widgets.chart import Chart, Line
+from tesla_tui.live.widgets.braille import Line
+from tesla_tui.live.widgets.chart import Chart
 from tesla_tui.live.widgets.device_panel import DevicePanel
 from tesla_tui.live.widgets.pictures import PictureGrid, layout_for
 from tesla_tui.live.widgets.stage import StageStrip

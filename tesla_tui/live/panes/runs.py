@@ -12,18 +12,22 @@ from textual.coordinate import Coordinate
 from textual.message import Message
 from textual.widgets import DataTable, Static
 
+from engine.events import EvaluationDone
 from tesla_tui.live.context import Context
 from tesla_tui.live.panes.pane import Pane
 from tesla_tui.live.setting_words import value_words
 from tesla_tui.live.themes import LINES
-from tesla_tui.live.widgets.chart import Chart, Line
+from tesla_tui.live.widgets.braille import Line
+from tesla_tui.live.widgets.chart import Chart
 from tesla_tui.live.widgets.header import STATES
-from tesla_tui.render.words import clean, duration, percent, plus_minus
+from tesla_tui.render.words import clean, counted, duration, percent, plus_minus
 from tesla_tui.watch.feed import RunFeed
 from tesla_tui.watch.series import smoothed
 
 EMPTY = "No runs yet. Press n to start one."
 COLUMNS = ("", "run", "state", "iteration", "loss", "held out %", "test %", "random %", "time", "differs in")
+TREND = 33
+"""Buckets of a loss that its trend averages."""
 LOOK_EVERY = 2.0
 """Seconds between two looks at the other runs."""
 IGNORED = ("compute.", "distill.checkpoint_every", "distill.keep")
@@ -40,7 +44,7 @@ matching losses. `enter` opens the run under the cursor, `n` starts a new one, `
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "open", "open", id="runs.open", priority=False),
-        Binding("o", "overlay", "curve on/off", id="runs.overlay"),
+        Binding("o", "overlay", "toggle curve", id="runs.overlay"),
         Binding("l", "toggle_log", "log scale", id="runs.log"),
     ]
 
@@ -132,47 +136,54 @@ matching losses. `enter` opens the run under the cursor, `n` starts a new one, `
             self._draw_now()
 
     def _draw_now(self) -> None:
-        table: DataTable[Text] = self.query_one(DataTable)
-        colours = self.app.theme_variables
         self._names = sorted(self._feeds)
         differing = _differences([self._feeds[name].view.settings for name in self._names])
+        self._show_rows([self._row(number, words) for number, words in enumerate(differing)])
+        chart = self.query_one("#runs-loss", Chart)
+        chart.display = bool(self._names)
+        chart.show(self._curves(), notes=("log" if self._log else "", "trend"), logarithmic=self._log)
+        words = f"{counted(len(self._names), 'run')} in {clean(str(self.context.workspace.folder))}"
+        text = Text(words if self._names else EMPTY, style=self.app.theme_variables["quiet"])
+        self.query_one("#runs-summary", Static).update(text, layout=False)
+
+    def _row(self, number: int, differing: str) -> list[Text]:
+        """The cells of a run, one for each of `COLUMNS`."""
+        name, colours = self._names[number], self.app.theme_variables
+        feed = self._feeds[name]
+        view = feed.view
+        sign, state_colour = STATES.get(feed.state, STATES["stopped"])
+        best, tests = view.best(), view.tests()
+        distilled = next((r for r in reversed(tests) if r.subject == "distilled"), None)
+        random = next((r for r in tests if r.subject == "random"), None)
+        current = self.context.feed is not None and self.context.feed.run.name == name
+        spent = view.driven_seconds(time.time() if feed.live else None)
+        loss = "" if view.loss.latest is None else f"{smoothed(view.loss.points().mean, TREND)[-1]:.3f}"
+        return [
+            Text("  " if name in self._hidden else "━━", style=_colour(number)),
+            Text(name, style="bold" if current else ""),
+            Text(f"{sign} {feed.state}", style=colours[state_colour]),
+            Text(f"{view.iteration}/{view.iterations}", justify="right"),
+            Text(loss, justify="right"),
+            Text("" if best is None else percent(best.mean), justify="right"),
+            _accuracy(distilled),
+            _accuracy(random),
+            Text("" if spent is None else duration(spent), justify="right"),
+            Text(differing, style=colours["quiet"]),
+        ]
+
+    def _curves(self) -> list[Line]:
+        """The trends of the losses that are not hidden."""
         lines = []
-        rows: list[list[Text]] = []
         for number, name in enumerate(self._names):
-            feed = self._feeds[name]
-            colour = LINES[number % len(LINES)]
-            view = feed.view
-            sign, state_colour = STATES.get(feed.state, STATES["stopped"])
-            best, tests = view.best(), view.tests()
-            distilled = next((r for r in reversed(tests) if r.subject == "distilled"), None)
-            random = next((r for r in tests if r.subject == "random"), None)
-            shown = name not in self._hidden
-            current = self.context.feed is not None and self.context.feed.run.name == name
-            spent = feed.view.driven_seconds(time.time() if feed.live else None)
-            rows.append(
-                [
-                    Text("━━" if shown else "  ", style=colour),
-                    Text(name, style="bold" if current else ""),
-                    Text(f"{sign} {feed.state}", style=colours[state_colour]),
-                    Text(f"{view.iteration}/{view.iterations}", justify="right"),
-                    Text(
-                        "" if view.loss.latest is None else f"{smoothed(view.loss.points().mean, 33)[-1]:.3f}",
-                        justify="right",
-                    ),
-                    Text("" if best is None else percent(best.mean), justify="right"),
-                    Text(
-                        ""
-                        if distilled is None
-                        else plus_minus(distilled.mean, distilled.std, len(distilled.accuracies))
-                    ),
-                    Text("" if random is None else plus_minus(random.mean, random.std, len(random.accuracies))),
-                    Text("" if spent is None else duration(spent), justify="right"),
-                    Text(differing[number], style=colours["quiet"]),
-                ]
-            )
-            if shown and len(view.loss):
-                points = view.loss.points()
-                lines.append(Line.through(points.x, smoothed(points.mean, 33), colour))
+            loss = self._feeds[name].view.loss
+            if name not in self._hidden and len(loss):
+                points = loss.points()
+                lines.append(Line.through(points.x, smoothed(points.mean, TREND), _colour(number)))
+        return lines
+
+    def _show_rows(self, rows: list[list[Text]]) -> None:
+        """Update the cells that changed; refill the table if runs were added or removed."""
+        table: DataTable[Text] = self.query_one(DataTable)
         plain = [[f"{cell.plain}/{cell.style}" for cell in row] for row in rows]
         if len(plain) == len(self._cells):
             for number, (row, old) in enumerate(zip(plain, self._cells, strict=True)):
@@ -187,15 +198,14 @@ matching losses. `enter` opens the run under the cursor, `n` starts a new one, `
             table.move_cursor(row=at, animate=False)
         self._cells = plain
         table.display = bool(rows)
-        chart = self.query_one("#runs-loss", Chart)
-        chart.display = bool(rows)
-        chart.show(lines, notes=("log" if self._log else "", "trend"), logarithmic=self._log)
-        words = (
-            f"{len(rows)} run{'s' if len(rows) != 1 else ''} in {clean(str(self.context.workspace.folder))}"
-            if rows
-            else EMPTY
-        )
-        self.query_one("#runs-summary", Static).update(Text(words, style=colours["quiet"]), layout=False)
+
+
+def _colour(number: int) -> str:
+    return LINES[number % len(LINES)]
+
+
+def _accuracy(result: EvaluationDone | None) -> Text:
+    return Text("" if result is None else plus_minus(result.mean, result.std, len(result.accuracies)))
 
 
 def _differences(settings: list[dict[str, Any]]) -> list[str]:

@@ -17,7 +17,8 @@ from engine.storage.filesystem import format_bytes
 from tesla_tui.live.context import Context
 from tesla_tui.live.panes.pane import Pane
 from tesla_tui.live.widgets.bars import bar, strip
-from tesla_tui.live.widgets.chart import Chart, Line
+from tesla_tui.live.widgets.braille import Line
+from tesla_tui.live.widgets.chart import Chart
 from tesla_tui.render.eta import Clock
 from tesla_tui.render.words import duration
 from tesla_tui.watch.teachers import BufferReader, Trajectory

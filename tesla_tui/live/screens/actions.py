@@ -1,78 +1,52 @@
-"""The actions on a run that take more than a key press: resume, take over, export, detach, stop."""
+"""The actions on a run that take more than a key press: start, resume, take over, export, detach."""
 
 import re
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
-
-from textual.app import App
-from textual.notifications import SeverityLevel
 
 from engine.errors import TeslaError
 from engine.runs.run import Run
 from engine.runtime.generators import run_to_end
-from engine.settings import EffectiveSettings
-from tesla_tui.live.context import Context
 from tesla_tui.live.dialogs.basic import Ask, Busy, Choice, Prompt
 from tesla_tui.live.dialogs.error import ErrorScreen
-from tesla_tui.live.dialogs.new_run import NewRun
+from tesla_tui.live.dialogs.new_run import NewRun, NewRunScreen
 from tesla_tui.live.engine_thread import REPORT, EngineThread
+from tesla_tui.live.screens.bench import Bench
+from tesla_tui.live.screens.requests import EngineRequests
 from tesla_tui.process.detached import ask_to_stop, start_detached, wait_until_free
 from tesla_tui.render.words import clean, duration
+from tesla_tui.watch.feed import RunFeed
 
 STOP_WITHIN = 120.0
 """Seconds another driver gets to save and stop."""
 
 
-class Bench(Protocol):
-    """The part of a workbench that the actions use."""
-
-    context: Context
-    engine: EngineThread | None
-
-    @property
-    def app(self) -> App[Any]:
-        """Shows dialogs and runs workers."""
-
-    def drive(self, run: Run, effective: EffectiveSettings) -> None:
-        """Start the engine for a run in its thread, and show it."""
-
-    def open_run(self, run: Run, then: Callable[[], None] | None = None) -> None:
-        """Show a run."""
-
-    def begin(self, made: NewRun) -> None:
-        """Start a new run here and show it."""
-
-    def stop_engine(self, after: Callable[[], None]) -> None:
-        """Stop the engine; call `after` when it has saved."""
-
-    def action_tab(self, number: int) -> None:
-        """Open a tab."""
-
-    def report(self, title: str, error: BaseException) -> None:
-        """Show an error."""
-
-    def notify(
-        self,
-        message: str,
-        *,
-        title: str = "",
-        severity: SeverityLevel = "information",
-        timeout: float | None = None,
-        markup: bool = True,
-    ) -> None:
-        """Show a notification."""
-
-
 class RunActions:
     """What a workbench does with its run. Anything that may take longer than a key press runs in a thread."""
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: Bench, requests: EngineRequests) -> None:
         self._bench = bench
-        self._close: Callable[[], None] | None = None
+        self._requests = requests
 
     # --- the run on screen
+
+    def resume_or_explain(self) -> None:
+        """Drive the run on screen, or say why that cannot be."""
+        bench, feed = self._bench, self._bench.context.feed
+        if feed is None:
+            return
+        if feed.live:
+            bench.notify("Read-only: another process is driving this run. Press t to take over.", severity="warning")
+        elif feed.state == "finished":
+            more = ", or raise distill.iterations in tesla.toml" if feed.view.iterations else ""
+            bench.notify(f"This run is finished. Press n for a new run{more}.", timeout=8)
+        elif feed.state == "imported":
+            bench.notify(
+                "This set was made elsewhere. You can inspect it, export it, or evaluate it with `tesla evaluate`.",
+                timeout=8,
+            )
+        else:
+            self.resume()
 
     def resume(self) -> None:
         """Drive the run on screen, with the settings that tesla.toml and its own command lines give."""
@@ -138,6 +112,19 @@ class RunActions:
             lambda retry: self.resume() if retry else None,
         )
 
+    def driver_ended(self, feed: RunFeed) -> None:
+        """Say that the process that drove the run on screen is gone."""
+        bench = self._bench
+        if feed.state == "finished":
+            bench.notify(f"{feed.run.name} is finished.", timeout=10)
+        elif feed.state == "interrupted":
+            bench.notify(
+                "The driver died. Everything up to the last checkpoint is saved. Press t to take over.",
+                severity="error", timeout=30,
+            )  # fmt: skip
+        else:
+            bench.notify(f"The driver ended ({feed.state}). Press t to take over.", severity="warning", timeout=30)
+
     # --- export
 
     def export(self) -> None:
@@ -174,7 +161,21 @@ class RunActions:
 
         self._in_thread("export", f"Writing {to} …", work, done)
 
-    # --- runs in other processes
+    # --- new runs, here and in other processes
+
+    def new(self) -> None:
+        """Ask for the settings of a new run and start it."""
+        self._bench.app.push_screen(NewRunScreen(self._bench.context.workspace), self._new)
+
+    def _new(self, made: NewRun | None) -> None:
+        if made is None:
+            return
+        if made.detached:
+            self.start_detached(made.run, made.arguments)
+        elif self._bench.engine is not None:
+            self._start_instead(made)
+        else:
+            self._bench.begin(made)
 
     def start_detached(self, run: Run, arguments: Sequence[str], then: Callable[[int], None] | None = None) -> None:
         """Start a run in its own process; `then` gets the process id."""
@@ -194,7 +195,7 @@ class RunActions:
 
         self._in_thread("detach", f"Starting {run.name} in the background …", work, done)
 
-    def start_instead(self, made: NewRun) -> None:
+    def _start_instead(self, made: NewRun) -> None:
         """Ask how to start a new run while another is driven here."""
         bench = self._bench
         assert bench.engine is not None
@@ -210,49 +211,9 @@ class RunActions:
             if answer == "detached":
                 self.start_detached(made.run, made.arguments)
             elif answer == "instead":
-                self.stop_and(lambda: bench.begin(made))
+                self._requests.stop_and(lambda: bench.begin(made))
 
         bench.app.push_screen(question, answered)
-
-    def stop_and(self, then: Callable[[], None]) -> None:
-        """Save and stop the engine, with a message meanwhile; then call `then`."""
-        bench = self._bench
-        if bench.engine is None:
-            then()
-            return
-        engine = bench.engine
-        busy = Busy("stopping", self._stopping_words(engine))
-        bench.app.push_screen(busy)
-
-        def tell() -> None:
-            if busy.is_mounted:
-                busy.say(self._stopping_words(engine))
-
-        timer = bench.app.set_interval(0.2, tell)
-
-        def close() -> None:
-            timer.stop()
-            if busy.is_current:
-                bench.app.pop_screen()
-
-        def after() -> None:
-            self.close_waiting()
-            then()
-
-        self._close = close
-        bench.stop_engine(after)
-
-    def close_waiting(self) -> None:
-        """Close the message that waits for the engine, which has saved or failed."""
-        close, self._close = self._close, None
-        if close is not None:
-            close()
-
-    def _stopping_words(self, engine: EngineThread) -> str:
-        passed = time.monotonic() - (engine.stop_asked or time.monotonic())
-        feed = self._bench.context.feed
-        at = f" at iteration {feed.view.iteration}" if feed is not None and feed.view.distilling else ""
-        return f"Saving {engine.driven.name}{at}; this takes at most one matching step. {passed:.0f} s"
 
     def _in_thread(self, title: str, words: str, work: Callable[[], None], done: Callable[[], None]) -> None:
         """Run `work` in a thread, with a message meanwhile; then call `done`, or report the error."""

@@ -1,6 +1,5 @@
 """The workbench: one run of one workspace, its tabs, and what keys do to it. Its timer is `_tick`."""
 
-import time
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -17,8 +16,9 @@ from engine.runs.workspace import Workspace
 from engine.settings import EffectiveSettings
 from tesla_tui.live.context import Context
 from tesla_tui.live.dialogs.basic import Message
-from tesla_tui.live.dialogs.new_run import NewRun, NewRunScreen
+from tesla_tui.live.dialogs.new_run import NewRun
 from tesla_tui.live.engine_thread import EngineThread
+from tesla_tui.live.pace import Pace
 from tesla_tui.live.panes.images import ImagesPane
 from tesla_tui.live.panes.log import LogPane
 from tesla_tui.live.panes.overview import OverviewPane
@@ -28,6 +28,7 @@ from tesla_tui.live.panes.settings import SettingsPane
 from tesla_tui.live.panes.teachers import TeachersPane
 from tesla_tui.live.preferences import Preferences
 from tesla_tui.live.screens.actions import RunActions
+from tesla_tui.live.screens.requests import EngineRequests
 from tesla_tui.live.widgets.header import RunBar, TabBar, badge_words
 from tesla_tui.live.widgets.key_line import KeyLine
 from tesla_tui.watch.devices import Devices
@@ -42,11 +43,6 @@ TABS: tuple[tuple[str, Callable[[Context], Pane]], ...] = (
     ("Log", LogPane),
     ("Settings", SettingsPane),
 )
-
-SHARE = 0.02
-"""Share of the time that looking may take from one core while this process drives the run."""
-SLOWEST = 3.0
-"""Maximum seconds between two updates."""
 
 
 class Workbench(Screen[None]):
@@ -68,12 +64,12 @@ class Workbench(Screen[None]):
     def __init__(self, workspace: Workspace, preferences: Preferences, devices: Devices) -> None:
         super().__init__()
         self.context = Context(workspace, preferences, devices)
-        self.run_actions = RunActions(self)
+        self.requests = EngineRequests(self)
+        self.run_actions = RunActions(self, self.requests)
         self.engine: EngineThread | None = None
         self._tab = 0
         self._timer: Timer | None = None
-        self._interval = preferences.refresh
-        self._mark = (time.monotonic(), time.thread_time())
+        self._pace = Pace(preferences.refresh)
         self._was_live = False
         self._stale = True
         self._after_stop: Callable[[], None] | None = None
@@ -82,6 +78,12 @@ class Workbench(Screen[None]):
     def driving(self) -> bool:
         """Whether the engine runs in this process."""
         return self.engine is not None
+
+    @property
+    def drives_shown(self) -> bool:
+        """Whether the run on screen is driven in this window."""
+        feed = self.context.feed
+        return self.engine is not None and feed is not None and self.engine.driven.name == feed.run.name
 
     def compose(self) -> ComposeResult:
         """Two lines, the tab, the keys."""
@@ -171,23 +173,9 @@ class Workbench(Screen[None]):
                 self.pane.look_around()
         elif changed:
             self._stale = True
-        self._timer = self.set_timer(self._next_interval(), self._tick)
-
-    def _next_interval(self) -> float:
-        """Longer while drawing costs the engine too much: at most `SHARE` of a core goes into looking."""
-        now, spent = time.monotonic(), time.thread_time()
-        wall, cost = now - self._mark[0], spent - self._mark[1]
-        self._mark = (now, spent)
-        shortest = self.context.preferences.refresh
-        if self.engine is not None and self.engine.stopping:
-            return 0.1
-        if self.engine is None or wall <= 0:
-            self._interval = shortest
-        elif cost / wall > SHARE:
-            self._interval = min(self._interval * 1.5, SLOWEST)
-        elif cost / wall < SHARE / 2:
-            self._interval = max(self._interval / 1.2, shortest)
-        return self._interval
+        engine = self.engine
+        interval = self._pace.next_interval(driving=engine is not None, stopping=engine is not None and engine.stopping)
+        self._timer = self.set_timer(interval, self._tick)
 
     def _look_after_engine(self) -> bool:
         context, engine = self.context, self.engine
@@ -201,7 +189,7 @@ class Workbench(Screen[None]):
         feed = context.feed
         if feed is not None and not context.loading:
             if self._was_live and not feed.live and engine is None:
-                self._left_alone(feed)
+                self.run_actions.driver_ended(feed)
             self._was_live = feed.live
         return before != (context.driving, context.preparing)
 
@@ -211,29 +199,16 @@ class Workbench(Screen[None]):
         self._was_live = False
         self._stale = True
         if engine.error is not None:
-            self.run_actions.close_waiting()
+            self.requests.close_waiting()
             self.run_actions.failed(engine)
         elif after is not None:
             after()
         elif not engine.stopping:
             self.notify(f"{engine.driven.name} is finished.", timeout=10)
 
-    def _left_alone(self, feed: RunFeed) -> None:
-        """The driver of the watched run is gone."""
-        if feed.state == "finished":
-            self.notify(f"{feed.run.name} is finished.", timeout=10)
-        elif feed.state == "interrupted":
-            self.notify(
-                "The driver died. Everything up to the last checkpoint is saved. Press t to take over.",
-                severity="error", timeout=30,
-            )  # fmt: skip
-        else:
-            self.notify(f"The driver ended ({feed.state}). Press t to take over.", severity="warning", timeout=30)
-
     def _bar(self) -> None:
         feed = self.context.feed
-        here = self.engine is not None and feed is not None and self.engine.driven.name == feed.run.name
-        badge = badge_words(here, feed is not None and feed.live, feed.driver if feed else None)
+        badge = badge_words(self.drives_shown, feed is not None and feed.live, feed.driver if feed else None)
         self.query_one(RunBar).show(self.context.workspace.folder.resolve().name, feed, badge)
 
     # --- what keys do
@@ -265,60 +240,20 @@ class Workbench(Screen[None]):
 
     def action_pause(self) -> None:
         """Pause, resume, or start."""
-        feed = self.context.feed
         if self.engine is not None:
-            if not self._shows_driven():
-                return
-            control = self.engine.control
-            if control.wants_pause:
-                control.resume()
-            else:
-                control.pause()
-                self.notify("Pausing after this matching step.", timeout=2)
-            self.look_now()
-        elif feed is None:
+            self.requests.pause_or_resume()
+        elif self.context.feed is None:
             self.action_new()
-        elif feed.live:
-            self.notify("Read-only: another process is driving this run. Press t to take over.", severity="warning")
-        elif feed.state == "finished":
-            more = ", or raise distill.iterations in tesla.toml" if feed.view.iterations else ""
-            self.notify(f"This run is finished. Press n for a new run{more}.", timeout=8)
-        elif feed.state == "imported":
-            self.notify(
-                "This set was made elsewhere. You can inspect it, export it, or evaluate it with `tesla evaluate`.",
-                timeout=8,
-            )
         else:
-            self.run_actions.resume()
-
-    def _shows_driven(self) -> bool:
-        """Whether the run on screen is the one this window drives; says so if it is not."""
-        feed = self.context.feed
-        same = self.engine is not None and feed is not None and self.engine.driven.name == feed.run.name
-        if not same and self.engine is not None:
-            self.notify(
-                f"This window is driving {self.engine.driven.name}. Open that run first (4).", severity="warning"
-            )
-        return same
+            self.run_actions.resume_or_explain()
 
     def action_evaluate(self) -> None:
         """Measure the images as they are now."""
-        if self.engine is not None and self._shows_driven():
-            if self.engine.control.evaluate():
-                self.notify("Evaluation starts when this iteration is complete.", timeout=4)
-            else:
-                self.notify("Nothing to evaluate: no distillation is running.", severity="warning")
+        self.requests.evaluate()
 
     def action_save(self) -> None:
         """A checkpoint now."""
-        if self.engine is not None and self._shows_driven():
-            if self.engine.control.save():
-                self.notify("A checkpoint is saved when this iteration is complete.", timeout=4)
-            else:
-                self.notify(
-                    "Nothing to save: no distillation is running. Teachers are saved after every epoch.",
-                    severity="warning",
-                )
+        self.requests.save()
 
     def action_export(self) -> None:
         """Write the distilled dataset into a folder."""
@@ -326,7 +261,7 @@ class Workbench(Screen[None]):
 
     def action_new(self) -> None:
         """The form for a new run."""
-        self.app.push_screen(NewRunScreen(self.context.workspace), self._new)
+        self.run_actions.new()
 
     def action_take_over(self) -> None:
         """Drive the run here."""
@@ -336,16 +271,6 @@ class Workbench(Screen[None]):
         """Another run."""
         self.open_run(self.context.workspace.run(message.name))
         self.action_tab(0)
-
-    def _new(self, made: NewRun | None) -> None:
-        if made is None:
-            return
-        if made.detached:
-            self.run_actions.start_detached(made.run, made.arguments)
-        elif self.engine is not None:
-            self.run_actions.start_instead(made)
-        else:
-            self.begin(made)
 
     def begin(self, made: NewRun) -> None:
         """Start a new run here and show it."""

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from textual.geometry import Size
 
-from tesla_tui.live.widgets.chart import Line, _raster, _short, _ticks
+from tesla_tui.live.widgets.braille import Line, raster
+from tesla_tui.live.widgets.chart import _short, _ticks
 from tesla_tui.live.widgets.pictures import _blocks, layout_for
 from tesla_tui.render.grid import resized
 
@@ -14,7 +15,7 @@ from tesla_tui.render.grid import resized
 def test_a_line_passes_through_its_points_and_has_no_gap() -> None:
     x = np.linspace(0, 10, 11)
     y = np.array([0, 5, 1, 9, 2, 8, 3, 7, 4, 6, 5.0])
-    dots = _raster(Line.through(x, y, "red"), 101, 91, (0, 10), (0, 9))
+    dots = raster(Line.through(x, y, "red"), 101, 91, (0, 10), (0, 9))
     for a, b in zip(x, y, strict=True):
         column, row = round(a * 10), round((9 - b) / 9 * 91 - 0.5)
         assert dots[max(0, row - 1) : row + 2, column].any(), (a, b)
@@ -28,7 +29,7 @@ def test_a_band_covers_the_extremes_of_many_points() -> None:
     x = np.arange(1000.0)
     y = np.zeros(1000)
     y[500] = 1.0  # one spike among a thousand points must be seen in twenty columns
-    dots = _raster(Line(x, y, y.copy(), "red"), 20, 40, (0, 999), (0, 1))
+    dots = raster(Line(x, y, y.copy(), "red"), 20, 40, (0, 999), (0, 1))
     assert dots[0].any() and dots[-1].all()
 
 
