@@ -77,6 +77,7 @@ def _trajectory(buffer: TeacherBuffer, what: str, number: int) -> list[Finding]:
     record, part, position = path.with_suffix(".json"), path.with_suffix(".part"), path.with_suffix(".position.json")
     making = path.with_suffix(".part.json")
     findings = []
+    buffer.forget(number)  # another process may have written it since an earlier look
     if buffer.cut_off(number):
         findings.append(
             left(what, making, part, words=f"{part} belongs to a finished teacher; a killed process left it")
