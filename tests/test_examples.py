@@ -123,3 +123,12 @@ def test_plugin(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "rings: 4 classes, 12x12 grey" in done.stdout + done.stderr
     assert "Test accuracy" in done.stdout
+    export = ("export", "ws", "--run", "ipc-1", "--to", "out/")
+    assert "trust tesla_rings:TYPICAL" in done.stdout and "trust tesla_rings:find_rings" not in done.stdout
+    assert done.stdout.index("trust tesla_rings:TYPICAL") < done.stdout.index("export ws")
+    assert tesla(*export).returncode == 2, "a name typed once is no consent from then on"
+    assert tesla("trust", "tesla_rings:TYPICAL").returncode == 0
+    again = tesla("run", "ws", "--run", "ipc-1")
+    assert "is finished" in again.stdout and "trust" not in again.stdout
+    exported = tesla(*export)
+    assert exported.returncode == 0, exported.stderr

@@ -62,10 +62,16 @@ def _step(task: Task, propose: Propose, state: PeerState) -> Generator[Event, No
     at = Progress(stage=STAGE, done=state.iteration, total=total, unit="iterations")
     proposing = propose(task, state.carried, state.iteration)
     proposal = yield from map_events(proposing, partial(share_done, at))
+    # A finite gradient may still overflow what is updated: images, momentum, a network of a pool.
+    updated = {name: tensor for name, tensor in proposal.changed.items() if tensor.is_floating_point()}
+    whole = [tensor.isfinite().all().to(proposal.loss) for tensor in updated.values()]
     # The one point of an iteration where the host waits for the device.
-    loss, norm = torch.stack([proposal.loss, proposal.gradient_norm]).tolist()
-    if not (math.isfinite(loss) and math.isfinite(norm)):
-        yield from _skip(state, loss)
+    loss, norm, *good = torch.stack([proposal.loss, proposal.gradient_norm, *whole]).tolist()
+    bad = [f"updated {name}" for name, is_good in zip(updated, good, strict=True) if not is_good]
+    # What follows from a bad loss or gradient says nothing more.
+    names = [name for name, value in (("loss", loss), ("image gradient", norm)) if not math.isfinite(value)] or bad
+    if names:
+        yield from _skip(state, loss, f"{' and '.join(names)} not finite")
         return
     state.carried.update(proposal.changed)
     state.labels = proposal.labels
@@ -78,10 +84,9 @@ def _step(task: Task, propose: Propose, state: PeerState) -> Generator[Event, No
     )  # fmt: skip
 
 
-def _skip(state: PeerState, loss: float) -> Generator[Event, None, None]:
+def _skip(state: PeerState, loss: float, reason: str) -> Generator[Event, None, None]:
     state.iteration += 1
     state.skipped += 1
-    reason = "image gradient not finite" if math.isfinite(loss) else "loss not finite"
     yield IterationSkipped(
         iteration=state.iteration,
         reason=reason,

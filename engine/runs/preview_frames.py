@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, PngImagePlugin
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from engine.errors import CorruptFileError
 from engine.storage.atomic import disk, replace_bytes, write_bytes
@@ -156,8 +156,10 @@ def read_frame(path: Path) -> Frame:
     except CorruptFileError:
         raise
     except Exception as error:  # Pillow raises any exception on a damaged chunk
+        # Its own words name the open file by its number, which differs from look to look.
+        why = "it is not a PNG" if isinstance(error, UnidentifiedImageError) else str(error)
         raise CorruptFileError(
-            f"{path} cannot be read as a frame: {error}.", "Delete it; nothing else needs it."
+            f"{path} cannot be read as a frame: {why}.", "Delete it; nothing else needs it."
         ) from error
 
 

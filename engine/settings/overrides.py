@@ -50,14 +50,20 @@ def command_layer(overrides: Sequence[str], ipc: int | None) -> Flat:
     return layer
 
 
-def _consent(layer: Flat) -> None:
-    """Allow the import of code that the command line names; code that only a file names needs `tesla trust`."""
-    for name in [layer.get("network.name"), *(layer.get("evaluate.networks") or ())]:
-        if isinstance(name, str) and is_import_path(name):
-            allow(name)
+def code_named(flat: Flat) -> list[str]:
+    """Import paths of the code that settings name: networks of the user's own, a plugin's method and dataset."""
+    networks = [flat.get("network.name"), *(flat.get("evaluate.networks") or ())]
+    found = [name for name in networks if isinstance(name, str) and is_import_path(name)]
     for plugins, name in (
-        (method_plugins(), layer.get("distill.method")),
-        (dataset_plugins(), layer.get("dataset.name")),
+        (method_plugins(), flat.get("distill.method")),
+        (dataset_plugins(), flat.get("dataset.name")),
     ):
         if isinstance(name, str) and name in plugins:
-            allow(plugins[name].target)
+            found.append(plugins[name].target)
+    return list(dict.fromkeys(found))
+
+
+def _consent(layer: Flat) -> None:
+    """Allow the import of code that the command line names; code that only a file names needs `tesla trust`."""
+    for name in code_named(layer):
+        allow(name)

@@ -83,11 +83,10 @@ def trust(name: str) -> Path:
         raise UsageError(f"{name!r} is not an import path.", "An import path is package.module:callable")
     place = place_of(name)
     allow(name)
-    consent = Consent(name, str(place))
-    if consent not in set(_consents()):
+    if not is_recorded(name):
         path = _file()
         disk.make_folder(path.parent)
-        disk.append(path, json.dumps(asdict(consent)).encode() + b"\n")
+        disk.append(path, json.dumps(asdict(Consent(name, str(place)))).encode() + b"\n")
     return place
 
 
@@ -108,15 +107,21 @@ def check_trusted(name: str, words: str = "") -> None:
     Raises:
         UsageError: there is no consent; the message says from where it would be imported.
     """
-    if name in _allowed():
+    if name in _allowed() or is_recorded(name):
         return
     place = place_of(name)
-    if Consent(name, str(place)) in set(_consents()):
-        return
     raise UsageError(
         f"The settings ask for {words or f'the network {name}'}, which is code that tesla would run from {place}.",
         f"If you trust it, allow it with: {tesla('trust', name)}",
     )
+
+
+def is_recorded(name: str) -> bool:
+    """Whether consent to an import path outlasts this process: `tesla trust` recorded it. False without the module."""
+    try:
+        return Consent(name, str(place_of(name))) in set(_consents())
+    except UsageError:
+        return False
 
 
 def load_plugin(plugin: Plugin) -> Any:

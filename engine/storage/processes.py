@@ -32,6 +32,8 @@ def start_ticks(pid: int) -> int | None:
 def process_alive(pid: int, started: float | None = None, ticks: int | None = None) -> bool:
     """Whether a process of this machine runs; its start tells it from a later one with the same number.
 
+    A process that exists counts as alive where this user may not read more about it.
+
     Args:
         pid: its number.
         started: seconds since 1970, by a clock that may have been set since.
@@ -45,5 +47,7 @@ def process_alive(pid: int, started: float | None = None, ticks: int | None = No
         else:
             same = started is None or abs(process.create_time() - started) < SAME_START
         return same and process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    except psutil.AccessDenied:  # another user's, on macOS: it exists, and nothing shows that it is a later one
+        return True
     except psutil.Error:
         return False

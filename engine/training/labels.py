@@ -48,11 +48,15 @@ def are_raw(settings: Settings) -> bool:
 
 
 def nearest_probabilities(values: Tensor) -> Tensor:
-    """The probabilities `(N, K)` nearest to any numbers `(N, K)`, row by row (Duchi et al. 2008, Fig. 1)."""
+    """The probabilities `(N, K)` nearest to any numbers `(N, K)`, row by row (Duchi et al. 2008, Fig. 1).
+
+    A row with a NaN or +inf has none: it stays not finite, for the check of the iteration's numbers to find.
+    """
     ordered = values.sort(dim=1, descending=True).values
     counts = torch.arange(1, values.shape[1] + 1, device=values.device)
     thresholds = (ordered.cumsum(dim=1) - 1) / counts
-    last = (ordered > thresholds).sum(dim=1, keepdim=True) - 1
+    # Nothing is above a NaN: without the bound such a row would ask for index -1.
+    last = ((ordered > thresholds).sum(dim=1, keepdim=True) - 1).clamp_(min=0)
     return (values - thresholds.gather(1, last)).clamp_(min=0)
 
 

@@ -7,6 +7,8 @@ from engine.runs.run import Run
 from engine.runs.status import run_status
 from engine.runs.workspace import Workspace
 from engine.settings import method_traits
+from engine.settings.overrides import code_named
+from engine.settings.trust import is_recorded
 from tesla_tui.render.commands import command
 from tesla_tui.render.tables import print_table, results_table
 
@@ -29,6 +31,10 @@ def print_result(console: Console, workspace: Workspace, run: Run, *, pictures: 
         console.print(f"Checkpoint {status.selected} of {status.iterations} iterations ({why}).", highlight=False)
     commands = [command("show", workspace.folder, "--run", run.name)]
     if makes_set:
+        # A name typed with --set is consent for that command only: without this the export would be refused.
+        needed = [command("trust", name) for name in code_named(run.frozen().flat()) if not is_recorded(name)]
+        if needed:
+            print_commands(console, "Before you export, allow the code that this run uses:", *needed)
         commands.insert(0, command("export", workspace.folder, "--run", run.name, "--to", "out/"))
     print_commands(console, "Next:", *commands)
 

@@ -1,12 +1,13 @@
 """What an examination finds."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from engine.storage.atomic import disk
-from engine.storage.temp_files import set_aside
+from engine.storage.temp_files import is_leftover, set_aside
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,13 @@ class Finding:
     words: str
     repair: Callable[[], str] | None = None
     """Repairs it and returns what it did, a sentence; None where nothing is to be done, or nothing can be."""
+
+
+Examine = Callable[[], Iterable[Finding]]
+"""An examination that can be repeated."""
+
+Lock = Callable[[], AbstractContextManager[object]]
+"""What a repair takes first."""
 
 
 def damaged(what: str, words: str, *paths: Path, then: str = "") -> Finding:
@@ -45,14 +53,34 @@ def left(what: str, *paths: Path, words: str) -> Finding:
     return Finding(True, what, f"{words}.", repair)
 
 
-def under(lock: Callable[[], AbstractContextManager[object]], finding: Finding) -> Finding:
-    """The finding, repaired only while that lock is held; taking it fails while another process uses the files."""
-    repair = finding.repair
-    if repair is None:
-        return finding
+def left_by(what: str, path: Path, words: str) -> Iterator[Finding]:
+    """A temporary file, if the process that wrote it has exited."""
+    if (path.exists() or path.is_symlink()) and is_leftover(path):
+        yield left(what, path, words=words)
 
-    def locked() -> str:
-        with lock():
-            return repair()
 
-    return replace(finding, repair=locked)
+def lock_folder(what: str, lock: Path) -> Iterator[Finding]:
+    """A folder in the place of a lock file."""
+    if lock.is_dir():
+        yield damaged(what, f"{lock} is a folder; a lock file belongs there.", lock)
+
+
+def examined(examine: Examine, lock: Lock = nullcontext) -> list[Finding]:
+    """What an examination finds, each repaired only if a second examination, right before, finds the same.
+
+    Args:
+        examine: one small part: it is repeated for each of its findings that is repaired.
+        lock: held for the second examination and the repair; taking it fails while another process uses the files.
+    """
+    return [
+        replace(found, repair=partial(_repaired, found, examine, lock)) if found.repair else found
+        for found in examine()
+    ]
+
+
+def _repaired(finding: Finding, examine: Examine, lock: Lock) -> str:
+    with lock():
+        for found in examine():
+            if found.repair is not None and (found.what, found.words) == (finding.what, finding.words):
+                return found.repair()
+    return "It is no longer as it was examined; nothing was changed."

@@ -1,5 +1,7 @@
 """Packages, devices, disk, cached datasets."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -7,12 +9,12 @@ from pathlib import Path
 import torch
 
 from engine.data import cache_root, verify_cache
-from engine.errors import CorruptFileError, NewerFormatError
+from engine.errors import BusyError, CorruptFileError, NewerFormatError
 from engine.storage.atomic import read_tensors
 from engine.storage.filesystem import disk, format_bytes
 from engine.storage.lock import KernelLock
-from engine.storage.temp_files import ASIDE, TEMP_MARK, leftovers, set_aside
-from engine.tools.doctor.finding import Finding, damaged, left
+from engine.storage.temp_files import ASIDE, TEMP_MARK, leftovers
+from engine.tools.doctor.finding import Finding, damaged, examined, left, left_by, lock_folder
 from engine.tools.doctor.plugins import examine_plugins
 
 PACKAGES = ("torch", "kornia", "numpy", "pillow", "safetensors", "pydantic", "datasets", "rich", "typer", "textual")
@@ -45,53 +47,62 @@ def _examine_cache(folder: Path) -> list[Finding]:
     if not folder.is_dir():
         return []
     findings = []
-    again = "It is decoded again when needed."
     for entry in sorted(folder.iterdir()):
         if TEMP_MARK in entry.name or entry.name == ASIDE:
             continue
-        if entry.suffix == ".lock":
-            if entry.is_dir():
-                findings.append(
-                    damaged(f"cached {entry.name}", f"{entry} is a folder; a lock file belongs there.", entry)
-                )
-            continue
         what = f"cached {entry.name}"
-        try:
-            problems = verify_cache(entry)
-        except NewerFormatError as error:
-            findings.append(Finding(False, what, str(error)))
+        if entry.suffix == ".lock":
+            findings += examined(partial(lock_folder, what, entry))
             continue
-        if problems:
-            findings.append(Finding(False, what, f"{'; '.join(problems)}. {again}", partial(_aside, entry)))
-        else:
-            findings.append(Finding(True, what, "whole"))
-            findings += _spaces(entry, what)
+        found = examined(partial(_entry, entry, what), partial(_entry_lock, entry))
+        if all(finding.good for finding in found):
+            found += _spaces(entry, what)
+        findings += found
     for path in leftovers(folder):
-        findings.append(left(f"cached {path.name}", path, words="left by a killed process; nothing uses it"))
+        words = "left by a killed process; nothing uses it"
+        findings += examined(partial(left_by, f"cached {path.name}", path, words))
     return findings
+
+
+def _entry(entry: Path, what: str) -> Iterator[Finding]:
+    try:
+        problems = verify_cache(entry)
+    except NewerFormatError as error:
+        yield Finding(False, what, str(error))
+        return
+    if problems:
+        yield damaged(what, f"{'; '.join(problems)}.", entry, then="It is decoded again when needed.")
+    else:
+        yield Finding(True, what, "whole")
+
+
+@contextmanager
+def _entry_lock(entry: Path) -> Iterator[None]:
+    with KernelLock(entry.with_name(f"{entry.name}.lock")) as lock:
+        if lock.try_acquire() is False:
+            raise BusyError("Another process is using it; nothing was changed.", "Repair it later.")
+        yield
 
 
 def _spaces(entry: Path, what: str) -> list[Finding]:
-    """Input spaces fitted to the images of an entry."""
-    findings = [
-        left(what, path, words=f"{path} was left by a killed process; nothing uses it") for path in leftovers(entry)
-    ]
+    """Input spaces fitted to the images of an entry: written by any process, without a lock."""
+    findings = []
+    for path in leftovers(entry):
+        words = f"{path} was left by a killed process; nothing uses it"
+        findings += examined(partial(left_by, what, path, words))
     for path in sorted(entry.glob("space-*.safetensors")):
-        try:
-            read_tensors(path)
-        except NewerFormatError as error:
-            findings.append(Finding(False, what, str(error)))
-        except CorruptFileError as error:
-            record = path.with_suffix(".json")
-            if not record.exists():
-                findings.append(left(what, path, words=f"{path} was left unfinished by a killed process"))
-            else:
-                findings.append(damaged(what, error.message, record, path, then="It is fitted again."))
+        findings += examined(partial(_space, path, what))
     return findings
 
 
-def _aside(entry: Path) -> str:
-    with KernelLock(entry.with_name(f"{entry.name}.lock")) as lock:
-        if lock.try_acquire() is False:
-            return "Another process is using it; nothing was changed."
-        return f"Moved to {set_aside(entry)}."
+def _space(path: Path, what: str) -> Iterator[Finding]:
+    try:
+        read_tensors(path)
+    except NewerFormatError as error:
+        yield Finding(False, what, str(error))
+    except CorruptFileError as error:
+        record = path.with_suffix(".json")
+        if not record.exists():
+            yield left(what, path, words=f"{path} was left unfinished by a killed process")
+        else:
+            yield damaged(what, error.message, record, path, then="It is fitted again.")

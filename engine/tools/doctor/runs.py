@@ -8,7 +8,7 @@ from engine.errors import CorruptFileError, NewerFormatError, SettingsError, Tes
 from engine.events import EvaluationDone, Notice
 from engine.runs.heartbeat import read_heartbeat
 from engine.runs.journal import JournalWriter, repair_journal, unread_lines
-from engine.runs.liveness import DRIVER, driver_alive, driver_of
+from engine.runs.liveness import DRIVER, LOCK, driver_alive, driver_of
 from engine.runs.preview_frames import frame_iterations, frame_path, frame_problem
 from engine.runs.recovery import orphaned_checkpoint_files, set_checkpoint_aside
 from engine.runs.run import Run
@@ -19,7 +19,9 @@ from engine.storage.atomic import read_json, write_bytes
 from engine.storage.checksums import SUMS, sum_problems
 from engine.storage.holder import UNKNOWN
 from engine.storage.temp_files import ASIDE, set_aside
-from engine.tools.doctor.finding import Finding, damaged, left, under
+from engine.tools.doctor.finding import Examine, Finding, damaged, examined, left, lock_folder
+
+OLDER = "An older checkpoint is used, and the iterations after it are repeated."
 
 
 def examine_run(run: Run) -> list[Finding]:
@@ -29,18 +31,38 @@ def examine_run(run: Run) -> list[Finding]:
     """
     what = f"run {run.name}"
     driven = driver_alive(run)
-    found = [*_settings(run, what), *_journal(run, what), *_checkpoints(run, what), *_evaluations(run, what)]
-    found += [*_film(run, what), *_exports(run, what)]
+    parts = list(_parts(run, what))
     if driven:
         later = "It is running now: repair it after it stops."
+        found = [finding for part in parts for finding in part()]
         found = [Finding(f.good, f.what, f.words if f.good else f"{f.words} {later}") for f in found]
     else:
-        found = [under(partial(_take, run), finding) for finding in found]
-        found += _driver(run, what, driven)
+        take = partial(_take, run)
+        found = [finding for part in parts for finding in examined(part, take)]
+        found += examined(partial(_record, run, what))
+        found += examined(partial(_heartbeat, run, what, driven), take)
+        found += examined(partial(lock_folder, what, run.folder / LOCK))
     if all(finding.good for finding in found):
         words = f"{len(run.checkpoints())} checkpoints, {len(run.evaluations())} evaluations, all whole"
         found.insert(0, Finding(True, what, words))
     return found
+
+
+def _parts(run: Run, what: str) -> Iterator[Examine]:
+    """The examinations of everything but its driver's files, one for each that has checksums of its own."""
+    yield partial(_settings, run, what)
+    yield partial(_journal, run, what)
+    checkpoints = run.checkpoints()
+    for iteration in checkpoints:
+        yield partial(_checkpoint, run, what, iteration)
+    yield partial(_halves, run, what)
+    for path in sorted((run.folder / "evaluations").glob("*.json")):
+        yield partial(_evaluation, what, path)
+    for iteration in frame_iterations(run.film) if run.film.is_dir() else ():
+        yield partial(_frame, what, frame_path(run.film, iteration), needed=iteration in checkpoints)
+    exports = run.folder / "exports"
+    for path in sorted(exports.iterdir()) if exports.is_dir() else ():
+        yield partial(_export, run, what, path)
 
 
 def _settings(run: Run, what: str) -> Iterator[Finding]:
@@ -98,91 +120,90 @@ def _begin_anew(path: Path) -> str:
     return "A new journal starts."
 
 
-def _checkpoints(run: Run, what: str) -> Iterator[Finding]:
-    older = "An older checkpoint is used, and the iterations after it are repeated."
-    for iteration in run.checkpoints():
-        try:
-            run.load_checkpoint(iteration)
-        except NewerFormatError as error:
-            yield Finding(False, what, str(error))
-        except CorruptFileError as error:
-            yield Finding(False, what, f"{error.message} {older}", partial(_checkpoint_aside, run, iteration))
+def _checkpoint(run: Run, what: str, iteration: int) -> Iterator[Finding]:
+    if iteration not in run.checkpoints():
+        return  # removed since
+    try:
+        run.load_checkpoint(iteration)
+    except NewerFormatError as error:
+        yield Finding(False, what, str(error))
+    except CorruptFileError as error:
+        yield Finding(False, what, f"{error.message} {OLDER}", partial(_checkpoint_aside, run, iteration))
+
+
+def _halves(run: Run, what: str) -> Iterator[Finding]:
     for half in orphaned_checkpoint_files(run):
         if half.lost is None:
             words = f"{half.path} is half of a checkpoint: its save or removal was interrupted; nothing uses it"
             yield left(what, half.path, words=words)
         else:
-            yield damaged(what, f"{half.lost} is missing.", half.path, then=older)
+            yield damaged(what, f"{half.lost} is missing.", half.path, then=OLDER)
 
 
 def _checkpoint_aside(run: Run, iteration: int) -> str:
     return f"Moved to {set_checkpoint_aside(run, iteration)}."
 
 
-def _evaluations(run: Run, what: str) -> Iterator[Finding]:
-    for path in sorted((run.folder / "evaluations").glob("*.json")):
-        try:
-            EvaluationDone(**read_json(path)["result"])
-        except CorruptFileError as error:
-            words = error.message
-        except (KeyError, TypeError):
-            words = f"{path} is not an evaluation."
-        else:
-            continue
-        yield damaged(what, words, path, then="`tesla run` or `tesla evaluate` measures it again.")
+def _evaluation(what: str, path: Path) -> Iterator[Finding]:
+    try:
+        EvaluationDone(**read_json(path)["result"])
+    except FileNotFoundError:
+        return  # removed since
+    except CorruptFileError as error:
+        words = error.message
+    except (KeyError, TypeError):
+        words = f"{path} is not an evaluation."
+    else:
+        return
+    yield damaged(what, words, path, then="`tesla run` or `tesla evaluate` measures it again.")
 
 
-def _film(run: Run, what: str) -> Iterator[Finding]:
-    checkpoints = run.checkpoints()
-    for iteration in frame_iterations(run.film) if run.film.is_dir() else ():
-        path = frame_path(run.film, iteration)
-        words = frame_problem(path)
-        if not words:
-            continue
+def _frame(what: str, path: Path, *, needed: bool) -> Iterator[Finding]:
+    words = frame_problem(path)
+    if words:
         found = damaged(what, words, path, then="It is only a preview; nothing else needs it.")
         # Those between checkpoints are not synced: a power cut may leave one without contents.
-        yield found if iteration in checkpoints else Finding(True, what, found.words, found.repair)
+        yield found if needed else Finding(True, what, found.words, found.repair)
 
 
-def _exports(run: Run, what: str) -> Iterator[Finding]:
-    folder = run.folder / "exports"
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if (path / SUMS).is_file():
-            problems = sum_problems(path)
-            if problems:
-                again = (
-                    f"Export it again with: {tesla('export', run.folder.parents[1], '--run', run.name, '--to', path)}"
-                )
-                yield damaged(what, f"{'; '.join(problems)}.", path, then=again)
-        elif (path / "recipe.json").exists():
-            yield Finding(True, what, f"{path} has no {SUMS}; it cannot be checked")
+def _export(run: Run, what: str, path: Path) -> Iterator[Finding]:
+    if (path / SUMS).is_file():
+        problems = sum_problems(path)
+        if problems:
+            again = tesla("export", run.folder.parents[1], "--run", run.name, "--to", path)
+            yield damaged(what, f"{'; '.join(problems)}.", path, then=f"Export it again with: {again}")
+    elif (path / "recipe.json").exists():
+        yield Finding(True, what, f"{path} has no {SUMS}; it cannot be checked")
 
 
-def _driver(run: Run, what: str, driven: bool | None) -> Iterator[Finding]:
-    take = partial(_take, run)
+def _record(run: Run, what: str) -> Iterator[Finding]:
     note = run.folder / DRIVER
-    if driver_of(run) == UNKNOWN:
-        try:
-            read_json(note)
-            words = f"{note} is not the record of a driver."
-        except TeslaError as error:
-            words = error.message
-        except OSError as error:
-            words = f"{note} cannot be read ({error.strerror})."
-        words += " It only records who drove the run last."
-        # A process that takes the run moves it aside, and leaves a record of its own.
-        yield under(take, Finding(False, what, words, lambda: f"Moved to {run.folder / ASIDE}."))
-    if run.heartbeat_file.exists():
-        if run.heartbeat_file.is_dir():
-            yield under(take, damaged(what, f"{run.heartbeat_file} is a folder.", run.heartbeat_file))
-        else:  # not synced: a power cut may leave one without contents
-            kind = "an unreadable" if read_heartbeat(run.heartbeat_file) is None else "a"
-            words = f"{kind} heartbeat file ({run.heartbeat_file}), left by a driver that "
-            words += "was killed" if driven is False else "gives no heartbeat, or that still runs elsewhere"
-            yield under(take, left(what, run.heartbeat_file, words=words))
-    lock = run.folder / ".driver.lock"
-    if lock.is_dir():
-        yield damaged(what, f"{lock} is a folder; a lock file belongs there.", lock)
+    if driver_of(run) != UNKNOWN:
+        return
+    try:
+        read_json(note)
+        words = f"{note} is not the record of a driver."
+    except TeslaError as error:
+        words = error.message
+    except OSError as error:
+        words = f"{note} cannot be read ({error.strerror})."
+
+    def repair() -> str:
+        with _take(run):  # moves it aside, and leaves a record of its own
+            return f"Moved to {run.folder / ASIDE}."
+
+    yield Finding(False, what, f"{words} It only records who drove the run last.", repair)
+
+
+def _heartbeat(run: Run, what: str, driven: bool | None) -> Iterator[Finding]:
+    path = run.heartbeat_file
+    if path.is_dir():
+        yield damaged(what, f"{path} is a folder.", path)
+    elif path.exists():  # not synced: a power cut may leave one without contents
+        kind = "an unreadable" if read_heartbeat(path) is None else "a"
+        words = f"{kind} heartbeat file ({path}), left by a driver that "
+        words += "was killed" if driven is False else "gives no heartbeat, or that still runs elsewhere"
+        yield left(what, path, words=words)
 
 
 def _take(run: Run) -> RunLease:

@@ -8,46 +8,48 @@ from pathlib import Path
 
 from engine.errors import BusyError, CorruptFileError, NewerFormatError
 from engine.storage.atomic import read_tensors
+from engine.storage.holder import read_holder
 from engine.storage.temp_files import set_aside
-from engine.tools.doctor.finding import Finding, damaged, left, under
+from engine.tools.doctor.finding import Examine, Finding, Lock, damaged, examined, left, lock_folder
 from engine.training.teacher_buffer import TeacherBuffer
 from engine.training.trajectory import read_record
 
 AGAIN = "It is trained again, to the same bits, when needed."
 
 
-def examine_buffer(folder: Path, rebuild: Callable[[], bool], undriven: Callable[[Finding], Finding]) -> list[Finding]:
+def examine_buffer(
+    folder: Path, rebuild: Callable[[], bool], undriven: Callable[[Examine, Lock], list[Finding]]
+) -> list[Finding]:
     """Everything in `buffers/<name>`.
 
     Args:
         folder: the buffer's.
         rebuild: restores the manifest if it can, and returns whether it could.
-        undriven: gives a finding that is repaired only while no run of the workspace is driven.
+        undriven: `examined`, with repairs only while no run of the workspace is driven.
     """
     buffer = TeacherBuffer(folder, {})
     what = f"teachers {folder.name}"
-    findings = [undriven(found) for found in _manifest(buffer, what, rebuild)]
-    numbers = sorted(
-        {
-            int(digits)
-            for path in folder.glob("trajectory-*")
-            if (digits := path.name.removeprefix("trajectory-").partition(".")[0]).isdigit()
-        }
-    )
+    findings = undriven(partial(_manifest, buffer, what, rebuild), partial(_unclaimed, buffer))
+    numbers = sorted({number for path in folder.glob("trajectory-*") if (number := _number(path)) is not None})
     bad = []
     for number in numbers:
         try:
-            bad += [under(partial(_claim, buffer, number), found) for found in _trajectory(buffer, what, number)]
+            bad += examined(partial(_trajectory, buffer, what, number), partial(_claim, buffer, number))
         except NewerFormatError as error:
             bad.append(Finding(False, what, str(error)))
     for lock in folder.glob(".trajectory-*.lock"):
-        if lock.is_dir():
-            bad.append(damaged(what, f"{lock} is a folder; a lock file belongs there.", lock))
+        bad += examined(partial(lock_folder, what, lock))
     findings += bad
     if all(finding.good for finding in findings):
         whole = sum(buffer.epochs(number) >= 0 for number in numbers)
         findings.insert(0, Finding(True, what, f"{whole} trajectories, all whole"))
     return findings
+
+
+def _number(path: Path) -> int | None:
+    """Which trajectory a file belongs to; None if it is not of one."""
+    digits = path.name.removeprefix(".").removeprefix("trajectory-").partition(".")[0]
+    return int(digits) if digits.isdecimal() else None
 
 
 def _manifest(buffer: TeacherBuffer, what: str, rebuild: Callable[[], bool]) -> list[Finding]:
@@ -57,19 +59,14 @@ def _manifest(buffer: TeacherBuffer, what: str, rebuild: Callable[[], bool]) -> 
             return []
         if not any(buffer.folder.glob("trajectory-*")):
             return []  # its process was killed before it wrote anything
-        words = f"{path} is missing."
+        words, found = f"{path} is missing.", False
     except NewerFormatError as error:
         return [Finding(False, what, str(error))]
     except CorruptFileError as error:
-        words = error.message
+        words, found = error.message, True
 
     def repair() -> str:
-        moved = ""
-        try:
-            if buffer.manifest() is not None:
-                return "It is complete now; nothing was changed."
-        except CorruptFileError:
-            moved = f"Moved to {set_aside(path)}. "
+        moved = f"Moved to {set_aside(path)}. " if found else ""
         return moved + ("Rebuilt." if rebuild() else "The next `tesla run` rebuilds it.")
 
     return [Finding(False, what, f"{words} It is rebuilt from the settings of the runs.", repair)]
@@ -80,6 +77,7 @@ def _trajectory(buffer: TeacherBuffer, what: str, number: int) -> list[Finding]:
     record, part, position = path.with_suffix(".json"), path.with_suffix(".part"), path.with_suffix(".position.json")
     making = path.with_suffix(".part.json")
     findings = []
+    buffer.forget(number)  # another process may have written it since an earlier look
     if buffer.cut_off(number):
         findings.append(
             left(what, making, part, words=f"{part} belongs to a finished teacher; a killed process left it")
@@ -113,11 +111,25 @@ def _lost(buffer: TeacherBuffer, number: int, what: str, words: str) -> Finding:
 def _claim(buffer: TeacherBuffer, number: int) -> Iterator[None]:
     claim = buffer.claim(number)
     for owner in claim.attempts():
-        words = f"{owner.words} is training it; nothing was changed."
+        words = f"{owner.words} is training teacher {number}; nothing was changed."
     if not claim.held:
         raise BusyError(words, "Repair it later.")
     with claim:
         yield
+
+
+@contextmanager
+def _unclaimed(buffer: TeacherBuffer) -> Iterator[None]:
+    """No process trains a teacher of the buffer, as `tesla teach` does without a run.
+
+    Checked one by one: to hold the claims of hundreds takes more open files than a process may have.
+    """
+    for path in sorted(buffer.folder.glob(".trajectory-*.owner.json")):
+        holder, number = read_holder(path), _number(path)
+        if number is not None and holder is not None and holder.released is None:
+            with _claim(buffer, number):
+                pass
+    yield
 
 
 def _making(what: str, part: Path, making: Path) -> list[Finding]:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from engine.settings import settings_template
 from engine.storage.atomic import write_bytes
 from engine.storage.filesystem import format_bytes
 from engine.storage.temp_files import ASIDE, leftovers, set_aside
-from engine.tools.doctor.finding import Finding, left, under
+from engine.tools.doctor.finding import Examine, Finding, Lock, examined, left_by
 from engine.tools.doctor.runs import examine_run
 from engine.tools.doctor.teachers import examine_buffer
 from engine.training.teacher_buffer import TeacherBuffer
@@ -34,14 +34,15 @@ def examine_workspace(folder: Path) -> list[Finding]:
     """
     workspace = _opened(folder)
     undriven = partial(_undriven, workspace)
-    findings = [undriven(finding) for finding in _toml(workspace)]
+    findings = undriven(partial(_toml, workspace))
     for buffer in sorted((folder / "buffers").glob("*")):
         if buffer.is_dir() and buffer.name != ASIDE:
             findings += examine_buffer(buffer, partial(_rebuilt, workspace, buffer), undriven)
     for run in workspace.runs():
         findings += examine_run(run)
     for path in leftovers(folder, deep=True):
-        findings.append(left("leftover", path, words=f"{path} was left by a process that has exited; nothing uses it"))
+        words = f"{path} was left by a process that has exited; nothing uses it"
+        findings += examined(partial(left_by, "leftover", path, words))
     if (folder / FORMERLY_COMPILED).is_dir():
         size = sum(path.stat().st_size for path in (folder / FORMERLY_COMPILED).rglob("*") if path.is_file())
         words = f"{format_bytes(size)} in {folder / FORMERLY_COMPILED}, from an earlier version: not used, delete it"
@@ -89,8 +90,6 @@ def _toml(workspace: Workspace) -> list[Finding]:
         ]
 
     def repair() -> str:
-        if path.is_file() and path.stat().st_size:
-            return "It is complete now; nothing was changed."
         moved = f"Moved to {set_aside(path)}. " if path.exists() else ""
         effective = newest.frozen()
         active = {key for key, origin in effective.origins.items() if origin == FROM_TOML} | {"dataset.name"}
@@ -100,20 +99,27 @@ def _toml(workspace: Workspace) -> list[Finding]:
     return [Finding(False, FROM_TOML, f"{words} The run {newest.name} has a copy of its settings.", repair)]
 
 
-def _undriven(workspace: Workspace, finding: Finding) -> Finding:
-    """A finding about a file of all runs, repaired only while none of them is driven: a driver may write it too."""
+def _undriven(workspace: Workspace, examine: Examine, lock: Lock = nullcontext) -> list[Finding]:
+    """Findings about a file of all runs, repaired only while none of them is driven: a driver may write it too.
+
+    Args:
+        workspace: whose runs.
+        examine: see `examined`.
+        lock: taken after all runs.
+    """
     driven = [run.name for run in workspace.runs() if driver_alive(run)]
-    if finding.repair is None or not driven:
-        return under(partial(_all_taken, workspace.runs()), finding)
-    words = f"{finding.words} The run {', '.join(driven)} is being driven now: stop it first."
-    return Finding(finding.good, finding.what, words)
+    if not driven:
+        return examined(examine, partial(_all_taken, workspace, lock))
+    later = f" The run {', '.join(driven)} is being driven now: stop it first."
+    return [Finding(f.good, f.what, f.words + (later if f.repair else "")) for f in examine()]
 
 
 @contextmanager
-def _all_taken(runs: list[Run]) -> Iterator[None]:
+def _all_taken(workspace: Workspace, lock: Lock) -> Iterator[None]:
     with ExitStack() as stack:
-        for run in runs:
+        for run in workspace.runs():
             stack.enter_context(run_to_end(acquire_run(run)))
+        stack.enter_context(lock())
         yield
 
 

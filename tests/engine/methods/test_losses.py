@@ -26,6 +26,7 @@ from engine.runtime.generators import run_to_end
 from engine.runtime.rng import counted_generator, counted_seed
 from engine.session.open_task import open_task
 from engine.settings import resolve_settings
+from engine.training.labels import nearest_probabilities
 from engine.training.task import Task
 from tests.conftest import TINY
 
@@ -112,6 +113,14 @@ def test_nearest_probabilities_are_nearest() -> None:
     for row, own in zip(wanted, found, strict=True):
         best = min(float((row - point).norm()) for point in grid)
         assert float((row - own).norm()) <= best + 1e-12
+
+
+def test_a_row_that_is_not_finite_has_no_nearest_probabilities() -> None:
+    good = [0.2, 0.3, 0.5]
+    rows = torch.tensor([[math.nan, 0.0, 1.0], good, [math.inf, 0.0, 0.0]])
+    found = nearest_probabilities(rows)
+    assert torch.allclose(found[1], torch.tensor(good))
+    assert not found[0].isfinite().all() and not found[2].isfinite().all()
 
 
 def test_adam_is_that_of_pytorch_and_lamb_is_as_long_as_the_parameter() -> None:

@@ -224,9 +224,10 @@ def test_several_workers_are_refused(workspace: Workspace) -> None:
         run_to_end(open_task(workspace, settings, two))
 
 
-def test_bad_numbers_are_skipped_and_then_stop_the_run(tiny_run: RunIt, workspace: Workspace) -> None:
+@pytest.mark.parametrize("method", ["dm", "frepo"])
+def test_bad_numbers_are_skipped_and_then_stop_the_run(tiny_run: RunIt, workspace: Workspace, method: str) -> None:
     with pytest.raises(DivergedError, match=r"bad for 5 iterations in a row"):
-        tiny_run("r", *options("dm"), "distill.lr_images=1e38", "distill.iterations=30")
+        tiny_run("r", *options(method), "distill.lr_images=1e38", "distill.iterations=30")
     run = workspace.run("r")
     events = [e.event for e, _ in read_journal(run.journal_file)]
     assert [e.consecutive for e in events if isinstance(e, IterationSkipped)][-5:] == [1, 2, 3, 4, 5]

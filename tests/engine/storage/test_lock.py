@@ -31,7 +31,7 @@ from engine.runtime.generators import run_to_end
 from engine.session.session import drive, teach
 from engine.storage.holder import Holder, read_holder, this_process
 from engine.storage.lock import LeaseLock
-from engine.storage.processes import this_machine
+from engine.storage.processes import process_alive, start_ticks, this_machine
 from engine.tools.exchange.export import exporting
 from tests.conftest import TINY
 
@@ -181,6 +181,22 @@ def test_a_reused_pid_is_not_the_process(tmp_path: Path, monkeypatch: pytest.Mon
     hold = a_hold(tmp_path)
     assert hold.try_acquire() is None
     hold.release()
+
+
+def test_a_process_that_may_not_be_read_is_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = psutil.Process()
+    started, ticks = mine.create_time(), start_ticks(mine.pid)
+
+    def denied(process: psutil.Process) -> None:
+        raise psutil.AccessDenied(process.pid)
+
+    monkeypatch.setattr(psutil.Process, "status", denied)
+    assert process_alive(mine.pid, started, ticks)
+    monkeypatch.setattr("engine.storage.processes.start_ticks", lambda pid: None)  # as on macOS
+    assert process_alive(mine.pid, started, ticks)
+    assert not process_alive(mine.pid, started - 60, ticks)
+    monkeypatch.setattr(psutil.Process, "create_time", denied)
+    assert process_alive(mine.pid, started, ticks)
 
 
 def test_a_clock_that_was_set_kills_no_holder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
