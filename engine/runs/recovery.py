@@ -18,9 +18,6 @@ from engine.storage.atomic import disk, read_json, set_aside, sweep
 if TYPE_CHECKING:
     from torch import Tensor
 
-ROOMS = ("", "checkpoints", "evaluations", "previews", "exports")
-"""Folders of a run that files are published in."""
-
 
 @dataclass(frozen=True)
 class Half:
@@ -70,8 +67,8 @@ def clean_up(run: Run) -> list[str]:
     Only for the run's driver.
     """
     words = []
-    for room in ROOMS:
-        sweep(run.folder / room)
+    for folder in (*run.folders, run.folder / "exports"):
+        sweep(folder)
     for half in orphaned_checkpoint_files(run):
         if half.lost is None:
             disk.remove_tree(half.path)
@@ -79,7 +76,7 @@ def clean_up(run: Run) -> list[str]:
             words.append(
                 f"{half.lost} is missing; the other half of this checkpoint was moved to {set_aside(half.path)}."
             )
-    for path in sorted((run.folder / "evaluations").glob("*.json")):
+    for path in sorted(run.evaluation_folder.glob("*.json")):
         try:
             read_json(path)
         except CorruptFileError as error:

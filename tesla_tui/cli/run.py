@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tesla_tui.cli.options import Ipc, Overrides, RunName, WorkspacePath
-from tesla_tui.render.commands import command
+from tesla_tui.render.commands import command, set_options
 from tesla_tui.render.words import literal, saved_words
 
 if TYPE_CHECKING:
@@ -78,8 +78,7 @@ def run(
     chosen, effective = chosen_run(opened, run, ipc, given)
     if _is_finished(opened, chosen, effective, console):
         return
-    sets = [word for text in given for word in ("--set", text)]
-    options = ["--ipc", str(effective.settings.distill.ipc), *sets]
+    options = ["--ipc", str(effective.settings.distill.ipc), *set_options(given)]
     if detach:
         _detach(workspace, chosen, [*options, *(["--workers", str(workers)] if workers else [])], console)
         return
@@ -93,7 +92,7 @@ def run(
     if place.size > 1 and (not place.writes or LAUNCHER in os.environ):  # who started the workers speaks last
         raise typer.Exit(code)
     if code is not ExitCode.OK:
-        again = None if place.size > 1 else _same(workspace, ipc, run, workers, sets)
+        again = None if place.size > 1 else _same(workspace, ipc, run, given, workers)
         _say_stopped(chosen, again, console)
         raise typer.Exit(code)
     print_result(console, opened, chosen)
@@ -211,10 +210,10 @@ def teach(
     print_commands(console, "The teachers are trained. Next:", distil)
 
 
-def _same(workspace: object, ipc: int | None, run: str | None, workers: int | None, sets: list[str]) -> str:
+def _same(workspace: object, ipc: int | None, run: str | None, overrides: tuple[str, ...], workers: int | None) -> str:
     """The command that was given, without its defaults."""
     words = ["run", str(workspace)]
     words += ["--ipc", str(ipc)] if ipc is not None else []
     words += ["--run", run] if run is not None else []
     words += ["--workers", str(workers)] if workers is not None else []
-    return command(*words, *sets)
+    return command(*words, *set_options(overrides))

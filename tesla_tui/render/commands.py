@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from engine.errors import quoted
@@ -38,6 +39,11 @@ def _short(path: Path) -> str:
 def command(*words: object) -> str:
     """A call of this program, its words quoted where a shell would take them apart."""
     return f"{program()} {quoted(*words)}"
+
+
+def set_options(overrides: Iterable[str]) -> list[str]:
+    """`key=value` texts as the words of a command: `--set key=value --set ...`."""
+    return [word for text in overrides for word in ("--set", text)]
 
 
 def callable_here(hint: str) -> str:

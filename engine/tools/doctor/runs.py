@@ -56,7 +56,7 @@ def _parts(run: Run, what: str) -> Iterator[Examine]:
     for iteration in checkpoints:
         yield partial(_checkpoint, run, what, iteration)
     yield partial(_halves, run, what)
-    for path in sorted((run.folder / "evaluations").glob("*.json")):
+    for path in sorted(run.evaluation_folder.glob("*.json")):
         yield partial(_evaluation, what, path)
     for iteration in frame_iterations(run.film) if run.film.is_dir() else ():
         yield partial(_frame, what, frame_path(run.film, iteration), needed=iteration in checkpoints)

@@ -16,6 +16,7 @@ from engine.runs.run import Run
 from engine.runs.workspace import Workspace
 from engine.settings import EffectiveSettings, method_names
 from tesla_tui.live.setting_words import shortened, value_words
+from tesla_tui.render.commands import set_options
 
 GRADIENTS = ("exact", "paper", "unrolled")
 LABELS = ("hard", "target", "last", "learned")
@@ -184,7 +185,7 @@ class NewRunScreen(ModalScreen[NewRun | None]):
             self.query_one("#new-start", Button).disabled = True
             self.query_one("#new-detached", Button).disabled = True
             return
-        arguments = ["--ipc", str(ipc), *(word for text in overrides for word in ("--set", text))]
+        arguments = ["--ipc", str(ipc), *set_options(overrides)]
         self._ready = NewRun(run, effective, tuple(arguments), detached=False)
         self.query_one("#new-start", Button).disabled = False
         self.query_one("#new-detached", Button).disabled = False
