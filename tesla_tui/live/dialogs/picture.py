@@ -54,13 +54,12 @@ class PictureScreen(Screen[tuple[int, int | None]]):
         yield KeyLine()
 
     def on_mount(self) -> None:
-        """Draw when the size is known."""
-        self.call_after_refresh(self.draw)
+        """Follow a run that is still changing."""
         self.set_interval(1.0, self._follow)
 
-    def on_resize(self) -> None:
-        """Draw to the new size."""
-        self.call_after_refresh(self.draw)
+    def on_picture_grid_resized(self) -> None:
+        """Draw to the new size: the history's changes with the facts above it, too."""
+        self.draw()
 
     def action_close(self) -> None:
         """Back to the grid."""
@@ -113,7 +112,7 @@ class PictureScreen(Screen[tuple[int, int | None]]):
         self.query_one("#picture-facts", Static).update(
             self._facts(frame.top, name, frame.iteration, native, frame.shown)
         )
-        self._history(name)
+        self._history()
         there = self._iterations()
         position = there.index(frame.iteration) if frame.iteration in there else len(there) - 1
         self.query_one("#picture-scrubber", Scrubber).show(there, feed.run.checkpoints(), position)
@@ -143,7 +142,7 @@ class PictureScreen(Screen[tuple[int, int | None]]):
         names = self.context.feed.view.names if self.context.feed else []
         return clean(names[k])[:16] if k < len(names) else f"class {k}"
 
-    def _history(self, name: str) -> None:
+    def _history(self) -> None:
         film = self.context.film
         strip = self.query_one("#picture-history", PictureGrid)
         if film is None or strip.size.width < 6 or strip.size.height < 3:
