@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from engine.data import Dataset, InputSpace, draw_augment, fit_space, prepare_dataset
+from engine.data import DataRequest, Dataset, InputSpace, draw_augment, fit_space, prepare_dataset
 from engine.methods.registry import method_of
 from engine.networks import initialised_network
 from engine.runs.selection import checkpoint_to_use
@@ -125,7 +125,7 @@ def main(
     if not (folder / "tesla.toml").exists():
         Workspace.create(folder, resolve_settings(overrides=["dataset.name=digits"]), {"dataset.name"})
     workspace = Workspace(folder)
-    digits = run_to_end(prepare_dataset("digits"))
+    digits = run_to_end(prepare_dataset(DataRequest("digits")))
     first = np.flatnonzero(np.isin(digits.train_labels, STEPS[0]))
     space = fit_space(digits, first, zca=False)  # nothing that is seen later
     images = [distilled(workspace, digits, step, ipc, overrides) for step in range(len(STEPS))]

@@ -7,6 +7,7 @@
 
 import errno
 import hashlib
+import json
 import os
 import time
 from collections.abc import Callable, Generator
@@ -22,7 +23,9 @@ import platformdirs
 from engine.data.dataset import Dataset
 from engine.data.decode import STAGE, decode
 from engine.data.registry import find_source
-from engine.data.sources import OpenSource, Source
+from engine.data.request import DataRequest
+from engine.data.resolve import ResolvedData, resolve
+from engine.data.sources import Source
 from engine.errors import CorruptFileError, DataError, NewerFormatError
 from engine.events import Event, Notice, Progress, with_progress
 from engine.runtime.threads import run_in_thread
@@ -36,7 +39,6 @@ Result = TypeVar("Result")
 
 MOST_HASHED = 2**30
 """Files larger than this (bytes) are hashed by `verify_cache` only, not at every opening."""
-DEFAULT_RESOLUTION = 32
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
@@ -59,32 +61,22 @@ def cache_root(cache: Path | None = None) -> Path:
     return Path(os.environ.get("TESLA_CACHE") or platformdirs.user_cache_path("tesla"))
 
 
-def prepare_dataset(
-    name: str,
-    *,
-    path: Path | None = None,
-    resolution: int | None = None,
-    cache: Path | None = None,
-    on_bad_file: str = "error",
-) -> Generator[Event, None, Dataset]:
+def prepare_dataset(request: DataRequest, *, cache: Path | None = None) -> Generator[Event, None, Dataset]:
     """Open a dataset, decoding it first if the cache does not have it. Use as `dataset = yield from ...`.
 
     Args:
-        name: a known name, `folder`, or a hub id.
-        path: local files instead of a download.
-        resolution: side of the images, pixels; None for their own (32 where sizes differ).
+        request: what to open, and how to read it.
         cache: the cache folder, see `cache_root`.
-        on_bad_file: `error`, or `skip` to leave bad files of a folder out.
 
     Raises:
         UsageError, DataError: see `find_source`; also a bad file, or no room.
     """
     # Long work runs beside the caller, who may want to stop.
-    source = yield from _beside(lambda: find_source(name, path, on_bad_file), "looking at the files")
-    folder = _entry(source, name, resolution, cache, on_bad_file)
+    source = yield from _beside(lambda: find_source(request), "looking at the files")
+    folder = _entry(source, request, cache)
     problems = yield from _problems(folder)
     if problems is None or problems:
-        yield from _made_under_lock(source, folder, resolution, skip=on_bad_file == "skip")
+        yield from _made_under_lock(source, folder, request)
     elif leftovers(folder):  # of the input spaces fitted to it
         with suppress(OSError):  # a shared cache that only its owner may tidy
             sweep(folder)
@@ -104,9 +96,7 @@ def _problems(folder: Path) -> Generator[Event, None, list[str] | None]:
     return (yield from _beside(lambda: verify_cache(folder, hash_up_to=MOST_HASHED), "checking the cached dataset"))
 
 
-def _made_under_lock(
-    source: Source, folder: Path, resolution: int | None, *, skip: bool
-) -> Generator[Event, None, None]:
+def _made_under_lock(source: Source, folder: Path, request: DataRequest) -> Generator[Event, None, None]:
     """Decode a dataset that is missing or damaged, unless another process just has.
 
     An entry that is whole is opened without the lock: reading a shared cache must not need permission to write.
@@ -139,9 +129,9 @@ def _made_under_lock(
             if locked:  # else another process may be writing it
                 for dead in folder.parent.glob(f"{folder.name}{TEMP_MARK}*"):
                     disk.remove_tree(dead)
-            opened = yield from _beside(source.open, "opening the files")
+            data = yield from _beside(lambda: resolve(source, request), "opening the files")
             try:
-                yield from _build(source, opened, resolution, folder, skip=skip)
+                yield from _build(source, data, folder)
             except OSError as error:
                 # Without locks two processes may decode the same: the first result is as good.
                 taken = isinstance(error, FileExistsError) or error.errno == errno.ENOTEMPTY
@@ -150,14 +140,9 @@ def _made_under_lock(
         sweep(folder)  # of the input spaces fitted to it
 
 
-def _build(
-    source: Source, opened: OpenSource, resolution: int | None, folder: Path, *, skip: bool
-) -> Generator[Event, None, None]:
-    if len(opened.classes) < 2:
-        raise DataError(f"{source.name} has only one class.", "Use a dataset with at least two.")
-    side = resolution or opened.resolution or DEFAULT_RESOLUTION
+def _build(source: Source, data: ResolvedData, folder: Path) -> Generator[Event, None, None]:
     with publishing_folder(folder) as temp:
-        left_out = yield from decode(opened, source.name, side, temp, skip=skip)
+        left_out = yield from decode(data, temp)
         facts: dict[str, dict[str, Any]] = {}
         for array in ARRAYS:
             file = temp / f"{array}.npy"
@@ -167,32 +152,27 @@ def _build(
         write_json(
             temp / "manifest.json",
             {
-                "format": FORMAT, "name": source.name, "source": source.description, "classes": list(opened.classes),
-                "channels": opened.channels, "resolution": side, "left_out": left_out,
+                "format": FORMAT, "name": source.name, "source": source.description, "classes": list(data.classes),
+                "channels": data.channels, "resolution": data.resolution, "left_out": left_out,
+                "report": data.report.to_json(),
                 "fingerprint": fingerprint, "files": facts,
             },
         )  # fmt: skip
 
 
-def cached_dataset(
-    name: str,
-    *,
-    path: Path | None = None,
-    resolution: int | None = None,
-    cache: Path | None = None,
-    on_bad_file: str = "error",
-) -> Dataset | None:
+def cached_dataset(request: DataRequest, *, cache: Path | None = None) -> Dataset | None:
     """The dataset if the cache has it, not verified; nothing is downloaded or written. See `prepare_dataset`."""
-    folder = _entry(find_source(name, path, on_bad_file), name, resolution, cache, on_bad_file)
+    folder = _entry(find_source(request), request, cache)
     return open_cache(folder) if (folder / "manifest.json").exists() else None
 
 
-def _entry(source: Source, name: str, resolution: int | None, cache: Path | None, on_bad_file: str) -> Path:
-    # An entry with bad files skipped must not be used as a complete one.
-    skip = "\0skip" if on_bad_file == "skip" else ""
-    key = hashlib.sha256(f"{FORMAT}\0{name}\0{source.key}\0{resolution}{skip}".encode()).hexdigest()[:12]
-    label = name.replace("/", "--")
-    return cache_root(cache) / "datasets" / f"{label}-{resolution or 'native'}-{key}"
+def _entry(source: Source, request: DataRequest, cache: Path | None) -> Path:
+    # What is read otherwise is another entry; one with bad files skipped must not be used as a complete one.
+    asked = {key: value for key, value in request.changed().items() if key not in ("path", "resolution")}
+    other = f"\0{json.dumps(asked, sort_keys=True)}" if asked else ""
+    key = hashlib.sha256(f"{FORMAT}\0{request.name}\0{source.key}\0{request.resolution}{other}".encode()).hexdigest()
+    label = request.name.replace("/", "--")
+    return cache_root(cache) / "datasets" / f"{label}-{request.resolution or 'native'}-{key[:12]}"
 
 
 def open_cache(folder: Path) -> Dataset:

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.data.dataset import Classes, Pixels, split_holdout
+from engine.data.dataset import Classes, Pixels
 from engine.data.pictures import BAD_FILE, to_square
-from engine.data.sources import OpenSource, SourceSplit
+from engine.data.resolve import ResolvedData
+from engine.data.sources import SourceSplit
 from engine.errors import DataError, DiskError
 from engine.events import Event, Notice, Progress
 from engine.storage.atomic import disk
@@ -22,46 +23,34 @@ from engine.storage.filesystem import FULL, Write, format_bytes
 STAGE = "data"
 CHUNK = 512
 """Images held in memory at once."""
-TEST_SHARE = 0.2
-"""Share held out as a test set if the source has none."""
 
 
-def decode(source: OpenSource, name: str, side: int, folder: Path, *, skip: bool) -> Generator[Event, None, list[str]]:
+def decode(data: ResolvedData, folder: Path) -> Generator[Event, None, list[str]]:
     """Write the images and labels of both splits to a folder. Use as `left_out = yield from ...`.
 
     Args:
-        source: what to decode.
-        name: of the dataset, for messages.
-        side: of the images, pixels.
+        data: what to decode.
         folder: gets `<split>_images.npy`, uint8 `(N, C, side, side)`, and `<split>_labels.npy`, int64 `(N,)`.
-        skip: leave out what cannot be decoded.
 
     Returns:
         A message for each image or file that was left out.
 
     Raises:
         DataError: an image cannot be decoded, a class has no images, or there is no room.
-        UsageError: a test set must be held out, and a class has a single image.
     """
-    left_out = list(source.left_out)
-    if source.test is None:
-        kept, held = split_holdout(source.train.labels, TEST_SHARE, seed=0)
-        parts = {"train": (source.train, kept), "test": (source.train, held)}
-    else:
-        parts = {
-            split: (part, np.arange(len(part.labels)))
-            for split, part in (("train", source.train), ("test", source.test))
-        }
+    left_out = [example for kind in data.report.listing.left_out for example in kind.examples]
+    skip = data.request.on_bad_file == "skip"
+    parts = {"train": (data.train.split, data.train.index), "test": (data.test.split, data.test.index)}
     total = sum(len(index) for _, index in parts.values())
     done = 0
     for split, (part, index) in parts.items():
         bad = left_out if skip else None
-        done = yield from _decode_split(part, index, source.channels, side, folder, split, done, total, bad)
+        done = yield from _decode_split(part, index, data.channels, data.resolution, folder, split, done, total, bad)
     if left_out:
         shown = ", ".join(left_out[:3]) + (", ..." if len(left_out) > 3 else "")
         yield Notice(level="warning", message=f"{len(left_out)} bad files were skipped: {shown}")
     for split in parts:
-        _check_classes(np.load(folder / f"{split}_labels.npy"), source.classes, split, name)
+        _check_classes(np.load(folder / f"{split}_labels.npy"), data.classes, split, data.request.name)
     return left_out
 
 

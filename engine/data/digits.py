@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 
 from engine.data.idx import DIGIT_CLASSES, idx_split, read_idx
+from engine.data.request import DataRequest
 from engine.data.sources import OpenSource, Source
 
 
-def find(name: str, path: Path | None, on_bad_file: str) -> Source:
+def find(request: DataRequest) -> Source:
     """The source; it is always available."""
-    return Source(name, "digits (UCI, 8x8), embedded", "digits-1", _open)
+    return Source(request.name, "digits (UCI, 8x8), embedded", "digits-1", _open)
 
 
 def _open() -> OpenSource:

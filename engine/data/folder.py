@@ -5,7 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.data.pictures import GREY_MODES, load_picture, open_header
+from engine.data.pictures import load_picture, open_header
+from engine.data.report import LeftOut, Listing
+from engine.data.request import DataRequest
 from engine.data.sources import OpenSource, Source, SourceSplit, file_key, natural_key
 from engine.errors import DataError, UsageError
 
@@ -13,13 +15,14 @@ TEST_NAMES = ("test", "val", "valid", "validation")
 Files = dict[str, list[Path]]
 
 
-def find(name: str, root: Path | None, on_bad_file: str) -> Source:
-    """A source over the tree below `root`.
+def find(request: DataRequest) -> Source:
+    """A source over the tree below `request.path`.
 
     Raises:
-        UsageError: there is no `root`.
-        DataError: `root` is not a folder, or holds no classes, a single class or an empty class.
+        UsageError: there is no path.
+        DataError: it is not a folder, or holds no classes, a single class or an empty class.
     """
+    root, on_bad_file = request.path, request.on_bad_file
     if root is None:
         raise UsageError("dataset.name = folder needs dataset.path, the class-per-folder tree.")
     if not root.is_dir():
@@ -75,8 +78,6 @@ def _readable(name: str) -> str:
 
 
 def _open(train: Files, test: Files | None, on_bad_file: str) -> OpenSource:
-    modes: set[str] = set()
-    sizes: set[tuple[int, int]] = set()
     left_out: list[str] = []
 
     def scanned(tree: Files) -> SourceSplit:
@@ -86,23 +87,23 @@ def _open(train: Files, test: Files | None, on_bad_file: str) -> OpenSource:
             good = 0
             for path in members:
                 try:
-                    mode, size = open_header(path)
+                    open_header(path)
                 except DataError:
                     if on_bad_file != "skip":
                         raise
                     left_out.append(_readable(str(path)))
                     continue
-                modes.add(mode)
-                sizes.add(size)
                 paths.append(path)
                 labels.append(number)
                 good += 1
             if not good:
                 raise DataError(f"The class {name!r} has no readable image in {members[0].parent}.", "Add images.")
-        return SourceSplit(np.array(labels, dtype=np.int64), lambda i: load_picture(paths[i]))
+        return SourceSplit(
+            np.array(labels, dtype=np.int64), lambda i: load_picture(paths[i]), lambda i: open_header(paths[i])
+        )
 
     train_split = scanned(train)
     test_split = scanned(test) if test is not None else None
-    side = next(iter(sizes))[0] if len(sizes) == 1 and len(set(next(iter(sizes)))) == 1 else None
-    channels = 1 if modes <= GREY_MODES else 3
-    return OpenSource(tuple(map(_readable, train)), channels, side, train_split, test_split, tuple(left_out))
+    bad = LeftOut(f"{len(left_out)} bad files", len(left_out), "no readable image", tuple(left_out))
+    listing = Listing(left_out=(bad,) if left_out else ())
+    return OpenSource(tuple(map(_readable, train)), None, None, train_split, test_split, listing)

@@ -3,7 +3,6 @@
 import io
 import os
 import socket
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,7 +10,8 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from engine.data.dataset import Classes
-from engine.data.pictures import BAD_FILE, GREY_MODES, decoded, opened
+from engine.data.pictures import BAD_FILE, decoded, opened
+from engine.data.request import DataRequest
 from engine.data.sources import OpenSource, Source, SourceSplit, file_key
 from engine.errors import DataError
 from engine.settings.datasets import DatasetFacts
@@ -28,12 +28,11 @@ MOST_ROWS = 10**9
 MOST_COLUMNS = 1000
 MOST_UNPACKED = 1000
 """How many times its size a Parquet file may claim to unpack to; pictures are compressed already."""
-LOOK = 256
-"""Images looked at to learn whether a set is grey, and its size."""
 
 
-def hub_source(name: str, facts: DatasetFacts, path: Path | None) -> Source:
+def hub_source(request: DataRequest, facts: DatasetFacts) -> Source:
     """A source over a hub dataset, or over local Parquet files instead."""
+    name, path = request.name, request.path
     if path is None:
         what, key = f"Hugging Face {facts.hub}", f"hub-{facts.hub}"
         return Source(name, what, key, lambda: _open(name, facts, None), local=False)
@@ -80,14 +79,12 @@ def _open(name: str, facts: DatasetFacts, parquet: list[Path] | None) -> OpenSou
                 test_labels, test_name = found, candidate
                 break
     classes = tuple(getattr(feature, "names", None) or map(str, range(int(labels.max()) + 1)))
-    modes, sizes = _look(name, train, train_name, image_column)
-    side = sizes.pop()[0] if len(sizes) == 1 and len(set(next(iter(sizes)))) == 1 else None
 
     def split(of: str, numbers: Classes) -> SourceSplit:
         return SourceSplit(numbers, lambda i: _picture(name, loaded[of], of, image_column, int(i)))
 
     test = split(test_name, test_labels) if test_name is not None and test_labels is not None else None
-    return OpenSource(classes, 1 if modes <= GREY_MODES else 3, side, split(train_name, labels), test)
+    return OpenSource(classes, None, None, split(train_name, labels), test)
 
 
 def _undecoded(loaded: Any, column: str) -> Any:
@@ -204,12 +201,3 @@ def _reachable() -> bool:
     except OSError:
         return False
     return True
-
-
-def _look(name: str, part: Any, split: str, column: str) -> tuple[set[str], set[tuple[int, int]]]:
-    pictures = []
-    for i in range(0, len(part), max(1, len(part) // LOOK)):
-        # A bad image is the decoder's to refuse or to leave out.
-        with suppress(DataError):
-            pictures.append(_picture(name, part, split, column, i))
-    return {picture.mode for picture in pictures}, {picture.size for picture in pictures}

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from engine.data.request import DataRequest
 from engine.data.sources import OpenSource, Source, SourceSplit, file_key
 from engine.errors import CorruptFileError, DataError
 from engine.storage.untrusted import open_regular
@@ -30,18 +31,18 @@ MOST_IDX = 2**30
 
 @dataclass(frozen=True)
 class IdxDataset:
-    """A dataset whose files are named as MNIST's; called with name, path and what a bad file does (see `Find`)."""
+    """A dataset whose files are named as MNIST's; called with a request (see `Find`)."""
 
     classes: tuple[str, ...]
     folders: tuple[Path, ...] = ()
     """Where to look for its files if no path is given."""
 
-    def __call__(self, name: str, path: Path | None, on_bad_file: str) -> Source | None:
+    def __call__(self, request: DataRequest) -> Source | None:
         """The source, if the files exist."""
-        for folder in (path,) if path is not None else self.folders:
+        for folder in (request.path,) if request.path is not None else self.folders:
             found = _idx_files(folder) if folder.is_dir() else None
             if found:
-                return _idx_source(name, found, self.classes)
+                return _idx_source(request.name, found, self.classes)
         return None
 
 

@@ -7,9 +7,9 @@ this machine come first, `code` in that table names a `Find` in a module here. O
 import difflib
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
+from engine.data.request import DataRequest
 from engine.data.sources import Source
 from engine.errors import DataError, UsageError
 from engine.settings.code import load_object
@@ -17,36 +17,32 @@ from engine.settings.datasets import DatasetFacts, dataset_facts, dataset_names,
 from engine.settings.plugins import refusals
 from engine.settings.trust import load_plugin
 
-Find = Callable[[str, Path | None, str], Source | None]
-"""`(name, path, on_bad_file)` gives the source, or None: not on this machine, use the hub. `path` is `dataset.path`,
-`on_bad_file` is `error` or `skip`."""
+Find = Callable[[DataRequest], Source | None]
+"""The source of a request, or None: not on this machine, use the hub. A plugin's function is called with
+`(name, path, on_bad_file)` instead."""
 
 
-def find_source(name: str, path: Path | None, on_bad_file: str = "error") -> Source:
-    """Locate a dataset.
-
-    Args:
-        name: a known name, `folder`, or a hub id `owner/name`.
-        path: local files instead of a download.
-        on_bad_file: `error` or `skip`, for folders.
+def find_source(request: DataRequest) -> Source:
+    """Locate a dataset: a known name, `folder`, or a hub id `owner/name`.
 
     Raises:
         UsageError: an unknown name, or the code of a plugin without consent, or that fails.
         DataError: the path is missing or of the wrong kind.
     """
+    name, path = request.name, request.path
     if path is not None and not path.exists():
         raise DataError(
             f"dataset.path = {path} does not exist.", "Check the spelling; it is relative to the workspace's folder."
         )
     facts = dataset_facts(name)
     if facts is not None and facts.code and name in dataset_names():
-        found = _finder(name, facts)(name, path, on_bad_file)
+        found = _finder(name, facts)(request)
         if found is not None:
             return found
     if (facts is not None and facts.hub) or re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         from engine.data.hub import hub_source
 
-        return hub_source(name, facts or DatasetFacts(name, hub=name), path)
+        return hub_source(request, facts or DatasetFacts(name, hub=name))
     raise UsageError(*_unknown(name))
 
 
@@ -61,8 +57,8 @@ def _finder(name: str, facts: DatasetFacts) -> Find:
             f"{plugin.target} cannot be called, but {plugin.words} must be a function.", "Report it to its author."
         )
 
-    def checked(name: str, path: Path | None, on_bad_file: str) -> Source | None:
-        source = loaded(name, path, on_bad_file)
+    def checked(request: DataRequest) -> Source | None:
+        source = loaded(request.name, request.path, request.on_bad_file)
         if source is not None and not isinstance(source, Source):
             raise UsageError(
                 f"{plugin.target} returned a {type(source).__name__}, not an engine.data.sources.Source.",

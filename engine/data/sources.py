@@ -3,11 +3,15 @@
 import hashlib
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from engine.data.dataset import Classes
+from engine.data.report import Listing
+
+Header = tuple[str, tuple[int, int]]
+"""Pillow's mode, and `(width, height)` in pixels."""
 
 
 @dataclass(frozen=True)
@@ -15,23 +19,26 @@ class SourceSplit:
     """One split: class numbers and a way to one image."""
 
     labels: Classes
+    """`(N,)`; below 0 where an image has no class."""
     image: Callable[[int], Any]
     """`image(i)` -> uint8 array `(H, W)` / `(H, W, 3)`, or a PIL image; DataError if it cannot be decoded."""
+    header: Callable[[int], Header] | None = None
+    """`header(i)` without decoding; DataError if it is no picture. None: `image(i)` is as cheap."""
 
 
 @dataclass(frozen=True)
 class OpenSource:
-    """A source whose contents are known."""
+    """A source whose contents are known, as it is: `engine.data.resolve` applies what the user asked for."""
 
     classes: tuple[str, ...]
-    channels: int
+    channels: int | None
+    """1 or 3; None: from the images."""
     resolution: int | None
-    """The images' own side; None where they differ or are not square."""
+    """Side of the images; None: from the images."""
     train: SourceSplit
     test: SourceSplit | None
     """None: a held-out part of `train` is to be made."""
-    left_out: tuple[str, ...] = ()
-    """Bad files that were skipped."""
+    listing: Listing = field(default_factory=Listing)
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,12 @@ class Source:
     open: Callable[[], OpenSource]
     local: bool = True
     """Whether its files are on this machine; otherwise opening it downloads them."""
+    reads: frozenset[str] = frozenset()
+    """Settings of `[dataset]` that this source reads, besides those that apply to every dataset (`EVERY`)."""
+
+
+EVERY = frozenset({"resolution", "classes", "value_range", "fit", "invalid_labels", "on_bad_file"})
+"""Settings that `engine.data.resolve` and decoding apply to any source."""
 
 
 def natural_key(text: str) -> list[tuple[int, int, str]]:

@@ -45,6 +45,7 @@ def plan_workspace(folder: Path, dataset: str, overrides: Sequence[str], *, pres
         TeslaError: the settings or the data are not possible.
     """
     from engine.data.registry import find_source
+    from engine.data.request import DataRequest
 
     chosen = [f"dataset.name={json.dumps(dataset)}"]
     path = Path(dataset).expanduser()
@@ -58,7 +59,6 @@ def plan_workspace(folder: Path, dataset: str, overrides: Sequence[str], *, pres
     texts = [*borrowed, *chosen, *overrides]
     effective = resolve_settings(overrides=texts)
     settings = effective.settings
-    local = None if settings.dataset.path is None else folder / Path(settings.dataset.path).expanduser()
-    source = find_source(settings.dataset.name, local, settings.dataset.on_bad_file)
+    source = find_source(DataRequest.of(settings.dataset, folder))
     active = frozenset(parse_override(text)[0] for text in texts)
     return WorkspacePlan(folder, effective, active, source.description)

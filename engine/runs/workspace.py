@@ -25,7 +25,7 @@ from engine.storage.lock import LeaseLock
 from engine.storage.symlinks import check_links
 
 if TYPE_CHECKING:  # engine.data loads PyTorch, which a reader does not need
-    from engine.data import Dataset, InputSpace
+    from engine.data import DataRequest, Dataset, InputSpace
     from engine.data.dataset import Classes
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -153,24 +153,17 @@ class Workspace:
         # An invalid name is left to the validation of teachers.buffer.
         return settings_layer(self.folder / "buffers" / name) if NAME.fullmatch(name) else {}
 
-    def dataset_path(self, settings: Settings) -> Path | None:
-        """`dataset.path`, relative to the workspace."""
-        path = settings.dataset.path
-        try:
-            return None if path is None else (self.folder / Path(path).expanduser())
-        except RuntimeError as error:  # `~name` of an unknown user
-            raise UsageError(f"dataset.path = {path!r}: {error}", "Write the full path.") from error
+    def data_request(self, settings: Settings) -> "DataRequest":
+        """What settings ask of the dataset; paths are relative to the workspace."""
+        from engine.data.request import DataRequest
+
+        return DataRequest.of(settings.dataset, self.folder)
 
     def open_dataset(self, settings: Settings) -> Generator[Event, None, OpenDataset]:
         """The real data as the settings see it: decoded, divided, with its input space. Use as `yield from`."""
         from engine.data import fit_space, prepare_dataset, split_holdout
 
-        dataset = yield from prepare_dataset(
-            settings.dataset.name,
-            path=self.dataset_path(settings),
-            resolution=settings.dataset.resolution,
-            on_bad_file=settings.dataset.on_bad_file,
-        )
+        dataset = yield from prepare_dataset(self.data_request(settings))
         kept, held = split_holdout(dataset.train_labels, settings.dataset.holdout, settings.seed)
         fitting = run_in_thread(lambda: fit_space(dataset, kept, settings.dataset.zca))
         at = Progress(stage="data", done=1, total=1, unit="datasets")

@@ -32,6 +32,27 @@ class DatasetSettings(Section):
     ] = "digits"
     path: Annotated[str | None, REAL_IMAGES] = None
     """Local files instead of a download: a class-per-folder tree, idx files of (Fashion-)MNIST, or Parquet files."""
+    config: Annotated[str | None, REAL_IMAGES] = None
+    """Configuration of a dataset that has several. Unset: its only one, or its default."""
+    train_split: Annotated[str | None, REAL_IMAGES] = None
+    """Split to train on; all: everything, whatever its split. Unset: train."""
+    test_split: Annotated[str | None, REAL_IMAGES] = None
+    """Split to test on; none: a fifth of the training images instead. Unset: test, else validation."""
+    image_column: Annotated[str | None, REAL_IMAGES] = None
+    """Column of a table with the images. Unset: the only one that holds images."""
+    label_column: Annotated[str | None, REAL_IMAGES] = None
+    """Column of a table with the classes. Unset: the only one that holds classes."""
+    classes: Annotated[str | None, REAL_IMAGES] = None
+    """A text file with a class per line, in the order of their numbers: `name`, or `name = new name`; classes that it
+    does not list are left out. Unset: all, in the order of the dataset."""
+    value_range: Annotated[tuple[float, float] | None, REAL_IMAGES] = None
+    """Values of black and white in pictures that are not 8-bit, such as [0, 4095]. Unset: from the pictures."""
+    fit: Annotated[Literal["crop", "pad", "stretch"], REAL_IMAGES] = "crop"
+    """How pictures become square: crop their longer side, pad the shorter side with black, or stretch."""
+    recursive: Annotated[bool, REAL_IMAGES] = False
+    """Whether a class folder's pictures include those of the folders in it."""
+    invalid_labels: Annotated[Literal["error", "drop"], REAL_IMAGES] = "error"
+    """On images without a valid class (-1, missing): stop with an error, or leave them out."""
     resolution: Annotated[Annotated[int, Field(ge=4, le=1024)] | None, REAL_IMAGES] = None
     """Side of the square images, pixels. Unset: the images' own size (32 where sizes differ)."""
     zca: Annotated[bool, Affects(teachers="zca", imported="zca", random="zca")] = False

@@ -23,6 +23,7 @@ import torch
 from hypothesis import strategies as st
 from PIL import Image
 
+from engine.data import DataRequest
 from engine.data.cache import open_cache, prepare_dataset, verify_cache
 from engine.data.idx import read_idx
 from engine.data.pictures import load_picture, open_header, to_square
@@ -473,7 +474,7 @@ def lay_parquet(folder: Path) -> None:
 
 
 def read_parquet(folder: Path) -> None:
-    run_to_end(prepare_dataset("someone/pets", path=folder / "data", cache=folder / "cache"))
+    run_to_end(prepare_dataset(DataRequest("someone/pets", path=folder / "data"), cache=folder / "cache"))
 
 
 @cache
@@ -528,7 +529,7 @@ def read_toml(folder: Path) -> None:
     for ipc in (None, 10):
         effective = opened.settings(ipc=ipc)
         assert effective.flat()
-        opened.dataset_path(effective.settings)
+        opened.data_request(effective.settings)
 
 
 def lay_settings(folder: Path) -> None:

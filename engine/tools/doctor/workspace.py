@@ -129,12 +129,7 @@ def _rebuilt(workspace: Workspace, folder: Path) -> bool:
     for run in workspace.runs():
         try:
             settings = run.frozen().settings
-            dataset = cached_dataset(
-                settings.dataset.name,
-                path=workspace.dataset_path(settings),
-                resolution=settings.dataset.resolution,
-                on_bad_file=settings.dataset.on_bad_file,
-            )
+            dataset = cached_dataset(workspace.data_request(settings))
         except (TeslaError, OSError):
             continue
         if dataset is None:

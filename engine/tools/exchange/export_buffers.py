@@ -52,12 +52,7 @@ def export_buffers(
     """
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise UsageError(f"{to} already exists and is not empty.", "Choose a new folder with --to.")
-    dataset = yield from prepare_dataset(
-        settings.dataset.name,
-        path=workspace.dataset_path(settings),
-        resolution=settings.dataset.resolution,
-        on_bad_file=settings.dataset.on_bad_file,
-    )
+    dataset = yield from prepare_dataset(workspace.data_request(settings))
     identity = workspace.buffer_identity(settings, dataset)
     buffer = TeacherBuffer(workspace.buffer_folder(settings, identity), identity)
     numbers = [number for number in range(settings.teachers.count) if buffer.epochs(number) >= 1]

@@ -62,12 +62,7 @@ def import_buffers(
     if not NAME.fullmatch(name) or name.endswith(MAKING):
         raise UsageError(f"{name!r} is not a valid buffer name.", "Use letters, digits, dot, dash and underscore.")
     settings = effective.settings
-    dataset = yield from prepare_dataset(
-        settings.dataset.name,
-        path=workspace.dataset_path(settings),
-        resolution=settings.dataset.resolution,
-        on_bad_file=settings.dataset.on_bad_file,
-    )
+    dataset = yield from prepare_dataset(workspace.data_request(settings))
     outlines = yield from outlines_of(files, settings, dataset)
     facts = _facts(outlines, effective, *_limits(outlines, count, epochs))
     identity = identity_of([o.source.sha256 for o in outlines], settings, dataset.fingerprint, dataset.name)

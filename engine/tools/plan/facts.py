@@ -1,14 +1,9 @@
 """The sizes of a dataset, without downloading or decoding it."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
-
-from engine.data import Dataset, cached_dataset, find_source, split_holdout
-from engine.data.cache import DEFAULT_RESOLUTION
-from engine.data.dataset import Classes
-from engine.data.decode import TEST_SHARE
+from engine.data import DataRequest, Dataset, cached_dataset, find_source, split_holdout
+from engine.data.resolve import ResolvedData, resolve
 from engine.errors import UsageError
 from engine.settings import Settings, dataset_facts
 
@@ -45,27 +40,28 @@ class Facts:
         return self.train + self.holdout + self.test
 
 
-def find_facts(settings: Settings, path: Path | None) -> Facts:
+def find_facts(settings: Settings, request: DataRequest) -> Facts:
     """The sizes of the dataset that settings name: from the cache, from local files, or as published.
 
     Args:
         settings: of the run.
-        path: `dataset.path`, resolved.
+        request: what they ask of the dataset.
 
     Raises:
         UsageError: the dataset is neither on this machine nor known.
         DataError: local files that cannot be read.
     """
     name, wanted = settings.dataset.name, settings.dataset.resolution
-    there = cached_dataset(name, path=path, resolution=wanted, on_bad_file=settings.dataset.on_bad_file)
+    there = cached_dataset(request)
     if there is not None:
         kept, held = split_holdout(there.train_labels, settings.dataset.holdout, settings.seed)
         return Facts(
             len(there.classes), there.channels, there.resolution, len(kept), len(held), len(there.test_labels),
             "the cached dataset", there,
         )  # fmt: skip
-    if find_source(name, path, settings.dataset.on_bad_file).local:
-        return _from_files(settings, path)
+    source = find_source(request)
+    if source.local:
+        return _from_files(settings, resolve(source, request))
     known = dataset_facts(name)
     if known is not None and known.train:
         held_out = round(settings.dataset.holdout * known.train)
@@ -78,14 +74,10 @@ def find_facts(settings: Settings, path: Path | None) -> Facts:
     )
 
 
-def _from_files(settings: Settings, path: Path | None) -> Facts:
-    opened = find_source(settings.dataset.name, path, settings.dataset.on_bad_file).open()
-    labels: Classes = np.asarray(opened.train.labels)
-    if opened.test is None:
-        kept, test = split_holdout(labels, TEST_SHARE, seed=0)
-        labels, count = labels[kept], len(test)
-    else:
-        count = len(opened.test.labels)
+def _from_files(settings: Settings, data: ResolvedData) -> Facts:
+    labels = data.train.split.labels[data.train.index]
     kept, held = split_holdout(labels, settings.dataset.holdout, settings.seed)
-    side = settings.dataset.resolution or opened.resolution or DEFAULT_RESOLUTION
-    return Facts(len(opened.classes), opened.channels, side, len(kept), len(held), count, "files, not decoded yet")
+    return Facts(
+        len(data.classes), data.channels, data.resolution, len(kept), len(held), len(data.test.index),
+        "files, not decoded yet",
+    )  # fmt: skip

@@ -104,7 +104,7 @@ def _look_up(workspace: Workspace, run: Run, settings: Settings) -> _Known:
     """
     method_of(settings)  # a plugin that cannot be used says so here, not in a measurement
     device = resolve_device(settings.compute.device)
-    facts = find_facts(settings, workspace.dataset_path(settings))
+    facts = find_facts(settings, workspace.data_request(settings))
     _check(settings, facts)
     image = (facts.channels, facts.resolution, facts.resolution)
     compiled = settings.needs_teachers and matching_compiles(settings, image, facts.classes)

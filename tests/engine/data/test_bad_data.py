@@ -14,7 +14,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from engine.data import Dataset, fit_space, prepare_dataset
+from engine.data import DataRequest, Dataset, fit_space, prepare_dataset
 from engine.data.pictures import to_square
 from engine.data.sources import natural_key
 from engine.errors import DataError, UsageError
@@ -28,7 +28,8 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def prepared(name: str, **arguments: Any) -> Dataset:
-    opening = prepare_dataset(name, **arguments)
+    cache = arguments.pop("cache", None)
+    opening = prepare_dataset(DataRequest(name, **arguments), cache=cache)
     while True:
         try:
             next(opening)

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from engine.data import (
+    DataRequest,
     Dataset,
     ResidentImages,
     fit_space,
@@ -30,7 +31,8 @@ FASHION = Path("/usr/share/datasets/fashion-mnist")
 
 def prepared(name: str, **arguments: Any) -> tuple[Dataset, list[Event]]:
     """A dataset and the events of opening it."""
-    opening = prepare_dataset(name, **arguments)
+    cache = arguments.pop("cache", None)
+    opening = prepare_dataset(DataRequest(name, **arguments), cache=cache)
     events = []
     while True:
         try:
@@ -313,7 +315,7 @@ def test_a_changed_folder_is_another_entry_and_equal_pixels_are_one_fingerprint(
 
 
 def test_a_stopped_build_leaves_nothing_and_the_next_one_works(tmp_path: Path) -> None:
-    opening = prepare_dataset("digits")
+    opening = prepare_dataset(DataRequest("digits"))
     next(opening)
     opening.close()
     assert list((tmp_path / "cache" / "datasets").glob("*/manifest.json")) == []

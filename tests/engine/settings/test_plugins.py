@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.data import find_source
+from engine.data import DataRequest, find_source
 from engine.errors import SettingsError, UsageError
 from engine.methods.registry import find_method
 from engine.settings import dataset_names, method_names, resolve_settings
@@ -77,7 +77,7 @@ def test_everything_but_the_code_is_known_before_consent(site: Site) -> None:
     assert (effective.settings.distill.iterations, effective.settings.distill.steps) == (0, 17)
     assert effective.origins["distill.steps"] == "preset odd-set"
     assert not effective.settings.traits.iterates
-    for ask in (lambda: find_method("odd"), lambda: find_source("odd-set", None)):
+    for ask in (lambda: find_method("odd"), lambda: find_source(DataRequest("odd-set"))):
         with pytest.raises(UsageError, match=r"of the package odd_one 1\.2, which is code.*tesla trust odd_one:"):
             ask()
     assert [(finding.good, "not trusted yet" in finding.words) for finding in examine_plugins()] == [(True, True)] * 2
@@ -129,7 +129,7 @@ def test_a_dataset_must_give_a_source(site: Site) -> None:
     ):
         resolve_settings(overrides=[f"dataset.name={name}"])
         with pytest.raises(UsageError, match=words):
-            find_source(name, None)
+            find_source(DataRequest(name))
 
 
 def test_names_that_collide_are_refused(site: Site) -> None:

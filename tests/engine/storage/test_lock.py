@@ -22,6 +22,7 @@ import pytest
 
 from engine.data import cache, space
 from engine.data.cache import prepare_dataset
+from engine.data.request import DataRequest
 from engine.errors import BusyError, DataError, LostHoldError, UsageError
 from engine.events import Event, IterationDone, Progress, RunStarted, TeacherPublished
 from engine.runs.liveness import is_driven
@@ -421,20 +422,20 @@ def read_only(*_: object, **__: object) -> None:
 
 
 def test_a_read_only_cache_opens_and_says_what_it_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = run_to_end(prepare_dataset("digits", cache=tmp_path))
+    made = run_to_end(prepare_dataset(DataRequest("digits"), cache=tmp_path))
     monkeypatch.setattr(cache, "KernelLock", read_only)
     monkeypatch.setattr(space, "write_tensors", read_only)
-    opened = run_to_end(prepare_dataset("digits", cache=tmp_path))
+    opened = run_to_end(prepare_dataset(DataRequest("digits"), cache=tmp_path))
     assert opened.fingerprint == made.fingerprint
     assert space.fit_space(opened, None, zca=False).tensors()["mean"].numel() == 1
     with pytest.raises(DataError, match=r"cannot be written.*TESLA_CACHE"):
-        run_to_end(prepare_dataset("digits", resolution=16, cache=tmp_path))
+        run_to_end(prepare_dataset(DataRequest("digits", resolution=16), cache=tmp_path))
 
 
 def test_whoever_comes_second_waits_for_the_decoder(tmp_path: Path, either: str) -> None:
-    first = prepare_dataset("digits", cache=tmp_path)
+    first = prepare_dataset(DataRequest("digits"), cache=tmp_path)
     assert next(first) is not None  # in the middle of it
-    second = prepare_dataset("digits", cache=tmp_path)
+    second = prepare_dataset(DataRequest("digits"), cache=tmp_path)
     seen = next(second)
     if either == "locks":
         while not (isinstance(seen, Progress) and "another process" in seen.detail):

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from engine.data import prepare_dataset
+from engine.data import DataRequest, prepare_dataset
 from engine.data.idx import read_idx
 from engine.data.pictures import load_picture, open_header
 from engine.errors import CorruptFileError, DataError, SettingsError, TeslaError, UsageError
@@ -441,7 +441,7 @@ def test_folders_whose_names_are_no_text(tmp_path: Path) -> None:
         os.makedirs(folder)  # noqa: PTH103
         for number in range(3):
             Image.new("L", (8, 8), number * 50).save(folder + b"/%d.png" % number, format="PNG")
-    found = run_to_end(prepare_dataset("folder", path=tmp_path / "data", cache=tmp_path / "cache"))
+    found = run_to_end(prepare_dataset(DataRequest("folder", path=tmp_path / "data"), cache=tmp_path / "cache"))
     assert len(found.classes) == 4
     assert "\ufffd" * 2 in found.classes
 
@@ -472,14 +472,14 @@ def test_a_path_in_the_place_of_an_image_is_not_opened(tmp_path: Path, parquet: 
     Image.new("L", (8, 8), 77).save(mine)
     rows_of(parquet, [{"bytes": None, "path": str(mine) if where == "here" else where}] * 4)
     with pytest.raises(DataError, match="holds a path instead of an image"):
-        run_to_end(prepare_dataset("someone/pets", path=parquet.parent, cache=tmp_path / "cache"))
+        run_to_end(prepare_dataset(DataRequest("someone/pets", path=parquet.parent), cache=tmp_path / "cache"))
 
 
 @pytest.mark.slow
 def test_a_table_that_unpacks_to_absurdly_much(tmp_path: Path, parquet: Path) -> None:
     rows_of(parquet, [{"bytes": bytes(2**22), "path": None}] * 16)
     with pytest.raises(DataError, match=r"claims 16 rows .* MB in a file of"):
-        run_to_end(prepare_dataset("someone/pets", path=parquet.parent, cache=tmp_path / "cache"))
+        run_to_end(prepare_dataset(DataRequest("someone/pets", path=parquet.parent), cache=tmp_path / "cache"))
 
 
 def test_a_folder_that_is_called_like_a_hub_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -487,7 +487,7 @@ def test_a_folder_that_is_called_like_a_hub_dataset(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     (tmp_path / "someone" / "pets").mkdir(parents=True)
     with pytest.raises(DataError, match="is both a local folder"):
-        run_to_end(prepare_dataset("someone/pets", cache=tmp_path / "cache"))
+        run_to_end(prepare_dataset(DataRequest("someone/pets"), cache=tmp_path / "cache"))
 
 
 @pytest.mark.parametrize("path", ["~nobody-of-this-name/x", "a\x00b", "x" * 5000, "/dev/zero", "/dev/null"])

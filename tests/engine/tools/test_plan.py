@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from engine.data import DataRequest
 from engine.runtime.generators import run_to_end
 from engine.runtime.subprocesses import run_isolated
 from engine.settings import resolve_settings
@@ -256,12 +257,12 @@ def test_memory_and_time_of_a_peer_by_hand() -> None:
 
 
 def test_sizes_are_known_before_a_download() -> None:
-    facts = find_facts(problem().settings, None)
+    facts = find_facts(problem().settings, DataRequest("imagenet"))
     assert (facts.classes, facts.channels, facts.resolution) == (1000, 3, 64)
     assert facts.train + facts.holdout == 1_281_167
     assert facts.holdout == round(0.1 * 1_281_167)
     assert facts.dataset is None
-    digits = find_facts(resolve_settings().settings, None)
+    digits = find_facts(resolve_settings().settings, DataRequest("digits"))
     assert digits.images == 1797
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from engine.data.cache import prepare_dataset, verify_cache
+from engine.data.request import DataRequest
 from engine.errors import NewerFormatError, TeslaError
 from engine.runs.journal import JournalWriter, read_journal
 from engine.runs.preview_frames import read_frame
@@ -131,11 +132,11 @@ def test_a_newer_journal_is_read_as_far_as_it_goes_and_not_written(tiny_run: Cal
 
 
 def test_a_newer_cache_entry_is_not_decoded_over(tmp_path: Path, tiny_run: Callable[..., Run]) -> None:
-    dataset = run_to_end(prepare_dataset("digits", cache=tmp_path))
+    dataset = run_to_end(prepare_dataset(DataRequest("digits"), cache=tmp_path))
     newer(dataset.folder / "manifest.json")
     before = contents(dataset.folder)
     with pytest.raises(NewerFormatError, match="format 7"):
-        run_to_end(prepare_dataset("digits", cache=tmp_path))
+        run_to_end(prepare_dataset(DataRequest("digits"), cache=tmp_path))
     with pytest.raises(NewerFormatError):
         verify_cache(dataset.folder)
     assert contents(dataset.folder) == before

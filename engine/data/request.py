@@ -1,0 +1,60 @@
+"""What is asked of a dataset: everything in `[dataset]` that decides what its images and classes are."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Literal
+
+from engine.errors import UsageError
+from engine.settings.schema import DatasetSettings
+
+Fit = Literal["crop", "pad", "stretch"]
+
+
+@dataclass(frozen=True)
+class DataRequest:
+    """A dataset by name, and how to read it. The fields are the settings of the same name; see `DatasetSettings`."""
+
+    name: str
+    path: Path | None = None
+    """Local files instead of a download."""
+    resolution: int | None = None
+    """Side of the images, pixels; None for their own (32 where sizes differ)."""
+    on_bad_file: Literal["error", "skip"] = "error"
+    config: str | None = None
+    train_split: str | None = None
+    test_split: str | None = None
+    image_column: str | None = None
+    label_column: str | None = None
+    classes: Path | None = None
+    value_range: tuple[float, float] | None = None
+    fit: Fit = "crop"
+    recursive: bool = False
+    invalid_labels: Literal["error", "drop"] = "error"
+
+    @staticmethod
+    def of(settings: DatasetSettings, folder: Path) -> "DataRequest":
+        """The request of a workspace's settings.
+
+        Args:
+            settings: its `[dataset]`.
+            folder: the workspace, which paths are relative to.
+
+        Raises:
+            UsageError: a path with the home folder of an unknown user.
+        """
+
+        def local(key: str, path: str | None) -> Path | None:
+            try:
+                return None if path is None else folder / Path(path).expanduser()
+            except RuntimeError as error:  # `~name` of an unknown user
+                raise UsageError(f"dataset.{key} = {path!r}: {error}", "Write the full path.") from error
+
+        same = {field.name: getattr(settings, field.name) for field in fields(DataRequest)}
+        same |= {key: local(key, same[key]) for key in ("path", "classes")}
+        return DataRequest(**same)
+
+    def changed(self) -> dict[str, str]:
+        """Settings that are not at their default, but for the name, as they are written in TOML."""
+        default = DataRequest(self.name)
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {key: str(value) for key, value in values.items() if value != getattr(default, key)}
