@@ -23,7 +23,7 @@ from engine.data.dataset import Dataset
 from engine.data.decode import STAGE, decode
 from engine.data.registry import find_source
 from engine.data.sources import OpenSource, Source
-from engine.errors import CorruptFileError, DataError, NewerFormatError
+from engine.errors import CorruptFileError, DataError, NewerFormatError, system_reason
 from engine.events import Event, Notice, Progress, with_progress
 from engine.runtime.threads import run_in_thread
 from engine.storage.atomic import FORMAT, TEMP_MARK, disk, publishing_folder, read_json, sha256_file, sweep, write_json
@@ -121,7 +121,8 @@ def _made_under_lock(
         if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise
         raise DataError(
-            f"The cache {folder.parent} cannot be written ({error.strerror}), and it has no complete {folder.name}.",
+            f"The cache {folder.parent} cannot be written ({system_reason(error)}), and it has no complete "
+            f"{folder.name}.",
             "Ask its owner to open the dataset once, or set TESLA_CACHE to your own folder.",
         ) from error
     with lock:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.data.dataset import Classes, Pixels, split_holdout
+from engine.data.dataset import Classes, Pixels, split_test
 from engine.data.pictures import BAD_FILE, to_square
 from engine.data.sources import OpenSource, SourceSplit
 from engine.errors import DataError, DiskError
@@ -22,8 +22,6 @@ from engine.storage.filesystem import FULL, Write, format_bytes
 STAGE = "data"
 CHUNK = 512
 """Images held in memory at once."""
-TEST_SHARE = 0.2
-"""Share held out as a test set if the source has none."""
 
 
 def decode(source: OpenSource, name: str, side: int, folder: Path, *, skip: bool) -> Generator[Event, None, list[str]]:
@@ -45,7 +43,7 @@ def decode(source: OpenSource, name: str, side: int, folder: Path, *, skip: bool
     """
     left_out = list(source.left_out)
     if source.test is None:
-        kept, held = split_holdout(source.train.labels, TEST_SHARE, seed=0)
+        kept, held = split_test(source.train.labels, source.classes)
         parts = {"train": (source.train, kept), "test": (source.train, held)}
     else:
         parts = {

@@ -7,8 +7,7 @@ import numpy as np
 
 from engine.data import Dataset, cached_dataset, find_source, split_holdout
 from engine.data.cache import DEFAULT_RESOLUTION
-from engine.data.dataset import Classes
-from engine.data.decode import TEST_SHARE
+from engine.data.dataset import Classes, split_test
 from engine.errors import UsageError
 from engine.settings import Settings, dataset_facts
 
@@ -59,7 +58,7 @@ def find_facts(settings: Settings, path: Path | None) -> Facts:
     name, wanted = settings.dataset.name, settings.dataset.resolution
     there = cached_dataset(name, path=path, resolution=wanted, on_bad_file=settings.dataset.on_bad_file)
     if there is not None:
-        kept, held = split_holdout(there.train_labels, settings.dataset.holdout, settings.seed)
+        kept, held = split_holdout(there.train_labels, settings.dataset.holdout, settings.seed, there.classes)
         return Facts(
             len(there.classes), there.channels, there.resolution, len(kept), len(held), len(there.test_labels),
             "the cached dataset", there,
@@ -82,10 +81,10 @@ def _from_files(settings: Settings, path: Path | None) -> Facts:
     opened = find_source(settings.dataset.name, path, settings.dataset.on_bad_file).open()
     labels: Classes = np.asarray(opened.train.labels)
     if opened.test is None:
-        kept, test = split_holdout(labels, TEST_SHARE, seed=0)
+        kept, test = split_test(labels, opened.classes)
         labels, count = labels[kept], len(test)
     else:
         count = len(opened.test.labels)
-    kept, held = split_holdout(labels, settings.dataset.holdout, settings.seed)
+    kept, held = split_holdout(labels, settings.dataset.holdout, settings.seed, opened.classes)
     side = settings.dataset.resolution or opened.resolution or DEFAULT_RESOLUTION
     return Facts(len(opened.classes), opened.channels, side, len(kept), len(held), count, "files, not decoded yet")
