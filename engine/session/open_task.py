@@ -1,7 +1,7 @@
 """Opening a task: the data of a workspace under given settings, on the device, with its teacher buffer.
 
-`open_task` is for what trains teachers or distils: settings that can only be checked against the data are refused
-there, before anything is written. `open_finished` is for what only reads a run, and checks none of them.
+`open_task` is for what distils: settings that can only be checked against the data are refused there, before anything
+is written. `open_teachers` is for teachers alone, and `open_finished` for what only reads a run; they check no more.
 """
 
 import json
@@ -37,7 +37,7 @@ from engine.training.teacher_buffer import TeacherBuffer
 def open_task(
     workspace: Workspace, settings: Settings, ranks: Ranks = ALONE
 ) -> Generator[Event, None, tuple[Task, TeacherBuffer]]:
-    """Data and buffer to train teachers or distil with, on the device. Use as `yield from`.
+    """Data and buffer to distil with, on the device. Use as `yield from`.
 
     Raises:
         UsageError: settings that these data, this network or so many workers rule out.
@@ -46,6 +46,19 @@ def open_task(
     _check(task)
     buffer = _buffer(workspace, task, needed=settings.needs_teachers)
     _same_everywhere(ranks, {"teachers": buffer.identity, "settings": settings.model_dump(mode="json")})
+    yield _ready(task)
+    return task, buffer
+
+
+def open_teachers(workspace: Workspace, settings: Settings) -> Generator[Event, None, tuple[Task, TeacherBuffer]]:
+    """Data and buffer to train teachers with and nothing else: settings of a run's later stages are not checked.
+
+    Raises:
+        UsageError: the network cannot have these images, or the imported buffer cannot be used.
+    """
+    task = yield from _open_data(workspace, settings, ALONE)
+    task.flat_network()
+    buffer = _buffer(workspace, task, needed=True)
     yield _ready(task)
     return task, buffer
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.errors import SettingsError
+from engine.errors import SettingsError, UsageError
 from engine.settings.facts import FIELDS
-from engine.settings.methods import check_method, fixed_table, published_tables
+from engine.settings.methods import check_method, fixed_table, method_traits, published_tables
 from engine.settings.overrides import command_layer
 from engine.settings.presets import preset_layers
 from engine.settings.settings import Settings
@@ -81,7 +81,7 @@ def resolve_settings(
         check_method(method)
     layers: list[Layer] = [
         *_preset_layers(dataset, wanted_ipc, chosen.get("network.name", "convnet"), counted or file.counted),
-        *_buffer_layers({**row, **chosen}.get("teachers.buffer"), buffer_layer),
+        *_buffer_layers({**row, **chosen}.get("teachers.buffer"), buffer_layer, method),
         *((origin, flatten(table)) for origin, table in published_tables(method, dataset, wanted_ipc)),
         (file.name, file.values),
         (f"{file.name} [ipc.{wanted_ipc}]", row),
@@ -136,11 +136,16 @@ def _preset_layers(dataset: Any, ipc: Any, network: Any, counted: Counted | None
     return [(name, {k: v for k, v in layer.items() if not k.startswith("network.")}) for name, layer in layers]
 
 
-def _buffer_layers(buffer: Any, buffer_layer: BufferLayer | None) -> list[Layer]:
-    """What an imported teacher buffer declares."""
+def _buffer_layers(buffer: Any, buffer_layer: BufferLayer | None, method: Any) -> list[Layer]:
+    """What an imported teacher buffer declares. A lost one is an error only for methods that need teachers."""
     if buffer_layer is None or not isinstance(buffer, str):
         return []
-    return [(f"buffer {buffer}", buffer_layer(buffer))]
+    try:
+        return [(f"buffer {buffer}", buffer_layer(buffer))]
+    except UsageError:
+        if isinstance(method, str) and not method_traits(method).teachers:
+            return []
+        raise
 
 
 def _fixed_layer(method: Any, command: Flat) -> Layer:

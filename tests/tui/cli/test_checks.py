@@ -1,6 +1,8 @@
 """A command checks what it needs and nothing else, on small folders of pictures."""
 
+import errno
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -8,6 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from engine.errors import DiskError, system_reason
+from engine.storage.atomic import disk
+from engine.storage.filesystem import System, disk_error
 from tests.conftest import TINY
 from tests.processes import tesla_here
 
@@ -66,6 +71,46 @@ def test_a_plan_and_a_config_take_a_batch_beyond_the_data(tesla: Tesla, tmp_path
     for command in (["plan", "ws", "--ipc", 1], ["config", "ws", "--ipc", 1]):
         code, out = tesla(*command, *SETS, "--set", "teachers.batch=256")
         assert code == 0, out
+
+
+def test_teachers_alone_need_nothing_of_later_stages(tesla: Tesla, tmp_path: Path) -> None:
+    pictures(tmp_path / "data", {"cat": 20, "dog": 6})
+    tesla("init", "ws", "--dataset", "./data")
+    later = ("distill.batch=100", "evaluate.networks=vit,nonsense")
+    changed = [word for text in later for word in ("--set", text)]
+    code, out = tesla("teach", "ws", "--ipc", 9, *SETS, *changed)
+    assert code == 0, out
+    code, out = tesla("run", "ws", "--ipc", 9, *SETS, *changed)
+    assert code == 2, out
+
+
+def test_a_cache_that_cannot_be_written_says_why(tesla: Tesla, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class ReadOnly(System):
+        def make_folder(self, path: Path) -> None:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    pictures(tmp_path / "data", {"cat": 20, "dog": 20})
+    tesla("init", "ws", "--dataset", "./data")
+    monkeypatch.setenv("TESLA_CACHE", str(tmp_path / "none" / "cache"))
+    monkeypatch.setattr(disk, "system", ReadOnly())
+    code, out = tesla("run", "ws", "--ipc", 1, *SETS)
+    assert code == 1 and "cannot be written (Read-only file system)" in out
+    assert "None" not in out
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(errno.EIO, "Input/output error"), "Input/output error"),
+        (OSError("no descriptor left"), "no descriptor left"),
+        (OSError(), "OSError"),
+        (DiskError("It is full.", "", errno.ENOSPC), "No space left on device"),
+        (DiskError("It failed.", "", None), "It failed."),
+    ],
+)
+def test_a_system_error_always_has_words(error: OSError, words: str) -> None:
+    assert system_reason(error) == words
+    assert f"({words})" in disk_error(error, Path("x")).message
 
 
 def test_an_imported_set_is_measured_and_exported_whatever_teachers_would_need(tesla: Tesla, tmp_path: Path) -> None:
@@ -144,6 +189,8 @@ def test_an_imported_buffer_is_asked_for_only_by_methods_with_teachers(tesla: Te
     assert code == 0, out
     for path in sorted((tmp_path / "ws" / "buffers" / "mtt").iterdir()):
         path.unlink()
+    code, out = tesla("run", "ws", "--run", "dm-2", *mine, "--set", "distill.method=dm")
+    assert code == 0, out
     code, out = tesla("evaluate", "ws", "--run", "theirs", "--network", "vit")
     assert code == 0, out
     code, out = tesla("export", "ws", "--run", "theirs", "--to", "out")
