@@ -23,6 +23,8 @@ SMALLEST, LARGEST = 4, 256
 """Batches, images."""
 STEPS = 360
 """SGD steps that a start epoch can be away from the beginning, for up to 10 classes; more for more classes."""
+MOST_STARTS = 60
+"""Start epochs at most: each is a snapshot of every teacher on the disk."""
 APART = 30
 """SGD steps between a start and its target, at least."""
 FEW = 5_000
@@ -85,7 +87,7 @@ def sized_preset(counted: Counted, ipc: Any) -> Flat:
     batch = min(LARGEST, max(SMALLEST, 2 ** int(math.log2(max(1, seen / STEPS_AN_EPOCH)))))
     steps = math.ceil(seen / batch)  # of an epoch
     apart = max(2, math.ceil(APART / steps))
-    starts = max(4, round(STEPS * math.sqrt(max(1, counted.classes / 10)) / steps))
+    starts = min(MOST_STARTS, max(4, round(STEPS * math.sqrt(max(1, counted.classes / 10)) / steps)))
     preset: Flat = {
         "network.width": 32 if counted.images < MANY else 64,
         "teachers.batch": batch,

@@ -20,6 +20,7 @@ def test_the_preset_is_valid_at_any_size(images: int, classes: int) -> None:
     assert teachers.batch == 256 or steps <= 42  # and not many more than needed
     assert distill.teacher_epochs * steps >= 30 or images < 10
     assert teachers.epochs >= settings.reachable_epochs
+    assert 4 <= distill.max_start_epoch <= 60
     assert (distill.batch == "full") == (classes * 10 <= 1000)
 
 
