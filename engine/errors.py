@@ -57,6 +57,7 @@ class DiskError(TeslaError, OSError):
     def __init__(self, message: str, hint: str, number: int | None) -> None:
         super().__init__(message, hint)
         self.errno = number
+        self.strerror = os.strerror(number) if number else message  # an OSError made otherwise has None
 
     def __str__(self) -> str:
         return f"{self.message} {self.hint}".strip()
@@ -108,6 +109,11 @@ class WorkersStoppedError(TeslaError):
     def __init__(self, message: str, code: ExitCode) -> None:
         super().__init__(message)
         self.exit_code = code
+
+
+def system_reason(error: OSError) -> str:
+    """What the system said, for the brackets of a message; never empty and never `None`."""
+    return error.strerror or str(error) or type(error).__name__
 
 
 def tesla(*words: object) -> str:

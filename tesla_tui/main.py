@@ -5,7 +5,7 @@ import os
 import sys
 import traceback
 
-from engine.errors import ExitCode, TeslaError, WorkerLostError
+from engine.errors import ExitCode, TeslaError, WorkerLostError, system_reason
 from tesla_tui.process.signals import CODES, caught, leave_at_once
 
 
@@ -97,11 +97,11 @@ def _about(error: OSError) -> tuple[str, str]:
             "Free some space and run the same command again; saved files are intact.",
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"No permission to read or write{where}: {error.strerror}.", "Check the folder's owner and mode."
+        return f"No permission to read or write{where}: {system_reason(error)}.", "Check the folder's owner and mode."
     if error.errno == errno.ELOOP:
         return f"{error.filename} is a symbolic link; tesla does not write through links.", "Remove the link."
     return (
-        f"{error.strerror or error}{where}.",
+        f"{system_reason(error)}{where}.",
         "Fix that and run the same command again; saved files are intact.",
     )
 

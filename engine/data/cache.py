@@ -26,7 +26,7 @@ from engine.data.registry import find_source
 from engine.data.request import DataRequest
 from engine.data.resolve import ResolvedData, resolve
 from engine.data.sources import Source
-from engine.errors import CorruptFileError, DataError, NewerFormatError
+from engine.errors import CorruptFileError, DataError, NewerFormatError, system_reason
 from engine.events import Event, Notice, Progress, with_progress
 from engine.runtime.threads import run_in_thread
 from engine.storage.atomic import FORMAT, TEMP_MARK, disk, publishing_folder, read_json, sha256_file, sweep, write_json
@@ -111,7 +111,8 @@ def _made_under_lock(source: Source, folder: Path, request: DataRequest) -> Gene
         if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise
         raise DataError(
-            f"The cache {folder.parent} cannot be written ({error.strerror}), and it has no complete {folder.name}.",
+            f"The cache {folder.parent} cannot be written ({system_reason(error)}), and it has no complete "
+            f"{folder.name}.",
             "Ask its owner to open the dataset once, or set TESLA_CACHE to your own folder.",
         ) from error
     with lock:

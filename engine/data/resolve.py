@@ -4,16 +4,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from engine.data.dataset import Classes, split_holdout
+from engine.data.dataset import TEST_SHARE, Classes, split_test
 from engine.data.report import Choice, ClassFacts, DataReport, SplitFacts
 from engine.data.request import DataRequest
 from engine.data.sources import EVERY, Source, SourceSplit
 from engine.data.survey import survey
 from engine.errors import DataError, UsageError
-
-TEST_SHARE = 0.2
-"""Share held out as a test set if the source has none."""
-
 
 @dataclass(frozen=True)
 class Part:
@@ -63,7 +59,7 @@ def resolve(source: Source, request: DataRequest) -> ResolvedData:
         raise DataError(f"{source.name} has only one class.", "Use a dataset with at least two.")
     listing = opened.listing
     if opened.test is None:
-        kept, held = split_holdout(opened.train.labels, TEST_SHARE, seed=0)
+        kept, held = split_test(opened.train.labels, opened.classes)
         train, test = Part(opened.train, kept), Part(opened.train, held)
         why = f"made here: there is no test split, so {TEST_SHARE:.0%} of each class of train are set aside"
         listing = replace(listing, splits=(*listing.splits, SplitFacts("test", "test", len(held), "images", why)))

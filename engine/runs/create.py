@@ -1,7 +1,7 @@
 """Planning and creating a workspace, for `tesla init` and the wizard."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +9,8 @@ from engine.errors import DataError, UsageError, tesla
 from engine.runs.workspace import Workspace
 from engine.settings import EffectiveSettings, dataset_names, resolve_settings
 from engine.settings.overrides import parse_override
-from engine.settings.presets import preset_values
+from engine.settings.presets import preset_names, preset_values
+from engine.settings.sized import Counted
 
 
 @dataclass(frozen=True)
@@ -23,13 +24,20 @@ class WorkspacePlan:
     source: str
     """Where the images come from, for people."""
 
+    count: Callable[[], Counted | None]
+    """Counts images and classes, for a dataset whose preset follows its size."""
+    texts: tuple[str, ...]
+    """What was chosen, as `key=value`."""
+
     def make(self) -> Workspace:
         """Create it.
 
         Raises:
             UsageError: the folder is not empty.
         """
-        return Workspace.create(self.folder, self.effective, set(self.active))
+        counted = self.count()
+        effective = self.effective if counted is None else resolve_settings(overrides=self.texts, counted=counted)
+        return Workspace.create(self.folder, effective, set(self.active), counted)
 
 
 def plan_workspace(folder: Path, dataset: str, overrides: Sequence[str], *, preset: str | None = None) -> WorkspacePlan:
@@ -44,6 +52,7 @@ def plan_workspace(folder: Path, dataset: str, overrides: Sequence[str], *, pres
     Raises:
         TeslaError: the settings or the data are not possible.
     """
+    from engine.data.counting import counted
     from engine.data.registry import find_source
     from engine.data.request import DataRequest
 
@@ -55,10 +64,17 @@ def plan_workspace(folder: Path, dataset: str, overrides: Sequence[str], *, pres
         raise DataError(f"{dataset}: there is no such folder.", "It must hold one subfolder per class.")
     if (folder / "tesla.toml").exists():
         raise UsageError(f"{folder} is already a workspace.", f"Resume with: {tesla('run', folder)}")
-    borrowed = [f"{key}={json.dumps(value)}" for key, value in preset_values(preset).items()] if preset else []
-    texts = [*borrowed, *chosen, *overrides]
+    name = parse_override(chosen[0])[1]
+    sized = name == "folder" or name not in preset_names()
+    # The preset `folder` is theirs anyway, and follows their size.
+    borrows = preset is not None and not (sized and preset == "folder")
+    borrowed = [f"{key}={json.dumps(value)}" for key, value in preset_values(preset or "folder").items()]
+    texts = (*(borrowed if borrows else ()), *chosen, *overrides)
     effective = resolve_settings(overrides=texts)
     settings = effective.settings
     source = find_source(DataRequest.of(settings.dataset, folder))
     active = frozenset(parse_override(text)[0] for text in texts)
-    return WorkspacePlan(folder, effective, active, source.description)
+    return WorkspacePlan(
+        folder, effective, active, source.description,
+        count=lambda: counted(source, local) if sized else None, texts=texts,
+    )  # fmt: skip

@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.errors import CorruptFileError, DivergedError, SettingsError, UsageError
+from engine.errors import CorruptFileError, DivergedError, SettingsError, UsageError, system_reason
 from engine.events import EvaluationDone, RunStarted
 from engine.runs.evaluations import find_evaluation, read_evaluations, write_evaluation
 from engine.runs.journal import check_schema, read_journal
@@ -111,7 +111,8 @@ class Run:
             if isinstance(error, SettingsError):
                 raise
             raise SettingsError(
-                f"{self.settings_file} cannot be read ({error.strerror}), and the journal does not have its settings.",
+                f"{self.settings_file} cannot be read ({system_reason(error)}), and the journal does not have its "
+                "settings.",
                 f"Move the folder {self.folder} away, or start another run beside it with --run NAME.",
             ) from error
 
@@ -123,7 +124,7 @@ class Run:
         except SettingsError as error:
             return error.message
         except OSError as error:
-            return f"{self.settings_file} cannot be read ({error.strerror})."
+            return f"{self.settings_file} cannot be read ({system_reason(error)})."
         return ""
 
     def _journaled(self) -> EffectiveSettings | None:

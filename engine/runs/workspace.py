@@ -19,6 +19,7 @@ from engine.runtime.threads import run_in_thread
 from engine.settings import EffectiveSettings, Settings, resolve_settings, settings_template
 from engine.settings.facts import record
 from engine.settings.layers import SETTLED
+from engine.settings.sized import Counted
 from engine.storage.atomic import disk, set_aside, sweep, write_bytes
 from engine.storage.beats import LATE
 from engine.storage.lock import LeaseLock
@@ -70,8 +71,10 @@ class Workspace:
         return self.folder / "tesla.toml"
 
     @staticmethod
-    def create(folder: Path, effective: EffectiveSettings, active: set[str]) -> "Workspace":
-        """Create a workspace in a folder that is new or empty.
+    def create(
+        folder: Path, effective: EffectiveSettings, active: set[str], counted: Counted | None = None
+    ) -> "Workspace":
+        """Create a workspace in a folder that is new or empty; see `settings_template` for the arguments.
 
         Raises:
             UsageError: the folder is not empty.
@@ -81,7 +84,7 @@ class Workspace:
         sweep(folder)  # of an `init` that was killed
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise UsageError(f"{folder} exists and is not empty.", "Choose another name.")
-        write_bytes(folder / "tesla.toml", settings_template(effective, active).encode())
+        write_bytes(folder / "tesla.toml", settings_template(effective, active, counted).encode())
         return Workspace(folder)
 
     def run(self, name: str) -> Run:
@@ -164,7 +167,7 @@ class Workspace:
         from engine.data import fit_space, prepare_dataset, split_holdout
 
         dataset = yield from prepare_dataset(self.data_request(settings))
-        kept, held = split_holdout(dataset.train_labels, settings.dataset.holdout, settings.seed)
+        kept, held = split_holdout(dataset.train_labels, settings.dataset.holdout, settings.seed, dataset.classes)
         fitting = run_in_thread(lambda: fit_space(dataset, kept, settings.dataset.zca))
         at = Progress(stage="data", done=1, total=1, unit="datasets")
         return OpenDataset(dataset, (yield from with_progress(fitting, at, "fitting the input space")), kept, held)

@@ -15,6 +15,7 @@ from engine.runs.evaluations import find_in_other_runs
 from engine.runs.protocol import distilled_protocol, random_protocol
 from engine.runs.run import Run
 from engine.training.evaluation import STAGE, evaluate_distilled, evaluate_random
+from engine.training.real_images import check_ipc
 from engine.training.task import Task
 from engine.training.teacher_buffer import TeacherBuffer
 from engine.training.training_set import SmallSet, TrainingSet, WholeSet
@@ -94,6 +95,7 @@ def final_test(task: Task, buffer: TeacherBuffer, run: Run, iteration: int, netw
             missing.append((network, subject))
     small: TrainingSet | None = None
     missing = task.ranks.led(missing)
+    _check_possible(task, missing)
     for first in range(0, len(missing), task.ranks.size):  # a round: one for each rank
         result = None
         for network, subject in missing[first : first + task.ranks.size][task.ranks.rank :][:1]:
@@ -112,6 +114,18 @@ def final_test(task: Task, buffer: TeacherBuffer, run: Run, iteration: int, netw
             if found is not None and task.ranks.writes:
                 done = EvaluationDone(**found)
                 yield from _written(run, done, protocols[done.subject])
+
+
+def _check_possible(task: Task, missing: Sequence[tuple[str, str]]) -> None:
+    """Check what the missing results of (network, subject) need, before the first network is trained.
+
+    Raises:
+        UsageError: there is no such network, or it cannot have these images; or a class has too few for the baseline.
+    """
+    for network in dict.fromkeys(network for network, _ in missing):
+        task.fresh_network(0, network)
+    if any(subject == "random" for _, subject in missing):
+        check_ipc(task)
 
 
 def training_set(task: Task, buffer: TeacherBuffer, state: State) -> Generator[Event, None, TrainingSet]:

@@ -126,7 +126,7 @@ def _anew(stage: str, task: Task) -> str:
     """Settings that change the experiment."""
     settings = task.settings
     if stage == "teachers":
-        return f"teachers.batch={min(fitting(task, TRAINING), max(1, settings.teachers.batch // 2))}"
+        return f"teachers.batch={min(fitting(task, TRAINING), max(1, task.teacher_batch // 2))}"
     if stage == "evaluation":
         return "a smaller network.width or dataset.resolution"
     if settings.distill.gradient == "unrolled":

@@ -1,6 +1,7 @@
 """Opening a task: the data of a workspace under given settings, on the device, with its teacher buffer.
 
-Settings that can only be checked against the data are refused here, before anything is written.
+`open_task` is for what distils: settings that can only be checked against the data are refused there, before anything
+is written. `open_teachers` is for teachers alone, and `open_finished` for what only reads a run; they check no more.
 """
 
 import json
@@ -12,7 +13,7 @@ import torch
 
 from engine.data import ResidentImages
 from engine.data.dataset import Classes, Pixels
-from engine.errors import UsageError, tesla
+from engine.errors import TeslaError, UsageError, tesla
 from engine.events import (
     DataReady,
     Event,
@@ -27,7 +28,8 @@ from engine.runtime.device import configure
 from engine.runtime.distributed.ranks import ALONE, Ranks
 from engine.runtime.threads import run_in_thread
 from engine.settings import Settings
-from engine.training.real_images import check_ipc
+from engine.training.labels import labels_from_teachers
+from engine.training.real_images import check_ipc, starts_from_real
 from engine.training.task import DTYPES, Split, Task
 from engine.training.teacher_buffer import TeacherBuffer
 
@@ -35,7 +37,46 @@ from engine.training.teacher_buffer import TeacherBuffer
 def open_task(
     workspace: Workspace, settings: Settings, ranks: Ranks = ALONE
 ) -> Generator[Event, None, tuple[Task, TeacherBuffer]]:
-    """Data and buffer of a workspace under given settings, on the device. Use as `yield from`."""
+    """Data and buffer to distil with, on the device. Use as `yield from`.
+
+    Raises:
+        UsageError: settings that these data, this network or so many workers rule out.
+    """
+    task = yield from _open_data(workspace, settings, ranks)
+    _check(task)
+    buffer = _buffer(workspace, task, needed=settings.needs_teachers)
+    _same_everywhere(ranks, {"teachers": buffer.identity, "settings": settings.model_dump(mode="json")})
+    yield _ready(task)
+    return task, buffer
+
+
+def open_teachers(workspace: Workspace, settings: Settings) -> Generator[Event, None, tuple[Task, TeacherBuffer]]:
+    """Data and buffer to train teachers with and nothing else: settings of a run's later stages are not checked.
+
+    Raises:
+        UsageError: the network cannot have these images, or the imported buffer cannot be used.
+    """
+    task = yield from _open_data(workspace, settings, ALONE)
+    task.flat_network()
+    buffer = _buffer(workspace, task, needed=True)
+    yield _ready(task)
+    return task, buffer
+
+
+def open_finished(workspace: Workspace, settings: Settings) -> Generator[Event, None, tuple[Task, TeacherBuffer]]:
+    """Data and buffer to measure or export a run's images with, on the device. Use as `yield from`.
+
+    Only labels that teachers give need an imported buffer to be there; other images are measured without it.
+
+    Raises:
+        UsageError: the labels come from an imported buffer that is missing or of another problem.
+    """
+    task = yield from _open_data(workspace, settings, ALONE)
+    yield _ready(task)
+    return task, _buffer(workspace, task, needed=labels_from_teachers(settings))
+
+
+def _open_data(workspace: Workspace, settings: Settings, ranks: Ranks) -> Generator[Event, None, Task]:
     device = configure(settings.compute, ranks.place)
     opened = yield from workspace.open_dataset(settings)
     dataset, kept, held = opened.dataset, opened.kept, opened.held
@@ -53,25 +94,36 @@ def open_task(
 
     at = Progress(stage="data", done=1, total=1, unit="datasets")
     train, holdout, test = yield from with_progress(run_in_thread(parts), at, "loading the images")
-    task = Task(
+    return Task(
         settings=settings, dataset=dataset, space=space, device=device,
         train=train, holdout=holdout, test=test, ranks=ranks,
     )  # fmt: skip
-    _check(task)
-    identity = workspace.buffer_identity(settings, dataset)
-    buffer = TeacherBuffer(workspace.buffer_folder(settings, identity), identity)
-    _same_everywhere(ranks, {"teachers": identity, "settings": settings.model_dump(mode="json")})
-    yield DataReady(
+
+
+def _buffer(workspace: Workspace, task: Task, *, needed: bool) -> TeacherBuffer:
+    """The buffer of these teachers. An imported one that cannot be used is an error only where it is needed."""
+    try:
+        identity = workspace.buffer_identity(task.settings, task.dataset)
+    except TeslaError:
+        if needed:
+            raise
+        identity = {}
+    return TeacherBuffer(workspace.buffer_folder(task.settings, identity), identity)
+
+
+def _ready(task: Task) -> DataReady:
+    dataset = task.dataset
+    return DataReady(
         name=dataset.name, classes=task.classes, channels=dataset.channels, resolution=dataset.resolution,
         train=len(task.train), holdout=len(task.holdout), test=len(task.test), names=list(dataset.classes),
     )  # fmt: skip
-    return task, buffer
 
 
 def _check(task: Task) -> None:
     """Settings that can only be checked against the data."""
     settings = task.settings
-    check_ipc(task)
+    if starts_from_real(settings) or settings.evaluate.baseline:
+        check_ipc(task)
     if task.ranks.size > 1 and not method_of(settings).shares:
         raise UsageError(
             f"Several workers cannot share a run with distill.method = {settings.distill.method}.", "Use one worker."
@@ -87,11 +139,6 @@ def _check(task: Task) -> None:
             f"distill.batch = {batch} is more than the {count} synthetic images "
             f"({task.classes} classes x IPC {settings.distill.ipc}).",
             "Set distill.batch = full, or a smaller number.",
-        )
-    if settings.teachers.batch > len(task.train):
-        raise UsageError(
-            f"teachers.batch = {settings.teachers.batch} is more than the {len(task.train)} training images.",
-            "Set a smaller teachers.batch.",
         )
     for name in settings.evaluate.networks or ():
         task.fresh_network(0, name)

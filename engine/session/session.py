@@ -22,7 +22,7 @@ from engine.session.control import Control
 from engine.session.evaluations import final_test
 from engine.session.loop import run_stages
 from engine.session.memory_hints import explain_out_of_memory
-from engine.session.open_task import check_distils, open_task
+from engine.session.open_task import check_distils, open_finished, open_task, open_teachers
 from engine.session.recorder import recording
 from engine.settings import EffectiveSettings, Settings
 from engine.training.task import Task
@@ -111,7 +111,7 @@ def teach(workspace: Workspace, settings: Settings) -> Events:
             f"distill.method = {settings.distill.method} needs no teachers.",
             "`tesla run` does what this method needs.",
         )
-    task, buffer = yield from explain_out_of_memory(open_task(workspace, settings), None)
+    task, buffer = yield from explain_out_of_memory(open_teachers(workspace, settings), None)
     workspace.check_links(buffer.folder)
     for words in buffer.open():
         yield Notice(level="warning", message=words)
@@ -126,7 +126,7 @@ def evaluate_run(
     `settings` are the protocol; which checkpoint is selected is up to the run's own.
     """
     run.check_formats()
-    task, buffer = yield from explain_out_of_memory(open_task(workspace, settings), None)
+    task, buffer = yield from explain_out_of_memory(open_finished(workspace, settings), None)
     workspace.check_links(*run.folders)
     chosen = checkpoint_to_use(run, run.frozen().settings, iteration)
     testing = final_test(task, buffer, run, chosen, networks)

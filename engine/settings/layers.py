@@ -1,7 +1,7 @@
 """Effective settings, with provenance:
 
-    defaults <- preset(dataset, ipc) <- imported teachers <- method(ipc) <- tesla.toml <- its [ipc.N] <- command line
-    <- what a method fixes
+    defaults <- preset(dataset, its size, ipc) <- imported teachers <- method(ipc) <- tesla.toml <- its [ipc.N]
+    <- command line <- what a method fixes
 
 Layers are flat dictionaries from dotted key to value; the last one that names a key wins, and is remembered as its
 origin. Validation happens once, on the result, and its errors name key, value, origin, and what to do.
@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.errors import SettingsError
+from engine.errors import SettingsError, UsageError
 from engine.settings.facts import FIELDS
-from engine.settings.methods import check_method, fixed_table, published_tables
+from engine.settings.methods import check_method, fixed_table, method_traits, published_tables
 from engine.settings.overrides import command_layer
 from engine.settings.presets import preset_layers
 from engine.settings.settings import Settings
+from engine.settings.sized import Counted
 from engine.settings.tables import FORMAT, Flat, flatten, read_toml
 from engine.settings.validation import check_keys, validated
 from engine.storage.versions import check_format
@@ -51,6 +52,7 @@ def resolve_settings(
     frozen_overrides: Mapping[str, Any] | None = None,
     settled: Mapping[str, Any] | None = None,
     buffer_layer: BufferLayer | None = None,
+    counted: Counted | None = None,
 ) -> EffectiveSettings:
     """Read and merge all layers.
 
@@ -61,6 +63,7 @@ def resolve_settings(
         frozen_overrides: dotted keys that an earlier command line set for this run; below this command line.
         settled: values that this run fixed at its start, of those that can be left open.
         buffer_layer: what an imported teacher buffer of that name declares; above the presets, below tesla.toml.
+        counted: the size of the dataset of a workspace that has no tesla.toml yet.
 
     Raises:
         SettingsError: not TOML, an unknown key (with the nearest known one), a wrong type or range, or settings that
@@ -77,8 +80,8 @@ def resolve_settings(
     if isinstance(method, str):
         check_method(method)
     layers: list[Layer] = [
-        *_preset_layers(dataset, wanted_ipc, chosen.get("network.name", "convnet")),
-        *_buffer_layers({**row, **chosen}.get("teachers.buffer"), buffer_layer),
+        *_preset_layers(dataset, wanted_ipc, chosen.get("network.name", "convnet"), counted or file.counted),
+        *_buffer_layers({**row, **chosen}.get("teachers.buffer"), buffer_layer, method),
         *((origin, flatten(table)) for origin, table in published_tables(method, dataset, wanted_ipc)),
         (file.name, file.values),
         (f"{file.name} [ipc.{wanted_ipc}]", row),
@@ -101,6 +104,8 @@ class _File:
     """What it sets for every IPC."""
     rows: Mapping[str, Flat]
     """Its `[ipc.N]` tables, by N as it is written."""
+    counted: Counted | None = None
+    """Its table `counted`."""
 
     def check_rows(self) -> None:
         """Check the keys of every row: a typo in a table that is not used now is still a typo."""
@@ -113,28 +118,34 @@ def _read_file(toml: Path | None) -> _File:
         return _File("tesla.toml", {}, {})
     table = read_toml(toml)
     check_format(table.pop("format", None), FORMAT, toml)
+    counted = Counted.from_table(table.pop("counted", None), toml)
     rows = table.pop("ipc", {})
     if not isinstance(rows, dict) or not all(isinstance(row, dict) for row in rows.values()):
         raise SettingsError(
             f"`ipc` in {toml} must be a group of tables.",
             "Write [ipc.10] and put settings for 10 images per class under it.",
         )
-    return _File(toml.name, flatten(table), {ipc: flatten(row) for ipc, row in rows.items()})
+    return _File(toml.name, flatten(table), {ipc: flatten(row) for ipc, row in rows.items()}, counted)
 
 
-def _preset_layers(dataset: Any, ipc: Any, network: Any) -> list[Layer]:
+def _preset_layers(dataset: Any, ipc: Any, network: Any, counted: Counted | None) -> list[Layer]:
     """The dataset's preset. It sizes the ConvNet; another network has its own default width and depth."""
-    layers = preset_layers(dataset, ipc)
+    layers = preset_layers(dataset, ipc, counted)
     if network == "convnet":
         return layers
     return [(name, {k: v for k, v in layer.items() if not k.startswith("network.")}) for name, layer in layers]
 
 
-def _buffer_layers(buffer: Any, buffer_layer: BufferLayer | None) -> list[Layer]:
-    """What an imported teacher buffer declares."""
+def _buffer_layers(buffer: Any, buffer_layer: BufferLayer | None, method: Any) -> list[Layer]:
+    """What an imported teacher buffer declares. A lost one is an error only for methods that need teachers."""
     if buffer_layer is None or not isinstance(buffer, str):
         return []
-    return [(f"buffer {buffer}", buffer_layer(buffer))]
+    try:
+        return [(f"buffer {buffer}", buffer_layer(buffer))]
+    except UsageError:
+        if isinstance(method, str) and not method_traits(method).teachers:
+            return []
+        raise
 
 
 def _fixed_layer(method: Any, command: Flat) -> Layer:

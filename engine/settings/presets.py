@@ -4,6 +4,7 @@ from typing import Any
 
 from engine.errors import SettingsError
 from engine.settings.datasets import preset_tables
+from engine.settings.sized import Counted, sized_preset
 from engine.settings.tables import Flat, flatten
 
 
@@ -29,8 +30,11 @@ def preset_values(name: str) -> Flat:
     return flatten(table)
 
 
-def preset_layers(dataset: Any, ipc: Any) -> list[tuple[str, Flat]]:
-    """Origins and values of a dataset's preset, the more general first; of `folder` for a dataset without one."""
+def preset_layers(dataset: Any, ipc: Any, counted: Counted | None = None) -> list[tuple[str, Flat]]:
+    """Origins and values of a dataset's preset, the more general first.
+
+    For a dataset without one: that of `folder`, and the sizes that follow from `counted` where it is known.
+    """
     presets = preset_tables()
     name = dataset if isinstance(dataset, str) and dataset in presets else "folder"
     table = dict(presets[name])
@@ -40,4 +44,6 @@ def preset_layers(dataset: Any, ipc: Any) -> list[tuple[str, Flat]]:
         # Between two published rows the smaller IPC's is the safer start; the origin says which row it is.
         row = max((known for known in by_ipc if known <= ipc), default=min(by_ipc))
         layers.append((f"preset {name}, IPC {row}", flatten(by_ipc[row])))
+    if name == "folder" and counted is not None:
+        layers.append((counted.origin, sized_preset(counted, ipc)))
     return layers

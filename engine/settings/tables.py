@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import CorruptFileError, SettingsError
+from engine.settings.toml_errors import decoded_toml, explained
 from engine.storage.untrusted import read_bounded
 
 Flat = dict[str, Any]
@@ -62,8 +63,9 @@ def read_toml(path: Path) -> dict[str, Any]:
         SettingsError: not a file, not TOML, too large, or nested too deeply.
         OSError: it cannot be read.
     """
+    text = ""
     try:
-        text = read_bounded(path, MOST_TOML).decode()
+        text = decoded_toml(read_bounded(path, MOST_TOML))
         for number, line in enumerate(text.split("\n"), 1):
             if line.count(".") > MOST_DOTS and not line.lstrip().startswith("#"):
                 raise SettingsError(f"Line {number} of {path} is nested too deeply.", "Settings are three names deep.")
@@ -71,6 +73,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     except CorruptFileError as error:
         raise SettingsError(error.message, error.hint) from error
     except ValueError as error:  # not TOML, not UTF-8, or a number of thousands of digits
-        raise SettingsError(f"{path} is not valid TOML: {error}.", "Fix that line; strings need quotes.") from error
+        what, hint = explained(text, error)
+        raise SettingsError(f"{path} is not valid TOML: {what}.", hint) from error
     except RecursionError as error:
         raise SettingsError(f"{path} is nested too deeply.", "Settings are at most two tables deep.") from error

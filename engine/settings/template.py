@@ -7,6 +7,7 @@ import tomli_w
 
 from engine.settings.facts import FIELDS, sections
 from engine.settings.layers import EffectiveSettings
+from engine.settings.sized import Counted
 from engine.settings.tables import FORMAT
 
 HEAD = """\
@@ -20,12 +21,22 @@ HEAD = """\
 """
 
 
-def settings_template(effective: EffectiveSettings, active: set[str]) -> str:
+COUNTED = """\
+# What `tesla init` counted: training images and classes. Presets for datasets of your own follow these two numbers
+# (`tesla config` shows which values); change them if the dataset grows, before the next new run.
+[counted]
+images = {images}
+classes = {classes}
+"""
+
+
+def settings_template(effective: EffectiveSettings, active: set[str], counted: Counted | None = None) -> str:
     """TOML text with one commented entry per setting.
 
     Args:
         effective: the values to show.
         active: dotted keys to write as real settings instead of comments.
+        counted: the size of the dataset, where its preset follows it.
     """
     flat = effective.flat()
     about = "Format of this file, not a setting: a version of tesla that cannot read it says so."
@@ -36,6 +47,8 @@ def settings_template(effective: EffectiveSettings, active: set[str]) -> str:
         "",
         *_entry("seed", FIELDS["seed"].description, flat["seed"], "seed" in active),
     ]
+    if counted is not None:
+        lines.append(f"\n{COUNTED.format(images=counted.images, classes=counted.classes)}".rstrip("\n"))
     for section, model in sections():
         lines.append(f"\n[{section}]  # {(model.__doc__ or '').splitlines()[0]}")
         for name, inner in model.model_fields.items():

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.errors import CorruptFileError
+from engine.errors import CorruptFileError, system_reason
 from engine.storage.filesystem import disk
 from engine.storage.temp_files import TEMP_MARK, begin_temp, end_temp, set_aside, sweep
 from engine.storage.untrusted import MOST_JSON, parse_json, read_bounded
@@ -161,7 +161,7 @@ def read_json(path: Path) -> Any:
     except ValueError as error:
         raise CorruptFileError(f"{path} is not valid JSON ({error}).", REPAIR) from error
     except (IsADirectoryError, NotADirectoryError) as error:
-        raise CorruptFileError(f"{path} is not a file ({error.strerror}).", REPAIR) from error
+        raise CorruptFileError(f"{path} is not a file ({system_reason(error)}).", REPAIR) from error
     if isinstance(value, dict) and any(_nearly(key) for key in value):
         raise CorruptFileError(f"{path} does not match its checksum.", REPAIR)
     if isinstance(value, dict) and SEAL in value:
@@ -240,7 +240,7 @@ def read_tensors(path: Path) -> tuple[dict[str, "Tensor"], dict[str, Any]]:
     except FileNotFoundError as error:
         raise CorruptFileError(f"{error.filename} is missing.", REPAIR) from error
     except (IsADirectoryError, NotADirectoryError) as error:
-        raise CorruptFileError(f"{path} is not a file ({error.strerror}).", REPAIR) from error
+        raise CorruptFileError(f"{path} is not a file ({system_reason(error)}).", REPAIR) from error
     except ValueError as error:
         raise CorruptFileError(f"{path} is not a complete safetensors file: {error}.", REPAIR) from error
     if digest.hexdigest() != record.get("sha256"):

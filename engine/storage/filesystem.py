@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from engine.errors import DiskError
+from engine.errors import DiskError, system_reason
 
 # Never through a link that has the name: its target must not be written.
 NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
@@ -221,7 +221,7 @@ def disk_error(error: OSError, path: Path, size: int | None = None) -> DiskError
         path: what was to be written.
         size: bytes that were to be written, if known.
     """
-    reason = error.strerror or str(error)
+    reason = system_reason(error)
     again = "then run the same command again: it resumes from what was saved, which is intact."
     if error.errno in FULL:
         needed = f" It takes {format_bytes(size)}" if size else ""

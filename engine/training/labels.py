@@ -42,6 +42,11 @@ def initial_logits(index: Tensor, classes: int, dtype: torch.dtype) -> Tensor:
     return hard_labels(index, classes, dtype) * LOGIT
 
 
+def labels_from_teachers(settings: Settings) -> bool:
+    """Whether the labels of a finished set are what its teachers say, so that they are needed to measure or export."""
+    return settings.needs_teachers and settings.labels.kind in ("target", "last")
+
+
 def are_raw(settings: Settings) -> bool:
     """Whether labels are learned as probabilities, without a softmax."""
     return settings.labels.kind == "learned" and settings.labels.parameters == "probabilities"

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from engine.errors import UsageError
 from engine.runtime.rng import counted_generator, counted_seed, forked_global_rng
+from engine.settings import Settings
 from engine.training.task import Task
 
 KMEANS_ELEMENTS = 2**27
@@ -14,8 +15,17 @@ CHUNK = 1024
 """Real images encoded at once."""
 
 
+def starts_from_real(settings: Settings) -> bool:
+    """Whether a run draws `distill.ipc` real images of every class, to start from or to choose."""
+    return not settings.traits.iterates or settings.distill.init != "noise"
+
+
 def check_ipc(task: Task) -> None:
-    """Raise UsageError when a class has fewer images than it needs."""
+    """Check that every class has `distill.ipc` real images to draw.
+
+    Raises:
+        UsageError: names the smallest class.
+    """
     ipc = task.settings.distill.ipc
     sizes = [len(members) for members in task.class_members]
     smallest = min(range(len(sizes)), key=sizes.__getitem__)
@@ -23,8 +33,18 @@ def check_ipc(task: Task) -> None:
         raise UsageError(
             f"distill.ipc = {ipc} is more than the smallest class has: {task.dataset.classes[smallest]!r} has "
             f"{sizes[smallest]} training images (after the held-out part).",
-            f"Set --ipc {sizes[smallest]} or fewer.",
+            _other_ways(task.settings, sizes[smallest]),
         )
+
+
+def _other_ways(settings: Settings, most: int) -> str:
+    """What to do where the smallest class has `most` images."""
+    fewer = f"Set --ipc {most} or fewer" if most else "Lower dataset.holdout"
+    if settings.labels.kind == "given" or not starts_from_real(settings):  # only the baseline draws them
+        return f"{fewer}, or leave the baseline out with --set evaluate.baseline=false."
+    if settings.traits.iterates:
+        return f"{fewer}, or start from noise without a baseline: distill.init = noise, evaluate.baseline = false."
+    return f"{fewer}."
 
 
 def random_real(task: Task, ipc: int, purpose: str, *counters: int) -> Tensor:

@@ -67,6 +67,11 @@ class Task:
         return [torch.from_numpy(np.flatnonzero(labels == k)) for k in range(self.classes)]
 
     @property
+    def teacher_batch(self) -> int:
+        """Images in a step of a teacher: `teachers.batch`, or all training images where they are fewer."""
+        return min(self.settings.teachers.batch, len(self.train))
+
+    @property
     def network_name(self) -> str:
         """The teachers' network."""
         return self.settings.network.name

@@ -78,6 +78,12 @@ def train_teachers(task: Task, buffer: TeacherBuffer) -> Generator[Event, None, 
             f"Trajectory {waiting[0]} of the imported teacher buffer {buffer.folder.name} is lost, or too short.",
             "The same `tesla import-buffers` command as before restores it.",
         )
+    if waiting and task.teacher_batch < task.settings.teachers.batch:
+        yield Notice(
+            level="warning",
+            message=f"teachers.batch = {task.settings.teachers.batch} is more than the {len(task.train)} training "
+            f"images: teachers are trained with batches of {task.teacher_batch}, one step an epoch.",
+        )
     while waiting:
         left = []
         other = ""
@@ -167,7 +173,7 @@ def _check(task: Task, buffer: TeacherBuffer, trajectory: int, losses: list[floa
 
 def _samples(task: Task) -> list[Batch]:
     """A batch of every size an epoch has."""
-    size, total = task.settings.teachers.batch, len(task.train)
+    size, total = task.teacher_batch, len(task.train)
     sizes = [size] if total % size == 0 else [size, total % size]
     return [
         (task.train.images.encoded(torch.arange(n)).to(task.dtype), task.train.labels[:n].to(task.device))
@@ -177,7 +183,7 @@ def _samples(task: Task) -> list[Batch]:
 
 def _counts(task: Task, epochs: int) -> dict[int, int]:
     """Steps of all trajectories by batch size, trained already or not."""
-    size, total = task.settings.teachers.batch, len(task.train)
+    size, total = task.teacher_batch, len(task.train)
     every = task.settings.teachers.count * epochs
     return {size: every * (total // size), total % size: every}
 
@@ -204,7 +210,7 @@ def _train_epoch(
     settings = task.settings
     images, labels = task.train.images, task.train.labels
     order = torch.randperm(len(labels), generator=counted_generator(settings.seed, "teacher-order", trajectory, epoch))
-    batches = order.split(settings.teachers.batch)
+    batches = order.split(task.teacher_batch)
     # Sums stay on the device: reading them every step would make the device wait for the host.
     loss_sum = torch.zeros((), device=task.device, dtype=torch.float64)
     correct = torch.zeros((), device=task.device, dtype=torch.float64)

@@ -29,26 +29,21 @@ def evaluate(
     """
     from rich.console import Console
 
-    from engine.errors import ExitCode, UsageError
+    from engine.errors import ExitCode
+    from engine.runs.evaluation_settings import evaluation_settings
     from engine.runs.protocol import protocol_words
     from engine.runs.selection import checkpoint_to_use
     from engine.runs.workspace import Workspace
-    from engine.settings.facts import may_change
-    from engine.settings.overrides import parse_override
     from tesla_tui.cli.follow import follow
     from tesla_tui.render.tables import print_table, results_table
+    from tesla_tui.render.words import literal
 
     console = Console()
     opened = Workspace(workspace)
     chosen = opened.existing_run(run)
-    for text in overrides or ():
-        key = parse_override(text)[0]
-        if not may_change(key):
-            raise UsageError(
-                f"{key} is fixed for this run.", "An evaluation can change settings of evaluate and most of compute."
-            )
-    effective = opened.settings(overrides=tuple(overrides or ()), run=chosen)
-    chosen.check(effective)
+    effective, warning = evaluation_settings(opened, chosen, overrides or ())
+    if warning:
+        console.print(f"[yellow]Warning:[/] {literal(warning)}", highlight=False, soft_wrap=not console.is_terminal)
     settings = effective.settings
     networks = tuple(network or settings.evaluate.networks or (settings.network.name,))
     from engine.session.session import evaluate_run

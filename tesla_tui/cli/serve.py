@@ -42,7 +42,7 @@ def serve(
 
     from rich.console import Console
 
-    from engine.errors import UsageError
+    from engine.errors import UsageError, system_reason
     from engine.runs.workspace import Workspace
     from tesla_tui.cli.result import print_commands
     from tesla_tui.live.preferences import load_preferences
@@ -60,7 +60,7 @@ def serve(
             probe.bind((host, port))
     except OSError as error:
         raise UsageError(
-            f"Cannot listen on {host}:{port}: {error.strerror}.", "Choose another --port or --host."
+            f"Cannot listen on {host}:{port}: {system_reason(error)}.", "Choose another --port or --host."
         ) from error
     words = [sys.executable, "-P", "-m", "tesla_tui.main", "tui", str(workspace.resolve()), "--images", "blocks"]
     words += ["--ipc", str(ipc)] if ipc is not None else []

@@ -1,7 +1,6 @@
 """Preferences for the live screens: `tui.toml` in the user's configuration folder. Every key is optional."""
 
 import os
-import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,6 +8,7 @@ import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from engine.errors import SettingsError
+from engine.settings.tables import read_toml
 from engine.storage.versions import check_format
 
 Images = Literal["auto", "blocks", "kitty", "sixel"]
@@ -53,13 +53,11 @@ def load_preferences() -> Preferences:
     """
     path = preferences_file()
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = read_toml(path)
         check_format(table.pop("format", None), FORMAT, path)
         found = Preferences.model_validate(table)
     except FileNotFoundError:
         found = Preferences()
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path} is not valid TOML: {error}.", "Fix that line, or move the file away.") from error
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"])

@@ -94,7 +94,7 @@ def _epoch_of_data(task: Task, resident: bool) -> Callable[[], int]:
 
     def run() -> int:
         order = torch.randperm(len(task.train), generator=counted_generator(0, "bench-order"))
-        for step, index in enumerate(order.split(settings.teachers.batch)):
+        for step, index in enumerate(order.split(task.teacher_batch)):
             batch = images.encoded(index)
             draw_augment(counted_generator(0, "bench", step), settings.augment.ops, batch.shape, task.device)(batch)
             task.train.labels[index].to(task.device)

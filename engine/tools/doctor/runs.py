@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from engine.errors import CorruptFileError, NewerFormatError, SettingsError, TeslaError, tesla
+from engine.errors import CorruptFileError, NewerFormatError, SettingsError, TeslaError, system_reason, tesla
 from engine.events import EvaluationDone, Notice
 from engine.runs.heartbeat import read_heartbeat
 from engine.runs.journal import JournalWriter, repair_journal, unread_lines
@@ -186,7 +186,7 @@ def _record(run: Run, what: str) -> Iterator[Finding]:
     except TeslaError as error:
         words = error.message
     except OSError as error:
-        words = f"{note} cannot be read ({error.strerror})."
+        words = f"{note} cannot be read ({system_reason(error)})."
 
     def repair() -> str:
         with _take(run):  # moves it aside, and leaves a record of its own

@@ -13,6 +13,7 @@ from engine.runs.run import Run
 from engine.runs.workspace import Workspace, acquire_run
 from engine.runtime.generators import run_to_end
 from engine.settings import settings_template
+from engine.settings.sized import Counted
 from engine.storage.atomic import write_bytes
 from engine.storage.filesystem import format_bytes
 from engine.storage.temp_files import ASIDE, leftovers, set_aside
@@ -93,7 +94,8 @@ def _toml(workspace: Workspace) -> list[Finding]:
         moved = f"Moved to {set_aside(path)}. " if path.exists() else ""
         effective = newest.frozen()
         active = {key for key, origin in effective.origins.items() if origin == FROM_TOML} | {"dataset.name"}
-        write_bytes(path, settings_template(effective, active).encode())
+        counted = next(filter(None, map(Counted.from_origin, effective.origins.values())), None)
+        write_bytes(path, settings_template(effective, active, counted).encode())
         return f"{moved}Restored from the settings of the run {newest.name}; please review it."
 
     return [Finding(False, FROM_TOML, f"{words} The run {newest.name} has a copy of its settings.", repair)]

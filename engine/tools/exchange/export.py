@@ -15,7 +15,7 @@ from engine.runs.run import Run
 from engine.runs.selection import checkpoint_to_use
 from engine.runs.workspace import Workspace
 from engine.runtime.threads import run_in_thread
-from engine.session.open_task import open_task
+from engine.session.open_task import open_finished
 from engine.storage.atomic import TEMP_MARK, disk, publishing_folder
 from engine.storage.temp_files import leftovers
 from engine.tools.exchange.export_folder import STAGE, write_folder
@@ -69,7 +69,7 @@ def exporting(
             "Its result is the accuracy; `tesla show` prints it.",
         )
     chosen = checkpoint_to_use(run, settings, iteration)
-    task, buffer = yield from open_task(workspace, settings)
+    task, buffer = yield from open_finished(workspace, settings)
     tensors, record = yield from with_progress(
         run_in_thread(lambda: run.load_checkpoint(chosen)), at, "reading the checkpoint"
     )

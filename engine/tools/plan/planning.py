@@ -28,6 +28,7 @@ from engine.tools.plan.peers import peer_parts
 from engine.tools.plan.problem import Found, Problem, kept_vectors
 from engine.tools.plan.report import Limits, Plan, Where
 from engine.training.compile_policy import matching_compiles
+from engine.training.real_images import starts_from_real
 from engine.training.teacher_buffer import TeacherBuffer
 
 SECONDS = 4.0
@@ -175,12 +176,9 @@ def _problem(known: _Known, matching: Found) -> tuple[Problem, float]:
 
 def _check(settings: Settings, facts: Facts) -> None:
     """Settings that the sizes prove wrong."""
-    if settings.needs_teachers and settings.teachers.batch > facts.train:
-        raise UsageError(
-            f"teachers.batch = {settings.teachers.batch} is more than the {facts.train} training images.",
-            "Set a smaller teachers.batch.",
-        )
-    if settings.distill.ipc * facts.classes > facts.train and settings.distill.init != "noise":
+    if settings.distill.ipc * facts.classes > facts.train and (
+        starts_from_real(settings) or settings.evaluate.baseline
+    ):
         raise UsageError(
             f"distill.ipc = {settings.distill.ipc} needs more images than the {facts.train} there are.",
             "Set a smaller --ipc.",

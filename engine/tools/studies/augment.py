@@ -18,7 +18,7 @@ from engine.runs.selection import checkpoint_to_use
 from engine.runs.workspace import Workspace
 from engine.session.evaluations import training_set
 from engine.session.memory_hints import explain_out_of_memory
-from engine.session.open_task import open_task
+from engine.session.open_task import open_finished
 from engine.settings import EffectiveSettings, EvaluateSettings, Settings
 from engine.storage.atomic import sha256_file
 from engine.tools.studies.members import STAGE, heading, value_of
@@ -109,7 +109,7 @@ def _measured(
     workspace: Workspace, name: str, run: Run, settings: Settings, iteration: int, at: Progress
 ) -> Generator[Event, None, Results]:
     """The test accuracy of one checkpoint under every policy, measured where it is not known."""
-    task, buffer = yield from explain_out_of_memory(open_task(workspace, settings), None)
+    task, buffer = yield from explain_out_of_memory(open_finished(workspace, settings), None)
     own, anybodys = _identities(task, buffer, sha256_file(run.checkpoint_path(iteration)))
     folder = workspace.folder / "studies" / name
     kept = {"distilled": Points(folder, own), "random": Points(folder, anybodys)}

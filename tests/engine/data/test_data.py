@@ -352,8 +352,8 @@ def test_holdout_is_by_class_and_counted() -> None:
     assert np.array_equal(held, split_holdout(labels, 0.1, seed=0)[1])
     assert not np.array_equal(held, split_holdout(labels, 0.1, seed=1)[1])
     assert len(split_holdout(labels, 0.0, seed=0)[1]) == 0
-    with pytest.raises(UsageError, match="single training image"):
-        split_holdout(np.array([0, 0, 1]), 0.1, seed=0)
+    with pytest.raises(UsageError, match=r"'dog' has only 1 image left to train on, .* dataset.holdout = 0\.1"):
+        split_holdout(np.array([0, 0, 1]), 0.1, 0, ("cat", "dog"))
 
 
 @pytest.mark.parametrize("zca", [False, True])

@@ -123,7 +123,6 @@ def test_a_method_without_teachers_is_measured_on_its_own_work(tesla: Tesla, met
     ("arguments", "words"),
     [
         (("--set", "dataset.name=someone/something"), "not known before it is downloaded"),
-        (("--set", "teachers.batch=5000"), "teachers.batch = 5000 is more than"),
         (("--ipc", 5000), "distill.ipc = 5000 needs more images"),
         (("--set", "compute.device=cuda:7"), "is not available on this machine"),
     ],
