@@ -65,7 +65,7 @@ def count_dropout(model: nn.Module, seed: int) -> None:
 
 
 def replace_dropout(model: nn.Module) -> None:
-    """Put `Dropout` where a module of somebody else has PyTorch's layers."""
+    """Put `Dropout` where an imported module has PyTorch's layers."""
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, (nn.Dropout, *WHOLE_CHANNELS)):

@@ -28,7 +28,7 @@ SPELLINGS = {
 """Names of a keyword argument, the first that a factory takes."""
 
 LIBRARIES = {"timm": ("num_classes", "in_chans"), "torchvision": ("num_classes",)}
-"""Keyword arguments of the factories of a package. Weights that somebody trained are never asked for."""
+"""Keyword arguments of the factories of a package. Pretrained weights are never asked for."""
 
 RGB = 3
 """Channels of a factory that takes no number of channels."""

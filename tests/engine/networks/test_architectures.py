@@ -12,7 +12,9 @@ from engine.matching import matching_gradient
 from engine.networks import NETWORKS, FlatNetwork, build_network, flatten_parameters, initialised_network
 from engine.networks.features import Features
 from engine.runtime.rng import counted_generator
+from tests.conftest import Drive
 from tests.engine.networks.test_networks import NAMES, SMALL, SMALLEST, convnet_size, small
+from tests.runs import assert_same_bits, in_the_middle, stop_at_iteration
 
 STUDENTS = tuple(name for name in NAMES if name != "vit-benchmark")
 
@@ -150,6 +152,26 @@ def test_exact_equals_unrolled(name: str) -> None:
         a, b = getattr(exact, part), getattr(unrolled, part)
         assert (a - b).norm() < 1e-9 * b.norm(), part
     assert exact.images.norm() > 0
+
+
+def test_a_gradient_in_two_sweeps_refuses_dropout() -> None:
+    model, arguments = case("vit-benchmark", steps=1)
+    with pytest.raises(ValueError, match=r"has dropout, so two sweeps.*model\.eval\(\)"):
+        matching_gradient(model, **arguments)  # type: ignore[arg-type]
+    assert matching_gradient(model, **arguments, mode="unrolled").images.norm() > 0  # type: ignore[arg-type]
+    exact = matching_gradient(model.eval(), **arguments)  # type: ignore[arg-type]
+    unrolled = matching_gradient(model, **arguments, mode="unrolled")  # type: ignore[arg-type]
+    assert (exact.images - unrolled.images).norm() < 1e-9 * unrolled.images.norm()
+
+
+@pytest.mark.parametrize("name", ["convnet-batchnorm", "mlp"])
+def test_teachers_and_students_resume_to_the_same_bits(tiny_run: Drive, name: str) -> None:
+    options = (f"network.name={name}", "evaluate.every=6", "evaluate.epochs=2", "evaluate.repeats=1")
+    whole = tiny_run("a", *options)
+    # What a teacher's norms have counted is lost with a stop in an epoch; nothing reads it.
+    tiny_run("b", *options, until=in_the_middle("teachers", 0.3))
+    tiny_run("b", *options, until=stop_at_iteration(2))
+    assert_same_bits(whole, tiny_run("b", *options))
 
 
 def test_batch_norm_uses_the_batch_in_training_and_its_running_statistics_in_evaluation() -> None:
