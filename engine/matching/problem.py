@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from engine.matching.parameter_store import STORES
 from engine.matching.rank_shares import WHOLE, Whole
 from engine.matching.steps import EagerSteps, Steps
+from engine.networks.dropout import has_dropout
 from engine.networks.flat import FlatNetwork
 
 Mode = Literal["exact", "paper", "unrolled"]
@@ -79,7 +80,7 @@ def checked_problem(
     """The problem that the arguments of `matching_gradient` describe, detached from any graph.
 
     Raises:
-        ValueError: see `matching_gradient`; or `unrolled` with batches that are not whole.
+        ValueError: see `matching_gradient`; `unrolled` with batches that are not whole; dropout in training mode.
     """
     if isinstance(model, nn.Module):
         model = FlatNetwork(model)
@@ -91,6 +92,11 @@ def checked_problem(
         raise ValueError(f"mode must be one of {', '.join(MODES)}; got {mode!r}.")
     if store not in STORES:
         raise ValueError(f"store must be one of {', '.join(STORES)}; got {store!r}.")
+    if mode != "unrolled" and network.model.training and has_dropout(network.model):
+        raise ValueError(
+            "The model has dropout, so two sweeps would not see the same function. Call model.eval(), or use mode = "
+            "unrolled, which passes once."
+        )
     if not schedule:
         raise ValueError("The schedule is empty: matching needs at least one student step.")
     for name, vector in (("start", start), ("target", target)):

@@ -1,4 +1,4 @@
-"""The ConvNet of dataset distillation: [conv 3x3 - instance norm - ReLU - average pool 2x2] x depth, linear."""
+"""The ConvNet of dataset distillation: [conv 3x3 - norm - ReLU - average pool 2x2] x depth, linear."""
 
 import math
 
@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from engine.errors import UsageError
 from engine.networks.layers import HalvingPool, InstanceNorm, Rectifier
+from engine.networks.sizes import padded_side
 
 
 class ConvNet(nn.Module):
@@ -28,7 +29,7 @@ class ConvNet(nn.Module):
 
     def __init__(self, channels: int, classes: int, resolution: int, width: int = 128, depth: int = 3) -> None:
         super().__init__()
-        side = 32 if (channels, resolution) == (1, 28) else resolution
+        side = padded_side(channels, resolution)
         first_padding = 1 + (side - resolution) // 2
         # The last norm needs a map of at least 2x2: over one pixel it is zero whatever the image.
         most = int(math.log2(side))
@@ -43,7 +44,7 @@ class ConvNet(nn.Module):
             padding = first_padding if block == 0 else 1
             layers += [
                 nn.Conv2d(inputs, width, 3, padding=padding),
-                InstanceNorm(width),
+                self.norm(width, side),
                 Rectifier(),
                 HalvingPool(),
             ]
@@ -52,7 +53,40 @@ class ConvNet(nn.Module):
         self.features = nn.Sequential(*layers)
         self.classifier = nn.Linear(width * side * side, classes)
 
+    def norm(self, width: int, side: int) -> nn.Module:
+        """The norm of a block with maps `(width, side, side)`."""
+        return InstanceNorm(width)
+
     def forward(self, images: Tensor) -> Tensor:
         """Logits `(B, K)` of images `(B, C, H, W)`."""
         logits: Tensor = self.classifier(torch.flatten(self.features(images), 1))
         return logits
+
+
+class ConvNetBatchNorm(ConvNet):
+    """`ConvNet` with batch norm, affine, with running statistics.
+
+    Buffers: `running_mean`, `running_var` (momentum 0.1) and `num_batches_tracked` of every block. In training mode,
+    as teachers and students are, the statistics are those of the batch; evaluation trains, and then measures with the
+    running ones.
+    """
+
+    def norm(self, width: int, side: int) -> nn.Module:
+        """See `ConvNet`."""
+        return nn.BatchNorm2d(width)
+
+
+class ConvNetLayerNorm(ConvNet):
+    """`ConvNet` with layer norm over `(width, side, side)`, with a scale and a shift for each of those numbers."""
+
+    def norm(self, width: int, side: int) -> nn.Module:
+        """See `ConvNet`."""
+        return nn.LayerNorm([width, side, side])
+
+
+class ConvNetNoNorm(ConvNet):
+    """`ConvNet` without norms."""
+
+    def norm(self, width: int, side: int) -> nn.Module:
+        """See `ConvNet`."""
+        return nn.Identity()

@@ -18,7 +18,8 @@ class FlatNetwork:
     """`network(theta, x) -> logits`, a pure function of a flat vector and images.
 
     Buffers (running statistics) are passed as copies, so that a call never changes the module: a network with
-    batch norm in training mode uses batch statistics, and its running averages stay as they were.
+    batch norm in training mode uses batch statistics, and its running averages stay as they were. Parameters are all
+    that a teacher's snapshot keeps; a buffer's value never reaches a student.
 
     Args:
         model: any module with floating-point parameters; its mode (`train`/`eval`) is respected. Layers that draw

@@ -69,7 +69,8 @@ class NetworkSettings(Section):
     name: Annotated[
         str, Field(min_length=1), Affects(teachers="network.name", imported="network.name", random="network.name")
     ] = "convnet"
-    """convnet, resnet18, vit, or an import path `package.module:callable`."""
+    """convnet, convnet-batchnorm, convnet-layernorm, convnet-nonorm, resnet18, vgg11, alexnet, lenet, mlp, vit,
+    vit-benchmark, or an import path `package.module:callable`."""
     width: Annotated[
         SmallInt | None,
         Affects(teachers="network.width", imported="network.width", distilled="width", random="network.width"),

@@ -22,7 +22,7 @@ from engine.training.labels import class_index, hard_labels
 from engine.training.real_images import random_real, real_images
 from engine.training.sgd import SgdRule, Trainer
 from engine.training.task import Split, Task
-from engine.training.trainer import trainer
+from engine.training.trainer import say_spelling, trainer
 from engine.training.training_set import SmallSet, TrainingSet
 
 STAGE = "evaluation"
@@ -74,6 +74,7 @@ def _one(
 ) -> Generator[Event, None, float]:
     seed = task.settings.seed
     model = task.fresh_network(counted_seed(seed, "evaluate-init", repeat), network).train()
+    yield from say_spelling(task, network)
     epochs = small.epochs or task.settings.evaluate.epochs
     counts = planned_steps(task, network, len(small), epochs)
     batches = [small.batch(torch.arange(size)) for size in counts]

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from engine.data import Dataset, InputSpace, ResidentImages
 from engine.networks import initialised_network
+from engine.networks.dropout import check_student
 from engine.networks.flat import FlatNetwork
 from engine.runtime.distributed.ranks import ALONE, Ranks
 from engine.settings import Settings
@@ -79,11 +80,15 @@ class Task:
     def fresh_network(self, seed: int, name: str | None = None) -> nn.Module:
         """A network with weights that are a function of `seed`, on the device.
 
-        Width and depth settings are the teachers'; another network gets its own defaults.
+        Width and depth settings are the teachers'; another network gets its own defaults. Without a name: the network
+        of teachers and students.
+
+        Raises:
+            UsageError: no such network, sizes that it does not have, or a teacher or student with dropout.
         """
         own = name is None or name == self.network_name
         network = self.settings.network
-        return initialised_network(
+        model = initialised_network(
             name or network.name,
             seed=seed,
             channels=self.dataset.channels,
@@ -92,6 +97,9 @@ class Task:
             width=network.width if own else None,
             depth=network.depth if own else None,
         ).to(self.device, self.dtype)
+        if name is None and self.settings.traits.iterates:
+            check_student(network.name, model, self.settings.distill.method)
+        return model
 
     def flat_network(self) -> FlatNetwork:
         """The functional view of the teachers' network; its own weights are never used."""

@@ -30,7 +30,7 @@ from engine.training.divergence import teacher_problem
 from engine.training.sgd import SgdRule, Trainer
 from engine.training.task import Task
 from engine.training.teacher_buffer import TeacherBuffer
-from engine.training.trainer import Batch, trainer
+from engine.training.trainer import Batch, say_spelling, trainer
 from engine.training.trajectory import Position, TrajectoryWriter
 
 STAGE = "teachers"
@@ -129,6 +129,7 @@ def _train_one(
 ) -> Generator[Event, None, None]:
     seed = task.settings.seed
     model = task.fresh_network(counted_seed(seed, "teacher-init", trajectory)).train()
+    yield from say_spelling(task, task.network_name)
     at = Progress(stage=STAGE, done=trajectory * epochs, total=count * epochs, unit="epochs")
     counts = _counts(task, epochs)
     learner = yield from trainer(task, model, task.network_name, SgdRule(), _samples(task), counts, at)

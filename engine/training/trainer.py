@@ -1,6 +1,6 @@
 """How a network is trained, eager or compiled: decided by cost, see compile_policy.py."""
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from weakref import WeakKeyDictionary
@@ -9,9 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from engine.events import Event, Notice, Progress, with_progress
+from engine.networks.dropout import has_dropout
 from engine.networks.flat import FlatNetwork, flatten_parameters
+from engine.networks.imported import spelling_words
 from engine.runtime.out_of_memory import is_out_of_memory
 from engine.runtime.threads import run_in_thread
+from engine.settings.trust import is_import_path
 from engine.training.compile_policy import MARGIN, forward_flops
 from engine.training.sgd import CompiledTrainer, EagerTrainer, SgdRule, Step, Trainer, compiled_step, difference
 from engine.training.task import Task
@@ -62,8 +65,8 @@ def trainer(
         counts: steps of the whole stage, by batch size.
         at: progress of the stage, reported again while something compiles.
     """
-    # Running statistics are changed by a forward pass, which a pure function cannot do.
-    if task.settings.compute.compile == "off" or any(True for _ in model.buffers()):
+    # Running statistics are changed by a forward pass, and dropout counts it, which a pure function cannot do.
+    if task.settings.compute.compile == "off" or any(True for _ in model.buffers()) or has_dropout(model):
         return EagerTrainer(model, rule)
     functional = FlatNetwork(model)
     theta = flatten_parameters(model)
@@ -87,6 +90,22 @@ def trainer(
         if found is not None:
             steps[size] = found
     return CompiledTrainer(functional, theta, rule, steps) if steps else EagerTrainer(model, rule)
+
+
+_told: "WeakKeyDictionary[Task, set[str]]" = WeakKeyDictionary()
+"""Networks of a task whose user was told how they are made."""
+
+
+def say_spelling(task: Task, network: str) -> Iterator[Event]:
+    """Say once how the factory of an import path is called, where it has its own names for the arguments."""
+    known = _told.setdefault(task, set())
+    if network in known or not is_import_path(network):
+        return
+    known.add(network)
+    channels, resolution, _ = task.image_shape
+    words = spelling_words(network, {"channels": channels, "classes": task.classes, "resolution": resolution})
+    if words:
+        yield Notice(level="info", message=words)
 
 
 def worth_compiling(model: nn.Module, images: Tensor, steps: int) -> bool:

@@ -6,7 +6,10 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-NETWORKS = "convnet, resnet18, vit"
+NETWORKS = (
+    "convnet, convnet-batchnorm, convnet-layernorm, convnet-nonorm, resnet18, vgg11, alexnet, lenet, mlp, vit, "
+    "vit-benchmark"
+)
 """By name; any other network is an import path. Help is shown without loading `engine.networks`."""
 NETWORK_HELP = f"{NETWORKS} or package.module:callable."
 

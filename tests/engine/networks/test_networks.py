@@ -9,6 +9,7 @@ import torch
 
 from engine.errors import UsageError
 from engine.networks import (
+    NETWORKS,
     FlatNetwork,
     build_network,
     default_depth,
@@ -18,12 +19,24 @@ from engine.networks import (
 )
 from engine.settings.trust import allow
 
-NAMES = ("convnet", "resnet18", "vit")
-SMALL = {"convnet": {"width": 4}, "resnet18": {"width": 4}, "vit": {"width": 16, "depth": 2}}
+SMALL = {
+    "convnet": {"width": 4}, "convnet-batchnorm": {"width": 4}, "convnet-layernorm": {"width": 4},
+    "convnet-nonorm": {"width": 4}, "resnet18": {"width": 4}, "vgg11": {"width": 2}, "alexnet": {"width": 4},
+    "lenet": {}, "mlp": {"width": 6}, "vit": {"width": 16, "depth": 2}, "vit-benchmark": {"width": 16, "depth": 2},
+}  # fmt: skip
+NAMES = tuple(SMALL)
+SMALLEST = {"lenet": 16}
+"""Side of the smallest images, where it is more than 8."""
 
 
-def small(name: str, channels: int = 3, resolution: int = 8, classes: int = 5) -> torch.nn.Module:
-    return initialised_network(name, seed=1, channels=channels, classes=classes, resolution=resolution, **SMALL[name])
+def small(name: str, channels: int = 3, resolution: int | None = None, classes: int = 5) -> torch.nn.Module:
+    side = resolution or SMALLEST.get(name, 8)
+    return initialised_network(name, seed=1, channels=channels, classes=classes, resolution=side, **SMALL[name])
+
+
+def noise(name: str, count: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    side = SMALLEST.get(name, 8)
+    return torch.randn(count, 3, side, side, dtype=dtype)
 
 
 def convnet_size(channels: int, side: int, classes: int, width: int, depth: int) -> int:
@@ -61,6 +74,10 @@ def test_default_depth(resolution: int, depth: int) -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("resolution", [8, 28, 32, 64])
 def test_shapes(name: str, channels: int, resolution: int) -> None:
+    if resolution < SMALLEST.get(name, 8):
+        with pytest.raises(UsageError, match=f"{name} needs images of at least 16x16 pixels; these have 8x8"):
+            small(name, channels, resolution)
+        return
     model = small(name, channels, resolution)
     assert model(torch.randn(2, channels, resolution, resolution)).shape == (2, 5)
 
@@ -68,7 +85,7 @@ def test_shapes(name: str, channels: int, resolution: int) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_answer_depends_on_the_image(name: str) -> None:
     # Instance norm over one pixel would make it constant.
-    logits = small(name)(torch.randn(2, 3, 8, 8))
+    logits = small(name).eval()(noise(name, 2))
     assert (logits[0] - logits[1]).abs().max() > 1e-4
 
 
@@ -76,7 +93,7 @@ def test_the_answer_depends_on_the_image(name: str) -> None:
 def test_second_derivatives(name: str) -> None:
     network = FlatNetwork(small(name).double())
     theta = flatten_parameters(network.model).requires_grad_()
-    images = torch.randn(3, 3, 8, 8, dtype=torch.float64, requires_grad=True)
+    images = noise(name, 3, torch.float64).requires_grad_()
     loss = network(theta, images).log_softmax(dim=1)[:, 0].sum()
     (gradient,) = torch.autograd.grad(loss, theta, create_graph=True)
     second = torch.autograd.grad(gradient.square().sum(), (theta, images))
@@ -86,7 +103,7 @@ def test_second_derivatives(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_no_graph_outlives_its_output(name: str) -> None:
     model = small(name)
-    images = torch.randn(2, 3, 8, 8)
+    images = noise(name, 2)
     kept: list[weakref.ref[torch.Tensor]] = []
     hooks = [
         module.register_forward_hook(lambda _m, _i, out: kept.append(weakref.ref(out)))
@@ -107,7 +124,8 @@ def test_weights_are_a_function_of_the_seed(name: str) -> None:
     torch.manual_seed(3)
     state = torch.get_rng_state()
     a, b = flatten_parameters(small(name)), flatten_parameters(small(name))
-    other = initialised_network(name, seed=2, channels=3, classes=5, resolution=8, **SMALL[name])
+    side = SMALLEST.get(name, 8)
+    other = initialised_network(name, seed=2, channels=3, classes=5, resolution=side, **SMALL[name])
     assert torch.equal(a, b)
     assert not torch.equal(a, flatten_parameters(other))
     assert torch.equal(torch.get_rng_state(), state)
@@ -115,10 +133,10 @@ def test_weights_are_a_function_of_the_seed(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_flat_view_is_the_module(name: str) -> None:
-    model = small(name)
+    model = small(name).eval()
     network = FlatNetwork(model)
     theta = flatten_parameters(model)
-    images = torch.randn(2, 3, 8, 8)
+    images = noise(name, 2)
     assert torch.equal(network(theta, images), model(images))
     other = small(name)
     load_parameters(other, theta * 2)
@@ -138,9 +156,16 @@ def test_the_flat_view_refuses_a_wrong_length() -> None:
     [
         ("convnet", {"depth": 4}, "network.depth = 4 is too deep for 8x8"),
         ("resnet18", {"depth": 2}, "network.depth does not apply"),
+        ("vgg11", {"depth": 2}, "network.depth does not apply to vgg11"),
+        ("alexnet", {"depth": 2}, "network.depth does not apply to alexnet"),
+        ("alexnet", {"width": 5}, "network.width = 5 is odd"),
+        ("lenet", {"width": 5, "depth": 2}, "network.width and network.depth do not apply to lenet"),
+        ("convnet-batchnorm", {"depth": 4}, "network.depth = 4 is too deep for 8x8"),
         ("vit", {"width": 10}, "multiple of 8"),
+        ("vit-benchmark", {"width": 10}, "multiple of 8, the attention heads of vit-benchmark"),
         ("convnett", {}, "Did you mean convnet"),
-        ("alexnet", {}, "Known: convnet, resnet18, vit"),
+        ("vgg", {}, "Did you mean vgg11"),
+        ("densenet", {}, f"Known: {', '.join(NETWORKS)}"),
     ],
 )
 def test_wrong_sizes_and_names(name: str, arguments: dict[str, int], words: str) -> None:
@@ -210,9 +235,9 @@ def test_import_paths_that_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_help_and_settings_name_every_network() -> None:
-    from engine.networks import NETWORKS
     from engine.settings import NetworkSettings
     from tesla_tui.cli.options import NETWORKS as NAMED
 
-    assert NAMED.split(", ") == list(NETWORKS)
-    assert (NetworkSettings.model_fields["name"].description or "").startswith(NAMED)
+    assert NAMED.split(", ") == list(NETWORKS) == list(NAMES)
+    described = " ".join((NetworkSettings.model_fields["name"].description or "").split())
+    assert described.startswith(NAMED)
