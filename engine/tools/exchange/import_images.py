@@ -1,41 +1,38 @@
-"""Published distilled sets (`images_*.pt`, `labels_*.pt`) as runs of a workspace: to evaluate, show, compare, export.
+"""Published distilled sets as runs of a workspace: to evaluate, show, compare, export.
 
 A set becomes a run with one checkpoint, at iteration 0, that carries its labels; `origin.json` records its source.
 Its settings file is written last and makes it a run. It is never distilled further, since how it was made is unknown.
+
+Reading goes in steps, a module each: the files (`set_files`, `set_pictures`), which tensors (`set_choice`), labels,
+classes, values. Nothing is written before all of it is checked.
 """
 
 import math
 import time
-from collections.abc import Generator
-from dataclasses import asdict, dataclass
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from engine.data import Dataset, InputSpace
+from engine.data import Dataset
 from engine.errors import DataError, UsageError
-from engine.events import CheckpointSaved, DataReady, Event, Notice, RunFinished, RunStarted
-from engine.runs.journal import JournalWriter
-from engine.runs.preview_writer import PreviewWriter
+from engine.events import Event, Notice
 from engine.runs.provenance import SetOrigin
-from engine.runs.run import Run
-from engine.runs.workspace import OpenDataset, Workspace, acquire_run
-from engine.runtime.device import environment
-from engine.runtime.generators import run_to_end
+from engine.runs.workspace import OpenDataset, Workspace
 from engine.settings import EffectiveSettings
-from engine.storage.atomic import disk, write_json
-from engine.tools.exchange.arrays import read_arrays, read_number
+from engine.tools.exchange.set_choice import Chosen, Shape, choose, lone_labels, names_in, rate_in
+from engine.tools.exchange.set_classes import ClassOrder, class_order
+from engine.tools.exchange.set_files import SetFiles, read_files, read_number
+from engine.tools.exchange.set_labels import ReadLabels, order_by_class, read_labels, renumbered
+from engine.tools.exchange.set_pictures import read_pictures
+from engine.tools.exchange.set_report import SetReport
+from engine.tools.exchange.set_run import PreparedSet
+from engine.tools.exchange.set_tree import dotted, shapes
+from engine.tools.exchange.set_values import Values, encoded, judge, publisher_statistics
 from engine.tools.exchange.torch_reader import SourceFile
 from engine.training.evaluation import BASELINE_LR
-from engine.training.labels import hard_labels, nearest_probabilities
-
-SUM = 1e-3
-"""How far the sum of published probabilities may be from 1."""
-LARGEST_PIXEL = 10.0
-"""Beyond this, numbers said to be pixels in the scale of [0, 1] are taken for 0..255 and refused; distilled images do
-leave [0, 1], but not that far."""
 
 
 @dataclass(frozen=True)
@@ -43,17 +40,43 @@ class Wanted:
     """What to import, and how."""
 
     images: Path
+    """A file, or a folder."""
     labels: Path | None = None
-    """None: in the same `.npz` as the images."""
+    """None: with the images, or beside them (`labels_best.pt` of `images_best.pt`)."""
     lr: str | None = None
-    """A number, or the file of one."""
+    """A number, or the file of one; None: with the images, or beside them."""
     space: str | None = None
-    """`normalised`, `whitened` or `pixels`; None for the workspace's own."""
+    """`normalised`, `whitened` or `pixels`; None to tell from the values."""
     mean: str | None = None
     """Comma-separated statistics of the publisher's normalisation; None: the workspace's are near enough."""
     std: str | None = None
     label_kind: str = "auto"
     """`auto`, `probabilities`, `logits`, `regression` or `hard`."""
+    experiment: int | None = None
+    """Which set of a file with several."""
+    images_at: str | None = None
+    """Path of the images in the file, such as `data.0.0`."""
+    labels_at: str | None = None
+    epoch: str | None = None
+    """Of labels for every epoch: `mean`, or a number."""
+    classes: str | None = None
+    """`dataset`, `sorted`, or a file of class names in the order of the set's class numbers."""
+    per_class: int | None = None
+    """Images to keep of each class, the first ones; None for all."""
+    formation: int = 1
+    """Images on a side of each stored one (IDC's factor)."""
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """What was typed to read these files, as words of a command; without the files, `--lr` and `--space`."""
+        given = (
+            ("--mean", self.mean), ("--std", self.std),
+            ("--labels", None if self.label_kind == "auto" else self.label_kind),
+            ("--experiment", self.experiment), ("--images-at", self.images_at), ("--labels-at", self.labels_at),
+            ("--epoch", self.epoch), ("--classes", self.classes), ("--per-class", self.per_class),
+            ("--formation", None if self.formation == 1 else self.formation),
+        )  # fmt: skip
+        return tuple(str(word) for option, value in given if value is not None for word in (option, value))
 
 
 def import_images(
@@ -65,38 +88,78 @@ def import_images(
         UsageError: the run exists, or an option contradicts the files.
         DataError: a file is damaged, hostile, or does not fit the workspace's dataset.
     """
+    prepared = yield from prepare_images(workspace, name, wanted, overrides)
+    prepared.write()
+    return prepared.origin
+
+
+def prepare_images(
+    workspace: Workspace, name: str, wanted: Wanted, overrides: tuple[str, ...] = ()
+) -> Generator[Event, None, PreparedSet]:
+    """Read and check everything, and write nothing. Use as `yield from`.
+
+    Raises:
+        UsageError, DataError: as `import_images`.
+    """
     run = workspace.run(name)
     if run.exists:
         raise UsageError(f"The run {name} already exists.", "Choose another name with --run NAME.")
-    # The teachers have no part in it, so an imported buffer that the workspace names need not be there.
-    settings = workspace.settings(overrides=overrides).settings
-    zca = settings.dataset.zca if wanted.space in (None, "pixels") else wanted.space == "whitened"
-    space_name = wanted.space or ("whitened" if zca else "normalised")
-    if (wanted.mean is None) != (wanted.std is None) or (wanted.mean is not None and space_name != "normalised"):
+    if (wanted.mean is None) != (wanted.std is None) or (wanted.mean and wanted.space not in (None, "normalised")):
         raise UsageError("--mean and --std must be used together, with --space normalised.")
-    sources, found = yield from read_arrays(wanted.images, wanted.labels)
-    lr = BASELINE_LR if wanted.lr is None else (yield from read_number(wanted.lr))
-    if not (math.isfinite(lr) and lr > 0):
-        raise DataError(f"The step size is {lr}; it must be positive.", "Give one with --lr.")
+    # The teachers have no part in it, so an imported buffer that the workspace names need not be there.
+    zca = workspace.settings(overrides=overrides).settings.dataset.zca
+    files = yield from read_files(wanted.images, wanted.labels)
+    if wanted.space in ("normalised", "whitened"):
+        zca = wanted.space == "whitened"
+    elif wanted.space is None and _recipe_space(files) is not None:
+        zca = _recipe_space(files) == "whitened"
     opened = yield from workspace.open_dataset(_with(workspace, overrides, {"dataset.zca": zca}).settings)
     dataset = opened.dataset
-    images = _checked_images(found["images"], dataset, wanted.images)
-    probabilities, order, kind = _read_labels(found["labels"], len(images), dataset, wanted)
+    shape = Shape(dataset.name, len(dataset.classes), dataset.channels, dataset.resolution)
+    left_out: list[str] = []
+    if files.pictures:
+        files.tree, sources, kinds, left_out = yield from read_pictures(files.path, shape, dataset.classes)
+        files.sources[:0], files.kinds = sources, {**kinds, **files.kinds}
+    known = _recipe_space(files)
+    images_at = wanted.images_at
+    if images_at is None and ("space.mean",) in files.tree.tensors:
+        images_at, known = _own_export(files, opened)
+    chosen = choose(files.tree, shape, files.path, images_at, wanted.labels_at, wanted.experiment)
+    labels, label_file = _labels(files, chosen, shape, wanted)
+    labels_from = f"{label_file.name if files.labels else chosen.labels_at or 'by place'}: {labels.words}"
+    order = _class_order(files, chosen, dataset, wanted)
+    labels = renumbered(labels, order.numbers)
+    own = "whitened" if zca else "normalised"
+    space = "normalised" if wanted.mean is not None else wanted.space
+    values = judge(chosen.images, space, own, files.path, known)
+    if wanted.formation > 1 and values.space != "pixels":
+        raise UsageError(f"--formation is for pixels, and the images are {values.space}.", "Give --space pixels.")
+    index, counts = order_by_class(labels, order.numbers, label_file, dataset.classes, wanted.per_class)
+    images = encoded(
+        chosen.images[index], values, opened.space,
+        publisher_statistics(wanted.mean, wanted.std, dataset.channels), wanted.formation,
+    )  # fmt: skip
+    several = wanted.formation**2
+    probabilities = labels.probabilities[index].repeat_interleave(several, dim=0)
+    if several > 1:
+        counts = f"{several * (len(index) // len(dataset.classes))} per class, {several} in each stored one ({counts})"
+    lr, lr_from = yield from _rate(files, chosen, wanted)
+    if not torch.isfinite(images).all():
+        raise DataError(f"{files.path} has values that are infinite or NaN in this workspace's input space.")
     ipc = len(images) // len(dataset.classes)
     effective = _with(
         workspace, overrides,
         {"distill.ipc": ipc, "labels.kind": "given", "dataset.zca": zca, "distill.student_lr": lr},
     )  # fmt: skip
-    images = _in_our_space(images, space_name, wanted, opened.space)[order]
-    origin = _origin(sources, space_name, wanted, kind, None if wanted.lr is None else lr)
-    if wanted.lr is None:
-        yield Notice(level="warning", message=f"No --lr was given: networks are trained with {BASELINE_LR}.")
-    if space_name != "pixels" and images.min() >= 0 and images.max() <= 1:
-        yield Notice(
-            level="warning", message="All values are within [0, 1]. If they are pixels, import with --space pixels."
-        )
-    _publish(run, effective, opened, images, probabilities[order], lr, origin)
-    return origin
+    report = SetReport(
+        run=name, files=files.kinds, tensors=_found(files), count=len(images), ipc=ipc,
+        images=f"{chosen.images_at}, {chosen.layout}", per_class=counts, labels=labels_from,
+        hard=labels.hard, classes=order.words, class_numbers=order.numbers, space=values.space, values=values.words,
+        student_lr=lr, student_lr_from=lr_from, left_out=(*_unused(files, chosen), *left_out),
+    )  # fmt: skip
+    origin = _origin(files.sources, values, wanted, labels.hard, None if lr_from.startswith("not") else lr)
+    yield from _warnings(order, lr_from, values, chosen, wanted)
+    return PreparedSet(run, effective, opened, images, probabilities, lr, origin, report)
 
 
 def _with(workspace: Workspace, overrides: tuple[str, ...], keys: dict[str, Any]) -> EffectiveSettings:
@@ -109,150 +172,110 @@ def _with(workspace: Workspace, overrides: tuple[str, ...], keys: dict[str, Any]
     return workspace.settings(overrides=(*kept, *words))
 
 
-def _checked_images(images: Tensor, dataset: Dataset, path: Path) -> Tensor:
-    """`(N, C, H, W)` of the dataset's size; channels may come last in the file."""
-    shape = (dataset.channels, dataset.resolution, dataset.resolution)
-    if images.ndim == 4 and tuple(images.shape[1:]) != shape and tuple(images.shape[1:]) == (*shape[1:], shape[0]):
-        images = images.permute(0, 3, 1, 2)
-    if images.ndim != 4 or tuple(images.shape[1:]) != shape:
-        raise DataError(
-            f"The images of {path} have shape {tuple(images.shape)}; {dataset.name} has images of {shape}.",
-            "Use a workspace with the dataset that the set was distilled from "
-            "(and --set dataset.resolution=N if the size differs).",
+def _recipe_space(files: SetFiles) -> str | None:
+    """The space that the recipe of an export beside the file names."""
+    kind = (files.recipe or {}).get("image", {}).get("space")
+    return {"normalise": "normalised", "zca": "whitened"}.get(str(kind))
+
+
+def _own_export(files: SetFiles, opened: OpenDataset) -> tuple[str, str]:
+    """Which images of an export of this program: those in its input space where it is this one, else the pixels."""
+    same = all(
+        (there := files.tree.tensors.get((f"space.{name}",))) is not None and torch.equal(there, tensor)
+        for name, tensor in opened.space.tensors().items()
+    )
+    return ("images", "whitened" if opened.space.kind == "zca" else "normalised") if same else ("pixels", "pixels")
+
+
+def _labels(files: SetFiles, chosen: Chosen, shape: Shape, wanted: Wanted) -> tuple[ReadLabels, Path]:
+    """The labels by the class numbers of the file, and the file they are from."""
+    count, path, stored = len(chosen.images), files.path, chosen.labels
+    if files.labels is not None and files.labels_path is not None:
+        path = files.labels_path
+        stored = lone_labels(files.labels, count, shape, path, wanted.labels_at)
+    elif stored is None:
+        stored = chosen.implied
+    if stored is None:
+        raise UsageError(f"{files.path} holds images only.", "Add its labels file as the second argument.")
+    return read_labels(stored, count, shape, path, wanted.label_kind, wanted.epoch), path
+
+
+def _class_order(files: SetFiles, chosen: Chosen, dataset: Dataset, wanted: Wanted) -> ClassOrder:
+    named, source = chosen.names, f"{files.path}, {chosen.images_at}"
+    for tree, path in ((files.tree, files.path), (files.labels, files.labels_path)):
+        if named is None and tree is not None and (found := names_in(tree)) is not None:
+            named, source = found[0], f"{path}, {'names of classes' if files.pictures else dotted(found[1])}"
+    if named is None and files.recipe is not None:
+        named, source = files.recipe["dataset"]["classes"], "recipe.json"
+    return class_order(dataset.classes, dataset.name == "folder", wanted.classes, named, source)
+
+
+def _rate(files: SetFiles, chosen: Chosen, wanted: Wanted) -> Generator[Event, None, tuple[float, str]]:
+    """The learned step size, and where it is from."""
+    if wanted.lr is not None:
+        try:
+            lr, source = float(wanted.lr), "--lr"
+        except ValueError:
+            lr, source = (yield from read_number(Path(wanted.lr))), f"from {Path(wanted.lr).name}"
+    elif (found := rate_in(files.tree, chosen.used)) is not None:
+        lr, source = found[0], f"from {dotted(found[1])} in {files.path.name}"
+    elif files.lr_path is not None:
+        lr, source = (yield from read_number(files.lr_path)), f"from {files.lr_path.name} beside the images"
+    elif isinstance(stated := (files.recipe or {}).get("training", {}).get("student_lr"), float):
+        lr, source = stated, "from recipe.json"
+    else:
+        lr, source = BASELINE_LR, "not in the files: the default for training on real images"
+    if not (math.isfinite(lr) and lr > 0):
+        raise DataError(f"The step size is {lr} ({source}); it must be positive.", "Give one with --lr.")
+    return lr, source
+
+
+def _found(files: SetFiles) -> tuple[str, ...]:
+    found = [*shapes(files.tree, files.path.name)]
+    if files.labels is not None and files.labels_path is not None:
+        found += shapes(files.labels, files.labels_path.name)
+    return tuple(found)
+
+
+def _unused(files: SetFiles, chosen: Chosen) -> Iterator[str]:
+    """What the file holds besides the set, each with its reason."""
+    rate, names = rate_in(files.tree, chosen.used), names_in(files.tree)
+    for path, tensor in files.tree.tensors.items():
+        if path not in chosen.used and (rate is None or path != rate[1]):
+            yield f"{dotted(path)} {tuple(tensor.shape)}: not chosen"
+    for path in files.tree.texts:
+        if names is None or path != names[1]:
+            yield f"{dotted(path)}: text"
+    for path, kind in files.tree.others.items():
+        yield f"{dotted(path)}: {kind}, no tensor"
+    if files.pictures:
+        yield "soft labels per epoch (FKD relabelling): not in pictures, not kept"
+
+
+def _warnings(order: ClassOrder, lr_from: str, values: Values, chosen: Chosen, wanted: Wanted) -> Iterator[Notice]:
+    if order.doubtful:
+        yield Notice(level="warning", message=f"Class numbers are {order.words}.")
+    if lr_from.startswith("not"):
+        yield Notice(level="warning", message=f"No --lr was given: networks are trained with {BASELINE_LR}.")
+    if wanted.space is None and values.space == "pixels" and values.scale == 1:
+        yield Notice(
+            level="warning",
+            message="All values are within [0, 1]: taken for pixels, as with --space pixels. Otherwise use --space "
+            "normalised.",
         )
-    classes = len(dataset.classes)
-    if len(images) == 0 or len(images) % classes:
-        raise DataError(
-            f"{path} has {len(images)} images, which cannot be the same number for each of {classes} classes.",
-            "Use a workspace with the dataset that the set was distilled from.",
-        )
-    if images.is_floating_point() and not torch.isfinite(images).all():
-        raise DataError(f"{path} has values that are infinite or NaN.", "Use an earlier file from that run.")
-    return images
-
-
-def _read_labels(labels: Tensor, count: int, dataset: Dataset, wanted: Wanted) -> tuple[Tensor, Tensor, str]:
-    """Probabilities `(N, K)`, the order that sorts the images by class, and a description of the labels."""
-    path, classes = wanted.labels or wanted.images, len(dataset.classes)
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if len(labels) != count:
-        raise DataError(
-            f"{path} has {len(labels)} labels for {count} images.", "Use images and labels that were saved together."
-        )
-    if labels.is_floating_point() and not torch.isfinite(labels).all():
-        raise DataError(f"{path} has labels that are infinite or NaN.")
-    if labels.ndim == 2 and labels.shape[1] != classes:
-        raise DataError(f"{path} has labels of {labels.shape[1]} classes; {dataset.name} has {classes}.")
-    if labels.ndim == 2 and wanted.label_kind != "hard":
-        return *_soft(labels, path, wanted.label_kind, count // classes), "soft labels"
-    if labels.ndim > 2 or (labels.ndim == 1 and labels.is_floating_point() and (labels != labels.round()).any()):
-        raise DataError(f"{path} has labels of shape {tuple(labels.shape)} and type {labels.dtype}.", "See --labels.")
-    index = labels.argmax(dim=1) if labels.ndim == 2 else labels.to(torch.int64)
-    if index.min() < 0 or index.max() >= classes:
-        outside = index[(index < 0) | (index >= classes)][0].item()
-        raise DataError(f"{path} has a label {outside}; {dataset.name} has the classes 0 to {classes - 1}.")
-    sizes = torch.bincount(index, minlength=classes)
-    if sizes.min() != sizes.max():
-        few, many = int(sizes.argmin()), int(sizes.argmax())
-        raise DataError(
-            f"{path}: class {few} has {sizes[few]} images and class {many} has {sizes[many]}.",
-            "Every class needs the same number of images.",
-        )
-    return hard_labels(index, classes, torch.float32), index.argsort(stable=True), "hard labels"
-
-
-def _soft(labels: Tensor, path: Path, kind: str, ipc: int) -> tuple[Tensor, Tensor]:
-    values = labels.to(torch.float32)
-    if kind == "logits":
-        values = values.softmax(dim=1)
-    elif kind == "regression":
-        # Projected, not scaled: the result is the same for targets that were centred, as KIP's are (one-hot - 1/K).
-        values = nearest_probabilities(values)
-    elif (values < 0).any() or ((values.sum(dim=1) - 1).abs() > SUM).any():
-        raise DataError(
-            f"The labels of {path} are not probabilities: their sums range from {values.sum(dim=1).min():.3g} to "
-            f"{values.sum(dim=1).max():.3g}.",
-            "Specify their kind: --labels logits (converted with a softmax), --labels regression (regression targets, "
-            "as KIP's; converted to the nearest probabilities) or --labels hard (the largest).",
-        )
-    best = values.argmax(dim=1)
-    # Soft labels may put another class first, so the order of their file is trusted where it is possible.
-    even = bool((torch.bincount(best, minlength=values.shape[1]) == ipc).all())
-    return values, best.argsort(stable=True) if even else torch.arange(len(values))
-
-
-def _in_our_space(images: Tensor, name: str, wanted: Wanted, space: InputSpace) -> Tensor:
-    """Float32 in the run's input space; the same bits where that is the publisher's."""
-    if name == "pixels":
-        if images.is_floating_point() and images.abs().max() > LARGEST_PIXEL:
-            raise DataError(
-                f"The images range from {images.min():.3g} to {images.max():.3g}, so they are not pixels scaled to "
-                "[0, 1].",
-                "Divide 0..255 by 255, or choose another --space.",
+        if wanted.formation == 1 and chosen.images_at == "0":
+            yield Notice(
+                level="warning",
+                message="If this is a file of IDC, each image may hold several smaller ones (its factor, often 2), "
+                "which the file does not say. If so, import it with --formation 2.",
             )
-        return space.encode(images if images.dtype == torch.uint8 else images.to(torch.float32))
-    if not images.is_floating_point():
-        raise DataError(f"The images are whole numbers ({images.dtype}).", "Import them with --space pixels.")
-    images = images.to(torch.float32)
-    if wanted.mean is None or wanted.std is None:
-        return images
-    mean, std = (_channels(text, images.shape[1]) for text in (wanted.mean, wanted.std))
-    if (std <= 0).any():
-        raise UsageError("--std must be positive.")
-    return space.encode(images * std + mean)
 
 
-def _channels(text: str, channels: int) -> Tensor:
-    try:
-        values = [float(part) for part in text.split(",")]
-    except ValueError as error:
-        raise UsageError(f"{text!r} is not a list of numbers.", "Example: --mean 0.4914,0.4822,0.4465") from error
-    if len(values) != channels or not all(map(math.isfinite, values)):
-        raise UsageError(f"{text!r} has {len(values)} numbers for {channels} channels.")
-    return torch.tensor(values).view(1, -1, 1, 1)
-
-
-def _origin(sources: list[SourceFile], space: str, wanted: Wanted, kind: str, lr: float | None) -> SetOrigin:
+def _origin(sources: list[SourceFile], values: Values, wanted: Wanted, hard: bool, lr: float | None) -> SetOrigin:
     from engine import __version__
 
     note = f", mean {wanted.mean}, std {wanted.std}" if wanted.mean else ""
     files = tuple({"name": s.path.name, "bytes": s.bytes, "sha256": s.sha256} for s in sources)
-    return SetOrigin(files, space + note, kind, lr, f"tesla-tui {__version__}", time.time())
-
-
-def _publish(
-    run: Run,
-    effective: EffectiveSettings,
-    opened: OpenDataset,
-    images: Tensor,
-    labels: Tensor,
-    lr: float,
-    origin: SetOrigin,
-) -> None:
-    dataset, settings = opened.dataset, effective.settings
-    tensors = {"images": images.contiguous(), "labels": labels.contiguous(), "student_lr": torch.tensor(lr)}
-    with run_to_end(acquire_run(run)):
-        disk.remove(run.journal_file)  # of an import that was stopped
-        path = run.save_checkpoint(tensors, {"iteration": 0, "skipped": 0, "recoveries": 0})
-        camera = PreviewWriter(run.film, opened.space, len(dataset.classes), settings.distill.ipc, dataset.resolution)
-        camera.write(0, images, None if origin.labels == "hard labels" else labels, lasting=True)
-        write_json(run.origin_file, asdict(origin))
-        journal = JournalWriter(run.journal_file)
-        events: tuple[Event, ...] = (
-            RunStarted(
-                run=run.name, resumed_from=None, settings=effective.flat(),
-                environment=environment(torch.device("cpu")),
-            ),
-            Notice(level="info", message=origin.words),
-            DataReady(
-                name=dataset.name, classes=len(dataset.classes), channels=dataset.channels,
-                resolution=dataset.resolution, train=len(opened.kept), holdout=len(opened.held),
-                test=len(dataset.test_labels), names=list(dataset.classes),
-            ),
-            CheckpointSaved(iteration=0, path=str(path.relative_to(run.folder))),
-            RunFinished(seconds=0.0),
-        )  # fmt: skip
-        for event in events:
-            journal.append(event)
-        run.freeze(effective)
+    kind = "hard labels" if hard else "soft labels"
+    made = f"tesla-tui {__version__}"
+    return SetOrigin(files, values.space + note, kind, lr, made, time.time(), wanted.options)
