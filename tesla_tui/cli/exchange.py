@@ -221,11 +221,11 @@ def import_images(
     prepared = _followed(prepare_images(opened, run, wanted, tuple(overrides or ())), console)
     if not as_json:
         console.print(import_report(prepared.report))
-    prepared.write()
+    origin = _followed(prepared.write(), console)
     if as_json:
         typer.echo(json.dumps({"format": FORMAT, **asdict(prepared.report)}, indent=2))
         return
-    console.print(f"[bold]{run}[/]: {clean(prepared.origin.words)}.", highlight=False)
+    console.print(f"[bold]{run}[/]: {clean(origin.words)}.", highlight=False)
     print_commands(console, "Next:", command("evaluate", workspace, "--run", run))
 
 

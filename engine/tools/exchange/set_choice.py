@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from engine.errors import DataError, UsageError
-from engine.tools.exchange.set_tree import Group, Path, Tree, dotted, shapes
+from engine.tools.exchange.set_tree import Group, Path, Tree, dotted, number_texts, shapes
 
 IMAGES = frozenset(("images", "image", "image_syn", "images_syn", "syn_images", "imgs", "img", "data", "x", "x_syn",
                     "inputs", "x_train", "x_distilled"))  # fmt: skip
@@ -60,28 +60,35 @@ def as_images(tensor: Tensor, shape: Shape) -> tuple[Tensor, str] | None:
         return tensor, "channels first"
     if tensor.ndim >= 4 and tuple(tensor.shape[-3:]) == (side, side, c):
         return tensor.movedim(-1, -3), "channels last"
-    if c == 1 and tensor.ndim >= 3 and tuple(tensor.shape[-2:]) == (side, side):
+    # Four axes without one of channels are (classes, ipc, H, W), not images of other channels.
+    leading_fits = tensor.ndim == 3 or (tensor.ndim == 4 and tensor.shape[0] == shape.classes)
+    if c == 1 and leading_fits and tuple(tensor.shape[-2:]) == (side, side):
         return tensor.unsqueeze(-3), "no channel axis"
+    if c == 1 and tensor.ndim == 2 and tensor.shape[1] == side * side and side * side > shape.classes:
+        return tensor.reshape(-1, 1, side, side), "flat"
     return None
 
 
 def choose(
-    tree: Tree, shape: Shape, file: FilePath, images_at: str | None, labels_at: str | None, experiment: int | None
-) -> Chosen:
-    """Find the images, and the labels that lie beside them.
+    tree: Tree, shape: Shape, file: FilePath, images_at: str | None, experiment: int | None,
+    *, labels_at: str | None, with_labels: bool,
+) -> Chosen:  # fmt: skip
+    """Find the images, and the labels that lie beside them unless these are in another file.
 
     Raises:
         UsageError: several fit, or an option names none.
         DataError: none fits.
     """
+    number_texts(tree, LABELS)
     found = _group(tree, shape, file) if images_at is None else None
     if found is None:
         path = _images(tree, shape, file, images_at, experiment)
         images, layout = as_images(tree.tensors[path], shape) or (tree.tensors[path], "")
-        found = replace(_by_class(images, layout, shape, file), images_at=dotted(path, file.name), used=frozenset([path]))
+        found = _by_class(images, layout, shape, file)
+        found = replace(found, images_at=dotted(path, file.name), used=frozenset([path]))
     elif experiment not in (None, 0):
         raise UsageError(f"{file} holds one set, so there is no experiment {experiment}.", "Leave out --experiment.")
-    at = _labels(tree, found, shape, file, labels_at)
+    at = _labels(tree, found, shape, file, labels_at) if with_labels else None
     if at is None:
         return found
     return replace(found, labels=tree.tensors[at], labels_at=dotted(at, file.name), used=found.used | {at})
@@ -179,6 +186,7 @@ def lone_labels(tree: Tree, count: int, shape: Shape, file: FilePath, wanted: st
         UsageError: several fit.
         DataError: there is none.
     """
+    number_texts(tree, LABELS)
     if wanted is not None:
         return tree.tensors[_at(tree, wanted, file, "--labels-at", None)]
     paths = [path for path, tensor in tree.tensors.items() if label_like(tensor, count, shape.classes)]

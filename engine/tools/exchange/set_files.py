@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from engine.errors import DataError, UsageError
+from engine.errors import CorruptFileError, DataError, UsageError
 from engine.events import Event
 from engine.storage.tensors import read_file
-from engine.storage.untrusted import parse_json, read_bounded
+from engine.storage.untrusted import number, parse_json, read_bounded
 from engine.tools.exchange.numpy_pickle import as_plain
 from engine.tools.exchange.set_tree import Tree, tree_of
 from engine.tools.exchange.torch_reader import SourceFile, examine, file_size, load
@@ -44,8 +44,17 @@ class SetFiles:
     sources: list[SourceFile] = field(default_factory=list)
     kinds: dict[str, str] = field(default_factory=dict)
     """What each file is, by its name."""
-    recipe: dict[str, Any] | None = None
-    """The recipe beside an export of this program."""
+    recipe: "Recipe | None" = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What `recipe.json` of an export of this program says of the file beside it."""
+
+    classes: tuple[str, ...]
+    space: str | None
+    """`normalised` or `whitened`."""
+    student_lr: float | None
 
 
 def read_files(images: Path, labels: Path | None) -> Generator[Event, None, SetFiles]:
@@ -187,15 +196,20 @@ def _arrays(path: Path) -> dict[str, Any]:
         raise
     except Exception as error:  # any exception that a hostile file causes
         first = " ".join(str(error).split())[:160]
-        raise DataError(f"{path} cannot be read as arrays of numbers ({first}).", "No code in it was run.") from error
+        raise DataError(
+            f"{path} cannot be read as arrays of numbers ({first}).",
+            "No code in it was run. Save plain arrays: numpy.savez(path, images=..., labels=...).",
+        ) from error
 
 
-def _recipe(folder: Path) -> dict[str, Any] | None:
-    """`recipe.json` of an export of this program; None if there is none that can be read."""
+def _recipe(folder: Path) -> Recipe | None:
+    """The recipe of an export; None if there is none that can be read."""
     try:
         value = parse_json(read_bounded(folder / "recipe.json", MOST_RECIPE))
-        if str(value["made_by"]).startswith("tesla-tui ") and isinstance(value["dataset"]["classes"], list):
-            return dict(value)
-    except (OSError, ValueError, KeyError, TypeError, DataError):
-        pass
-    return None
+        if not str(value["made_by"]).startswith("tesla-tui "):
+            return None
+        lr = value["training"]["student_lr"]
+        space = {"normalise": "normalised", "zca": "whitened"}.get(str(value["image"]["space"]))
+        return Recipe(tuple(map(str, value["dataset"]["classes"])), space, lr if number(lr) else None)
+    except (OSError, ValueError, KeyError, TypeError, CorruptFileError):
+        return None

@@ -10,8 +10,8 @@ from engine.errors import DataError, UsageError
 from engine.tools.exchange.set_choice import Shape
 from engine.training.labels import hard_labels, nearest_probabilities
 
-SUM = 1e-3
-"""How far the sum of published probabilities may be from 1."""
+SUM = {torch.bfloat16: 1e-2}
+"""How far the sum of published probabilities may be from 1; 1e-3 for other types, which are more exact."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def _soft(labels: Tensor, path: Path, kind: str) -> ReadLabels:
     elif kind == "regression":
         # Projected, not scaled: the result is the same for targets that were centred, as KIP's are (one-hot - 1/K).
         values, words = nearest_probabilities(values), "soft labels: probabilities nearest to regression targets"
-    elif (values < 0).any() or ((values.sum(dim=1) - 1).abs() > SUM).any():
+    elif (values < 0).any() or ((values.sum(dim=1) - 1).abs() > SUM.get(labels.dtype, 1e-3)).any():
         raise DataError(
             f"The labels of {path} are not probabilities: their sums range from {values.sum(dim=1).min():.3g} to "
             f"{values.sum(dim=1).max():.3g}.",
@@ -137,7 +137,7 @@ def renumbered(labels: ReadLabels, numbers: tuple[int, ...]) -> ReadLabels:
 def order_by_class(
     labels: ReadLabels, numbers: tuple[int, ...], path: Path, names: tuple[str, ...], most: int | None
 ) -> tuple[Tensor, str]:
-    """The images in the order of a run: by class, the same number of each. Indices into N, and how many, in words.
+    """The images in the order of a run: by class, the same number of each. Indices into N, and how many, as text.
 
     Args:
         labels: by the dataset's class numbers.

@@ -1,7 +1,7 @@
 """Distilled sets as pictures: a folder per class (SRe2L, RDED, our own exports), or Parquet with an image column.
 
 Pictures are brought to the dataset's size as its own are. Their classes are the folders' names, or the numbers in them
-(`new000`, `00000`), which are class numbers of whoever made the set.
+(`new000`, `00000`), which are class numbers in the order of their maker.
 """
 
 import hashlib
@@ -44,7 +44,7 @@ def read_pictures(
         names: of the dataset's classes.
 
     Returns:
-        The tensors, the sources, what each is, and what was left out, in words.
+        The tensors, the sources, what each is, and what was left out, as text.
 
     Raises:
         UsageError: nothing of the kind is there.
@@ -92,6 +92,8 @@ def _read_folders(
     tree.tensors["labels",] = torch.tensor([k for k, inner in zip(numbers[0], files, strict=True) for _ in inner])
     if numbers[1] is not None:
         tree.texts["classes",] = numbers[1]
+    if not all(OURS.fullmatch(folder.name) for folder in folders):
+        left_out.append("soft labels per epoch, which SRe2L and RDED train with: not in the pictures, so not kept")
     if sizes != {(shape.side, shape.side)}:
         shown = ", ".join(f"{width}x{height}" for width, height in sorted(sizes)[:3])
         left_out.append(f"size: pictures of {shown} were brought to {shape.side}x{shape.side}")

@@ -1,5 +1,6 @@
 """A checked distilled set as a run with one checkpoint; its settings file is written last and makes it a run."""
 
+from collections.abc import Generator
 from dataclasses import asdict, dataclass
 
 import torch
@@ -12,7 +13,6 @@ from engine.runs.provenance import SetOrigin
 from engine.runs.run import Run
 from engine.runs.workspace import OpenDataset, acquire_run
 from engine.runtime.device import environment
-from engine.runtime.generators import run_to_end
 from engine.settings import EffectiveSettings
 from engine.storage.atomic import disk, write_json
 from engine.tools.exchange.set_report import SetReport
@@ -33,13 +33,17 @@ class PreparedSet:
     origin: SetOrigin
     report: SetReport
 
-    def write(self) -> None:
-        """Make it a run."""
+    def write(self) -> Generator[Event, None, SetOrigin]:
+        """Make it a run. Use as `yield from`; closing before the end leaves no run.
+
+        Raises:
+            BusyError: another process imports a run of this name.
+        """
         run, effective, dataset = self.run, self.effective, self.opened.dataset
         settings = effective.settings
         tensors = {"images": self.images.contiguous(), "labels": self.labels.contiguous()}
         tensors["student_lr"] = torch.tensor(self.lr)
-        with run_to_end(acquire_run(run)):
+        with (yield from acquire_run(run)):
             disk.remove(run.journal_file)  # of an import that was stopped
             path = run.save_checkpoint(tensors, {"iteration": 0, "skipped": 0, "recoveries": 0})
             camera = PreviewWriter(
@@ -65,3 +69,4 @@ class PreparedSet:
             for event in events:
                 journal.append(event)
             run.freeze(effective)
+        return self.origin

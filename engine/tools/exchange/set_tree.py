@@ -138,8 +138,18 @@ def _pairs(value: Sequence[Any], where: str) -> Group | None:
     return Group(tuple(images), None, torch.tensor(labels))
 
 
+def number_texts(tree: Tree, names: frozenset[str]) -> None:
+    """Turn labels that are texts, one class name per image, into numbers and a list of the names."""
+    for path, texts in list(tree.texts.items()):
+        if (path[-1:] or ("labels",))[0].lower() in names:
+            called = sorted(set(texts))
+            tree.tensors[path] = torch.tensor([called.index(text) for text in texts])
+            tree.texts[(*path[:-1], "classes")] = tuple(called)
+            del tree.texts[path]
+
+
 def shapes(tree: Tree, whole: str) -> Iterator[str]:
-    """Every list of images and every tensor in words: path, type, shape."""
+    """Every list of images and every tensor as text: path, type, shape."""
     for path, group in tree.groups.items():
         yield f"{dotted(path, whole)} {len(group.parts)} tensors, the first {tuple(group.parts[0].shape)}"
     for path, tensor in tree.tensors.items():

@@ -29,6 +29,8 @@ class Values:
     scale: float
     """What pixels are divided by: 1 or 255."""
     words: str
+    assumed: bool = False
+    """Told from the range alone."""
 
 
 def judge(images: Tensor, wanted: str | None, own: str, path: Path, known: str | None) -> Values:
@@ -85,7 +87,7 @@ def _scale(low: float, high: float, path: Path, wanted: str) -> float:
 def _inferred(low: float, high: float, mean: float, own: str, path: Path, seen: str) -> Values:
     if low >= 0 and high <= 1 + SLACK:
         return Values("pixels", 1, f"{seen}: taken for pixels from 0 to 1 (--space pixels; normalised images have "
-                      "negative values)")  # fmt: skip
+                      "negative values)", True)  # fmt: skip
     if low >= 0 and LARGEST_PIXEL < high <= 255:
         return Values("pixels", 255, f"{seen}: taken for pixels from 0 to 255 (--space pixels)")
     if low >= 0 or (low > -0.5 and high < 1.5 and mean > 0.2):
