@@ -113,6 +113,8 @@ def _group(tree: Tree, shape: Shape, file: FilePath) -> Chosen | None:
     for path, group in tree.groups.items():
         if group.labels is None and len(group.parts) != shape.classes:
             continue
+        if any(name.lower() in IMAGES | LABELS for name in group.names or ()):
+            continue  # of a set with two classes: names of tensors, not of classes
         parts = group.parts if group.labels is None else tuple(part[None] for part in group.parts)
         laid = [as_images(part, shape) for part in parts]
         tensors = [pair[0] for pair in laid if pair is not None and pair[0].ndim == 4]

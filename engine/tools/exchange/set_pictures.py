@@ -64,6 +64,7 @@ def _read_folders(
     # Plain string order, which is what ImageFolder numbers classes in.
     folders = sorted((child for child in inside if child.is_dir()), key=lambda child: child.name)
     left_out = [f"{child.name}: beside the class folders" for child in inside if not child.is_dir()][:3]
+    left_out += [f"{child.name}: beside {root.name}" for child in path.iterdir() if root != path and child != root][:3]
     files = [_pictures_of(folder, left_out) for folder in folders]
     if not folders or not any(files):
         raise UsageError(

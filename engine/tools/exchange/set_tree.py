@@ -94,9 +94,22 @@ def _walk_list(value: Sequence[Any], path: Path, tree: Tree, where: str) -> None
     elif (pairs := _pairs(value, f"{dotted(path)} in {where}")) is not None:
         tree.groups[path] = pairs
     else:
-        for number, inner in enumerate(value):
-            _walk(inner, (*path, str(number)), tree, where)
-        _add_group(path, tree, [(*path, str(number)) for number in range(len(value))], None)
+        members = [(*path, str(number)) for number in range(len(value))]
+        for member, inner in zip(members, value, strict=True):
+            _walk(inner, member, tree, where)
+        if not _stacked(path, tree, members):
+            _add_group(path, tree, members, None)
+
+
+def _stacked(path: Path, tree: Tree, members: Sequence[Path]) -> bool:
+    """Make one tensor of a list of single images, or of labels by class or epoch, if they have one shape."""
+    parts = [tree.tensors[member] for member in members if member in tree.tensors]
+    if len(parts) < max(2, len(members)) or len({part.shape for part in parts}) > 1 or not 1 <= parts[0].ndim <= 3:
+        return False
+    tree.tensors[path] = torch.stack(parts)
+    for member in members:
+        del tree.tensors[member]
+    return True
 
 
 def _names(value: Mapping[Any, Any]) -> tuple[str, ...] | None:

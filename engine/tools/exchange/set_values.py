@@ -49,8 +49,8 @@ def judge(images: Tensor, wanted: str | None, own: str, path: Path, known: str |
     if images.is_floating_point() and not torch.isfinite(images).all():
         raise DataError(f"{path} has values that are infinite or NaN.", "Use an earlier file from that run.")
     low, high = float(images.min()), float(images.max())
-    mean = float(images.to(torch.float64).mean())
-    seen = f"{_type(images)} from {low:.3g} to {high:.3g}, mean {mean:.3g}"
+    std, mean = (float(value) for value in torch.std_mean(images.to(torch.float32)))
+    seen = f"{_type(images)} from {low:.3g} to {high:.3g}, mean {mean:.3g}, std {std:.3g}"
     if not images.is_floating_point():
         if wanted in ("normalised", "whitened"):
             raise DataError(f"The images of {path} are whole numbers ({_type(images)}).", "Use --space pixels.")

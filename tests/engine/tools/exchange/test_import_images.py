@@ -89,6 +89,11 @@ LAYOUTS: dict[str, Any] = {
     "a tensor per class": list(X.split(2)),
     "a tensor per class, by number": dict(reversed(list(enumerate(X.split(2))))),
     "a tensor per class, by name": {str(k): X[2 * k : 2 * k + 2] for k in (3, 1, 2, 0, 9, 8, 7, 6, 5, 4)},
+    "a list of images": {"images": list(X), "labels": list(Y)},
+    "a list of images per class": [list(part) for part in X.split(2)],
+    "a tensor per class, no channel axis": [part[:, 0] for part in X.split(2)],
+    "labels per class": {"images": list(X.split(2)), "labels": list(Y.split(2))},
+    "the way before zip": [X, Y],
     "pairs": [(image, int(label)) for image, label in zip(X, Y, strict=True)],
     "a parameter": collections.OrderedDict(images=torch.nn.Parameter(X), labels=Y),
     "arrays of numpy": {"images": X.numpy(), "labels": Y.numpy(), "lr": np.float64(0.02)},
@@ -98,7 +103,10 @@ LAYOUTS: dict[str, Any] = {
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_layouts_of_published_files(workspace: Workspace, tmp_path: Path, layout: str) -> None:
-    run, tensors = imported(workspace, saved(tmp_path, LAYOUTS[layout]))
+    path = saved(tmp_path, LAYOUTS[layout])
+    if layout == "the way before zip":
+        torch.save(LAYOUTS[layout], path, _use_new_zipfile_serialization=False)
+    run, tensors = imported(workspace, path)
     assert torch.equal(tensors["images"], X)
     assert torch.equal(tensors["labels"], ONE_HOT)
     assert run.origin is not None
@@ -219,6 +227,8 @@ def test_labels_for_every_epoch(workspace: Workspace, tmp_path: Path) -> None:
     path = saved(tmp_path, {"images": X, "labels": rows})
     with pytest.raises(UsageError, match=r"labels of 4 epochs, \(4, 20, 10\).*--epoch mean, .* 0 to 3"):
         imported(workspace, path)
+    listed = saved(tmp_path, {"images": X, "labels": list(rows)}, "listed.pt")
+    torch.testing.assert_close(imported(workspace, listed, "listed", epoch="1")[1]["labels"], rows[1])
     with pytest.raises(UsageError, match="has the epochs 0 to 3"):
         imported(workspace, path, epoch="4")
     torch.testing.assert_close(imported(workspace, path, "mean", epoch="mean")[1]["labels"], rows.mean(dim=0))
