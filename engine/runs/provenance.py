@@ -71,6 +71,8 @@ class SetOrigin:
     imported_by: str
     imported_at: float
     """Seconds since 1970."""
+    options: tuple[str, ...] = ()
+    """Other words of the command that read the files, such as `--experiment 0`."""
 
     @property
     def words(self) -> str:
@@ -88,7 +90,8 @@ def set_origin(path: Path) -> SetOrigin | None:
     """
     try:
         value = read_json(path)
-        origin = SetOrigin(**{**value, "files": tuple(dict(file) for file in value["files"])})
+        files, options = (tuple(dict(file) for file in value["files"]), tuple(map(str, value.get("options", ()))))
+        origin = SetOrigin(**{**value, "files": files, "options": options})
         _ = origin.words  # that it can be reported
         return origin
     except FileNotFoundError:

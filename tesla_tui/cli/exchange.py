@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from tesla_tui.cli.options import ExistingRun, Ipc, Overrides, WorkspacePath
+from tesla_tui.cli.options import ExistingRun, Ipc, Json, Overrides, WorkspacePath
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -119,15 +119,27 @@ def export_buffers(
 
 def import_images(
     workspace: WorkspacePath,
-    images: Annotated[Path, typer.Argument(help="images_*.pt, .npy, or an .npz with images and labels.")],
-    labels: Annotated[Path | None, typer.Argument(help="labels_*.pt or .npy.", show_default=False)] = None,
+    images: Annotated[
+        Path,
+        typer.Argument(
+            help="images_*.pt, res_*.pt, .npy, .npz, .safetensors or .parquet, or a folder of class folders."
+        ),
+    ],
+    labels: Annotated[
+        Path | None,
+        typer.Argument(help="labels_*.pt or .npy. Default: in or beside the images.", show_default=False),
+    ] = None,
     lr: Annotated[
         str | None,
-        typer.Option("--lr", help="The learned student learning rate: a number or a file.", show_default=False),
+        typer.Option(
+            "--lr",
+            help="The learned student learning rate: a number or a file. Default: in or beside the images.",
+            show_default=False,
+        ),
     ] = None,
     space: Annotated[
         Space | None,
-        typer.Option("--space", help="Space of the image values. Default: the workspace's own."),
+        typer.Option("--space", help="Space of the image values. Default: told from the values.", show_default=False),
     ] = None,
     mean: Annotated[
         str | None,
@@ -139,19 +151,55 @@ def import_images(
         str | None, typer.Option("--std", help="Channel standard deviations used by the publisher.", show_default=False)
     ] = None,
     label_kind: Annotated[Labels, typer.Option("--labels", help="Kind of the label values.")] = Labels.AUTO,
+    experiment: Annotated[
+        int | None,
+        typer.Option("--experiment", min=0, help="Set to import from a file of several.", show_default=False),
+    ] = None,
+    epoch: Annotated[
+        str | None,
+        typer.Option("--epoch", help="Of labels for every epoch: mean, or a number.", metavar="mean|N"),
+    ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            "--classes",
+            help="Order of the set's class numbers: a file with one name per line, dataset, or sorted.",
+            metavar="FILE|dataset|sorted",
+        ),
+    ] = None,
+    per_class: Annotated[
+        int | None, typer.Option("--per-class", min=1, help="Import the first N images of each class. Default: all.")
+    ] = None,
+    formation: Annotated[
+        int, typer.Option("--formation", min=1, help="IDC's factor: images on a side of each stored one.")
+    ] = 1,
+    images_at: Annotated[
+        str | None, typer.Option("--images-at", help="Path of the images in the file, e.g. data.0.0.", metavar="PATH")
+    ] = None,
+    labels_at: Annotated[
+        str | None, typer.Option("--labels-at", help="Path of the labels in the file.", metavar="PATH")
+    ] = None,
     run: Annotated[str, typer.Option("--run", help="Name for the imported run.")] = "imported",
+    as_json: Json = False,
     overrides: Overrides = None,
 ) -> None:
     """Import a published distilled set as a run.
 
-    The run can be evaluated, shown, compared and exported like any other.
+    Reads files of DC, DSA, DM, IDC, MTT, TESLA, DATM and KIP, folders of pictures (SRe2L, RDED), and
+    exports of tesla. Prints what it found before it writes. The run can be evaluated, shown,
+    compared and exported like any other.
 
     Examples:
 
         tesla import-images my-run images_best.pt labels_best.pt --lr 0.02 --space whitened --run mtt
 
+        tesla import-images my-run res_DM_CIFAR10_ConvNet_10ipc.pt --experiment 0 --run dm
+
         tesla evaluate my-run --run mtt --network convnet --network resnet18
     """
+    import json
+    from dataclasses import asdict
+
     from rich.console import Console
 
     from engine.runs.workspace import Workspace
@@ -159,16 +207,24 @@ def import_images(
     from tesla_tui.render.commands import command
     from tesla_tui.render.words import clean
 
-    console = Console()
+    console = Console(stderr=as_json)
     opened = Workspace(workspace)
-    from engine.tools.exchange.import_images import Wanted
-    from engine.tools.exchange.import_images import import_images as imported
+    from engine.tools.exchange.import_images import Wanted, prepare_images
+    from engine.tools.exchange.set_report import FORMAT
+    from tesla_tui.render.import_report import import_report
 
     wanted = Wanted(
         images=images, labels=labels, lr=lr, space=space.value if space else None, mean=mean, std=std,
-        label_kind=label_kind.value,
+        label_kind=label_kind.value, experiment=experiment, images_at=images_at, labels_at=labels_at, epoch=epoch,
+        classes=classes, per_class=per_class, formation=formation,
     )  # fmt: skip
-    origin = _followed(imported(opened, run, wanted, tuple(overrides or ())), console)
+    prepared = _followed(prepare_images(opened, run, wanted, tuple(overrides or ())), console)
+    if not as_json:
+        console.print(import_report(prepared.report))
+    origin = _followed(prepared.write(), console)
+    if as_json:
+        typer.echo(json.dumps({"format": FORMAT, **asdict(prepared.report)}, indent=2))
+        return
     console.print(f"[bold]{run}[/]: {clean(origin.words)}.", highlight=False)
     print_commands(console, "Next:", command("evaluate", workspace, "--run", run))
 

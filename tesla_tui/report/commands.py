@@ -27,7 +27,8 @@ def commands(facts: Facts) -> list[str]:
         space = ["--space", facts.origin.space.partition(",")[0]]
         fixed = {"labels.kind", "distill.student_lr", "dataset.zca"}
         sets = [f"{key}={option_value(flat[key])}" for key in own if key not in fixed]
-        lines.append(_command(["tesla", "import-images", name, *files, *step, *space, "--run", facts.run.name], sets))
+        words = [*files, *step, *space, *facts.origin.options, "--run", facts.run.name]
+        lines.append(_command(["tesla", "import-images", name, *words], sets))
         lines.append(tesla("evaluate", name, "--run", facts.run.name))
         return lines
     sets = [f"{key}={option_value(flat[key])}" for key in own]

@@ -2,6 +2,7 @@
 
 `torch.save` writes a zip archive of raw storages and one pickle. `weights_only` reads that pickle with an interpreter
 that knows tensors and plain containers and calls nothing else (https://docs.pytorch.org/docs/stable/notes/serialization.html).
+Arrays of numpy beside them are rebuilt by `numpy_pickle`.
 A mapped file is not verified by PyTorch, so the archive's own checksums are checked here first; one pass over the file.
 """
 
@@ -20,6 +21,7 @@ from torch import Tensor
 from engine.errors import DataError, UsageError
 from engine.events import Event, Progress
 from engine.storage.filesystem import format_bytes
+from engine.tools.exchange.numpy_pickle import Array, stand_ins
 
 STAGE = "import"
 MOST_GROWTH = 20
@@ -100,7 +102,8 @@ def load(source: SourceFile) -> Any:
                 "Save it again on a machine with more memory: torch.save(torch.load(path, weights_only=True), path).",
             )
     try:
-        return torch.load(source.path, map_location="cpu", weights_only=True, mmap=True if source.mapped else None)
+        with torch.serialization.safe_globals(stand_ins()):
+            return torch.load(source.path, map_location="cpu", weights_only=True, mmap=True if source.mapped else None)
     except MemoryError:
         raise
     except Exception as error:  # any exception that a hostile file causes
@@ -113,6 +116,8 @@ def plain_tensor(value: Any, where: str) -> Tensor:
     Raises:
         DataError: something else; `where` says what was looked at.
     """
+    if isinstance(value, Array):
+        value = value.plain()
     if not isinstance(value, Tensor):
         raise DataError(
             f"{where} is a {type(value).__name__}, not a tensor.", "Use a file that holds tensors in lists."
@@ -155,7 +160,8 @@ def _refusal(path: Path, error: Exception) -> tuple[str, str]:
             "no code in the file was run.",
             "If you trust the source, load it and save only its tensors: torch.save([...], path).",
         )
-    first = " ".join((text.splitlines() or [""])[0].split())[:160]
+    reason = re.search(r"WeightsUnpickler error:\s*(.+)", text)
+    first = " ".join((reason[1] if reason else (text.splitlines() or [""])[0]).split())[:160]
     return (
         f"{path} cannot be read as a file of tensors in lists ({type(error).__name__}: {first}).",
         "It may be truncated or another kind of file. No code in it was run.",

@@ -93,6 +93,8 @@ def _what_fits(found: Shapes, dataset: Dataset) -> str:
     candidates = [NetworkSettings(name=name) for name in NETWORKS]
     if convnet is not None:
         candidates.insert(0, NetworkSettings(name="convnet", width=convnet.width, depth=convnet.depth))
+    else:
+        candidates += _sizes(found)
     for candidate in candidates:
         try:
             fits = network_shapes(candidate, dataset)[0] == found
@@ -107,4 +109,26 @@ def _what_fits(found: Shapes, dataset: Dataset) -> str:
     )
     if convnet is not None:
         return f"The file is for {convnet.words}; {here}. Use a workspace with that dataset and resolution."
-    return f"It fits none of the networks {', '.join(NETWORKS)} for this dataset ({here})."
+    tried = "; ".join(_words(candidate) for candidate in candidates)
+    return (
+        f"It fits none of the networks tried for this dataset ({here}): {tried}. If it is one of them in another size, "
+        "say so with --set network.name=NAME --set network.width=N (and network.depth); your own network is "
+        "--set network.name=package.module:callable."
+    )
+
+
+def _sizes(found: Shapes) -> list[NetworkSettings]:
+    """The networks whose width, and depth for a ViT, the shapes give away."""
+    if not found or any(0 in shape for shape in found):
+        return []
+    stem = next((shape[0] for shape in found if len(shape) == 4), None)  # the first convolution
+    if stem is None:
+        return []
+    blocks = sum(shape == (3 * stem, stem) for shape in found)  # query, key and value of a ViT's block
+    sizes = [NetworkSettings(name="resnet18", width=stem)]
+    return sizes + ([NetworkSettings(name="vit", width=stem, depth=blocks)] if blocks else [])
+
+
+def _words(network: NetworkSettings) -> str:
+    sizes = [f"{key} {value}" for key, value in (("width", network.width), ("depth", network.depth)) if value]
+    return f"{network.name} of {' and '.join(sizes) or 'its default size'}"

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -68,11 +69,13 @@ def test_buffers_and_images_there_and_back(tesla: Tesla, tmp_path: Path) -> None
 def test_mistakes_are_one_paragraph(tesla: Tesla, tmp_path: Path) -> None:  # noqa: F811
     tesla("init", "ws", "--dataset", "digits")
     (tmp_path / "x.pt").write_bytes(b"\x80\x02cposix\nsystem\nq\x00X\x04\x00\x00\x00trueq\x01\x85q\x02Rq\x03.")
+    np.save(tmp_path / "images.npy", np.zeros((10, 1, 8, 8), dtype=np.float32))
     for command, code, words in (
         (["import-buffers", "ws", "x.pt"], 1, "x.pt"),
         (["import-buffers", "ws", "y.pt"], 2, "y.pt does not exist"),
         (["import-buffers", "ws", "ws"], 2, "ws is not a file"),
-        (["import-images", "ws", "x.pt"], 2, "holds images only"),
+        (["import-images", "ws", "x.pt"], 1, "x.pt"),
+        (["import-images", "ws", "images.npy"], 2, "holds images only"),
         (["import-images", "ws", "y.pt"], 2, "y.pt does not exist"),
         (["import-images", "ws", "x.pt", "x.pt"], 1, "x.pt"),
         (["export-buffers", "ws", "--to", "out"], 2, "There are no teachers"),
