@@ -11,7 +11,7 @@ from engine.settings import method_traits
 from engine.settings.overrides import code_named
 from engine.settings.trust import is_recorded
 from tesla_tui.render.commands import command
-from tesla_tui.render.tables import print_table, results_table
+from tesla_tui.render.tables import is_bounded, print_table, results_table
 from tesla_tui.render.words import clean
 
 MOST_SHOWN = 20
@@ -49,7 +49,7 @@ def print_outcomes(console: Console, outcomes: tuple[Outcome, ...]) -> None:
     """What was gained, with its interval, once for all networks where it is the same."""
     for words, kind in dict.fromkeys((outcome.words, outcome.kind) for outcome in outcomes):
         style = "" if kind in ("gained", "unknown") else "yellow"
-        console.print(Text(clean(words), style=style), soft_wrap=not console.is_terminal)
+        console.print(Text(clean(words), style=style), soft_wrap=not is_bounded(console))
 
 
 def print_commands(console: Console, words: str, *commands: str) -> None:

@@ -26,7 +26,7 @@ def status(workspace: WorkspacePath, as_json: Json = False) -> None:
     from tesla_tui.cli.drivers import driver_name, watch
     from tesla_tui.cli.result import print_commands
     from tesla_tui.render.commands import command
-    from tesla_tui.render.tables import print_table, runs_table
+    from tesla_tui.render.tables import is_bounded, print_table, runs_table
     from tesla_tui.render.words import clean, literal, teachers_words
 
     opened = Workspace(workspace)
@@ -50,10 +50,10 @@ def status(workspace: WorkspacePath, as_json: Json = False) -> None:
         return
     print_table(console, runs_table(runs, console))
     for words in dict.fromkeys(f"{r.teachers.buffer}: {teachers_words(r.teachers)}" for r in runs if r.teachers):
-        console.print(Text(f"Teachers {clean(words)}"), soft_wrap=not console.is_terminal)
+        console.print(Text(f"Teachers {clean(words)}"), soft_wrap=not is_bounded(console))
     for run in runs:
         for outcome in dict.fromkeys(outcome.words for outcome in run.outcomes):
-            console.print(Text(f"{run.name}: {clean(outcome)}"), soft_wrap=not console.is_terminal)
+            console.print(Text(f"{run.name}: {clean(outcome)}"), soft_wrap=not is_bounded(console))
         if run.name in silent and run.state == "stalled":
             words = f"{run.name}: no heartbeat of {silent[run.name]}. If that process is gone, resume with:"
             print_commands(console, f"[yellow]{words}[/]", command("run", workspace, "--run", run.name))
