@@ -108,6 +108,8 @@ class RunFinished(Event):
 
     lasting: ClassVar[bool] = True
     seconds: float
+    outcome: str = ""
+    """What was gained over random real images, in words."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,6 +183,29 @@ class TeacherPublished(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TeachersMeasured(Event):
+    """The accuracy of trained teachers, without augmentation."""
+
+    buffer: str
+    split: str
+    """`holdout`, or `train` where nothing is held out."""
+    images: int
+    """How many images of it."""
+    guessing: float
+    """Share of their most frequent class, 0..1: the accuracy of always answering it."""
+    epoch: int
+    """The snapshot that was measured."""
+    steps: int
+    """SGD steps of an epoch."""
+    count: int
+    """Trajectories in the buffer."""
+    mean: float
+    """Accuracy of the measured ones, 0..1."""
+    std: float
+    accuracies: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
 class IterationDone(Event):
     """One outer iteration: the images were updated."""
 
@@ -247,6 +272,10 @@ class EvaluationDone(Event):
     std: float
     accuracies: list[float] = field(default_factory=list)
     seconds: float
+    images: int = 0
+    """How many images were measured; 0 if not known (results of older versions)."""
+    guessing: float | None = None
+    """Share of their most frequent class, 0..1: the accuracy of always answering it. None if not known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,6 +284,8 @@ class Notice(Event):
 
     level: str
     message: str
+    about: str = ""
+    """What it is about, for one that is given once in the life of a run."""
 
 
 def stage_events(stage: str, events: Generator[Event, None, None]) -> Generator[Event, None, None]:

@@ -11,6 +11,7 @@ from engine.data.sources import EVERY, Source, SourceSplit
 from engine.data.survey import survey
 from engine.errors import DataError, UsageError
 
+
 @dataclass(frozen=True)
 class Part:
     """A split as it will be decoded."""

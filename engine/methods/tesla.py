@@ -20,7 +20,7 @@ from engine.methods.student_steps import smaller_parts, student_steps
 from engine.methods.teacher_init import init_state
 from engine.methods.tesla_labels import export_labels, fixed_labels
 from engine.methods.tesla_recovery import recover, skip
-from engine.methods.tesla_state import MOST_LEARNED, DistillState, outcome, restore_state, update
+from engine.methods.tesla_state import DistillState, outcome, restore_state, update
 from engine.runtime.generators import map_events
 from engine.settings import Settings
 from engine.training import labels as label_rules
@@ -53,7 +53,6 @@ class TrajectoryMatching:
         self._store = task.settings.distill.store
         self._steps: Steps | None = None
         self._gradient: MatchingGradient | None = None
-        self._floor_noted = False
 
     def __call__(self, state: DistillState) -> Generator[Event, None, None]:
         """Do one iteration. Close the generator to stop within one matching step."""
@@ -82,8 +81,6 @@ class TrajectoryMatching:
         )  # fmt: skip
         if recovered is not None:
             yield from self._recovered(state, recovered, f"the mean matching loss of {WINDOW} iterations {drift}")
-        else:
-            yield from self._remarks(state, student_lr)
 
     def _matching_gradient(
         self, state: DistillState, draw: Draw
@@ -121,23 +118,6 @@ class TrajectoryMatching:
         if state.health.recoveries > MOST_RECOVERIES:
             raise exhausted(reason, state.health.good)
         yield recovered
-
-    def _remarks(self, state: DistillState, student_lr: float) -> Generator[Event, None, None]:
-        """Notices about a run whose numbers are finite but whose images barely learn."""
-        if state.health.not_improving:
-            yield Notice(
-                level="warning",
-                message=f"The matching loss is {state.health.loss:.3g} on average: students end further from the "
-                "teachers than they start. Try a smaller distill.student_lr or fewer distill.steps.",
-            )
-        least = self._task.settings.distill.student_lr / MOST_LEARNED
-        if student_lr <= least * 1.001 and not self._floor_noted:
-            self._floor_noted = True
-            yield Notice(
-                level="warning",
-                message=f"student_lr fell to {student_lr:.3g}, a thousandth of its initial value, and is held there: "
-                "students barely move, so the images barely learn. Lower distill.lr_student_lr in a new run.",
-            )
 
 
 def saves_at(iteration: int, settings: Settings) -> bool:

@@ -42,6 +42,11 @@ class Accuracies:
         """The best held-out accuracy so far."""
         return max(self.held_out(), key=lambda e: (e.mean, e.iteration), default=None)
 
+    def unimproved(self) -> bool:
+        """Whether no later checkpoint has a higher held-out accuracy than the one before the first update."""
+        best, last = self.best(), self.held_out()[-1:]
+        return best is not None and best.iteration == 0 and last[0].iteration > 0
+
     def _own(self, split: str, subject: str) -> list[EvaluationDone]:
         """Those that count, in the order they were first measured."""
         protocol = self._protocol(split)

@@ -24,6 +24,7 @@ from engine import events as ev
 from engine.runs.accuracies import Accuracies
 from engine.runs.iteration_lines import Columns, columns_of, iteration_columns
 from engine.runs.journal import Entry, entry_from_json, read_lines
+from engine.runs.judgement import ABOUT, SKIP_RULES, skip_rule
 from engine.runs.run import Run
 from engine.runs.series import Series
 from engine.runs.tallies import Costs, Marks
@@ -43,6 +44,7 @@ class RunHistory(Accuracies):
     environment: dict[str, Any] = field(default_factory=dict)
     data: ev.DataReady | None = None
     plan: ev.TeachersPlanned | None = None
+    teachers: ev.TeachersMeasured | None = None
     published: set[int] = field(default_factory=set)
     """Trajectories published since they were planned."""
     stage: str = ""
@@ -73,7 +75,9 @@ class RunHistory(Accuracies):
     """Of the last evaluation between iterations."""
     events: int = 0
     """Journal lines folded; grows with everything new."""
-    _skips: Marks = field(default_factory=Marks)
+    noticed: set[str] = field(default_factory=set)
+    """What notices were about that are given once."""
+    _skips: dict[str, Marks] = field(default_factory=lambda: {rule: Marks() for rule in SKIP_RULES})
     _recoveries: Marks = field(default_factory=Marks)
     _seconds: deque[float] = field(default_factory=lambda: deque(maxlen=LATELY))
     _losses: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=LATELY))
@@ -81,7 +85,12 @@ class RunHistory(Accuracies):
     @property
     def skipped(self) -> int:
         """Iterations skipped for bad numbers."""
-        return len(self._skips)
+        return sum(map(len, self._skips.values()))
+
+    @property
+    def skips(self) -> dict[str, int]:
+        """Iterations skipped, by the rule of `SKIP_RULES` that skipped them; only rules that did."""
+        return {rule: len(marks) for rule, marks in self._skips.items() if len(marks)}
 
     @property
     def recoveries(self) -> int:
@@ -102,9 +111,14 @@ class RunHistory(Accuracies):
 
     @property
     def recent_loss(self) -> float | None:
-        """Mean matching loss of the last iterations."""
+        """Mean matching loss of the last iterations, at most `LATELY`."""
         losses = [loss for _, loss in self._losses]
         return sum(losses) / len(losses) if losses else None
+
+    @property
+    def recent_losses(self) -> int:
+        """Iterations that `recent_loss` is the mean of."""
+        return len(self._losses)
 
     @property
     def pace(self) -> float | None:
@@ -196,11 +210,13 @@ class RunHistory(Accuracies):
             case ev.TeacherEpoch():
                 self.costs.teachers += event.seconds
                 self.costs.teacher_epochs += 1
+            case ev.TeachersMeasured():
+                self.teachers = event
             case ev.TeacherPublished():
                 self.published.add(event.trajectory)
             case ev.IterationSkipped():
                 back = self._reach(event.iteration)
-                self._skips.add(event.iteration)
+                self._skips[skip_rule(event.reason)].add(event.iteration)
             case ev.RunRecovered():
                 self._recoveries.add(event.iteration)
                 self.student_lr.latest = event.student_lr  # between two points of the curve
@@ -210,6 +226,8 @@ class RunHistory(Accuracies):
                 self.costs.evaluation += event.seconds
                 self.costs.evaluated += len(event.accuracies)
                 self.measured(event)
+            case ev.Notice():
+                self.noticed |= {event.about} & ABOUT
             case ev.StageStarted() | ev.StageFinished():
                 self._change_stage(event)
             case ev.RunPaused() | ev.RunResumed():
@@ -268,8 +286,10 @@ class RunHistory(Accuracies):
         self.iteration = iteration
         if not beyond:
             return None
-        for dropping in (self.loss, self.student_lr, self.gradient_norm, self._skips, self._recoveries):
-            dropping.cut(iteration)
+        for curve in (self.loss, self.student_lr, self.gradient_norm):
+            curve.cut(iteration)
+        for marks in (self._recoveries, *self._skips.values()):
+            marks.cut(iteration)
         while self._losses and self._losses[-1][0] > iteration:
             self._losses.pop()
         if self.checkpoints is not None:

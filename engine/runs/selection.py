@@ -1,6 +1,7 @@
 """Which checkpoint of a run is used: the one asked for, or the one that its held-out accuracies select."""
 
 from engine.errors import UsageError, tesla
+from engine.runs.judgement import Outcome, outcomes
 from engine.runs.run import Run
 from engine.settings import Settings
 
@@ -16,6 +17,25 @@ def selected_iteration(run: Run, settings: Settings) -> int | None:
     if settings.dataset.holdout > 0 and scored:
         return max(scored)[1]
     return max(kept, default=None)
+
+
+def read_outcomes(run: Run, settings: Settings) -> tuple[Outcome, ...]:
+    """What the selected checkpoint gained over random real images, for every network that measured it."""
+    selected = selected_iteration(run, settings)
+    tests = [result for result in run.evaluations(settings) if result.split == "test"]
+    ours = [result for result in tests if result.subject == "distilled" and result.iteration == selected]
+    random = [result for result in tests if result.subject == "random"]
+    return outcomes(ours, random, unimproved=is_unimproved(run, settings, selected))
+
+
+def is_unimproved(run: Run, settings: Settings, iteration: int | None) -> bool:
+    """Whether this checkpoint is the one before the first update, and no later one has a higher held-out accuracy."""
+    if iteration != 0 or run.origin_file.exists() or selected_iteration(run, settings) != 0:
+        return False
+    return any(
+        result.iteration > 0 and result.split == "holdout" and result.subject == "distilled"
+        for result in run.evaluations(settings)
+    )
 
 
 def checkpoint_to_use(run: Run, settings: Settings, iteration: int | None) -> int:

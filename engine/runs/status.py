@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 
-from engine.events import EvaluationDone
+from engine.events import EvaluationDone, TeachersMeasured
 from engine.runs.heartbeat import crash_description
 from engine.runs.history import RunHistory, read_history
+from engine.runs.judgement import Outcome, outcomes
 from engine.runs.liveness import liveness
 from engine.runs.run import Run
-from engine.runs.selection import selected_iteration
+from engine.runs.selection import is_unimproved, selected_iteration
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,18 @@ class RunStatus:
     student_lr: float | None
     selected: int | None
     """Iteration of the checkpoint with the best held-out accuracy."""
+    unimproved: bool
+    """It is the one before the first update: no later one is better."""
     holdout: float | None
     """Its held-out accuracy, 0..1."""
     test: tuple[EvaluationDone, ...]
     """Test accuracies of the selected checkpoint, one per network."""
     random: tuple[EvaluationDone, ...]
     """Random real images at the same IPC, measured the same way."""
+    outcomes: tuple[Outcome, ...]
+    """What was gained over them with each network, with its interval."""
+    teachers: TeachersMeasured | None
+    """How good the teachers are."""
     teachers_done: int
     teachers_total: int
     skipped: int
@@ -90,6 +97,8 @@ def run_status(run: Run) -> RunStatus:
     ours = [result for result in results if result.subject == "distilled" and result.iteration == selected]
     test = tuple(result for result in ours if result.split == "test")
     state = read_state(run, history, liveness(run), bool(test))
+    unimproved = is_unimproved(run, settings, selected)
+    random = tuple(result for result in results if result.split == "test" and result.subject == "random")
     total = 0 if run.origin_file.exists() else settings.distill.iterations
     asked = settings.teachers.count if settings.needs_teachers and state != "imported" else 0
     teachers = history.plan.count if history.plan else asked
@@ -109,9 +118,12 @@ def run_status(run: Run) -> RunStatus:
         loss=history.recent_loss,
         student_lr=history.student_lr.latest,
         selected=selected,
+        unimproved=unimproved,
         holdout=next((result.mean for result in ours if result.split == "holdout"), None),
         test=test,
-        random=tuple(result for result in results if result.split == "test" and result.subject == "random"),
+        random=random,
+        outcomes=outcomes(test, random, unimproved=unimproved),
+        teachers=history.teachers,
         teachers_done=history.teachers_done,
         teachers_total=teachers,
         skipped=history.skipped,

@@ -17,15 +17,20 @@ from engine.runtime.threads import run_in_thread
 from engine.session.control import Control
 from engine.session.evaluations import final_test
 from engine.session.outputs import RunOutputs
+from engine.session.remarks import check_updated
 from engine.training.task import Task
+from engine.training.teacher_accuracy import teacher_stage
 from engine.training.teacher_buffer import TeacherBuffer
-from engine.training.teachers import train_teachers
 
 Events = Generator[Event, None, None]
 
 
 def distil(task: Task, buffer: TeacherBuffer, run: Run, control: Control) -> Events:
-    """The main loop of every method. However it ends, the state is saved."""
+    """The main loop of every method. However it ends, the state is saved.
+
+    Raises:
+        DivergedError: no update was applied.
+    """
     method = method_of(task.settings)
     state = yield from resumed_or_new_state(task, buffer, run)
     step = method.make_step(task, buffer, run.newest_valid if task.ranks.writes else None)
@@ -41,6 +46,7 @@ def distil(task: Task, buffer: TeacherBuffer, run: Run, control: Control) -> Eve
             if due.preview:
                 outputs.preview()
             outputs.prune(due)
+    check_updated(task, run, state)
 
 
 def run_stages(task: Task, buffer: TeacherBuffer, run: Run, control: Control) -> Events:
@@ -55,7 +61,7 @@ def run_stages(task: Task, buffer: TeacherBuffer, run: Run, control: Control) ->
     while True:
         try:
             if task.settings.needs_teachers:
-                yield from stage_events("teachers", train_teachers(task, buffer))
+                yield from stage_events("teachers", teacher_stage(task, buffer))
             yield from stage_events("distillation", distil(task, buffer, run, control))
             yield from test_selected(task, buffer, run)
             return

@@ -12,9 +12,10 @@ from engine.events import Event, Notice, RunFinished, RunStarted, stage_events
 from engine.methods.method import unread
 from engine.methods.registry import method_of
 from engine.runs.heartbeat import crash_description, heartbeat
+from engine.runs.judgement import outcome_words
 from engine.runs.recovery import clean_up
 from engine.runs.run import Run
-from engine.runs.selection import checkpoint_to_use
+from engine.runs.selection import checkpoint_to_use, read_outcomes
 from engine.runs.workspace import Workspace, acquire_run
 from engine.runtime.device import environment
 from engine.runtime.distributed.ranks import ALONE, Ranks
@@ -24,10 +25,11 @@ from engine.session.loop import run_stages
 from engine.session.memory_hints import explain_out_of_memory
 from engine.session.open_task import check_distils, open_finished, open_task, open_teachers
 from engine.session.recorder import recording
+from engine.session.remarks import with_remarks
 from engine.settings import EffectiveSettings, Settings
 from engine.training.task import Task
+from engine.training.teacher_accuracy import teacher_stage
 from engine.training.teacher_buffer import TeacherBuffer
-from engine.training.teachers import train_teachers
 
 Events = Generator[Event, None, None]
 
@@ -80,9 +82,11 @@ def drive(
                 recorder.record(event)
             yield started
             yield from notices
-            stages = explain_out_of_memory(run_stages(task, buffer, run, control), task)
+            stages = with_remarks(run, effective.settings, run_stages(task, buffer, run, control))
+            stages = explain_out_of_memory(stages, task)
             yield from recorder.recorded(stages, control, ranks)
-            finished = recorder.record(RunFinished(seconds=time.monotonic() - begun))
+            outcome = outcome_words(read_outcomes(run, effective.settings))
+            finished = recorder.record(RunFinished(seconds=time.monotonic() - begun, outcome=outcome))
         yield finished  # outside: closing the generator here must not record a stop
 
 
@@ -115,7 +119,7 @@ def teach(workspace: Workspace, settings: Settings) -> Events:
     workspace.check_links(buffer.folder)
     for words in buffer.open():
         yield Notice(level="warning", message=words)
-    yield from explain_out_of_memory(stage_events("teachers", train_teachers(task, buffer)), task)
+    yield from explain_out_of_memory(stage_events("teachers", teacher_stage(task, buffer)), task)
 
 
 def evaluate_run(

@@ -29,9 +29,6 @@ WINDOW = 20
 CREEP = 2.0
 """The loss has risen slowly when its running mean is above 1 and this many times its lowest."""
 
-LONG = 5 * WINDOW
-"""Iterations with a mean loss above 1 after which the user is warned."""
-
 COLLAPSED = 2.0
 """A teacher's mean loss of an epoch, in units of guessing (log K), from which it counts as diverged."""
 
@@ -110,11 +107,6 @@ class DivergenceMonitor:
     def loss_drifting(self) -> bool:
         """Whether the loss has risen above what it was, update by update: to worse than no training at all."""
         return self.seen >= WINDOW and self.lowest is not None and self.loss > max(1.0, CREEP * self.lowest)
-
-    @property
-    def not_improving(self) -> bool:
-        """Whether to warn that students end further from the teachers than they start."""
-        return self.seen == LONG and self.loss > 1
 
     def recover(self) -> None:
         """Another recovery starts; earlier means no longer apply."""

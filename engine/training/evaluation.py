@@ -10,7 +10,7 @@ import time
 from collections.abc import Generator
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from engine.data.augment import draw_augment
 from engine.data.policies import PolicyAugment
@@ -52,7 +52,7 @@ def evaluate_distilled(
     for repeat in range(repeats):
         accuracy = yield from _one(task, small, f"distilled, {network}", split, network, repeat, repeats)
         accuracies.append(accuracy)
-    return _done(iteration, "distilled", split, network, accuracies, started)
+    return _done(task, iteration, "distilled", split, network, accuracies, started)
 
 
 def evaluate_random(task: Task, *, split: str, network: str, repeats: int) -> Generator[Event, None, EvaluationDone]:
@@ -66,7 +66,7 @@ def evaluate_random(task: Task, *, split: str, network: str, repeats: int) -> Ge
         small = SmallSet(images, labels, BASELINE_LR)
         accuracy = yield from _one(task, small, f"random, {network}", split, network, repeat, repeats)
         accuracies.append(accuracy)
-    return _done(0, "random", split, network, accuracies, started)
+    return _done(task, 0, "random", split, network, accuracies, started)
 
 
 def _one(
@@ -98,8 +98,12 @@ def _one(
             f"{small.lr:.3g}; its accuracy, that of guessing, is counted.",
         )
     load_parameters(model, theta)
-    accuracy = yield from measure(model, task.test if split == "test" else task.holdout, repeat, repeats)
+    accuracy = yield from measure(model, _measured_on(task, split), repeat, repeats)
     return accuracy
+
+
+def _measured_on(task: Task, split: str) -> Split:
+    return task.test if split == "test" else task.holdout
 
 
 def planned_steps(task: Task, network: str, count: int, length: int | None = None) -> dict[int, int]:
@@ -163,9 +167,15 @@ def measure(model: nn.Module, split: Split, repeat: int, repeats: int) -> Genera
     return correct.item() / len(split)
 
 
+def guessing(labels: Tensor) -> float:
+    """The share of the most frequent class among labels `(N,)`: the accuracy of always answering it."""
+    return labels.bincount().max().item() / len(labels)
+
+
 def _done(
-    iteration: int, subject: str, split: str, network: str, accuracies: list[float], started: float
+    task: Task, iteration: int, subject: str, split: str, network: str, accuracies: list[float], started: float
 ) -> EvaluationDone:
+    measured = _measured_on(task, split)
     return EvaluationDone(
         iteration=iteration,
         subject=subject,
@@ -176,4 +186,6 @@ def _done(
         std=statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0,
         accuracies=accuracies,
         seconds=time.monotonic() - started,
+        images=len(measured),
+        guessing=guessing(measured.labels),
     )

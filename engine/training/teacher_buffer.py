@@ -3,6 +3,7 @@
     buffers/<name>/manifest.json                    identity of the buffer; a run with other teachers refuses it
     buffers/<name>/trajectory-0000.safetensors      `parameters` [epochs + 1, P], float32, row 0 at initialisation
     buffers/<name>/trajectory-0000.json             sha256 of every row, loss and accuracy of every epoch
+    buffers/<name>/accuracy.json                    how good they are (teacher_accuracy.py)
     buffers/<name>/trajectory-0000.part[.json]      a trajectory being trained: rows are appended
 
 Checksums are kept by row, so that an iteration verifies exactly the two rows it reads.

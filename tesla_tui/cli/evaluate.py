@@ -29,12 +29,14 @@ def evaluate(
     """
     from rich.console import Console
 
-    from engine.errors import ExitCode
+    from engine.errors import ExitCode, UsageError
     from engine.runs.evaluation_settings import evaluation_settings
+    from engine.runs.judgement import outcomes
     from engine.runs.protocol import protocol_words
-    from engine.runs.selection import checkpoint_to_use
+    from engine.runs.selection import checkpoint_to_use, is_unimproved
     from engine.runs.workspace import Workspace
     from tesla_tui.cli.follow import follow
+    from tesla_tui.cli.result import print_outcomes
     from tesla_tui.render.tables import print_table, results_table
     from tesla_tui.render.words import literal
 
@@ -59,7 +61,9 @@ def evaluate(
     results = [r for r in chosen.evaluations(settings) if r.split == "test" and r.network in networks]
     distilled = tuple(result for result in results if result.subject == "distilled" and result.iteration == at)
     random = tuple(result for result in results if result.subject == "random")
-    print_table(console, results_table(distilled, random, settings.distill.ipc, console.width))
+    found = outcomes(distilled, random, unimproved=iteration is None and is_unimproved(chosen, own, at))
+    print_table(console, results_table(distilled, random, found, settings.distill.ipc, console.width))
+    print_outcomes(console, found)
     others = protocol_words(settings, own)
     if others:
         console.print(

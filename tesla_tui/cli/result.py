@@ -3,6 +3,7 @@
 from rich.console import Console
 from rich.text import Text
 
+from engine.runs.judgement import Outcome
 from engine.runs.run import Run
 from engine.runs.status import run_status
 from engine.runs.workspace import Workspace
@@ -10,7 +11,8 @@ from engine.settings import method_traits
 from engine.settings.overrides import code_named
 from engine.settings.trust import is_recorded
 from tesla_tui.render.commands import command
-from tesla_tui.render.tables import print_table, results_table
+from tesla_tui.render.tables import is_bounded, print_table, results_table
+from tesla_tui.render.words import clean
 
 MOST_SHOWN = 20
 """Images shown under a finished run; `tesla show` has them all."""
@@ -25,10 +27,14 @@ def print_result(console: Console, workspace: Workspace, run: Run, *, pictures: 
 
         console.print(grid_of(workspace, run, status.selected, None, MOST_SHOWN))
     if status.test:
-        print_table(console, results_table(status.test, status.random, status.ipc, console.width))
+        print_table(console, results_table(status.test, status.random, status.outcomes, status.ipc, console.width))
     if status.selected is not None and status.iterations:
-        why = f"best held-out accuracy, {100 * status.holdout:.1f} %" if status.holdout is not None else "the last one"
+        why = "the last one"
+        if status.holdout is not None:
+            best = "held-out accuracy" if status.unimproved else "best held-out accuracy"
+            why = f"{best}, {100 * status.holdout:.1f} %"
         console.print(f"Checkpoint {status.selected} of {status.iterations} iterations ({why}).", highlight=False)
+    print_outcomes(console, status.outcomes)
     commands = [command("show", workspace.folder, "--run", run.name)]
     if makes_set:
         # A name typed with --set is consent for that command only: without this the export would be refused.
@@ -37,6 +43,13 @@ def print_result(console: Console, workspace: Workspace, run: Run, *, pictures: 
             print_commands(console, "Before you export, allow the code that this run uses:", *needed)
         commands.insert(0, command("export", workspace.folder, "--run", run.name, "--to", "out/"))
     print_commands(console, "Next:", *commands)
+
+
+def print_outcomes(console: Console, outcomes: tuple[Outcome, ...]) -> None:
+    """What was gained, with its interval, once for all networks where it is the same."""
+    for words, kind in dict.fromkeys((outcome.words, outcome.kind) for outcome in outcomes):
+        style = "" if kind in ("gained", "unknown") else "yellow"
+        console.print(Text(clean(words), style=style), soft_wrap=not is_bounded(console))
 
 
 def print_commands(console: Console, words: str, *commands: str) -> None:

@@ -26,8 +26,8 @@ def status(workspace: WorkspacePath, as_json: Json = False) -> None:
     from tesla_tui.cli.drivers import driver_name, watch
     from tesla_tui.cli.result import print_commands
     from tesla_tui.render.commands import command
-    from tesla_tui.render.tables import print_table, runs_table
-    from tesla_tui.render.words import clean, literal
+    from tesla_tui.render.tables import is_bounded, print_table, runs_table
+    from tesla_tui.render.words import clean, literal, teachers_words
 
     opened = Workspace(workspace)
     silent = {run.name: driver_name(run) for run in watch(opened.runs())}
@@ -49,7 +49,11 @@ def status(workspace: WorkspacePath, as_json: Json = False) -> None:
         print_commands(console, words, command("run", workspace, "--ipc", 1))
         return
     print_table(console, runs_table(runs, console))
+    for words in dict.fromkeys(f"{r.teachers.buffer}: {teachers_words(r.teachers)}" for r in runs if r.teachers):
+        console.print(Text(f"Teachers {clean(words)}"), soft_wrap=not is_bounded(console))
     for run in runs:
+        for outcome in dict.fromkeys(outcome.words for outcome in run.outcomes):
+            console.print(Text(f"{run.name}: {clean(outcome)}"), soft_wrap=not is_bounded(console))
         if run.name in silent and run.state == "stalled":
             words = f"{run.name}: no heartbeat of {silent[run.name]}. If that process is gone, resume with:"
             print_commands(console, f"[yellow]{words}[/]", command("run", workspace, "--run", run.name))

@@ -13,7 +13,7 @@ from rich.text import Text
 from engine import events as ev
 from engine.storage.filesystem import format_bytes
 from tesla_tui.render.eta import Clock
-from tesla_tui.render.words import clean, counted, duration, plus_minus, recovered_words
+from tesla_tui.render.words import clean, counted, duration, plus_minus, recovered_words, teachers_words
 
 PLAIN_EVERY = 10.0
 """Seconds between progress lines where there is no terminal."""
@@ -170,6 +170,8 @@ def _lines(event: ev.Event) -> list[tuple[str, str]]:
             elif event.missing < event.count:
                 words += f" ({event.count - event.missing} already present)"
             return [(words, "")]
+        case ev.TeachersMeasured():
+            return [(f"  teachers: {teachers_words(event)}", "")]
         case ev.RunStarted() if event.resumed_from is not None:
             return [(f"  {event.run}: resuming from iteration {event.resumed_from}", "cyan")]
         case ev.EvaluationDone():

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from engine.events import EvaluationDone
+from engine.runs.judgement import Outcome
 from engine.runs.status import RunStatus
 from tesla_tui.render.words import ago, clean, percent, plus_minus, short_duration
 
@@ -49,7 +50,11 @@ def natural_width(console: Console, table: Table) -> int:
 
 
 def results_table(
-    distilled: tuple[EvaluationDone, ...], random: tuple[EvaluationDone, ...], ipc: int, width: int
+    distilled: tuple[EvaluationDone, ...],
+    random: tuple[EvaluationDone, ...],
+    outcomes: tuple[Outcome, ...],
+    ipc: int,
+    width: int,
 ) -> Table:
     """Test accuracy of random real images and of the distilled ones, per network; in `width` characters.
 
@@ -62,12 +67,13 @@ def results_table(
     table.add_column("random" if narrow else "random real images", justify="right", no_wrap=narrow)
     table.add_column("distilled", justify="right", style="bold", no_wrap=narrow)
     if not narrow:
-        table.add_column("gained", justify="right", style="green")
+        table.add_column("gained", justify="right")
         table.add_column("networks trained", justify="right", style="dim")
     by_network = {result.network: result for result in random}
+    gains = {outcome.network: gain_cell(outcome) for outcome in outcomes}
     for result in distilled:
         base = by_network.get(result.network)
-        more = (f"{100 * (result.mean - base.mean):+.1f}" if base else "", str(len(result.accuracies)))
+        more = (gains.get(result.network, ""), str(len(result.accuracies)))
         table.add_row(
             Text(clean(result.network)),
             _cell(base) if base else "not measured",
@@ -75,6 +81,15 @@ def results_table(
             *(() if narrow else more),
         )
     return table
+
+
+def gain_cell(outcome: Outcome) -> Text:
+    """The gain in points, green where its interval is above 0; `none` for a set that was not improved."""
+    if outcome.kind == "unimproved":
+        return Text("none", style="yellow")
+    if outcome.difference is None:
+        return Text("")
+    return Text(f"{100 * outcome.difference:+.1f}", style={"gained": "green", "worse": "red"}.get(outcome.kind, ""))
 
 
 def _cell(result: EvaluationDone) -> str:

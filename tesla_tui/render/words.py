@@ -4,7 +4,7 @@ import math
 import time
 import unicodedata
 
-from engine.events import RunRecovered
+from engine.events import RunRecovered, TeachersMeasured
 
 
 def clean(text: str) -> str:
@@ -49,6 +49,19 @@ def short_duration(seconds: float) -> str:
         if seconds < limit:
             return f"{seconds / unit:.0f} {name}"
     return f"{seconds / 86400:.0f} d"
+
+
+def teachers_words(measured: TeachersMeasured) -> str:
+    """How good the teachers are: mean and standard deviation over trajectories."""
+    split = "held-out" if measured.split == "holdout" else "training (nothing is held out)"
+    which = counted(len(measured.accuracies), "trajectory", "trajectories")
+    if len(measured.accuracies) < measured.count:
+        which = f"{len(measured.accuracies)} of {counted(measured.count, 'trajectory', 'trajectories')}"
+    return (
+        f"{split} accuracy {plus_minus(measured.mean, measured.std, len(measured.accuracies))} % after "
+        f"{counted(measured.epoch, 'epoch')} ({which}, {counted(measured.images, 'image')}; guessing "
+        f"{percent(measured.guessing)} %)"
+    )
 
 
 def saved_words(checkpoint: int | None) -> str:

@@ -11,7 +11,7 @@ from engine.events import EvaluationDone
 from engine.runs.protocol import is_own
 from engine.runs.provenance import ImportedBuffer, SetOrigin, imported_buffer
 from engine.runs.run import Run
-from engine.runs.selection import selected_iteration
+from engine.runs.selection import is_unimproved, selected_iteration
 from engine.runs.workspace import Workspace
 from engine.settings import EffectiveSettings
 from engine.storage.atomic import read_json
@@ -37,6 +37,8 @@ class Facts:
     view: RunView
     state: str
     selected: int | None
+    unimproved: bool
+    """The selected checkpoint is the one before the first update: no later one is better."""
     tests: list[Measured]
     """Test accuracies of the selected checkpoint and of random images, by network, the distilled ones first."""
     others: list[Measured]
@@ -87,6 +89,7 @@ def gather(workspace: Workspace, run: Run) -> Facts:
         view=view,
         state=feed.state,
         selected=selected,
+        unimproved=is_unimproved(run, settings, selected),
         tests=tests,
         others=others,
         holdout=next((r for r in held if r.subject == "distilled"), None),

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.events import EvaluationDone
+from engine.runs.judgement import difference, outcome_words, outcomes
 from engine.settings import AugmentSettings
 from engine.storage.filesystem import format_bytes
-from tesla_tui.render.words import clean, counted, duration, plus_minus
+from tesla_tui.render.words import clean, counted, duration, plus_minus, teachers_words
 from tesla_tui.report.commands import option_value
 from tesla_tui.report.facts import Facts, Measured
 
@@ -46,8 +47,9 @@ def summary(facts: Facts) -> str:
     if best is not None:
         words = f"Networks trained on {images} reach {_percent(best)} on the test images of {name}"
         if base is not None:
-            words += f"; on as many random real images, {_percent(base)}. {_gained(best.mean - base.mean)}"
-        return words.rstrip(".") + "."
+            words += f"; on as many random real images, {_percent(base)}"
+        words += f" (± is the standard deviation over {counted(len(best.accuracies), 'network')}). "
+        return words + clean(outcome_words(outcomes([best], [base] if base else [], unimproved=facts.unimproved)))
     if facts.holdout is not None:
         words = f"Not measured on the test images yet. Networks trained on {images} reach {_percent(facts.holdout)}"
         words += f" on held-out training images of {name}"
@@ -60,10 +62,11 @@ def summary(facts: Facts) -> str:
 def headline(facts: Facts) -> tuple[str, str]:
     """The main figure of the report, and what it measures."""
     best = _result(facts, "distilled")
+    none = ": no improvement found" if facts.unimproved else ""
     if best is not None:
-        return _percent(best), "test accuracy"
+        return _percent(best), "test accuracy" + none
     if facts.holdout is not None:
-        return _percent(facts.holdout), "held-out accuracy"
+        return _percent(facts.holdout), "held-out accuracy" + none
     if facts.view.iterations:
         return f"{facts.view.iteration:,} of {facts.view.iterations:,}", "iterations"
     return "—", "not measured yet"
@@ -107,7 +110,7 @@ def settings_table(facts: Facts) -> list[Setting]:
     ]
 
 
-def evaluation_rows(found: Iterable[Measured]) -> list[dict[str, Any]]:
+def evaluation_rows(found: Iterable[Measured], unimproved: bool) -> list[dict[str, Any]]:
     """Test accuracies as table rows; ours before the random images of the same network and protocol."""
 
     def same(measured: Measured) -> tuple[str, str, int]:
@@ -126,7 +129,7 @@ def evaluation_rows(found: Iterable[Measured]) -> list[dict[str, Any]]:
                 "subject": f"distilled, iteration {r.iteration:,}" if ours else "random real images",
                 "network": clean(r.network),
                 "accuracy": plus_minus(r.mean, r.std, len(r.accuracies)),
-                "gained": f"{100 * (r.mean - other.mean):+.1f}" if ours and other else "",
+                "gained": _gained(r, other, unimproved) if ours and other else "",
                 "range": f"{100 * min(r.accuracies):.1f} to {100 * max(r.accuracies):.1f}" if r.accuracies else "",
                 "count": len(r.accuracies),
                 "protocol": _protocol(measured),
@@ -182,6 +185,8 @@ def provenance(facts: Facts) -> list[tuple[str, str]]:
         rows.append(("Dataset sha256", clean(facts.fingerprint)))
     if facts.imported is not None:
         rows.append(("Teachers", clean(facts.imported.provenance)))
+    if facts.view.teachers is not None:
+        rows.append(("Teachers' accuracy", clean(teachers_words(facts.view.teachers))))
     if facts.origin is not None:
         rows.append(("Set", clean(facts.origin.words)))
         rows += [(f"sha256 of {clean(str(f['name']))}", clean(str(f["sha256"]))) for f in facts.origin.files]
@@ -239,8 +244,13 @@ def _percent(result: EvaluationDone) -> str:
     return plus_minus(result.mean, result.std, len(result.accuracies)) + " %"
 
 
-def _gained(difference: float) -> str:
-    return f"{abs(100 * difference):.1f} points {'gained' if difference >= 0 else 'lost'}."
+def _gained(ours: EvaluationDone, base: EvaluationDone, unimproved: bool) -> str:
+    """Points, with the 95 % interval over networks."""
+    if unimproved:
+        return "none"
+    found = difference(ours.accuracies, base.accuracies)
+    interval = "" if found is None else f" ({100 * found.low:+.1f} to {100 * found.high:+.1f})"
+    return f"{100 * (ours.mean - base.mean):+.1f}{interval}"
 
 
 def _precise(seconds: float) -> str:

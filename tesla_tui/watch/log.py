@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from engine import events as ev
 from engine.storage.filesystem import format_bytes
-from tesla_tui.render.words import clean, duration, plus_minus, recovered_words
+from tesla_tui.render.words import clean, duration, plus_minus, recovered_words, teachers_words
 
 LEVELS = ("info", "warning", "error")
 """From the least to the most serious."""
@@ -54,7 +54,7 @@ def _words(event: ev.Event) -> tuple[str, str] | None:
         case ev.RunFailed():
             return "error", event.message
         case ev.RunFinished():
-            return "info", f"finished in {duration(event.seconds)}"
+            return "info", f"finished in {duration(event.seconds)}" + (f". {event.outcome}" if event.outcome else "")
         case ev.StageStarted():
             return "info", f"{event.stage} starts"
         case ev.StageFinished():
@@ -69,6 +69,8 @@ def _words(event: ev.Event) -> tuple[str, str] | None:
         case ev.TeacherEpoch():
             result = f"loss {event.loss:.3f}, accuracy {100 * event.accuracy:.1f} %"
             return "info", f"teacher {event.trajectory}: epoch {event.epoch}/{event.epochs}, {result}"
+        case ev.TeachersMeasured():
+            return "info", f"teachers: {teachers_words(event)}"
         case ev.TeacherPublished():
             return "info", f"teacher {event.trajectory} saved"
         case ev.IterationSkipped():

@@ -7,10 +7,11 @@ from functools import partial
 from pathlib import Path
 
 from engine.errors import BusyError, CorruptFileError, NewerFormatError
-from engine.storage.atomic import read_tensors
+from engine.storage.atomic import read_json, read_tensors
 from engine.storage.holder import read_holder
 from engine.storage.temp_files import set_aside
 from engine.tools.doctor.finding import Examine, Finding, Lock, damaged, examined, left, lock_folder
+from engine.training.teacher_accuracy import FILE
 from engine.training.teacher_buffer import TeacherBuffer
 from engine.training.trajectory import read_record
 
@@ -30,6 +31,7 @@ def examine_buffer(
     buffer = TeacherBuffer(folder, {})
     what = f"teachers {folder.name}"
     findings = undriven(partial(_manifest, buffer, what, rebuild), partial(_unclaimed, buffer))
+    findings += examined(partial(_accuracy, buffer, what))
     numbers = sorted({number for path in folder.glob("trajectory-*") if (number := _number(path)) is not None})
     bad = []
     for number in numbers:
@@ -70,6 +72,17 @@ def _manifest(buffer: TeacherBuffer, what: str, rebuild: Callable[[], bool]) -> 
         return moved + ("Rebuilt." if rebuild() else "The next `tesla run` rebuilds it.")
 
     return [Finding(False, what, f"{words} It is rebuilt from the settings of the runs.", repair)]
+
+
+def _accuracy(buffer: TeacherBuffer, what: str) -> list[Finding]:
+    path = buffer.folder / FILE
+    try:
+        read_json(path)
+    except FileNotFoundError:
+        return []
+    except CorruptFileError as error:
+        return [damaged(what, error.message, path, then="It is measured again.")]
+    return []
 
 
 def _trajectory(buffer: TeacherBuffer, what: str, number: int) -> list[Finding]:

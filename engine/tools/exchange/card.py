@@ -99,6 +99,8 @@ def _made(facts: dict[str, Any]) -> str:
     settings = facts["settings"]
     if settings["distill.iterations"] == 0:
         return f"They are real training images, selected by {facts['method']}."
+    if facts["iteration"] == 0:
+        return f"They are what {facts['method']} starts from: no update was made to them."
     with_what = f"**{settings['labels.kind']}** labels"
     if method_traits(settings["distill.method"]).teachers:
         with_what = f"the **{settings['distill.gradient']}** gradient and {with_what}"

@@ -10,6 +10,8 @@ from textual.binding import Binding, BindingType
 from textual.containers import Grid, Horizontal, Vertical
 from textual.widgets import Static
 
+from engine.events import EvaluationDone
+from engine.runs.judgement import outcomes
 from engine.runs.series import Series
 from tesla_tui.live.context import Context
 from tesla_tui.live.panes.pane import Pane
@@ -149,7 +151,9 @@ because every iteration draws a different part of a different teacher, so watch 
             lines.append(Line.level(baseline.mean, float(x[0]), right, "chart-second"))
         lines.append(Line.through(x, np.array([result.mean for result in results]), "primary", points=True))
         best = view.best()
-        value = "" if best is None else f"best {100 * best.mean:.1f} % at {best.iteration}"
+        value = "" if best is None else f"{'best ' * (best.iteration > 0)}{100 * best.mean:.1f} % at {best.iteration}"
+        if view.unimproved():
+            value = f"not above {100 * results[0].mean:.1f} % at 0"
         note = "" if baseline is None else f"┄ random {100 * baseline.mean:.1f} %"
         self.query_one("#accuracy", Chart).show(
             lines, value=value, notes=(note,), percent=True, growing=self._growing()
@@ -163,7 +167,9 @@ because every iteration draws a different part of a different teacher, so watch 
             text = Text("test accuracy\n", style="bold")
             words = "measured once, at the end, on the checkpoint with the best held-out accuracy"
             text.append(words, style=f"not bold {colours['quiet']}")
-            if best is not None and baseline is not None:
+            if view.unimproved():
+                text.append("\nno improvement found so far", style=f"not bold {colours['warning']}")
+            elif best is not None and baseline is not None:
                 gain = 100 * (best.mean - baseline.mean)
                 colour = colours["success" if gain > 0 else "warning"]
                 text.append(f"\nheld-out so far: {gain:+.1f} points over random", style=f"not bold {colour}")
@@ -172,7 +178,7 @@ because every iteration draws a different part of a different teacher, so watch 
         table.add_column("test %", no_wrap=True)
         table.add_column("random", justify="right", no_wrap=True)
         table.add_column("distilled", justify="right", no_wrap=True)
-        table.add_column("gained", justify="right", style=colours["success"], no_wrap=True)
+        table.add_column("gained", justify="right", no_wrap=True)
         random = {result.network: result for result in tests if result.subject == "random"}
         for result in tests:
             if result.subject == "random":
@@ -182,7 +188,7 @@ because every iteration draws a different part of a different teacher, so watch 
                 Text(clean(result.network)),
                 "" if base is None else plus_minus(base.mean, base.std, len(base.accuracies)),
                 Text(plus_minus(result.mean, result.std, len(result.accuracies)), style="bold"),
-                "" if base is None else f"{100 * (result.mean - base.mean):+.1f}",
+                _gain(result, base, view.unimproved(), colours),
             )
         return table
 
@@ -204,3 +210,12 @@ because every iteration draws a different part of a different teacher, so watch 
         captions = [names[n // frame.shown] if names else str(n // frame.shown) for n in range(len(frame.pixels))]
         layout = layout_for(len(frame.pixels), frame.pixels.shape[1], grid.size, frame.shown, least=6)
         grid.show(frame.pixels, captions, layout, 0)
+
+
+def _gain(ours: EvaluationDone, base: EvaluationDone | None, unimproved: bool, colours: dict[str, str]) -> Text:
+    """The gain in points, in colour where its 95 % interval does not include 0."""
+    (gain,) = outcomes([ours], [] if base is None else [base], unimproved=unimproved and ours.iteration == 0)
+    if gain.kind == "unimproved":
+        return Text("none", style=colours["warning"])
+    colour = {"gained": colours["success"], "worse": colours["error"]}.get(gain.kind, "")
+    return Text("" if gain.difference is None else f"{100 * gain.difference:+.1f}", style=colour)

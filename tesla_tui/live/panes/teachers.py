@@ -12,6 +12,7 @@ from textual.containers import Horizontal
 from textual.coordinate import Coordinate
 from textual.widgets import DataTable, Static
 
+from engine.runs.judgement import near_guessing
 from engine.settings import method_traits
 from engine.storage.filesystem import format_bytes
 from tesla_tui.live.context import Context
@@ -148,7 +149,12 @@ one trajectory, including those trained by other processes and hosts. The curves
                 text.append(f" · {duration(left)} left", style=colours["accent"])
         accuracies = [teacher.accuracies[-1] for teacher in self._there.values() if teacher.accuracies]
         if accuracies:
-            text.append(f" · mean accuracy {100 * float(np.mean(accuracies)):.1f} %", style=colours["quiet"])
+            text.append(f" · training accuracy {100 * float(np.mean(accuracies)):.1f} %", style=colours["quiet"])
+        measured = feed.view.teachers if feed else None
+        if measured is not None and measured.split == "holdout":
+            near = near_guessing(measured.mean, measured.guessing, measured.images)
+            words = f" · held-out {100 * measured.mean:.1f} %, guessing {100 * measured.guessing:.1f} %"
+            text.append(words, style=colours["warning" if near else "quiet"])
         self.query_one("#teachers-summary", Static).update(text, layout=False)
 
     def _curves(self) -> None:

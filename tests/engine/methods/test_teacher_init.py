@@ -196,7 +196,7 @@ def test_first_images_are_the_first_that_the_teacher_knows_and_labels_its_logits
 
 @pytest.mark.slow
 def test_too_few_known_images_are_filled_up_and_told(tiny_run: RunIt) -> None:
-    hardly = ("teachers.lr=1e-6", "distill.ipc=4")  # teachers that stay where they began
+    hardly = ("teachers.lr=1e-6", "distill.ipc=4", "distill.iterations=0")  # teachers that stay where they began
     run = tiny_run("r", "distill.init=correct", "labels.kind=learned", "labels.init=teacher", *hardly)
     task, buffer = run_to_end(open_task(Workspace(run.folder.parents[1]), run.frozen().settings))
     model = task.fresh_network(0)

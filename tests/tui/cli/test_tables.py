@@ -40,7 +40,8 @@ def test_what_goes_into_a_pipe_is_neither_cut_nor_wrapped(
     code, out, _ = tesla("run", "ws", "--run", name, "--ipc", 1, *SETS)
     assert code == 0
     monkeypatch.delenv("COLUMNS")
-    (line,) = [line for line in tesla("status", "ws")[1].splitlines() if name in line]
+    line, gained = [line for line in tesla("status", "ws")[1].splitlines() if name in line]
+    assert "95 % interval" in gained and "2 and 2 networks" in gained
     assert "finished" in line and "6/6" in line and line.rstrip().endswith(("just now", "ago"))
     out = tesla("config", "ws", "--run", name, "--set", "distill.iterations=7")[1]
     (line,) = [line for line in out.splitlines() if line.startswith("augment.ops")]

@@ -15,9 +15,12 @@ import torch
 from PIL import Image
 
 from engine.events import CheckpointSaved, IterationDone, TeacherEpoch
+from engine.runs.history import read_history
+from engine.runs.judgement import outcomes
 from engine.runs.workspace import Workspace
 from engine.runtime.generators import run_to_end
 from engine.tools.exchange.import_images import Wanted, import_images
+from tesla_tui.render.words import teachers_words
 from tests.conftest import TINY, Drive
 from tests.tui.cli.test_cli import SETS, Tesla, tesla  # noqa: F401
 
@@ -89,8 +92,11 @@ def test_it_says_what_was_measured(tiny_run: Drive, workspace: Workspace, tmp_pa
     ours, base = results["distilled"], results["random"]
     for result in (ours, base):
         assert f"{100 * result.mean:.1f} ± {100 * result.std:.1f} %" in page.text
-    difference = 100 * (ours.mean - base.mean)
-    assert f"{abs(difference):.1f} points {'gained' if difference >= 0 else 'lost'}" in page.text
+    (outcome,) = outcomes([ours], [base], unimproved=False)
+    assert f"{100 * (ours.mean - base.mean):+.1f} points with convnet (95 % interval" in outcome.words
+    assert outcome.words in page.text
+    teachers = read_history(run).teachers
+    assert teachers is not None and teachers_words(teachers) in page.text
     assert "finished, 6 iterations" in page.text
     assert page.count("svg") == 4
     # Ten classes, and the film from the first iteration to the last.

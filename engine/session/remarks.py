@@ -1,0 +1,101 @@
+"""What a session says about its own numbers: notices, each once in the life of a run, and what the run ends with."""
+
+import time
+from collections.abc import Generator, Iterator
+
+import torch
+
+from engine.errors import CorruptFileError, DivergedError
+from engine.events import Event, IterationDone, Notice
+from engine.methods.method import State
+from engine.methods.tesla_state import MOST_LEARNED
+from engine.runs.history import LATELY, RunHistory, read_history
+from engine.runs.journal import Entry
+from engine.runs.judgement import loss_problem, no_update_words, student_lr_problem
+from engine.runs.run import Run
+from engine.settings import Settings
+from engine.training.task import Task
+
+Events = Generator[Event, None, None]
+
+
+def with_remarks(run: Run, settings: Settings, stages: Events) -> Events:
+    """The events of a run's stages, with notices about what they say.
+
+    Everything is judged by the journal: a run that was stopped gets the same notices, and none twice.
+    """
+    history = read_history(run)
+    try:
+        for event in stages:
+            if isinstance(event, Notice) and event.about in history.noticed:
+                continue
+            yield event
+            if not event.journaled:
+                continue
+            history.add(Entry(0, time.time(), event))
+            if isinstance(event, IterationDone) and event.trajectory is not None:
+                for notice in _remarks(history, event, settings):
+                    history.add(Entry(0, time.time(), notice))
+                    yield notice
+    finally:
+        stages.close()
+
+
+def _remarks(history: RunHistory, event: IterationDone, settings: Settings) -> Iterator[Notice]:
+    """Notices that are due after an iteration of trajectory matching."""
+    start, now = settings.distill.student_lr, event.student_lr
+    found = {
+        "matching loss": loss_problem(
+            history.recent_loss or 0.0, history.recent_losses, event.iteration, event.iterations, LATELY
+        ),
+        "student_lr": student_lr_problem(now, start),
+        "student_lr bound": _bound_words(now, start),
+    }
+    for about, words in found.items():
+        if words and about not in history.noticed:
+            yield Notice(level="warning", message=words, about=about)
+
+
+def _bound_words(now: float, start: float) -> str:
+    if now <= start / MOST_LEARNED * 1.001:
+        return (
+            f"student_lr fell to {now:.3g}, a thousandth of its initial value, and is held there: students barely "
+            "move, so the images barely learn. Lower distill.lr_student_lr in a new run."
+        )
+    if now >= start * MOST_LEARNED / 1.001:
+        return (
+            f"student_lr rose to {now:.3g}, a thousand times its initial value, and is held there. Lower "
+            "distill.lr_student_lr in a new run."
+        )
+    return ""
+
+
+def check_updated(task: Task, run: Run, state: State) -> None:
+    """Refuse a run that ends as it began; the same on every rank.
+
+    Raises:
+        DivergedError: every iteration was skipped, or none changed anything.
+    """
+    found = task.ranks.led(_no_update(task.settings, run, state) if task.ranks.writes else None)
+    if found is not None:
+        raise DivergedError(*found)
+
+
+def _no_update(settings: Settings, run: Run, state: State) -> tuple[str, str] | None:
+    iterations = settings.distill.iterations
+    if iterations == 0:
+        return None
+    try:
+        start = run.load_checkpoint(0)[0]
+    except CorruptFileError:
+        return None
+    same = {
+        name for name, tensor in state.tensors().items()
+        if name in start and torch.equal(tensor.cpu(), start[name].to(tensor.dtype))
+    }  # fmt: skip
+    if not {"images", *({"logits"} & start.keys())} <= same:
+        return None
+    history = read_history(run)
+    if history.skipped < iterations and "student_lr" not in same:
+        return None  # nothing else was to be learned
+    return no_update_words(iterations, history.skips, history.gradient_norm.latest == 0)
