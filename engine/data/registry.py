@@ -40,9 +40,11 @@ def find_source(request: DataRequest) -> Source:
         if found is not None:
             return found
     if (facts is not None and facts.hub) or re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        from engine.data.folder import find_pictures
         from engine.data.hub import hub_source
 
-        return hub_source(request, facts or DatasetFacts(name, hub=name))
+        pictures = find_pictures(request)  # `dataset.path` may hold its pictures instead of its tables
+        return pictures or hub_source(request, facts or DatasetFacts(name, hub=name))
     raise UsageError(*_unknown(name))
 
 

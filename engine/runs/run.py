@@ -29,6 +29,9 @@ from engine.storage.untrusted import iteration_of
 if TYPE_CHECKING:
     from torch import Tensor
 
+CLASSES = "dataset.classes"
+"""May be set on a run that was started without it, to restore the classes: `engine.session.class_order` checks them."""
+
 
 def nobody_else() -> None:
     """The guard of a run that this process does not drive."""
@@ -161,7 +164,7 @@ class Run:
                 f"{', '.join(map(str, self.checkpoints()))}.",
             )
         changed = [key for key in new if old.get(key) != new[key]]
-        refused = [key for key in changed if not may_change(key)]
+        refused = [key for key in changed if not may_change(key) and not (key == CLASSES and old.get(key) is None)]
         if refused:
             words = "; ".join(f"{key} was {old.get(key)!r}, now {new[key]!r}" for key in refused)
             retrained = [key for key in refused if needs_other_teachers(key)]

@@ -19,6 +19,7 @@ from engine.runs.selection import checkpoint_to_use, read_outcomes
 from engine.runs.workspace import Workspace, acquire_run
 from engine.runtime.device import environment
 from engine.runtime.distributed.ranks import ALONE, Ranks
+from engine.session.class_order import check_classes
 from engine.session.control import Control
 from engine.session.evaluations import final_test
 from engine.session.loop import run_stages
@@ -64,6 +65,7 @@ def drive(
     control = control or Control()
     early: list[Event] = []  # there is no journal before the run is known to be possible
     task, buffer = yield from _opened(workspace, effective, ranks, early)
+    check_classes(run, task.dataset.classes)
     workspace.check_links(*run.folders, buffer.folder)
     hold = yield from acquire_run(run)
     crash = crash_description(run.heartbeat_file)  # before this driver's heartbeat replaces it
@@ -131,6 +133,7 @@ def evaluate_run(
     """
     run.check_formats()
     task, buffer = yield from explain_out_of_memory(open_finished(workspace, settings), None)
+    check_classes(run, task.dataset.classes)
     workspace.check_links(*run.folders)
     chosen = checkpoint_to_use(run, run.frozen().settings, iteration)
     testing = final_test(task, buffer, run, chosen, networks)

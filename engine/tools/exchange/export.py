@@ -15,6 +15,7 @@ from engine.runs.run import Run
 from engine.runs.selection import checkpoint_to_use
 from engine.runs.workspace import Workspace
 from engine.runtime.threads import run_in_thread
+from engine.session.class_order import check_classes
 from engine.session.open_task import open_finished
 from engine.storage.atomic import TEMP_MARK, disk, publishing_folder
 from engine.storage.temp_files import leftovers
@@ -70,6 +71,7 @@ def exporting(
         )
     chosen = checkpoint_to_use(run, settings, iteration)
     task, buffer = yield from open_finished(workspace, settings)
+    check_classes(run, task.dataset.classes)
     tensors, record = yield from with_progress(
         run_in_thread(lambda: run.load_checkpoint(chosen)), at, "reading the checkpoint"
     )

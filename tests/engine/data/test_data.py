@@ -149,7 +149,8 @@ def test_no_network_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("split", ["test", "val"])
 def test_a_tree_with_splits(tree: Callable[..., Path], split: str) -> None:
     found, _ = prepared("folder", path=tree("train", split))
-    assert found.classes == ("2", "10")  # as a person counts
+    assert found.classes == ("10", "2")  # as ImageFolder
+    assert found.train_labels.tolist() == [1] * 6 + [0] * 6  # the images are in the order of 0.1.0
     assert (len(found.train_labels), len(found.test_labels)) == (12, 12)
     assert found.channels == 1
     assert np.array_equal(found.train_images[0, 0], np.asarray(picture(0)))
@@ -200,7 +201,7 @@ def break_empty(root: Path) -> None:
 
 
 def break_text(root: Path) -> None:
-    (root / "train" / "2" / "notes.txt").write_text("not a picture")
+    (root / "train" / "2" / "notes.png").write_text("not a picture")
 
 
 def break_header(root: Path) -> None:
@@ -232,7 +233,7 @@ def break_classes(root: Path) -> None:
     ("damage", "words"),
     [
         (break_empty, "class 'empty'.*has no images"),
-        (break_text, r"notes\.txt is not a readable image.*on_bad_file = skip"),
+        (break_text, r"notes\.png is not a readable image.*on_bad_file = skip"),
         (break_header, r"broken\.png"),
         (break_body, r"half\.png cannot be decoded"),
         (break_bomb, r"bomb\.png"),
