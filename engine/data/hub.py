@@ -1,194 +1,142 @@
-"""Datasets of the Hugging Face hub, or Parquet files laid out like them, through the `datasets` library."""
+"""Datasets of the Hugging Face hub, through the `datasets` library; with `dataset.path`, files on this machine."""
 
-import io
 import os
 import socket
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
-import numpy as np
-
-from engine.data.dataset import Classes
-from engine.data.pictures import BAD_FILE, decoded, opened
+from engine.data.arrow_tables import ArrowTable, features_of
+from engine.data.configs import DEFAULT
+from engine.data.hub_errors import explain
+from engine.data.parquet import parquet_source
+from engine.data.report import Choice, Listing, SplitFacts
 from engine.data.request import DataRequest
-from engine.data.sources import OpenSource, Source, SourceSplit, file_key
-from engine.errors import DataError
+from engine.data.saved import library_table
+from engine.data.sources import OpenSource, Preview, Source
+from engine.data.splits import assign_roles
+from engine.data.tables import READS, Tables, TableSplit, columns_of, open_tables
+from engine.errors import DataError, TeslaError, UsageError
 from engine.settings.datasets import DatasetFacts
-from engine.storage.filesystem import format_bytes
-from engine.storage.untrusted import open_regular, read_bounded
-
-TRAIN_SPLITS = ("train",)
-TEST_SPLITS = ("test", "valid", "validation", "val")
-MOST_BYTES = 2**30
-"""Bytes of one picture's file."""
-ROWS = 100
-"""Rows of a Parquet file unpacked at once; the hub's own picture files have as many in a group."""
-MOST_ROWS = 10**9
-MOST_COLUMNS = 1000
-MOST_UNPACKED = 1000
-"""How many times its size a Parquet file may claim to unpack to; pictures are compressed already."""
 
 
 def hub_source(request: DataRequest, facts: DatasetFacts) -> Source:
-    """A source over a hub dataset, or over local Parquet files instead."""
-    name, path = request.name, request.path
-    if path is None:
-        what, key = f"Hugging Face {facts.hub}", f"hub-{facts.hub}"
-        return Source(name, what, key, lambda: _open(name, facts, None), local=False)
-    parquet = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
-    if not parquet:
-        raise DataError(
-            f"{path} holds no Parquet files for {name}.", "Set dataset.path to the folder of a downloaded dataset."
-        )
+    """A source over a hub dataset, or over local files of it instead.
+
+    Raises:
+        DataError: `dataset.path` holds none of its files.
+    """
+    if request.path is not None:
+        return parquet_source(request, facts, request.path)
     return Source(
-        name, f"{name}, Parquet files in {path}", f"parquet-{file_key(parquet)}", lambda: _open(name, facts, parquet)
+        request.name,
+        f"Hugging Face {facts.hub}",
+        f"hub-{facts.hub}",
+        lambda: _open(request, facts),
+        local=False,
+        reads=READS,
+        preview=lambda: _preview(request, facts),
     )
 
 
-def _open(name: str, facts: DatasetFacts, parquet: list[Path] | None) -> OpenSource:
-    loaded = _load(name, facts, parquet)
-    train_name = next((split for split in TRAIN_SPLITS if split in loaded), None)
-    if train_name is None:
-        raise DataError(f"{name} has no split `train`; it has {', '.join(loaded)}.", "Choose another dataset.")
-    train = loaded[train_name]
-    image_column = next((key for key, value in train.features.items() if type(value).__name__ == "Image"), None)
-    if image_column is not None:
-        loaded = _undecoded(loaded, image_column)
-        train = loaded[train_name]
-    label_column = facts.label_column or next(
-        (key for key, value in train.features.items() if type(value).__name__ == "ClassLabel"), None
-    )
-    if label_column is None and "label" in train.features:
-        label_column = "label"
-    if image_column is None or label_column is None or label_column not in train.features:
-        raise DataError(
-            f"{name} has no image column or no class label: its columns are {', '.join(train.features)}.",
-            "It must have one of type Image and one of type ClassLabel.",
-        )
-    feature = train.features[label_column]
-    labels = _labels(name, train, train_name, label_column)
-    if labels.min() < 0:
-        raise DataError(f"{name}: the split {train_name} has images without a class.", "Choose another dataset.")
-    # A test split with secret labels (-1) measures nothing: use the next one, else a part of train.
-    test_labels, test_name = None, None
-    for candidate in dict.fromkeys((facts.test_split or TEST_SPLITS[0], *TEST_SPLITS)):
-        if candidate in loaded and len(loaded[candidate]):
-            found = _labels(name, loaded[candidate], candidate, label_column)
-            if found.min() >= 0:
-                test_labels, test_name = found, candidate
-                break
-    classes = tuple(getattr(feature, "names", None) or map(str, range(int(labels.max()) + 1)))
-
-    def split(of: str, numbers: Classes) -> SourceSplit:
-        return SourceSplit(numbers, lambda i: _picture(name, loaded[of], of, image_column, int(i)))
-
-    test = split(test_name, test_labels) if test_name is not None and test_labels is not None else None
-    return OpenSource(classes, None, None, split(train_name, labels), test)
-
-
-def _undecoded(loaded: Any, column: str) -> Any:
-    """The splits with the files of pictures instead of pictures: the library would open any format and any address."""
-    import datasets
-
-    return {
-        split: part.cast_column(column, datasets.Image(decode=False)) if column in part.features else part
+def _open(request: DataRequest, facts: DatasetFacts) -> OpenSource:
+    datasets = _library(request, facts)
+    config = request.config or facts.config or None
+    try:
+        loaded = datasets.load_dataset(facts.hub, config)
+    except Exception as error:  # the library raises its own, the hub's, httpx's and pyarrow's errors
+        _refuse(error, request, facts, datasets)
+    cache = (
+        datasets.config.HF_CACHE_HOME, datasets.config.HF_DATASETS_CACHE, datasets.config.DOWNLOADED_DATASETS_PATH
+    )  # fmt: skip
+    roots = tuple(map(Path, cache))
+    splits = {
+        str(split): TableSplit(library_table(part, roots), "a split of the hub's dataset")
         for split, part in loaded.items()
     }
+    used = next(iter(loaded.values())).info.config_name
+    return open_tables(Tables(splits, _config(used, request, facts)), request, facts)
 
 
-def _labels(name: str, part: Any, split: str, column: str) -> Classes:
-    """Class numbers of a split; -1 where the publisher withholds them."""
-    values = np.asarray(part[column]) if len(part) else np.empty(0)
-    if values.dtype.kind not in "iu":
-        what = f"the column {column!r} does not hold class numbers" if len(values) else "there are no images"
-        raise DataError(f"{name}: in the split {split} {what}.", "Its labels must be of type ClassLabel or integers.")
-    return values.astype(np.int64)
-
-
-def _picture(name: str, part: Any, split: str, column: str, i: int) -> Any:
-    value = part[i][column]
-    data = value.get("bytes") if isinstance(value, dict) else None
+def _preview(request: DataRequest, facts: DatasetFacts) -> Preview:
+    """Splits, columns and classes as the publisher describes them, without a download."""
+    datasets = _library(request, facts)
     try:
-        if data is None and isinstance(value, dict) and value.get("path"):
-            data = _cached_bytes(value["path"])
-        if data is not None:
-            with opened(io.BytesIO(data)) as picture:
-                return decoded(picture, upright=True)
-    except Exception as error:  # Pillow raises any exception on damaged data
-        raise DataError(f"{name}: image {i} of the split {split} cannot be decoded ({error}).", BAD_FILE) from error
-    raise DataError(f"{name}: row {i} of the split {split} has no image.", BAD_FILE)
+        builder = datasets.load_dataset_builder(facts.hub, request.config or facts.config or None)
+    except Exception as error:
+        _refuse(error, request, facts, datasets)
+    info = builder.info
+    described = dict(info.splits or {})
+    rows = {str(name): int(split.num_examples or 0) for name, split in described.items()}
+    roles = assign_roles(
+        list(rows), request.train_split, request.test_split, preferred=facts.test_split
+    ) if rows else None  # fmt: skip
+    splits = tuple(
+        SplitFacts(
+            name,
+            "unused"
+            if roles is None
+            else "train"
+            if name in roles.train
+            else "test"
+            if name == roles.test
+            else "unused",
+            count,
+            "rows",
+            f"a split of the hub's dataset; {roles.why[name] if roles is not None else ''}",
+        )
+        for name, count in rows.items()
+    )
+    columns, classes = None, ()
+    if info.features is not None:
+        schema = info.features.arrow_schema
+        table = ArrowTable(schema.empty_table(), features_of(schema), (), facts.hub)
+        columns = columns_of(table, request, facts)
+        classes = tuple(getattr(info.features.get(columns.label), "names", None) or ())
+    note = "This is what the publisher says; nothing is downloaded yet, and no image was looked at."
+    choice = _config(builder.config.name, request, facts)
+    listing = Listing(splits, choice, columns.facts if columns is not None else (), notes=(note,))
+    return Preview(listing, classes, int(info.download_size or 0))
 
 
-def _cached_bytes(path: str) -> bytes:
-    """A picture that the library keeps in a separate file.
-
-    Any other path in a table was chosen by its author, and would open a local file or an address.
-    """
-    import datasets
-
-    roots = (datasets.config.HF_CACHE_HOME, datasets.config.HF_DATASETS_CACHE, datasets.config.DOWNLOADED_DATASETS_PATH)
-    whole = Path(path).resolve()
-    if not any(whole.is_relative_to(Path(root).resolve()) for root in roots):
-        raise ValueError("the row holds a path instead of an image")
-    return read_bounded(whole, MOST_BYTES)
+def _config(used: str | None, request: DataRequest, facts: DatasetFacts) -> Choice | None:
+    if request.config is not None:
+        return Choice(request.config, f"dataset.config = {request.config}")
+    if facts.config:
+        return Choice(facts.config, f"the usual configuration of {request.name}")
+    if used is None or used == DEFAULT:
+        return None
+    return Choice(used, "the default of the hub's dataset")
 
 
-def _load(name: str, facts: DatasetFacts, parquet: list[Path] | None) -> Any:
-    hub_id = facts.hub
+def _library(request: DataRequest, facts: DatasetFacts) -> Any:
+    """The `datasets` library, told not to wait for a network that is not there."""
     # A machine without a network should fail in seconds, not after minutes of retries.
     os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", "10")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    if parquet is None and not _reachable():
+    if not _reachable():
         os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read on import: what is already downloaded still opens
+    if Path(facts.hub).exists():  # the library would take the folder, whatever is in it
+        raise DataError(
+            f"{facts.hub} is both a local folder and the id of a hub dataset.",
+            "To use the folder, set dataset.path to it.",
+        )
     import datasets
 
     if not os.environ.get("TESLA_HUB_PROGRESS"):
         datasets.disable_progress_bars()
-    try:
-        if parquet is None:
-            if Path(hub_id).exists():  # the library would take the folder, whatever is in it
-                raise DataError(
-                    f"{hub_id} is both a local folder and the id of a hub dataset.",
-                    "To use the folder, set dataset.path to it.",
-                )
-            return datasets.load_dataset(hub_id)
-        files: dict[str, list[str]] = {}
-        # Longest first: `validation` is not `valid` of something.
-        names = sorted((*TRAIN_SPLITS, *TEST_SPLITS), key=len, reverse=True)
-        for path in parquet:
-            known = next((split for split in names if split in path.stem.lower()), "train")
-            _check_claims(path)
-            files.setdefault(known, []).append(str(path))
-        return datasets.load_dataset("parquet", data_files=files, batch_size=ROWS)
-    except DataError:
-        raise
-    except Exception as error:  # the library raises its own, the hub's, httpx's and pyarrow's errors
-        if parquet is not None:
-            raise DataError(f"The Parquet files of {name} cannot be read: {error}.", "Download them again.") from error
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        extra = f" {facts.offline}" if facts.offline else ""
-        raise DataError(
-            f"{name} could not be downloaded from the Hugging Face hub ({hub_id}): {reason.rstrip('.')}.",
-            "Check the network, or download its Parquet files elsewhere and set dataset.path to their folder."
-            f"{extra} The embedded dataset `digits` needs no network.",
-        ) from error
+    return datasets
 
 
-def _check_claims(path: Path) -> None:
-    """Refuse a Parquet file that claims to unpack to far too much, before unpacking it."""
-    import pyarrow.parquet
+def _refuse(error: Exception, request: DataRequest, facts: DatasetFacts, datasets: Any) -> NoReturn:
+    if isinstance(error, TeslaError):
+        raise error
 
-    open_regular(path).close()
-    facts = pyarrow.parquet.read_metadata(path)
-    groups = [facts.row_group(i) for i in range(facts.num_row_groups)]
-    unpacked, packed = sum(group.total_byte_size for group in groups), path.stat().st_size
-    if facts.num_rows > MOST_ROWS or facts.num_columns > MOST_COLUMNS or unpacked > MOST_UNPACKED * packed:
-        raise DataError(
-            f"{path} claims {facts.num_rows:,} rows of {facts.num_columns} columns, {format_bytes(unpacked)} in "
-            f"a file of {format_bytes(packed)}: that is not an image dataset.",
-            "Remove it.",
-        )
+    def configs() -> list[str]:
+        return list(map(str, datasets.get_dataset_config_names(facts.hub)))
+
+    usage, message, hint = explain(error, request, facts, configs, Path(datasets.config.HF_CACHE_HOME))
+    raise (UsageError if usage else DataError)(message, hint) from error
 
 
 def _reachable() -> bool:

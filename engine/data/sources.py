@@ -24,6 +24,11 @@ class SourceSplit:
     """`image(i)` -> uint8 array `(H, W)` / `(H, W, 3)`, or a PIL image; DataError if it cannot be decoded."""
     header: Callable[[int], Header] | None = None
     """`header(i)` without decoding; DataError if it is no picture. None: `image(i)` is as cheap."""
+    file: Callable[[int], bytes] | None = None
+    """`file(i)` -> the bytes of a picture file, so that other processes can decode it; DataError if there is none.
+    Called with ascending `i` from one thread, so a table may keep the rows it has unpacked. None: use `image`."""
+    name: Callable[[int], str] | None = None
+    """`name(i)` -> what to call the image in a message: its path, or its row."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,17 @@ class OpenSource:
 
 
 @dataclass(frozen=True)
+class Preview:
+    """What the publisher says about a dataset that is not downloaded."""
+
+    listing: Listing
+    classes: tuple[str, ...]
+    """Empty where it does not say."""
+    download: int
+    """Bytes to download; 0 where it does not say."""
+
+
+@dataclass(frozen=True)
 class Source:
     """A dataset that has been located, not yet read."""
 
@@ -54,6 +70,8 @@ class Source:
     """Whether its files are on this machine; otherwise opening it downloads them."""
     reads: frozenset[str] = frozenset()
     """Settings of `[dataset]` that this source reads, besides those that apply to every dataset (`EVERY`)."""
+    preview: Callable[[], Preview] | None = None
+    """What is known before anything is downloaded; None: opening downloads nothing. Raises as `open`."""
 
 
 EVERY = frozenset({"resolution", "classes", "value_range", "fit", "invalid_labels", "on_bad_file"})

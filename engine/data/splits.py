@@ -95,9 +95,27 @@ def find_splits(paths: Iterable[str], *, file_names: bool = True) -> FoundSplits
         return _sorted(paths, {path: _Hit("train", "", "") for path in paths}, "", {})
     hits = {path: hit for path in paths if (hit := _file_hit(path))}
     names = {path: _Hit(_stem(path), path, "") for path in paths if path not in hits}
-    if hits or (paths and all(SHARD.fullmatch(PurePosixPath(path).name) for path in paths)):
+    if hits or (paths and all(_shard_hit(path) for path in paths)):
         return _sorted(paths, hits, "file name", names)
     return _sorted(paths, {path: _Hit("train", "", "") for path in paths}, "", {})
+
+
+def split_parents(paths: Iterable[str]) -> dict[str, set[str]]:
+    """The folders that hold splits, each with the names of its splits; a folder `data` counts as what it is in."""
+    paths = list(paths)
+    hits = [(hit.parent, hit.split) for path in paths if (hit := _folder_hit(path))]
+    if not hits:
+        hits = [(path.rpartition("/")[0], hit.split) for path in paths if (hit := _file_hit(path) or _shard_hit(path))]
+    found: dict[str, set[str]] = {}
+    for parent, split in hits:
+        above, _, last = parent.rpartition("/")
+        found.setdefault(above if last == "data" else parent, set()).add(split)
+    return found
+
+
+def _shard_hit(path: str) -> _Hit | None:
+    match = SHARD.fullmatch(path.rpartition("/")[2])
+    return _Hit(match["split"], path, "") if match else None
 
 
 def _data_shard(path: str) -> re.Match[str] | None:

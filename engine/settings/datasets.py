@@ -30,6 +30,8 @@ class DatasetFacts:
     """`package.module:function` that finds local files; see `engine.data.registry.Find`. Empty for hub datasets."""
     hub: str = ""
     """Id of the Hugging Face hub, `owner/name`."""
+    config: str = ""
+    """Configuration of the hub's dataset; empty for its only one, or its default."""
     test_split: str = ""
     """Split of the hub's dataset to test on; empty for the first of the usual names."""
     label_column: str = ""

@@ -81,9 +81,10 @@ def test_only_secret_test_labels_mean_a_part_of_train(parquet: Parquet) -> None:
     assert np.bincount(found.train_labels).tolist() == [4, 4]
 
 
-def test_labels_that_are_no_numbers_are_refused(parquet: Parquet) -> None:
-    with pytest.raises(DataError, match="split train the column 'label' does not hold class numbers"):
-        prepared("someone/pets", path=parquet(train=["cat", "dog"]))
+def test_names_instead_of_class_numbers_are_classes(parquet: Parquet) -> None:
+    found = prepared("someone/pets", path=parquet(train=["dog", "cat"] * 3, test=["dog", "cat"]))
+    assert found.classes == ("cat", "dog")
+    assert found.train_labels.tolist() == [1, 0] * 3
 
 
 def test_a_bad_image_in_parquet_is_named_or_left_out(parquet: Parquet) -> None:

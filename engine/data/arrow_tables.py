@@ -1,0 +1,254 @@
+"""Tables of one split: Parquet files read a block of rows at a time, or an Arrow table of the `datasets` library.
+
+Nothing is copied into a cache of that library: the columns with classes are read whole, pictures when they are needed.
+"""
+
+import bisect
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from engine.errors import CorruptFileError, DataError
+from engine.storage.filesystem import format_bytes
+from engine.storage.untrusted import open_regular, parse_json
+
+MOST_ROWS = 10**9
+MOST_COLUMNS = 1000
+MOST_UNPACKED = 1000
+"""How many times its size a Parquet file may claim to unpack to; pictures are compressed already."""
+BLOCK_BYTES = 2**24
+"""Bytes of rows unpacked at once, about."""
+MOST_BLOCK_ROWS = 1000
+KEPT_BYTES = 2**26
+"""Bytes of unpacked rows that are kept, as several threads ask for neighbouring rows."""
+
+Features = Mapping[str, Any]
+"""Types of columns as the `datasets` library writes them: `{"label": {"_type": "ClassLabel", "names": [...]}}`."""
+
+
+@dataclass(frozen=True)
+class ColumnPart:
+    """The values of a column in one file."""
+
+    values: pa.ChunkedArray
+    feature: Any
+    """Its type as `datasets` states it, or None."""
+    where: str
+    """The file, for people."""
+
+
+class Table(Protocol):
+    """The rows of one split."""
+
+    rows: int
+    schema: pa.Schema
+    features: Features
+    roots: tuple[Path, ...]
+    """Folders that a path in a row may point into."""
+
+    def read(self, column: str) -> list[ColumnPart]:
+        """All values of a column that is small."""
+
+    def cells(self, column: str) -> Callable[[int], Any]:
+        """A function from a row's number to its value, for any thread; cheap for ascending numbers."""
+
+
+def features_of(schema: pa.Schema) -> Features:
+    """The column types that `datasets` wrote into a schema; empty if there are none, or they are damaged."""
+    try:
+        text = (schema.metadata or {}).get(b"huggingface", b"{}")
+        found = parse_json(text)["info"]["features"]
+    except (ValueError, KeyError, TypeError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+class ArrowTable:
+    """A table of the `datasets` library, which maps it into memory."""
+
+    def __init__(self, table: pa.Table, features: Features, roots: tuple[Path, ...], where: str) -> None:
+        self.rows = table.num_rows
+        self.schema = table.schema
+        self.features = features
+        self.roots = roots
+        self._table = table
+        self._where = where
+
+    def read(self, column: str) -> list[ColumnPart]:
+        """All values of a column."""
+        return [ColumnPart(self._table.column(column), self.features.get(column), self._where)]
+
+    def cells(self, column: str) -> Callable[[int], Any]:
+        """A function from a row's number to its value."""
+        values = self._table.column(column)
+        return lambda i: values[i].as_py()
+
+
+@dataclass(frozen=True)
+class _Group:
+    """A row group, the unit of a Parquet file."""
+
+    path: Path
+    number: int
+    first: int
+    """Row of the split that is its first."""
+    block: int
+    """Rows to unpack at once."""
+
+
+class ParquetTable:
+    """Parquet files, one after another."""
+
+    def __init__(self, paths: Sequence[Path], roots: tuple[Path, ...]) -> None:
+        """Read what the files say about themselves.
+
+        Raises:
+            DataError: a file is no Parquet file, cannot be read, or claims too much.
+        """
+        self.rows = 0
+        self.roots = roots
+        self._paths = list(paths)
+        self._groups: list[_Group] = []
+        self._schemas = [self._add(path) for path in paths]
+        self.schema = self._schemas[0]
+        self.features = features_of(self.schema)
+
+    def _add(self, path: Path) -> pa.Schema:
+        facts = read_claims(path)
+        for number in range(facts.num_row_groups):
+            group = facts.row_group(number)
+            size = max(1, group.total_byte_size // max(1, group.num_rows))
+            block = min(MOST_BLOCK_ROWS, max(1, BLOCK_BYTES // size))
+            if group.num_rows:
+                self._groups.append(_Group(path, number, self.rows, block))
+                self.rows += group.num_rows
+        return facts.schema.to_arrow_schema()
+
+    def read(self, column: str) -> list[ColumnPart]:
+        """All values of a column, by file."""
+        self._check(column)
+        parts = []
+        for path in self._paths:
+            with reading(path), pa.memory_map(str(path)) as source:
+                values = pq.ParquetFile(source).read(columns=[column], use_threads=False)
+            parts.append(ColumnPart(values.column(column), features_of(values.schema).get(column), str(path)))
+        return parts
+
+    def cells(self, column: str) -> Callable[[int], Any]:
+        """A function from a row's number to its value, for any thread."""
+        self._check(column)
+        return _Cells(self._groups, column).value
+
+    def _check(self, column: str) -> None:
+        """Every file must have a column that is used, and of the same kind."""
+        kind = self.schema.field(column).type
+        for path, schema in zip(self._paths, self._schemas, strict=True):
+            other = schema.field(column).type if column in schema.names else None
+            if other is None or pa.types.is_nested(other) != pa.types.is_nested(kind):
+                what = f"is of type {other} in {path}, but {kind}" if other else f"is missing in {path}, but it is"
+                raise DataError(
+                    f"The column {column} {what} in {self._paths[0]}.",
+                    "Set dataset.path to a folder with the files of one table.",
+                )
+
+
+class _Cells:
+    """Values of a column by row. Rows are unpacked front to back, in blocks; going back starts a row group again."""
+
+    def __init__(self, groups: list[_Group], column: str) -> None:
+        self._groups = groups
+        self._starts = [group.first for group in groups]
+        self._column = column
+        self._lock = threading.Lock()
+        self._kept: list[tuple[int, pa.Array]] = []
+        """The last blocks, each with its first row."""
+        self._open: _Group | None = None
+        """What `_blocks` reads."""
+        self._blocks: Iterator[Any] = iter(())
+        self._next = 0
+        """First row of the block that `_blocks` yields next."""
+
+    def value(self, i: int) -> Any:
+        with self._lock:
+            first, values = self._block(i)
+        return values[i - first].as_py()
+
+    def _block(self, i: int) -> tuple[int, pa.Array]:
+        """The block with row `i`, and its first row."""
+        for first, values in reversed(self._kept):
+            if first <= i < first + len(values):
+                return first, values
+        group = self._groups[bisect.bisect_right(self._starts, i) - 1]
+        with reading(group.path):
+            if group is not self._open or i < self._next:
+                self._start(group)
+            try:
+                while True:
+                    first, values = self._next, next(self._blocks).column(0)
+                    self._next += len(values)
+                    self._kept.append((first, values))
+                    while len(self._kept) > 2 and sum(kept.nbytes for _, kept in self._kept) > KEPT_BYTES:
+                        self._kept.pop(0)
+                    if i < self._next:
+                        return first, values
+            except StopIteration:
+                raise ValueError("a row group ends early") from None
+            except BaseException:
+                self._open = None  # its reader may be anywhere
+                raise
+
+    def _start(self, group: _Group) -> None:
+        file = pq.ParquetFile(pa.memory_map(str(group.path)))
+        self._blocks = file.iter_batches(group.block, [group.number], [self._column], use_threads=False)
+        self._open, self._next = group, group.first
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Errors of reading a Parquet file, with its name."""
+    try:
+        yield
+    except (DataError, CorruptFileError):
+        raise
+    except PermissionError as error:
+        raise DataError(
+            f"{path} cannot be read: permission denied.", "Change its mode with chmod, or run as its owner."
+        ) from error
+    except Exception as error:  # pyarrow raises errors of its own, and OSError and ValueError, on damaged files
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")[:200]
+        raise DataError(
+            f"{path} cannot be read as a Parquet file: {reason}.", "If it is damaged, replace it by a complete copy."
+        ) from error
+
+
+def read_claims(path: Path) -> pq.FileMetaData:
+    """What a Parquet file says about itself.
+
+    Raises:
+        DataError: it is no Parquet file, or claims to unpack to far too much.
+    """
+    with reading(path):
+        open_regular(path).close()
+        facts = pq.read_metadata(path)
+        groups = [facts.row_group(i) for i in range(facts.num_row_groups)]
+        unpacked, packed = sum(group.total_byte_size for group in groups), path.stat().st_size
+        negative = any(group.num_rows < 0 or group.total_byte_size < 0 for group in groups)
+        rows = sum(group.num_rows for group in groups)
+    if (
+        negative
+        or max(rows, facts.num_rows) > MOST_ROWS
+        or facts.num_columns > MOST_COLUMNS
+        or (unpacked > MOST_UNPACKED * packed)
+    ):
+        raise DataError(
+            f"{path} claims {facts.num_rows:,} rows of {facts.num_columns} columns, {format_bytes(unpacked)} in "
+            f"a file of {format_bytes(packed)}: that is not an image dataset.",
+            "Remove it.",
+        )
+    return facts

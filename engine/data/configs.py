@@ -1,0 +1,217 @@
+"""Configurations of a local dataset: those its README.md lists, or folders side by side that hold splits each."""
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.data.report import Choice
+from engine.data.splits import FoundSplit, FoundSplits, find_splits, split_parents
+from engine.errors import DataError, UsageError
+from engine.storage.untrusted import read_bounded
+
+ALL = "all"
+"""Value of `dataset.config` for the files of all folders together."""
+DEFAULT = "default"
+"""What `datasets` calls the configuration of a dataset without any."""
+MOST_README = 2**22
+"""Bytes of a README.md."""
+
+
+@dataclass(frozen=True)
+class Configured:
+    """The splits of the chosen configuration."""
+
+    splits: FoundSplits
+    """Their paths are relative to `folder`."""
+    folder: str
+    """Relative to the dataset's folder; empty for that folder itself."""
+    choice: Choice | None
+    """The configuration; None where the dataset has none."""
+    others: tuple[str, ...] = ()
+    """Configurations that were not chosen."""
+
+
+def choose_config(name: str, root: Path, paths: Sequence[str], wanted: str | None) -> Configured:
+    """Choose a configuration and sort its files into splits.
+
+    Args:
+        name: the dataset, for people.
+        root: its folder.
+        paths: its data files, relative to `root`.
+        wanted: the setting.
+
+    Raises:
+        UsageError: there are several and none is set, or none of that name.
+        DataError: README.md cannot be read.
+    """
+    listed = _readme_configs(root)
+    if listed:
+        found = {config: _by_patterns(root, paths, params) for config, params in listed.items()}
+        full = {config: (folder, splits) for config, (folder, splits) in found.items() if splits.splits}
+        if full:
+            return _choose(name, full, wanted, _default_of(listed, full), "README.md")
+    roots = _folder_configs(paths)
+    if wanted == ALL and ALL not in roots:
+        return Configured(
+            find_splits(paths), "", Choice(ALL, "dataset.config = all: the files of all folders together")
+        )
+    configs = {config: (at, find_splits(_inside(paths, at, roots.values()))) for config, at in roots.items()}
+    if len(roots) == 1 and wanted is None:
+        ((config, (at, splits)),) = configs.items()
+        return Configured(splits, at, Choice(config, f"the folder {at}") if at else None)
+    return _choose(name, configs, wanted, None, "folders")
+
+
+def _choose(
+    name: str, configs: Mapping[str, tuple[str, FoundSplits]], wanted: str | None, default: str | None, origin: str
+) -> Configured:
+    names = list(configs)
+    if wanted is not None:
+        if wanted not in configs:
+            raise _unknown(name, wanted, names)
+        chosen, why = wanted, f"dataset.config = {wanted}"
+    elif len(names) == 1:
+        chosen, why = names[0], f"the only configuration in {origin}"
+    elif default is not None:
+        chosen, why = default, f"the default in {origin}"
+    else:
+        raise UsageError(*ask_for_config(name, names, folders=origin == "folders"))
+    folder, splits = configs[chosen]
+    choice = Choice(chosen, why) if names != [DEFAULT] else None
+    return Configured(splits, folder, choice, tuple(other for other in names if other != chosen))
+
+
+def ask_for_config(name: str, names: Sequence[str], *, folders: bool = False) -> tuple[str, str]:
+    """Message and hint where one of several configurations has to be chosen."""
+    shown = ", ".join(names[:20]) + (f", and {len(names) - 20} more" if len(names) > 20 else "")
+    together = f", or to {ALL} to use the files of all these folders together" if folders else ""
+    return (
+        f"{name} has several configurations: {shown}.",
+        f"Set dataset.config to one of them, as in dataset.config = {names[0]}{together}.",
+    )
+
+
+def _unknown(name: str, wanted: str, names: Sequence[str]) -> UsageError:
+    return UsageError(*unknown_config(name, wanted, names))
+
+
+def unknown_config(name: str, wanted: str, names: Sequence[str]) -> tuple[str, str]:
+    """Message and hint for a configuration that does not exist."""
+    if list(names) in ([], [DEFAULT]):
+        return f"dataset.config = {wanted}: {name} has no configurations.", "Remove dataset.config."
+    near = difflib.get_close_matches(wanted, names, n=1)
+    return (
+        f"dataset.config = {wanted}: there is no such configuration. {name} has {', '.join(names[:20])}.",
+        f"Did you mean {near[0]}?" if near else "Set dataset.config to one of them.",
+    )
+
+
+# ---------------------------------------------------------------- folders
+
+
+def _folder_configs(paths: Sequence[str]) -> dict[str, str]:
+    """Configurations and their folders: folders of which several hold the same split.
+
+    Where names tell no split, folders side by side may be parts of one table or tables of their own: they count as
+    configurations, so that a person decides.
+    """
+    parents = split_parents(paths)
+    roots = sorted(parents)
+    if not parents:
+        roots = _side_by_side(paths)
+    elif len(roots) > 1 and sum(map(len, parents.values())) == len(set[str]().union(*parents.values())):
+        return {DEFAULT: ""}  # train in one folder, test in another: one dataset
+    shared = _shared(roots)
+    return {root[len(shared) :] or DEFAULT: root for root in roots}
+
+
+def _side_by_side(paths: Sequence[str]) -> list[str]:
+    """Folders side by side that hold all files; the dataset's own folder where some are not in such a folder."""
+    folder = ""
+    while True:
+        names = sorted({path[len(folder) :].partition("/")[0] for path in paths if "/" in path[len(folder) :]})
+        loose = any("/" not in path[len(folder) :] for path in paths)
+        if loose or not names:
+            return [""]
+        if len(names) > 1:
+            return [f"{folder}{name}" for name in names]
+        folder += f"{names[0]}/"
+
+
+def _inside(paths: Sequence[str], root: str, roots: Iterable[str]) -> list[str]:
+    """Files below a configuration's folder, and not in that of another, relative to it."""
+    start = f"{root}/" if root else ""
+    inner = tuple(f"{other}/" for other in roots if other != root and other.startswith(start))
+    return [path[len(start) :] for path in paths if path.startswith(start) and not path.startswith(inner)]
+
+
+def _shared(roots: Sequence[str]) -> str:
+    """The folder that all of several folders are in, with a slash; empty for one folder."""
+    if len(roots) < 2:
+        return ""
+    parts = [root.split("/")[:-1] for root in roots]
+    common = []
+    for level in zip(*parts, strict=False):
+        if len(set(level)) > 1:
+            break
+        common.append(level[0])
+    return "".join(f"{part}/" for part in common)
+
+
+# ---------------------------------------------------------------- README.md
+
+
+def _readme_configs(root: Path) -> Mapping[str, Mapping[str, Any]]:
+    """The table `configs` at the head of README.md, as `datasets` reads it; empty if there is none."""
+    path = root / "README.md"
+    if not path.is_file():
+        return {}
+    try:
+        text = read_bounded(path, MOST_README).decode(errors="replace")
+        if not text.startswith("---") or "configs:" not in text:
+            return {}
+        from datasets.load import DatasetCard
+        from datasets.utils.metadata import MetadataConfigs
+
+        card = DatasetCard(text, ignore_metadata_errors=True)
+        return dict(MetadataConfigs.from_dataset_card_data(card.data))
+    except Exception as error:  # of YAML, and of any value that the library did not expect
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise DataError(
+            f"The configurations in {path} cannot be read: {reason[0].rstrip('.')}.",
+            "Correct its table `configs`, or remove README.md to go by the names of files and folders.",
+        ) from error
+
+
+def _default_of(listed: Mapping[str, Mapping[str, Any]], full: Mapping[str, Any]) -> str | None:
+    marked = [config for config in full if listed[config].get("default") is True]
+    if len(marked) == 1:
+        return marked[0]
+    return DEFAULT if not marked and DEFAULT in full else None
+
+
+def _by_patterns(root: Path, paths: Sequence[str], params: Mapping[str, Any]) -> tuple[str, FoundSplits]:
+    """The folder and splits of a configuration in README.md; patterns match data files below `root`, and no others."""
+    from datasets.data_files import resolve_pattern, sanitize_patterns
+
+    folder = str(params.get("data_dir") or "").removeprefix("./").strip("/")
+    inside = _inside(paths, folder, ())
+    if params.get("data_files") is None:
+        return folder, find_splits(inside)
+    places = {str(root / folder / path): path for path in inside}
+    splits = []
+    for split, patterns in sanitize_patterns(params["data_files"]).items():
+        matched: set[str] = set()
+        for pattern in map(str, patterns):
+            # Not the library's to follow: README.md came with the data, and may name any place or address.
+            if "://" not in pattern and "::" not in pattern and ".." not in Path(pattern).parts:
+                with suppress(FileNotFoundError):
+                    found = resolve_pattern(pattern.removeprefix("./").lstrip("/"), str(root / folder))
+                    matched.update(places[path] for path in found if path in places)
+        if matched:
+            why = f"README.md: {', '.join(map(str, patterns[:3]))}"
+            splits.append(FoundSplit(str(split), tuple(sorted(matched)), why))
+    return folder, FoundSplits(tuple(splits))

@@ -1,0 +1,217 @@
+"""From the tables of a dataset's splits to a source: which splits, which columns, which classes."""
+
+import bisect
+import io
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine.data.arrow_tables import Table
+from engine.data.columns import Columns, choose_columns, pixel_type
+from engine.data.pictures import BAD_FILE, decoded, opened
+from engine.data.report import Choice, LeftOut, Listing, SplitFacts
+from engine.data.request import DataRequest
+from engine.data.sources import Header, OpenSource, SourceSplit
+from engine.data.splits import assign_roles
+from engine.data.table_labels import ClassColumn, has_labels, read_classes
+from engine.errors import CorruptFileError, DataError
+from engine.settings.datasets import DatasetFacts
+from engine.storage.untrusted import read_bounded
+
+READS = frozenset({"config", "train_split", "test_split", "image_column", "label_column"})
+"""Settings that tables read."""
+MOST_BYTES = 2**30
+"""Bytes of one picture's file."""
+
+
+@dataclass(frozen=True)
+class TableSplit:
+    """A split and its table."""
+
+    table: Table
+    why: str
+    """What tells that split, for people."""
+    sources: tuple[str, ...] = ()
+    """Its files; the first few."""
+
+
+@dataclass(frozen=True)
+class Tables:
+    """A dataset of tables, as it was found."""
+
+    splits: Mapping[str, TableSplit]
+    config: Choice | None = None
+    left_out: tuple[LeftOut, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def open_tables(found: Tables, request: DataRequest, facts: DatasetFacts) -> OpenSource:
+    """Decide on splits and columns, and read the classes; no picture is read but a few to see whether bytes are some.
+
+    Raises:
+        UsageError: a setting is wrong, or it takes one to decide.
+        DataError: there are no images, or no classes.
+    """
+    splits = found.splits
+    asked = (request.train_split, request.test_split)
+    filled = [name for name, split in splits.items() if split.table.rows or name in asked]
+    if not filled:
+        raise DataError(f"{request.name} has no rows in any of its splits: {', '.join(splits)}.", "Download it again.")
+    label: list[str] = []
+
+    def withheld(name: str) -> bool:
+        if not label:
+            label.append(columns_of(found.splits[filled[0]].table, request, facts).label)
+        return not has_labels(splits[name].table.read(label[0]))
+
+    roles = assign_roles(filled, *asked, withheld=withheld, preferred=facts.test_split)
+    columns = columns_of(splits[roles.train[0]].table, request, facts)
+    used = [*roles.train, *([roles.test] if roles.test is not None else [])]
+    classes = read_classes(columns.label, {name: splits[name].table.read(columns.label) for name in used})
+    _check_guess(request.name, columns, classes, sum(splits[name].table.rows for name in used))
+    train = _joined(request.name, splits, roles.train, columns, classes)
+    if not len(train.labels):
+        raise DataError(f"{request.name} has no rows in the split {', '.join(roles.train)}.", "Choose another split.")
+    test = _joined(request.name, splits, (roles.test,), columns, classes) if roles.test is not None else None
+    listing = Listing(
+        splits=tuple(
+            SplitFacts(
+                name,
+                "train" if name in roles.train else "test" if name == roles.test else "unused",
+                split.table.rows,
+                "rows",
+                f"{split.why}; {roles.why.get(name, 'not used: it is empty')}",
+                split.sources,
+            )
+            for name, split in splits.items()
+        ),
+        config=found.config,
+        columns=columns.facts,
+        class_order=classes.order,
+        left_out=found.left_out,
+        notes=(*found.notes, *roles.notes, *classes.notes),
+    )
+    return OpenSource(classes.classes, None, None, train, test, listing)
+
+
+def columns_of(table: Table, request: DataRequest, facts: DatasetFacts) -> Columns:
+    """The columns of a table that are used. Raises as `choose_columns`."""
+    return choose_columns(table, request.name, request.image_column, request.label_column, facts.label_column)
+
+
+def _check_guess(name: str, columns: Columns, classes: ClassColumn, rows: int) -> None:
+    """A column that was taken for want of another is no class if no two images share a value."""
+    if columns.label_is_guess and rows > 2 and len(classes.classes) == rows:
+        raise DataError(
+            f"{name} has no column of classes: {columns.label} has another value in each of its {rows:,} rows.",
+            "It must have a column of class numbers or names; unlabelled images cannot be distilled. To use "
+            f"{columns.label} all the same, set dataset.label_column = {columns.label}.",
+        )
+
+
+def _joined(
+    name: str, splits: Mapping[str, TableSplit], parts: tuple[str, ...], columns: Columns, classes: ClassColumn
+) -> SourceSplit:
+    """One or more splits as one."""
+    parts = tuple(part for part in parts if splits[part].table.rows)
+    starts = np.cumsum([0, *(splits[part].table.rows for part in parts)])[:-1].tolist()
+    cells = [splits[part].table.cells(columns.image) for part in parts]
+    roots = [splits[part].table.roots for part in parts]
+
+    def at(i: int) -> tuple[int, int]:
+        part = bisect.bisect_right(starts, i) - 1
+        return part, i - starts[part]
+
+    def called(i: int) -> str:
+        part, row = at(int(i))
+        return f"{name}: image {row} of the split {parts[part]}"
+
+    def cell(i: int) -> Any:
+        part, row = at(int(i))
+        value = cells[part](row)
+        if value is None:
+            raise DataError(f"{name}: row {row} of the split {parts[part]} has no image.", BAD_FILE)
+        return value
+
+    def file(i: int) -> bytes:
+        data = _bytes_of(cell(i), called(i), roots[at(int(i))[0]])
+        if data is None:
+            part, row = at(int(i))
+            raise DataError(f"{name}: row {row} of the split {parts[part]} has no image.", BAD_FILE)
+        return data
+
+    empty = np.empty(0, dtype=np.int64)
+    labels = np.concatenate([empty, *(classes.labels[part] for part in parts)])
+    if columns.kind == "array":
+        kind = pixel_type(splits[parts[0]].table, columns.image)
+        return SourceSplit(labels, lambda i: _pixels(cell(i), kind, called(i)), name=called)
+    return SourceSplit(
+        labels, lambda i: _picture(file(i), called(i)), lambda i: _header(file(i), called(i)), file=file, name=called
+    )
+
+
+def _bytes_of(value: Any, called: str, roots: tuple[Path, ...]) -> bytes | None:
+    """The picture file in a cell, or the one that its path names, if that is one of the dataset's own."""
+    if not isinstance(value, dict):
+        return bytes(value)
+    data, path = value.get("bytes"), value.get("path")
+    if data is None and path:
+        try:
+            return _file_of(str(path), roots)
+        except (OSError, ValueError, CorruptFileError) as error:
+            raise DataError(f"{called} cannot be decoded ({error}).", BAD_FILE) from error
+    return data
+
+
+def _file_of(path: str, roots: tuple[Path, ...]) -> bytes:
+    """A picture in a separate file, inside the dataset's folder or the library's cache.
+
+    Any other path in a table was chosen by its author, and would open a local file or an address.
+    """
+    for root in roots:
+        base = root.resolve()
+        whole = (base / path).resolve()
+        if whole.is_relative_to(base) and whole.is_file():
+            return read_bounded(whole, MOST_BYTES)
+    raise ValueError("the row holds a path instead of an image")
+
+
+def _guarded(work: Callable[[], Any], called: str) -> Any:
+    try:
+        return work()
+    except Exception as error:  # Pillow raises any exception on damaged data
+        raise DataError(f"{called} cannot be decoded ({error}).", BAD_FILE) from error
+
+
+def _picture(data: bytes, called: str) -> Any:
+    def parse() -> Any:
+        with opened(io.BytesIO(data)) as picture:
+            return decoded(picture, upright=True)
+
+    return _guarded(parse, called)
+
+
+def _header(data: bytes, called: str) -> Header:
+    def parse() -> Header:
+        with opened(io.BytesIO(data)) as picture:
+            return picture.mode, picture.size
+
+    found: Header = _guarded(parse, called)
+    return found
+
+
+def _pixels(value: Any, kind: np.dtype[Any], called: str) -> Any:
+    """An array in a cell: `(H, W)`, `(H, W, 1)` or `(H, W, 3)`."""
+    try:
+        pixels = np.array(value, dtype=kind)
+    except (ValueError, TypeError, OverflowError):  # rows of different lengths
+        pixels = np.empty(0, dtype=kind)
+    if not pixels.size or pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (1, 3)):
+        raise DataError(
+            f"{called} is not an array of shape (height, width) or (height, width, 3).",
+            "Convert the column with `datasets`: dataset.cast_column(name, datasets.Image()).",
+        )
+    return pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
