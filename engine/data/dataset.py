@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from engine.data.report import DataReport
 from engine.errors import UsageError
 from engine.runtime.rng import counted_generator
 
@@ -33,6 +34,8 @@ class Dataset:
     test_labels: Classes
     folder: Path
     """The cache entry."""
+    report: DataReport | None = None
+    """What was chosen, and what was left out; None in entries of version 0.1.0."""
 
 
 def split_holdout(labels: Classes, fraction: float, seed: int) -> tuple[Classes, Classes]:
