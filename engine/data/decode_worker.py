@@ -1,11 +1,10 @@
 """Decoding files: a function, and a process that does nothing else. Python decodes in one thread at a time.
 
-`python -m engine.data.decode_worker FD LOCK` answers on a pipe until its other end is closed, by whatever ends the
-process that started it. It imports no PyTorch and reads no file.
+`serve` answers on a pipe until its other end is closed, by whatever ends the process that started it. This module
+imports no PyTorch, and the process reads no file.
 """
 
 import fcntl
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -91,9 +90,15 @@ class _OneLarge:
         fcntl.lockf(self._descriptor, fcntl.LOCK_UN)
 
 
-def _main() -> None:
-    pipe = Connection(int(sys.argv[1]))
-    pictures.one_large = _OneLarge(int(sys.argv[2]))
+def serve(descriptor: int, lock: int) -> None:
+    """Decode what comes through a pipe, after the `Target` that comes first.
+
+    Args:
+        descriptor: of this end of the pipe.
+        lock: descriptor of a file that all such processes share, see `_OneLarge`.
+    """
+    pipe = Connection(descriptor)
+    pictures.one_large = _OneLarge(lock)
     target = pipe.recv()
     while True:
         try:
@@ -102,7 +107,3 @@ def _main() -> None:
             pipe.send_bytes(found.pixels.data.cast("B") if found.pixels.size else b"")
         except (EOFError, ConnectionError):
             return
-
-
-if __name__ == "__main__":
-    _main()

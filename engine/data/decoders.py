@@ -34,11 +34,11 @@ class _Process:
     def __init__(self, target: Target, lock: int) -> None:
         self._pipe, theirs = Pipe()
         self._errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 (closed by close)
-        command = [sys.executable, "-P", "-m", "engine.data.decode_worker", str(theirs.fileno()), str(lock)]
+        code = f"from engine.data.decode_worker import serve; serve({theirs.fileno()}, {lock})"
         # A session of its own: Ctrl-C is for the process that started it, whose end closes the pipe and so ends it.
         self._process = subprocess.Popen(
-            command, pass_fds=(theirs.fileno(), lock), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=self._errors, start_new_session=True,
+            [sys.executable, "-P", "-c", code], pass_fds=(theirs.fileno(), lock), start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._errors,
         )  # fmt: skip
         theirs.close()
         self._pipe.send(target)

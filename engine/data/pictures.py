@@ -139,7 +139,7 @@ def load_picture(path: Path) -> Image.Image:
         with open_regular(path) as file, opened(file) as picture:
             return decoded(picture, upright=True)
     except Exception as error:  # Pillow raises any exception on damaged data
-        raise DataError(f"{path} cannot be decoded ({error}).", BAD_FILE) from error
+        raise DataError(f"{path} cannot be decoded ({_reason(error)}).", BAD_FILE) from error
 
 
 def parse_picture(data: bytes, name: str) -> Image.Image:
@@ -152,7 +152,13 @@ def parse_picture(data: bytes, name: str) -> Image.Image:
         with opened(io.BytesIO(data)) as picture:
             return decoded(picture, upright=True)
     except Exception as error:  # Pillow raises any exception on damaged data
-        raise DataError(f"{name} cannot be decoded ({error}).", BAD_FILE) from error
+        raise DataError(f"{name} cannot be decoded ({_reason(error)}).", BAD_FILE) from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):  # Pillow's words have the address of an object
+        return "it is not a picture of a known format"
+    return str(error)
 
 
 def decoded(picture: Image.Image, *, upright: bool) -> Image.Image:

@@ -1,12 +1,11 @@
 """Looking at the images before any is decoded: modes, sizes, and what follows for channels, resolution and fit."""
 
-import io
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from engine.data.pictures import GREY_MODES, Fit, Header, header_of, header_of_array, opened
+from engine.data.pictures import GREY_MODES, Fit, Header, header_of_array
 from engine.data.report import Choice
 from engine.data.sources import SourceSplit
 from engine.data.value_range import Ranges, measure, value_range
@@ -19,12 +18,15 @@ BLOCK = 250
 DEFAULT_RESOLUTION = 32
 """Side where sizes differ and none is set, pixels."""
 TRAITS = {
-    "transparent": "with transparency are composed over black",
-    "frames": "have several frames or pages: the first is used",
-    "rotated": "are turned upright, as their EXIF data says",
-    "16-bit colour": "are in colour with 16 bits per channel: the upper 8 are used",
+    "transparent": ("with transparency is composed over black", "with transparency are composed over black"),
+    "frames": ("has several frames or pages: the first is used", "have several frames or pages: the first is used"),
+    "rotated": ("is turned upright, as its EXIF data says", "are turned upright, as their EXIF data says"),
+    "16-bit colour": (
+        "in colour has 16 bits per channel: the upper 8 are used",
+        "in colour have 16 bits per channel: the upper 8 are used",
+    ),
 }
-"""What is said about images with a trait (see `Header`)."""
+"""What is said about one image with a trait, and about several (see `Header`)."""
 CONVERTED = {"CMYK", "YCbCr", "LAB", "HSV"}
 """Colour spaces that are converted to RGB."""
 
@@ -86,11 +88,15 @@ class Survey:
 
     def notes(self) -> tuple[str, ...]:
         """What is changed in some images, a sentence each."""
-        of = "" if self.all else f" of the {self.looked:,} that were looked at"
-        said = [f"{_images(self.traits[trait])}{of} {words}." for trait, words in TRAITS.items() if self.traits[trait]]
-        for mode in sorted(CONVERTED & set(self.modes)):
-            said.append(f"{_images(self.modes[mode])}{of} are {mode}: they are converted to RGB.")
-        return tuple(said)
+        found = [(self.traits[trait], words) for trait, words in TRAITS.items()]
+        for mode in sorted(CONVERTED):
+            found.append((self.modes[mode], (f"in {mode} is converted to RGB", f"in {mode} are converted to RGB")))
+        of = "" if self.all else f" (of the {self.looked:,} that were looked at)"
+        return tuple(
+            f"1 image {one}{of}." if count == 1 else f"{count:,} images {several}{of}."
+            for count, (one, several) in found
+            if count
+        )
 
 
 def fit_words(fit: Fit, count: int, total: int) -> str:
@@ -140,18 +146,7 @@ def _looked_at(count: int, total: int) -> Iterator[int]:
         yield from range(start, min(start + BLOCK, count))
 
 
-def _images(count: int) -> str:
-    return "1 image" if count == 1 else f"{count:,} images"
-
-
 def _header(part: SourceSplit, i: int) -> Header:
     if part.header is not None:
         return Header(*part.header(i))
-    if part.file is None:
-        return header_of_array(part.image(i))
-    data = part.file(i)
-    try:
-        with opened(io.BytesIO(data)) as picture:
-            return header_of(picture)
-    except Exception as error:  # Pillow raises any exception on a damaged header
-        raise DataError(str(error)) from error
+    return header_of_array(part.image(i))

@@ -12,11 +12,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from engine.errors import DataError, TeslaError
 from engine.storage.atomic import FORMAT, disk, publish_folder, read_json, replace_bytes, sealed_json
 from engine.storage.lock import KernelLock
 from engine.storage.temp_files import OLD, TEMP_MARK, begin_temp, end_temp, is_leftover, leftovers
-from engine.storage.untrusted import typed
 from engine.storage.versions import check_format
 
 RECORD = "progress.json"
@@ -63,13 +64,10 @@ class Record:
 
 def read_record(folder: Path, plan: str, channels: int) -> Record:
     """The record in a folder, or a new one where it has none of this plan; nothing in it is verified."""
-    with suppress(FileNotFoundError, TeslaError, ValueError, TypeError, KeyError):
-        value = read_json(folder / RECORD)
-        check_format(value["format"], FORMAT, folder / RECORD)
-        splits = {name: typed(SplitRecord, value["splits"][name]) for name in ("train", "test")}
-        found = typed(Record, {**value, "splits": {}})
-        found.splits = splits
-        if found.plan == plan:
+    with suppress(FileNotFoundError, TeslaError, ValueError):
+        found = TypeAdapter(Record).validate_python(read_json(folder / RECORD))
+        check_format(found.format, FORMAT, folder / RECORD)
+        if found.plan == plan and set(found.splits) == {"train", "test"}:
             return found
     return Record(FORMAT, plan, channels)
 
