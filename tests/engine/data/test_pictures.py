@@ -245,5 +245,5 @@ def test_the_traits_of_a_header() -> None:
     with opened(io.BytesIO(file_of(noise(1)))) as picture:
         assert header_of(picture) == ("L", (8, 8), ())
     assert parse_picture(file_of(noise(1)), "it").mode == "L"
-    with pytest.raises(DataError, match="^it cannot be decoded .it is not a picture of a known format"):
+    with pytest.raises(DataError, match=r"^it cannot be decoded .it is not a picture of a known format"):
         parse_picture(b"nothing", "it")
