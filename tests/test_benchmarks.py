@@ -17,6 +17,7 @@ FOLDER = Path(__file__).parents[1] / "benchmarks"
     ("name", "options", "said"),
     [
         ("evaluation", "--size digits --epochs 1 --repeats 1 --rounds 1 --side eager", "eager"),
+        ("decoding", "--images 300 --files 2 --side 16", "images/s"),
         ("gradient_memory", "--width 16 --batch 2 --steps 1", "checkpoint"),
     ],
 )

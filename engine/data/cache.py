@@ -3,6 +3,7 @@
 <cache>/datasets/<name>-<resolution>-<digest>/
     train_images.npy  train_labels.npy  test_images.npy  test_labels.npy    (N, C, H, W) uint8 and (N,) int64
     manifest.json                                                           counts, classes, sha256 of each file
+<cache>/datasets/<name>-<resolution>-<digest>.tmp-*                         being decoded, or to be continued
 """
 
 import errno
@@ -23,13 +24,15 @@ import platformdirs
 from engine.data.dataset import Dataset
 from engine.data.decode import STAGE, decode
 from engine.data.registry import find_source
+from engine.data.report import DataReport
 from engine.data.request import DataRequest
 from engine.data.resolve import ResolvedData, resolve
 from engine.data.sources import Source
+from engine.data.unfinished import sweep_unfinished, unfinished_folder
 from engine.errors import CorruptFileError, DataError, NewerFormatError, system_reason
 from engine.events import Event, Notice, Progress, with_progress
 from engine.runtime.threads import run_in_thread
-from engine.storage.atomic import FORMAT, TEMP_MARK, disk, publishing_folder, read_json, sha256_file, sweep, write_json
+from engine.storage.atomic import FORMAT, disk, read_json, sha256_file, sweep, write_json
 from engine.storage.lock import KernelLock
 from engine.storage.temp_files import leftovers
 from engine.storage.untrusted import open_regular, typed, whole_number
@@ -52,6 +55,7 @@ class _Manifest:
     channels: int
     resolution: int
     fingerprint: str
+    report: dict[str, Any] | None = None
 
 
 def cache_root(cache: Path | None = None) -> Path:
@@ -127,12 +131,11 @@ def _made_under_lock(source: Source, folder: Path, request: DataRequest) -> Gene
             )
             disk.remove_tree(folder)
         if not folder.exists():
-            if locked:  # else another process may be writing it
-                for dead in folder.parent.glob(f"{folder.name}{TEMP_MARK}*"):
-                    disk.remove_tree(dead)
+            with suppress(OSError):  # what others left is no reason to fail
+                sweep_unfinished(folder.parent)
             data = yield from _beside(lambda: resolve(source, request), "opening the files")
             try:
-                yield from _build(source, data, folder)
+                yield from _build(source, data, folder, locked=bool(locked))
             except OSError as error:
                 # Without locks two processes may decode the same: the first result is as good.
                 taken = isinstance(error, FileExistsError) or error.errno == errno.ENOTEMPTY
@@ -141,9 +144,9 @@ def _made_under_lock(source: Source, folder: Path, request: DataRequest) -> Gene
         sweep(folder)  # of the input spaces fitted to it
 
 
-def _build(source: Source, data: ResolvedData, folder: Path) -> Generator[Event, None, None]:
-    with publishing_folder(folder) as temp:
-        left_out = yield from decode(data, temp)
+def _build(source: Source, data: ResolvedData, folder: Path, *, locked: bool) -> Generator[Event, None, None]:
+    with unfinished_folder(folder, locked=locked) as temp:
+        outcome = yield from decode(data, source.key, temp)
         facts: dict[str, dict[str, Any]] = {}
         for array in ARRAYS:
             file = temp / f"{array}.npy"
@@ -154,8 +157,8 @@ def _build(source: Source, data: ResolvedData, folder: Path) -> Generator[Event,
             temp / "manifest.json",
             {
                 "format": FORMAT, "name": source.name, "source": source.description, "classes": list(data.classes),
-                "channels": data.channels, "resolution": data.resolution, "left_out": left_out,
-                "report": data.report.to_json(),
+                "channels": outcome.channels, "resolution": data.resolution, "left_out": list(outcome.left_out),
+                "report": outcome.report.to_json(),
                 "fingerprint": fingerprint, "files": facts,
             },
         )  # fmt: skip
@@ -201,6 +204,9 @@ def open_cache(folder: Path) -> Dataset:
             if labels.dtype != np.int64 or labels.ndim != 1:
                 raise ValueError(f"the {split} labels do not match the manifest")
             arrays[f"{split}_labels"] = np.array(labels)
+        report = None
+        with suppress(ValueError):  # another version's: the arrays are as good
+            report = None if facts.report is None else DataReport.from_json(facts.report)
     except NewerFormatError:
         raise
     except Exception as error:  # NumPy raises any exception on a damaged header
@@ -209,7 +215,8 @@ def open_cache(folder: Path) -> Dataset:
         ) from error
     return Dataset(
         name=facts.name, source=facts.source, classes=tuple(facts.classes), channels=facts.channels,
-        resolution=facts.resolution, fingerprint=facts.fingerprint, folder=folder, **arrays,
+        resolution=facts.resolution, fingerprint=facts.fingerprint, folder=folder,
+        report=report, **arrays,
     )  # fmt: skip
 
 

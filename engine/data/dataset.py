@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from engine.data.report import DataReport
 from engine.errors import UsageError
 from engine.runtime.rng import counted_generator
 
@@ -37,6 +38,8 @@ class Dataset:
     test_labels: Classes
     folder: Path
     """The cache entry."""
+    report: DataReport | None = None
+    """What was chosen, and what was left out; None in entries of version 0.1.0."""
 
 
 def split_test(labels: Classes, names: Sequence[str]) -> tuple[Classes, Classes]:

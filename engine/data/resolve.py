@@ -32,6 +32,8 @@ class ResolvedData:
     resolution: int
     request: DataRequest
     report: DataReport
+    value_range: tuple[float, float] | None = None
+    """Values of black and white in images with more than 8 bits; None where none were seen."""
 
 
 def check_request(source: Source, request: DataRequest) -> None:
@@ -74,6 +76,8 @@ def resolve(source: Source, request: DataRequest) -> ResolvedData:
         side = Choice(str(opened.resolution), "stated by the source")
     else:
         side = found.resolution()
+    shown_range, value_range = found.value_range(request.value_range)
+    listing = replace(listing, notes=(*listing.notes, *found.notes()))
     counts = [np.bincount(part.split.labels[part.index], minlength=len(opened.classes)) for part in (train, test)]
     report = DataReport(
         name=source.name,
@@ -86,10 +90,10 @@ def resolve(source: Source, request: DataRequest) -> ResolvedData:
         total=found.total,
         channels=channels,
         resolution=side,
-        value_range=Choice("0..255", "8-bit images"),
-        fit=Choice(request.fit, "dataset.fit"),
+        value_range=shown_range,
+        fit=found.fit(request.fit),
     )
-    return ResolvedData(train, test, opened.classes, int(channels.value), int(side.value), request, report)
+    return ResolvedData(train, test, opened.classes, int(channels.value), int(side.value), request, report, value_range)
 
 
 def _whole(split: SourceSplit) -> Part:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from engine.data.dataset import Classes
+from engine.data.pictures import Header
 from engine.data.report import Listing
 
-Header = tuple[str, tuple[int, int]]
-"""Pillow's mode, and `(width, height)` in pixels."""
+__all__ = ["EVERY", "Header", "OpenSource", "Source", "SourceSplit", "file_key", "natural_key"]
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class SourceSplit:
     labels: Classes
     """`(N,)`; below 0 where an image has no class."""
     image: Callable[[int], Any]
-    """`image(i)` -> uint8 array `(H, W)` / `(H, W, 3)`, or a PIL image; DataError if it cannot be decoded."""
+    """`image(i)` -> array `(H, W)` / `(H, W, 3)`, or a PIL image; DataError if it is none. From any thread."""
     header: Callable[[int], Header] | None = None
     """`header(i)` without decoding; DataError if it is no picture. None: `image(i)` is as cheap."""
     file: Callable[[int], bytes] | None = None

@@ -1,22 +1,34 @@
-"""Looking at the images before any is decoded: modes, sizes, and what follows for channels and resolution."""
+"""Looking at the images before any is decoded: modes, sizes, and what follows for channels, resolution and fit."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-import numpy as np
-from PIL import Image
-
-from engine.data.pictures import GREY_MODES
+from engine.data.pictures import GREY_MODES, Fit, Header, header_of_array
 from engine.data.report import Choice
-from engine.data.sources import Header, SourceSplit
+from engine.data.sources import SourceSplit
+from engine.data.value_range import Ranges, measure, value_range
 from engine.errors import DataError
 
 MOST_LOOKED = 100_000
-"""Images whose header is read, of all splits; of more, an even share."""
+"""Images whose header is read, of all splits; of more, an even share. Decoding checks what was not looked at."""
+BLOCK = 250
+"""Neighbours looked at together where not all are: a table unpacks them together."""
 DEFAULT_RESOLUTION = 32
 """Side where sizes differ and none is set, pixels."""
+TRAITS = {
+    "transparent": ("with transparency is composed over black", "with transparency are composed over black"),
+    "frames": ("has several frames or pages: the first is used", "have several frames or pages: the first is used"),
+    "rotated": ("is turned upright, as its EXIF data says", "are turned upright, as their EXIF data says"),
+    "16-bit colour": (
+        "in colour has 16 bits per channel: the upper 8 are used",
+        "in colour have 16 bits per channel: the upper 8 are used",
+    ),
+}
+"""What is said about one image with a trait, and about several (see `Header`)."""
+CONVERTED = {"CMYK", "YCbCr", "LAB", "HSV"}
+"""Colour spaces that are converted to RGB."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +37,9 @@ class Survey:
 
     modes: Counter[str]
     sizes: Counter[tuple[int, int]]
+    traits: Counter[str]
+    ranges: Ranges | None
+    """Values of images with more than 8 bits; None if there are none."""
     looked: int
     total: int
 
@@ -55,6 +70,47 @@ class Survey:
                 return Choice(str(width), f"{self.words} have this size")
         return Choice(str(DEFAULT_RESOLUTION), "the default, as sizes differ; to choose, set dataset.resolution")
 
+    def fit(self, fit: Fit) -> Choice:
+        """How images become square, and how many are not."""
+        wide = sum(count for (width, height), count in self.sizes.items() if width != height)
+        return Choice(fit, fit_words(fit, wide, self.looked))
+
+    def value_range(self, asked: tuple[float, float] | None) -> tuple[Choice, tuple[float, float] | None]:
+        """Which values are black and white, for people; and for images with more than 8 bits, if there are any.
+
+        Args:
+            asked: dataset.value_range.
+
+        Raises:
+            UsageError: see `engine.data.value_range.value_range`.
+        """
+        return value_range(asked, self.ranges, everything=self.all)
+
+    def notes(self) -> tuple[str, ...]:
+        """What is changed in some images, a sentence each."""
+        found = [(self.traits[trait], words) for trait, words in TRAITS.items()]
+        for mode in sorted(CONVERTED):
+            found.append((self.modes[mode], (f"in {mode} is converted to RGB", f"in {mode} are converted to RGB")))
+        of = "" if self.all else f" (of the {self.looked:,} that were looked at)"
+        return tuple(
+            f"1 image {one}{of}." if count == 1 else f"{count:,} images {several}{of}."
+            for count, (one, several) in found
+            if count
+        )
+
+
+def fit_words(fit: Fit, count: int, total: int) -> str:
+    """What `dataset.fit` does to `count` of `total` images, which are not square."""
+    if not count:
+        return f"all {total:,} images are square"
+    done = {
+        "crop": "the longer side is cropped to the centre",
+        "pad": "the shorter side is padded with black",
+        "stretch": "they are stretched",
+    }[fit]
+    others = " or ".join(other for other in ("crop", "pad", "stretch") if other != fit)
+    return f"{count:,} of {total:,} images are not square: {done}; the other ways are dataset.fit = {others}"
+
 
 def survey(splits: Iterable[SourceSplit]) -> Survey:
     """Read the headers of the images, all or an even share of them.
@@ -63,23 +119,34 @@ def survey(splits: Iterable[SourceSplit]) -> Survey:
     """
     parts = list(splits)
     total = sum(len(part.labels) for part in parts)
-    every = max(1, -(-total // MOST_LOOKED))
     modes: Counter[str] = Counter()
     sizes: Counter[tuple[int, int]] = Counter()
+    traits: Counter[str] = Counter()
+    wide: list[tuple[SourceSplit, int]] = []
     for part in parts:
-        for i in range(0, len(part.labels), every):
+        for i in _looked_at(len(part.labels), total):
             with suppress(DataError):
-                mode, size = _header(part, i)
-                modes[mode] += 1
-                sizes[size] += 1
-    return Survey(modes, sizes, sum(modes.values()), total)
+                found = _header(part, i)
+                modes[found.mode] += 1
+                sizes[found.size] += 1
+                traits.update(found.traits)
+                if found.wide:
+                    wide.append((part, i))
+    return Survey(modes, sizes, traits, measure(wide), sum(modes.values()), total)
+
+
+def _looked_at(count: int, total: int) -> Iterator[int]:
+    """Numbers of a split's images: all, or blocks at even distances that make up its share of `MOST_LOOKED`."""
+    if total <= MOST_LOOKED:
+        yield from range(count)
+        return
+    distance = BLOCK * total / MOST_LOOKED
+    for number in range(max(1, int(count / distance))):
+        start = int(number * distance)
+        yield from range(start, min(start + BLOCK, count))
 
 
 def _header(part: SourceSplit, i: int) -> Header:
     if part.header is not None:
-        return part.header(i)
-    image = part.image(i)
-    if isinstance(image, Image.Image):
-        return image.mode, image.size
-    array = np.asarray(image)
-    return ("L" if array.ndim == 2 else "RGB"), (array.shape[1], array.shape[0])
+        return Header(*part.header(i))
+    return header_of_array(part.image(i))

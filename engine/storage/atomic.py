@@ -25,6 +25,7 @@ __all__ = [
     "TEMP_MARK",
     "atomic_write",
     "disk",
+    "publish_folder",
     "publishing_folder",
     "read_json",
     "read_tensors",
@@ -90,19 +91,28 @@ def publishing_folder(target: Path) -> Iterator[Path]:
     try:
         disk.make_folder(temp)
         yield temp
-        for path in sorted(temp.rglob("*")):
-            disk.fsync(path)
-        disk.fsync(temp)
-        if target.exists() and any(target.iterdir()):
-            raise FileExistsError(f"{target} exists and is not empty")
-        disk.rename(temp, target)
-        disk.fsync(target.parent)
+        publish_folder(temp, target)
     except BaseException:
         with suppress(OSError):
             disk.remove_tree(temp)
         raise
     finally:
         end_temp(temp)
+
+
+def publish_folder(temp: Path, target: Path) -> None:
+    """Give a folder its name, after every file in it is synced.
+
+    Raises:
+        FileExistsError: `target` exists and is not an empty folder.
+    """
+    for path in sorted(temp.rglob("*")):
+        disk.fsync(path)
+    disk.fsync(temp)
+    if target.exists() and any(target.iterdir()):
+        raise FileExistsError(f"{target} exists and is not empty")
+    disk.rename(temp, target)
+    disk.fsync(target.parent)
 
 
 def _clear(target: Path) -> None:

@@ -87,17 +87,21 @@ class Disk:
                 write(part)
 
     @contextmanager
-    def writing(self, path: Path, size: int | None = None, *, reserve: bool = False) -> Iterator[Write]:
-        """A new file, given as a function that writes to its end.
+    def writing(
+        self, path: Path, size: int | None = None, *, reserve: bool = False, start: int | None = None
+    ) -> Iterator[Write]:
+        """A new file, or the rest of one, given as a function that writes on.
 
         Args:
             path: the file.
             size: bytes it will have, if that is known.
             reserve: make room for them first, so that a disk too small is noticed at once.
+            start: byte of an existing file to write from; None for a new file.
         """
         with _told(path, size):
-            descriptor = self.system.open(path, NEW)
+            descriptor = self.system.open(path, NEW if start is None else INSIDE)
         try:
+            os.lseek(descriptor, start or 0, os.SEEK_SET)
             if reserve and size:
                 self._reserve(path, descriptor, size)
 

@@ -8,10 +8,13 @@ class Clock:
 
     def __init__(self) -> None:
         self._marks: list[tuple[float, float]] = []
+        self._total = 0.0
 
     def left(self, done: float, total: float) -> float | None:
         """Seconds left when `done` of `total` is reached now."""
         now = time.monotonic()
+        if total != self._total:  # something else is counted: files that were looked at are no images decoded
+            self._total, self._marks = total, []
         if not self._marks or now - self._marks[-1][0] > 0.5:
             self._marks.append((now, done))
             self._marks = self._marks[-120:]
