@@ -24,7 +24,7 @@ from engine.data.dataset import Dataset
 from engine.data.decode import STAGE, decode
 from engine.data.registry import find_source
 from engine.data.request import DataRequest
-from engine.data.resolve import ResolvedData, resolve
+from engine.data.resolve import ResolvedData, resolving
 from engine.data.sources import Source
 from engine.errors import CorruptFileError, DataError, NewerFormatError
 from engine.events import Event, Notice, Progress, with_progress
@@ -129,7 +129,7 @@ def _made_under_lock(source: Source, folder: Path, request: DataRequest) -> Gene
             if locked:  # else another process may be writing it
                 for dead in folder.parent.glob(f"{folder.name}{TEMP_MARK}*"):
                     disk.remove_tree(dead)
-            data = yield from _beside(lambda: resolve(source, request), "opening the files")
+            data = yield from resolving(source, request)
             try:
                 yield from _build(source, data, folder)
             except OSError as error:
@@ -168,7 +168,7 @@ def cached_dataset(request: DataRequest, *, cache: Path | None = None) -> Datase
 
 def _entry(source: Source, request: DataRequest, cache: Path | None) -> Path:
     # What is read otherwise is another entry; one with bad files skipped must not be used as a complete one.
-    asked = {key: value for key, value in request.changed().items() if key not in ("path", "resolution")}
+    asked = request.identity()
     other = f"\0{json.dumps(asked, sort_keys=True)}" if asked else ""
     key = hashlib.sha256(f"{FORMAT}\0{request.name}\0{source.key}\0{request.resolution}{other}".encode()).hexdigest()
     label = request.name.replace("/", "--")

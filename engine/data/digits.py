@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.data.idx import DIGIT_CLASSES, idx_split, read_idx
+from engine.data.report import Listing, SplitFacts
 from engine.data.request import DataRequest
 from engine.data.sources import OpenSource, Source
 
@@ -20,4 +21,6 @@ def _open() -> OpenSource:
     raw = read_idx(Path(str(assets.joinpath("digits-images-idx3-ubyte.gz"))))
     labels = read_idx(Path(str(assets.joinpath("digits-labels-idx1-ubyte.gz"))))
     images = np.round(raw.astype(np.float64) * (255 / 16)).astype(np.uint8)
-    return OpenSource(DIGIT_CLASSES, 1, 8, idx_split(images, labels), None)
+    train = SplitFacts("all", "train", len(labels), "images", "the dataset has no splits")
+    listing = Listing((train,), class_order="the digits")
+    return OpenSource(DIGIT_CLASSES, 1, 8, idx_split(images, labels), None, listing)

@@ -9,6 +9,14 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
+FORMAT = 1
+"""Version of a report as JSON."""
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """`1 image`, `2,000 images`; `many` for irregular plurals."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
 
 @dataclass(frozen=True)
 class Choice:
