@@ -9,10 +9,20 @@ from engine.data.idx import DIGIT_CLASSES, idx_split, read_idx
 from engine.data.report import Listing, SplitFacts
 from engine.data.request import DataRequest
 from engine.data.sources import OpenSource, Source
+from engine.errors import UsageError
 
 
 def find(request: DataRequest) -> Source:
-    """The source; it is always available."""
+    """The source; it is always available.
+
+    Raises:
+        UsageError: there is a path.
+    """
+    if request.path is not None:
+        raise UsageError(
+            "dataset.path has no effect on digits, which are in the package.",
+            "Remove it, or set dataset.name = folder to read what is there.",
+        )
     return Source(request.name, "digits (UCI, 8x8), embedded", "digits-1", _open)
 
 

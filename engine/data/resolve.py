@@ -10,9 +10,9 @@ from engine.data.dataset import Classes, split_holdout
 from engine.data.labels import Labels, chosen_labels
 from engine.data.report import Choice, ClassFacts, DataReport, Listing, SplitFacts
 from engine.data.request import DataRequest
-from engine.data.sources import EVERY, OpenSource, Source, SourceSplit
+from engine.data.sources import OpenSource, Source, SourceSplit
 from engine.data.survey import MOST_LOOKED, Survey, survey
-from engine.errors import DataError, UsageError
+from engine.errors import DataError
 from engine.events import Event, Progress
 from engine.runtime.threads import run_in_thread
 
@@ -53,19 +53,6 @@ class Seen:
     """Images to look at; 0 while files are still being listed."""
 
 
-def check_request(source: Source, request: DataRequest) -> None:
-    """Refuse settings that the source does not read.
-
-    Raises:
-        UsageError: names the setting.
-    """
-    for key, value in request.changed().items():
-        if key != "path" and key not in EVERY | source.reads:
-            raise UsageError(
-                f"dataset.{key} = {value} has no effect on {source.description}.", f"Remove dataset.{key}."
-            )
-
-
 def resolving(source: Source, request: DataRequest) -> Generator[Event, None, ResolvedData]:
     """`resolve` in a thread, with its progress. Use as `data = yield from resolving(source, request)`."""
     seen = Seen()
@@ -95,9 +82,8 @@ def resolve(source: Source, request: DataRequest, seen: Seen | None = None) -> R
 
     Raises:
         DataError: what is there cannot be used as asked.
-        UsageError: it is ambiguous, or a setting does not apply; the message names the setting.
+        UsageError: it is ambiguous; the message names the setting that settles it.
     """
-    check_request(source, request)
     opened = source.open()
     labels = chosen_labels(opened, request)
     train, test, made = _parts(labels, request)
@@ -117,7 +103,7 @@ def resolve(source: Source, request: DataRequest, seen: Seen | None = None) -> R
         channels=channels,
         resolution=side,
         value_range=Choice("0..255", "8-bit images"),
-        fit=Choice(request.fit, "dataset.fit"),
+        fit=_fit(request, found),
     )
     return ResolvedData(train, test, labels.classes, int(channels.value), int(side.value), request, report)
 
@@ -139,7 +125,7 @@ def _parts(labels: Labels, request: DataRequest) -> tuple[Part, Part, SplitFacts
     kept, held = split_holdout(labels.train.labels, TEST_SHARE, seed=0)
     why = "dataset.test_split = none" if request.test_split == "none" else "there is no test split"
     facts = SplitFacts(
-        "test", "test", len(held), "images", f"{why}: {TEST_SHARE:.0%} of each class of train, by seed 0"
+        "test", "test", len(held), "images", f"{why}: {TEST_SHARE:.0%} of each class of train, drawn once"
     )
     split, index = labels.train.split, labels.train.index
     return Part(split, index[kept]), Part(split, index[held]), facts
@@ -159,9 +145,16 @@ def _check_test(labels: Labels, sizes: Classes) -> None:
 def _listing(opened: OpenSource, labels: Labels, made: SplitFacts | None) -> Listing:
     """What the source says, and what was decided here."""
     listing = opened.listing
+    splits = listing.splits
+    if all(split.role != "train" for split in splits):  # a plugin that says nothing about itself
+        there = (("train", labels.train), *((("test", labels.test),) if labels.test is not None else ()))
+        splits = tuple(
+            SplitFacts(role, role, len(part.split.labels), "images", "as the source divides them")
+            for role, part in there
+        )
     return replace(
         listing,
-        splits=(*listing.splits, *([made] if made else [])),
+        splits=(*splits, *([made] if made else [])),
         class_order="the lines of the file of dataset.classes" if labels.reordered else listing.class_order,
         left_out=(*listing.left_out, *labels.left_out),
         notes=(*listing.notes, *labels.notes),
@@ -174,6 +167,17 @@ def _side(opened: OpenSource, request: DataRequest, found: Survey) -> Choice:
     if opened.resolution is not None:
         return Choice(str(opened.resolution), "stated by the source")
     return found.resolution()
+
+
+def _fit(request: DataRequest, found: Survey) -> Choice:
+    if all(width == height for width, height in found.sizes):
+        return Choice(request.fit, "not needed: every image is square")
+    words = {
+        "crop": "the longer side is cut on both ends; dataset.fit = pad or stretch keeps all of it",
+        "pad": "dataset.fit: black beside the shorter side",
+        "stretch": "dataset.fit: both sides are scaled on their own",
+    }
+    return Choice(request.fit, words[request.fit])
 
 
 def _views(labels: Labels, seen: Seen) -> Iterator[SourceSplit]:

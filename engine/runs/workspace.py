@@ -70,8 +70,8 @@ class Workspace:
         return self.folder / "tesla.toml"
 
     @staticmethod
-    def create(folder: Path, effective: EffectiveSettings, active: set[str]) -> "Workspace":
-        """Create a workspace in a folder that is new or empty.
+    def check_new(folder: Path) -> None:
+        """Check that a workspace can be made there.
 
         Raises:
             UsageError: the folder is not empty.
@@ -81,6 +81,15 @@ class Workspace:
         sweep(folder)  # of an `init` that was killed
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise UsageError(f"{folder} exists and is not empty.", "Choose another name.")
+
+    @staticmethod
+    def create(folder: Path, effective: EffectiveSettings, active: set[str]) -> "Workspace":
+        """Create a workspace in a folder that is new or empty.
+
+        Raises:
+            UsageError: the folder is not empty.
+        """
+        Workspace.check_new(folder)
         write_bytes(folder / "tesla.toml", settings_template(effective, active).encode())
         return Workspace(folder)
 
