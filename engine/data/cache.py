@@ -23,6 +23,7 @@ import platformdirs
 from engine.data.dataset import Dataset
 from engine.data.decode import STAGE, decode
 from engine.data.registry import find_source
+from engine.data.report import DataReport
 from engine.data.request import DataRequest
 from engine.data.resolve import ResolvedData, resolving
 from engine.data.sources import Source
@@ -210,6 +211,14 @@ def open_cache(folder: Path) -> Dataset:
         name=facts.name, source=facts.source, classes=tuple(facts.classes), channels=facts.channels,
         resolution=facts.resolution, fingerprint=facts.fingerprint, folder=folder, **arrays,
     )  # fmt: skip
+
+
+def cached_report(folder: Path) -> DataReport | None:
+    """The report in a cache entry; None in one of an earlier version."""
+    try:
+        return DataReport.from_json(read_json(folder / "manifest.json").get("report"))
+    except (OSError, CorruptFileError, ValueError):
+        return None
 
 
 def verify_cache(folder: Path, hash_up_to: int | None = None) -> list[str]:

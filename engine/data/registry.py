@@ -30,6 +30,8 @@ PARQUET, ZIP = b"PAR1", b"PK"
 """First bytes of these files."""
 DEEPEST = 3
 """Folders below a dataset's path that are searched for Parquet files."""
+MOST_FILES = 100_000
+"""Files whose endings are looked at; a folder with more pictures than that holds pictures."""
 PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 """Endings that tell pictures from tables; what is a picture is decided by the file."""
 
@@ -105,7 +107,9 @@ def _is_table(path: Path) -> bool:
 def _kinds_in(folder: Path) -> tuple[str, str]:
     """The first Parquet file and the first picture below a folder, as relative paths; empty where there is none."""
     tables = pictures = ""
+    looked = 0
     for place, folders, files in os.walk(folder):
+        looked += len(files)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         deep = len(Path(place).relative_to(folder).parts)
         if deep >= DEEPEST:
@@ -116,7 +120,7 @@ def _kinds_in(folder: Path) -> tuple[str, str]:
                 tables = tables or str(path.relative_to(folder))
             elif suffix in PICTURES and deep:  # a README's picture lies beside the tables, not in a folder of a class
                 pictures = pictures or str(path.relative_to(folder))
-        if tables and pictures:
+        if (tables and pictures) or looked > MOST_FILES:
             break
     return tables, pictures
 

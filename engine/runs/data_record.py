@@ -67,11 +67,17 @@ def check_record(folder: Path) -> DataSummary:
 
 
 def update_record(folder: Path, request: "DataRequest", report: "DataReport") -> str:
-    """Rewrite dataset.json if the dataset or how it is read changed; what changed as one sentence, else empty."""
+    """Rewrite dataset.json if the dataset or how it is read changed; what changed as one sentence, else empty.
+
+    One that is damaged is replaced; one of a newer version stays.
+    """
     path = folder / FILE
     new = _content(request, report)
     try:
         old = read_json(path)
+        check_format(old.get("format"), FORMAT, path)
+    except NewerFormatError:
+        return ""
     except (OSError, CorruptFileError):
         old = {}
     if all(old.get(key) == new[key] for key in ("asked", "report")):

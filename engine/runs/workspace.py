@@ -10,8 +10,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from engine.errors import BusyError, LostHoldError, UsageError, tesla
+from engine.errors import BusyError, LostHoldError, TeslaError, UsageError, tesla
 from engine.events import Event, Progress, with_progress
+from engine.runs.data_record import update_record
 from engine.runs.liveness import DRIVER, LOCK, run_lease
 from engine.runs.provenance import checked_identity, settings_layer
 from engine.runs.run import Run, nobody_else
@@ -167,6 +168,21 @@ class Workspace:
         from engine.data.request import DataRequest
 
         return DataRequest.of(settings.dataset, self.folder)
+
+    def keep_report(self, dataset: "Dataset", effective: EffectiveSettings) -> str:
+        """Bring dataset.json up to date; what changed as one sentence, else empty.
+
+        A run whose own command line chose another dataset than tesla.toml leaves the file alone.
+        """
+        from engine.data.cache import cached_report
+
+        try:
+            asked = self.data_request(effective.settings)
+            own = asked == self.data_request(self.settings(ipc=effective.settings.distill.ipc).settings)
+        except TeslaError:  # tesla.toml was edited since
+            return ""
+        report = cached_report(dataset.folder) if own else None
+        return update_record(self.folder, asked, report) if report is not None else ""
 
     def open_dataset(self, settings: Settings) -> Generator[Event, None, OpenDataset]:
         """The real data as the settings see it: decoded, divided, with its input space. Use as `yield from`."""
