@@ -26,8 +26,8 @@ Find = Callable[[DataRequest], Source | None]
 
 FOLDER = "folder"
 """The name of a dataset that is its path."""
-PARQUET, ZIP = b"PAR1", b"PK"
-"""First bytes of these files."""
+PARQUET = b"PAR1"
+"""First bytes of a Parquet file."""
 DEEPEST = 3
 """Folders below a dataset's path that are searched for Parquet files."""
 MOST_FILES = 100_000
@@ -82,7 +82,7 @@ def _is_table(path: Path) -> bool:
     """Whether a path is a Parquet file, or a folder of them.
 
     Raises:
-        DataError: a file of another kind that holds no pictures, or Parquet files beside folders of pictures.
+        DataError: Parquet files beside folders of pictures.
     """
     if path.is_dir():
         tables, pictures = _kinds_in(path)
@@ -93,15 +93,7 @@ def _is_table(path: Path) -> bool:
             )
         return bool(tables)
     with open_regular(path) as file:
-        start = file.read(4)
-    if start == PARQUET or path.suffix.lower() == ".parquet":
-        return True
-    if start[:2] != ZIP and path.suffix.lower() != ".zip":
-        raise DataError(
-            f"dataset.path = {path} is a file, neither Parquet nor a zip archive.",
-            "Give the folder of the pictures. Unpack other archives first.",
-        )
-    return False
+        return file.read(len(PARQUET)) == PARQUET or path.suffix.lower() == ".parquet"
 
 
 def _kinds_in(folder: Path) -> tuple[str, str]:

@@ -107,7 +107,7 @@ def test_a_hub_dataset_is_not_downloaded_to_report_on_it(tesla: Tesla) -> None:
         (["digitz"], 2, "There is no dataset 'digitz', and no file or folder of that name. Did you mean digits?"),
         (["./absent"], 1, "no such folder or file"),
         (["a/b/c"], 1, "no such folder or file"),
-        (["notes.txt"], 1, "is a file, neither Parquet nor a zip archive"),
+        (["notes.txt"], 1, "notes.txt is not a folder"),
         (["digits", "--set", "dataset.path=."], 2, "dataset.path has no effect on digits"),
         (["digits", "--set", "dataset.image_column=x"], 2, "dataset.image_column = x has no effect on digits"),
         (["digits", "--set", "dataset.classes=none.txt"], 2, "none.txt cannot be read: No such file"),
