@@ -32,5 +32,5 @@ def _open() -> OpenSource:
     labels = read_idx(Path(str(assets.joinpath("digits-labels-idx1-ubyte.gz"))))
     images = np.round(raw.astype(np.float64) * (255 / 16)).astype(np.uint8)
     train = SplitFacts("all", "train", len(labels), "images", "the dataset has no splits")
-    listing = Listing((train,), class_order="the digits")
+    listing = Listing((train,), class_order="by their number")
     return OpenSource(DIGIT_CLASSES, 1, 8, idx_split(images, labels), None, listing)

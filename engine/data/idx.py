@@ -124,7 +124,7 @@ def _idx_source(request: DataRequest, paths: dict[str, tuple[Path, Path]], class
         facts = SplitFacts("train", "train", len(arrays["train"][1]), "images", f"the file {paths['train'][0].name}")
         why = f"the file {paths['test'][0].name}" + (", but dataset.test_split = none" if unused else "")
         other = SplitFacts("test", "unused" if unused else "test", len(arrays["test"][1]), "images", why)
-        listing = Listing((facts, other), class_order="the numbers in the files")
+        listing = Listing((facts, other), class_order="as numbered in the files")
         return OpenSource(classes, 1, side, idx_split(*arrays["train"]), test, listing)
 
     name = request.name

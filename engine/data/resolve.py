@@ -1,8 +1,8 @@
 """From a source to exactly what will be decoded, with the report on it: the one step between opening and decoding."""
 
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, replace
-from typing import TypeVar
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 
@@ -15,8 +15,6 @@ from engine.data.survey import MOST_LOOKED, Survey, survey
 from engine.errors import DataError
 from engine.events import Event, Progress
 from engine.runtime.threads import run_in_thread
-
-Looked = TypeVar("Looked")
 
 TEST_SHARE = 0.2
 """Share held out as a test set if the source has none."""
@@ -155,7 +153,7 @@ def _listing(opened: OpenSource, labels: Labels, made: SplitFacts | None) -> Lis
     return replace(
         listing,
         splits=(*splits, *([made] if made else [])),
-        class_order="the lines of the file of dataset.classes" if labels.reordered else listing.class_order,
+        class_order="as listed in the file of dataset.classes" if labels.reordered else listing.class_order,
         left_out=(*listing.left_out, *labels.left_out),
         notes=(*listing.notes, *labels.notes),
     )
@@ -185,14 +183,16 @@ def _views(labels: Labels, seen: Seen) -> Iterator[SourceSplit]:
     parts = [part for part in (labels.train, labels.test) if part is not None]
     seen.total = min(sum(len(part.index) for part in parts), MOST_LOOKED)
 
-    def counting(look: Callable[[int], Looked], index: Classes) -> Callable[[int], Looked]:
-        def counted(i: int) -> Looked:
+    def renumbered(look: Callable[[int], Any] | None, index: Classes) -> Callable[[int], Any] | None:
+        if look is None:
+            return None
+
+        def counted(i: int) -> Any:
             seen.done += 1
             return look(int(index[i]))
 
         return counted
 
     for part in parts:
-        split, index = part.split, part.index
-        header = counting(split.header, index) if split.header is not None else None
-        yield replace(split, labels=part.labels, image=counting(split.image, index), header=header)
+        looks = {field.name: getattr(part.split, field.name) for field in fields(SourceSplit) if field.name != "labels"}
+        yield SourceSplit(part.labels, **{name: renumbered(look, part.index) for name, look in looks.items()})  # type: ignore[arg-type]

@@ -50,7 +50,7 @@ def report_words(report: DataReport, *, short: bool = False) -> RenderableType:
     if report.listing.config or report.listing.columns:
         parts += _section("Table", _columns(report, short))
     order = clean(report.listing.class_order)
-    title = f"Classes, in the order of {order}" if order else "Classes"
+    title = f"Classes ({order})" if order else "Classes"
     parts += _section(title, _names(report.classes) if short else _classes(report.classes))
     parts += _section("Images", _images(report, short))
     if report.listing.left_out:
@@ -78,7 +78,8 @@ def _splits(report: DataReport) -> Table:
     table = _grid("left", "left", "right", "left")
     for split in report.listing.splits:
         style = "dim" if split.role == "unused" else ""
-        where = f" ({_some(split.sources)})" if split.sources else ""
+        unsaid = [source for source in split.sources if source not in split.why]
+        where = f" ({_some(unsaid)})" if unsaid else ""
         table.add_row(
             "", Text(split.role, style=style), Text(clean(split.name), style=style),
             Text(f"{split.count:,} {split.unit}", style=style), Text(clean(split.why) + clean(where), style="dim"),

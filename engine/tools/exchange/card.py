@@ -90,7 +90,7 @@ def _data(report: dict[str, Any] | None) -> str:
         if split["role"] != "unused"
     ]
     if report["class_order"]:
-        lines.append(f"classes in the order of {_text(report['class_order'])}")
+        lines.append(f"order of the classes: {_text(report['class_order'])}")
     lines += [f"left out: {_text(item['what'])} ({_text(item['reason'])})" for item in report["left_out"]]
     lines += [_text(note) for note in report["notes"]]
     return "\n" + "".join(f"* {line}\n" for line in lines) + "\n"
