@@ -108,7 +108,7 @@ def _plain(value: Any) -> Any:
 
 
 def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """What differs, in words."""
+    """What differs, a phrase each."""
     before, after = _mapping(old.get("asked")), new["asked"]
     keys = [key for key in dict.fromkeys((*before, *after)) if before.get(key) != after.get(key)]
     found = [f"dataset.{key} was {before.get(key, 'unset')}, now {after.get(key, 'unset')}" for key in keys]
