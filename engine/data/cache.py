@@ -26,7 +26,7 @@ from engine.data.decode import STAGE, decode
 from engine.data.registry import find_source
 from engine.data.report import DataReport
 from engine.data.request import DataRequest
-from engine.data.resolve import ResolvedData, resolve
+from engine.data.resolve import ResolvedData, resolving
 from engine.data.sources import Source
 from engine.data.unfinished import sweep_unfinished, unfinished_folder
 from engine.errors import CorruptFileError, DataError, NewerFormatError, system_reason
@@ -133,7 +133,7 @@ def _made_under_lock(source: Source, folder: Path, request: DataRequest) -> Gene
         if not folder.exists():
             with suppress(OSError):  # what others left is no reason to fail
                 sweep_unfinished(folder.parent)
-            data = yield from _beside(lambda: resolve(source, request), "opening the files")
+            data = yield from resolving(source, request)
             try:
                 yield from _build(source, data, folder, locked=bool(locked))
             except OSError as error:
@@ -172,7 +172,7 @@ def cached_dataset(request: DataRequest, *, cache: Path | None = None) -> Datase
 
 def _entry(source: Source, request: DataRequest, cache: Path | None) -> Path:
     # What is read otherwise is another entry; one with bad files skipped must not be used as a complete one.
-    asked = {key: value for key, value in request.changed().items() if key not in ("path", "resolution")}
+    asked = request.identity()
     other = f"\0{json.dumps(asked, sort_keys=True)}" if asked else ""
     key = hashlib.sha256(f"{FORMAT}\0{request.name}\0{source.key}\0{request.resolution}{other}".encode()).hexdigest()
     label = request.name.replace("/", "--")
@@ -218,6 +218,14 @@ def open_cache(folder: Path) -> Dataset:
         resolution=facts.resolution, fingerprint=facts.fingerprint, folder=folder,
         report=report, **arrays,
     )  # fmt: skip
+
+
+def cached_report(folder: Path) -> DataReport | None:
+    """The report in a cache entry; None in one of an earlier version."""
+    try:
+        return DataReport.from_json(read_json(folder / "manifest.json").get("report"))
+    except (OSError, CorruptFileError, ValueError):
+        return None
 
 
 def verify_cache(folder: Path, hash_up_to: int | None = None) -> list[str]:

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from engine.data.report import Listing, SplitFacts
 from engine.data.request import DataRequest
 from engine.data.sources import OpenSource, Source, SourceSplit, file_key
-from engine.errors import CorruptFileError, DataError
+from engine.errors import CorruptFileError, DataError, UsageError
 from engine.storage.untrusted import open_regular
 
 FASHION_CLASSES = (
@@ -42,7 +43,7 @@ class IdxDataset:
         for folder in (request.path,) if request.path is not None else self.folders:
             found = _idx_files(folder) if folder.is_dir() else None
             if found:
-                return _idx_source(request.name, found, self.classes)
+                return _idx_source(request, found, self.classes)
         return None
 
 
@@ -104,8 +105,13 @@ def _idx_files(folder: Path) -> dict[str, tuple[Path, Path]] | None:
     return found
 
 
-def _idx_source(name: str, paths: dict[str, tuple[Path, Path]], classes: tuple[str, ...]) -> Source:
+def _idx_source(request: DataRequest, paths: dict[str, tuple[Path, Path]], classes: tuple[str, ...]) -> Source:
     everything = [path for pair in paths.values() for path in pair]
+    if request.test_split not in (None, "test", "none"):
+        raise UsageError(
+            f"dataset.test_split = {request.test_split}: {everything[0].parent} has the splits train and test.",
+            "Set dataset.test_split to test, or to none to hold out a fifth of train.",
+        )
 
     def opened() -> OpenSource:
         arrays = {split: (read_idx(images), read_idx(labels)) for split, (images, labels) in paths.items()}
@@ -113,6 +119,15 @@ def _idx_source(name: str, paths: dict[str, tuple[Path, Path]], classes: tuple[s
             if images.ndim != 3 or images.shape[1] != images.shape[2] or len(images) != len(labels):
                 raise DataError(f"The {split} files in {everything[0].parent} do not belong together.", "Replace them.")
         side = int(arrays["train"][0].shape[1])
-        return OpenSource(classes, 1, side, idx_split(*arrays["train"]), idx_split(*arrays["test"]))
+        unused = request.test_split == "none"
+        test = None if unused else idx_split(*arrays["test"])
+        facts = SplitFacts("train", "train", len(arrays["train"][1]), "images", f"the file {paths['train'][0].name}")
+        why = f"the file {paths['test'][0].name}" + (", but dataset.test_split = none" if unused else "")
+        other = SplitFacts("test", "unused" if unused else "test", len(arrays["test"][1]), "images", why)
+        listing = Listing((facts, other), class_order="as numbered in the files")
+        return OpenSource(classes, 1, side, idx_split(*arrays["train"]), test, listing)
 
-    return Source(name, f"{name}, idx files in {everything[0].parent}", file_key(everything), opened)
+    name = request.name
+    key = file_key(everything)
+    reads = frozenset({"test_split"})
+    return Source(name, f"{name}, idx files in {everything[0].parent}", key, opened, reads=reads)

@@ -5,47 +5,119 @@ this machine come first, `code` in that table names a `Find` in a module here. O
 """
 
 import difflib
+import os
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from engine.data.request import DataRequest
-from engine.data.sources import Source
+from engine.data.sources import EVERY, Source
 from engine.errors import DataError, UsageError
 from engine.settings.code import load_object
 from engine.settings.datasets import DatasetFacts, dataset_facts, dataset_names, dataset_plugins, own_datasets
 from engine.settings.plugins import refusals
 from engine.settings.trust import load_plugin
+from engine.storage.untrusted import open_regular
 
 Find = Callable[[DataRequest], Source | None]
 """The source of a request, or None: not on this machine, use the hub. A plugin's function is called with
 `(name, path, on_bad_file)` instead."""
+
+FOLDER = "folder"
+"""The name of a dataset that is its path."""
+PARQUET = b"PAR1"
+"""First bytes of a Parquet file."""
+DEEPEST = 3
+"""Folders below a dataset's path that are searched for Parquet files."""
+MOST_FILES = 100_000
+"""Files whose endings are looked at; a folder with more pictures than that holds pictures."""
+PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+"""Endings that tell pictures from tables; what is a picture is decided by the file."""
 
 
 def find_source(request: DataRequest) -> Source:
     """Locate a dataset: a known name, `folder`, or a hub id `owner/name`.
 
     Raises:
-        UsageError: an unknown name, or the code of a plugin without consent, or that fails.
+        UsageError: an unknown name, a setting that has no effect on the dataset, or the code of a plugin without
+            consent, or that fails.
         DataError: the path is missing or of the wrong kind.
     """
+    source = _located(request)
+    for key, value in request.changed().items():
+        if key != "path" and key not in EVERY | source.reads:
+            raise UsageError(
+                f"dataset.{key} = {value} has no effect on {source.description}.",
+                f"Remove dataset.{key}. Settings that have one: {', '.join(sorted(EVERY | source.reads))}.",
+            )
+    return source
+
+
+def _located(request: DataRequest) -> Source:
     name, path = request.name, request.path
     if path is not None and not path.exists():
         raise DataError(
             f"dataset.path = {path} does not exist.", "Check the spelling; it is relative to the workspace's folder."
         )
     facts = dataset_facts(name)
+    if name == FOLDER and path is not None and _is_table(path):
+        return _from_hub(request, DatasetFacts(name))
     if facts is not None and facts.code and name in dataset_names():
         found = _finder(name, facts)(request)
         if found is not None:
             return found
     if (facts is not None and facts.hub) or re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         from engine.data.folder import find_pictures
-        from engine.data.hub import hub_source
 
         pictures = find_pictures(request)  # `dataset.path` may hold its pictures instead of its tables
-        return pictures or hub_source(request, facts or DatasetFacts(name, hub=name))
+        return pictures or _from_hub(request, facts or DatasetFacts(name, hub=name))
     raise UsageError(*_unknown(name))
+
+
+def _from_hub(request: DataRequest, facts: DatasetFacts) -> Source:
+    from engine.data.hub import hub_source
+
+    return hub_source(request, facts)
+
+
+def _is_table(path: Path) -> bool:
+    """Whether a path is a Parquet file, or a folder of them.
+
+    Raises:
+        DataError: Parquet files beside folders of pictures.
+    """
+    if path.is_dir():
+        tables, pictures = _kinds_in(path)
+        if tables and pictures:
+            raise DataError(
+                f"dataset.path = {path} has Parquet files ({tables}) and pictures ({pictures}): one dataset or two?",
+                "Set dataset.path to the Parquet file or its folder, or to the folder of the pictures.",
+            )
+        return bool(tables)
+    with open_regular(path) as file:
+        return file.read(len(PARQUET)) == PARQUET or path.suffix.lower() == ".parquet"
+
+
+def _kinds_in(folder: Path) -> tuple[str, str]:
+    """The first Parquet file and the first picture below a folder, as relative paths; empty where there is none."""
+    tables = pictures = ""
+    looked = 0
+    for place, folders, files in os.walk(folder):
+        looked += len(files)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        deep = len(Path(place).relative_to(folder).parts)
+        if deep >= DEEPEST:
+            folders.clear()
+        for path in map(Path(place).joinpath, files):
+            suffix = path.suffix.lower()
+            if suffix == ".parquet" and path.stem != "metadata":  # which describes the pictures beside it
+                tables = tables or str(path.relative_to(folder))
+            elif suffix in PICTURES and deep:  # a README's picture lies beside the tables, not in a folder of a class
+                pictures = pictures or str(path.relative_to(folder))
+        if (tables and pictures) or looked > MOST_FILES:
+            break
+    return tables, pictures
 
 
 def _finder(name: str, facts: DatasetFacts) -> Find:
@@ -79,8 +151,8 @@ def _unknown(name: str) -> tuple[str, str]:
     names = dataset_names()
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"Did you mean {near[0]}? " if near else ""
-    known = ", ".join(other for other in names if other != "folder")
+    known = ", ".join(other for other in names if other != FOLDER)
     return (
-        f"There is no dataset {name!r}.",
-        f"{hint}Known: {known}; or a folder with one subfolder per class, or a hub id owner/name.",
+        f"There is no dataset {name!r}, and no file or folder of that name.",
+        f"{hint}Known: {known}; or the path of a folder, zip or Parquet file, or a hub id owner/name.",
     )

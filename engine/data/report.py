@@ -4,10 +4,19 @@ A source fills in a `Listing` (splits, configuration, columns, what it leaves ou
 classes, modes, sizes and value range, which gives the `DataReport` that people read and the cache keeps.
 """
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from pydantic import TypeAdapter
+
+FORMAT = 1
+"""Version of a report as JSON."""
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """`1 image`, `2,000 images`; `many` for irregular plurals."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 @dataclass(frozen=True)
@@ -108,8 +117,10 @@ class DataReport:
     """How pictures that are not square become square."""
 
     def to_json(self) -> dict[str, Any]:
-        """As an object for JSON."""
-        return asdict(self)
+        """As an object for JSON: the fields of this class and of `Listing` side by side, and `format`."""
+        whole = asdict(self)
+        head = {"format": FORMAT, "name": whole.pop("name"), "source": whole.pop("source")}
+        return {**head, **whole.pop("listing"), **whole}
 
     @staticmethod
     def from_json(value: Any) -> "DataReport":
@@ -118,4 +129,9 @@ class DataReport:
         Raises:
             ValueError: not one.
         """
-        return TypeAdapter(DataReport).validate_python(value)
+        if not isinstance(value, Mapping):
+            raise ValueError("not a report")
+        parts = {field.name for field in fields(Listing)}
+        listing = {key: item for key, item in value.items() if key in parts}
+        rest = {key: item for key, item in value.items() if key not in parts and key != "format"}
+        return TypeAdapter(DataReport).validate_python({**rest, "listing": listing})

@@ -1,5 +1,6 @@
 """What is asked of a dataset: everything in `[dataset]` that decides what its images and classes are."""
 
+import hashlib
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
@@ -52,6 +53,23 @@ class DataRequest:
         same = {field.name: getattr(settings, field.name) for field in fields(DataRequest)}
         same |= {key: local(key, same[key]) for key in ("path", "classes")}
         return DataRequest(**same)
+
+    def identity(self) -> dict[str, str]:
+        """What besides the source's own key decides the decoded images: a class list counts by its contents.
+
+        Raises:
+            UsageError: the class list cannot be read.
+        """
+        asked = {key: value for key, value in self.changed().items() if key not in ("path", "resolution")}
+        if self.classes is not None:
+            try:
+                asked["classes"] = hashlib.sha256(self.classes.read_bytes()).hexdigest()
+            except OSError as error:
+                raise UsageError(
+                    f"dataset.classes = {self.classes} cannot be read: {error.strerror}.",
+                    "Give a text file with a class per line; the path is relative to the workspace's folder.",
+                ) from error
+        return asked
 
     def changed(self) -> dict[str, str]:
         """Settings that are not at their default, but for the name, as they are written in TOML."""

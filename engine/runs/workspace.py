@@ -10,8 +10,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from engine.errors import BusyError, LostHoldError, UsageError, tesla
+from engine.errors import BusyError, LostHoldError, TeslaError, UsageError, tesla
 from engine.events import Event, Progress, with_progress
+from engine.runs.data_record import update_record
 from engine.runs.liveness import DRIVER, LOCK, run_lease
 from engine.runs.provenance import checked_identity, settings_layer
 from engine.runs.run import Run, nobody_else
@@ -71,10 +72,8 @@ class Workspace:
         return self.folder / "tesla.toml"
 
     @staticmethod
-    def create(
-        folder: Path, effective: EffectiveSettings, active: set[str], counted: Counted | None = None
-    ) -> "Workspace":
-        """Create a workspace in a folder that is new or empty; see `settings_template` for the arguments.
+    def check_new(folder: Path) -> None:
+        """Check that a workspace can be made there.
 
         Raises:
             UsageError: the folder is not empty.
@@ -84,6 +83,17 @@ class Workspace:
         sweep(folder)  # of an `init` that was killed
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise UsageError(f"{folder} exists and is not empty.", "Choose another name.")
+
+    @staticmethod
+    def create(
+        folder: Path, effective: EffectiveSettings, active: set[str], counted: Counted | None = None
+    ) -> "Workspace":
+        """Create a workspace in a folder that is new or empty; see `settings_template` for the arguments.
+
+        Raises:
+            UsageError: the folder is not empty.
+        """
+        Workspace.check_new(folder)
         write_bytes(folder / "tesla.toml", settings_template(effective, active, counted).encode())
         return Workspace(folder)
 
@@ -161,6 +171,21 @@ class Workspace:
         from engine.data.request import DataRequest
 
         return DataRequest.of(settings.dataset, self.folder)
+
+    def keep_report(self, dataset: "Dataset", effective: EffectiveSettings) -> str:
+        """Bring dataset.json up to date; what changed as one sentence, else empty.
+
+        A run whose own command line chose another dataset than tesla.toml leaves the file alone.
+        """
+        from engine.data.cache import cached_report
+
+        try:
+            asked = self.data_request(effective.settings)
+            own = asked == self.data_request(self.settings(ipc=effective.settings.distill.ipc).settings)
+        except TeslaError:  # tesla.toml was edited since
+            return ""
+        report = cached_report(dataset.folder) if own else None
+        return update_record(self.folder, asked, report) if report is not None else ""
 
     def open_dataset(self, settings: Settings) -> Generator[Event, None, OpenDataset]:
         """The real data as the settings see it: decoded, divided, with its input space. Use as `yield from`."""

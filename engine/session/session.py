@@ -70,7 +70,9 @@ def drive(
     hold = yield from acquire_run(run)
     crash = crash_description(run.heartbeat_file)  # before this driver's heartbeat replaces it
     with hold as held, heartbeat(run.heartbeat_file, held.stands) as heart:
-        warnings = filter(None, (*_prepared(run, buffer, effective), crash))
+        warnings = filter(
+            None, (*_prepared(run, buffer, effective), crash, workspace.keep_report(task.dataset, effective))
+        )
         notices = [Notice(level="warning", message=words) for words in warnings]
         started = RunStarted(
             run=run.name,

@@ -6,6 +6,7 @@ import typer
 
 from tesla_tui.cli.bench import bench
 from tesla_tui.cli.config import config
+from tesla_tui.cli.data import data
 from tesla_tui.cli.demo import demo
 from tesla_tui.cli.doctor import doctor
 from tesla_tui.cli.evaluate import evaluate
@@ -69,6 +70,7 @@ def options(
 
 
 app.command(rich_help_panel=RUN, cls=NamesCommand)(init)
+app.command(rich_help_panel=RUN, cls=NamesCommand)(data)
 app.command(rich_help_panel=RUN)(plan)
 app.command(rich_help_panel=RUN)(run)
 app.command(rich_help_panel=RUN)(teach)

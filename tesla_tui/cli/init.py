@@ -14,14 +14,15 @@ def init(
         str,
         typer.Option(
             "--dataset",
-            help=f"{DATASETS}, the path of a folder with one subfolder per class, or a Hugging Face id owner/name.",
+            help=f"{DATASETS}; the path of a folder, zip or Parquet file; or a hub id owner/name.",
         ),
     ] = "digits",
     overrides: Overrides = None,
 ) -> None:
     """Create a workspace.
 
-    Its tesla.toml lists and explains every setting.
+    Looks at the dataset first and reports what it is and what is left out; `tesla data` says more.
+    The workspace's tesla.toml lists and explains every setting.
 
     Examples:
 
@@ -32,13 +33,25 @@ def init(
     from rich.console import Console
 
     from engine.runs.create import plan_workspace
+    from engine.runs.workspace import Workspace
+    from tesla_tui.cli.data import looked, published_words
     from tesla_tui.cli.result import print_commands
     from tesla_tui.render.commands import command
+    from tesla_tui.render.data import print_report
     from tesla_tui.render.words import literal
 
-    plan = plan_workspace(workspace, dataset, list(overrides or []))
-    made = plan.make()
     console = Console()
-    console.print(f"Created [bold]{literal(made.folder)}[/] for {literal(plan.source)}.", highlight=False)
+    plan = plan_workspace(workspace, dataset, list(overrides or []))
+    Workspace.check_new(workspace)  # before the files are looked at
+    report = looked(plan.data).report if plan.data.located.local else None
+    if plan.data.note:
+        console.print(f"[yellow]{literal(plan.data.note)}[/]", highlight=False)
+    if report is not None:
+        print_report(console, report, short=True)
+    else:
+        for sentence in published_words(plan.data):
+            console.print(literal(sentence), highlight=False)
+    made = plan.make(report)
+    console.print(f"\nCreated [bold]{literal(made.folder)}[/] for {literal(plan.source)}.", highlight=False)
     console.print(f"Settings: {literal(made.toml)}", highlight=False)
     print_commands(console, "Next:", command("run", made.folder, "--ipc", 1))

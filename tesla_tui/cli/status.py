@@ -20,6 +20,7 @@ def status(workspace: WorkspacePath, as_json: Json = False) -> None:
     from rich.console import Console
     from rich.text import Text
 
+    from engine.runs.data_record import read_summary
     from engine.runs.provenance import imported_buffer, imported_folders
     from engine.runs.status import run_status
     from engine.runs.workspace import Workspace
@@ -33,15 +34,19 @@ def status(workspace: WorkspacePath, as_json: Json = False) -> None:
     silent = {run.name: driver_name(run) for run in watch(opened.runs())}
     runs = [run_status(run) for run in opened.runs()]
     buffers = [imported_buffer(folder) for folder in imported_folders(opened.folder / "buffers")]
+    dataset = read_summary(opened.folder)
     if as_json:
         facts = {
             "workspace": str(workspace),
+            "dataset": None if dataset is None else asdict(dataset),
             "runs": [asdict(run) for run in runs],
             "imported_buffers": [asdict(buffer) for buffer in buffers],
         }
         typer.echo(json.dumps(facts, indent=2))
         return
     console = Console()
+    if dataset is not None:
+        console.print(Text(clean(dataset.words), style="dim"))
     for buffer in buffers:
         console.print(f"Teachers [bold]{buffer.name}[/]: {clean(buffer.provenance)}", highlight=False)
     if not runs:

@@ -7,7 +7,9 @@ from functools import partial
 from pathlib import Path
 
 from engine.data import cached_dataset
-from engine.errors import TeslaError
+from engine.errors import CorruptFileError, NewerFormatError, TeslaError
+from engine.runs.data_record import FILE as DATA
+from engine.runs.data_record import check_record
 from engine.runs.liveness import driver_alive
 from engine.runs.run import Run
 from engine.runs.workspace import Workspace, acquire_run
@@ -36,6 +38,7 @@ def examine_workspace(folder: Path) -> list[Finding]:
     workspace = _opened(folder)
     undriven = partial(_undriven, workspace)
     findings = undriven(partial(_toml, workspace))
+    findings += undriven(partial(_data_record, workspace))
     for buffer in sorted((folder / "buffers").glob("*")):
         if buffer.is_dir() and buffer.name != ASIDE:
             findings += examine_buffer(buffer, partial(_rebuilt, workspace, buffer), undriven)
@@ -99,6 +102,23 @@ def _toml(workspace: Workspace) -> list[Finding]:
         return f"{moved}Restored from the settings of the run {newest.name}; please review it."
 
     return [Finding(False, FROM_TOML, f"{words} The run {newest.name} has a copy of its settings.", repair)]
+
+
+def _data_record(workspace: Workspace) -> list[Finding]:
+    path = workspace.folder / DATA
+    if not path.exists() and not path.is_symlink():
+        return []  # of an earlier version
+    try:
+        return [Finding(True, DATA, check_record(workspace.folder).words)]
+    except NewerFormatError as error:
+        return [Finding(False, DATA, str(error))]
+    except (CorruptFileError, OSError) as error:
+        words = error.message if isinstance(error, CorruptFileError) else f"{path}: {error.strerror}."
+
+        def repair() -> str:
+            return f"Moved to {set_aside(path)}; the next run writes a new one."
+
+        return [Finding(False, DATA, words, repair)]
 
 
 def _undriven(workspace: Workspace, examine: Examine, lock: Lock = nullcontext) -> list[Finding]:

@@ -75,9 +75,25 @@ Or use `datasets.load_dataset(".")` for 8-bit pictures with `label` and `soft_la
 ## Provenance
 
 Real data: {_text(dataset["source"])}, {dataset["train_images"]:,} training images, sha256 {dataset["fingerprint"]}.
-Made by {facts["made_by"]} at {facts["made_at"]}, run {facts["run"]}; every setting is in recipe.json.
+{_data(dataset.get("report"))}Made by {facts["made_by"]} at {facts["made_at"]}, run {facts["run"]}; every setting is in recipe.json.
 The licence of the real data applies.
 """
+
+
+def _data(report: dict[str, Any] | None) -> str:
+    """How the real data was read, a list; empty where it is not known."""
+    if report is None:
+        return ""
+    lines = [
+        f"{_text(split['role'])}: {split['count']:,} {split['unit']} of `{_code(split['name'])}` ({_text(split['why'])})"
+        for split in report["splits"]
+        if split["role"] != "unused"
+    ]
+    if report["class_order"]:
+        lines.append(f"order of the classes: {_text(report['class_order'])}")
+    lines += [f"left out: {_text(item['what'])} ({_text(item['reason'])})" for item in report["left_out"]]
+    lines += [_text(note) for note in report["notes"]]
+    return "\n" + "".join(f"* {line}\n" for line in lines) + "\n"
 
 
 def _policy(training: dict[str, Any]) -> str:
@@ -132,6 +148,10 @@ def _percent(result: EvaluationDone) -> str:
 
 def _plain(text: str) -> str:
     return "".join(c for c in text if c.isprintable()).replace("|", "/")
+
+
+def _code(text: str) -> str:
+    return _plain(text).replace("`", "'")
 
 
 def _text(text: str) -> str:

@@ -19,6 +19,7 @@ from engine.session.class_order import check_classes
 from engine.session.open_task import open_finished
 from engine.storage.atomic import TEMP_MARK, disk, publishing_folder
 from engine.storage.temp_files import leftovers
+from engine.tools.exchange.data_facts import data_facts, without_paths
 from engine.tools.exchange.export_folder import STAGE, write_folder
 from engine.tools.exchange.export_pt import write_published
 from engine.training.evaluation import BATCH, RULE
@@ -107,6 +108,7 @@ def _as_new(to: Path) -> Iterator[None]:
 
 def _recipe(task: Task, run: Run, iteration: int, student_lr: float) -> dict[str, Any]:
     settings = task.settings
+    flat = run.frozen().flat()
     from engine import __version__
 
     return {
@@ -118,11 +120,12 @@ def _recipe(task: Task, run: Run, iteration: int, student_lr: float) -> dict[str
         "iteration": iteration,
         "dataset": {
             "name": task.dataset.name,
-            "source": task.dataset.source,
+            "source": without_paths(task.dataset.source, flat),
             "fingerprint": task.dataset.fingerprint,
             "classes": list(task.dataset.classes),
             "train_images": len(task.train),
             "test_images": len(task.test),
+            "report": data_facts(task.dataset.folder, flat),
         },
         "ipc": settings.distill.ipc,
         "image": {"channels": task.dataset.channels, "resolution": task.dataset.resolution, "space": task.space.kind},
@@ -142,5 +145,5 @@ def _recipe(task: Task, run: Run, iteration: int, student_lr: float) -> dict[str
             "measured_with": settings.evaluate.augment,
         },
         "origin": None if run.origin is None else asdict(run.origin),
-        "settings": run.frozen().flat(),
+        "settings": without_paths(flat, flat),
     }

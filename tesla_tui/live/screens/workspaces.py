@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from rich.text import Text
+from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
@@ -13,6 +14,7 @@ from textual.widgets import Button, DataTable, Input, Label, Select, Static
 from engine.errors import TeslaError
 from engine.runs.create import WorkspacePlan, plan_workspace
 from engine.runs.workspace import Workspace
+from engine.runtime.generators import run_to_end
 from engine.settings import dataset_names, preset_names
 from tesla_tui.live.widgets.key_line import KeyLine
 from tesla_tui.render.words import ago, clean
@@ -147,9 +149,7 @@ class WizardScreen(ModalScreen[Workspace | None]):
                 yield Label("dataset")
                 options = [(name, name) for name in names] + [(OWN, OWN), (HUB, HUB)]
                 yield Select(options, value="digits", allow_blank=False, id="wizard-dataset", compact=True)
-                yield Label(
-                    "folder with one subfolder per class, or Hugging Face id owner/name", id="wizard-where-label"
-                )
+                yield Label("path of a folder, zip or Parquet file, or hub id owner/name", id="wizard-where-label")
                 yield Input(id="wizard-where", compact=True)
                 yield Label("resolution in pixels (empty: from the preset)")
                 yield Input(id="wizard-resolution", type="integer", compact=True)
@@ -196,12 +196,24 @@ class WizardScreen(ModalScreen[Workspace | None]):
         if self._plan is None:
             self.app.bell()
             return
+        self.query_one("#wizard-make", Button).disabled = True
+        self.query_one("#wizard-problem", Static).update("Looking at the images...")
+        self._make(self._plan)
+
+    @work(thread=True, exclusive=True, group="wizard")
+    def _make(self, plan: WorkspacePlan) -> None:
+        """Look at the dataset, which takes a while where there are many files, and make the workspace."""
         try:
-            self.dismiss(self._plan.make())
+            Workspace.check_new(plan.folder)
+            found = run_to_end(plan.data.look())
+            workspace = plan.make(found.report if found is not None else None)
         except (TeslaError, OSError) as error:
-            self._problem(str(error))
+            self.app.call_from_thread(self._problem, str(error))
+        else:
+            self.app.call_from_thread(self.dismiss, workspace)
 
     def _problem(self, words: str) -> None:
+        self.query_one("#wizard-make", Button).disabled = False
         self.query_one("#wizard-problem", Static).update(Text(f"✕ {words}", style=self.app.theme_variables["error"]))
 
     def _check(self) -> None:

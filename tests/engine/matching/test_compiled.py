@@ -130,7 +130,7 @@ def test_a_run_that_does_not_compile_leaves_no_cache(tmp_path: Path) -> None:
         subprocess.run(
             [sys.executable, "-m", "tesla_tui.main", *words], check=True, capture_output=True, env=environment
         )
-    assert sorted(path.name for path in Path(folder).iterdir()) == ["buffers", "runs", "tesla.toml"]
+    assert sorted(path.name for path in Path(folder).iterdir()) == ["buffers", "dataset.json", "runs", "tesla.toml"]
 
 
 def test_bf16_is_coarser_and_close(workspace: Workspace) -> None:

@@ -1,0 +1,322 @@
+"""A dataset from `tesla data` to a distilled grid: what is reported, what is refused, what a workspace remembers."""
+
+import io
+import json
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from engine.data.report import Choice, ClassFacts, ColumnFacts, DataReport, LeftOut, Listing, SplitFacts
+from engine.runs.workspace import Workspace
+from engine.storage.atomic import read_json
+from tesla_tui.render.data import report_words
+from tests.processes import sets
+from tests.tui.cli.test_cli import Tesla, one_paragraph, tesla
+
+__all__ = ["tesla"]
+
+COLOURS = {
+    "beach": (230, 200, 120), "city": (120, 120, 130), "family": (200, 120, 110),
+    "food": (180, 90, 60), "mountains": (80, 110, 160), "sunset": (250, 120, 60),
+}  # fmt: skip
+SIZES = ((64, 48), (48, 64), (81, 33), (50, 50))
+KEYS = {
+    "format", "name", "source", "splits", "config", "columns", "class_order", "left_out", "notes", "classes", "modes",
+    "sizes", "looked", "total", "channels", "resolution", "value_range", "fit", "next",
+}  # fmt: skip
+
+
+def holiday(root: Path, count: int = 8) -> Path:
+    """Six folders of photographs of different sizes, some turned by their EXIF."""
+    rng = np.random.default_rng(0)
+    for name, colour in COLOURS.items():
+        (root / name).mkdir(parents=True)
+        for i in range(count):
+            width, height = SIZES[i % len(SIZES)]
+            pixels = np.clip(np.array(colour) + rng.normal(0, 30, (height, width, 3)), 0, 255).astype(np.uint8)
+            exif = Image.Exif()
+            exif[0x0112] = 6 if i % 3 == 0 else 1
+            Image.fromarray(pixels).save(root / name / f"IMG_{i:04d}.jpg", exif=exif)
+    return root
+
+
+def report_of(tesla: Tesla, *arguments: object) -> dict[str, Any]:
+    code, out, err = tesla("data", *arguments, "--json")
+    assert code == 0, err
+    found: dict[str, Any] = json.loads(out)
+    assert set(found) == KEYS
+    return found
+
+
+def test_the_report_as_json_is_all_there_is_on_stdout(tesla: Tesla, tmp_path: Path) -> None:
+    holiday(tmp_path / "holiday")
+    found = report_of(tesla, "holiday", "--set", "dataset.resolution=16")
+    assert found["format"] == 1
+    assert [(c["name"], c["train"], c["test"]) for c in found["classes"]] == [(name, 6, 2) for name in COLOURS]
+    assert {s["role"] for s in found["splits"]} == {"train", "test"}
+    assert found["sizes"]["64 x 48"] == 12 and found["modes"] == {"RGB": 48}
+    assert (found["resolution"]["value"], found["channels"]["value"]) == ("16", "3")
+    assert found["next"] == "tesla init my-run --dataset holiday --set dataset.resolution=16"
+    assert not list(tmp_path.glob("my-run*"))  # nothing is written
+
+
+def test_the_report_fits_a_terminal_and_ends_with_the_next_command(
+    tesla: Tesla, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holiday(tmp_path / "holiday")
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, _ = tesla("data", "holiday", "--pictures")
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= 80
+    assert "6 classes, 36 training images, 12 test images, 32x32 RGB" in out
+    assert re.search(r"0 +beach +6 +2\n", out)
+    assert re.search(r"beach +city +family +food", out.rpartition("fit")[2])  # the captions of the pictures
+    assert out.splitlines()[-1].strip() == "tesla init my-run --dataset holiday"
+    # Through a pipe: no pictures.
+    _, piped, _ = tesla("data", "holiday")
+    assert not re.search(r"beach +city", piped)
+
+
+def test_a_workspace_reports_its_own_dataset(tesla: Tesla) -> None:
+    tesla("init", "ws", "--dataset", "digits")
+    found = report_of(tesla, "ws")
+    assert (found["name"], len(found["classes"]), found["next"]) == ("digits", 10, "tesla run ws --ipc 1")
+
+
+def test_a_hub_dataset_is_not_downloaded_to_report_on_it(tesla: Tesla) -> None:
+    code, out, _ = tesla("data", "cifar10")
+    assert code == 0
+    words = one_paragraph(out)
+    assert "opening it downloads it" in words
+    assert "10 classes, 50,000 training and 10,000 test images, 32x32 RGB" in words
+    assert "--download" in words
+    code, out, _ = tesla("data", "someone/pets", "--json")
+    assert code == 0
+    assert json.loads(out)["download"] is True
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["digitz"], 2, "There is no dataset 'digitz', and no file or folder of that name. Did you mean digits?"),
+        (["./absent"], 1, "no such folder or file"),
+        (["a/b/c"], 1, "no such folder or file"),
+        (["notes.txt"], 1, "notes.txt is not a folder"),
+        (["digits", "--set", "dataset.path=."], 2, "dataset.path has no effect on digits"),
+        (["digits", "--set", "dataset.image_column=x"], 2, "dataset.image_column = x has no effect on digits"),
+        (["digits", "--set", "dataset.classes=none.txt"], 2, "none.txt cannot be read: No such file"),
+        (["digits", "--set", "dataset.classes=notes.txt"], 2, "the dataset has no class 'Dear diary'"),
+        (["mixed"], 1, "Parquet files (data/train.parquet) and pictures (cat/1.png)"),
+    ],
+)
+def test_what_cannot_be_ends_in_a_sentence(
+    tesla: Tesla, tmp_path: Path, arguments: list[str], code: int, words: str
+) -> None:
+    (tmp_path / "notes.txt").write_text("Dear diary\n")
+    (tmp_path / "mixed" / "cat").mkdir(parents=True)
+    (tmp_path / "mixed" / "data").mkdir()
+    (tmp_path / "mixed" / "data" / "train.parquet").write_bytes(b"PAR1")
+    Image.new("L", (4, 4)).save(tmp_path / "mixed" / "cat" / "1.png")
+    found, out, err = tesla("data", *arguments, "--json")
+    assert (found, out) == (code, "")
+    assert words in one_paragraph(err)
+    # And nothing is made of it.
+    found, _, err = tesla("init", "ws", "--dataset", *arguments)
+    assert found == code and words in one_paragraph(err)
+    assert not (tmp_path / "ws").exists()
+
+
+def test_a_known_name_that_is_also_a_folder_is_pointed_out(tesla: Tesla, tmp_path: Path) -> None:
+    holiday(tmp_path / "digits")
+    _, out, _ = tesla("data", "digits")
+    assert "To use the folder, write ./digits." in out
+    assert len(report_of(tesla, "./digits")["classes"]) == 6
+
+
+def test_classes_are_listed_renamed_and_told(tesla: Tesla, tmp_path: Path) -> None:
+    holiday(tmp_path / "holiday")
+    (tmp_path / "classes.txt").write_text("sunset\nbeach = sea\ncity = elsewhere\nmountains = elsewhere\n")
+    code, out, _ = tesla("init", "ws", "--dataset", "holiday", "--set", "dataset.classes=classes.txt")
+    assert code == 0
+    words = one_paragraph(out)
+    assert "sunset, sea, elsewhere" in words
+    assert "2 classes with 16 images: not listed in the file of dataset.classes (family, food)" in words
+    assert "The class 'elsewhere' is made of 'city', 'mountains'" in words
+    # The path was whole when it went into tesla.toml.
+    found = report_of(tesla, "ws")
+    assert [c["name"] for c in found["classes"]] == ["sunset", "sea", "elsewhere"]
+    assert found["classes"][2]["train"] + found["classes"][2]["test"] == 16
+
+
+def test_a_parquet_file_is_a_dataset(tesla: Tesla, tmp_path: Path) -> None:
+    import datasets
+
+    def png(i: int) -> bytes:
+        file = io.BytesIO()
+        Image.new("RGB", (8, 8), (i, i, i)).save(file, "PNG")
+        return file.getvalue()
+
+    features = datasets.Features(image=datasets.Image(), label=datasets.ClassLabel(names=["cat", "dog"]))
+    rows = [{"image": {"bytes": png(i), "path": None}, "label": i % 2} for i in range(20)]
+    datasets.Dataset.from_list(rows, features=features).to_parquet(tmp_path / "pets.parquet")
+    found = report_of(tesla, "pets.parquet")
+    assert [(c["name"], c["train"], c["test"]) for c in found["classes"]] == [("cat", 8, 2), ("dog", 8, 2)]
+    assert tesla("init", "ws", "--dataset", "pets.parquet")[0] == 0
+    assert Workspace(tmp_path / "ws").settings().settings.dataset.path == str(tmp_path / "pets.parquet")
+
+
+def run_it(tesla: Tesla, run: str, *changes: str) -> str:
+    code, out, err = tesla("run", "ws", "--run", run, "--ipc", 1, *sets("teachers.batch=8", *changes))
+    assert code == 0, err
+    return out
+
+
+@pytest.mark.slow
+def test_from_holiday_pictures_to_a_distilled_grid(tesla: Tesla, tmp_path: Path) -> None:
+    """A newcomer's way, with no file edited: what is wrong is refused, the setting in the message settles it."""
+    root = holiday(tmp_path / "holiday")
+    (root / "city" / "where.txt").write_text("Lisbon")
+    (root / "food" / "IMG_0003.jpg").write_bytes((root / "food" / "IMG_0003.jpg").read_bytes()[:300])
+    code, out, err = tesla("init", "ws", "--dataset", "holiday", "--set", "dataset.resolution=8")
+    extra = []
+    if code:
+        assert "dataset.on_bad_file = skip" in one_paragraph(err) and "Traceback" not in err
+        assert not (tmp_path / "ws").exists()
+        extra = ["--set", "dataset.on_bad_file=skip"]
+        code, out, err = tesla("init", "ws", "--dataset", "holiday", "--set", "dataset.resolution=8", *extra)
+    assert code == 0, err
+    assert "beach, city, family, food, mountains, sunset" in out
+    code, out, err = tesla("run", "ws", "--ipc", 1, *sets("teachers.batch=8"))
+    if code:  # a picture that is broken behind its header
+        assert "IMG_0003.jpg" in err and "dataset.on_bad_file = skip" in one_paragraph(err)
+        out = run_it(tesla, "ipc-1", "dataset.on_bad_file=skip")
+    assert "random real images" in out
+    code, out, err = tesla("show", "ws")
+    assert code == 0, err
+    assert "beach" in out and "sunset" in out
+    code, out, _ = tesla("export", "ws", "--to", "out")
+    assert code == 0
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "there is no test split" in card
+    for file in ("README.md", "recipe.json"):
+        assert str(tmp_path) not in (tmp_path / "out" / file).read_text()
+    assert json.loads((tmp_path / "out" / "recipe.json").read_text())["dataset"]["report"]["fit"] == "crop"
+
+
+@pytest.mark.slow
+def test_a_run_says_what_changed_in_the_data(tesla: Tesla, tmp_path: Path) -> None:
+    root = holiday(tmp_path / "holiday")
+    tesla("init", "ws", "--dataset", "holiday", "--set", "dataset.resolution=8")
+    record = tmp_path / "ws" / "dataset.json"
+    before = record.read_bytes()
+    run_it(tesla, "one")
+    assert record.read_bytes() == before
+    (root / "food").rename(root / "meals")
+    (root / "city" / "IMG_0001.jpg").unlink()
+    out = one_paragraph(run_it(tesla, "two"))
+    assert "test images: was 12, now 11; classes removed: food; classes added: meals" in out
+    assert read_json(record)["summary"]["test"] == 11
+    # A run with another dataset than the workspace's does not describe the workspace.
+    run_it(tesla, "three", "dataset.resolution=4", "network.depth=1")
+    assert read_json(record)["summary"]["resolution"] == 8
+    _, out, _ = tesla("status", "ws")
+    assert "6 classes, 36 training and 11 test images" in one_paragraph(out)
+    _, out, _ = tesla("status", "ws", "--json")
+    assert json.loads(out)["dataset"]["classes"] == 6
+
+
+def test_doctor_verifies_the_record_and_sets_a_damaged_one_aside(tesla: Tesla, tmp_path: Path) -> None:
+    tesla("init", "ws")
+    assert "dataset.json: digits" in one_paragraph(tesla("doctor", "ws")[1])
+    record = tmp_path / "ws" / "dataset.json"
+    record.write_text(record.read_text().replace('"train": 1438', '"train": 1439'))
+    code, out, _ = tesla("doctor", "ws")
+    assert code == 1 and "dataset.json" in out
+    assert tesla("status", "ws")[0] == 0
+    tesla("doctor", "ws", "--repair")
+    assert not record.exists()
+    assert tesla("doctor", "ws")[0] == 0
+
+
+def full_report(classes: int) -> DataReport:
+    """A report in which every part is there."""
+    return DataReport(
+        name="pets",
+        source="pets, Parquet files in /data/a/rather/long/path/of/pets",
+        listing=Listing(
+            splits=(
+                SplitFacts(
+                    "train", "train", 10 * classes, "rows", "its file names begin with train", ("train-0.parquet",)
+                ),
+                SplitFacts("validation", "test", 3 * classes, "rows", "test has no labels"),
+                SplitFacts("test", "unused", 99, "rows", "every label is -1"),
+            ),
+            config=Choice("plain", "the only one"),
+            columns=(
+                ColumnFacts("img", "Image", "image", "the only column of images"),
+                ColumnFacts("species", "ClassLabel", "label", "the only column of classes"),
+                ColumnFacts("price", "float64", "unused"),
+            ),
+            class_order="the feature's names",
+            left_out=(LeftOut("3 broken links", 3, "they lead nowhere", ("a", "b", "c"), "dataset.x = true"),),
+            notes=("Some note.",),
+        ),
+        classes=tuple(ClassFacts(f"class {k}", 10, 3 + k % 2) for k in range(classes)),
+        modes={"RGB": 900, "L": 50, "P": 3, "RGBA": 1},
+        sizes={f"{k} x {k + 1}": 5 for k in range(40, 60)},
+        looked=954,
+        total=13 * classes,
+        channels=Choice("3", "some are in colour"),
+        resolution=Choice("64", "dataset.resolution"),
+        value_range=Choice("0..255", "8-bit images"),
+        fit=Choice("crop", "the longer side is cut on both ends"),
+    )
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_every_part_of_a_long_report_is_drawn_in_any_width(width: int) -> None:
+    def drawn(*, short: bool) -> str:
+        console = Console(width=width, file=io.StringIO(), color_system=None)
+        console.print(report_words(full_report(1000), short=short), highlight=False)
+        text = console.file.getvalue()  # type: ignore[attr-defined]
+        assert max(len(line.rstrip()) for line in text.splitlines()) <= width
+        return text
+
+    whole, short = drawn(short=False), drawn(short=True)
+    assert len(whole.splitlines()) < 60 and len(short.splitlines()) < len(whole.splitlines())
+    words = one_paragraph(whole)
+    for part in ("every label is -1", "price", "class 7 ", "class 999", "990 more", "of 954 that were looked at"):
+        assert part in words
+    assert "price" not in short and "class 999" not in short
+    for text in (words, one_paragraph(short)):
+        assert "3 broken links: they lead nowhere (a, b, c). To take them: dataset.x = true" in text
+        assert "Some note." in text and "species" in text and "test has no labels" in text
+
+
+def test_a_hostile_name_reaches_no_terminal(tesla: Tesla, tmp_path: Path) -> None:
+    for name in ("a\x1b[31mred", "[bold]b"):
+        (tmp_path / "evil" / name).mkdir(parents=True)
+        for i in range(4):
+            Image.new("L", (8, 8), i).save(tmp_path / "evil" / name / f"{i}.png")
+    code, out, _ = tesla("data", "evil", "--pictures")
+    assert code == 0 and "\x1b" not in out and "[bold]b" in out
+
+
+def test_a_zip_is_asked_for_its_pictures(tesla: Tesla, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        for name in ("cat", "dog"):
+            for i in range(5):
+                file = io.BytesIO()
+                Image.new("L", (8, 8), 10 * i).save(file, "PNG")
+                archive.writestr(f"{name}/{i}.png", file.getvalue())
+    code, out, err = tesla("data", "photos.zip", "--json")
+    if code == 0:
+        assert [c["name"] for c in json.loads(out)["classes"]] == ["cat", "dog"]
+    else:
+        assert "photos.zip" in err and "Traceback" not in err
