@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.data.filenames import kind_of_file
-from engine.data.pictures import BAD_FILE, decoded, opened
+from engine.data.pictures import BAD_FILE, decoded, header_of, opened
 from engine.data.sources import Header
 from engine.data.tree import MOST_FILES, MOST_LEVELS, Folder, Tree, digest_of, note
 from engine.errors import DataError
@@ -144,7 +144,7 @@ class _Zip:
     @staticmethod
     def _header(data: bytes) -> Header:
         with opened(io.BytesIO(data)) as picture:
-            return picture.mode, picture.size
+            return header_of(picture)
 
     def _unpack(self, path: str, first: int | None) -> bytes:
         """The bytes of an entry, or the first of them.

@@ -92,7 +92,7 @@ def resolve(source: Source, request: DataRequest, seen: Seen | None = None) -> R
     report = DataReport(
         name=source.name,
         source=source.description,
-        listing=_listing(opened, labels, made),
+        listing=_listing(opened, labels, made, found),
         classes=tuple(ClassFacts(name, int(a), int(b)) for name, a, b in zip(labels.classes, *counts, strict=True)),
         modes=dict(found.modes.most_common()),
         sizes={f"{width} x {height}": count for (width, height), count in found.sizes.most_common()},
@@ -132,7 +132,7 @@ def _check_test(labels: Labels, sizes: Classes) -> None:
         )
 
 
-def _listing(opened: OpenSource, labels: Labels, made: SplitFacts | None) -> Listing:
+def _listing(opened: OpenSource, labels: Labels, made: SplitFacts | None, found: Survey) -> Listing:
     """What the source says, and what was decided here."""
     listing = opened.listing
     splits = listing.splits
@@ -147,7 +147,7 @@ def _listing(opened: OpenSource, labels: Labels, made: SplitFacts | None) -> Lis
         splits=(*splits, *([made] if made else [])),
         class_order="as listed in the file of dataset.classes" if labels.reordered else listing.class_order,
         left_out=(*listing.left_out, *labels.left_out),
-        notes=(*listing.notes, *labels.notes),
+        notes=(*listing.notes, *labels.notes, *found.notes()),
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from engine.data.arrow_tables import Table
 from engine.data.columns import Columns, choose_columns, pixel_type
-from engine.data.pictures import BAD_FILE, decoded, opened
+from engine.data.pictures import BAD_FILE, decoded, header_of, opened
 from engine.data.report import Choice, LeftOut, Listing, SplitFacts
 from engine.data.request import DataRequest
 from engine.data.sources import Header, OpenSource, SourceSplit
@@ -197,7 +197,7 @@ def _picture(data: bytes, called: str) -> Any:
 def _header(data: bytes, called: str) -> Header:
     def parse() -> Header:
         with opened(io.BytesIO(data)) as picture:
-            return picture.mode, picture.size
+            return header_of(picture)
 
     found: Header = _guarded(parse, called)
     return found

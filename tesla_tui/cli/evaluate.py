@@ -29,7 +29,7 @@ def evaluate(
     """
     from rich.console import Console
 
-    from engine.errors import ExitCode, UsageError
+    from engine.errors import ExitCode
     from engine.runs.evaluation_settings import evaluation_settings
     from engine.runs.judgement import outcomes
     from engine.runs.protocol import protocol_words
