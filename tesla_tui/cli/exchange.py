@@ -122,12 +122,12 @@ def import_images(
     images: Annotated[
         Path,
         typer.Argument(
-            help="images_*.pt, res_*.pt, .npy, .npz, .safetensors or .parquet, or a folder of class folders."
+            help="A .pt, .npy, .npz, .safetensors or .parquet file, or a folder with a subfolder per class."
         ),
     ],
     labels: Annotated[
         Path | None,
-        typer.Argument(help="labels_*.pt or .npy. Default: in or beside the images.", show_default=False),
+        typer.Argument(help="A file with the labels. Default: in or beside the images.", show_default=False),
     ] = None,
     lr: Annotated[
         str | None,

@@ -44,7 +44,7 @@ from engine.settings.trust import check_trusted, place_of
 from engine.storage.holder import UNKNOWN
 from engine.storage.tensors import file_parts
 from engine.tools.doctor import examine_workspace
-from engine.tools.exchange.import_images import Wanted, import_images
+from engine.tools.exchange.import_images import Wanted, import_images, prepare_images
 from engine.training.teacher_buffer import TeacherBuffer
 from engine.training.trajectory import Position
 from tesla_tui.live.preferences import load_preferences
@@ -569,6 +569,18 @@ def read_published(folder: Path) -> None:
     run_to_end(import_images(workspace(folder), "kip", wanted, TINY))
 
 
+def lay_old_set(folder: Path) -> None:
+    # The format before zip has no checksums: every change of its pickle reaches the reader.
+    images = np.zeros((10, 8, 8), dtype=np.float32)
+    value = {"data": [[images, torch.arange(10)]], "accs_all_exps": {"ConvNet": [np.float64(0.5)]}}
+    torch.save(value, folder / "res.pt", _use_new_zipfile_serialization=False)
+    workspace(folder)
+
+
+def read_old_set(folder: Path) -> None:
+    run_to_end(prepare_images(workspace(folder), "dc", Wanted(folder / "res.pt", lr="0.02"), TINY))
+
+
 JOURNAL = "runs/r/journal.jsonl"
 READERS = (
     Reader("tesla.toml", lay_toml, any_damage("tesla.toml") | toml_edits("tesla.toml"), read_toml),
@@ -609,6 +621,7 @@ READERS = (
     Reader("pictures", lay_pictures, any_damage(*(f"a.{kind.lower()}" for kind in PICTURES)), read_pictures),
     Reader("idx", lay_idx, any_damage(IDX) | idx_edits(IDX), lambda folder: read_idx(folder / IDX)),
     Reader("published set", lay_published, any_damage("kip.npz"), read_published, share=0.1),
+    Reader("published set in a pickle", lay_old_set, any_damage("res.pt"), read_old_set, share=0.1),
     Reader("Parquet", lay_parquet, any_damage(PARQUET), read_parquet, share=0.02),
     Reader(
         "dataset cache", lay_entry,

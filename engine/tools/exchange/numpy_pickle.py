@@ -49,7 +49,7 @@ class Array:
 
 
 class Namespace:
-    """Stands for `argparse.Namespace`, which published code saves beside its tensors. Nothing reads it."""
+    """Stands for `argparse.Namespace`, and for types, which published code saves beside its tensors; never read."""
 
 
 def as_plain(values: np.ndarray[Any, Any]) -> Tensor | list[str]:
@@ -72,9 +72,16 @@ def stand_ins() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
         (Array, "numpy.ndarray"),
         (Dtype, "numpy.dtype"),
         (Namespace, "argparse.Namespace"),
+        (_default_dict, "collections.defaultdict"),
+        *((Namespace, f"builtins.{factory}") for factory in ("list", "dict", "int", "float")),
         *((_reconstruct, f"{core}._reconstruct") for core in cores),
         *((_scalar, f"{core}.scalar") for core in cores),
     ]
+
+
+def _default_dict(*factory: Any) -> dict[Any, Any]:
+    """A plain dictionary, which is filled next. The function for missing keys is not kept."""
+    return {}
 
 
 def _reconstruct(kind: Any, shape: Any, code: Any) -> Array:

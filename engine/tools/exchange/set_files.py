@@ -19,7 +19,7 @@ from engine.storage.tensors import read_file
 from engine.storage.untrusted import number, parse_json, read_bounded
 from engine.tools.exchange.numpy_pickle import as_plain
 from engine.tools.exchange.set_tree import Tree, tree_of
-from engine.tools.exchange.torch_reader import SourceFile, examine, file_size, load
+from engine.tools.exchange.torch_reader import SourceFile, examine, file_size, is_archive, load
 
 MOST_RECIPE = 2**26
 EXPORTS = ("distilled.safetensors", "images_best.pt")
@@ -143,7 +143,7 @@ def _relabelling(path: Path) -> DataError:
 
 def _refuse_archive(path: Path) -> None:
     """An archive of many files is not a file of tensors, although `torch.save` writes a zip archive too."""
-    if path.suffix == ".npz" or not path.is_file() or not zipfile.is_zipfile(path):
+    if path.suffix == ".npz" or not path.is_file() or not is_archive(path):
         return
     try:
         with zipfile.ZipFile(path) as archive:

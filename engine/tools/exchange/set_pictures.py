@@ -142,15 +142,17 @@ def _numbers(folders: list[str], names: Sequence[str], root: Path) -> tuple[list
 def _read_tables(
     tables: list[Path], shape: Shape
 ) -> Generator[Event, None, tuple[Tree, list[SourceFile], dict[str, str], list[str]]]:
-    sources, rows, schema, left_out = [], [], None, []
+    sources: list[SourceFile] = []
+    rows: list[dict[str, Any]] = []
+    called: tuple[str, ...] | None = None
     total, done = sum(map(file_size, tables)), 0
     for table in tables:
         source = yield from examine(table, done, total)
         done += source.bytes
         sources.append(source)
-        found = _table(table)
-        schema = schema or found.schema
-        rows += found.to_pylist()
+        names, found = _table(table)
+        called = called or names
+        rows += found
     columns = list(rows[0]) if rows else []
     image = next((name for name in columns if name in ("image", "img")), None)
     label = next((name for name in ("soft_label", "label", "labels") if name in columns), None)
@@ -169,13 +171,13 @@ def _read_tables(
         tree.tensors["labels",] = torch.tensor([row[label] for row in rows])
     except (TypeError, ValueError, RuntimeError) as error:
         raise DataError(f"The column {label} of {tables[0]} is not numbers.", "A label is a class number.") from error
-    names = _label_names(schema)
-    if names is not None:
-        tree.texts["classes",] = names
+    if called is not None:
+        tree.texts["classes",] = called
     return tree, sources, {table.name: f"Parquet, labels from `{label}`" for table in tables}, left_out
 
 
-def _table(path: Path) -> Any:
+def _table(path: Path) -> tuple[tuple[str, ...] | None, list[dict[str, Any]]]:
+    """The names of the classes, if it has any, and the rows."""
     import pyarrow
     import pyarrow.parquet
 
@@ -184,7 +186,8 @@ def _table(path: Path) -> Any:
         size = sum(groups.row_group(i).total_byte_size for i in range(groups.num_row_groups))
         if size > psutil.virtual_memory().available // 2:
             raise DataError(f"{path} claims {format_bytes(size)}, more than half of the free memory.")
-        return pyarrow.parquet.read_table(path)
+        table = pyarrow.parquet.read_table(path)
+        return _label_names(table.schema), table.to_pylist()
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         first = " ".join(str(error).split())[:160]
         raise DataError(f"{path} cannot be read as Parquet ({first}).", "Download it again.") from error
@@ -207,5 +210,5 @@ def _label_names(schema: Any) -> tuple[str, ...] | None:
         info = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
         names = next(info[name]["names"] for name in ("label", "labels") if "names" in info.get(name, {}))
         return tuple(map(str, names))
-    except (KeyError, TypeError, ValueError, StopIteration, RecursionError):
+    except (AttributeError, KeyError, TypeError, ValueError, StopIteration, RecursionError):
         return None

@@ -6,9 +6,11 @@ Arrays of numpy beside them are rebuilt by `numpy_pickle`.
 A mapped file is not verified by PyTorch, so the archive's own checksums are checked here first; one pass over the file.
 """
 
+import errno
 import hashlib
 import re
 import zipfile
+import zlib
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,13 +65,25 @@ def examine(path: Path, done: int, total: int, *, strict: bool = True) -> Genera
             if total < 1e6:
                 continue  # fails before anything can read it
             yield Progress(stage=STAGE, done=done / 1e6, total=total / 1e6, unit="MB", detail=f"checking {path.name}")
-    mapped = zipfile.is_zipfile(path)
+    mapped = is_archive(path)
     with open(path, "rb") as file:
         if not mapped and file.read(4) == b"PK\x03\x04":
             raise DataError(f"{path} is damaged: the end of the archive is missing.", "Download it again.")
     if mapped:
         _check_archive(path, size, strict)
     return SourceFile(path, size, digest.hexdigest(), mapped)
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a file is a zip archive.
+
+    Raises:
+        DataError: it is part of one.
+    """
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile as error:
+        raise DataError(f"{path} is damaged ({error}).", "Download it again.") from error
 
 
 def file_size(path: Path) -> int:
@@ -145,8 +159,12 @@ def _check_archive(path: Path, size: int, strict: bool) -> None:
                 with archive.open(info) as member:
                     while member.read(PIECE):  # the last read compares the checksum
                         pass
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError, zlib.error) as error:
         raise DataError(f"{path} is damaged ({error}).", "Download it again.") from error
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise DataError(f"{path} is damaged: its list of contents points outside.", "Download it again.") from error
 
 
 def _refusal(path: Path, error: Exception) -> tuple[str, str]:

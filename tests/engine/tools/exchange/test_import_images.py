@@ -97,6 +97,7 @@ LAYOUTS: dict[str, Any] = {
     "pairs": [(image, int(label)) for image, label in zip(X, Y, strict=True)],
     "a parameter": collections.OrderedDict(images=torch.nn.Parameter(X), labels=Y),
     "arrays of numpy": {"images": X.numpy(), "labels": Y.numpy(), "lr": np.float64(0.02)},
+    "a dictionary of lists beside": {"data": [[X, Y]], "accs_all_exps": collections.defaultdict(list, ConvNet=[0.5])},
     "options beside": {"images": X, "labels": Y, "args": argparse.Namespace(ipc=2, method="DM")},
 }  # fmt: skip
 
