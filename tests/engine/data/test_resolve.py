@@ -140,7 +140,7 @@ def test_a_class_without_test_images_names_the_ways_out() -> None:
 
 
 def test_a_class_with_a_single_image_cannot_be_divided() -> None:
-    with pytest.raises(DataError, match="'cat' has a single image, which cannot be in both train and test"):
+    with pytest.raises(UsageError, match="'cat' has only 1 image and no test set"):
         resolved(split(0, 0, 1, 1, 2, 3, 3))
 
 
