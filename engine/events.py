@@ -109,7 +109,7 @@ class RunFinished(Event):
     lasting: ClassVar[bool] = True
     seconds: float
     outcome: str = ""
-    """What was gained over random real images, in words."""
+    """What was gained over random real images, as text."""
 
 
 @dataclass(frozen=True, kw_only=True)

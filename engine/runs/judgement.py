@@ -121,7 +121,7 @@ def outcomes(
 
 
 def outcome_words(found: Sequence[Outcome]) -> str:
-    """Outcomes in words; a sentence that is true of several networks only once."""
+    """Outcomes as text; a sentence that is true of several networks only once."""
     return " ".join(dict.fromkeys(outcome.words for outcome in found))
 
 

@@ -85,17 +85,25 @@ def _no_update(settings: Settings, run: Run, state: State) -> tuple[str, str] | 
     iterations = settings.distill.iterations
     if iterations == 0:
         return None
+    same = _unchanged(run, state)
+    if same is not None and "images" not in same:
+        return None
+    history = read_history(run)
+    if history.skipped < iterations and (same is None or "student_lr" not in same):
+        return None  # student_lr alone was learned; or nothing is known
+    return no_update_words(iterations, history.skips, history.gradient_norm.latest == 0)
+
+
+def _unchanged(run: Run, state: State) -> set[str] | None:
+    """What has the bits of checkpoint 0: `images` (with the labels learned for them), `student_lr`; None if that
+    checkpoint is damaged or was deleted."""
     try:
         start = run.load_checkpoint(0)[0]
     except CorruptFileError:
         return None
-    same = {
-        name for name, tensor in state.tensors().items()
-        if name in start and torch.equal(tensor.cpu(), start[name].to(tensor.dtype))
+    now = state.tensors()
+    same: set[str] = {
+        name for name in ("images", "logits", "student_lr")
+        if name in now and name in start and torch.equal(now[name].cpu(), start[name].to(now[name].dtype))
     }  # fmt: skip
-    if not {"images", *({"logits"} & start.keys())} <= same:
-        return None
-    history = read_history(run)
-    if history.skipped < iterations and "student_lr" not in same:
-        return None  # nothing else was to be learned
-    return no_update_words(iterations, history.skips, history.gradient_norm.latest == 0)
+    return same - {"images"} if "logits" in now and "logits" not in same else same

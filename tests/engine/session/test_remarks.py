@@ -79,6 +79,10 @@ def test_a_single_skipped_iteration_is_no_run(tiny_run: Drive) -> None:
     for _ in range(2):  # the same again when it is resumed
         with pytest.raises(DivergedError, match=rf"{FAILED}: its only iteration was skipped \(distill\.max_loss: 1\)"):
             tiny_run("r", *settings)
+    for path in Run(tiny_run("other", "distill.iterations=1").folder.parent / "r").folder.glob("checkpoints/0000000.*"):
+        path.unlink()  # as a user may: then the journal alone is asked
+    with pytest.raises(DivergedError, match=FAILED):
+        tiny_run("r", *settings)
     run = tiny_run("other", "distill.iterations=1")  # the same iteration, not skipped
     assert events(run, RunFinished)
     failed = run_status(Run(run.folder.parent / "r"))
