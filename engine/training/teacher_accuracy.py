@@ -86,7 +86,7 @@ def measure_teachers(task: Task, buffer: TeacherBuffer) -> Generator[Event, None
     accuracies = [known[checksum] for checksum in checksums]
     event = TeachersMeasured(
         buffer=buffer.folder.name, split=split, images=len(chosen), guessing=guessing(images.labels[chosen]),
-        epoch=epoch, steps=-(-len(task.train) // settings.teachers.batch), count=count,
+        epoch=epoch, steps=-(-len(task.train) // task.teacher_batch), count=count,
         mean=statistics.fmean(accuracies), std=statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0,
         accuracies=accuracies,
     )  # fmt: skip
@@ -113,7 +113,7 @@ def _advice(settings: Settings, measured: TeachersMeasured) -> str:
     taken = f"They took {measured.epoch} epochs of {measured.steps} steps"
     longer = "teachers.epochs" if settings.labels.kind == "last" else "distill.max_start_epoch and teachers.epochs"
     if measured.steps < FEW_STEPS:
-        return f"{taken}: set a smaller teachers.batch (now {settings.teachers.batch}), or raise {longer}."
+        return f"{taken}: set a smaller teachers.batch (now {task.teacher_batch}), or raise {longer}."
     return f"{taken}: raise {longer}, or change teachers.lr (now {settings.teachers.lr:g})."
 
 
