@@ -207,7 +207,7 @@ class _Cells:
         return bisect.bisect_right(self._starts, i) - 1
 
     def _start(self, number: int) -> None:
-        """Read from the start of a row group, to the end of its file if nobody stops."""
+        """Read from the start of a row group, to the end of its file unless asked for other rows first."""
         group = self._groups[number]
         if self._file is None or self._file[0] != group.path:
             self._file = group.path, pq.ParquetFile(pa.memory_map(str(group.path)))

@@ -313,7 +313,7 @@ def _usual_train(names: Sequence[str]) -> tuple[str, str]:
 def _usual_test(
     names: Sequence[str], withheld: Callable[[str], bool], preferred: str, why: dict[str, str], notes: list[str]
 ) -> tuple[str | None, str]:
-    """The first of the usual test splits that has labels; why others are passed over goes to `why` and `notes`."""
+    """The first of the usual test splits that has labels; why others are skipped goes to `why` and `notes`."""
     wanted = [*((preferred,) if preferred else ()), "test", "validation"]
     order = [name for kind in wanted for name in names if kind in (name, kind_of(name))]
     for name in dict.fromkeys(order):

@@ -121,7 +121,7 @@ def _check_guess(name: str, columns: Columns, classes: ClassColumn, rows: int) -
         raise DataError(
             f"{name} has no column of classes: {columns.label} has another value in each of its {rows:,} rows.",
             "It must have a column of class numbers or names; unlabelled images cannot be distilled. To use "
-            f"{columns.label} all the same, set dataset.label_column = {columns.label}.",
+            f"{columns.label} anyway, set dataset.label_column = {columns.label}.",
         )
 
 
