@@ -185,7 +185,8 @@ def _notes(hits: Mapping[str, _Hit], thing: str, own: set[str]) -> Iterable[str]
             "files into several splits."
         )
     for name in sorted(own):
-        yield f"{name} is a split of its own; `datasets` drops it beside {thing}s that name a split."
+        does = f"drops it beside {thing}s that name a split" if hits else "makes it part of train"
+        yield f"{name} is a split of its own; `datasets` {does}."
 
 
 @cache
