@@ -105,8 +105,8 @@ class _Group:
 class ParquetTable:
     """Parquet files, one after another."""
 
-    def __init__(self, paths: Sequence[Path], roots: tuple[Path, ...]) -> None:
-        """Read what the files say about themselves.
+    def __init__(self, paths: Sequence[Path], roots: tuple[Path, ...], types: Features) -> None:
+        """Read what the files say about themselves; `types` are those of columns where they do not say.
 
         Raises:
             DataError: a file is no Parquet file, cannot be read, or claims too much.
@@ -117,7 +117,8 @@ class ParquetTable:
         self._groups: list[_Group] = []
         self._schemas = [self._add(path) for path in paths]
         self.schema = self._schemas[0]
-        self.features = features_of(self.schema)
+        self._types = types
+        self.features = features_of(self.schema) or types
 
     def _add(self, path: Path) -> pa.Schema:
         facts = read_claims(path)
@@ -137,7 +138,8 @@ class ParquetTable:
         for path in self._paths:
             with reading(path), pa.memory_map(str(path)) as source:
                 values = pq.ParquetFile(source).read(columns=[column], use_threads=False)
-            parts.append(ColumnPart(values.column(column), features_of(values.schema).get(column), str(path)))
+            features = features_of(values.schema) or self._types
+            parts.append(ColumnPart(values.column(column), features.get(column), str(path)))
         return parts
 
     def cells(self, column: str) -> Callable[[int], Any]:
@@ -168,10 +170,12 @@ class _Cells:
         self._lock = threading.Lock()
         self._kept: list[tuple[int, pa.Array]] = []
         """The last blocks, each with its first row."""
-        self._open: _Group | None = None
-        """What `_blocks` reads."""
+        self._bytes = 0
+        """Of these blocks."""
+        self._file: tuple[Path, pq.ParquetFile] | None = None
+        """The open file: what it says about itself takes milliseconds to read."""
         self._blocks: Iterator[Any] = iter(())
-        self._next = 0
+        self._next: int | None = None
         """First row of the block that `_blocks` yields next."""
 
     def value(self, i: int) -> Any:
@@ -184,29 +188,45 @@ class _Cells:
         for first, values in reversed(self._kept):
             if first <= i < first + len(values):
                 return first, values
-        group = self._groups[bisect.bisect_right(self._starts, i) - 1]
-        with reading(group.path):
-            if group is not self._open or i < self._next:
-                self._start(group)
+        number = self._group(i)
+        path = self._groups[number].path
+        with reading(path):
+            at = self._next
+            if at is None or i < at or self._group(at) != number or self._file is None or self._file[0] != path:
+                self._start(number)
             try:
                 while True:
-                    first, values = self._next, next(self._blocks).column(0)
-                    self._next += len(values)
-                    self._kept.append((first, values))
-                    while len(self._kept) > 2 and sum(kept.nbytes for _, kept in self._kept) > KEPT_BYTES:
-                        self._kept.pop(0)
-                    if i < self._next:
+                    first, values = self._advance()
+                    if i < first + len(values):
                         return first, values
-            except StopIteration:
-                raise ValueError("a row group ends early") from None
             except BaseException:
-                self._open = None  # its reader may be anywhere
+                self._next = None  # the reader may be anywhere
                 raise
 
-    def _start(self, group: _Group) -> None:
-        file = pq.ParquetFile(pa.memory_map(str(group.path)))
-        self._blocks = file.iter_batches(group.block, [group.number], [self._column], use_threads=False)
-        self._open, self._next = group, group.first
+    def _group(self, i: int) -> int:
+        return bisect.bisect_right(self._starts, i) - 1
+
+    def _start(self, number: int) -> None:
+        """Read from the start of a row group, to the end of its file unless asked for other rows first."""
+        group = self._groups[number]
+        if self._file is None or self._file[0] != group.path:
+            self._file = group.path, pq.ParquetFile(pa.memory_map(str(group.path)))
+        same = [other.number for other in self._groups[number:] if other.path == group.path]
+        self._blocks = self._file[1].iter_batches(group.block, same, [self._column], use_threads=False)
+        self._next = group.first
+
+    def _advance(self) -> tuple[int, pa.Array]:
+        first = self._next or 0
+        batch = next(self._blocks, None)
+        if batch is None:
+            raise ValueError("a row group ends early")
+        values = batch.column(0)
+        self._next = first + len(values)
+        self._kept.append((first, values))
+        self._bytes += values.nbytes
+        while len(self._kept) > 2 and self._bytes > KEPT_BYTES:
+            self._bytes -= self._kept.pop(0)[1].nbytes
+        return first, values
 
 
 @contextmanager

@@ -3,8 +3,8 @@
 import difflib
 import io
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
@@ -98,15 +98,14 @@ def _image(table: Table, name: str, wanted: str | None) -> tuple[str, Kind, str]
         if kind is None:
             raise UsageError(
                 f"dataset.image_column = {wanted}: that column holds {type_words(table, wanted)}, not images."
-                f"{_about_paths(table, [wanted])}",
+                f"{_about(table, [wanted])}",
                 CONVERT,
             )
         return wanted, kind, f"dataset.image_column = {wanted}"
     found = {column: kind for column in table.schema.names if (kind := _image_kind(table, column, probe=True))}
     if not found:
         raise DataError(
-            f"{name} has no column of images: its columns are {_listed(table)}."
-            f"{_about_paths(table, table.schema.names)}",
+            f"{name} has no column of images: its columns are {_listed(table)}.{_about(table, table.schema.names)}",
             f"It must have a column of type Image, or of bytes that are pictures. {CONVERT}",
         )
     if len(found) > 1:
@@ -176,23 +175,27 @@ def pixel_type(table: Table, column: str) -> np.dtype[Any]:
 
 
 def _holds_pictures(cell: Callable[[int], Any], rows: int) -> bool:
-    """Whether one of the first values is a picture, by its header."""
-    for value in islice((cell(i) for i in range(min(rows, PROBED))), PROBED):
+    """Whether one of the first values is a picture, by its header; paths without bytes are told row by row."""
+    values = [cell(i) for i in range(min(rows, PROBED))]
+    for value in values:
         data = value.get("bytes") if isinstance(value, dict) else value
         if data:
-            try:
+            with suppress(Exception):  # Pillow raises any exception on what is no picture
                 opened(io.BytesIO(data)).close()
                 return True
-            except Exception:  # Pillow raises any exception on what is no picture
-                continue
-    return False
+    return any(isinstance(value, dict) and value.get("path") and not value.get("bytes") for value in values)
 
 
-def _about_paths(table: Table, columns: Sequence[str]) -> str:
-    texts = [column for column in columns if pa.types.is_string(table.schema.field(column).type)]
-    if len(texts) != 1:
-        return ""
-    return f" The column {texts[0]} holds text: paths and addresses in a table are not opened."
+def _about(table: Table, columns: Sequence[str]) -> str:
+    """Why a column that looks like images is none, where that is plain."""
+    fields = {column: table.schema.field(column).type for column in columns}
+    data = [column for column, kind in fields.items() if _is_bytes(kind) or pa.types.is_struct(kind)]
+    texts = [column for column, kind in fields.items() if pa.types.is_string(kind)]
+    if len(data) == 1 and table.rows:
+        return f" The first {min(table.rows, PROBED)} values of {data[0]} are no pictures."
+    if len(texts) == 1:
+        return f" The column {texts[0]} holds text: paths and addresses in a table are not opened."
+    return ""
 
 
 # ---------------------------------------------------------------- classes

@@ -3,21 +3,20 @@
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from engine.data.arrow_tables import Features
+from engine.data.readme import read_readme
 from engine.data.report import Choice
 from engine.data.splits import FoundSplit, FoundSplits, find_splits, split_parents
-from engine.errors import DataError, UsageError
-from engine.storage.untrusted import read_bounded
+from engine.errors import UsageError
 
 ALL = "all"
 """Value of `dataset.config` for the files of all folders together."""
 DEFAULT = "default"
 """What `datasets` calls the configuration of a dataset without any."""
-MOST_README = 2**22
-"""Bytes of a README.md."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +31,8 @@ class Configured:
     """The configuration; None where the dataset has none."""
     others: tuple[str, ...] = ()
     """Configurations that were not chosen."""
+    types: Features = field(default_factory=dict)
+    """Column types that README.md states, for files that do not."""
 
 
 def choose_config(name: str, root: Path, paths: Sequence[str], wanted: str | None) -> Configured:
@@ -47,7 +48,14 @@ def choose_config(name: str, root: Path, paths: Sequence[str], wanted: str | Non
         UsageError: there are several and none is set, or none of that name.
         DataError: README.md cannot be read.
     """
-    listed = _readme_configs(root)
+    readme = read_readme(root)
+    found = _configured(name, root, paths, wanted, readme.configs)
+    return replace(found, types=readme.types_of(found.choice.value if found.choice is not None else None))
+
+
+def _configured(
+    name: str, root: Path, paths: Sequence[str], wanted: str | None, listed: Mapping[str, Mapping[str, Any]]
+) -> Configured:
     if listed:
         found = {config: _by_patterns(root, paths, params) for config, params in listed.items()}
         full = {config: (folder, splits) for config, (folder, splits) in found.items() if splits.splits}
@@ -162,28 +170,6 @@ def _shared(roots: Sequence[str]) -> str:
 
 
 # ---------------------------------------------------------------- README.md
-
-
-def _readme_configs(root: Path) -> Mapping[str, Mapping[str, Any]]:
-    """The table `configs` at the head of README.md, as `datasets` reads it; empty if there is none."""
-    path = root / "README.md"
-    if not path.is_file():
-        return {}
-    try:
-        text = read_bounded(path, MOST_README).decode(errors="replace")
-        if not text.startswith("---") or "configs:" not in text:
-            return {}
-        from datasets.load import DatasetCard
-        from datasets.utils.metadata import MetadataConfigs
-
-        card = DatasetCard(text, ignore_metadata_errors=True)
-        return dict(MetadataConfigs.from_dataset_card_data(card.data))
-    except Exception as error:  # of YAML, and of any value that the library did not expect
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise DataError(
-            f"The configurations in {path} cannot be read: {reason[0].rstrip('.')}.",
-            "Correct its table `configs`, or remove README.md to go by the names of files and folders.",
-        ) from error
 
 
 def _default_of(listed: Mapping[str, Mapping[str, Any]], full: Mapping[str, Any]) -> str | None:

@@ -15,7 +15,7 @@ from engine.data.request import DataRequest
 from engine.data.saved import library_table
 from engine.data.sources import OpenSource, Preview, Source
 from engine.data.splits import assign_roles
-from engine.data.tables import READS, Tables, TableSplit, columns_of, open_tables
+from engine.data.tables import READING, READS, Tables, TableSplit, columns_of, open_tables
 from engine.errors import DataError, TeslaError, UsageError
 from engine.settings.datasets import DatasetFacts
 
@@ -31,7 +31,8 @@ def hub_source(request: DataRequest, facts: DatasetFacts) -> Source:
     return Source(
         request.name,
         f"Hugging Face {facts.hub}",
-        f"hub-{facts.hub}",
+        # The datasets in presets.toml were read rightly before, too: their caches are as good.
+        f"hub-{facts.hub}" if facts.classes else f"hub-{READING}-{facts.hub}",
         lambda: _open(request, facts),
         local=False,
         reads=READS,

@@ -1,4 +1,4 @@
-"""Why a dataset of the Hugging Face hub cannot be opened: the library's many errors, each in words of its own."""
+"""Why a dataset of the Hugging Face hub cannot be opened: the library's many errors, each as a sentence."""
 
 import errno
 import re

@@ -3,7 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from engine.data.arrow_tables import ParquetTable
@@ -12,7 +12,7 @@ from engine.data.report import LeftOut
 from engine.data.request import DataRequest
 from engine.data.saved import is_saved, saved_source
 from engine.data.sources import OpenSource, Source, file_key
-from engine.data.tables import READS, Tables, TableSplit, open_tables
+from engine.data.tables import READING, READS, Tables, TableSplit, open_tables
 from engine.errors import DataError
 from engine.settings.datasets import DatasetFacts
 
@@ -54,16 +54,18 @@ def parquet_source(request: DataRequest, facts: DatasetFacts, path: Path) -> Sou
         DataError: it holds none; the message says what it holds.
     """
     name = request.name
+    if name == "folder":  # in messages, the path says more
+        request = replace(request, name=str(path))
     if path.is_dir() and is_saved(path):
         return saved_source(request, facts, path)
     found = look(path) if path.is_dir() else _Folder([path.name])
     if not found.parquet:
-        raise DataError(*_nothing(name, path, found))
+        raise DataError(*_nothing(request.name, path, found))
     root = path if path.is_dir() else path.parent
-    key = f"parquet-{file_key([root / each for each in found.parquet])}"
-    return Source(
-        name, f"{name}, Parquet files in {path}", key, lambda: _open(request, facts, root, found), reads=READS
-    )
+    key = f"parquet-{READING}-{file_key([root / each for each in found.parquet])}"
+    what = f"{'Parquet files in' if path.is_dir() else 'the Parquet file'} {path}"
+    described = what if name == "folder" else f"{name}, {what}"
+    return Source(name, described, key, lambda: _open(request, facts, root, found), reads=READS)
 
 
 def look(folder: Path) -> _Folder:
@@ -104,7 +106,7 @@ def _open(request: DataRequest, facts: DatasetFacts, root: Path, found: _Folder)
     base = root / configured.folder
     splits = {}
     for split in configured.splits.splits:
-        table = ParquetTable([base / path for path in split.paths], (root,))
+        table = ParquetTable([base / path for path in split.paths], (root,), configured.types)
         splits[split.name] = TableSplit(table, split.why, split.paths[:EXAMPLES])
     taken = {f"{configured.folder}/{path}".lstrip("/") for split in configured.splits.splits for path in split.paths}
     rest = [path for path in found.parquet if path not in taken]

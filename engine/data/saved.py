@@ -6,7 +6,7 @@ from typing import Any
 from engine.data.arrow_tables import ArrowTable, features_of
 from engine.data.request import DataRequest
 from engine.data.sources import OpenSource, Source, file_key
-from engine.data.tables import READS, Tables, TableSplit, open_tables
+from engine.data.tables import READING, READS, Tables, TableSplit, open_tables
 from engine.errors import DataError, UsageError
 from engine.settings.datasets import DatasetFacts
 
@@ -22,7 +22,7 @@ def saved_source(request: DataRequest, facts: DatasetFacts, folder: Path) -> Sou
     return Source(
         request.name,
         f"{request.name}, saved by datasets in {folder}",
-        f"saved-{file_key(files)}",
+        f"saved-{READING}-{file_key(files)}",
         lambda: _open(request, facts, folder),
         reads=READS,
     )

@@ -15,7 +15,7 @@ from engine.data.pictures import BAD_FILE, decoded, header_of, opened
 from engine.data.report import Choice, LeftOut, Listing, SplitFacts
 from engine.data.request import DataRequest
 from engine.data.sources import Header, OpenSource, SourceSplit
-from engine.data.splits import assign_roles
+from engine.data.splits import assign_roles, kind_of
 from engine.data.table_labels import ClassColumn, has_labels, read_classes
 from engine.errors import CorruptFileError, DataError
 from engine.settings.datasets import DatasetFacts
@@ -23,6 +23,8 @@ from engine.storage.untrusted import read_bounded
 
 READS = frozenset({"config", "train_split", "test_split", "image_column", "label_column"})
 """Settings that tables read."""
+READING = 2
+"""Version of how splits, columns and classes are chosen: part of a source's key, so that no older cache is reused."""
 MOST_BYTES = 2**30
 """Bytes of one picture's file."""
 
@@ -60,16 +62,18 @@ def open_tables(found: Tables, request: DataRequest, facts: DatasetFacts) -> Ope
     filled = [name for name, split in splits.items() if split.table.rows or name in asked]
     if not filled:
         raise DataError(f"{request.name} has no rows in any of its splits: {', '.join(splits)}.", "Download it again.")
-    label: list[str] = []
+    first = next((name for name in filled if kind_of(name) == "train"), filled[0])
 
     def withheld(name: str) -> bool:
-        if not label:
-            label.append(columns_of(found.splits[filled[0]].table, request, facts).label)
-        return not has_labels(splits[name].table.read(label[0]))
+        label = columns_of(splits[first].table, request, facts).label
+        table = splits[name].table
+        return label not in table.schema.names or not has_labels(table.read(label))
 
     roles = assign_roles(filled, *asked, withheld=withheld, preferred=facts.test_split)
     columns = columns_of(splits[roles.train[0]].table, request, facts)
     used = [*roles.train, *([roles.test] if roles.test is not None else [])]
+    for name in used:
+        _check_columns(request.name, name, splits[name].table, columns)
     classes = read_classes(columns.label, {name: splits[name].table.read(columns.label) for name in used})
     _check_guess(request.name, columns, classes, sum(splits[name].table.rows for name in used))
     train = _joined(request.name, splits, roles.train, columns, classes)
@@ -102,13 +106,22 @@ def columns_of(table: Table, request: DataRequest, facts: DatasetFacts) -> Colum
     return choose_columns(table, request.name, request.image_column, request.label_column, facts.label_column)
 
 
+def _check_columns(name: str, split: str, table: Table, columns: Columns) -> None:
+    for column in (columns.image, columns.label):
+        if column not in table.schema.names:
+            raise DataError(
+                f"{name}: the split {split} has no column {column}; its columns are {', '.join(table.schema.names)}.",
+                "Leave that split out with dataset.train_split or dataset.test_split.",
+            )
+
+
 def _check_guess(name: str, columns: Columns, classes: ClassColumn, rows: int) -> None:
     """A column that was taken for want of another is no class if no two images share a value."""
     if columns.label_is_guess and rows > 2 and len(classes.classes) == rows:
         raise DataError(
             f"{name} has no column of classes: {columns.label} has another value in each of its {rows:,} rows.",
             "It must have a column of class numbers or names; unlabelled images cannot be distilled. To use "
-            f"{columns.label} all the same, set dataset.label_column = {columns.label}.",
+            f"{columns.label} anyway, set dataset.label_column = {columns.label}.",
         )
 
 

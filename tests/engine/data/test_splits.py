@@ -100,6 +100,8 @@ def test_reasons_and_differences_are_told() -> None:
     assert splits.rest == ("loose.png",)
     assert any("Training is taken as the split train" in note for note in splits.notes)
     assert any("extra is a split of its own" in note for note in splits.notes)
+    alone = find_splits(["svhn/extra-00000-of-00001.parquet"])
+    assert alone.notes == ("extra is a split of its own; `datasets` makes it part of train.",)
     many = find_splits([f"test-{i:05}-of-00009.parquet" for i in range(9)])
     assert many.splits[0].why.startswith("the file names test-00000-of-00009.parquet, test-00001-of-00009.parquet, ")
     assert find_splits(["train/val/1.png", "test/1.png"]).notes[0].startswith("In train, inner folders name")

@@ -1,5 +1,6 @@
 """Local tables: configurations, splits, columns and labels are taken rightly, told, or asked for."""
 
+import json
 import os
 import time
 from pathlib import Path
@@ -177,6 +178,32 @@ def test_configurations_of_a_readme(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("---\nconfigs: 5\n---\n")
     with pytest.raises(DataError, match=r"README\.md cannot be read"):
         opened(tmp_path)
+
+
+def test_names_of_classes_in_a_readme(tmp_path: Path) -> None:
+    """The hub's layout for tables that another tool wrote: the types stand in README.md, or in the older JSON."""
+    simple(tmp_path / "train.parquet", [0, 1])
+    (tmp_path / "README.md").write_text(
+        "---\ndataset_info:\n  features:\n  - name: image\n    dtype: image\n  - name: label\n    dtype:\n"
+        "      class_label:\n        names:\n          '0': cat\n          '1': dog\n---\n"
+    )
+    found = opened(tmp_path)
+    assert found.classes == ("cat", "dog")
+    assert [column.kind for column in found.listing.columns] == ["Image", "ClassLabel of 2 names"]
+    (tmp_path / "README.md").write_text("# About\n")
+    assert opened(tmp_path).classes == ("0", "1")
+    (tmp_path / "dataset_infos.json").write_text(json.dumps({"default": {"features": {"label": named("emu", "fox")}}}))
+    assert opened(tmp_path).classes == ("emu", "fox")
+    (tmp_path / "dataset_infos.json").write_text("{")
+    assert opened(tmp_path).classes == ("0", "1")
+
+
+def test_a_test_split_without_a_column_of_classes(tmp_path: Path) -> None:
+    simple(tmp_path / "train.parquet", [0, 1])
+    write(tmp_path / "test.parquet", {"image": pictures(3)}, {"image": {"_type": "Image"}})
+    assert roles(opened(tmp_path)) == {"train": "train", "test": "unused"}
+    with pytest.raises(DataError, match="the split test has no column label; its columns are image"):
+        opened(tmp_path, test_split="test")
 
 
 def test_a_configuration_where_there_are_none(tmp_path: Path) -> None:
