@@ -121,9 +121,10 @@ def _has_labels(found: Found, name: str) -> bool:
 
 def _joined(splits: Sequence[SplitFiles]) -> _Members:
     """The pictures of splits; of several, those without a class are left out."""
+    if len(splits) == 1:
+        return _Members(splits[0].paths, splits[0].labels)
     pairs = [pair for split in splits for pair in zip(split.paths, split.labels, strict=True)]
-    if len(splits) > 1:
-        pairs = [pair for pair in pairs if pair[1] is not None]
+    pairs = [pair for pair in pairs if pair[1] is not None]
     return _Members([path for path, _ in pairs], [label for _, label in pairs])
 
 
@@ -155,9 +156,9 @@ def _unlabelled(tree: Tree, name: str, split: SplitFiles) -> DataError:
     lists = [path for folder in tree.root.walk() for path in map(folder.join, folder.others)
              if any(word in path.lower() for word in ("ground_truth", "solution", "label", "synset"))]  # fmt: skip
     seen = f" {', '.join(map(text_of, lists[:2]))} is not read for that." if lists else ""
+    has = f"{len(split.paths):,} pictures, but no" if split.paths else "no pictures and no"
     return DataError(
-        f"{where} has {len(split.paths):,} pictures, but no subfolders that are classes, so {name} has no "
-        f"labels.{seen}",
+        f"{where} has {has} subfolders that are classes, so {name} has no labels.{seen}",
         "Put these pictures in one subfolder per class, or add a metadata.csv with the columns file_name and label "
         "there, or set dataset.test_split = none to hold out a fifth of the training images instead.",
     )
