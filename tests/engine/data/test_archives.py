@@ -14,7 +14,7 @@ import pytest
 from engine.data import DataRequest, find_source, prepare_dataset
 from engine.data.archive import list_zip
 from engine.errors import DataError, TeslaError
-from engine.events import run_to_end
+from engine.runtime.generators import run_to_end
 from tests.engine.data.trees import make, opened, picture, roles, sizes, told, values
 
 
@@ -68,7 +68,7 @@ def test_annotations_that_do_not_fit_are_told(tmp_path: Path) -> None:
     found = opened(root)
     assert told(found.listing).keys() >= {"1 picture", "1 line"}
     path.write_text("val_0.JPEG n01\n")
-    with pytest.raises(DataError, match="val_annotations.txt, line 1"):
+    with pytest.raises(DataError, match=r"val_annotations\.txt, line 1"):
         opened(root)
 
 

@@ -130,8 +130,8 @@ def test_what_is_left_out_is_told(tmp_path: Path) -> None:
     picture(root / "cat" / "deeper" / "x.png")
     picture(root / ".secret" / "x.png")
     picture(root / "cat" / "no-ending", format="PNG")
-    os.symlink("nowhere", root / "cat" / "broken.png")
-    os.symlink("..", root / "cat" / "circle")
+    (root / "cat" / "broken.png").symlink_to("nowhere")
+    (root / "cat" / "circle").symlink_to("..")
     os.mkfifo(root / "dog" / "pipe.png")
     for name in ("cat/.hidden.png", "cat/.DS_Store", "dog/Thumbs.db", "desktop.ini", "dog/._0.png"):
         (root / name).write_bytes(b"x")
@@ -152,8 +152,8 @@ def test_what_is_left_out_is_told(tmp_path: Path) -> None:
 def test_links_to_folders_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     make(tmp_path / "elsewhere", "pictures")
     root = make(tmp_path / "root", "cat")
-    os.symlink(tmp_path / "elsewhere" / "pictures", root / "dog")
-    os.symlink(root, tmp_path / "elsewhere" / "pictures" / "back")
+    (root / "dog").symlink_to(tmp_path / "elsewhere" / "pictures")
+    (tmp_path / "elsewhere" / "pictures" / "back").symlink_to(root)
     found = opened(root)
     assert sizes(found)[0] == {"cat": 5, "dog": 5}
     assert told(found.listing) == {"1 link in a circle": ""}
