@@ -13,6 +13,7 @@ import numpy as np
 
 from engine.data.dataset import Classes, Pixels
 from engine.data.pictures import BAD_FILE, to_square
+from engine.data.report import BAD_REASON
 from engine.data.resolve import ResolvedData
 from engine.data.sources import SourceSplit
 from engine.errors import DataError, DiskError
@@ -38,7 +39,8 @@ def decode(data: ResolvedData, folder: Path) -> Generator[Event, None, list[str]
     Raises:
         DataError: an image cannot be decoded, a class has no images, or there is no room.
     """
-    left_out = [example for kind in data.report.listing.left_out for example in kind.examples]
+    listed = data.report.listing.left_out
+    left_out = [example for kind in listed if kind.reason == BAD_REASON for example in kind.examples]
     skip = data.request.on_bad_file == "skip"
     parts = {"train": (data.train.split, data.train.index), "test": (data.test.split, data.test.index)}
     total = sum(len(index) for _, index in parts.values())

@@ -15,7 +15,7 @@ from engine.data.filenames import UNREAD, extension, kind_of_file, text_of
 from engine.data.label_files import columns_of, label_paths, read_label_file
 from engine.data.labelled_files import read_tree
 from engine.data.layout import Found, SplitFiles
-from engine.data.report import LeftOut, Listing, SplitFacts
+from engine.data.report import BAD_REASON, LeftOut, Listing, SplitFacts
 from engine.data.request import DataRequest
 from engine.data.sources import Header, OpenSource, Source, SourceSplit, natural_key
 from engine.data.splits import Roles, assign_roles
@@ -260,7 +260,7 @@ class _Opening:
         if self.bad:
             count = len(self.bad)
             what = f"{count:,} bad file{'s' if count > 1 else ''}"
-            left.append(LeftOut(what, count, "no readable image", tuple(map(self.tree.shown, self.bad))))
+            left.append(LeftOut(what, count, BAD_REASON, tuple(map(self.tree.shown, self.bad))))
         if self.no_picture:
             left.append(left_out("file", "files", self.no_picture, "no picture, by its contents"))
         roles = {name: "train" if name in self.roles.train else "test" if name == self.roles.test else "unused"

@@ -9,6 +9,9 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
+BAD_REASON = "no readable image"
+"""Why bad files are left out (`dataset.on_bad_file`): the only kind whose examples are all of them."""
+
 
 @dataclass(frozen=True)
 class Choice:
