@@ -14,6 +14,7 @@ PICTURES = _set(
     "j2c jpx jpf jpc pcx avif avifs"
 )
 """Extensions of the formats that `engine.data.pictures` decodes."""
+_USUAL = PICTURES | {ending.upper() for ending in PICTURES}
 UNREAD = _set("heic heif hif svg psd eps ps ai ico icns exr hdr jxl dng cr2 cr3 nef arw orf rw2 raf dcm dicom xcf djvu")
 """Extensions of pictures that are not decoded. Such a file is a picture that cannot be read, not some other file."""
 OTHERS = _set(
@@ -29,6 +30,9 @@ SYSTEM = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", ".ds_store", "__m
 
 def kind_of_file(name: str) -> Kind:
     """The kind of a file, by its name; `unknown` where only its contents can tell."""
+    head, dot, ending = name.rpartition(".")
+    if dot and ending in _USUAL and head and name[0] != ".":  # millions of files: the usual ones first
+        return "picture"
     if name.startswith("._") or name.lower() in SYSTEM:
         return "system"
     if name.startswith("."):

@@ -15,7 +15,7 @@ from engine.data.filenames import UNREAD, extension, kind_of_file, text_of
 from engine.data.label_files import columns_of, label_paths, read_label_file
 from engine.data.labelled_files import read_tree
 from engine.data.layout import Found, SplitFiles
-from engine.data.report import LeftOut, Listing, SplitFacts
+from engine.data.report import BAD_REASON, LeftOut, Listing, SplitFacts
 from engine.data.request import DataRequest
 from engine.data.sources import Header, OpenSource, Source, SourceSplit, natural_key
 from engine.data.splits import Roles, assign_roles
@@ -121,9 +121,10 @@ def _has_labels(found: Found, name: str) -> bool:
 
 def _joined(splits: Sequence[SplitFiles]) -> _Members:
     """The pictures of splits; of several, those without a class are left out."""
+    if len(splits) == 1:
+        return _Members(splits[0].paths, splits[0].labels)
     pairs = [pair for split in splits for pair in zip(split.paths, split.labels, strict=True)]
-    if len(splits) > 1:
-        pairs = [pair for pair in pairs if pair[1] is not None]
+    pairs = [pair for pair in pairs if pair[1] is not None]
     return _Members([path for path, _ in pairs], [label for _, label in pairs])
 
 
@@ -155,9 +156,9 @@ def _unlabelled(tree: Tree, name: str, split: SplitFiles) -> DataError:
     lists = [path for folder in tree.root.walk() for path in map(folder.join, folder.others)
              if any(word in path.lower() for word in ("ground_truth", "solution", "label", "synset"))]  # fmt: skip
     seen = f" {', '.join(map(text_of, lists[:2]))} is not read for that." if lists else ""
+    has = f"{len(split.paths):,} pictures, but no" if split.paths else "no pictures and no"
     return DataError(
-        f"{where} has {len(split.paths):,} pictures, but no subfolders that are classes, so {name} has no "
-        f"labels.{seen}",
+        f"{where} has {has} subfolders that are classes, so {name} has no labels.{seen}",
         "Put these pictures in one subfolder per class, or add a metadata.csv with the columns file_name and label "
         "there, or set dataset.test_split = none to hold out a fifth of the training images instead.",
     )
@@ -259,7 +260,7 @@ class _Opening:
         if self.bad:
             count = len(self.bad)
             what = f"{count:,} bad file{'s' if count > 1 else ''}"
-            left.append(LeftOut(what, count, "no readable image", tuple(map(self.tree.shown, self.bad))))
+            left.append(LeftOut(what, count, BAD_REASON, tuple(map(self.tree.shown, self.bad))))
         if self.no_picture:
             left.append(left_out("file", "files", self.no_picture, "no picture, by its contents"))
         roles = {name: "train" if name in self.roles.train else "test" if name == self.roles.test else "unused"

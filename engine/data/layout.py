@@ -10,7 +10,7 @@ from engine.data.annotations import annotated
 from engine.data.filenames import extension, text_of
 from engine.data.report import LeftOut
 from engine.data.request import DataRequest
-from engine.data.sources import natural_key
+from engine.data.sources import natural_key, natural_order
 from engine.data.splits import ALL, KEYWORDS, kind_of, split_words
 from engine.data.tree import Folder, Tree, left_out
 from engine.errors import DataError, UsageError
@@ -104,7 +104,8 @@ def _split_folders(tree: Tree, root: Folder, request: DataRequest) -> dict[str, 
     named = {name: folder for name, folder in root.folders.items() if len(split_words(name)) >= 1}
     if not any(name in inner for name in named):
         return {}
-    deep = [name for name in named if name in inner and inner[name].filled() and not inner[name].pictures]
+    deep = [name for name in named if name in inner and (count := len(inner[name].filled()))
+            and (count > 1 or not inner[name].pictures)]  # fmt: skip
     flat_others = [name for name in inner if name not in named and inner[name].pictures]
     exact = [name for name in named if kind_of(name) in KEYWORDS]
     asked = {request.train_split, request.test_split} - {None, "none"}
@@ -154,11 +155,11 @@ def _split(tree: Tree, folder: Folder, request: DataRequest, found: Found, why: 
     sources = (text_of(folder.path),) if folder.path else ()
     given = annotated(tree, folder)
     if given is not None:
-        paths, labels, notes, left = given
+        taken, of_taken, notes, left = given
         found.notes += notes
         found.left_out += left
-        return SplitFiles(paths, labels, f"{why}, labels from its annotations", sources)
-    if not folder.filled():
+        return SplitFiles(taken, of_taken, f"{why}, labels from its annotations", sources)
+    if not folder.filled() and (folder.pictures or not folder.folders):
         return SplitFiles(folder.own(), [None] * len(folder.pictures), why, sources)
     _tell_loose(folder, found)
     only = _common_inner(folder)
@@ -166,22 +167,26 @@ def _split(tree: Tree, folder: Folder, request: DataRequest, found: Found, why: 
         found.notes.append(
             f"In {text_of(folder.path) or 'every class'}, the pictures of each class are taken from its folder {only}."
         )
-    paths, labels, deeper, missing = [], [], [], []
-    for name, child in sorted(folder.folders.items(), key=lambda item: natural_key(item[0])):
-        below = child.below()
-        taken = child.own() + (below if request.recursive or only else [])
-        if not taken:
-            missing.append((name, child))
-        elif not (request.recursive or only):
+    paths: list[str] = []
+    labels: list[str | None] = []
+    deeper, missing = [], []
+    for name in natural_order(list(folder.folders)):
+        child = folder.folders[name]
+        mine, below = child.own(), child.below()
+        if request.recursive or only:
+            mine += below
+        else:
             deeper += below
-        paths += taken
-        labels += [name] * len(taken)
+        if not mine:
+            missing.append((name, child))
+        paths += mine
+        labels += [name] * len(mine)
     if missing and request.classes is None:
         raise _empty(tree, folder, missing)
     if deeper:
-        where = "in folders below a class folder that has pictures of its own"
+        where = "in folders below a class folder"
         found.left_out.append(left_out("deeper picture", "deeper pictures", deeper, where, DEEPER))
-    return SplitFiles(paths, list(labels), why, sources, tuple(folder.folders))
+    return SplitFiles(paths, labels, why, sources, tuple(folder.folders))
 
 
 def _common_inner(folder: Folder) -> str:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from engine.data.report import Choice, ClassFacts, DataReport, LeftOut
+from engine.data.report import BAD_REASON, Choice, ClassFacts, DataReport, LeftOut
 from engine.data.resolve import ResolvedData
 from engine.data.survey import fit_words
 from engine.data.unfinished import Record
@@ -17,7 +17,7 @@ EXAMPLES = 10
 
 def warn_after(data: ResolvedData, record: Record) -> Iterator[Event]:
     """Warnings about what the report before decoding could not tell."""
-    listed = [kind for kind in data.report.listing.left_out if "bad file" in kind.what]
+    listed = [kind for kind in data.report.listing.left_out if kind.reason == BAD_REASON]
     bad = _bad(record)
     if count := bad + sum(kind.count for kind in listed):
         messages = [example for kind in listed for example in kind.examples] + record.messages

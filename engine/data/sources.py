@@ -85,6 +85,27 @@ def natural_key(text: str) -> list[tuple[int, int, str]]:
     return [*parts, (-1, 0, text)]
 
 
+def natural_order(names: Sequence[str]) -> list[str]:
+    """The names sorted by `natural_key`. Millions of them take seconds if they differ in one number, as is usual."""
+    if len(names) < 2:
+        return list(names)
+    first, last = min(names), max(names)
+    backwards = [name[::-1] for name in names]
+    start, end = _common(first, last).rstrip("0123456789"), _common(min(backwards), max(backwards)).rstrip("0123456789")
+    stop = -len(end) or None
+    middles = [name[len(start) : stop] for name in names]
+    if all(middle.isascii() and middle.isdecimal() for middle in middles):
+        numbers = map(int, middles)
+        return [name for _, name in sorted(zip(numbers, names, strict=True))]
+    return sorted(names, key=natural_key)
+
+
+def _common(first: str, last: str) -> str:
+    """What the first and the last of sorted texts begin with, and so all of them."""
+    length = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+    return first[:length]
+
+
 def file_key(paths: Sequence[Path]) -> str:
     """Digest over names, sizes and times of files: changes when one of them does."""
     digest = hashlib.sha256()

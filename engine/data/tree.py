@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from engine.data.filenames import extension, kind_of_file, text_of
 from engine.data.pictures import load_picture, open_header
 from engine.data.report import LeftOut
-from engine.data.sources import Header, natural_key
+from engine.data.sources import Header, natural_order
 from engine.errors import DataError
 from engine.storage.untrusted import read_bounded
 
@@ -52,17 +52,16 @@ class Folder:
 
     def own(self) -> list[str]:
         """Paths of its own possible pictures, as a person counts."""
-        return [self.join(name) for name in sorted(self.pictures, key=natural_key)]
+        return [self.join(name) for name in natural_order(self.pictures)]
 
     def below(self) -> list[str]:
         """Paths of the possible pictures in its folders, but not of its own; as a person counts."""
-        inner = sorted(self.folders.items(), key=lambda item: natural_key(item[0]))
-        return [path for _, folder in inner for path in (*folder.own(), *folder.below())]
+        inner = [self.folders[name] for name in natural_order(list(self.folders))]
+        return [path for folder in inner for path in (*folder.own(), *folder.below())]
 
     def filled(self) -> dict[str, "Folder"]:
         """Its folders with possible pictures in or below them, as a person counts."""
-        inner = sorted(self.folders.items(), key=lambda item: natural_key(item[0]))
-        return {name: folder for name, folder in inner if folder.total}
+        return {name: self.folders[name] for name in natural_order(list(self.folders)) if self.folders[name].total}
 
     def walk(self) -> Iterator["Folder"]:
         """It and every folder below."""

@@ -1,0 +1,136 @@
+"""Classes in tables beside the pictures: Hugging Face's metadata files, and tables whose columns are set."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from engine.errors import DataError, TeslaError, UsageError
+from tests.engine.data.trees import make, opened, resolved, roles, sizes, told, values
+
+
+def table(path: Path, rows: list[dict[str, object]]) -> None:
+    """Write rows as the extension says."""
+    if path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    elif path.suffix == ".parquet":
+        import pyarrow
+        import pyarrow.parquet
+
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    else:
+        between = {".tsv": "\t"}.get(path.suffix, ",")
+        lines = [rows[0].keys(), *(row.values() for row in rows)]
+        path.write_text("".join(between.join(map(str, line)) + "\n" for line in lines))
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_metadata_files_give_the_classes(tmp_path: Path, ending: str) -> None:
+    make(tmp_path, "train", "test", count=6)
+    for split in ("train", "test"):
+        rows = [{"file_name": f"{i}.png", "label": ["dog", "cat"][i % 2]} for i in range(5)]
+        table(tmp_path / split / f"metadata.{ending}", [*rows, {"file_name": "../train/0.png", "label": "dog"}])
+    found = opened(tmp_path)
+    assert found.classes == ("cat", "dog")
+    assert sizes(found) == ({"cat": 2, "dog": 3}, {"cat": 2, "dog": 3})
+    assert found.train.labels.tolist() == [1, 0, 1, 0, 1]
+    assert told(found.listing)["2 pictures"] == ""
+    assert told(found.listing)["2 rows"] == ""  # no way out of the table's folder
+
+
+def test_one_metadata_file_for_all_splits_and_numbers_as_classes(tmp_path: Path) -> None:
+    make(tmp_path, "data/train", "data/test", count=6)
+    rows = [{"file_name": f"data/{split}/{i}.png", "label": [10, 9][i % 2]} for split in ("test", "train")
+            for i in range(6)]  # fmt: skip
+    table(tmp_path / "metadata.csv", rows)
+    found = opened(tmp_path)
+    assert found.classes == ("9", "10")
+    assert roles(found.listing) == {"train": "train", "test": "test"}
+    assert "numbers in the column label of metadata.csv" in found.listing.class_order
+    assert values(found) == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "train.tsv", "all.jsonl"])
+@pytest.mark.parametrize("column", ["{i}", "{i}.png", "pictures/{i}.png", ".\\pictures\\{i}.png"])
+def test_any_table_whose_columns_are_set(tmp_path: Path, name: str, column: str) -> None:
+    make(tmp_path, "pictures", count=8)
+    rows = [{"id": column.format(i=i), "breed": "ab"[i % 2], "age": i} for i in range(8)]
+    table(tmp_path / name, rows)
+    with pytest.raises(DataError, match=rf"set dataset\.image_column.*{name} has the columns id, breed, age"):
+        opened(tmp_path)
+    with pytest.raises(UsageError, match=r"which column holds the classes.*id, breed, age.*dataset\.label_column"):
+        opened(tmp_path, image_column="id")
+    with pytest.raises(UsageError, match=r"dataset\.image_column"):
+        opened(tmp_path, label_column="breed")
+    with pytest.raises(UsageError, match="no table with id and race"):
+        opened(tmp_path, image_column="id", label_column="race")
+    found = opened(tmp_path, image_column="id", label_column="breed")
+    assert sizes(found) == ({"a": 4, "b": 4}, None)
+
+
+def test_tables_called_as_splits(tmp_path: Path) -> None:
+    make(tmp_path, "pictures", count=8)
+    for name, numbers in (("train", range(6)), ("val", range(6, 8))):
+        table(tmp_path / f"{name}.csv", [{"id": i, "y": "ab"[i % 2]} for i in numbers])
+    found = opened(tmp_path, image_column="id", label_column="y")
+    assert sizes(found) == ({"a": 3, "b": 3}, {"a": 1, "b": 1})
+    assert roles(found.listing) == {"train": "train", "validation": "test"}
+
+
+def test_rows_without_a_class(tmp_path: Path) -> None:
+    make(tmp_path, "train", count=8)
+    labels = ["a", "b", "", "a", "b", "a", "b", None]
+    table(tmp_path / "train" / "metadata.jsonl", [{"file_name": f"{i}.png", "label": v} for i, v in enumerate(labels)])
+    assert opened(tmp_path).train.labels.tolist() == [0, 1, -1, 0, 1, 0, 1, -1]
+
+
+def test_folders_and_metadata_must_agree(tmp_path: Path) -> None:
+    root = make(tmp_path, "cat", "dog")
+    rows = [{"file_name": f"{name}/{i}.png", "label": name} for name in ("cat", "dog") for i in range(5)]
+    table(root / "metadata.csv", rows)
+    assert any("says the same" in note for note in opened(root).listing.notes)
+    table(root / "metadata.csv", [{**rows[0], "label": "dog"}, *rows[1:]])
+    with pytest.raises(UsageError, match=r"do not agree on the class of cat/0\.png.*label_column = label"):
+        opened(root)
+    assert sizes(opened(root, label_column="label"))[0] == {"cat": 4, "dog": 6}
+    table(root / "metadata.csv", [{"file_name": "cat/0.png", "text": "a cat", "size": 3}])
+    assert any("Classes are the folders" in note for note in opened(root).listing.notes)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("file_name,label\n0.png,a\n0.png,b\n", "has two classes: a in .* and b"),
+        ("file_name,label\nx.png,a\n", r"No row of .*metadata\.csv names a picture.*'x\.png'"),
+        ("file_name,label,label\n0.png,a,b\n", "two columns have the same name"),
+        ('file_name,label\n"0.png,a\n', "cannot be read as a table"),
+        ("file_name,x,y\n0.png,a,b\n", r"which column holds the classes.*dataset\.label_column"),
+        ("a,b\n0.png,a\n", r"dataset\.image_column.*metadata\.csv has the columns a, b"),
+    ],
+)
+def test_wrong_tables_say_what_is_wrong(tmp_path: Path, text: str, words: str) -> None:
+    make(tmp_path, "", count=4)
+    (tmp_path / "metadata.csv").write_text(text)
+    with pytest.raises(TeslaError, match=words):
+        opened(tmp_path)
+
+
+def test_a_column_that_is_set_without_any_table(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"dataset\.label_column = y has no effect"):
+        opened(make(tmp_path, "a", "b"), label_column="y")
+
+
+def test_a_list_is_no_class(tmp_path: Path) -> None:
+    make(tmp_path, "", count=4)
+    table(tmp_path / "metadata.jsonl", [{"file_name": f"{i}.png", "label": [1, 2]} for i in range(4)])
+    with pytest.raises(DataError, match="column label: it holds list values"):
+        opened(tmp_path)
+
+
+def test_decoded_pixels_and_labels_belong_together(tmp_path: Path) -> None:
+    make(tmp_path, "all", count=10)
+    table(tmp_path / "metadata.csv", [{"file_name": f"all/{i}.png", "label": i % 2} for i in reversed(range(10))])
+    data = resolved(tmp_path)
+    assert data.classes == ("0", "1")
+    assert values(opened(tmp_path)) == list(range(9, -1, -1))
+    assert sorted([*data.train.index, *data.test.index]) == list(range(10))
