@@ -65,7 +65,7 @@ def decode_items(items: Iterable[Item], target: Target) -> Decoded:
         except PixelsError as error:
             bad.append(Bad(position, f"{name} {error}.", error.hint))
             continue
-        except Exception as error:  # decoded, but of a mode or size that cannot be made square
+        except (ValueError, OSError, TypeError) as error:  # decoded, but of a mode or size that cannot be made square
             bad.append(Bad(position, f"{name} cannot be used ({error}).", BAD_FILE))
             continue
         if target.channels == 1 and mode not in GREY_MODES:

@@ -13,7 +13,7 @@ class Clock:
     def left(self, done: float, total: float) -> float | None:
         """Seconds left when `done` of `total` is reached now."""
         now = time.monotonic()
-        if total != self._total:  # something else is counted: files that were looked at are no images decoded
+        if total != self._total or (self._marks and done < self._marks[-1][1]):  # something else is counted now
             self._total, self._marks = total, []
         if not self._marks or now - self._marks[-1][0] > 0.5:
             self._marks.append((now, done))

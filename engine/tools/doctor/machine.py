@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from engine.data import cache_root, verify_cache
+from engine.data.unfinished import RECORD
 from engine.errors import BusyError, CorruptFileError, NewerFormatError
 from engine.storage.atomic import read_tensors
 from engine.storage.filesystem import disk, format_bytes
@@ -59,6 +60,9 @@ def _examine_cache(folder: Path) -> list[Finding]:
             found += _spaces(entry, what)
         findings += found
     for path in leftovers(folder):
+        if (path / RECORD).exists():
+            findings.append(Finding(True, f"cached {path.name}", "decoding was stopped; the next use resumes it"))
+            continue
         words = "left by a killed process; nothing uses it"
         findings += examined(partial(left_by, f"cached {path.name}", path, words))
     return findings
