@@ -42,6 +42,17 @@ class OpenSource:
 
 
 @dataclass(frozen=True)
+class Preview:
+    """What the publisher says about a dataset that is not downloaded."""
+
+    listing: Listing
+    classes: tuple[str, ...]
+    """Empty where it does not say."""
+    download: int
+    """Bytes to download; 0 where it does not say."""
+
+
+@dataclass(frozen=True)
 class Source:
     """A dataset that has been located, not yet read."""
 
@@ -54,6 +65,8 @@ class Source:
     """Whether its files are on this machine; otherwise opening it downloads them."""
     reads: frozenset[str] = frozenset()
     """Settings of `[dataset]` that this source reads, besides those that apply to every dataset (`EVERY`)."""
+    preview: Callable[[], Preview] | None = None
+    """What is known before anything is downloaded; None: opening downloads nothing. Raises as `open`."""
 
 
 EVERY = frozenset({"resolution", "classes", "value_range", "fit", "invalid_labels", "on_bad_file"})

@@ -4,6 +4,7 @@ import io
 import json
 import re
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,11 @@ from PIL import Image
 from rich.console import Console
 
 from engine.data.report import Choice, ClassFacts, ColumnFacts, DataReport, LeftOut, Listing, SplitFacts
+from engine.data.request import DataRequest
+from engine.data.sources import OpenSource, Preview, Source
+from engine.errors import DataError, UsageError
 from engine.runs.workspace import Workspace
+from engine.settings.datasets import DatasetFacts
 from engine.storage.atomic import read_json
 from tesla_tui.render.data import report_words
 from tests.processes import sets
@@ -87,6 +92,57 @@ def test_a_workspace_reports_its_own_dataset(tesla: Tesla) -> None:
     tesla("init", "ws", "--dataset", "digits")
     found = report_of(tesla, "ws")
     assert (found["name"], len(found["classes"]), found["next"]) == ("digits", 10, "tesla run ws --ipc 1")
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Preview]], None]:
+    """`hub(preview)`: what the hub answers about any dataset."""
+
+    def answering(preview: Callable[[], Preview]) -> None:
+        def source(request: DataRequest, facts: DatasetFacts) -> Source:
+            def opened() -> OpenSource:
+                raise AssertionError("it was downloaded")
+
+            return Source(request.name, f"Hugging Face {facts.hub}", "key", opened, local=False, preview=preview)
+
+        monkeypatch.setattr("engine.data.hub.hub_source", source)
+
+    return answering
+
+
+Hub = Callable[[Callable[[], Preview]], None]
+
+
+def test_what_the_publisher_says_is_shown_before_a_download(tesla: Tesla, hub: Hub) -> None:
+    splits = (SplitFacts("train", "train", 5000, "rows", "a split of the hub's dataset"),)
+    columns = (ColumnFacts("img", "Image", "image", "the only one"), ColumnFacts("kind", "ClassLabel", "label"))
+    listing = Listing(splits, Choice("small", "the default"), columns, notes=("Nothing is downloaded yet.",))
+    hub(lambda: Preview(listing, ("cat", "dog"), 170_000_000))
+    for words in (tesla("data", "someone/pets")[1], tesla("init", "ws", "--dataset", "someone/pets")[1]):
+        text = one_paragraph(words)
+        assert "opening it downloads it (170 MB)" in text
+        for part in ("train 5,000 rows", "config small", "img Image", "Classes (2) cat, dog", "Nothing is downloaded"):
+            assert part in text
+    found = json.loads(tesla("data", "someone/pets", "--json")[1])
+    assert (found["download_bytes"], found["classes"]) == (170_000_000, [{"name": "cat"}, {"name": "dog"}])
+    assert found["splits"][0]["count"] == 5000
+
+
+def test_without_a_network_the_published_sizes_are_there(tesla: Tesla, hub: Hub, tmp_path: Path) -> None:
+    def offline() -> Preview:
+        raise DataError("The hub cannot be reached.", "Check the network.")
+
+    hub(offline)
+    text = one_paragraph(tesla("data", "cifar10")[1])
+    assert "50,000 training and 10,000 test images" in text and "The hub cannot be reached." in text
+
+    def ambiguous() -> Preview:
+        raise UsageError("It has the configurations a, b.", "Set dataset.config to one.")
+
+    hub(ambiguous)
+    code, _, err = tesla("init", "ws", "--dataset", "someone/pets")
+    assert code == 2 and "Set dataset.config to one." in err
+    assert not (tmp_path / "ws").exists()
 
 
 def test_a_hub_dataset_is_not_downloaded_to_report_on_it(tesla: Tesla) -> None:
