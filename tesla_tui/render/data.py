@@ -133,10 +133,11 @@ def _classes(classes: tuple[ClassFacts, ...]) -> RenderableType:
     table.columns[2].overflow = "ellipsis"
     for k in shown:
         if long and k == len(classes) - last:
-            table.add_row("", "", Text(f"... {len(classes) - first - last:,} more; --json lists all", style="dim"))
+            table.add_row("", "", Text("...", style="dim"))
         facts = classes[k]
         table.add_row("", Text(str(k), style="dim"), Text(clean(facts.name)), f"{facts.train:,}", f"{facts.test:,}")
-    return Group(table, _bullet(Text(_balance(classes), style="dim"))) if long else table
+    all_of_them = f"{_balance(classes)} --json lists all {len(classes):,} classes."
+    return Group(table, _bullet(Text(all_of_them, style="dim"))) if long else table
 
 
 def _balance(classes: tuple[ClassFacts, ...]) -> str:
