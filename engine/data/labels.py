@@ -70,7 +70,7 @@ def chosen_labels(opened: OpenSource, request: DataRequest) -> Labels:
         left_out += _without_images(opened.classes, sizes, test_sizes)
     if len(choice.names) < 2:
         only = f"only the class {choice.names[0]!r}" if choice.names else "no images with a class"
-        raise DataError(f"{request.name} has {only}; a dataset needs at least two classes.", "Add images of another.")
+        raise DataError(f"{request.title} has {only}; a dataset needs at least two classes.", "Add images of another.")
     return Labels(
         choice.names,
         _renumbered(opened.train, train, choice.numbers),
@@ -99,7 +99,7 @@ def _valid(
     count = int(bad.sum())
     if request.invalid_labels == "error":
         raise DataError(
-            f"{request.name}: {count:,} of {len(labels):,} {role} images have no valid class. "
+            f"{request.title}: {count:,} of {len(labels):,} {role} images have no valid class. "
             f"There are {len(classes):,} classes, and these labels: {shown}{more}.",
             "To leave those images out, set dataset.invalid_labels = drop.",
         )

@@ -54,6 +54,11 @@ class DataRequest:
         same |= {key: local(key, same[key]) for key in ("path", "classes")}
         return DataRequest(**same)
 
+    @property
+    def title(self) -> str:
+        """The dataset's name, for people; of a folder its path."""
+        return str(self.path) if self.name == "folder" and self.path is not None else self.name
+
     def identity(self) -> dict[str, str]:
         """What besides the source's own key decides the decoded images: a class list counts by its contents.
 

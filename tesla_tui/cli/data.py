@@ -1,17 +1,15 @@
 """`tesla data`."""
 
 import json
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tesla_tui.cli.options import DATASETS, Json, Overrides
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from engine.data.resolve import ResolvedData
     from engine.events import Event
     from engine.runs.create import DataPlan
@@ -68,7 +66,14 @@ def data(
         plan = plan_data(dataset, texts)
         following = command("init", "my-run", "--dataset", dataset, *set_options(texts))
     if not plan.located.local and not download:
-        _not_here(console, plan, as_json, following)
+        from tesla_tui.cli.hub_data import print_undownloaded, undownloaded_json
+
+        if as_json:
+            typer.echo(json.dumps({**undownloaded_json(plan), "next": following}, indent=2))
+            return
+        print_undownloaded(console, plan)
+        console.print("\nFor the whole report, add [bold]--download[/].", highlight=False)
+        print_commands(console, "Next:", following)
         return
     found = looked(plan)
     if as_json:
@@ -106,41 +111,3 @@ def looked(plan: "DataPlan") -> "ResolvedData":
     if not made:
         raise typer.Exit(code)
     return made[0]
-
-
-def published_words(plan: "DataPlan") -> Sequence[str]:
-    """What is known about a hub dataset before its download, a sentence each."""
-    facts = published_facts(plan)
-    where = f"{plan.located.description} is not on this machine; opening it downloads it"
-    if not facts:
-        return (f"{where}.", "Its classes and sizes are not known before that.")
-    size = f"{facts['resolution']}x{facts['resolution']} {'grey' if facts['channels'] == 1 else 'RGB'}"
-    sizes = f"{facts['train']:,} training and {facts['test']:,} test images, {size}"
-    return (f"{where}.", f"As published: {facts['classes']:,} classes, {sizes}.")
-
-
-def published_facts(plan: "DataPlan") -> dict[str, int]:
-    """Published sizes of a dataset; empty where they are not known."""
-    from engine.settings import dataset_facts
-
-    facts = dataset_facts(plan.request.name)
-    if facts is None or not facts.train:
-        return {}
-    return {key: getattr(facts, key) for key in ("classes", "train", "test", "channels", "resolution")}
-
-
-def _not_here(console: "Console", plan: "DataPlan", as_json: bool, following: str) -> None:
-    from rich.text import Text
-
-    from engine.data.report import FORMAT
-    from tesla_tui.cli.result import print_commands
-    from tesla_tui.render.words import clean
-
-    if as_json:
-        facts: dict[str, Any] = {"format": FORMAT, "name": plan.located.name, "source": plan.located.description}
-        typer.echo(json.dumps({**facts, "download": True, "published": published_facts(plan), "next": following}))
-        return
-    for sentence in published_words(plan):
-        console.print(Text(clean(sentence)))
-    console.print("For the whole report, add [bold]--download[/].", highlight=False)
-    print_commands(console, "Next:", following)

@@ -34,7 +34,7 @@ def init(
 
     from engine.runs.create import plan_workspace
     from engine.runs.workspace import Workspace
-    from tesla_tui.cli.data import looked, published_words
+    from tesla_tui.cli.data import looked
     from tesla_tui.cli.result import print_commands
     from tesla_tui.render.commands import command
     from tesla_tui.render.data import print_report
@@ -49,8 +49,9 @@ def init(
     if report is not None:
         print_report(console, report, short=True)
     else:
-        for sentence in published_words(plan.data):
-            console.print(literal(sentence), highlight=False)
+        from tesla_tui.cli.hub_data import print_undownloaded
+
+        print_undownloaded(console, plan.data)
     made = plan.make(report)
     console.print(f"\nCreated [bold]{literal(made.folder)}[/] for {literal(plan.source)}.", highlight=False)
     console.print(f"Settings: {literal(made.toml)}", highlight=False)

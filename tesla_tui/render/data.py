@@ -6,7 +6,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from engine.data.report import ClassFacts, DataReport, LeftOut
+from engine.data.report import ClassFacts, DataReport, LeftOut, Listing
+from engine.data.sources import Preview
 from tesla_tui.render.tables import is_bounded
 from tesla_tui.render.words import clean, counted
 
@@ -46,18 +47,36 @@ def report_words(report: DataReport, *, short: bool = False) -> RenderableType:
         f"{'grey' if report.channels.value == '1' else 'RGB'}"
     )
     parts: list[RenderableType] = [head, totals]
-    parts += _section("Splits", _splits(report))
-    if report.listing.config or report.listing.columns:
-        parts += _section("Table", _columns(report, short))
+    parts += _tables(report.listing, short=short)
     order = clean(report.listing.class_order)
     title = f"Classes ({order})" if order else "Classes"
     parts += _section(title, _names(report.classes) if short else _classes(report.classes))
     parts += _section("Images", _images(report, short))
-    if report.listing.left_out:
-        parts += _section("Left out", Group(*map(_left_out, report.listing.left_out)))
-    if report.listing.notes:
-        parts += _section("Notes", Group(*(_bullet(Text(clean(note))) for note in report.listing.notes)))
-    return Group(*parts)
+    return Group(*parts, *_remarks(report.listing))
+
+
+def preview_words(preview: Preview) -> RenderableType:
+    """What a publisher says about a dataset that is not downloaded."""
+    parts = _tables(preview.listing)
+    if preview.classes:
+        listed = ", ".join(clean(name) for name in preview.classes[:INLINE])
+        more = f", and {len(preview.classes) - INLINE:,} more" if len(preview.classes) > INLINE else ""
+        parts += _section(f"Classes ({len(preview.classes):,})", _bullet(Text(listed + more)))
+    return Group(*parts, *_remarks(preview.listing))
+
+
+def _tables(listing: Listing, *, short: bool = False) -> list[RenderableType]:
+    parts = _section("Splits", _splits(listing)) if listing.splits else []
+    if listing.config or listing.columns:
+        parts += _section("Table", _columns(listing, short))
+    return parts
+
+
+def _remarks(listing: Listing) -> list[RenderableType]:
+    parts = _section("Left out", Group(*map(_left_out, listing.left_out))) if listing.left_out else []
+    if listing.notes:
+        parts += _section("Notes", Group(*(_bullet(Text(clean(note))) for note in listing.notes)))
+    return parts
 
 
 def _section(title: str, body: RenderableType) -> list[RenderableType]:
@@ -74,9 +93,9 @@ def _grid(*columns: str) -> Table:
     return table
 
 
-def _splits(report: DataReport) -> Table:
+def _splits(listing: Listing) -> Table:
     table = _grid("left", "left", "right", "left")
-    for split in report.listing.splits:
+    for split in listing.splits:
         style = "dim" if split.role == "unused" else ""
         unsaid = [source for source in split.sources if source not in split.why]
         where = f" ({_some(unsaid)})" if unsaid else ""
@@ -87,12 +106,12 @@ def _splits(report: DataReport) -> Table:
     return table
 
 
-def _columns(report: DataReport, short: bool) -> Table:
+def _columns(listing: Listing, short: bool) -> Table:
     table = _grid("left", "left", "left", "left")
-    config = report.listing.config
+    config = listing.config
     if config is not None:
         table.add_row("", "config", Text(clean(config.value)), "", Text(clean(config.why), style="dim"))
-    for column in report.listing.columns:
+    for column in listing.columns:
         if short and column.role == "unused":
             continue
         style = "dim" if column.role == "unused" else ""
@@ -114,10 +133,11 @@ def _classes(classes: tuple[ClassFacts, ...]) -> RenderableType:
     table.columns[2].overflow = "ellipsis"
     for k in shown:
         if long and k == len(classes) - last:
-            table.add_row("", "", Text(f"... {len(classes) - first - last:,} more; --json lists all", style="dim"))
+            table.add_row("", "", Text("...", style="dim"))
         facts = classes[k]
         table.add_row("", Text(str(k), style="dim"), Text(clean(facts.name)), f"{facts.train:,}", f"{facts.test:,}")
-    return Group(table, _bullet(Text(_balance(classes), style="dim"))) if long else table
+    all_of_them = f"{_balance(classes)} --json lists all {len(classes):,} classes."
+    return Group(table, _bullet(Text(all_of_them, style="dim"))) if long else table
 
 
 def _balance(classes: tuple[ClassFacts, ...]) -> str:

@@ -63,13 +63,14 @@ def find_facts(settings: Settings, request: DataRequest) -> Facts:
     if source.local:
         return _from_files(settings, resolve(source, request))
     known = dataset_facts(name)
-    if known is not None and known.train:
+    chosen = sorted(request.changed().keys() & {"classes", "train_split", "test_split", "config", "label_column"})
+    if known is not None and known.train and not chosen:
         held_out = round(settings.dataset.holdout * known.train)
         origin = f"published sizes; {known.hub} is not downloaded yet"
         side = wanted or known.resolution
         return Facts(known.classes, known.channels, side, known.train - held_out, held_out, known.test, origin)
     raise UsageError(
-        f"The sizes of {name} are not known before it is downloaded.",
+        f"The sizes of {name}{f' with dataset.{chosen[0]}' if chosen else ''} are not known before it is downloaded.",
         "`tesla teach` downloads and decodes it; then plan again.",
     )
 

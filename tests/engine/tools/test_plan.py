@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from engine.data import DataRequest
+from engine.errors import UsageError
 from engine.runtime.generators import run_to_end
 from engine.runtime.subprocesses import run_isolated
 from engine.settings import resolve_settings
@@ -264,6 +265,12 @@ def test_sizes_are_known_before_a_download() -> None:
     assert facts.dataset is None
     digits = find_facts(resolve_settings().settings, DataRequest("digits"))
     assert digits.images == 1797
+
+
+def test_published_sizes_do_not_answer_for_some_of_the_classes(tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_text("tench\ngoldfish\n")
+    with pytest.raises(UsageError, match=r"with dataset\.classes are not known before it is downloaded"):
+        find_facts(problem().settings, DataRequest("imagenet", classes=tmp_path / "classes.txt"))
 
 
 @pytest.mark.slow

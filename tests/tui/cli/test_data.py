@@ -10,12 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from rich.console import Console
 
-from engine.data.report import Choice, ClassFacts, ColumnFacts, DataReport, LeftOut, Listing, SplitFacts
 from engine.runs.workspace import Workspace
 from engine.storage.atomic import read_json
-from tesla_tui.render.data import report_words
 from tests.processes import sets
 from tests.tui.cli.test_cli import Tesla, one_paragraph, tesla
 
@@ -87,18 +84,6 @@ def test_a_workspace_reports_its_own_dataset(tesla: Tesla) -> None:
     tesla("init", "ws", "--dataset", "digits")
     found = report_of(tesla, "ws")
     assert (found["name"], len(found["classes"]), found["next"]) == ("digits", 10, "tesla run ws --ipc 1")
-
-
-def test_a_hub_dataset_is_not_downloaded_to_report_on_it(tesla: Tesla) -> None:
-    code, out, _ = tesla("data", "cifar10")
-    assert code == 0
-    words = one_paragraph(out)
-    assert "opening it downloads it" in words
-    assert "10 classes, 50,000 training and 10,000 test images, 32x32 RGB" in words
-    assert "--download" in words
-    code, out, _ = tesla("data", "someone/pets", "--json")
-    assert code == 0
-    assert json.loads(out)["download"] is True
 
 
 @pytest.mark.parametrize(
@@ -242,61 +227,6 @@ def test_doctor_verifies_the_record_and_sets_a_damaged_one_aside(tesla: Tesla, t
     tesla("doctor", "ws", "--repair")
     assert not record.exists()
     assert tesla("doctor", "ws")[0] == 0
-
-
-def full_report(classes: int) -> DataReport:
-    """A report in which every part is there."""
-    return DataReport(
-        name="pets",
-        source="pets, Parquet files in /data/a/rather/long/path/of/pets",
-        listing=Listing(
-            splits=(
-                SplitFacts(
-                    "train", "train", 10 * classes, "rows", "its file names begin with train", ("train-0.parquet",)
-                ),
-                SplitFacts("validation", "test", 3 * classes, "rows", "test has no labels"),
-                SplitFacts("test", "unused", 99, "rows", "every label is -1"),
-            ),
-            config=Choice("plain", "the only one"),
-            columns=(
-                ColumnFacts("img", "Image", "image", "the only column of images"),
-                ColumnFacts("species", "ClassLabel", "label", "the only column of classes"),
-                ColumnFacts("price", "float64", "unused"),
-            ),
-            class_order="the feature's names",
-            left_out=(LeftOut("3 broken links", 3, "they lead nowhere", ("a", "b", "c"), "dataset.x = true"),),
-            notes=("Some note.",),
-        ),
-        classes=tuple(ClassFacts(f"class {k}", 10, 3 + k % 2) for k in range(classes)),
-        modes={"RGB": 900, "L": 50, "P": 3, "RGBA": 1},
-        sizes={f"{k} x {k + 1}": 5 for k in range(40, 60)},
-        looked=954,
-        total=13 * classes,
-        channels=Choice("3", "some are in colour"),
-        resolution=Choice("64", "dataset.resolution"),
-        value_range=Choice("0..255", "8-bit images"),
-        fit=Choice("crop", "the longer side is cut on both ends"),
-    )
-
-
-@pytest.mark.parametrize("width", [60, 80, 120])
-def test_every_part_of_a_long_report_is_drawn_in_any_width(width: int) -> None:
-    def drawn(*, short: bool) -> str:
-        console = Console(width=width, file=io.StringIO(), color_system=None)
-        console.print(report_words(full_report(1000), short=short), highlight=False)
-        text = console.file.getvalue()  # type: ignore[attr-defined]
-        assert max(len(line.rstrip()) for line in text.splitlines()) <= width
-        return text
-
-    whole, short = drawn(short=False), drawn(short=True)
-    assert len(whole.splitlines()) < 60 and len(short.splitlines()) < len(whole.splitlines())
-    words = one_paragraph(whole)
-    for part in ("every label is -1", "price", "class 7 ", "class 999", "990 more", "of 954 that were looked at"):
-        assert part in words
-    assert "price" not in short and "class 999" not in short
-    for text in (words, one_paragraph(short)):
-        assert "3 broken links: they lead nowhere (a, b, c). To take them: dataset.x = true" in text
-        assert "Some note." in text and "species" in text and "test has no labels" in text
 
 
 def test_a_hostile_name_reaches_no_terminal(tesla: Tesla, tmp_path: Path) -> None:
