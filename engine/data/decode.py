@@ -20,7 +20,7 @@ from engine.data.decode_worker import Item
 from engine.data.decoders import Decoders, cores
 from engine.data.outcome import report_after, warn_after
 from engine.data.pictures import BAD_FILE, Target
-from engine.data.report import DataReport
+from engine.data.report import BAD_REASON, DataReport
 from engine.data.resolve import Part, ResolvedData
 from engine.data.unfinished import MOST_MESSAGES, Record, SplitRecord, read_record, sha256_part, write_record
 from engine.errors import DataError, DiskError
@@ -86,7 +86,9 @@ def decode(data: ResolvedData, key: str, folder: Path) -> Generator[Event, None,
     for split in ("train", "test"):
         _check_classes(np.load(folder / f"{split}_labels.npy"), data.classes, split, data.request.name)
     yield from warn_after(data, record)
-    listed = [example for kind in data.report.listing.left_out for example in kind.examples]
+    listed = [
+        example for kind in data.report.listing.left_out if kind.reason == BAD_REASON for example in kind.examples
+    ]
     return Outcome(record.channels, tuple(listed + record.messages), report_after(data, record))
 
 

@@ -17,6 +17,8 @@ FORMAT = 1
 def counted(number: int, one: str, many: str = "") -> str:
     """`1 image`, `2,000 images`; `many` for irregular plurals."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
 BAD_REASON = "no readable image"
 """Why bad files are left out (`dataset.on_bad_file`): the only kind whose examples are all of them."""
 

@@ -19,7 +19,6 @@ from engine.networks.flat import FlatNetwork
 from engine.runs.judgement import teachers_problem
 from engine.runtime.generators import map_events
 from engine.runtime.rng import counted_generator
-from engine.settings import Settings
 from engine.storage.atomic import FORMAT, read_json, write_json
 from engine.storage.untrusted import number, typed
 from engine.storage.versions import check_format
@@ -91,7 +90,7 @@ def measure_teachers(task: Task, buffer: TeacherBuffer) -> Generator[Event, None
         accuracies=accuracies,
     )  # fmt: skip
     yield event
-    if problem := teachers_problem(event, _advice(settings, event)):
+    if problem := teachers_problem(event, _advice(task, event)):
         yield Notice(level="warning", message=problem, about="teachers")
 
 
@@ -106,8 +105,9 @@ def _accuracy(
     return correct / len(chosen)
 
 
-def _advice(settings: Settings, measured: TeachersMeasured) -> str:
+def _advice(task: Task, measured: TeachersMeasured) -> str:
     """Which settings make better teachers."""
+    settings = task.settings
     if settings.teachers.buffer is not None:
         return "Import a buffer of better teachers, or check that it is of this dataset and input space."
     taken = f"They took {measured.epoch} epochs of {measured.steps} steps"
