@@ -22,13 +22,13 @@ import numpy as np
 import platformdirs
 
 from engine.data.dataset import Dataset
-from engine.data.decode import STAGE, decode
+from engine.data.decoding.decode import STAGE, decode
+from engine.data.decoding.unfinished import sweep_unfinished, unfinished_folder
 from engine.data.registry import find_source
 from engine.data.report import DataReport
 from engine.data.request import DataRequest
 from engine.data.resolve import ResolvedData, resolving
 from engine.data.sources import Source
-from engine.data.unfinished import sweep_unfinished, unfinished_folder
 from engine.errors import CorruptFileError, DataError, NewerFormatError, system_reason
 from engine.events import Event, Notice, Progress, with_progress
 from engine.runtime.threads import run_in_thread

@@ -68,7 +68,7 @@ def _located(request: DataRequest) -> Source:
         if found is not None:
             return found
     if (facts is not None and facts.hub) or re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        from engine.data.folder import find_pictures
+        from engine.data.folders.source import find_pictures
 
         pictures = find_pictures(request)  # `dataset.path` may hold its pictures instead of its tables
         return pictures or _from_hub(request, facts or DatasetFacts(name, hub=name))
@@ -76,7 +76,7 @@ def _located(request: DataRequest) -> Source:
 
 
 def _from_hub(request: DataRequest, facts: DatasetFacts) -> Source:
-    from engine.data.hub import hub_source
+    from engine.data.tables.hub import hub_source
 
     return hub_source(request, facts)
 

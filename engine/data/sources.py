@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.data.dataset import Classes
-from engine.data.pictures import Header
+from engine.data.decoding.pictures import Header
 from engine.data.report import Listing
 
 __all__ = ["EVERY", "Header", "OpenSource", "Source", "SourceSplit", "file_key", "natural_key"]

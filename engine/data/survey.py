@@ -5,10 +5,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from engine.data.pictures import GREY_MODES, Fit, Header, header_of_array
+from engine.data.decoding.pictures import GREY_MODES, Fit, Header, header_of_array
+from engine.data.decoding.value_range import Ranges, measure, value_range
 from engine.data.report import Choice
 from engine.data.sources import SourceSplit
-from engine.data.value_range import Ranges, measure, value_range
 from engine.errors import DataError
 
 MOST_LOOKED = 100_000
@@ -82,7 +82,7 @@ class Survey:
             asked: dataset.value_range.
 
         Raises:
-            UsageError: see `engine.data.value_range.value_range`.
+            UsageError: see `engine.data.decoding.value_range.value_range`.
         """
         return value_range(asked, self.ranges, everything=self.all)
 

@@ -3,7 +3,7 @@
 import numpy as np
 from rich.console import Console
 
-from engine.data.pictures import to_square
+from engine.data.decoding.pictures import to_square
 from engine.data.resolve import ResolvedData
 from engine.errors import DataError
 from tesla_tui.render.grid import ImageGrid, Pixels

@@ -25,8 +25,8 @@ from PIL import Image
 
 from engine.data import DataRequest
 from engine.data.cache import open_cache, prepare_dataset, verify_cache
+from engine.data.decoding.pictures import load_picture, open_header, to_square
 from engine.data.idx import read_idx
-from engine.data.pictures import load_picture, open_header, to_square
 from engine.events import EvaluationDone, IterationDone, Notice, RunStarted, TeachersPlanned
 from engine.methods.tesla_state import initial_state, restore_state
 from engine.runs.heartbeat import read_heartbeat
@@ -433,7 +433,7 @@ def read_pictures(folder: Path) -> None:
             for channels in (1, 3):
                 try:
                     assert to_square(load_picture(path), channels, 8).shape == (channels, 8, 8)
-                except ValueError:  # the decoder makes words of it, see engine.data.decode
+                except ValueError:  # the decoder makes words of it, see engine.data.decoding.decode
                     continue
         except TeslaError as error:
             last = error

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from engine.data import cache_root, verify_cache
-from engine.data.unfinished import RECORD
+from engine.data.decoding.unfinished import RECORD
 from engine.errors import BusyError, CorruptFileError, NewerFormatError
 from engine.storage.atomic import read_tensors
 from engine.storage.filesystem import disk, format_bytes

@@ -17,7 +17,7 @@ import psutil
 import torch
 from PIL import Image
 
-from engine.data.pictures import decoded, load_picture, opened, to_square
+from engine.data.decoding.pictures import decoded, load_picture, opened, to_square
 from engine.data.sources import natural_key
 from engine.errors import DataError, UsageError
 from engine.events import Event, Progress

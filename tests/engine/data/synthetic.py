@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from engine.data import Dataset, cache, prepare_dataset
-from engine.data.pictures import header_of, opened, parse_picture
+from engine.data.decoding.pictures import header_of, opened, parse_picture
 from engine.data.request import DataRequest
 from engine.data.sources import Header, OpenSource, Source, SourceSplit
 from engine.errors import DataError

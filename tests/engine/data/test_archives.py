@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from engine.data import DataRequest, find_source, prepare_dataset
-from engine.data.archive import list_zip
+from engine.data.folders.archive import list_zip
 from engine.errors import DataError, TeslaError
 from engine.runtime.generators import run_to_end
 from tests.engine.data.trees import make, opened, picture, roles, sizes, told, values

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from engine.data import DataRequest, Dataset, fit_space, prepare_dataset
-from engine.data.pictures import to_square
+from engine.data.decoding.pictures import to_square
 from engine.data.sources import natural_key
 from engine.errors import DataError, UsageError
 

@@ -21,7 +21,7 @@ from engine.data import (
     split_holdout,
     verify_cache,
 )
-from engine.data.pictures import to_square
+from engine.data.decoding.pictures import to_square
 from engine.errors import DataError, TeslaError, UsageError
 from engine.events import Event, Notice, Progress
 from engine.storage.atomic import read_json
@@ -139,7 +139,7 @@ def test_no_network_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ConnectionError("Name or service not known")
 
     monkeypatch.setattr(datasets, "load_dataset", offline)
-    monkeypatch.setattr("engine.data.hub._reachable", lambda: True)
+    monkeypatch.setattr("engine.data.tables.hub._reachable", lambda: True)
     with pytest.raises(
         DataError, match=r"cifar10 could not be downloaded.*uoft-cs/cifar10.*Name or service.*dataset\.path"
     ):

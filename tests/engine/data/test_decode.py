@@ -11,11 +11,12 @@ import numpy as np
 import psutil
 import pytest
 
-from engine.data import decode, decoders, survey
+from engine.data import survey
 from engine.data.cache import open_cache
-from engine.data.decode_worker import decode_items
-from engine.data.decoders import Decoders
-from engine.data.pictures import Target
+from engine.data.decoding import decode, decoders
+from engine.data.decoding.decode_worker import decode_items
+from engine.data.decoding.decoders import Decoders
+from engine.data.decoding.pictures import Target
 from engine.errors import DataError, WorkerLostError
 from engine.events import Event, Notice, Progress
 from engine.storage.atomic import read_json, write_json
@@ -27,7 +28,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import psutil
-from engine.data import decode
+from engine.data.decoding import decode
 from tests.engine.data import synthetic, test_decode
 root, processes = Path(sys.argv[1]), int(sys.argv[2])
 decode.BATCH, decode.SAVE_EVERY, decode.MANY, decode.cores = 8, 0.0, 0, lambda: processes
@@ -245,7 +246,7 @@ def test_unfinished_folders_of_other_entries_are_swept_after_a_day(
     import os
     import time
 
-    from engine.data.unfinished import sweep_unfinished
+    from engine.data.decoding.unfinished import sweep_unfinished
     from engine.storage.temp_files import OLD
 
     folder = stopped(tmp_path, monkeypatch)

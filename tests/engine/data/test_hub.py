@@ -19,7 +19,7 @@ Answers = Callable[..., None]
 
 @pytest.fixture(autouse=True)
 def online(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.data.hub._reachable", lambda: True)
+    monkeypatch.setattr("engine.data.tables.hub._reachable", lambda: True)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine.data.pictures import PixelsError, header_of, opened, parse_picture, to_square
+from engine.data.decoding.pictures import PixelsError, header_of, opened, parse_picture, to_square
 from engine.errors import DataError, UsageError
 from tests.engine.data.synthetic import file_of, noise, opened_dataset, source_of
 

@@ -497,7 +497,7 @@ def test_opening_reads_labels_only_and_pictures_when_asked(tmp_path: Path, monke
 def test_rows_are_the_same_in_any_order_and_from_many_threads(tmp_path: Path, group: int, compression: str) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    import engine.data.arrow_tables as tables
+    import engine.data.tables.arrow_tables as tables
 
     for number in range(3):
         path = tmp_path / f"train-{number}.parquet"

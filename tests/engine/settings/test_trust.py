@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.data.pictures import open_header
+from engine.data.decoding.pictures import open_header
 from engine.errors import DataError, UsageError
 from engine.networks import build_network
 from engine.runs.workspace import Workspace

@@ -17,8 +17,8 @@ import pytest
 from PIL import Image
 
 from engine.data import DataRequest, prepare_dataset
+from engine.data.decoding.pictures import load_picture, open_header
 from engine.data.idx import read_idx
-from engine.data.pictures import load_picture, open_header
 from engine.errors import CorruptFileError, DataError, SettingsError, TeslaError, UsageError
 from engine.events import EvaluationDone, IterationDone, event_from_json
 from engine.networks import build_network

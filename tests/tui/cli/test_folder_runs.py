@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.data import folder
+from engine.data.folders import source as folder
 from engine.data.sources import natural_key
 from engine.runs.run import Run
 from engine.session.class_order import check_classes

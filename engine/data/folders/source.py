@@ -9,17 +9,17 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.data.annotations import readable_names
-from engine.data.archive import list_zip, unpack_command
-from engine.data.filenames import UNREAD, extension, kind_of_file, text_of
-from engine.data.label_files import columns_of, label_paths, read_label_file
-from engine.data.labelled_files import read_tree
-from engine.data.layout import Found, SplitFiles
+from engine.data.folders.annotations import readable_names
+from engine.data.folders.archive import list_zip, unpack_command
+from engine.data.folders.filenames import UNREAD, extension, kind_of_file, text_of
+from engine.data.folders.label_files import columns_of, label_paths, read_label_file
+from engine.data.folders.labelled_files import read_tree
+from engine.data.folders.layout import Found, SplitFiles
+from engine.data.folders.tree import Tree, left_out, list_tree
 from engine.data.report import BAD_REASON, LeftOut, Listing, SplitFacts
 from engine.data.request import DataRequest
 from engine.data.sources import Header, OpenSource, Source, SourceSplit, natural_key
 from engine.data.splits import Roles, assign_roles
-from engine.data.tree import Tree, left_out, list_tree
 from engine.errors import DataError, UsageError
 
 READS = frozenset({"train_split", "test_split", "image_column", "label_column", "recursive"})

@@ -10,10 +10,10 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from engine.data.arrow_tables import Table
-from engine.data.pictures import opened
+from engine.data.decoding.pictures import opened
 from engine.data.report import ColumnFacts
-from engine.data.table_labels import class_names, is_list, item_of
+from engine.data.tables.arrow_tables import Table
+from engine.data.tables.labels import class_names, is_list, item_of
 from engine.errors import DataError, UsageError
 
 LABEL_NAMES = ("label", "labels")

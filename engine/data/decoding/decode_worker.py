@@ -13,8 +13,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from engine.data import pictures
-from engine.data.pictures import BAD_FILE, GREY_MODES, PixelsError, Target, header_of_array, parse_picture, to_square
+from engine.data.decoding import pictures
+from engine.data.decoding.pictures import (
+    BAD_FILE,
+    GREY_MODES,
+    PixelsError,
+    Target,
+    header_of_array,
+    parse_picture,
+    to_square,
+)
 from engine.errors import DataError
 
 Item = tuple[str, Any]

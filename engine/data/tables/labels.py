@@ -9,8 +9,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from engine.data.arrow_tables import ColumnPart
 from engine.data.dataset import Classes
+from engine.data.tables.arrow_tables import ColumnPart
 from engine.errors import DataError
 
 MISSING = -1

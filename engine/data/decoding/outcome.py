@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from engine.data.decoding.unfinished import Record
 from engine.data.report import BAD_REASON, Choice, ClassFacts, DataReport, LeftOut
 from engine.data.resolve import ResolvedData
 from engine.data.survey import fit_words
-from engine.data.unfinished import Record
 from engine.events import Event, Notice
 
 EXAMPLES = 10

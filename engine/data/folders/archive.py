@@ -8,10 +8,10 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from engine.data.filenames import kind_of_file
-from engine.data.pictures import BAD_FILE, decoded, header_of, opened
+from engine.data.decoding.pictures import BAD_FILE, decoded, header_of, opened
+from engine.data.folders.filenames import kind_of_file
+from engine.data.folders.tree import MOST_FILES, MOST_LEVELS, Folder, Tree, digest_of, note
 from engine.data.sources import Header
-from engine.data.tree import MOST_FILES, MOST_LEVELS, Folder, Tree, digest_of, note
 from engine.errors import DataError
 from engine.storage.untrusted import open_regular
 

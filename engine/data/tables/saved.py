@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from engine.data.arrow_tables import ArrowTable, features_of
 from engine.data.request import DataRequest
 from engine.data.sources import OpenSource, Source, file_key
-from engine.data.tables import READING, READS, Tables, TableSplit, open_tables
+from engine.data.tables.arrow_tables import ArrowTable, features_of
+from engine.data.tables.source import READING, READS, Tables, TableSplit, open_tables
 from engine.errors import DataError, UsageError
 from engine.settings.datasets import DatasetFacts
 

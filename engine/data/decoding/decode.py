@@ -16,13 +16,13 @@ import numpy as np
 import PIL
 
 from engine.data.dataset import Classes
-from engine.data.decode_worker import Item
-from engine.data.decoders import Decoders, cores
-from engine.data.outcome import report_after, warn_after
-from engine.data.pictures import BAD_FILE, Target
+from engine.data.decoding.decode_worker import Item
+from engine.data.decoding.decoders import Decoders, cores
+from engine.data.decoding.outcome import report_after, warn_after
+from engine.data.decoding.pictures import BAD_FILE, Target
+from engine.data.decoding.unfinished import MOST_MESSAGES, Record, SplitRecord, read_record, sha256_part, write_record
 from engine.data.report import BAD_REASON, DataReport
 from engine.data.resolve import Part, ResolvedData
-from engine.data.unfinished import MOST_MESSAGES, Record, SplitRecord, read_record, sha256_part, write_record
 from engine.errors import DataError, DiskError
 from engine.events import Event, Notice, Progress, with_progress
 from engine.runtime.threads import SingleWorker, run_in_thread

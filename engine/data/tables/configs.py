@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from engine.data.arrow_tables import Features
-from engine.data.readme import read_readme
 from engine.data.report import Choice
 from engine.data.splits import FoundSplit, FoundSplits, find_splits, split_parents
+from engine.data.tables.arrow_tables import Features
+from engine.data.tables.readme import read_readme
 from engine.errors import UsageError
 
 ALL = "all"

@@ -13,7 +13,7 @@ PICTURES = _set(
     "png apng jpg jpeg jpe jfif mpo webp bmp dib gif tif tiff ppm pgm pbm pnm pfm tga icb vda vst jp2 j2k "
     "j2c jpx jpf jpc pcx avif avifs"
 )
-"""Extensions of the formats that `engine.data.pictures` decodes."""
+"""Extensions of the formats that `engine.data.decoding.pictures` decodes."""
 _USUAL = PICTURES | {ending.upper() for ending in PICTURES}
 UNREAD = _set("heic heif hif svg psd eps ps ai ico icns exr hdr jxl dng cr2 cr3 nef arw orf rw2 raf dcm dicom xcf djvu")
 """Extensions of pictures that are not decoded. Such a file is a picture that cannot be read, not some other file."""

@@ -5,8 +5,8 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from engine.data.configs import ask_for_config, unknown_config
 from engine.data.request import DataRequest
+from engine.data.tables.configs import ask_for_config, unknown_config
 from engine.settings.datasets import DatasetFacts
 
 PAGE = "https://huggingface.co/datasets"

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from engine.data.filenames import extension, kind_of_file, text_of
-from engine.data.pictures import load_picture, open_header
+from engine.data.decoding.pictures import load_picture, open_header
+from engine.data.folders.filenames import extension, kind_of_file, text_of
 from engine.data.report import LeftOut
 from engine.data.sources import Header, natural_order
 from engine.errors import DataError
@@ -74,10 +74,10 @@ class Reader(Protocol):
     """A way to the files of a tree, by their relative paths. Several threads may use it at once."""
 
     def header(self, path: str) -> Header:
-        """See `engine.data.pictures.open_header`."""
+        """See `engine.data.decoding.pictures.open_header`."""
 
     def picture(self, path: str) -> Any:
-        """See `engine.data.pictures.load_picture`."""
+        """See `engine.data.decoding.pictures.load_picture`."""
 
     def read(self, path: str, most: int) -> bytes:
         """All bytes, of which there must be no more than `most`."""

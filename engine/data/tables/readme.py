@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engine.data.arrow_tables import Features
+from engine.data.tables.arrow_tables import Features
 from engine.errors import CorruptFileError, DataError
 from engine.storage.untrusted import parse_json, read_bounded
 

@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
-from engine.data.arrow_tables import ArrowTable, features_of
-from engine.data.configs import DEFAULT
-from engine.data.hub_errors import explain
-from engine.data.parquet import parquet_source
 from engine.data.report import Choice, Listing, SplitFacts
 from engine.data.request import DataRequest
-from engine.data.saved import library_table
 from engine.data.sources import OpenSource, Preview, Source
 from engine.data.splits import assign_roles
-from engine.data.tables import READING, READS, Tables, TableSplit, columns_of, open_tables
+from engine.data.tables.arrow_tables import ArrowTable, features_of
+from engine.data.tables.configs import DEFAULT
+from engine.data.tables.hub_errors import explain
+from engine.data.tables.parquet import parquet_source
+from engine.data.tables.saved import library_table
+from engine.data.tables.source import READING, READS, Tables, TableSplit, columns_of, open_tables
 from engine.errors import DataError, TeslaError, UsageError
 from engine.settings.datasets import DatasetFacts
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from engine.data.annotations import MOST_TEXT, lines_of
-from engine.data.filenames import extension, text_of
-from engine.data.tree import LABELS, Tree
+from engine.data.folders.annotations import MOST_TEXT, lines_of
+from engine.data.folders.filenames import extension, text_of
+from engine.data.folders.tree import LABELS, Tree
 from engine.errors import DataError, TeslaError
 from engine.storage.untrusted import parse_json
 

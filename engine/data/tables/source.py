@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from engine.data.arrow_tables import Table
-from engine.data.columns import Columns, choose_columns, pixel_type
-from engine.data.pictures import BAD_FILE, decoded, header_of, opened
+from engine.data.decoding.pictures import BAD_FILE, decoded, header_of, opened
 from engine.data.report import Choice, LeftOut, Listing, SplitFacts
 from engine.data.request import DataRequest
 from engine.data.sources import Header, OpenSource, SourceSplit
 from engine.data.splits import assign_roles, kind_of
-from engine.data.table_labels import ClassColumn, has_labels, read_classes
+from engine.data.tables.arrow_tables import Table
+from engine.data.tables.columns import Columns, choose_columns, pixel_type
+from engine.data.tables.labels import ClassColumn, has_labels, read_classes
 from engine.errors import CorruptFileError, DataError
 from engine.settings.datasets import DatasetFacts
 from engine.storage.untrusted import read_bounded

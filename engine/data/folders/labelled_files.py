@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Iterable
 
-from engine.data.filenames import text_of
-from engine.data.label_files import (
+from engine.data.folders.filenames import text_of
+from engine.data.folders.label_files import (
     FILE_NAME,
     LabelFile,
     columns_of,
@@ -12,10 +12,10 @@ from engine.data.label_files import (
     numeric_order,
     read_label_file,
 )
-from engine.data.layout import Found, SplitFiles, read_layout, unwrapped
+from engine.data.folders.layout import Found, SplitFiles, read_layout, unwrapped
+from engine.data.folders.tree import Tree, left_out
 from engine.data.request import DataRequest
 from engine.data.splits import find_splits, split_words
-from engine.data.tree import Tree, left_out
 from engine.errors import DataError, TeslaError, UsageError
 
 

@@ -6,13 +6,13 @@ folder of its pictures, a split is a folder above or below the classes whose nam
 
 from dataclasses import dataclass, field
 
-from engine.data.annotations import annotated
-from engine.data.filenames import extension, text_of
+from engine.data.folders.annotations import annotated
+from engine.data.folders.filenames import extension, text_of
+from engine.data.folders.tree import Folder, Tree, left_out
 from engine.data.report import LeftOut
 from engine.data.request import DataRequest
 from engine.data.sources import natural_key, natural_order
 from engine.data.splits import ALL, KEYWORDS, kind_of, split_words
-from engine.data.tree import Folder, Tree, left_out
 from engine.errors import DataError, UsageError
 
 DEEPER = "dataset.recursive = true"

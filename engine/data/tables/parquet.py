@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from engine.data.arrow_tables import ParquetTable
-from engine.data.configs import choose_config
 from engine.data.report import LeftOut
 from engine.data.request import DataRequest
-from engine.data.saved import is_saved, saved_source
 from engine.data.sources import OpenSource, Source, file_key
-from engine.data.tables import READING, READS, Tables, TableSplit, open_tables
+from engine.data.tables.arrow_tables import ParquetTable
+from engine.data.tables.configs import choose_config
+from engine.data.tables.saved import is_saved, saved_source
+from engine.data.tables.source import READING, READS, Tables, TableSplit, open_tables
 from engine.errors import DataError
 from engine.settings.datasets import DatasetFacts
 

@@ -1,8 +1,8 @@
 """Labels in the files that Tiny ImageNet comes with: `val/val_annotations.txt` and `words.txt`."""
 
-from engine.data.filenames import text_of
+from engine.data.folders.filenames import text_of
+from engine.data.folders.tree import Folder, Tree, left_out
 from engine.data.report import LeftOut
-from engine.data.tree import Folder, Tree, left_out
 from engine.errors import DataError, TeslaError
 
 MOST_TEXT = 2**28

@@ -15,8 +15,8 @@ from typing import Self
 
 import numpy as np
 
-from engine.data.decode_worker import Decoded, Item, decode_items
-from engine.data.pictures import Target
+from engine.data.decoding.decode_worker import Decoded, Item, decode_items
+from engine.data.decoding.pictures import Target
 from engine.errors import WorkerLostError
 
 LOOK = 0.1
@@ -34,7 +34,7 @@ class _Process:
     def __init__(self, target: Target, lock: int) -> None:
         self._pipe, theirs = Pipe()
         self._errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 (closed by close)
-        code = f"from engine.data.decode_worker import serve; serve({theirs.fileno()}, {lock})"
+        code = f"from engine.data.decoding.decode_worker import serve; serve({theirs.fileno()}, {lock})"
         # A session of its own: Ctrl-C is for the process that started it, whose end closes the pipe and so ends it.
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-c", code], pass_fds=(theirs.fileno(), lock), start_new_session=True,

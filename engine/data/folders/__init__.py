@@ -1,0 +1,1 @@
+"""Pictures in folders and zips: the tree, its splits and classes, files with labels."""

@@ -1,0 +1,1 @@
+"""Tables: Parquet files, and the Hugging Face hub."""
