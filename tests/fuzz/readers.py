@@ -481,7 +481,7 @@ def read_parquet(folder: Path) -> None:
 def entry() -> Path:
     import tempfile
 
-    return run_to_end(prepare_dataset("digits", cache=Path(tempfile.mkdtemp()), resolution=4)).folder
+    return run_to_end(prepare_dataset(DataRequest("digits", resolution=4), cache=Path(tempfile.mkdtemp()))).folder
 
 
 def lay_entry(folder: Path) -> None:

@@ -30,7 +30,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Preview]], No
 
             return Source(request.name, f"Hugging Face {facts.hub}", "key", opened, local=False, preview=preview)
 
-        monkeypatch.setattr("engine.data.hub.hub_source", source)
+        monkeypatch.setattr("engine.data.tables.hub.hub_source", source)
 
     return answering
 
