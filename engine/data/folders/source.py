@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from engine.data.decoding.pictures import BAD_FILE
 from engine.data.folders.annotations import readable_names
 from engine.data.folders.archive import list_zip, unpack_command
 from engine.data.folders.filenames import UNREAD, extension, kind_of_file, text_of
@@ -27,6 +28,8 @@ ORDER = 2
 """Version of how classes are numbered and pictures chosen: part of the key, so that an older cache is not reused."""
 MOST_CHECKED = 100_000
 """Pictures up to which every header is checked before decoding; of more, only files whose names do not tell."""
+MOST_BYTES = 2**30
+"""Bytes of a picture's file; more than the largest picture that is decoded takes without compression."""
 EXPECTED = "It must hold one subfolder of pictures per class, or pictures and a metadata.csv."
 
 
@@ -227,7 +230,20 @@ class _Opening:
             array,
             lambda i: reader.picture(paths[i]),
             lambda i: headers.get(paths[i]) or reader.header(paths[i]),
+            lambda i: self._bytes(paths[i]),
+            lambda i: self.tree.shown(paths[i]),
         )
+
+    def _bytes(self, path: str) -> bytes:
+        try:
+            return self.tree.reader.read(path, MOST_BYTES)
+        except PermissionError as error:
+            raise DataError(
+                f"{self.tree.shown(path)} cannot be read: permission denied.",
+                "Change its mode with chmod, or run as its owner.",
+            ) from error
+        except Exception as error:  # a damaged archive raises any exception
+            raise DataError(f"{self.tree.shown(path)} cannot be read ({error}).", BAD_FILE) from error
 
     def _usable(self, path: str, full: bool) -> bool:
         """Whether a file is a picture; it is noted if not.
@@ -279,7 +295,7 @@ class _Opening:
     def _notes(self) -> list[str]:
         notes = []
         natural = sorted(self.classes, key=natural_key)
-        if not self.found.order and natural != list(self.classes):
+        if self.request.classes is None and not self.found.order and natural != list(self.classes):
             at = next(i for i, name in enumerate(natural) if name != self.classes[i])
             notes.append(
                 f"Class {at} is {text_of(self.classes[at])}, as names are sorted letter by letter; tesla 0.1.0 sorted "

@@ -100,6 +100,10 @@ def test_classes_are_numbered_as_imagefolder_and_images_stay_in_their_order(tmp_
     assert found.train.labels.tolist() == [0, 0, 2, 2, 1, 1]
     assert found.listing.class_order == "sorted by name, as ImageFolder"
     assert any("dataset.classes" in note and "0.1.0" in note for note in found.listing.notes)
+    (tmp_path / "classes.txt").write_text("1\n2\n10\n")
+    listed = resolved(tmp_path, classes=tmp_path / "classes.txt")
+    assert listed.classes == ("1", "2", "10")
+    assert not any("0.1.0" in note for note in listed.report.listing.notes)
     usual = opened(make(tmp_path / "usual", "cat", "dog"))
     assert not any("0.1.0" in note for note in usual.listing.notes)
 
