@@ -82,12 +82,16 @@ def _from_hub(request: DataRequest, facts: DatasetFacts) -> Source:
 
 
 def _is_table(path: Path) -> bool:
-    """Whether a path is a Parquet file, or a folder of them.
+    """Whether a path is a Parquet file, a folder of them, or one that `datasets` saved.
 
     Raises:
         DataError: Parquet files beside folders of pictures.
     """
+    from engine.data.tables.saved import is_saved
+
     if path.is_dir():
+        if is_saved(path):
+            return True
         tables, pictures = _kinds_in(path)
         if tables and pictures:
             raise DataError(

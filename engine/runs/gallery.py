@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.errors import CorruptFileError
+from engine.runs.journal import class_names
 from engine.runs.preview_writer import to_pixels
 from engine.runs.run import Run
 from engine.runs.workspace import Workspace
@@ -32,10 +33,12 @@ def decoded_images(workspace: Workspace, run: Run, iteration: int) -> Gallery:
     settings = run.frozen().settings
     opened = run_to_end(workspace.open_dataset(settings))
     images, dataset = tensors.get("images"), opened.dataset
-    wanted = (len(dataset.classes) * settings.distill.ipc, dataset.channels, dataset.resolution, dataset.resolution)
+    # The dataset may number its classes otherwise by now, or have others.
+    names = tuple(class_names(run.journal_file)) or dataset.classes
+    wanted = (len(names) * settings.distill.ipc, dataset.channels, dataset.resolution, dataset.resolution)
     if images is None or tuple(images.shape) != wanted:
         raise CorruptFileError(
             f"{run.checkpoint_path(iteration)} has no images of shape {wanted}, as dataset and settings require.",
             "Was it copied from another run? Choose another checkpoint with --iteration.",
         )
-    return Gallery(to_pixels(images.float(), opened.space), dataset.classes)
+    return Gallery(to_pixels(images.float(), opened.space), names)

@@ -11,12 +11,14 @@ import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from engine.errors import CorruptFileError
 from engine.events import (
     SCHEMA,
+    DataReady,
     Event,
     RunStarted,
     event_from_json,
@@ -31,6 +33,9 @@ CRC = b', "crc": "'
 
 MOST_LINE = 2**22
 """Bytes of a line; the longest one written names the classes. A longer one is damaged, and is skipped in pieces."""
+
+FIRST = 1000
+"""Lines of a journal that are searched for the classes, which precede its first checkpoint."""
 
 TAIL = 64 * 1024
 """Bytes at the end of a journal that are searched for its last lines."""
@@ -99,6 +104,19 @@ def read_journal(path: Path, offset: int = 0) -> Iterator[tuple[Entry, int]]:
             entry = _parse(line)
             if entry:
                 yield entry, offset
+
+
+def class_names(path: Path) -> list[str]:
+    """The classes that a run was made with, by number; empty if its journal does not say.
+
+    Raises:
+        CorruptFileError: it is not a regular file.
+    """
+    names: list[str] = []
+    for entry, _ in islice(read_journal(path), FIRST):
+        if isinstance(entry.event, DataReady):
+            names = list(entry.event.names)
+    return names
 
 
 def read_lines(path: Path, offset: int, most: int) -> tuple[list[dict[str, Any]], int]:

@@ -2,16 +2,12 @@
 
 import shlex
 from collections.abc import Sequence
-from itertools import islice
 
 from engine.data.sources import natural_key
 from engine.errors import UsageError
-from engine.events import DataReady
-from engine.runs.journal import read_journal
+from engine.runs.journal import class_names
 from engine.runs.run import Run
 
-FIRST = 1000
-"""Lines of a journal that are searched for the classes, which precede its first checkpoint."""
 SHOWN = 30
 """Classes that a command spells out."""
 
@@ -28,9 +24,7 @@ def check_classes(run: Run, names: Sequence[str]) -> None:
     """
     if not run.checkpoints():
         return
-    first = islice(read_journal(run.journal_file), FIRST) if run.journal_file.exists() else ()
-    known = [list(entry.event.names) for entry, _ in first if isinstance(entry.event, DataReady)]
-    was = known[-1] if known else []
+    was = class_names(run.journal_file)
     if not was or was == list(names):
         return
     if sorted(was) != sorted(names):

@@ -11,8 +11,10 @@ import json
 import os
 import shutil
 import struct
+import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,7 +25,7 @@ import torch
 from hypothesis import strategies as st
 from PIL import Image
 
-from engine.data import DataRequest
+from engine.data import DataRequest, find_source
 from engine.data.cache import open_cache, prepare_dataset, verify_cache
 from engine.data.decoding.pictures import load_picture, open_header, to_square
 from engine.data.idx import read_idx
@@ -477,6 +479,63 @@ def read_parquet(folder: Path) -> None:
     run_to_end(prepare_dataset(DataRequest("someone/pets", path=folder / "data"), cache=folder / "cache"))
 
 
+def lay_tree(folder: Path) -> None:
+    """Pictures of two classes, and the same in a zip with a table of labels."""
+    for name in ("cat", "dog"):
+        (folder / "pets" / name).mkdir(parents=True)
+        for i in range(3):
+            Image.new("L", (8, 8), i).save(folder / f"pets/{name}/{name}{i}.png")
+    paths = sorted((folder / "pets").rglob("*.png"))
+    for kind, method in (("stored", zipfile.ZIP_STORED), ("packed", zipfile.ZIP_DEFLATED)):
+        with zipfile.ZipFile(folder / f"{kind}.zip", "w", method) as archive:
+            for path in paths:
+                archive.write(path, path.relative_to(folder))
+    rows = [(path.relative_to(folder / "pets").as_posix(), path.parent.name) for path in paths]
+    texts = {
+        "metadata.csv": "file_name,label\n" + "".join(f"{name},{label}\n" for name, label in rows),
+        "metadata.jsonl": "".join(json.dumps({"file_name": name, "label": label}) + "\n" for name, label in rows),
+        "a.tsv": "image\tkind\n" + "".join(f"{name}\t{label}\n" for name, label in rows),
+        "val_annotations.txt": "".join(f"{path.name}\t{path.parent.name}\t0\n" for path in paths),
+    }
+    for name, text in texts.items():
+        (folder / name).write_text(text)
+
+
+def read_source(request: DataRequest) -> None:
+    """Everything that decoding reads of a source, but for the decoding."""
+    from engine.errors import DataError
+
+    opened = find_source(request).open()
+    split = opened.train
+    assert split.file is not None and split.header is not None and split.name is not None
+    for i in range(len(split.labels)):
+        for look in (split.header, split.file, split.image, split.name):
+            with suppress(DataError):
+                look(i)
+
+
+def read_zips(folder: Path) -> None:
+    for kind in ("stored", "packed"):
+        for bad in ("error", "skip"):
+            read_source(DataRequest("folder", path=folder / f"{kind}.zip", on_bad_file=bad))
+
+
+def read_labels(folder: Path) -> None:
+    from engine.errors import TeslaError
+
+    last: TeslaError | None = None
+    for name in ("metadata.csv", "metadata.jsonl", "a.tsv", "val_annotations.txt"):
+        shutil.copy(folder / name, folder / "pets" / name)
+        columns = {"image_column": "image", "label_column": "kind"} if name == "a.tsv" else {}
+        try:
+            read_source(DataRequest("folder", path=folder / "pets", **columns))
+        except TeslaError as error:
+            last = error
+        (folder / "pets" / name).unlink()
+    if last is not None:
+        raise last
+
+
 @cache
 def entry() -> Path:
     import tempfile
@@ -622,6 +681,12 @@ READERS = (
     Reader("idx", lay_idx, any_damage(IDX) | idx_edits(IDX), lambda folder: read_idx(folder / IDX)),
     Reader("published set", lay_published, any_damage("kip.npz"), read_published, share=0.1),
     Reader("published set in a pickle", lay_old_set, any_damage("res.pt"), read_old_set, share=0.1),
+    Reader("zips", lay_tree, any_damage("stored.zip", "packed.zip"), read_zips, share=0.1),
+    Reader(
+        "files of labels", lay_tree,
+        any_damage("metadata.csv", "metadata.jsonl", "a.tsv", "val_annotations.txt") | line_edits("metadata.jsonl"),
+        read_labels, share=0.1,
+    ),
     Reader("Parquet", lay_parquet, any_damage(PARQUET), read_parquet, share=0.02),
     Reader(
         "dataset cache", lay_entry,

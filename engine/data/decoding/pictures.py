@@ -86,10 +86,8 @@ def open_header(path: Path) -> Header:
         raise DataError(
             f"{path} cannot be read: permission denied.", "Change its mode with chmod, or run as its owner."
         ) from error
-    except UnidentifiedImageError as error:
-        raise DataError(f"{path} is not a readable image ({type(error).__name__}).", BAD_FILE) from error
     except Exception as error:  # Pillow raises any exception on a damaged header
-        raise DataError(f"{path} is not a readable image ({error}).", BAD_FILE) from error
+        raise DataError(f"{path} is not a readable image ({reason(error)}).", BAD_FILE) from error
 
 
 def header_of(picture: Image.Image) -> Header:
@@ -117,8 +115,11 @@ def opened(file: IO[bytes]) -> Image.Image:
     """A picture, not decoded yet. It, and decoding, may raise any exception of Pillow.
 
     Raises:
-        ValueError: too large.
+        ValueError: too large, or empty.
     """
+    if not file.read(1):
+        raise ValueError("it is empty")
+    file.seek(0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is below
         Image.init()  # knows all formats; of these, Pillow may have been built without one
@@ -139,7 +140,7 @@ def load_picture(path: Path) -> Image.Image:
         with open_regular(path) as file, opened(file) as picture:
             return decoded(picture, upright=True)
     except Exception as error:  # Pillow raises any exception on damaged data
-        raise DataError(f"{path} cannot be decoded ({_reason(error)}).", BAD_FILE) from error
+        raise DataError(f"{path} cannot be decoded ({reason(error)}).", BAD_FILE) from error
 
 
 def parse_picture(data: bytes, name: str) -> Image.Image:
@@ -152,10 +153,11 @@ def parse_picture(data: bytes, name: str) -> Image.Image:
         with opened(io.BytesIO(data)) as picture:
             return decoded(picture, upright=True)
     except Exception as error:  # Pillow raises any exception on damaged data
-        raise DataError(f"{name} cannot be decoded ({_reason(error)}).", BAD_FILE) from error
+        raise DataError(f"{name} cannot be decoded ({reason(error)}).", BAD_FILE) from error
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """Why a picture could not be opened or decoded, for people."""
     if isinstance(error, UnidentifiedImageError):  # Pillow's words have the address of an object
         return "it is not a picture of a known format"
     return str(error)

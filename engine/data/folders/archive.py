@@ -8,7 +8,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from engine.data.decoding.pictures import BAD_FILE, decoded, header_of, opened
+from engine.data.decoding.pictures import BAD_FILE, decoded, header_of, opened, reason
 from engine.data.folders.filenames import kind_of_file
 from engine.data.folders.tree import MOST_FILES, MOST_LEVELS, Folder, Tree, digest_of, note
 from engine.data.sources import Header
@@ -115,7 +115,7 @@ def _totals(folder: Folder) -> int:
 
 
 class _Zip:
-    """Entries of an archive. Each reading opens the file anew, so threads need not wait for each other."""
+    """Entries of an archive. Each reading opens the file again, so threads need not wait for each other."""
 
     def __init__(self, path: Path, infos: dict[str, zipfile.ZipInfo]) -> None:
         self._path, self._infos = path, infos
@@ -127,14 +127,14 @@ class _Zip:
             except Exception:  # Pillow raises any exception; the header may be longer
                 return self._header(self._unpack(path, None))
         except Exception as error:
-            raise DataError(f"{self._path}/{path} is not a readable image ({error}).", BAD_FILE) from error
+            raise DataError(f"{self._path}/{path} is not a readable image ({reason(error)}).", BAD_FILE) from error
 
     def picture(self, path: str) -> Any:
         try:
             with opened(io.BytesIO(self._unpack(path, None))) as picture:
                 return decoded(picture, upright=True)
         except Exception as error:  # Pillow raises any exception on damaged data
-            raise DataError(f"{self._path}/{path} cannot be decoded ({error}).", BAD_FILE) from error
+            raise DataError(f"{self._path}/{path} cannot be decoded ({reason(error)}).", BAD_FILE) from error
 
     def read(self, path: str, most: int) -> bytes:
         if self._infos[path].file_size > most:

@@ -70,6 +70,11 @@ def read_label_file(tree: Tree, path: str) -> LabelFile:
             columns, rows = _csv(tree.reader.read(path, MOST_TEXT).decode("utf-8-sig"), ending)
     except DataError:
         raise
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{tree.shown(path)} cannot be read as a table: it is not UTF-8 (byte {error.start:,}).",
+            f"Convert it, for example with `iconv -f latin1 -t utf8 {text_of(path.rpartition('/')[2])} > new.csv`.",
+        ) from error
     except (OSError, ValueError, csv.Error, TeslaError) as error:
         raise DataError(f"{tree.shown(path)} cannot be read as a table: {error}.", "Fix or remove it.") from error
     return LabelFile(path, columns, rows)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
-from engine.data.folders.filenames import text_of
+from engine.data.folders.filenames import extension, text_of
 from engine.data.folders.label_files import (
     FILE_NAME,
     LabelFile,
@@ -117,10 +117,10 @@ def _by_tables(tree: Tree, files: list[LabelFile], request: DataRequest) -> Foun
     find = _finder(tree, by_name=request.image_column is not None)
     labels: dict[str, str | None] = {}
     source: dict[str, str] = {}
-    lost = []
+    lost, repeated = [], []
     for file in files:
         for number, row in enumerate(file.rows, 1):
-            path = find(file.folder, row.get(image))
+            path = find(file, row.get(image))
             if path is None:
                 lost.append(f"row {number} of {file.path}: {row.get(image)}")
                 continue
@@ -134,15 +134,22 @@ def _by_tables(tree: Tree, files: list[LabelFile], request: DataRequest) -> Foun
                     f"{text_of(file.path)}.",
                     "Give each picture one row.",
                 )
+            if path in labels:
+                repeated.append(f"row {number} of {file.path}: {row.get(image)}")
             labels[path] = value
             source.setdefault(path, file.path)
     if not labels:
         example = f" The first is {files[0].rows[0].get(image)!r}." if files[0].rows else ""
         raise DataError(
             f"No row of {tree.shown(files[0].path)} names a picture below {tree.shown('')}.{example}",
-            f"The column {image} must hold paths relative to the table's folder.",
-        )
-    return _sorted(tree, files, labels, source, lost, label)
+            f"The column {image} must hold paths relative to the table's folder"
+            + (", or names that only one picture has." if request.image_column else "; to find pictures by their "
+               f"names alone, set dataset.image_column = {image}."),
+        )  # fmt: skip
+    found = _sorted(tree, files, labels, source, lost, label)
+    if repeated:
+        found.left_out.append(left_out("row", "rows", repeated, "a row before it says the same"))
+    return found
 
 
 def _sorted(
@@ -189,29 +196,37 @@ def _back(root: str, path: str) -> str:
     return f"{root}/{path}" if root else path
 
 
-def _finder(tree: Tree, *, by_name: bool) -> Callable[[str, object], str | None]:
-    """A function from a table's folder and a cell to the picture's path. Only pictures of the tree can be found.
+def _finder(tree: Tree, *, by_name: bool) -> Callable[[LabelFile, object], str | None]:
+    """A function from a table and a cell to the picture's path. Only pictures of the tree can be found.
 
     Args:
         tree: where to look.
-        by_name: whether a name without its folder or extension will do, if just one picture fits.
+        by_name: whether a path without its extension or its folders will do, if just one picture fits.
     """
     everything = [path for folder in tree.root.walk() for path in folder.own()]
     known = set(everything)
+    short: dict[str, str | None] = {}
     names: dict[str, str | None] = {}
     if by_name:
         for path in everything:
-            name = path.rpartition("/")[2]
-            for key in {name, name.rpartition(".")[0] or name}:
+            stem = path[: -len(extension(path)) - 1] if extension(path) else path
+            short[stem] = None if stem in short else path
+            for key in {path.rpartition("/")[2], stem.rpartition("/")[2]}:
                 names[key] = None if key in names else path
+    place = f"{tree.place.absolute()}/"
 
-    def find(folder: str, cell: object) -> str | None:
+    def find(file: LabelFile, cell: object) -> str | None:
         text = str(cell).strip().replace("\\", "/") if isinstance(cell, str | int) else ""
+        text = text.removeprefix(place)
         while text.startswith("./"):
             text = text[2:]
-        for path in (_back(folder, text), text):
+        # `train.csv` usually names the pictures in `train/`.
+        near = [_back(file.folder, text), text, *([_back(file.folder, f"{file.stem}/{text}")] if by_name else [])]
+        for path in near:
             if path in known:
                 return path
+            if short.get(path) is not None:
+                return short[path]
         return names.get(text.rpartition("/")[2]) if by_name else None
 
     return find

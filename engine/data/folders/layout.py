@@ -88,10 +88,16 @@ def unwrapped(root: Folder) -> Folder:
         ((name, child),) = inner.items()
         empty = [folder for folder in root.folders.values() if not folder.total and not folder.others]
         loose = child.pictures and len(child.filled()) < 2
-        if kind_of(name) in KEYWORDS or not child.filled() or loose or empty:
+        if (kind_of(name) in KEYWORDS and not _deep_splits(child)) or not child.filled() or loose or empty:
             break
         root = child
     return root
+
+
+def _deep_splits(folder: Folder) -> bool:
+    """Whether a folder holds splits with folders of classes, and not classes that are called so."""
+    inner = [child for name, child in folder.filled().items() if kind_of(name) in KEYWORDS]
+    return any(child.filled() and not child.pictures for child in inner)
 
 
 def _split_folders(tree: Tree, root: Folder, request: DataRequest) -> dict[str, Folder]:
@@ -161,6 +167,10 @@ def _split(tree: Tree, folder: Folder, request: DataRequest, found: Found, why: 
         return SplitFiles(taken, of_taken, f"{why}, labels from its annotations", sources)
     if not folder.filled() and (folder.pictures or not folder.folders):
         return SplitFiles(folder.own(), [None] * len(folder.pictures), why, sources)
+    inner = next(iter(folder.filled().values())) if len(folder.filled()) == 1 else folder
+    if not (request.recursive or folder.pictures or inner.pictures) and inner is not folder and inner.filled():
+        found.notes.append(f"The classes of {text_of(folder.path)} are those of {text_of(inner.path)}, all it holds.")
+        return _split(tree, inner, request, found, why)
     _tell_loose(folder, found)
     only = _common_inner(folder)
     if only:

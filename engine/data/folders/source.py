@@ -1,18 +1,17 @@
 """A tree of pictures, in a folder or a zip archive: classes are folders, or columns of a table beside the pictures."""
 
 import zipfile
-from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from engine.data.decoding.pictures import BAD_FILE
+from engine.data.folders.advice import EXPECTED, alike, how_to_label, linked_twice, no_classes, unlabelled
 from engine.data.folders.annotations import readable_names
 from engine.data.folders.archive import list_zip, unpack_command
 from engine.data.folders.filenames import UNREAD, extension, kind_of_file, text_of
-from engine.data.folders.label_files import columns_of, label_paths, read_label_file
 from engine.data.folders.labelled_files import read_tree
 from engine.data.folders.layout import Found, SplitFiles
 from engine.data.folders.tree import Tree, left_out, list_tree
@@ -27,7 +26,8 @@ ORDER = 2
 """Version of how classes are numbered and pictures chosen: part of the key, so that an older cache is not reused."""
 MOST_CHECKED = 100_000
 """Pictures up to which every header is checked before decoding; of more, only files whose names do not tell."""
-EXPECTED = "It must hold one subfolder of pictures per class, or pictures and a metadata.csv."
+MOST_BYTES = 2**30
+"""Bytes of a picture's file; more than the largest picture that is decoded takes without compression."""
 
 
 def find(request: DataRequest) -> Source:
@@ -91,16 +91,16 @@ class _Members:
 def _source(tree: Tree, request: DataRequest) -> Source:
     found = read_tree(tree, request)
     if not any(split.labelled for split in found.splits.values()):
-        raise _no_classes(tree, found)
+        raise no_classes(tree, found)
     roles = assign_roles(
         list(found.splits), request.train_split, request.test_split, withheld=lambda name: not _has_labels(found, name)
     )
     for name in (*roles.train, *([roles.test] if roles.test else [])):
         if not found.splits[name].labelled and (len(roles.train) == 1 or name == roles.test):
-            raise _unlabelled(tree, name, found.splits[name])
+            raise unlabelled(tree, name, found.splits[name])
     withheld = [name for name, split in found.splits.items() if not split.labelled and "not used" in roles.why[name]]
     if roles.test is None and request.test_split is None and request.train_split is None and withheld:
-        raise _unlabelled(tree, withheld[0], found.splits[withheld[0]])
+        raise unlabelled(tree, withheld[0], found.splits[withheld[0]])
     train = _joined([found.splits[name] for name in roles.train])
     test = _joined([found.splits[roles.test]]) if roles.test else None
     classes = _classes(tree, found, train, test, request)
@@ -128,42 +128,6 @@ def _joined(splits: Sequence[SplitFiles]) -> _Members:
     return _Members([path for path, _ in pairs], [label for _, label in pairs])
 
 
-def _no_classes(tree: Tree, found: Found) -> DataError:
-    shown = [f"{len(split.paths):,} in {', '.join(split.sources) or 'the folder itself'}"
-             for split in found.splits.values()]  # fmt: skip
-    hint = _how_to_label(tree) or EXPECTED
-    if len(found.splits) > 1:
-        hint += " If these folders are classes, set dataset.train_split = all."
-    return DataError(f"{tree.shown('')} has no subfolders that are classes: pictures lie {'; '.join(shown)}.", hint)
-
-
-def _how_to_label(tree: Tree) -> str:
-    """How to use the tables that lie beside pictures; empty if there are none."""
-    files = []
-    for path in label_paths(tree)[:4]:
-        with suppress(DataError):
-            files.append(read_label_file(tree, path))
-    if not files:
-        return ""
-    return (
-        f"If a table has their classes, set dataset.image_column to its column with the names of the pictures, and "
-        f"dataset.label_column to the one with their classes: {columns_of(files)}."
-    )
-
-
-def _unlabelled(tree: Tree, name: str, split: SplitFiles) -> DataError:
-    where = ", ".join(tree.shown(source) for source in split.sources[:1]) or tree.shown("")
-    lists = [path for folder in tree.root.walk() for path in map(folder.join, folder.others)
-             if any(word in path.lower() for word in ("ground_truth", "solution", "label", "synset"))]  # fmt: skip
-    seen = f" {', '.join(map(text_of, lists[:2]))} is not read for that." if lists else ""
-    has = f"{len(split.paths):,} pictures, but no" if split.paths else "no pictures and no"
-    return DataError(
-        f"{where} has {has} subfolders that are classes, so {name} has no labels.{seen}",
-        "Put these pictures in one subfolder per class, or add a metadata.csv with the columns file_name and label "
-        "there, or set dataset.test_split = none to hold out a fifth of the training images instead.",
-    )
-
-
 def _classes(tree: Tree, found: Found, train: _Members, test: _Members | None, request: DataRequest) -> tuple[str, ...]:
     """The classes by number.
 
@@ -176,7 +140,7 @@ def _classes(tree: Tree, found: Found, train: _Members, test: _Members | None, r
         raise DataError(
             f"{tree.shown(found.root.path)} has only the class {text_of(next(iter(of_train)))!r} to train on; a "
             "dataset needs at least two classes.",
-            _how_to_label(tree) or "Put the images of each class in its own subfolder.",
+            how_to_label(tree) or "Put the images of each class in its own subfolder.",
         )
     differing = sorted(of_train ^ of_test, key=natural_key)
     if differing and request.classes is None:
@@ -184,7 +148,7 @@ def _classes(tree: Tree, found: Found, train: _Members, test: _Members | None, r
         more = f" and {len(differing) - 5} more" if differing[5:] else ""
         raise DataError(
             f"train and test of {tree.shown(found.root.path)} do not have the same classes: {names}{more} "
-            f"{'is' if len(differing) == 1 else 'are'} in only one of them.",
+            f"{'is' if len(differing) == 1 else 'are'} in only one of them.{' '.join(['', *alike(differing)])}",
             "Give both the same classes, leave some out with dataset.classes (a file with the classes to use), or set "
             "dataset.test_split.",
         )
@@ -227,7 +191,20 @@ class _Opening:
             array,
             lambda i: reader.picture(paths[i]),
             lambda i: headers.get(paths[i]) or reader.header(paths[i]),
+            lambda i: self._bytes(paths[i]),
+            lambda i: self.tree.shown(paths[i]),
         )
+
+    def _bytes(self, path: str) -> bytes:
+        try:
+            return self.tree.reader.read(path, MOST_BYTES)
+        except PermissionError as error:
+            raise DataError(
+                f"{self.tree.shown(path)} cannot be read: permission denied.",
+                "Change its mode with chmod, or run as its owner.",
+            ) from error
+        except Exception as error:  # a damaged archive raises any exception
+            raise DataError(f"{self.tree.shown(path)} cannot be read ({error}).", BAD_FILE) from error
 
     def _usable(self, path: str, full: bool) -> bool:
         """Whether a file is a picture; it is noted if not.
@@ -279,17 +256,14 @@ class _Opening:
     def _notes(self) -> list[str]:
         notes = []
         natural = sorted(self.classes, key=natural_key)
-        if not self.found.order and natural != list(self.classes):
+        if self.request.classes is None and not self.found.order and natural != list(self.classes):
             at = next(i for i, name in enumerate(natural) if name != self.classes[i])
             notes.append(
                 f"Class {at} is {text_of(self.classes[at])}, as names are sorted letter by letter; tesla 0.1.0 sorted "
                 f"numbers by value ({', '.join(map(text_of, natural[:3]))}, ...). For its order, list the classes so "
                 "in a file for dataset.classes."
             )
-        folded = Counter(name.casefold() for name in self.classes)
-        alike = [name for name in self.classes if folded[name.casefold()] > 1]
-        if alike:
-            notes.append(f"Classes that differ only in upper and lower case: {', '.join(map(text_of, alike[:6]))}.")
+        notes += [*alike(self.classes), *linked_twice(self.tree)]
         if any(text_of(name) != name for name in self.classes):
             notes.append("Names of classes that are not UTF-8 are shown with replacement characters.")
         return [*notes, *readable_names(self.tree, self.found.root, self.classes)]

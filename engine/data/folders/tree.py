@@ -1,5 +1,6 @@
 """All files below a folder, listed once: names of possible pictures, other files, and what cannot be used."""
 
+import errno
 import hashlib
 import os
 from collections import Counter
@@ -92,6 +93,8 @@ class Tree:
     reader: Reader
     aside: dict[str, list[str]] = field(default_factory=dict)
     """Paths that cannot be used, by one of `REASONS`."""
+    same: dict[tuple[int, int], list[str]] = field(default_factory=dict)
+    """Paths of folders by device and inode: of several, all but one are links."""
 
     def shown(self, path: str) -> str:
         """A path for people."""
@@ -105,7 +108,7 @@ class Tree:
         return digest.hexdigest()
 
     def left_out(self) -> list[LeftOut]:
-        """What was passed over when the files were listed."""
+        """What was skipped when the files were listed."""
         return [
             left_out(one, many, self.aside[kind], reason)
             for kind, (one, many, reason) in REASONS.items()
@@ -181,6 +184,7 @@ def _list(tree: Tree, folder: Folder, above: tuple[tuple[int, int], ...], skip: 
             f"{text_of(str(error.filename))} cannot be read: permission denied.",
             "Change its mode with chmod, or run as its owner.",
         ) from error
+    tree.same.setdefault(here[-1], []).append(folder.path)
     folder.digest = digest_of(lines)
     folder.total = len(folder.pictures)
     counted[0] += 1 + folder.total + len(folder.others)
@@ -202,7 +206,13 @@ def digest_of(lines: list[str]) -> bytes:
 
 def _is_folder(tree: Tree, folder: Folder, entry: "os.DirEntry[str]") -> bool:
     """Whether an entry is a folder to be listed."""
-    if not entry.is_dir():
+    try:
+        inner = entry.is_dir()
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        return False  # a link to itself: not a file either
+    if not inner:
         return False
     kind = kind_of_file(entry.name)
     if kind in ("system", "hidden"):
@@ -215,7 +225,7 @@ def _file(tree: Tree, folder: Folder, entry: "os.DirEntry[str]") -> str | None:
     """Note a file; its line for the digest if it is a possible picture or may hold labels."""
     name = entry.name
     kind: str = kind_of_file(name)
-    if kind not in ("system", "hidden") and not entry.is_file():
+    if kind not in ("system", "hidden") and not _is_file(entry):
         kind = "broken" if entry.is_symlink() else "special"
     if kind not in ("picture", "unknown", "other"):
         if not (kind in ("system", "hidden") and entry.is_dir()):
@@ -226,6 +236,15 @@ def _file(tree: Tree, folder: Folder, entry: "os.DirEntry[str]") -> str | None:
         return None
     status = entry.stat()
     return f"{name}\0{status.st_size}\0{status.st_mtime_ns}"
+
+
+def _is_file(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_file()
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        return False
 
 
 def note(folder: Folder, name: str, kind: str) -> None:

@@ -27,7 +27,6 @@ OTHER_TABLES = {
     ".feather": "pyarrow.feather.read_table(file)",
 }
 """Formats that hold tables too, and how to read each."""
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 ABOUT = ("readme.md", "license", "license.txt", "license.md", ".gitattributes", ".gitignore", "dataset_infos.json")
 """Files about a dataset, in lower case, which are no data."""
 EXAMPLES = 5
@@ -148,8 +147,6 @@ def _nothing(name: str, path: Path, found: _Folder) -> tuple[str, str]:
                 f"Convert its {suffix} files with the library `datasets`, {OTHER_TABLES[suffix]}, give it a column of "
                 "type datasets.Image, write each split with to_parquet, and set dataset.path to those files."
             )
-        if suffix in PICTURES:
-            return message, "For pictures in folders, set dataset.name = folder."
         if suffix == ".zip":
             return message, "Unpack it; for pictures in folders, set dataset.name = folder."
     return message, "Set dataset.path to the folder of a downloaded dataset."

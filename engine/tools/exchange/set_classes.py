@@ -30,7 +30,8 @@ def class_order(
 
     Args:
         classes: names of the dataset's classes, by number.
-        folder: whether the dataset is a class-per-folder tree, whose order published code has its own idea of.
+        folder: whether the dataset is a class-per-folder tree. Published code sorts its classes as plain strings, as
+            tesla does unless `dataset.classes` gives another order.
         wanted: `dataset`, `sorted`, or a file of names, one per line; None if not given.
         named: the class names in the set, by its numbers; None if it has none.
         source: where these names were.

@@ -1,6 +1,7 @@
 """Decoding in processes gives the bits of one thread, and what was stopped is continued, whole or not at all."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import numpy as np
 import psutil
 import pytest
 
-from engine.data import survey
+from engine.data import DataRequest, prepare_dataset, survey
 from engine.data.cache import open_cache
 from engine.data.decoding import decode, decoders
 from engine.data.decoding.decode_worker import decode_items
@@ -19,6 +20,7 @@ from engine.data.decoding.decoders import Decoders
 from engine.data.decoding.pictures import Target
 from engine.errors import DataError, WorkerLostError
 from engine.events import Event, Notice, Progress
+from engine.runtime.generators import run_to_end
 from engine.storage.atomic import read_json, write_json
 from tests.engine.data.synthetic import file_of, noise, opened_dataset, source_of
 from tests.processes import HANGS
@@ -77,6 +79,39 @@ def test_processes_give_the_bits_of_one_thread(
     one = decode_items([("x", files()[41])], Target(3, 32))
     assert np.array_equal(found.train_images[40], one.pixels[0])
     assert any("2 bad files were skipped: row 40 cannot be decoded" in words for words in notices(events))
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_processes_decode_folders_and_zips_to_the_bits_of_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed: bool, fit: Any
+) -> None:
+    path = tmp_path / "pets"
+    for i in range(60):
+        (path / f"{i % 3}").mkdir(parents=True, exist_ok=True)
+        kind, ending = [("L", "png"), ("RGB", "jpg"), ("RGBA", "webp")][i // 20]
+        noise(i, (8 + i % 5, 9), kind).save(path / f"{i % 3}/{i}.{ending}")
+    (path / "1/1.png").write_bytes((path / "1/1.png").read_bytes()[:60])  # its header is whole
+    if packed:
+        path = Path(shutil.make_archive(str(path), "zip", path))
+    request = DataRequest("folder", path, resolution=8, on_bad_file="skip", fit=fit)
+    threads = run_to_end(prepare_dataset(request, cache=tmp_path / "threads"))
+    monkeypatch.setattr(decode, "MANY", 0)
+    monkeypatch.setattr(decode, "BATCH", 4)
+    monkeypatch.setattr(decode, "cores", lambda: 2)
+    started: list[int] = []
+    ended = decoders._Process.close
+    monkeypatch.setattr(decoders._Process, "close", lambda self: (started.append(1), ended(self)))
+    events = prepare_dataset(request, cache=tmp_path / "processes")
+    seen: list[Event] = []
+    try:
+        while True:
+            seen.append(next(events))
+    except StopIteration as end:
+        found = end.value
+    assert len(started) == 2
+    assert found.fingerprint == threads.fingerprint
+    assert any(f"{path}/1/1.png cannot be decoded" in words for words in notices(seen))
 
 
 @pytest.mark.parametrize("processes", [1, 2])

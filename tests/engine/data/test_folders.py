@@ -2,6 +2,8 @@
 
 import os
 import random
+import subprocess
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +102,10 @@ def test_classes_are_numbered_as_imagefolder_and_images_stay_in_their_order(tmp_
     assert found.train.labels.tolist() == [0, 0, 2, 2, 1, 1]
     assert found.listing.class_order == "sorted by name, as ImageFolder"
     assert any("dataset.classes" in note and "0.1.0" in note for note in found.listing.notes)
+    (tmp_path / "classes.txt").write_text("1\n2\n10\n")
+    listed = resolved(tmp_path, classes=tmp_path / "classes.txt")
+    assert listed.classes == ("1", "2", "10")
+    assert not any("0.1.0" in note for note in listed.report.listing.notes)
     usual = opened(make(tmp_path / "usual", "cat", "dog"))
     assert not any("0.1.0" in note for note in usual.listing.notes)
 
@@ -286,3 +292,64 @@ def test_imagenets_validation_pictures_without_folders_say_what_is_needed(tmp_pa
     found = opened(root, "imagenet", test_split="none")
     assert sizes(found) == ({"n01": 5, "n02": 5}, None)
     assert roles(found.listing) == {"train": "train", "validation": "unused"}
+
+
+def test_a_folder_inside_each_split_and_one_around_the_splits_are_told(tmp_path: Path) -> None:
+    inner = [f"{split}/{split}/{name}" for split in ("seg_train", "seg_test") for name in ("forest", "sea")]
+    make(tmp_path / "inner", *inner, "seg_pred/seg_pred")
+    found = opened(tmp_path / "inner")
+    assert sizes(found) == ({"forest": 5, "sea": 5}, {"forest": 5, "sea": 5})
+    assert "The classes of seg_test are those of seg_test/seg_test, all it holds." in found.listing.notes
+    around = opened(make(tmp_path / "around", *(f"train/{s}/{c}" for s in ("train", "test") for c in "ab")))
+    assert sizes(around) == ({"a": 5, "b": 5}, {"a": 5, "b": 5})
+    classes = opened(make(tmp_path / "vehicles", "train/bus", "train/train"))
+    assert classes.classes == ("bus", "train")
+    with pytest.raises(DataError, match=r"has no images but in deeper folders: 10 below a, b.*recursive = true"):
+        opened(make(tmp_path / "deep", "train/cat/a", "train/cat/b", "train/dog"))
+
+
+def test_a_folder_that_is_there_twice_by_a_link_is_told(tmp_path: Path) -> None:
+    make(tmp_path / "train", "a", "b")
+    (tmp_path / "test").symlink_to(tmp_path / "train")
+    (tmp_path / "train/self").symlink_to("self")
+    found = opened(tmp_path)
+    said = [note for note in found.listing.notes if "by a link" in note]
+    assert said == ["test, train are one folder, by a link: its pictures are used more than once."]
+    assert "2 broken links" in told(found.listing)
+    (tmp_path / "test").unlink()
+    (tmp_path / "train/c").symlink_to("b")
+    assert "train/b, train/c are one folder" in " ".join(opened(tmp_path).listing.notes)
+
+
+def test_classes_whose_accents_are_encoded_differently_are_told(tmp_path: Path) -> None:
+    cafe = [unicodedata.normalize(form, "café") for form in ("NFC", "NFD")]
+    found = opened(make(tmp_path / "both", *cafe, "tea"))
+    assert len(found.classes) == 3
+    assert any("only in the encoding of accents" in note for note in found.listing.notes)
+    make(tmp_path / "splits", f"train/{cafe[0]}", "train/tea", f"test/{cafe[1]}", "test/tea")
+    with pytest.raises(DataError, match=r"do not have the same classes.*only in the encoding of accents"):
+        opened(tmp_path / "splits")
+
+
+@pytest.mark.parametrize("pattern", ["{}.{}.jpg", "{}_{:05}.jpg", "{}{}.jpg", "{} ({}).jpg"])
+def test_classes_in_the_names_of_pictures_come_with_the_command_that_sorts_them(tmp_path: Path, pattern: str) -> None:
+    for name in ("cat", "dog", "catfish"):
+        for i in range(3):
+            picture(tmp_path / "train" / pattern.format(name, i), i)
+    picture(tmp_path / "test1/1.jpg")
+    with pytest.raises(DataError, match="The names begin with cat, catfish, dog") as error:
+        opened(tmp_path)
+    command = error.value.hint.split("`")[1]
+    subprocess.run(command, shell=True, check=True)  # what a user would type
+    found = opened(tmp_path / "train")
+    assert sizes(found)[0] == {"cat": 3, "catfish": 3, "dog": 3}
+
+
+def test_an_empty_file_is_called_empty(tmp_path: Path) -> None:
+    make(tmp_path, "a", "b")
+    (tmp_path / "a/x.jpg").write_bytes(b"")
+    with pytest.raises(DataError, match=r"a/x\.jpg is not a readable image \(it is empty\)"):
+        opened(tmp_path)
+    (tmp_path / "a/x.jpg").write_bytes(b"<html>not found</html>")
+    with pytest.raises(DataError, match=r"x\.jpg is not a readable image \(it is not a picture of a known format\)"):
+        opened(tmp_path)

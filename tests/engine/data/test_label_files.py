@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from engine.errors import DataError, TeslaError, UsageError
-from tests.engine.data.trees import make, opened, resolved, roles, sizes, told, values
+from tests.engine.data.trees import make, opened, picture, resolved, roles, sizes, told, values
 
 
 def table(path: Path, rows: list[dict[str, object]]) -> None:
@@ -134,3 +134,44 @@ def test_decoded_pixels_and_labels_belong_together(tmp_path: Path) -> None:
     assert data.classes == ("0", "1")
     assert values(opened(tmp_path)) == list(range(9, -1, -1))
     assert sorted([*data.train.index, *data.test.index]) == list(range(10))
+
+
+def test_paths_in_tables_without_extensions_below_a_folder_of_the_table_or_absolute(tmp_path: Path) -> None:
+    for folder in ("train", "test"):
+        for i in range(6):
+            picture(tmp_path / f"pets/{folder}/{i:03}.png", i)
+    columns = {"image_column": "id", "label_column": "breed"}
+    for folder in ("train", "test"):
+        rows = "".join(f"{i:03},{'ab'[i % 2]}\n" for i in range(6))
+        (tmp_path / f"pets/{folder}.csv").write_text(f"id,breed\n{rows}")
+    assert sizes(opened(tmp_path / "pets", **columns)) == ({"a": 3, "b": 3}, {"a": 3, "b": 3})
+    for folder in ("train", "test"):
+        (tmp_path / f"pets/{folder}.csv").unlink()
+    rows = "".join(f"{folder}/{i:03},{'ab'[i % 2]}\n" for folder in ("train", "test") for i in range(6))
+    (tmp_path / "pets/labels.csv").write_text(f"id,breed\n{rows}")
+    assert sizes(opened(tmp_path / "pets", **columns)) == ({"a": 3, "b": 3}, {"a": 3, "b": 3})
+    (tmp_path / "pets/labels.csv").unlink()
+    for place in (tmp_path / "pets", Path("/data/elsewhere")):
+        lines = [json.dumps({"file_name": f"{place}/train/{i:03}.png", "label": "ab"[i % 2]}) for i in range(6)]
+        (tmp_path / "pets/metadata.jsonl").write_text("\n".join(lines))
+        if place.exists():
+            assert sizes(opened(tmp_path / "pets"))[0] == {"a": 3, "b": 3}
+        else:
+            with pytest.raises(DataError, match=r"/data/elsewhere.*dataset\.image_column = file_name"):
+                opened(tmp_path / "pets")
+
+
+def test_rows_that_repeat_a_picture_are_told(tmp_path: Path) -> None:
+    make(tmp_path, "")
+    rows = "".join(f"{i}.png,{'ab'[i % 2]}\n" for i in range(5))
+    (tmp_path / "metadata.csv").write_text(f"file_name,label\n{rows}{rows}")
+    found = opened(tmp_path)
+    assert len(found.train.labels) == 5
+    assert "5 rows" in told(found.listing)
+
+
+def test_a_table_that_is_not_utf8_comes_with_the_command_that_converts_it(tmp_path: Path) -> None:
+    make(tmp_path, "")
+    (tmp_path / "metadata.csv").write_bytes("file_name,label\n0.png,thé\n1.png,eau\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"it is not UTF-8 \(byte 24\).*iconv"):
+        opened(tmp_path)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from PIL import Image
 
 from engine.data.registry import find_source
 from engine.data.request import DataRequest
@@ -426,7 +427,6 @@ def test_what_is_left_out_is_told(tmp_path: Path) -> None:
     [
         ({"a.csv": 2, "b.json": 1}, r"these files: 2 \.csv, 1 \.json\. Convert its \.csv files"),
         ({"shard.tar": 3}, r"these files: 3 \.tar\. Convert its \.tar files.*webdataset"),
-        ({"a.jpg": 5}, r"these files: 5 \.jpg\. For pictures in folders, set dataset\.name = folder"),
         ({"a.zip": 1}, r"these files: 1 \.zip\. Unpack it"),
         ({}, r"no files\. Set dataset\.path"),
     ],
@@ -436,6 +436,14 @@ def test_a_folder_without_parquet_says_what_it_holds(tmp_path: Path, files: dict
         for number in range(count):
             (tmp_path / f"{number}{name}").write_bytes(b"x")
     with pytest.raises(DataError, match=rf"holds no Parquet files for someone/pets; it holds {words}"):
+        opened(tmp_path)
+
+
+def test_pictures_instead_of_tables_without_labels_say_how_to_label_them(tmp_path: Path) -> None:
+    for number in range(5):
+        Image.new("L", (8, 8)).save(tmp_path / f"{number}.jpg")
+    words = r"pictures lie 5 in the folder itself\. It must hold one subfolder .* or pictures and a metadata\.csv"
+    with pytest.raises(DataError, match=words):
         opened(tmp_path)
 
 
@@ -527,6 +535,9 @@ def test_a_folder_of_save_to_disk_opens(tmp_path: Path, splits: bool) -> None:
     part = datasets.Dataset.from_list(rows, features=features)
     whole = datasets.DatasetDict({"train": part, "test": part.select(range(2, 4))}) if splits else part
     whole.save_to_disk(str(tmp_path / "saved"))
+    Image.new("L", (8, 8)).save(tmp_path / "saved/preview.png")
+    assert find_source(DataRequest("folder", path=tmp_path / "saved")).open().classes == ("cat", "dog")
+    (tmp_path / "saved/preview.png").unlink()
     found = opened(tmp_path / "saved")
     assert found.classes == ("cat", "dog")
     assert value(found, 3) == 3

@@ -74,6 +74,10 @@ def test_a_run_of_the_old_class_order_is_refused_with_the_reason(
     assert "printf '%s\\n' 1 2 10 > classes.txt" in text
     assert "dataset.classes" in text
     assert tesla("evaluate", "ws", "--run", "old")[0] == 2
+    for command in ("run", "show"):  # a finished run only shows its images, with the names it was made with
+        code, text = tesla(command, "ws", "--run", "old", *(sets() if command == "run" else ()))
+        assert code == 0, text
+        assert " 1 2 10" in text and "1 10 2" not in text, text
     run = Run(tmp_path / "ws" / "runs" / "old")
     check_classes(run, ["1", "2", "10"])
     listed = (*sets(), "--set", "dataset.classes=classes.txt")

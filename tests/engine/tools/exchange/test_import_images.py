@@ -304,8 +304,13 @@ def test_a_folder_dataset_is_numbered_as_image_folder_does(tmp_path: Path) -> No
     )
     images = torch.arange(11.0)[:, None, None, None].expand(11, 1, 8, 8) - 5
     path = saved(tmp_path, [images.clone(), torch.arange(11)])
+    assert not any("0 = c1" in words for words in said(workspace, path))
+    assert [int(v) + 5 for v in imported(workspace, path, "own")[1]["images"][:, 0, 0, 0]] == list(range(11))
+    (tmp_path / "ws/classes.txt").write_text("".join(f"c{k}\n" for k in range(1, 12)))
+    settings = (tmp_path / "ws/tesla.toml").read_text()
+    (tmp_path / "ws/tesla.toml").write_text(settings.replace("[dataset]", '[dataset]\nclasses = "classes.txt"'))
     assert any("0 = c1, 1 = c10, 2 = c11" in words for words in said(workspace, path))
-    _, tensors = imported(workspace, path)
+    _, tensors = imported(workspace, path, "listed")
     assert [int(v) + 5 for v in tensors["images"][:, 0, 0, 0]] == [0, 3, 4, 5, 6, 7, 8, 9, 10, 1, 2]
 
 
