@@ -37,7 +37,7 @@ class DataPlan:
     texts: tuple[str, ...] = ()
     """What was given, as `key=value`."""
     sized: bool = False
-    """Whether the preset follows the size of the dataset, as nobody has published rates for it."""
+    """Whether the preset follows the size of the dataset, as no rates are published for it."""
     note: str = ""
     """What else the name could mean; empty if nothing."""
 

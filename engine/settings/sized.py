@@ -1,4 +1,4 @@
-"""The preset of a dataset that nobody has published rates for: a function of how many images and classes it has.
+"""The preset of a dataset without published rates: a function of how many images and classes it has.
 
 The fixed preset `folder` is for tens of thousands of images. On 258 photographs its batches of 256 make one step an
 epoch, so its teachers learn next to nothing, and there is nothing to match. What has to stay the same, however many
