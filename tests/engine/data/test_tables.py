@@ -195,7 +195,8 @@ def test_names_of_classes_in_a_readme(tmp_path: Path) -> None:
     (tmp_path / "dataset_infos.json").write_text(json.dumps({"default": {"features": {"label": named("emu", "fox")}}}))
     assert opened(tmp_path).classes == ("emu", "fox")
     (tmp_path / "dataset_infos.json").write_text("{")
-    assert opened(tmp_path).classes == ("0", "1")
+    with pytest.raises(DataError, match=r"dataset_infos.json cannot be read.*remove it"):
+        opened(tmp_path)
 
 
 def test_a_test_split_without_a_column_of_classes(tmp_path: Path) -> None:
@@ -383,7 +384,7 @@ def test_files_that_number_the_same_classes_otherwise_are_matched_by_name(tmp_pa
 def test_types_that_differ_between_files(tmp_path: Path) -> None:
     simple(tmp_path / "train-0.parquet", [0, 1])
     simple(tmp_path / "train-1.parquet", ["cat", "dog"])
-    with pytest.raises(DataError, match="label holds numbers in some files and texts in others"):
+    with pytest.raises(DataError, match=r"label holds numbers in .* and texts in "):
         opened(tmp_path)
     simple(tmp_path / "train-1.parquet", pa.array([1, 0], pa.int16()))
     assert opened(tmp_path).train.labels.tolist() == [0, 1, 1, 0]
