@@ -129,12 +129,13 @@ def _joined(splits: Sequence[SplitFiles]) -> _Members:
 
 
 def _no_classes(tree: Tree, found: Found) -> DataError:
-    shown = [f"{len(split.paths):,} in {', '.join(split.sources) or 'the folder itself'}"
-             for split in found.splits.values()]  # fmt: skip
+    held = [f"{len(split.paths):,} in {', '.join(split.sources) or 'the folder itself'}"
+            for split in found.splits.values()]  # fmt: skip
     hint = _how_to_label(tree) or EXPECTED
     if len(found.splits) > 1:
         hint += " If these folders are classes, set dataset.train_split = all."
-    return DataError(f"{tree.shown('')} has no subfolders that are classes: pictures lie {'; '.join(shown)}.", hint)
+    message = f"{tree.shown('')} has no subfolders that are classes. It has these pictures: {'; '.join(held)}."
+    return DataError(message, hint)
 
 
 def _how_to_label(tree: Tree) -> str:

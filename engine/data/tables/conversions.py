@@ -4,6 +4,7 @@ import base64
 import binascii
 import io
 import json
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -16,7 +17,6 @@ from engine.data.tables.labels import is_list, is_text
 
 PROBED = 20
 """Rows that are looked at."""
-ADDRESSES = ("http://", "https://", "s3://", "gs://", "hf://")
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 CONVERT = "Convert it with `datasets`: dataset.cast_column(name, datasets.Image()), then dataset.to_parquet(file)."
 
@@ -88,13 +88,16 @@ def _what(table: Table, column: str) -> tuple[str, str] | None:
         )
     if is_bytes(kind):
         return _no_pictures(table, column), ""
-    if any(text.startswith(ADDRESSES) for text in texts):
+    if any(re.match(r"[A-Za-z][A-Za-z0-9]+://", text) for text in texts):
         return (
             f"The column {column} holds addresses: nothing in a table is downloaded.",
             "urllib.request.urlopen({}).read()",
         )
     if any(text.lower().endswith(PICTURES) for text in texts):
-        return f"The column {column} holds paths: files that a table names are not opened.", 'open({}, "rb").read()'
+        return (
+            f"The column {column} holds paths: files that a table names are not opened.",
+            "pathlib.Path({}).read_bytes()",
+        )
     return None
 
 
