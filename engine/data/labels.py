@@ -94,7 +94,10 @@ def _valid(
     if not bad.any():
         return labels
     values = Counter(map(int, labels[bad]))
-    shown = ", ".join(f"{value} ({counted(count, 'image')})" for value, count in values.most_common(EXAMPLES))
+    shown = ", ".join(
+        f"{'missing or -1' if value == -1 else value} ({counted(count, 'image')})"
+        for value, count in values.most_common(EXAMPLES)
+    )
     more = f", and {len(values) - EXAMPLES} other numbers" if len(values) > EXAMPLES else ""
     count = int(bad.sum())
     if request.invalid_labels == "error":

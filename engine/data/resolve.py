@@ -15,6 +15,7 @@ from engine.data.survey import MOST_LOOKED, Survey, survey
 from engine.errors import DataError
 from engine.events import Event, Progress
 from engine.runtime.threads import run_in_thread
+from engine.settings.presets import preset_resolution
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ def resolve(source: Source, request: DataRequest, seen: Seen | None = None) -> R
     labels = chosen_labels(opened, request)
     train, test, made = _parts(labels, request)
     found = survey(_views(labels, seen or Seen()))
+    _check_readable(found, request)
     channels = Choice(str(opened.channels), "stated by the source") if opened.channels else found.channels()
     side = _side(opened, request, found)
     shown_range, value_range = found.value_range(request.value_range)
@@ -132,6 +134,18 @@ def _check_test(labels: Labels, sizes: Classes) -> None:
         )
 
 
+def _check_readable(found: Survey, request: DataRequest) -> None:
+    """Decoding would stop there; it is cheaper to say so now."""
+    if found.first_bad is None or request.on_bad_file == "skip":
+        return
+    if found.bad == 1:
+        raise found.first_bad
+    raise DataError(
+        f"{found.bad:,} images of {request.title} cannot be read. The first: {found.first_bad.message}",
+        found.first_bad.hint,
+    )
+
+
 def _listing(opened: OpenSource, labels: Labels, made: SplitFacts | None, found: Survey) -> Listing:
     """What the source says, and what was decided here."""
     listing = opened.listing
@@ -153,7 +167,8 @@ def _listing(opened: OpenSource, labels: Labels, made: SplitFacts | None, found:
 
 def _side(opened: OpenSource, request: DataRequest, found: Survey) -> Choice:
     if request.resolution is not None:
-        return Choice(str(request.resolution), "dataset.resolution")
+        preset = request.resolution == preset_resolution(request.name)
+        return Choice(str(request.resolution), f"preset {request.name}" if preset else "dataset.resolution")
     if opened.resolution is not None:
         return Choice(str(opened.resolution), "stated by the source")
     return found.resolution()

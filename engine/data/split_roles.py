@@ -111,7 +111,7 @@ def _set(names: Sequence[str], key: str, value: str | None, special: str) -> str
 
 def _usual_train(names: Sequence[str]) -> tuple[str, str]:
     if "train" in names:
-        return "train", "the usual split to train on"
+        return "train", "the usual split to train on" if names[1:] else "the only split"
     same = [name for name in names if kind_of(name) == "train"]
     if len(same) == 1:
         return same[0], "the usual split to train on"

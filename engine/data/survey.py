@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 
 from engine.data.decoding.pictures import GREY_MODES, Fit, Header, header_of_array
@@ -41,7 +40,11 @@ class Survey:
     ranges: Ranges | None
     """Values of images with more than 8 bits; None if there are none."""
     looked: int
+    """Images whose header was read."""
     total: int
+    bad: int = 0
+    """Images that could not be read."""
+    first_bad: DataError | None = None
 
     @property
     def all(self) -> bool:
@@ -68,7 +71,10 @@ class Survey:
             ((width, height),) = self.sizes
             if width == height:
                 return Choice(str(width), f"{self.words} have this size")
-        return Choice(str(DEFAULT_RESOLUTION), "the default, as sizes differ; to choose, set dataset.resolution")
+            reason = "images are not square"
+        else:
+            reason = "sizes differ" if self.sizes else "no image could be read"
+        return Choice(str(DEFAULT_RESOLUTION), f"the default, as {reason}; to choose, set dataset.resolution")
 
     def fit(self, fit: Fit) -> Choice:
         """How images become square, and how many are not."""
@@ -92,11 +98,15 @@ class Survey:
         for mode in sorted(CONVERTED):
             found.append((self.modes[mode], (f"in {mode} is converted to RGB", f"in {mode} are converted to RGB")))
         of = "" if self.all else f" (of the {self.looked:,} that were looked at)"
-        return tuple(
+        notes = [
             f"1 image {one}{of}." if count == 1 else f"{count:,} images {several}{of}."
             for count, (one, several) in found
             if count
-        )
+        ]
+        if self.first_bad is not None:
+            what = "1 image cannot" if self.bad == 1 else f"{self.bad:,} images cannot"
+            notes.append(f"{what} be read, and will be left out (dataset.on_bad_file = skip): {self.first_bad.message}")
+        return tuple(notes)
 
 
 def fit_words(fit: Fit, count: int, total: int) -> str:
@@ -115,7 +125,7 @@ def fit_words(fit: Fit, count: int, total: int) -> str:
 def survey(splits: Iterable[SourceSplit]) -> Survey:
     """Read the headers of the images, all or an even share of them.
 
-    Images that are no pictures are the decoder's to refuse or to leave out.
+    Images that are no pictures are counted: the caller refuses them, or the decoder leaves them out.
     """
     parts = list(splits)
     total = sum(len(part.labels) for part in parts)
@@ -123,16 +133,20 @@ def survey(splits: Iterable[SourceSplit]) -> Survey:
     sizes: Counter[tuple[int, int]] = Counter()
     traits: Counter[str] = Counter()
     wide: list[tuple[SourceSplit, int]] = []
+    bad, first_bad = 0, None
     for part in parts:
         for i in _looked_at(len(part.labels), total):
-            with suppress(DataError):
+            try:
                 found = _header(part, i)
-                modes[found.mode] += 1
-                sizes[found.size] += 1
-                traits.update(found.traits)
-                if found.wide:
-                    wide.append((part, i))
-    return Survey(modes, sizes, traits, measure(wide), sum(modes.values()), total)
+            except DataError as error:
+                bad, first_bad = bad + 1, first_bad or error
+                continue
+            modes[found.mode] += 1
+            sizes[found.size] += 1
+            traits.update(found.traits)
+            if found.wide:
+                wide.append((part, i))
+    return Survey(modes, sizes, traits, measure(wide), sum(modes.values()), total, bad, first_bad)
 
 
 def _looked_at(count: int, total: int) -> Iterator[int]:

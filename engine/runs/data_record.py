@@ -36,6 +36,20 @@ class DataSummary:
         return f"{self.source}: {self.classes:,} classes, {self.train:,} training and {self.test:,} test images"
 
 
+@dataclass(frozen=True)
+class DataDetails:
+    """How a dataset was read, in words."""
+
+    summary: DataSummary
+    splits: tuple[str, ...]
+    classes: tuple[str, ...]
+    """Their names, in order."""
+    class_order: str
+    """What decides it; may be empty."""
+    left_out: tuple[str, ...]
+    values_and_fit: str
+
+
 def write_record(folder: Path, request: "DataRequest", report: "DataReport") -> None:
     """Write dataset.json into a workspace."""
     write_json(folder / FILE, _content(request, report))
@@ -46,6 +60,23 @@ def read_summary(folder: Path) -> DataSummary | None:
     try:
         return check_record(folder)
     except (OSError, CorruptFileError, NewerFormatError):
+        return None
+
+
+def read_details(folder: Path) -> DataDetails | None:
+    """The report in a workspace's dataset.json, for people; None if there is none that can be read."""
+    try:
+        summary = check_record(folder)
+        report = read_json(folder / FILE)["report"]
+        return DataDetails(
+            summary,
+            tuple(f"{s['role']}: {s['name']}, {s['count']:,} {s['unit']} ({s['why']})" for s in report["splits"]),
+            tuple(str(item["name"]) for item in report["classes"]),
+            str(report["class_order"]),
+            tuple(f"{item['what']} ({item['reason']})" for item in report["left_out"]),
+            f"{report['value_range']['value']}, {report['fit']['value']}: {report['fit']['why']}",
+        )
+    except (OSError, CorruptFileError, NewerFormatError, KeyError, TypeError, ValueError):
         return None
 
 

@@ -1,11 +1,13 @@
 """Settings from the command line: `--set key=value` and `--ipc`."""
 
+import json
 import tomllib
 from collections.abc import Sequence
 from typing import Any
 
 from engine.errors import SettingsError
 from engine.settings.datasets import dataset_plugins
+from engine.settings.facts import FIELDS
 from engine.settings.methods import method_plugins
 from engine.settings.tables import Flat
 from engine.settings.trust import allow, is_import_path
@@ -28,9 +30,20 @@ def parse_override(text: str) -> tuple[str, Any]:
         value = tomllib.loads(f"value = {raw}")["value"]
     except (ValueError, KeyError, RecursionError):
         value = raw
+    if not isinstance(value, str) and FIELDS[key].annotation in (str, str | None):
+        value = raw  # a split or a column may be called 2024
     if key in ("evaluate.networks", "augment.ops") and isinstance(value, str):
         value = [part.strip() for part in value.split(",") if part.strip()]
     return key, value
+
+
+def written(text: str) -> str:
+    """A text as `parse_override` reads it: in quotes where it is empty, starts or ends with a space, or has quotes."""
+    return (
+        text
+        if text and text == text.strip() and '"' not in text and "'" not in text
+        else json.dumps(text, ensure_ascii=False)
+    )
 
 
 def command_layer(overrides: Sequence[str], ipc: int | None) -> Flat:

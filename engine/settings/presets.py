@@ -30,6 +30,12 @@ def preset_values(name: str) -> Flat:
     return flatten(table)
 
 
+def preset_resolution(name: str) -> int | None:
+    """The side of the images that a dataset's preset sets, pixels; None for a dataset without one."""
+    side = preset_tables().get(name, {}).get("dataset", {}).get("resolution")
+    return side if isinstance(side, int) else None
+
+
 def preset_layers(dataset: Any, ipc: Any, counted: Counted | None = None) -> list[tuple[str, Flat]]:
     """Origins and values of a dataset's preset, the more general first.
 

@@ -53,6 +53,6 @@ def init(
 
         print_undownloaded(console, plan.data)
     made = plan.make(report)
-    console.print(f"\nCreated [bold]{literal(made.folder)}[/] for {literal(plan.source)}.", highlight=False)
+    console.print(f"\nCreated [bold]{literal(made.folder)}[/].", highlight=False)
     console.print(f"Settings: {literal(made.toml)}", highlight=False)
     print_commands(console, "Next:", command("run", made.folder, "--ipc", 1))

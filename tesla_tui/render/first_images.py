@@ -33,7 +33,9 @@ def print_first_images(console: Console, data: ResolvedData) -> None:
 def _first(data: ResolvedData, candidates: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> Pixels | None:
     for i in candidates:
         try:
-            square = to_square(data.train.split.image(int(i)), data.channels, data.resolution)
+            square = to_square(
+                data.train.split.image(int(i)), data.channels, data.resolution, data.request.fit, data.value_range
+            )
         except (DataError, ValueError, OSError):  # decoding will say which, and stop or skip it
             continue
         return np.moveaxis(square, 0, 2)

@@ -8,6 +8,7 @@ from typing import Any
 
 from engine.errors import CorruptFileError, TeslaError
 from engine.events import EvaluationDone
+from engine.runs.data_record import DataDetails, read_details
 from engine.runs.protocol import is_own
 from engine.runs.provenance import ImportedBuffer, SetOrigin, imported_buffer
 from engine.runs.run import Run
@@ -52,6 +53,8 @@ class Facts:
     buffer: str
     """Name of the teacher buffer; empty while it is not known."""
     buffer_bytes: int
+    data: DataDetails | None
+    """On the run's dataset; None where the workspace's record is missing, or of another dataset."""
     fingerprint: str
     """sha256 of the dataset; empty while it is not known."""
     origin: SetOrigin | None
@@ -98,6 +101,7 @@ def gather(workspace: Workspace, run: Run) -> Facts:
         run_bytes=_bytes(run.folder),
         buffer=buffer,
         buffer_bytes=_bytes(folder) if buffer else 0,
+        data=_data(workspace, view),
         fingerprint=_fingerprint(workspace, run, folder),
         origin=_origin(run),
         imported=_imported(workspace, settings.teachers.buffer),
@@ -126,6 +130,16 @@ def _bytes(folder: Path) -> int:
         except OSError:  # a temporary file of a run that is driven now
             continue
     return total
+
+
+def _data(workspace: Workspace, view: RunView) -> DataDetails | None:
+    """The workspace's record, if its sizes are those of the run."""
+    details, run = read_details(workspace.folder), view.data
+    if details is None or run is None:
+        return None
+    there = details.summary
+    sizes = (there.train, there.test, there.classes, there.resolution)
+    return details if sizes == (run.train + run.holdout, run.test, run.classes, run.resolution) else None
 
 
 def _fingerprint(workspace: Workspace, run: Run, buffer: Path) -> str:

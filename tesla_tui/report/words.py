@@ -5,12 +5,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.events import EvaluationDone
+from engine.runs.data_record import DataDetails
 from engine.runs.judgement import difference, outcome_words, outcomes
 from engine.settings import AugmentSettings
 from engine.storage.filesystem import format_bytes
 from tesla_tui.render.words import clean, counted, duration, plus_minus, teachers_words
 from tesla_tui.report.commands import option_value
 from tesla_tui.report.facts import Facts, Measured
+
+MOST_NAMES = 20
+"""Classes that are named."""
 
 
 @dataclass(frozen=True)
@@ -176,11 +180,14 @@ def environment(facts: Facts) -> list[tuple[str, str]]:
 def provenance(facts: Facts) -> list[tuple[str, str]]:
     """Where the data, the teachers and the set are from."""
     data, settings = facts.view.data, facts.effective.settings
-    rows = [("Dataset", clean(_dataset(facts)))]
+    found = facts.data
+    rows = [("Dataset", clean(_dataset(facts) if found is None else found.summary.source))]
     if data is not None:
         kind = "grey" if data.channels == 1 else f"{data.channels} channels"
         rows.append(("Images", f"{data.resolution}×{data.resolution}, {kind}, {data.classes} classes"))
         rows.append(("Split", f"{data.train:,} training, {data.holdout:,} held out, {data.test:,} test"))
+    if found is not None:
+        rows += _details(found)
     if facts.fingerprint:
         rows.append(("Dataset sha256", clean(facts.fingerprint)))
     if facts.imported is not None:
@@ -191,6 +198,17 @@ def provenance(facts: Facts) -> list[tuple[str, str]]:
         rows.append(("Set", clean(facts.origin.words)))
         rows += [(f"sha256 of {clean(str(f['name']))}", clean(str(f["sha256"]))) for f in facts.origin.files]
     return [*rows, ("Seed", str(settings.seed))]
+
+
+def _details(found: DataDetails) -> list[tuple[str, str]]:
+    """How the dataset was read: its splits, the order of its classes, and what was left out."""
+    names = ", ".join(found.classes[:MOST_NAMES]) + (", ..." if found.classes[MOST_NAMES:] else "")
+    return [
+        ("Splits", clean("; ".join(found.splits))),
+        ("Classes", clean(f"{names} ({found.class_order})" if found.class_order else names)),
+        ("Left out", clean("; ".join(found.left_out) or "nothing")),
+        ("Values, fit", clean(found.values_and_fit)),
+    ]
 
 
 def troubles(facts: Facts) -> list[dict[str, str]]:

@@ -5,6 +5,7 @@ Nothing is copied into a cache of that library: the columns with classes are rea
 
 import bisect
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -129,7 +130,12 @@ class ParquetTable:
             if group.num_rows:
                 self._groups.append(_Group(path, number, self.rows, block))
                 self.rows += group.num_rows
-        return facts.schema.to_arrow_schema()
+        with reading(path):
+            schema = facts.schema.to_arrow_schema()
+        twice = next((name for name, count in Counter(schema.names).items() if count > 1), None)
+        if twice is not None:
+            raise DataError(f"{path} has several columns named {twice!r}.", "Write it again with a name for each.")
+        return schema
 
     def read(self, column: str) -> list[ColumnPart]:
         """All values of a column, by file."""
@@ -243,7 +249,8 @@ def reading(path: Path) -> Iterator[None]:
     except Exception as error:  # pyarrow raises errors of its own, and OSError and ValueError, on damaged files
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")[:200]
         raise DataError(
-            f"{path} cannot be read as a Parquet file: {reason}.", "If it is damaged, replace it by a complete copy."
+            f"{path} cannot be read as a Parquet file: {reason}.",
+            "If it is damaged, replace it by a complete copy, or move it out of the dataset to leave out its rows.",
         ) from error
 
 

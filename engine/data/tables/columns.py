@@ -1,26 +1,22 @@
 """Which column of a table holds the images, and which the classes. What is not plain is asked for."""
 
 import difflib
-import io
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 
-from engine.data.decoding.pictures import opened
 from engine.data.report import ColumnFacts
 from engine.data.tables.arrow_tables import Table
-from engine.data.tables.labels import class_names, is_list, item_of
+from engine.data.tables.conversions import PROBED, advice, holds_picture, is_bytes
+from engine.data.tables.labels import class_names, is_list, is_text, item_of
 from engine.errors import DataError, UsageError
+from engine.settings.overrides import written
 
 LABEL_NAMES = ("label", "labels")
 """Names of a column that is taken for the classes although its type does not say so."""
-PROBED = 20
-"""Rows that are looked at to see whether bytes are pictures."""
-CONVERT = "Convert it with `datasets`: dataset.cast_column(name, datasets.Image()), then dataset.to_parquet(file)."
 
 Kind = Literal["file", "array"]
 
@@ -72,13 +68,22 @@ def choose_columns(
 def type_words(table: Table, column: str) -> str:
     """The type of a column, for people."""
     feature = table.features.get(column)
+    if isinstance(feature, dict) and feature.get("_type") in ("Image", "Audio", "Video", "Pdf"):
+        return str(feature["_type"])
+    return _kind_words(table.schema.field(column).type, feature)
+
+
+def _kind_words(kind: pa.DataType, feature: Any) -> str:
     names = _names(feature)
     if names is not None:
         return f"ClassLabel of {len(names)} names"
-    if isinstance(feature, dict) and feature.get("_type") in ("Image", "Audio", "Video", "Pdf"):
-        return str(feature["_type"])
-    kind = table.schema.field(column).type
-    return f"list of {kind.value_type}" if is_list(kind) else str(kind)
+    if is_list(kind):
+        return f"list of {_kind_words(kind.value_type, item_of(feature))}"
+    if pa.types.is_dictionary(kind):
+        return str(kind.value_type)
+    if pa.types.is_struct(kind):
+        return f"struct of {', '.join(kind.names)}"
+    return str(kind)
 
 
 def _names(feature: Any) -> tuple[str, ...] | None:
@@ -96,22 +101,24 @@ def _image(table: Table, name: str, wanted: str | None) -> tuple[str, Kind, str]
         _check_name(table, "image_column", wanted)
         kind = _image_kind(table, wanted, probe=False)
         if kind is None:
+            about, hint = advice(table, [wanted])
             raise UsageError(
-                f"dataset.image_column = {wanted}: that column holds {type_words(table, wanted)}, not images."
-                f"{_about(table, [wanted])}",
-                CONVERT,
+                f"dataset.image_column = {written(wanted)}: that column holds {type_words(table, wanted)}, not images."
+                f"{about}",
+                hint,
             )
-        return wanted, kind, f"dataset.image_column = {wanted}"
+        return wanted, kind, f"dataset.image_column = {written(wanted)}"
     found = {column: kind for column in table.schema.names if (kind := _image_kind(table, column, probe=True))}
     if not found:
+        about, hint = advice(table, table.schema.names)
         raise DataError(
-            f"{name} has no column of images: its columns are {_listed(table)}.{_about(table, table.schema.names)}",
-            f"It must have a column of type Image, or of bytes that are pictures. {CONVERT}",
+            f"{name} has no column of images: its columns are {_listed(table)}.{about}",
+            f"It must have a column of type Image, or of bytes that are pictures. {hint}",
         )
     if len(found) > 1:
         raise UsageError(
-            f"{name} has several columns of images: {', '.join(found)}.",
-            f"Set dataset.image_column to one of them, as in dataset.image_column = {next(iter(found))}.",
+            f"{name} has several columns of images: {', '.join(map(written, found))}.",
+            f"Set dataset.image_column to one of them, as in dataset.image_column = {written(next(iter(found)))}.",
         )
     ((column, kind),) = found.items()
     return column, kind, "the only column of images"
@@ -123,25 +130,16 @@ def _image_kind(table: Table, column: str, *, probe: bool) -> Kind | None:
     kind = table.schema.field(column).type
     stated = feature.get("_type") if isinstance(feature, dict) else None
     if pa.types.is_struct(kind):
-        if "bytes" not in kind.names or not _is_bytes(kind.field("bytes").type):
+        if "bytes" not in kind.names or not is_bytes(kind.field("bytes").type):
             return None
         if stated is not None:
             return "file" if stated == "Image" else None
-    elif _is_bytes(kind):
+    elif is_bytes(kind):
         if stated == "Image":
             return "file"
     else:
         return "array" if _is_array(kind, feature, sure=probe) else None
     return "file" if not probe or _holds_pictures(table.cells(column), table.rows) else None
-
-
-def _is_bytes(kind: pa.DataType) -> bool:
-    return bool(
-        pa.types.is_binary(kind)
-        or pa.types.is_large_binary(kind)
-        or pa.types.is_fixed_size_binary(kind)
-        or pa.types.is_binary_view(kind)
-    )
 
 
 def _is_array(kind: pa.DataType, feature: Any, *, sure: bool) -> bool:
@@ -178,24 +176,9 @@ def _holds_pictures(cell: Callable[[int], Any], rows: int) -> bool:
     """Whether one of the first values is a picture, by its header; paths without bytes are told row by row."""
     values = [cell(i) for i in range(min(rows, PROBED))]
     for value in values:
-        data = value.get("bytes") if isinstance(value, dict) else value
-        if data:
-            with suppress(Exception):  # Pillow raises any exception on what is no picture
-                opened(io.BytesIO(data)).close()
-                return True
+        if holds_picture(value.get("bytes") if isinstance(value, dict) else value):
+            return True
     return any(isinstance(value, dict) and value.get("path") and not value.get("bytes") for value in values)
-
-
-def _about(table: Table, columns: Sequence[str]) -> str:
-    """Why a column that looks like images is none, where that is plain."""
-    fields = {column: table.schema.field(column).type for column in columns}
-    data = [column for column, kind in fields.items() if _is_bytes(kind) or pa.types.is_struct(kind)]
-    texts = [column for column, kind in fields.items() if pa.types.is_string(kind)]
-    if len(data) == 1 and table.rows:
-        return f" The first {min(table.rows, PROBED)} values of {data[0]} are no pictures."
-    if len(texts) == 1:
-        return f" The column {texts[0]} holds text: paths and addresses in a table are not opened."
-    return ""
 
 
 # ---------------------------------------------------------------- classes
@@ -208,8 +191,10 @@ def _label(table: Table, name: str, image: str, wanted: str | None, usual: str) 
     if wanted is not None:
         _check_name(table, "label_column", wanted)
         if wanted == image:
-            raise UsageError(f"dataset.label_column = {wanted}: that column holds the images.", _choose(others))
-        return wanted, f"dataset.label_column = {wanted}"
+            raise UsageError(
+                f"dataset.label_column = {written(wanted)}: that column holds the images.", _choose(others)
+            )
+        return wanted, f"dataset.label_column = {written(wanted)}"
     if usual in others:
         return usual, f"the usual label column of {name}"
     classes = [column for column in others if _names(_innermost(table.features.get(column))) is not None]
@@ -227,7 +212,8 @@ def _label(table: Table, name: str, image: str, wanted: str | None, usual: str) 
             "It must have a column of class numbers or names; unlabelled images cannot be distilled.",
         )
     raise UsageError(
-        f"{name} has several columns that may hold the classes: {', '.join(candidates)}.", _choose(candidates)
+        f"{name} has several columns that may hold the classes: {', '.join(map(written, candidates))}.",
+        _choose(candidates),
     )
 
 
@@ -240,17 +226,13 @@ def _innermost(feature: Any) -> Any:
 def _may_hold_classes(kind: pa.DataType) -> bool:
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
-    return bool(
-        pa.types.is_integer(kind)
-        or pa.types.is_boolean(kind)
-        or pa.types.is_string(kind)
-        or pa.types.is_large_string(kind)
-        or pa.types.is_string_view(kind)
-    )
+    return bool(pa.types.is_integer(kind) or pa.types.is_boolean(kind) or is_text(kind))
 
 
 def _choose(columns: Sequence[str]) -> str:
-    return f"Set dataset.label_column to one of them, as in dataset.label_column = {columns[0]}." if columns else ""
+    if not columns:
+        return ""
+    return f"Set dataset.label_column to one of them, as in dataset.label_column = {written(columns[0])}."
 
 
 def _check_name(table: Table, key: str, wanted: str) -> None:
@@ -258,11 +240,11 @@ def _check_name(table: Table, key: str, wanted: str) -> None:
         return
     near = difflib.get_close_matches(wanted, table.schema.names, n=1)
     raise UsageError(
-        f"dataset.{key} = {wanted}: there is no such column. The columns are {_listed(table)}.",
-        f"Did you mean {near[0]}?" if near else f"Set dataset.{key} to one of them.",
+        f"dataset.{key} = {written(wanted)}: there is no such column. The columns are {_listed(table)}.",
+        f"Did you mean {written(near[0])}?" if near else f"Set dataset.{key} to one of them.",
     )
 
 
 def _listed(table: Table) -> str:
-    shown = [f"{column} ({type_words(table, column)})" for column in table.schema.names[:20]]
+    shown = [f"{written(column)} ({type_words(table, column)})" for column in table.schema.names[:20]]
     return ", ".join(shown) + (", ..." if len(table.schema.names) > 20 else "")

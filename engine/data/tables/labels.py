@@ -1,7 +1,7 @@
 """Class numbers from a column of a table: class labels, integers, names, booleans; one class an image."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -28,6 +28,8 @@ class ClassColumn:
     order: str
     """What decides the numbers."""
     notes: tuple[str, ...]
+    stated: bool
+    """Whether the dataset itself lists the classes, as a ClassLabel."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class _Values:
     missing: int = 0
     single: bool = False
     """Whether it came in lists of one."""
+    where: str = ""
+    """The file."""
 
 
 def has_labels(parts: Iterable[ColumnPart]) -> bool:
@@ -72,10 +76,9 @@ def read_classes(column: str, splits: Mapping[str, Sequence[ColumnPart]]) -> Cla
         notes.append(f"Only some files name the numbers of the column {column}; the names are used for all.")
         kinds = {"names"}
     if len(kinds) > 1:
-        raise DataError(
-            f"The column {column} holds {' in some files and '.join(sorted(kinds))} in others.",
-            "Use files of one table.",
-        )
+        first = {values.kind: values.where for values in reversed(every)}
+        held = " and ".join(f"{kind} in {first[kind]}" for kind in sorted(kinds))
+        raise DataError(f"The column {column} holds {held}.", "Use files of one table, or convert the column in one.")
     kind = kinds.pop() if kinds else "nothing"
     if kind in ("names", "texts"):
         classes, labels = _by_name(plain, sorted_names=kind == "texts", column=column, notes=notes)
@@ -85,7 +88,7 @@ def read_classes(column: str, splits: Mapping[str, Sequence[ColumnPart]]) -> Cla
     else:
         classes, labels = _by_number(plain, column, notes)
         order = f"the numbers in the column {column}"
-    return ClassColumn(classes, labels, order, tuple(notes))
+    return ClassColumn(classes, labels, order, tuple(notes), kind == "names")
 
 
 Parts = Mapping[str, Sequence[_Values]]
@@ -138,7 +141,7 @@ def _by_number(splits: Parts, column: str, notes: list[str]) -> tuple[tuple[str,
 
 def _named(column: str, part: ColumnPart) -> _Values:
     try:
-        return _plain(part)
+        return replace(_plain(part), where=part.where)
     except pa.ArrowException as error:
         what = f"cannot be read as classes ({str(error).rstrip('.')})"
         raise DataError(f"{part.where}: the column {column} {what}.", OTHER_COLUMN) from error
@@ -161,11 +164,11 @@ def _plain(part: ColumnPart) -> _Values:
     kind = values.type
     if pa.types.is_null(kind):
         return _Values("nothing", np.full(len(values), MISSING, dtype=np.int64), (), len(values), single)
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+    if is_text(kind):
         return _texts(values, single)
     if pa.types.is_boolean(kind):
         return _Values("booleans", _integers(values), (), values.null_count, single)
-    if pa.types.is_floating(kind):
+    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         values = _whole(values)
     elif not pa.types.is_integer(kind):
         raise ValueError(f"holds values of type {kind}, not classes")
@@ -176,6 +179,11 @@ def _plain(part: ColumnPart) -> _Values:
 def is_list(kind: pa.DataType) -> bool:
     """Whether a column holds lists of any sort."""
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a column holds texts of any sort."""
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 def item_of(feature: Any) -> Any:
@@ -230,7 +238,7 @@ def _texts(values: pa.ChunkedArray, single: bool) -> _Values:
 
 
 def _whole(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Floating point numbers as integers."""
+    """Floating point and decimal numbers as integers."""
     numbers: npt.NDArray[np.float64] = np.asarray(pc.fill_null(values.cast(pa.float64()), np.nan), dtype=np.float64)
     known = ~np.isnan(numbers)
     odd = numbers[known][(numbers[known] != np.trunc(numbers[known])) | (np.abs(numbers[known]) > 2**53)]

@@ -110,19 +110,20 @@ def _open(request: DataRequest, facts: DatasetFacts, root: Path, found: _Folder)
     taken = {f"{configured.folder}/{path}".lstrip("/") for split in configured.splits.splits for path in split.paths}
     rest = [path for path in found.parquet if path not in taken]
     notes = list(configured.splits.notes)
-    if configured.others:
+    if configured.others and not rest:
         notes.append(f"Other configurations, to choose with dataset.config: {', '.join(configured.others[:20])}.")
     return open_tables(
-        Tables(splits, configured.choice, tuple(_left_out(found, rest, bool(configured.others))), tuple(notes)),
+        Tables(splits, configured.choice, tuple(_left_out(found, rest, configured.others)), tuple(notes)),
         request,
         facts,
     )
 
 
-def _left_out(found: _Folder, rest: Sequence[str], others: bool) -> Iterator[LeftOut]:
+def _left_out(found: _Folder, rest: Sequence[str], others: Sequence[str]) -> Iterator[LeftOut]:
+    listed = ", ".join(others[:20]) + (", ..." if others[20:] else "")
     for what, paths, reason, setting in (
-        ("Parquet file", rest, "of other configurations, or of no split" if others else "in no split, beside files "
-         "that are in one", "dataset.config" if others else ""),
+        ("Parquet file", rest, f"of other configurations ({listed}), or of no split" if others else "in no split, "
+         "beside files that are in one", f"dataset.config = {' or '.join(others[:3])}" if others else ""),
         ("hidden Parquet file", found.hidden, "its name, or that of a folder, starts with . or __", ""),
         ("linked folder", found.links, "a symbolic link to a folder is not followed", ""),
     ):  # fmt: skip

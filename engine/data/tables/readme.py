@@ -33,7 +33,7 @@ def read_readme(folder: Path) -> Readme:
     """Read README.md, and the older dataset_infos.json, in a dataset's folder.
 
     Raises:
-        DataError: README.md cannot be read, or its tables are wrong.
+        DataError: one of them cannot be read, or the tables of README.md are wrong.
     """
     path = folder / "README.md"
     if not path.is_file():
@@ -51,6 +51,8 @@ def read_readme(folder: Path) -> Readme:
         infos = DatasetInfosDict.from_dataset_card_data(card)
         types = {str(config): info.features.to_dict() for config, info in infos.items() if info.features is not None}
         return Readme(configs, types or _infos(folder))
+    except DataError:
+        raise
     except Exception as error:  # of YAML, and of any value that the library did not expect
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise DataError(
@@ -60,11 +62,20 @@ def read_readme(folder: Path) -> Readme:
 
 
 def _infos(folder: Path) -> dict[str, Features]:
-    """Column types in dataset_infos.json; a damaged file tells nothing."""
-    try:
-        found = parse_json(read_bounded(folder / "dataset_infos.json", MOST_README))
-    except (OSError, CorruptFileError, ValueError):
+    """Column types in dataset_infos.json.
+
+    Raises:
+        DataError: it cannot be read; without it, classes that it names would be numbers.
+    """
+    path = folder / "dataset_infos.json"
+    if not path.is_file():
         return {}
+    try:
+        found = parse_json(read_bounded(path, MOST_README))
+    except (OSError, CorruptFileError, ValueError) as error:
+        raise DataError(
+            f"{path} cannot be read: {error}.", "Correct it, or remove it to read the classes without it."
+        ) from error
     infos = found.items() if isinstance(found, dict) else ()
     types = {config: info.get("features") for config, info in infos if isinstance(info, dict)}
     return {config: features for config, features in types.items() if isinstance(features, dict)}

@@ -21,7 +21,7 @@ def saved_source(request: DataRequest, facts: DatasetFacts, folder: Path) -> Sou
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return Source(
         request.name,
-        f"{request.name}, saved by datasets in {folder}",
+        f"{'' if request.name == str(folder) else f'{request.name}, '}saved by datasets in {folder}",
         f"saved-{READING}-{file_key(files)}",
         lambda: _open(request, facts, folder),
         reads=READS,

@@ -19,12 +19,17 @@ from engine.data.tables.columns import Columns, choose_columns, pixel_type
 from engine.data.tables.labels import ClassColumn, has_labels, read_classes
 from engine.errors import CorruptFileError, DataError
 from engine.settings.datasets import DatasetFacts
+from engine.settings.overrides import written
 from engine.storage.untrusted import read_bounded
 
 READS = frozenset({"config", "train_split", "test_split", "image_column", "label_column"})
 """Settings that tables read."""
 READING = 2
 """Version of how splits, columns and classes are chosen: part of a source's key, so that no older cache is reused."""
+SURELY_IDS = 20
+"""Classes above which a value a row is surely no class."""
+SCARCE = 4
+"""Images a class below which a column may hold something else than classes."""
 MOST_BYTES = 2**30
 """Bytes of one picture's file."""
 
@@ -61,7 +66,10 @@ def open_tables(found: Tables, request: DataRequest, facts: DatasetFacts) -> Ope
     asked = (request.train_split, request.test_split)
     filled = [name for name, split in splits.items() if split.table.rows or name in asked]
     if not filled:
-        raise DataError(f"{request.name} has no rows in any of its splits: {', '.join(splits)}.", "Download it again.")
+        raise DataError(
+            f"{request.name} has no rows in any of its splits: {', '.join(splits)}.",
+            "Set dataset.path to files that have rows.",
+        )
     first = next((name for name in filled if kind_of(name) == "train"), filled[0])
 
     def withheld(name: str) -> bool:
@@ -75,7 +83,7 @@ def open_tables(found: Tables, request: DataRequest, facts: DatasetFacts) -> Ope
     for name in used:
         _check_columns(request.name, name, splits[name].table, columns)
     classes = read_classes(columns.label, {name: splits[name].table.read(columns.label) for name in used})
-    _check_guess(request.name, columns, classes, sum(splits[name].table.rows for name in used))
+    doubts = _check_classes(request, columns, classes, sum(splits[name].table.rows for name in used))
     train = _joined(request.name, splits, roles.train, columns, classes)
     if not len(train.labels):
         raise DataError(f"{request.name} has no rows in the split {', '.join(roles.train)}.", "Choose another split.")
@@ -96,7 +104,7 @@ def open_tables(found: Tables, request: DataRequest, facts: DatasetFacts) -> Ope
         columns=columns.facts,
         class_order=classes.order,
         left_out=found.left_out,
-        notes=(*found.notes, *roles.notes, *classes.notes),
+        notes=(*found.notes, *roles.notes, *classes.notes, *doubts),
     )
     return OpenSource(classes.classes, None, None, train, test, listing)
 
@@ -115,14 +123,28 @@ def _check_columns(name: str, split: str, table: Table, columns: Columns) -> Non
             )
 
 
-def _check_guess(name: str, columns: Columns, classes: ClassColumn, rows: int) -> None:
-    """A column that was taken for want of another is no class if no two images share a value."""
-    if columns.label_is_guess and rows > 2 and len(classes.classes) == rows:
+def _check_classes(request: DataRequest, columns: Columns, classes: ClassColumn, rows: int) -> list[str]:
+    """Whether the values of a column can be classes; notes where that is doubtful."""
+    name, label, count = request.name, columns.label, len(classes.classes)
+    if not count:
         raise DataError(
-            f"{name} has no column of classes: {columns.label} has another value in each of its {rows:,} rows.",
-            "It must have a column of class numbers or names; unlabelled images cannot be distilled. To use "
-            f"{columns.label} anyway, set dataset.label_column = {columns.label}.",
+            f"{name}: the column {label} has no value in any of its {rows:,} rows.",
+            "Set dataset.label_column to the column with the classes; unlabelled images cannot be distilled.",
         )
+    if classes.stated or request.label_column is not None:
+        return []
+    if (columns.label_is_guess and rows > 2 and count == rows) or count == rows > SURELY_IDS:
+        raise DataError(
+            f"{name} has no column of classes: {label} has another value in each of its {rows:,} rows.",
+            "It must have a column of class numbers or names; unlabelled images cannot be distilled. To use "
+            f"{label} anyway, set dataset.label_column = {written(label)}.",
+        )
+    if count > SURELY_IDS and rows < SCARCE * count:
+        return [
+            f"The column {label} has {count:,} different values in {rows:,} rows, and each is a class. If they are "
+            "ids or measurements, set dataset.label_column to another column, or convert them to classes."
+        ]
+    return []
 
 
 def _joined(

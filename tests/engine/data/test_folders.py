@@ -205,7 +205,7 @@ def test_pictures_beside_the_splits_are_told(tmp_path: Path) -> None:
     [
         (lambda root: (root / "a" / "x.txt").parent.mkdir() or (root / "a" / "x.txt").write_text("x"),
          r"no subfolders with pictures \(files: 1 \.txt; folders: 1\).*one subfolder of pictures per class"),
-        (lambda root: make(root, ""), "no subfolders that are classes: pictures lie 5 in the folder itself"),
+        (lambda root: make(root, ""), "no subfolders that are classes. It has these pictures: 5 in the folder itself"),
         (lambda root: make(root, "train", "test"), "5 in train; 5 in test.*train_split = all"),
         (lambda root: make(root, "cat"), "only the class 'cat'.*at least two"),
         (lambda root: make(root, "cat", "dog") and (root / "bird").mkdir(), "class 'bird'.*no images.*dataset.classes"),

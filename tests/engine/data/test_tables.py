@@ -93,7 +93,7 @@ def test_folders_side_by_side_have_to_be_chosen_from(tmp_path: Path) -> None:
     assert found.listing.config is not None
     assert found.listing.config.value == "full"
     assert found.listing.left_out[0].count == 2
-    assert found.listing.left_out[0].setting == "dataset.config"
+    assert found.listing.left_out[0].setting == "dataset.config = cropped"
     assert len(opened(tmp_path, config="all").train.labels) == 4
     with pytest.raises(UsageError, match=r"Did you mean cropped\?"):
         opened(tmp_path, config="croped")
@@ -196,7 +196,8 @@ def test_names_of_classes_in_a_readme(tmp_path: Path) -> None:
     (tmp_path / "dataset_infos.json").write_text(json.dumps({"default": {"features": {"label": named("emu", "fox")}}}))
     assert opened(tmp_path).classes == ("emu", "fox")
     (tmp_path / "dataset_infos.json").write_text("{")
-    assert opened(tmp_path).classes == ("0", "1")
+    with pytest.raises(DataError, match=r"dataset_infos.json cannot be read.*remove it"):
+        opened(tmp_path)
 
 
 def test_a_test_split_without_a_column_of_classes(tmp_path: Path) -> None:
@@ -268,7 +269,7 @@ def test_sound_is_no_image_and_an_image_of_another_kind_is_refused_by_name(tmp_p
     with pytest.raises(DataError, match=r"no column of images: its columns are x \(Audio\), label \(int64\)"):
         opened(sound)
     paths = write(tmp_path / "b" / "t.parquet", {"file": ["a.png", "b.png"], "label": [0, 1]})
-    with pytest.raises(DataError, match="The column file holds text: paths and addresses in a table are not opened"):
+    with pytest.raises(DataError, match=r"The column file holds paths: files that a table names are not opened"):
         opened(paths)
     several = write(tmp_path / "c" / "t.parquet", {"views": [[{"bytes": png(1)}], []], "label": [0, 1]})
     with pytest.raises(DataError, match=r"no column of images.*views \(list of struct.*cast_column"):
@@ -384,7 +385,7 @@ def test_files_that_number_the_same_classes_otherwise_are_matched_by_name(tmp_pa
 def test_types_that_differ_between_files(tmp_path: Path) -> None:
     simple(tmp_path / "train-0.parquet", [0, 1])
     simple(tmp_path / "train-1.parquet", ["cat", "dog"])
-    with pytest.raises(DataError, match="label holds numbers in some files and texts in others"):
+    with pytest.raises(DataError, match=r"label holds numbers in .* and texts in "):
         opened(tmp_path)
     simple(tmp_path / "train-1.parquet", pa.array([1, 0], pa.int16()))
     assert opened(tmp_path).train.labels.tolist() == [0, 1, 1, 0]

@@ -157,7 +157,7 @@ def test_a_parquet_file_is_a_dataset(tesla: Tesla, tmp_path: Path) -> None:
 
 
 def run_it(tesla: Tesla, run: str, *changes: str) -> str:
-    code, out, err = tesla("run", "ws", "--run", run, "--ipc", 1, *sets("teachers.batch=8", *changes))
+    code, out, err = tesla("run", "ws", "--run", run, "--ipc", 1, *sets(*changes))
     assert code == 0, err
     return out
 
@@ -169,18 +169,17 @@ def test_from_holiday_pictures_to_a_distilled_grid(tesla: Tesla, tmp_path: Path)
     (root / "city" / "where.txt").write_text("Lisbon")
     (root / "food" / "IMG_0003.jpg").write_bytes((root / "food" / "IMG_0003.jpg").read_bytes()[:300])
     code, out, err = tesla("init", "ws", "--dataset", "holiday", "--set", "dataset.resolution=8")
-    extra = []
-    if code:
-        assert "dataset.on_bad_file = skip" in one_paragraph(err) and "Traceback" not in err
-        assert not (tmp_path / "ws").exists()
-        extra = ["--set", "dataset.on_bad_file=skip"]
-        code, out, err = tesla("init", "ws", "--dataset", "holiday", "--set", "dataset.resolution=8", *extra)
+    assert code == 1 and "Traceback" not in err
+    assert "IMG_0003.jpg" in err and "dataset.on_bad_file = skip" in one_paragraph(err)
+    assert not (tmp_path / "ws").exists()
+    settings = sets("dataset.resolution=8", "dataset.on_bad_file=skip")
+    code, out, err = tesla("init", "ws", "--dataset", "holiday", *settings)
     assert code == 0, err
     assert "beach, city, family, food, mountains, sunset" in out
-    code, out, err = tesla("run", "ws", "--ipc", 1, *sets("teachers.batch=8"))
-    if code:  # a picture that is broken behind its header
-        assert "IMG_0003.jpg" in err and "dataset.on_bad_file = skip" in one_paragraph(err)
-        out = run_it(tesla, "ipc-1", "dataset.on_bad_file=skip")
+    words = one_paragraph(out)
+    assert "1 bad file: no readable image" in words and "1 .txt file: no picture (city/where.txt)" in words
+    code, out, err = tesla("run", "ws", "--ipc", 1)
+    assert code == 0, err
     assert "random real images" in out
     code, out, err = tesla("show", "ws")
     assert code == 0, err
@@ -238,15 +237,16 @@ def test_a_hostile_name_reaches_no_terminal(tesla: Tesla, tmp_path: Path) -> Non
     assert code == 0 and "\x1b" not in out and "[bold]b" in out
 
 
-def test_a_zip_is_asked_for_its_pictures(tesla: Tesla, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_zip_is_a_dataset(tesla: Tesla, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
         for name in ("cat", "dog"):
             for i in range(5):
                 file = io.BytesIO()
                 Image.new("L", (8, 8), 10 * i).save(file, "PNG")
                 archive.writestr(f"{name}/{i}.png", file.getvalue())
-    code, out, err = tesla("data", "photos.zip", "--json")
-    if code == 0:
-        assert [c["name"] for c in json.loads(out)["classes"]] == ["cat", "dog"]
-    else:
-        assert "photos.zip" in err and "Traceback" not in err
+    found = report_of(tesla, "photos.zip")
+    assert [(c["name"], c["train"], c["test"]) for c in found["classes"]] == [("cat", 4, 1), ("dog", 4, 1)]
+    assert found["source"] == f"zip archive {tmp_path / 'photos.zip'}"
+    assert tesla("init", "ws", "--dataset", "photos.zip")[0] == 0
+    assert "2 classes, 8x8 grey; 6 training, 2 held-out and 2 test images" in run_it(tesla, "one")

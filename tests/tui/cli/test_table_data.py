@@ -57,5 +57,5 @@ def test_every_refusal_leads_to_a_run(tesla: Tesla, tmp_path: Path) -> None:
         assert "Traceback" not in said
     toml.write_text(settings.replace('"extr"', '"extra"'))
     own = [f"--set={text}" for text in TINY if not text.startswith("dataset.")]
-    code, said = tesla("run", "ws", "--ipc", 1, "--set=dataset.holdout=0", "--set=teachers.batch=20", *own)
+    code, said = tesla("run", "ws", "--ipc", 1, "--set=dataset.holdout=0", "--set=teachers.batch=4", *own)
     assert code == ExitCode.OK, said

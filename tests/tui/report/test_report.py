@@ -149,6 +149,27 @@ def test_soft_labels_have_a_map(tiny_run: Drive, workspace: Workspace, tmp_path:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_it_says_how_the_data_were_read(tesla: Tesla, tmp_path: Path) -> None:  # noqa: F811
+    for name in ("cat", "dog"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for i in range(10):
+            Image.new("L", (8, 8), 20 * i).save(tmp_path / "pets" / name / f"{i}.png")
+    (tmp_path / "pets" / "cat" / "notes.txt").write_text("tabby")
+    tesla("init", "ws", "--dataset", "pets", "--set", "dataset.on_bad_file=skip")
+    assert tesla("run", "ws", "--ipc", 1, *SETS)[0] == 0
+    text = page_of(Workspace(tmp_path / "ws"), "ipc-1", tmp_path / "report.html").text
+    assert f"Dataset folder {tmp_path / 'pets'}" in text
+    assert "test: test, 4 images (there is no test split: 20% of each class of train, drawn once)" in text
+    assert "Classes cat, dog (sorted by name, as ImageFolder)" in text
+    assert "Left out 1 " in text
+    assert "Values, fit 0..255, crop: all 20 images are square" in text
+    # A record of other data does not describe the run.
+    (tmp_path / "pets" / "cat" / "0.png").unlink()
+    assert tesla("run", "ws", "--run", "two", "--ipc", 1, *SETS)[0] == 0
+    assert "sorted by name" not in page_of(Workspace(tmp_path / "ws"), "ipc-1", tmp_path / "report.html").text
+
+
 def test_names_of_others_are_only_text(tesla: Tesla, tmp_path: Path) -> None:  # noqa: F811
     names = ("<img src=x onerror=alert(1)>", "\u202eevil\x1b[31m", '"><svg onload=alert(1)>', "{{ 7 * 7 }}")
     for k, name in enumerate(names):
