@@ -91,7 +91,7 @@ def _texts(path: Path, known: Sequence[str]) -> list[tuple[int, str]]:
     names = set(known)
     found = []
     for number, line in enumerate(text.splitlines(), 1):
-        kept = line.strip()
+        kept = line if line in names else line.strip()  # a name may start or end with a space
         if kept not in names:  # a class may be called `#1`, or `C #`
             kept = "" if kept.startswith("#") else kept.partition(" #")[0].partition("\t#")[0].strip()
         if kept:

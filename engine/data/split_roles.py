@@ -119,7 +119,8 @@ def _usual_train(names: Sequence[str]) -> tuple[str, str]:
         return names[0], f"there is no split train; {names[0]} is the only one"
     raise UsageError(
         f"There is no split train. The splits are {', '.join(names)}.",
-        "Set dataset.train_split to the split to train on, or to all for every image.",
+        "Set dataset.train_split to the split to train on, or to all for every image, and dataset.test_split to the "
+        "one to test on, if there is one.",
     )
 
 

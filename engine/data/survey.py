@@ -20,9 +20,13 @@ TRAITS = {
     "transparent": ("with transparency is composed over black", "with transparency are composed over black"),
     "frames": ("has several frames or pages: the first is used", "have several frames or pages: the first is used"),
     "rotated": ("is turned upright, as its EXIF data says", "are turned upright, as their EXIF data says"),
+    "white is 0": (
+        "with more than 8 bits says that 0 is white: 0 is taken as black",
+        "with more than 8 bits say that 0 is white: 0 is taken as black",
+    ),
     "16-bit colour": (
-        "in colour has 16 bits per channel: the upper 8 are used",
-        "in colour have 16 bits per channel: the upper 8 are used",
+        "has 16 bits per channel: the upper 8 are used",
+        "have 16 bits per channel: the upper 8 are used",
     ),
 }
 """What is said about one image with a trait, and about several (see `Header`)."""

@@ -12,6 +12,15 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from engine.data.decoding.deep import (
+    LOWER_BYTES,
+    check_integers,
+    check_layout,
+    joined,
+    lower_bytes,
+    raw_mode,
+    white_is_0,
+)
 from engine.errors import DataError
 from engine.storage.untrusted import open_regular
 
@@ -44,7 +53,8 @@ class Header(NamedTuple):
     size: tuple[int, int]
     """`(width, height)`, pixels."""
     traits: tuple[str, ...] = ()
-    """What a user must know: `transparent`, `frames`, `rotated`, `16-bit colour`, `wide` (colour array, not bytes)."""
+    """What a user must know: `transparent`, `frames`, `rotated`, `white is 0`, `wide` (colour of more than 8 bits),
+    `16-bit colour` (of which only the upper bytes are read)."""
 
     @property
     def wide(self) -> bool:
@@ -98,10 +108,11 @@ def header_of(picture: Image.Image) -> Header:
             traits.append("frames")
         if "exif" in picture.info and picture.getexif().get(ORIENTATION, 1) in range(2, 9):
             traits.append("rotated")
-    # Pillow has no colour mode of 16 bits: it keeps the upper byte.
-    raw = " ".join(str(part[-1]) for part in getattr(picture, "tile", ()))
-    if ";16" in raw and picture.mode not in WIDE_MODES:
-        traits.append("16-bit colour")
+    if picture.mode in WIDE_MODES:
+        if white_is_0(picture):
+            traits.append("white is 0")
+    elif ";16" in (raw := raw_mode(picture)):
+        traits.append("wide" if raw in LOWER_BYTES else "16-bit colour")
     return Header(picture.mode, picture.size, tuple(traits))
 
 
@@ -115,7 +126,7 @@ def opened(file: IO[bytes]) -> Image.Image:
     """A picture, not decoded yet. It, and decoding, may raise any exception of Pillow.
 
     Raises:
-        ValueError: too large, or empty.
+        ValueError: too large, empty, or Pillow reads it wrongly.
     """
     if not file.read(1):
         raise ValueError("it is empty")
@@ -127,11 +138,12 @@ def opened(file: IO[bytes]) -> Image.Image:
     width, height = picture.size
     if width * height > MOST_PIXELS or min(width, height) < 1:
         raise ValueError(f"it claims {width} x {height} pixels")
+    check_layout(picture)
     return picture
 
 
-def load_picture(path: Path) -> Image.Image:
-    """The decoded picture, upright.
+def load_picture(path: Path) -> Any:
+    """The decoded picture, upright, as `decoded` returns it.
 
     Raises:
         DataError: it cannot be decoded.
@@ -143,8 +155,8 @@ def load_picture(path: Path) -> Image.Image:
         raise DataError(f"{path} cannot be decoded ({reason(error)}).", BAD_FILE) from error
 
 
-def parse_picture(data: bytes, name: str) -> Image.Image:
-    """The decoded picture of a file's bytes, upright.
+def parse_picture(data: bytes, name: str) -> Any:
+    """The decoded picture of a file's bytes, upright, as `decoded` returns it.
 
     Raises:
         DataError: it cannot be decoded; the message starts with `name`.
@@ -163,13 +175,28 @@ def reason(error: Exception) -> str:
     return str(error)
 
 
-def decoded(picture: Image.Image, *, upright: bool) -> Image.Image:
-    """The first frame of a picture in memory; `upright`: turned as its EXIF says, where that can be read."""
+def decoded(picture: Image.Image, *, upright: bool) -> Any:
+    """The first frame of a picture in memory; `upright`: turned as its EXIF says, where that can be read.
+
+    Returns:
+        A PIL image; of colour with 16 bits per channel an array `(H, W, 3)`.
+
+    Raises:
+        ValueError: it holds integers above 2^31 - 1, which Pillow reads as negative ones.
+    """
+    file: Any = getattr(picture, "fp", None)
+    raw = raw_mode(picture)
     with one_large if picture.width * picture.height > LARGE else nullcontext():
         picture.load()
-    if upright:
-        with suppress(Exception):  # damaged EXIF is no reason to skip a picture
-            return ImageOps.exif_transpose(picture)
+        parts = [picture, lower_bytes(picture, file, raw)] if raw in LOWER_BYTES else [picture]
+    check_integers(picture)
+    parts = [_upright(part) for part in parts] if upright else parts
+    return joined(*parts) if len(parts) == 2 else parts[0]
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    with suppress(Exception):  # damaged EXIF is no reason to skip a picture
+        return ImageOps.exif_transpose(picture)
     return picture
 
 

@@ -40,7 +40,7 @@ class Ranges:
         """What was measured, for people."""
         kind = "numbers of both kinds" if self.integers and self.floats else "floats" if self.floats else "integers"
         which = f"all {self.count:,}" if self.measured == self.count else f"{self.measured:,} of {self.count:,}"
-        return f"{kind} of {self.low:g}..{self.high:g} in {which} images with more than 8 bits"
+        return f"{kind} of {_number(self.low)}..{_number(self.high)} in {which} images with more than 8 bits"
 
 
 def measure(images: Sequence[tuple[SourceSplit, int]]) -> Ranges | None:
@@ -87,14 +87,16 @@ def value_range(asked: Range | None, found: Ranges | None, *, everything: bool) 
             )
         return Choice("0..255", "8-bit images"), asked
     chosen, why = (asked, "dataset.value_range") if asked is not None else _inferred(found)
-    return Choice(f"{chosen[0]:g}..{chosen[1]:g}", f"{why}; measured: {found.words}; 8-bit images: 0..255"), chosen
+    return Choice(
+        f"{_number(chosen[0])}..{_number(chosen[1])}", f"{why}; measured: {found.words}; 8-bit images: 0..255"
+    ), chosen
 
 
 def _inferred(found: Ranges) -> tuple[Range, str]:
     """The only plausible range, and why."""
     if not (found.integers and found.floats) and found.low >= 0:
-        if found.floats and found.high <= 1:
-            return (0, 1), "floats of at most 1"
+        if found.floats and 0.5 < found.high <= 1:
+            return (0, 1), "floats that fill 0 to 1"
         if found.whole and 127 < found.high <= 255:
             return (0, 255), "whole numbers that fill 8 bits"
         if found.integers and 32767 < found.high <= 65535:
@@ -102,7 +104,7 @@ def _inferred(found: Ranges) -> tuple[Range, str]:
     plausible = _plausible(found)
     raise UsageError(
         f"Which values are black and white is ambiguous: {found.words}.",
-        f"Set dataset.value_range, as [{plausible[0][0]:g}, {plausible[0][1]:g}]. "
+        f"Set dataset.value_range, as [{_number(plausible[0][0])}, {_number(plausible[0][1])}]. "
         f"Plausible: {', '.join(_named(*one) for one in plausible)}.",
     )
 
@@ -123,4 +125,9 @@ def _plausible(found: Ranges) -> list[Range]:
 
 def _named(low: float, high: float) -> str:
     bits = math.log2(high - low + 1)
-    return f"{low:g}..{high:g}" + (f" ({bits:.0f}-bit)" if bits in BITS else "")
+    return f"{_number(low)}..{_number(high)}" + (f" ({bits:.0f}-bit)" if bits in BITS else "")
+
+
+def _number(value: float) -> str:
+    """A number for people, whole ones with all digits: it can be typed as a setting."""
+    return f"{value:.0f}" if value == round(value) and abs(value) < 1e15 else f"{value:g}"

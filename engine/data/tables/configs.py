@@ -1,6 +1,7 @@
 """Configurations of a local dataset: those its README.md lists, or folders side by side that hold splits each."""
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -8,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from engine.data.report import Choice
-from engine.data.splits import FoundSplit, FoundSplits, find_splits, split_parents
+from engine.data.splits import KEYWORDS, FoundSplit, FoundSplits, find_splits, split_parents, split_words
 from engine.data.tables.arrow_tables import Features
 from engine.data.tables.readme import read_readme
 from engine.errors import UsageError
 
 ALL = "all"
 """Value of `dataset.config` for the files of all folders together."""
+NAME_SEPARATOR = re.compile(r"[-_ ]+")
+DIGITS = "0123456789"
 DEFAULT = "default"
 """What `datasets` calls the configuration of a dataset without any."""
 
@@ -67,6 +70,11 @@ def _configured(
             find_splits(paths), "", Choice(ALL, "dataset.config = all: the files of all folders together")
         )
     configs = {config: (at, find_splits(_inside(paths, at, roots.values()))) for config, at in roots.items()}
+    if len(roots) == 1 and wanted != ALL:
+        ((at, whole),) = configs.values()
+        named = _name_configs(whole)
+        if named:
+            return _choose(name, {config: (at, find_splits(named[config])) for config in named}, wanted, None, "files")
     if len(roots) == 1 and wanted is None:
         ((config, (at, splits)),) = configs.items()
         return Configured(splits, at, Choice(config, f"the folder {at}") if at else None)
@@ -86,19 +94,20 @@ def _choose(
     elif default is not None:
         chosen, why = default, f"the default in {origin}"
     else:
-        raise UsageError(*ask_for_config(name, names, folders=origin == "folders"))
+        raise UsageError(*ask_for_config(name, names, together="" if origin == "README.md" else origin))
     folder, splits = configs[chosen]
     choice = Choice(chosen, why) if names != [DEFAULT] else None
     return Configured(splits, folder, choice, tuple(other for other in names if other != chosen))
 
 
-def ask_for_config(name: str, names: Sequence[str], *, folders: bool = False) -> tuple[str, str]:
-    """Message and hint where one of several configurations has to be chosen."""
+def ask_for_config(name: str, names: Sequence[str], *, together: str = "") -> tuple[str, str]:
+    """Message and hint where one of several configurations has to be chosen; `together`: of folders, or files."""
     shown = ", ".join(names[:20]) + (f", and {len(names) - 20} more" if len(names) > 20 else "")
-    together = f", or to {ALL} to use the files of all these folders together" if folders else ""
+    joined = "the files of all these folders" if together == "folders" else "all these files"
+    every = f", or to {ALL} to use {joined} together" if together else ""
     return (
         f"{name} has several configurations: {shown}.",
-        f"Set dataset.config to one of them, as in dataset.config = {names[0]}{together}.",
+        f"Set dataset.config to one of them, as in dataset.config = {names[0]}{every}.",
     )
 
 
@@ -134,6 +143,26 @@ def _folder_configs(paths: Sequence[str]) -> dict[str, str]:
         return {DEFAULT: ""}  # train in one folder, test in another: one dataset
     shared = _shared(roots)
     return {root[len(shared) :] or DEFAULT: root for root in roots}
+
+
+def _name_configs(found: FoundSplits) -> dict[str, list[str]]:
+    """Configurations and their files, told by file names: `full-train` and `full-test` beside those of `mini`.
+
+    All have the same splits, at least two; empty if there are no such names.
+    """
+    files: dict[str, list[str]] = {}
+    splits: dict[str, set[str]] = {}
+    for split in found.splits:
+        for path in split.paths:
+            stem = path.rpartition("/")[2].partition(".")[0]
+            words = [word for word in NAME_SEPARATOR.split(stem) if word.strip(DIGITS) and not split_words(word)]
+            config = "-".join(word for word in words if word != "of")
+            files.setdefault(config, []).append(path)
+            splits.setdefault(config, set()).add(split.name)
+    several = len(files) > 1 and all(files) and len(set(map(frozenset, splits.values()))) == 1
+    return (
+        files if several and len(found.splits) > 1 and {split.name for split in found.splits} <= set(KEYWORDS) else {}
+    )
 
 
 def _side_by_side(paths: Sequence[str]) -> list[str]:

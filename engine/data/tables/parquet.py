@@ -12,6 +12,7 @@ from engine.data.sources import OpenSource, Source, file_key
 from engine.data.tables.arrow_tables import ParquetTable
 from engine.data.tables.configs import choose_config
 from engine.data.tables.saved import is_saved, saved_source
+from engine.data.tables.shards import shard_notes
 from engine.data.tables.source import READING, READS, Tables, TableSplit, open_tables
 from engine.errors import DataError
 from engine.settings.datasets import DatasetFacts
@@ -106,10 +107,10 @@ def _open(request: DataRequest, facts: DatasetFacts, root: Path, found: _Folder)
     splits = {}
     for split in configured.splits.splits:
         table = ParquetTable([base / path for path in split.paths], (root,), configured.types)
-        splits[split.name] = TableSplit(table, split.why, split.paths[:EXAMPLES])
+        splits[split.name] = TableSplit(table, split.why, split.paths)
     taken = {f"{configured.folder}/{path}".lstrip("/") for split in configured.splits.splits for path in split.paths}
     rest = [path for path in found.parquet if path not in taken]
-    notes = list(configured.splits.notes)
+    notes = [*configured.splits.notes, *shard_notes(sorted(taken))]
     if configured.others and not rest:
         notes.append(f"Other configurations, to choose with dataset.config: {', '.join(configured.others[:20])}.")
     return open_tables(

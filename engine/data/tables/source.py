@@ -13,11 +13,11 @@ from engine.data.decoding.pictures import BAD_FILE, decoded, header_of, opened
 from engine.data.report import Choice, LeftOut, Listing, SplitFacts
 from engine.data.request import DataRequest
 from engine.data.sources import Header, OpenSource, SourceSplit
-from engine.data.splits import assign_roles, kind_of
+from engine.data.splits import Roles, assign_roles, kind_of
 from engine.data.tables.arrow_tables import Table
 from engine.data.tables.columns import Columns, choose_columns, pixel_type
 from engine.data.tables.labels import ClassColumn, has_labels, read_classes
-from engine.errors import CorruptFileError, DataError
+from engine.errors import CorruptFileError, DataError, UsageError
 from engine.settings.datasets import DatasetFacts
 from engine.settings.overrides import written
 from engine.storage.untrusted import read_bounded
@@ -30,6 +30,8 @@ SURELY_IDS = 20
 """Classes above which a value a row is surely no class."""
 SCARCE = 4
 """Images a class below which a column may hold something else than classes."""
+EXAMPLES = 5
+"""Files of a split that a report lists."""
 MOST_BYTES = 2**30
 """Bytes of one picture's file."""
 
@@ -42,7 +44,7 @@ class TableSplit:
     why: str
     """What tells that split, for people."""
     sources: tuple[str, ...] = ()
-    """Its files; the first few."""
+    """Its files."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ def open_tables(found: Tables, request: DataRequest, facts: DatasetFacts) -> Ope
         return label not in table.schema.names or not has_labels(table.read(label))
 
     roles = assign_roles(filled, *asked, withheld=withheld, preferred=facts.test_split)
+    _check_overlap(request.name, splits, roles)
     columns = columns_of(splits[roles.train[0]].table, request, facts)
     used = [*roles.train, *([roles.test] if roles.test is not None else [])]
     for name in used:
@@ -96,7 +99,7 @@ def open_tables(found: Tables, request: DataRequest, facts: DatasetFacts) -> Ope
                 split.table.rows,
                 "rows",
                 f"{split.why}; {roles.why.get(name, 'not used: it is empty')}",
-                split.sources,
+                split.sources[:EXAMPLES],
             )
             for name, split in splits.items()
         ),
@@ -112,6 +115,19 @@ def open_tables(found: Tables, request: DataRequest, facts: DatasetFacts) -> Ope
 def columns_of(table: Table, request: DataRequest, facts: DatasetFacts) -> Columns:
     """The columns of a table that are used. Raises as `choose_columns`."""
     return choose_columns(table, request.name, request.image_column, request.label_column, facts.label_column)
+
+
+def _check_overlap(name: str, splits: Mapping[str, TableSplit], roles: Roles) -> None:
+    """What is trained on must not be tested on: README.md may put a file into several splits."""
+    files = {file for split in roles.train for file in splits[split].sources}
+    both = [file for file in splits[roles.test].sources if file in files] if roles.test is not None else []
+    if both:
+        raise UsageError(
+            f"{name}: {both[0]}{f' (and {len(both) - 1} more files)' if both[1:] else ''} is in the splits "
+            f"{', '.join(roles.train)} and {roles.test}, so that images would be trained on and tested on.",
+            "Set dataset.train_split or dataset.test_split to another split, or dataset.test_split = none to hold out "
+            "a fifth of the training images.",
+        )
 
 
 def _check_columns(name: str, split: str, table: Table, columns: Columns) -> None:

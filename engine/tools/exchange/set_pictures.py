@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
-from PIL import Image
 
 from engine.data.decoding.pictures import decoded, load_picture, opened, to_square
 from engine.data.sources import natural_key
@@ -114,7 +113,7 @@ def _pictures_of(folder: Path, left_out: list[str]) -> list[Path]:
     return found
 
 
-def _loaded(path: Path) -> Image.Image:
+def _loaded(path: Path) -> Any:
     try:
         return load_picture(path)
     except DataError as error:

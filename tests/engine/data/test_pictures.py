@@ -1,6 +1,8 @@
 """What becomes of each kind of picture: one value range for a dataset, squares, transparency, and what is told."""
 
 import io
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -69,13 +71,15 @@ def test_a_range_that_is_unambiguous_is_inferred_and_shown(
         (np.int32, 0, 100000, ["0..100000"]),
         (np.float32, -1, 1, ["-1..1"]),
         (np.float32, 0, 90.5, ["0..100", "0..255 (8-bit)"]),
+        (np.float32, 0, 0.125, ["0..1"]),
+        (np.int32, 0, 1234567, ["[0, 1234567]"]),
         (np.float32, -500.5, 1200.25, ["-501..1201"]),
     ],
 )
 def test_a_range_that_is_ambiguous_is_asked_for(
     tmp_path: Path, dtype: Any, low: float, high: float, plausible: list[str]
 ) -> None:
-    with pytest.raises(UsageError, match=rf"{low:g}\.\.{high:g} in all 8 images.*dataset\.value_range") as error:
+    with pytest.raises(UsageError, match=rf"{low}\.\.{high} in all 8 images.*dataset\.value_range") as error:
         pixels(values(dtype, low, high), tmp_path)
     assert all(one in error.value.hint for one in plausible)
 
@@ -207,41 +211,109 @@ def test_transparency_of_every_kind_is_black_and_told(tmp_path: Path, mode: str)
     assert found.report.listing.notes == ("2 images with transparency are composed over black.",)
 
 
-def test_frames_turned_pictures_and_16_bit_colour_are_told(tmp_path: Path) -> None:
+def test_frames_turned_pictures_and_colour_spaces_are_told(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     two = {"save_all": True, "append_images": [noise(9)]}
     files = [
         file_of(noise(0), "GIF", **two), file_of(noise(1), "TIFF", **two),
-        file_of(noise(2, mode="RGB"), "JPEG", exif=exif), file_of(noise(3, mode="CMYK"), "TIFF"), deep_colour(),
+        file_of(noise(2, mode="RGB"), "JPEG", exif=exif), file_of(noise(3, mode="CMYK"), "TIFF"), file_of(noise(4)),
     ]  # fmt: skip
     found, _ = opened_dataset(source_of(files[::-1]), tmp_path)
     assert found.report is not None
     assert found.report.listing.notes == (
         "2 images have several frames or pages: the first is used.",
         "1 image is turned upright, as its EXIF data says.",
-        "2 images in colour have 16 bits per channel: the upper 8 are used.",
         "2 images in CMYK are converted to RGB.",
     )
     assert np.array_equal(found.train_images[4, 0], np.asarray(Image.open(io.BytesIO(files[0])).convert("L")))
 
 
-def deep_colour() -> bytes:
-    """A PNG with 16 bits per channel, which Pillow cannot write."""
-    import struct
-    import zlib
+def deep_png(array: np.ndarray[Any, Any]) -> bytes:
+    """A PNG of colour with 16 bits per channel, which Pillow cannot write."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    rows = b"".join(b"\0" + struct.pack(">24H", *range(0, 48000, 2000)) for _ in range(8))
-    head = struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0)
+    height, width, channels = array.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in array)
+    head = struct.pack(">IIBBBBB", width, height, 16, 2 if channels == 3 else 6, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
+def plain_tiff(array: np.ndarray[Any, Any], order: str = "<", packed: bool = False, **tags: int) -> bytes:
+    """A TIFF file of integers `(H, W, C)`, with tags that Pillow does not write."""
+    height, width, channels = array.shape
+    bits = 8 * array.dtype.itemsize
+    body = array.astype(array.dtype.newbyteorder(order)).tobytes()  # type: ignore[arg-type]
+    body = zlib.compress(body) if packed else body
+    body += b"\0" * (len(body) % 2)
+    depth = 8 + len(body)  # where the bits of each channel are listed
+    entries = {
+        256: (3, 1, width), 257: (3, 1, height), 258: (3, channels, depth if channels > 2 else bits),
+        259: (3, 1, 8 if packed else 1), 262: (3, 1, tags.get("photometric", 2 if channels > 1 else 1)),
+        273: (4, 1, 8), 277: (3, 1, channels), 278: (3, 1, height), 279: (4, 1, len(body)),
+        284: (3, 1, tags.get("planar", 1)),
+    }  # fmt: skip
+    made = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HI", 42, depth + 2 * channels) + body
+    made += struct.pack(f"{order}{channels}H", *[bits] * channels) + struct.pack(f"{order}H", len(entries))
+    for tag, (kind, count, value) in entries.items():
+        made += struct.pack(f"{order}HHI", tag, kind, count)
+        made += struct.pack(f"{order}HH", value, 0) if (kind, count) == (3, 1) else struct.pack(f"{order}I", value)
+    return made + bytes(4)
+
+
+def deep(seed: int, high: int, channels: int = 3) -> np.ndarray[Any, Any]:
+    """Colour with 16 bits per channel, of values from 0 to `high`."""
+    array = np.random.default_rng(seed).integers(0, high + 1, (8, 8, channels), dtype=np.uint16)
+    array[0, 0], array[0, 1] = 0, high
+    return array
+
+
+def test_colour_of_16_bits_keeps_both_bytes(tmp_path: Path) -> None:
+    arrays = [deep(i, 4095) for i in range(6)]
+    files = [
+        deep_png(arrays[0]), deep_png(arrays[1]), plain_tiff(arrays[2]), plain_tiff(arrays[3], ">"),
+        plain_tiff(arrays[4], packed=True), plain_tiff(arrays[5], ">", packed=True),
+    ]  # fmt: skip
+    with pytest.raises(UsageError, match=r"integers of 0\.\.4095 in all 8 images") as error:
+        pixels(files, tmp_path)
+    assert "[0, 4095]" in error.value.hint
+    found = pixels(files, tmp_path, value_range=(0, 4095))
+    for i, array in enumerate(arrays):
+        assert np.array_equal(found[i], np.round(array / 4095 * 255).astype(np.uint8).transpose(2, 0, 1))
+
+
+def test_colour_that_fills_16_bits_is_turned_and_composed_as_any_other(tmp_path: Path) -> None:
+    array = deep(1, 65535, 4)
+    array[..., 3] = 65535
+    array[2:4, :, 3] = 0
+    found = pixels([deep_png(array)] * 6, tmp_path)
+    expected = np.round(array[..., :3] / 65535 * 255)
+    expected[2:4] = 0
+    assert np.array_equal(found[0], expected.astype(np.uint8).transpose(2, 0, 1))
+
+
+def test_integers_that_pillow_reads_wrongly_are_refused() -> None:
+    large = plain_tiff(np.full((8, 8, 1), 2**31, dtype=np.uint32))
+    with pytest.raises(DataError, match=r"integers above 2,147,483,647"):
+        parse_picture(large, "it")
+    assert np.asarray(parse_picture(plain_tiff(np.full((8, 8, 1), 9, dtype=np.uint32)), "it")).max() == 9
+    for packed in (False, True):
+        with pytest.raises(DataError, match="channels of 16 bits one after the other"):
+            parse_picture(plain_tiff(deep(0, 65535), packed=packed, planar=2), "it")
+
+
+def test_white_as_0_is_told_where_pillow_does_not_turn_it_round(tmp_path: Path) -> None:
+    files = [plain_tiff(deep(i, 65535, 1), photometric=0) for i in range(6)]
+    found, _ = opened_dataset(source_of(files), tmp_path)
+    assert found.report is not None
+    assert found.report.listing.notes == ("8 images with more than 8 bits say that 0 is white: 0 is taken as black.",)
+
+
 def test_the_traits_of_a_header() -> None:
-    with opened(io.BytesIO(deep_colour())) as picture:
-        assert header_of(picture) == ("RGB", (8, 8), ("16-bit colour",))
+    with opened(io.BytesIO(deep_png(deep(0, 65535)))) as picture:
+        assert header_of(picture) == ("RGB", (8, 8), ("wide",))
     with opened(io.BytesIO(file_of(noise(1)))) as picture:
         assert header_of(picture) == ("L", (8, 8), ())
     assert parse_picture(file_of(noise(1)), "it").mode == "L"

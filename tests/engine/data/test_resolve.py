@@ -100,6 +100,12 @@ def test_a_wrong_class_list_is_refused_with_its_line(tmp_path: Path, text: str |
         read_class_list(listed(tmp_path, text), CLASSES)
 
 
+def test_names_that_differ_by_a_space_can_both_be_listed(tmp_path: Path) -> None:
+    path = tmp_path / "classes.txt"
+    path.write_text(" cat\ncat\n  dog\n")
+    assert read_class_list(path, ("cat", " cat", "dog")).numbers.tolist() == [1, 0, 2]
+
+
 def test_a_class_list_that_is_missing_or_a_folder_is_named(tmp_path: Path) -> None:
     for path in (tmp_path / "absent", tmp_path):
         with pytest.raises(UsageError, match=r"dataset\.classes = .* cannot be read"):

@@ -136,6 +136,64 @@ def test_layouts_with_one_configuration(tmp_path: Path, paths: list[str], config
     assert (found.listing.config and found.listing.config.value) == config
 
 
+@pytest.mark.parametrize(
+    "pattern", ["{config}-{split}.parquet", "{split}_{config}.parquet", "data/{split}/{config}.parquet",
+                "{config}_{split}-00000-of-00001.parquet"],
+)  # fmt: skip
+def test_configurations_in_the_names_of_files_have_to_be_chosen_from(tmp_path: Path, pattern: str) -> None:
+    for at, config in enumerate(("64x64", "full")):
+        for split, more in (("train", 0), ("test", 50)):
+            simple(tmp_path / pattern.format(config=config, split=split), [0, 1] * 4, 100 * at + more)
+    with pytest.raises(UsageError, match="several configurations: 64x64, full") as error:
+        opened(tmp_path)
+    assert "dataset.config" in error.value.hint and "all these files together" in error.value.hint
+    source = opened(tmp_path, config="full")
+    assert source.test is not None
+    assert [value(source, i) for i in range(8)] == list(range(100, 108))
+    assert [int(np.asarray(source.test.image(i))[0, 0]) for i in range(8)] == list(range(150, 158))
+    assert source.listing.config is not None and source.listing.config.why == "dataset.config = full"
+    assert source.listing.left_out[0].setting == "dataset.config"
+    assert len(opened(tmp_path, config="all").train.labels) == 16
+
+
+@pytest.mark.parametrize(
+    "files", [("train-a.parquet", "train-b.parquet", "test.parquet"), ("train_1.parquet", "train_2.parquet"),
+              ("train.parquet", "train_more.parquet", "test.parquet")],
+)  # fmt: skip
+def test_files_that_have_not_all_splits_are_parts_of_one_table(tmp_path: Path, files: tuple[str, ...]) -> None:
+    for file in files:
+        simple(tmp_path / file, [0, 1] * 4)
+    assert len(opened(tmp_path).train.labels) == 16
+
+
+def test_parts_that_are_missing_or_there_twice_are_told(tmp_path: Path) -> None:
+    def notes(*names: str) -> str:
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        for name in names:
+            simple(folder / name, [0, 1] * 4)
+        return " ".join(opened(folder).listing.notes)
+
+    test = "test-00000-of-00001.parquet"
+    assert notes("train-00000-of-00002.parquet", "train-00001-of-00002.parquet", test) == ""
+    assert "1 of the 2 files of train are missing (00001)" in notes("train-00000-of-00002.parquet", test)
+    assert "2 of the 3 files of data/train are missing" in notes("data/train-00001-of-00003.parquet")
+    twice = notes("data/train-00000-of-00001-aa.parquet", "data/train-00000-of-00001-bb.parquet")
+    assert "00001-aa.parquet and data/train-00000-of-00001-bb.parquet are the same part of one table" in twice
+    both = notes("train-00000-of-00001.parquet", "train-00000-of-00002.parquet", "train-00001-of-00002.parquet")
+    assert "divisions into 1 and 2 parts" in both
+
+
+def test_a_file_in_train_and_test_is_refused(tmp_path: Path) -> None:
+    simple(tmp_path / "a.parquet", [0, 1] * 4)
+    simple(tmp_path / "b.parquet", [0, 1] * 4, 50)
+    files = "\n".join(f"  - split: {split}\n    path: '{path}'" for split, path in (("train", "*"), ("test", "a*")))
+    (tmp_path / "README.md").write_text(f"---\nconfigs:\n- config_name: default\n  data_files:\n{files}\n---\n")
+    with pytest.raises(UsageError, match=r"a\.parquet is in the splits train and test") as error:
+        opened(tmp_path)
+    assert "dataset.test_split = none" in error.value.hint
+    assert opened(tmp_path, test_split="none").test is None
+
+
 def test_a_backup_beside_the_dataset_is_not_joined_to_it(tmp_path: Path) -> None:
     simple(tmp_path / "train.parquet", [0, 1])
     simple(tmp_path / "old" / "train.parquet", [0, 1])
@@ -443,7 +501,7 @@ def test_a_folder_without_parquet_says_what_it_holds(tmp_path: Path, files: dict
 def test_pictures_instead_of_tables_without_labels_say_how_to_label_them(tmp_path: Path) -> None:
     for number in range(5):
         Image.new("L", (8, 8)).save(tmp_path / f"{number}.jpg")
-    words = r"pictures lie 5 in the folder itself\. It must hold one subfolder .* or pictures and a metadata\.csv"
+    words = r"It has these pictures: 5 in the folder itself\. It must hold one subfolder"
     with pytest.raises(DataError, match=words):
         opened(tmp_path)
 
