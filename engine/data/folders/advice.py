@@ -25,10 +25,8 @@ def no_classes(tree: Tree, found: Found) -> DataError:
     hint = how_to_label(tree) or _to_sort(tree, found) or EXPECTED
     if len(found.splits) > 1:
         hint += " If these folders are classes, set dataset.train_split = all."
-    return DataError(
     held = "; ".join(shown)
     return DataError(f"{tree.shown('')} has no subfolders that are classes. It has these pictures: {held}.", hint)
-    )
 
 
 def how_to_label(tree: Tree) -> str:
