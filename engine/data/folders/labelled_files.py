@@ -19,6 +19,9 @@ from engine.data.request import DataRequest
 from engine.data.splits import find_splits, split_words
 from engine.errors import DataError, TeslaError, UsageError
 
+FEW = 3
+"""Different values that may be classes, even where nearly every picture has its own."""
+
 
 def read_tree(tree: Tree, request: DataRequest) -> Found:
     """Sort the pictures of a tree into splits and classes, by tables of labels if there are any, else by folders.
@@ -100,12 +103,15 @@ def _with_column(tree: Tree, image: str, label: str | None) -> list[LabelFile]:
 
 
 def _label_column(files: list[LabelFile], request: DataRequest) -> str | None:
-    """The column with the classes: what is set, else `label`, else the only one besides the pictures'."""
+    """The column with the classes: what is set, else `label`, else the only one besides the pictures' if it repeats."""
     if request.label_column is not None:
         return request.label_column
     image = request.image_column or FILE_NAME
     common = [name for name in files[0].columns if name != image and all(name in file.columns for file in files)]
-    return "label" if "label" in common else common[0] if len(common) == 1 and len(files[0].columns) == 2 else None
+    if "label" in common or len(common) != 1 or len(files[0].columns) != 2:
+        return "label" if "label" in common else None
+    values = [str(row.get(common[0])) for file in files for row in file.rows]
+    return None if len(set(values)) > max(FEW, len(values) / 2) else common[0]  # captions describe each picture
 
 
 def _by_tables(tree: Tree, files: list[LabelFile], request: DataRequest) -> Found:

@@ -214,3 +214,25 @@ def test_classes_of_minus_one_and_one_say_what_numbers_below_0_are(tmp_path: Pat
     path.write_text(path.read_text().replace("png,0", "png,-1"))
     with pytest.raises(DataError, match="Numbers below 0 are no classes"):
         opened(root)
+
+
+def test_captions_are_not_taken_as_classes(tmp_path: Path) -> None:
+    root = rows_of(tmp_path / "flat", "file_name,text", "{i}.png,picture {i}")
+    with pytest.raises(UsageError, match="does not say which column holds the classes"):
+        opened(root)
+    make(tmp_path / "pets", "a", "b")
+    lines = [f"{name}/{i}.png,a {name} with {i} legs" for name in "ab" for i in range(5)]
+    (tmp_path / "pets/metadata.csv").write_text("\n".join(["file_name,text", *lines]))
+    found = opened(tmp_path / "pets")
+    assert found.classes == ("a", "b")
+    assert any("Classes are the folders" in note for note in found.listing.notes)
+    assert opened(rows_of(tmp_path / "kinds", "file_name,kind", "{i}.png,k{k}")).classes == ("k0", "k1")
+
+
+def test_numbers_that_a_table_wrote_with_a_point_are_in_their_order(tmp_path: Path) -> None:
+    make(tmp_path, "", count=6)
+    rows = [f"{i}.png,{(2, 10)[i % 2]}.0" for i in range(6)]
+    (tmp_path / "metadata.csv").write_text("\n".join(["file_name,label", *rows]))
+    found = opened(tmp_path)
+    assert found.classes == ("2.0", "10.0")
+    assert "the numbers in the column label" in found.listing.class_order
