@@ -151,8 +151,10 @@ def _classes(tree: Tree, found: Found, train: _Members, test: _Members | None, r
         raise DataError(
             f"train and test of {tree.shown(found.root.path)} do not have the same classes: {names}{more} "
             f"{'is' if len(differing) == 1 else 'are'} in only one of them.{' '.join(['', *alike(differing)])}",
-            "Give both the same classes, leave some out with dataset.classes (a file with the classes to use), or set "
-            "dataset.test_split.",
+            "Rename the folders, or merge classes with lines `name = new name` in a file for dataset.classes."
+            if alike(differing)
+            else "Give both the same classes, leave some out with dataset.classes (a file with the classes to use), or "
+            "set dataset.test_split.",
         )
     if found.classes:
         return tuple(name for name in found.classes if name in every)
