@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from engine.runs.preview_writer import save_picture
 from tesla_tui.render.grid import Pixels
-from tesla_tui.render.words import clean
+from tesla_tui.render.words import clean, one_line
 
 CLASSES = 100
 """Classes a page."""
@@ -46,12 +46,12 @@ def _rows(pixels: Pixels, classes: Sequence[str], ipc: int, chosen: range) -> Im
     """A row for every class: its name, and as many of its images as fit."""
     most = min(ipc, IN_ROWS)
     tile = _side(pixels)
-    label = 8 + max(round(_font().getlength(clean(classes[k]))) for k in chosen)
+    label = 8 + max(round(_font().getlength(one_line(classes[k]))) for k in chosen)
     page = Image.new("RGB", (label + most * (tile + GAP), len(chosen) * (tile + GAP)), PAPER)
     draw = ImageDraw.Draw(page)
     for row, k in enumerate(chosen):
         top = row * (tile + GAP)
-        draw.text((0, top + tile // 2), clean(classes[k]), INK, _font(), anchor="lm")
+        draw.text((0, top + tile // 2), one_line(classes[k]), INK, _font(), anchor="lm")
         for i in range(most):
             page.paste(_tile(pixels[k * ipc + i], tile), (label + i * (tile + GAP), top))
     return page
@@ -66,7 +66,7 @@ def _tiles(pixels: Pixels, classes: Sequence[str], ipc: int, chosen: range) -> I
     for place, k in enumerate(chosen):
         left, top = place % IN_ROWS * wide, place // IN_ROWS * high
         page.paste(_tile(pixels[k * ipc], tile), (left, top))
-        draw.text((left, top + tile + 3), _fitted(clean(classes[k]), tile + GAP - 4), INK, _font(), anchor="la")
+        draw.text((left, top + tile + 3), _fitted(one_line(classes[k]), tile + GAP - 4), INK, _font(), anchor="la")
     return page
 
 

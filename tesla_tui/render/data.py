@@ -9,7 +9,7 @@ from rich.text import Text
 from engine.data.report import ClassFacts, DataReport, LeftOut, Listing
 from engine.data.sources import Preview
 from tesla_tui.render.tables import is_bounded
-from tesla_tui.render.words import clean, counted
+from tesla_tui.render.words import clean, counted, one_line
 
 MOST_CLASSES = 20
 """Classes that are listed with their counts; of more, the first and last few."""
@@ -59,7 +59,7 @@ def preview_words(preview: Preview) -> RenderableType:
     """What a publisher says about a dataset that is not downloaded."""
     parts = _tables(preview.listing)
     if preview.classes:
-        listed = ", ".join(clean(name) for name in preview.classes[:INLINE])
+        listed = ", ".join(one_line(name) for name in preview.classes[:INLINE])
         more = f", and {len(preview.classes) - INLINE:,} more" if len(preview.classes) > INLINE else ""
         parts += _section(f"Classes ({len(preview.classes):,})", _bullet(Text(listed + more)))
     return Group(*parts, *_remarks(preview.listing))
@@ -135,7 +135,7 @@ def _classes(classes: tuple[ClassFacts, ...]) -> RenderableType:
         if long and k == len(classes) - last:
             table.add_row("", "", Text("...", style="dim"))
         facts = classes[k]
-        table.add_row("", Text(str(k), style="dim"), Text(clean(facts.name)), f"{facts.train:,}", f"{facts.test:,}")
+        table.add_row("", Text(str(k), style="dim"), Text(one_line(facts.name)), f"{facts.train:,}", f"{facts.test:,}")
     all_of_them = f"{_balance(classes)} --json lists all {len(classes):,} classes."
     return Group(table, _bullet(Text(all_of_them, style="dim"))) if long else table
 
@@ -148,7 +148,7 @@ def _balance(classes: tuple[ClassFacts, ...]) -> str:
 
 
 def _names(classes: tuple[ClassFacts, ...]) -> RenderableType:
-    listed = ", ".join(clean(facts.name) for facts in classes[:INLINE])
+    listed = ", ".join(one_line(facts.name) for facts in classes[:INLINE])
     more = f", and {len(classes) - INLINE:,} more" if len(classes) > INLINE else ""
     return Group(_bullet(Text(listed + more)), _bullet(Text(_balance(classes), style="dim")))
 

@@ -10,7 +10,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.segment import Segment
 from rich.style import Style
 
-from tesla_tui.render.words import clean
+from tesla_tui.render.words import one_line
 
 RAMP = " .:-=+*#%@"
 SMALLEST, LARGEST = 12, 32
@@ -30,7 +30,7 @@ class ImageGrid:
 
     def __init__(self, pixels: Pixels, captions: list[str], per_row: int | None = None) -> None:
         self._pixels = pixels
-        self._captions = [clean(caption) for caption in captions]
+        self._captions = [one_line(caption) for caption in captions]
         self._per_row = per_row
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:

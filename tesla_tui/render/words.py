@@ -12,11 +12,16 @@ def clean(text: str) -> str:
     return "".join(c if unicodedata.category(c)[0] != "C" or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
+def one_line(text: str) -> str:
+    """Untrusted text that stays on its line, as a caption or in a table: the name of a folder may have line breaks."""
+    return clean(text).replace("\n", "\N{REPLACEMENT CHARACTER}")
+
+
 def literal(text: object) -> str:
     """Foreign text for a line with Rich's markup in it: cleaned, on one line, and none of it taken for markup."""
     from rich.markup import escape
 
-    return escape(clean(str(text)).replace("\n", "\N{REPLACEMENT CHARACTER}"))
+    return escape(one_line(str(text)))
 
 
 def percent(value: float) -> str:

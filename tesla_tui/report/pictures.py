@@ -9,7 +9,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from engine.runs.preview_frames import Frame
-from tesla_tui.render.words import clean
+from tesla_tui.render.words import one_line
 from tesla_tui.report.facts import Facts
 from tesla_tui.watch.previews import Film
 
@@ -71,7 +71,7 @@ def pictures(facts: Facts) -> Pictures:
     """Cut the film. A damaged or missing frame is left out."""
     film = Film(facts.run)
     film.look()
-    names = [clean(str(name)) for name in facts.view.names]
+    names = [one_line(str(name)) for name in facts.view.names]
     moments, classes = _moments(film, names)
     # Of an unfinished run the newest images are what one wants to see; of a finished one those that were measured.
     settled = facts.state in ("finished", "imported") and facts.selected is not None

@@ -7,13 +7,15 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
-from engine.data.folders.filenames import text_of
+from engine.data.folders.filenames import extension, text_of
 from engine.data.folders.label_files import columns_of, label_paths, read_label_file
 from engine.data.folders.layout import Found, SplitFiles
 from engine.data.folders.tree import Tree
 from engine.errors import DataError
 
 EXPECTED = "It must hold one subfolder of pictures per class, or pictures and a metadata.csv."
+ARCHIVES = frozenset(("zip", "tar", "gz", "tgz", "bz2", "xz", "zst", "7z", "rar"))
+"""Extensions of files that may hold pictures once they are unpacked."""
 MOST_WORDS = 20
 """Different words before the numbers of pictures, of which a command makes folders."""
 
@@ -35,12 +37,21 @@ def how_to_label(tree: Tree) -> str:
     for path in label_paths(tree)[:4]:
         with suppress(DataError):
             files.append(read_label_file(tree, path))
+    files = [file for file in files if file.columns]
     if not files:
         return ""
     return (
         f"If a table has their classes, set dataset.image_column to its column with the names of the pictures, and "
         f"dataset.label_column to the one with their classes: {columns_of(files)}."
     )
+
+
+def no_pictures(tree: Tree) -> DataError:
+    """The error for a tree without pictures."""
+    packed = [path for folder in tree.root.walk() for path in map(folder.join, folder.others)
+              if extension(path) in ARCHIVES]  # fmt: skip
+    hint = f"Unpack {_some(packed)} and set dataset.path to the folder with the pictures." if packed else EXPECTED
+    return DataError(f"{tree.shown('')} has no subfolders with pictures ({tree.contents()}).", hint)
 
 
 def unlabelled(tree: Tree, name: str, split: SplitFiles) -> DataError:

@@ -57,12 +57,12 @@ def list_zip(path: Path) -> Tree:
     folders = {"": tree.root}
     for info in entries:
         name = info.filename.replace("\\", "/")
-        parts = name.rstrip("/").split("/")
-        if name.startswith("/") or not {"", ".", ".."}.isdisjoint(parts) or len(parts) > MOST_LEVELS:
+        parts = [part for part in name.split("/") if part not in ("", ".")]
+        if name.startswith("/") or ".." in parts or len(parts) > MOST_LEVELS:
             tree.aside.setdefault("outside", []).append(name)
-        elif not _aside(tree, parts):
-            inner = name if name.endswith("/") else name.rpartition("/")[0]
-            folder = _folder(folders, inner.rstrip("/"))
+        elif parts and not _aside(tree, parts):
+            inner = parts if name.endswith("/") else parts[:-1]
+            folder = _folder(folders, "/".join(inner))
             if not name.endswith("/"):
                 _add(tree, folder, parts[-1], info, infos)
     packed = next((name for name, info in infos.items() if info.flag_bits & 1), None)

@@ -125,9 +125,11 @@ def label_of(value: Any) -> str | None:
 
 def numeric_order(labels: set[str]) -> list[str] | None:
     """The labels by number if all are whole numbers (below 0: no class); None for names."""
-    if not all(re.fullmatch(r"-?[0-9]{1,18}", label) for label in labels):
+    numbers = {label: re.fullmatch(r"(-?[0-9]{1,18})(\.0+)?", label) for label in labels}
+    if not all(numbers.values()):
         return None
-    return sorted((label for label in labels if int(label) >= 0), key=lambda label: (int(label), label))
+    whole = {label: int(match[1]) for label, match in numbers.items() if match}
+    return sorted((label for label in labels if whole[label] >= 0), key=lambda label: (whole[label], label))
 
 
 def columns_of(files: Sequence[LabelFile]) -> str:

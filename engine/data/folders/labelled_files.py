@@ -14,9 +14,13 @@ from engine.data.folders.label_files import (
 )
 from engine.data.folders.layout import Found, SplitFiles, read_layout, unwrapped
 from engine.data.folders.tree import Tree, left_out
+from engine.data.report import ColumnFacts
 from engine.data.request import DataRequest
 from engine.data.splits import find_splits, split_words
 from engine.errors import DataError, TeslaError, UsageError
+
+FEW = 3
+"""Different values that may be classes, even where nearly every picture has its own."""
 
 
 def read_tree(tree: Tree, request: DataRequest) -> Found:
@@ -99,12 +103,15 @@ def _with_column(tree: Tree, image: str, label: str | None) -> list[LabelFile]:
 
 
 def _label_column(files: list[LabelFile], request: DataRequest) -> str | None:
-    """The column with the classes: what is set, else `label`, else the only one besides the pictures'."""
+    """The column with the classes: what is set, else `label`, else the only one besides the pictures' if it repeats."""
     if request.label_column is not None:
         return request.label_column
     image = request.image_column or FILE_NAME
     common = [name for name in files[0].columns if name != image and all(name in file.columns for file in files)]
-    return "label" if "label" in common else common[0] if len(common) == 1 and len(files[0].columns) == 2 else None
+    if "label" in common or len(common) != 1 or len(files[0].columns) != 2:
+        return "label" if "label" in common else None
+    values = [str(row.get(common[0])) for file in files for row in file.rows]
+    return None if len(set(values)) > max(FEW, len(values) / 2) else common[0]  # captions describe each picture
 
 
 def _by_tables(tree: Tree, files: list[LabelFile], request: DataRequest) -> Found:
@@ -120,6 +127,11 @@ def _by_tables(tree: Tree, files: list[LabelFile], request: DataRequest) -> Foun
     lost, repeated = [], []
     for file in files:
         for number, row in enumerate(file.rows, 1):
+            if None in row:  # cells without a column: a comma that is not quoted would cut a name
+                raise DataError(
+                    f"{tree.shown(file.path)}, row {number}: more cells than columns ({row.get(image)}, ...).",
+                    f'Put cells with "{"," if extension(file.path) == "csv" else "tabs"}" in quotes.',
+                )
             path = find(file, row.get(image))
             if path is None:
                 lost.append(f"row {number} of {file.path}: {row.get(image)}")
@@ -147,9 +159,25 @@ def _by_tables(tree: Tree, files: list[LabelFile], request: DataRequest) -> Foun
                f"names alone, set dataset.image_column = {image}."),
         )  # fmt: skip
     found = _sorted(tree, files, labels, source, lost, label)
+    _tell_columns(found, files, image, label)
     if repeated:
         found.left_out.append(left_out("row", "rows", repeated, "a row before it says the same"))
     return found
+
+
+def _tell_columns(found: Found, files: list[LabelFile], image: str, label: str) -> None:
+    names = dict.fromkeys(name for file in files for name in file.columns)
+    found.columns = tuple(
+        ColumnFacts(name, "column of a table", "image" if name == image else "label" if name == label else "unused")
+        for name in names
+    )
+    for name in names:
+        values = {str(row.get(name)).strip() for file in files for row in file.rows}
+        if name not in (image, label) and len(values) > 1 and all(split_words(value) for value in values):
+            found.notes.append(
+                f"The column {name} ({', '.join(sorted(values)[:5])}) does not divide the pictures; folders called so "
+                "would."
+            )
 
 
 def _sorted(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from engine.data.folders.annotations import annotated
 from engine.data.folders.filenames import extension, text_of
 from engine.data.folders.tree import Folder, Tree, left_out
-from engine.data.report import LeftOut
+from engine.data.report import ColumnFacts, LeftOut
 from engine.data.request import DataRequest
 from engine.data.sources import natural_key, natural_order
 from engine.data.splits import ALL, KEYWORDS, kind_of, split_words
@@ -47,6 +47,7 @@ class Found:
     splits: dict[str, SplitFiles] = field(default_factory=dict)
     left_out: list[LeftOut] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    columns: tuple[ColumnFacts, ...] = ()
     order: str = ""
     """What decides the numbers of the classes, where that is not their names."""
     classes: tuple[str, ...] = ()

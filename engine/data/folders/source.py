@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.data.decoding.pictures import BAD_FILE
-from engine.data.folders.advice import EXPECTED, alike, how_to_label, linked_twice, no_classes, unlabelled
+from engine.data.folders.advice import EXPECTED, alike, how_to_label, linked_twice, no_classes, no_pictures, unlabelled
 from engine.data.folders.annotations import readable_names
 from engine.data.folders.archive import list_zip, unpack_command
 from engine.data.folders.filenames import UNREAD, extension, kind_of_file, text_of
@@ -43,7 +43,7 @@ def find(request: DataRequest) -> Source:
         raise _wrong_file(request.path)
     tree = _tree(request.path, request)
     if not tree.root.total:
-        raise DataError(f"{tree.shown('')} has no subfolders with pictures ({tree.contents()}).", EXPECTED)
+        raise no_pictures(tree)
     return _source(tree, request)
 
 
@@ -140,7 +140,9 @@ def _classes(tree: Tree, found: Found, train: _Members, test: _Members | None, r
         raise DataError(
             f"{tree.shown(found.root.path)} has only the class {text_of(next(iter(of_train)))!r} to train on; a "
             "dataset needs at least two classes.",
-            how_to_label(tree) or "Put the images of each class in its own subfolder.",
+            "Numbers below 0 are no classes: write names, or numbers from 0, in that column."
+            if found.classes and None in train.labels
+            else how_to_label(tree) or "Put the images of each class in its own subfolder.",
         )
     differing = sorted(of_train ^ of_test, key=natural_key)
     if differing and request.classes is None:
@@ -149,8 +151,10 @@ def _classes(tree: Tree, found: Found, train: _Members, test: _Members | None, r
         raise DataError(
             f"train and test of {tree.shown(found.root.path)} do not have the same classes: {names}{more} "
             f"{'is' if len(differing) == 1 else 'are'} in only one of them.{' '.join(['', *alike(differing)])}",
-            "Give both the same classes, leave some out with dataset.classes (a file with the classes to use), or set "
-            "dataset.test_split.",
+            "Rename the folders, or merge classes with lines `name = new name` in a file for dataset.classes."
+            if alike(differing)
+            else "Give both the same classes, leave some out with dataset.classes (a file with the classes to use), or "
+            "set dataset.test_split.",
         )
     if found.classes:
         return tuple(name for name in found.classes if name in every)
@@ -248,6 +252,7 @@ class _Opening:
         )
         return Listing(
             splits=splits,
+            columns=found.columns,
             class_order=found.order or "sorted by name, as ImageFolder",
             left_out=(*left, *found.left_out, *self.tree.left_out()),
             notes=(*self._notes(), *found.notes, *self.roles.notes),

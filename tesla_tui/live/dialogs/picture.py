@@ -16,7 +16,7 @@ from tesla_tui.live.widgets.key_line import KeyLine
 from tesla_tui.live.widgets.pictures import Layout, PictureGrid
 from tesla_tui.live.widgets.pixel_grid import picture_grid
 from tesla_tui.live.widgets.scrubber import Scrubber
-from tesla_tui.render.words import clean
+from tesla_tui.render.words import one_line
 
 HISTORY = 6
 """Maximum number of pictures in the history strip."""
@@ -103,7 +103,7 @@ class PictureScreen(Screen[tuple[int, int | None]]):
         self._number = min(self._number, len(frame.pixels) - 1)
         names = feed.view.names
         k = self._number // frame.shown
-        name = clean(names[k]) if k < len(names) else f"class {k}"
+        name = one_line(names[k]) if k < len(names) else f"class {k}"
         large = self.query_one("#picture-large", PictureGrid)
         side = max(2, min(large.size.width, 2 * (large.size.height - 1)))
         native = frame.pixels.shape[1]
@@ -140,7 +140,7 @@ class PictureScreen(Screen[tuple[int, int | None]]):
 
     def _class_name(self, k: int) -> str:
         names = self.context.feed.view.names if self.context.feed else []
-        return clean(names[k])[:16] if k < len(names) else f"class {k}"
+        return one_line(names[k])[:16] if k < len(names) else f"class {k}"
 
     def _history(self) -> None:
         film = self.context.film

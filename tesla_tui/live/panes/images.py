@@ -16,7 +16,7 @@ from tesla_tui.live.panes.pane import Pane
 from tesla_tui.live.widgets.pictures import Layout, PictureGrid, layout_for
 from tesla_tui.live.widgets.pixel_grid import picture_grid
 from tesla_tui.live.widgets.scrubber import Scrubber
-from tesla_tui.render.words import clean
+from tesla_tui.render.words import one_line
 
 PLAY = 0.25
 """Seconds a frame is shown while playing; a slow terminal gets longer."""
@@ -247,7 +247,7 @@ images for comparison. `enter` opens an image with its soft labels and its histo
 
     def _class(self, number: int) -> str:
         names = self.context.feed.view.names if self.context.feed is not None else []
-        return clean(names[number]) if number < len(names) else f"class {number}"
+        return one_line(names[number]) if number < len(names) else f"class {number}"
 
     def _iterations(self) -> list[int]:
         return self.context.film.iterations if self.context.film is not None else []

@@ -20,7 +20,7 @@ from tesla_tui.live.widgets.chart import Chart
 from tesla_tui.live.widgets.device_panel import DevicePanel
 from tesla_tui.live.widgets.pictures import PictureGrid, layout_for
 from tesla_tui.live.widgets.stage import StageStrip
-from tesla_tui.render.words import clean, plus_minus
+from tesla_tui.render.words import clean, one_line, plus_minus
 from tesla_tui.watch.series import smoothed
 from tesla_tui.watch.view import RunView
 
@@ -206,7 +206,7 @@ because every iteration draws a different part of a different teacher, so watch 
         self._shown_frame = key
         title = f"synthetic images  iteration {frame.iteration}"
         self.query_one("#overview-images-title", Static).update(Text(title, style="bold"), layout=False)
-        names = [clean(name) for name in feed.view.names]
+        names = [one_line(name) for name in feed.view.names]
         captions = [names[n // frame.shown] if names else str(n // frame.shown) for n in range(len(frame.pixels))]
         layout = layout_for(len(frame.pixels), frame.pixels.shape[1], grid.size, frame.shown, least=6)
         grid.show(frame.pixels, captions, layout, 0)

@@ -157,3 +157,30 @@ def test_a_zip_in_a_pipe_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.zip")
     with pytest.raises(TeslaError):
         find_source(DataRequest("folder", path=tmp_path / "a.zip"))
+
+
+def test_paths_that_begin_with_a_dot_are_paths_of_the_archive(tmp_path: Path) -> None:
+    root = make(tmp_path / "in", "a", "b")
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        for file in root.rglob("*.png"):
+            archive.writestr(f"./{file.parent.name}//{file.name}", file.read_bytes())
+        archive.writestr("../c/0.png", b"x")
+        archive.writestr("./", b"")
+    found = opened(tmp_path / "x.zip")
+    assert sizes(found)[0] == {"a": 5, "b": 5}
+    assert list(told(found.listing)) == ["1 entry of the archive"]
+
+
+def test_a_folder_of_archives_says_which_to_unpack(tmp_path: Path) -> None:
+    zipped(make(tmp_path / "in", "a", "b"), tmp_path / "train.zip")
+    (tmp_path / "sets").mkdir()
+    (tmp_path / "train.zip").rename(tmp_path / "sets/train.zip")
+    with pytest.raises(DataError, match=r"no subfolders with pictures.*Unpack train\.zip"):
+        opened(tmp_path / "sets")
+
+
+def test_a_damaged_picture_in_a_zip_has_a_message_that_is_the_same_each_time(tmp_path: Path) -> None:
+    root = make(tmp_path / "in", "a", "b")
+    (root / "a/x.jpg").write_bytes(b"<html>")
+    with pytest.raises(DataError, match=r"a/x\.jpg is not a readable image \(it is not a picture of a known format\)"):
+        opened(zipped(root, tmp_path / "x.zip"))

@@ -327,8 +327,13 @@ def test_classes_whose_accents_are_encoded_differently_are_told(tmp_path: Path) 
     assert len(found.classes) == 3
     assert any("only in the encoding of accents" in note for note in found.listing.notes)
     make(tmp_path / "splits", f"train/{cafe[0]}", "train/tea", f"test/{cafe[1]}", "test/tea")
-    with pytest.raises(DataError, match=r"do not have the same classes.*only in the encoding of accents"):
+    with pytest.raises(DataError, match=r"do not have the same classes.*only in the encoding.*merge classes"):
         opened(tmp_path / "splits")
+    (tmp_path / "merged.txt").write_text(f"{cafe[0]} = coffee\n{cafe[1]} = coffee\ntea\n")
+    merged = resolved(tmp_path / "splits", classes=tmp_path / "merged.txt")
+    assert [(facts.name, facts.train, facts.test) for facts in merged.report.classes] == [
+        ("coffee", 5, 5), ("tea", 5, 5),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("pattern", ["{}.{}.jpg", "{}_{:05}.jpg", "{}{}.jpg", "{} ({}).jpg"])

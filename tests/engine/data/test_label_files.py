@@ -175,3 +175,64 @@ def test_a_table_that_is_not_utf8_comes_with_the_command_that_converts_it(tmp_pa
     (tmp_path / "metadata.csv").write_bytes("file_name,label\n0.png,thé\n1.png,eau\n".encode("latin-1"))
     with pytest.raises(DataError, match=r"it is not UTF-8 \(byte 24\).*iconv"):
         opened(tmp_path)
+
+
+def rows_of(tmp_path: Path, head: str, row: str) -> Path:
+    """A folder of six pictures, and a metadata.csv with a row of each: `{i}` its number, `{k}` 0 or 1."""
+    make(tmp_path, "", count=6)
+    lines = [head, *(row.format(i=i, k=i % 2) for i in range(6))]
+    (tmp_path / "metadata.csv").write_text("\n".join(lines) + "\n")
+    return tmp_path
+
+
+def test_a_cell_too_many_is_not_cut_off(tmp_path: Path) -> None:
+    root = rows_of(tmp_path, "file_name,label", "{i}.png,Labrador, {k}")
+    with pytest.raises(DataError, match=r'row 1: more cells than columns.*"," in quotes'):
+        opened(root)
+    assert opened(rows_of(tmp_path, "file_name,label", '{i}.png,"Labrador, {k}"')).classes == (
+        "Labrador, 0",
+        "Labrador, 1",
+    )
+    make(tmp_path / "train", "a", "b")
+    (tmp_path / "train/boxes.csv").write_text("a\nb,c,d\n")  # a table that is not used
+    assert len(opened(tmp_path / "train").classes) == 2
+
+
+def test_columns_are_told_and_one_of_splits_is_not_ignored_silently(tmp_path: Path) -> None:
+    found = opened(rows_of(tmp_path, "file_name,label,split", "{i}.png,c{k},train"))
+    assert [(facts.name, facts.role) for facts in found.listing.columns] == [
+        ("file_name", "image"), ("label", "label"), ("split", "unused"),
+    ]  # fmt: skip
+    path = tmp_path / "metadata.csv"
+    path.write_text(path.read_text().replace("5.png,c1,train", "5.png,c1,test"))
+    assert any("column split (test, train) does not divide" in note for note in opened(tmp_path).listing.notes)
+
+
+def test_classes_of_minus_one_and_one_say_what_numbers_below_0_are(tmp_path: Path) -> None:
+    root = rows_of(tmp_path, "file_name,label", "{i}.png,{k}")
+    path = root / "metadata.csv"
+    path.write_text(path.read_text().replace("png,0", "png,-1"))
+    with pytest.raises(DataError, match="Numbers below 0 are no classes"):
+        opened(root)
+
+
+def test_captions_are_not_taken_as_classes(tmp_path: Path) -> None:
+    root = rows_of(tmp_path / "flat", "file_name,text", "{i}.png,picture {i}")
+    with pytest.raises(UsageError, match="does not say which column holds the classes"):
+        opened(root)
+    make(tmp_path / "pets", "a", "b")
+    lines = [f"{name}/{i}.png,a {name} with {i} legs" for name in "ab" for i in range(5)]
+    (tmp_path / "pets/metadata.csv").write_text("\n".join(["file_name,text", *lines]))
+    found = opened(tmp_path / "pets")
+    assert found.classes == ("a", "b")
+    assert any("Classes are the folders" in note for note in found.listing.notes)
+    assert opened(rows_of(tmp_path / "kinds", "file_name,kind", "{i}.png,k{k}")).classes == ("k0", "k1")
+
+
+def test_numbers_that_a_table_wrote_with_a_point_are_in_their_order(tmp_path: Path) -> None:
+    make(tmp_path, "", count=6)
+    rows = [f"{i}.png,{(2, 10)[i % 2]}.0" for i in range(6)]
+    (tmp_path / "metadata.csv").write_text("\n".join(["file_name,label", *rows]))
+    found = opened(tmp_path)
+    assert found.classes == ("2.0", "10.0")
+    assert "the numbers in the column label" in found.listing.class_order

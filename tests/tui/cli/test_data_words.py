@@ -14,6 +14,8 @@ from engine.data.sources import OpenSource, Preview, Source
 from engine.errors import DataError, UsageError
 from engine.settings.datasets import DatasetFacts
 from tesla_tui.render.data import report_words
+from tesla_tui.render.words import one_line
+from tests.engine.data.trees import make, resolved
 from tests.tui.cli.test_cli import Tesla, one_paragraph, tesla
 
 __all__ = ["tesla"]
@@ -142,3 +144,13 @@ def test_every_part_of_a_long_report_is_drawn_in_any_width(width: int) -> None:
     for text in (words, one_paragraph(short)):
         assert "3 broken links: they lead nowhere (a, b, c). To take them: dataset.x = true" in text
         assert "Some note." in text and "species" in text and "test has no labels" in text
+
+
+def test_a_class_with_a_line_break_in_its_name_stays_on_its_line(tmp_path: Path) -> None:
+    report = resolved(make(tmp_path, "a\nb", "c")).report
+    console = Console(width=100, file=io.StringIO(), highlight=False)
+    for short in (False, True):
+        console.print(report_words(report, short=short))
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert shown.count(one_line("a\nb")) == 2
+    assert "\n" not in one_line("a\nb")
