@@ -38,7 +38,7 @@ def evaluation_settings(workspace: Workspace, run: Run, overrides: Sequence[str]
     frozen = run.frozen()
     values, origins, warning = frozen.flat(), dict(frozen.origins), ""
     try:
-        now = workspace.settings(run=run)
+        now = workspace.settings(run=run, teachers=False)
     except (UsageError, CorruptFileError) as error:
         warning = f"{error.message} The settings that the run {run.name} was started with are used instead."
     else:

@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -143,9 +144,11 @@ class Workspace:
         raise UsageError(f"{self.folder} has no run {name!r}.", f"It has: {', '.join(run.name for run in runs)}.")
 
     def settings(
-        self, *, ipc: int | None = None, overrides: tuple[str, ...] = (), run: Run | None = None
+        self, *, ipc: int | None = None, overrides: tuple[str, ...] = (), run: Run | None = None, teachers: bool = True
     ) -> EffectiveSettings:
         """Effective settings for a run, existing or new.
+
+        `teachers=False` is for commands that use none: an imported buffer that the workspace names may then be lost.
 
         An existing run keeps what earlier command lines set for it, so that `tesla run my-run --run NAME` resumes it.
         """
@@ -159,12 +162,15 @@ class Workspace:
             overrides=overrides,
             frozen_overrides=earlier,
             settled=run.values_from(SETTLED) if run is not None and begun else {},
-            buffer_layer=self._buffer_layer,
+            buffer_layer=partial(self._buffer_layer, teachers),
         )
 
-    def _buffer_layer(self, name: str) -> dict[str, Any]:
+    def _buffer_layer(self, needed: bool, name: str) -> dict[str, Any]:
+        folder = self.folder / "buffers" / name
         # An invalid name is left to the validation of teachers.buffer.
-        return settings_layer(self.folder / "buffers" / name) if NAME.fullmatch(name) else {}
+        if not NAME.fullmatch(name) or not (needed or (folder / "manifest.json").exists()):
+            return {}
+        return settings_layer(folder)
 
     def data_request(self, settings: Settings) -> "DataRequest":
         """What settings ask of the dataset; paths are relative to the workspace."""

@@ -26,6 +26,7 @@ from engine.storage.atomic import FORMAT, disk, read_json, write_json
 from engine.storage.filesystem import format_bytes
 from engine.tools.exchange.buffer_outline import Outline, outlines_of
 from engine.tools.exchange.torch_reader import STAGE, load
+from engine.tools.exchange.torch_shapes import same_shapes
 from engine.training.teacher_buffer import TeacherBuffer
 
 OPEN = 2**27
@@ -65,6 +66,14 @@ def import_buffers(
     dataset = yield from prepare_dataset(workspace.data_request(settings))
     outlines = yield from outlines_of(files, settings, dataset)
     facts = _facts(outlines, effective, *_limits(outlines, count, epochs))
+    others = same_shapes(settings.network, dataset) if effective.origins["network.name"] != "command line" else []
+    if others:
+        yield Notice(
+            level="info",
+            message=f"Taken for teachers of network.name = {settings.network.name}. The files do not name their "
+            f"network, and {', '.join(others)} {'have' if len(others) > 1 else 'has'} parameters of the same shapes: "
+            "for those, import with --set network.name=NAME.",
+        )
     identity = identity_of([o.source.sha256 for o in outlines], settings, dataset.fingerprint, dataset.name)
     target = workspace.folder / "buffers" / name
     disk.make_folder(target.parent)

@@ -57,8 +57,7 @@ def prepare_images(
         raise UsageError(f"The run {name} already exists.", "Choose another name with --run NAME.")
     if (wanted.mean is None) != (wanted.std is None) or (wanted.mean and wanted.space not in (None, "normalised")):
         raise UsageError("--mean and --std must be used together, with --space normalised.")
-    # The teachers have no part in it, so an imported buffer that the workspace names need not be there.
-    zca = workspace.settings(overrides=overrides).settings.dataset.zca
+    zca = workspace.settings(overrides=overrides, teachers=False).settings.dataset.zca
     files = yield from read_files(wanted.images, wanted.labels)
     if wanted.space in ("normalised", "whitened"):
         zca = wanted.space == "whitened"
@@ -124,7 +123,7 @@ def _with(workspace: Workspace, overrides: tuple[str, ...], keys: dict[str, Any]
         raise UsageError(f"{clash[0]} is read from the files and cannot be set.")
     words = [f"{key}={str(value).lower() if isinstance(value, bool) else value}" for key, value in keys.items()]
     kept = tuple(text for text in overrides if text.partition("=")[0].strip() not in keys)
-    return workspace.settings(overrides=(*kept, *words))
+    return workspace.settings(overrides=(*kept, *words), teachers=False)
 
 
 def _warnings(contents: Contents, values: Values, wanted: Wanted) -> Iterator[Notice]:

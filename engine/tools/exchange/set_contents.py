@@ -105,6 +105,8 @@ def read_contents(files: SetFiles, opened: OpenDataset, wanted: Wanted) -> Gener
         files.tree, shape, files.path, images_at, wanted.experiment,
         labels_at=None if alone else wanted.labels_at, with_labels=not alone,
     )  # fmt: skip
+    if not len(chosen.images):
+        raise DataError(f"{files.path} holds 0 images ({chosen.images_at}).", "Use a file with images.")
     labels, path = _labels(files, chosen, shape, wanted)
     order = _class_order(files, chosen, dataset, wanted)
     lr, lr_from, known = yield from _rate(files, chosen, wanted)

@@ -108,6 +108,8 @@ def _located(images: Path, labels: Path | None) -> SetFiles:
     if path.is_dir():
         _refuse_relabelling(path)
         path = next((path / name for name in EXPORTS if (path / name).is_file()), path)
+    if not path.is_dir():
+        file_size(path)  # refuses what is no file
     if path.is_dir() or path.suffix == ".parquet":
         return SetFiles(path, True, labels_path=_pictures_labels(labels))
     beside = labels or sibling(path, "labels")

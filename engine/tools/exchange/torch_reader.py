@@ -30,6 +30,10 @@ MOST_GROWTH = 20
 """A compressed archive of numpy's that claims more than this many times its size is not opened."""
 PIECE = 2**24
 """Bytes read at once."""
+WIDENED = (torch.uint16, torch.uint32, torch.uint64)
+"""Types that PyTorch stores and hardly computes with; read as int64."""
+TYPES = frozenset((torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.bool, torch.uint8, torch.int8,
+                   torch.int16, torch.int32, torch.int64, *WIDENED))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,8 @@ def file_size(path: Path) -> int:
     if not path.exists():
         raise UsageError(f"{path} does not exist.")
     if not path.is_file():
-        raise UsageError(f"{path} is not a file.", "Give the .pt files themselves, e.g. buffers/replay_buffer_*.pt")
+        folder = "Give the .pt files themselves, e.g. buffers/replay_buffer_*.pt"
+        raise UsageError(f"{path} is not a file.", folder if path.is_dir() else "Give an ordinary file.")
     if path.stat().st_size == 0:
         raise DataError(f"{path} is empty.", "Download it again.")
     return path.stat().st_size
@@ -136,13 +141,16 @@ def plain_tensor(value: Any, where: str) -> Tensor:
         raise DataError(
             f"{where} is a {type(value).__name__}, not a tensor.", "Use a file that holds tensors in lists."
         )
+    if value.is_nested or value.layout != torch.strided or value.is_meta or value.is_quantized or value.is_complex():
+        kind = "nested" if value.is_nested else f"{value.dtype}, {value.layout}"
+        raise DataError(f"{where} is not a plain dense tensor ({kind}).")
     tensor = value.detach()
-    if tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized or tensor.is_complex():
-        raise DataError(f"{where} is not a plain dense tensor ({tensor.dtype}, {tensor.layout}).")
+    if tensor.dtype not in TYPES:
+        raise DataError(f"{where} has the type {tensor.dtype}, which is not read here.", "Save it as torch.float32.")
     # A tensor can repeat one stored number a billion times; a copy of it then has the billion.
     if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
         raise DataError(f"{where} claims the shape {tuple(tensor.shape)}, which is more than the file holds.")
-    return tensor
+    return tensor.to(torch.int64) if tensor.dtype in WIDENED else tensor
 
 
 def _check_archive(path: Path, size: int, strict: bool) -> None:

@@ -70,6 +70,19 @@ def check_shapes(found: Shapes, network: NetworkSettings, dataset: Dataset, wher
     raise DataError(problem, _what_fits(found, dataset))
 
 
+def same_shapes(network: NetworkSettings, dataset: Dataset) -> list[str]:
+    """The other built-in networks whose parameters have the shapes of this one's: ConvNets with another norm."""
+    wanted = network_shapes(network, dataset)[0]
+    found = []
+    for name in NETWORKS.keys() - {network.name}:
+        try:
+            if network_shapes(network.model_copy(update={"name": name}), dataset)[0] == wanted:
+                found.append(name)
+        except UsageError:  # not in this size
+            continue
+    return sorted(found)
+
+
 def as_convnet(shapes: Shapes) -> ConvNetShapes | None:
     """The ConvNet with these parameters, None if they are not a ConvNet's.
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.errors import WorkerLostError
+from engine.errors import DivergedError, WorkerLostError
 from engine.matching import MatchingGradient, Parts, matching_sweeps
 from engine.networks import FlatNetwork
 from engine.runs.workspace import Workspace
@@ -74,14 +74,17 @@ def numbers(ranks: Ranks, folder: Path) -> dict[str, Any]:
 
 
 def runs(ranks: Ranks, folder: Path) -> dict[str, Any]:
-    """Drive every kind of run in the workspace `folder/ws`."""
-    workspace = Workspace(folder / "ws")
+    """Drive every kind of run in the workspace `folder/ws`; messages of those that end without an update."""
+    workspace, refused = Workspace(folder / "ws"), dict[str, str]()
     for name, overrides in KINDS.items():
         run = workspace.run(f"{name}-{ranks.size}")
         effective = workspace.settings(overrides=(*TINY, *overrides), run=run)
-        for _ in (drive if ranks.writes else assist)(workspace, run, effective, ranks=ranks):
-            pass
-    return {}
+        try:
+            for _ in (drive if ranks.writes else assist)(workspace, run, effective, ranks=ranks):
+                pass
+        except DivergedError as error:
+            refused[name] = error.message
+    return refused
 
 
 def fails(ranks: Ranks, folder: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from engine.data import draw_augment
-from engine.errors import UsageError
+from engine.errors import DivergedError, UsageError
 from engine.runs.journal import read_journal
 from engine.runs.workspace import Workspace
 from engine.runtime.distributed.environment import RankEnvironment, this_place
@@ -67,8 +67,16 @@ def test_two_ranks_distil_the_images_of_one(tmp_path: Path) -> None:
         assert process.returncode == 0, process.stderr
     for name, overrides in KINDS.items():
         run = workspace.run(f"{name}-1")
-        for _ in drive(workspace, run, workspace.settings(overrides=(*TINY, *overrides), run=run)):
-            pass
+        events = drive(workspace, run, workspace.settings(overrides=(*TINY, *overrides), run=run))
+        if name == "skipping":  # every rank ends with what one process says
+            with pytest.raises(DivergedError) as refused:
+                run_to_end(events)
+            assert "distill.max_loss: 12" in refused.value.message
+            for rank in range(2):
+                said = json.loads((tmp_path / f"rank-{rank}.json").read_text())
+                assert said == {"skipping": refused.value.message}
+        else:
+            run_to_end(events)
         shared = workspace.run(f"{name}-2")
         assert run.checkpoints() == shared.checkpoints()
         last = max(run.checkpoints())
@@ -83,9 +91,9 @@ def test_two_ranks_distil_the_images_of_one(tmp_path: Path) -> None:
         a, b = ([(r.subject, r.split, r.iteration) for r in each.evaluations()] for each in (run, shared))
         assert a == b
     # Both trained teachers; one journal tells of what its process did, the buffer of everything.
-    events = [entry.event.kind for entry, _ in read_journal(workspace.run("hard-2").journal_file)]
-    assert events.count("RunStarted") == events.count("RunFinished") == 1
-    assert events.count("IterationDone") == 20
+    kinds = [entry.event.kind for entry, _ in read_journal(workspace.run("hard-2").journal_file)]
+    assert kinds.count("RunStarted") == kinds.count("RunFinished") == 1
+    assert kinds.count("IterationDone") == 20
 
 
 @pytest.mark.slow

@@ -29,6 +29,7 @@ def test_buffers_and_images_there_and_back(tesla: Tesla, tmp_path: Path) -> None
     words = one_paragraph(out)
     assert "2 trajectories of 2 epochs, imported from replay_buffer_0.pt, replay_buffer_1.pt" in words
     assert "not known: teachers.lr, teachers.batch" in words
+    assert "Taken for teachers of network.name = convnet." in words and "convnet-batchnorm" in words
     assert "run ws --set teachers.buffer=mtt" in words
     assert "may have seen the 10% of training images that are held out" in words
 

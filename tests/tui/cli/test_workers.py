@@ -73,6 +73,17 @@ def test_two_workers_go_from_data_to_the_table(folder: Path) -> None:
     assert sorted(path.name for path in (folder / "runs").iterdir()) == ["r"]
 
 
+def test_two_workers_without_an_update_end_with_one_error(folder: Path) -> None:
+    changes = ("teachers.batch=1000", "distill.max_loss=0.001", "distill.iterations=12", "evaluate.baseline=false")
+    process = start(folder, "--workers", 2, *sets(*changes))
+    out, err = process.communicate(timeout=HANGS)
+    assert process.returncode == 1, (out, err)
+    assert words(out).count("The teachers are near guessing") == 1 and "near guessing" not in err
+    assert words(err).count("No update was applied: all 12 iterations were skipped (distill.max_loss: 12)") == 1
+    run = Run(folder / "runs" / "r")
+    assert isinstance(events(run)[-1], RunFailed) and not is_driven(run)
+
+
 def test_killed_stopped_and_gone_on_with(folder: Path) -> None:
     run = Run(folder / "runs" / "r")
     options = ["--workers", 2, *LONG, "--set", "distill.iterations=1000000"]

@@ -461,3 +461,16 @@ def test_what_is_doubtful_is_said(workspace: Workspace, tmp_path: Path) -> None:
     said = [e.message for e in import_images(workspace, "x", wanted, TINY) if isinstance(e, Notice)]
     assert any("--space pixels" in words for words in said)
     assert any("No --lr" in words for words in said)
+
+
+def test_the_network_that_shapes_do_not_tell_is_named(workspace: Workspace, tmp_path: Path) -> None:
+    path = save(tmp_path / "b.pt", [trajectory(0)])
+
+    def notices(*sets: str) -> list[str]:
+        effective = resolve_settings(workspace.toml, overrides=(*SMALL, *sets))
+        found = import_buffers(workspace, effective, [path], "mtt")
+        return [event.message for event in found if isinstance(event, Notice) and "Taken for" in event.message]
+
+    (words,) = notices()
+    assert "network.name = convnet." in words and "convnet-batchnorm" in words and "convnet-nonorm" not in words
+    assert notices("network.name=convnet") == []

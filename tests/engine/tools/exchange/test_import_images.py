@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from engine.errors import DataError, TeslaError, UsageError
 from engine.events import Notice
+from engine.runs.evaluation_settings import evaluation_settings
 from engine.runs.run import Run
 from engine.runs.workspace import Workspace
 from engine.runtime.generators import run_to_end
@@ -375,3 +376,54 @@ def test_a_network_of_another_size_is_recognised(
     if name != "convnet":
         with pytest.raises(DataError, match=rf"networks tried .*{name} of width {width}.*--set network.width=N"):
             check_shapes(odd, NetworkSettings(name="convnet", width=32), dataset, "f.pt")
+
+
+def test_a_lost_buffer_of_teachers_does_not_stop_what_needs_none(tmp_path: Path) -> None:
+    chosen = resolve_settings(overrides=[*TINY, "teachers.buffer=lost"])
+    workspace = Workspace.create(tmp_path / "ws", chosen, {"teachers.buffer"})
+    with pytest.raises(UsageError, match="There is no imported teacher buffer lost"):
+        workspace.settings()
+    run, _ = imported(workspace, saved(tmp_path, {"images": X, "labels": Y}))
+    assert evaluation_settings(workspace, run)[1] == ""
+
+
+@pytest.mark.parametrize("dtype", [torch.uint16, torch.uint32, torch.uint64])
+def test_labels_of_types_that_pytorch_hardly_computes_with(workspace: Workspace, tmp_path: Path, dtype: Any) -> None:
+    assert torch.equal(imported(workspace, saved(tmp_path, {"images": X, "labels": Y.to(dtype)}))[1]["labels"], ONE_HOT)
+
+
+NO_TENSORS: dict[str, tuple[Any, str]] = {
+    "float8 images": ({"images": X.to(torch.float8_e4m3fn), "labels": Y}, "images .* has the type torch.float8_e4m3fn"),
+    "float8 labels": ({"images": X, "labels": ONE_HOT.to(torch.float8_e5m2)}, "labels .* type torch.float8_e5m2"),
+    "complex images": ({"images": X.to(torch.complex64), "labels": Y}, "not a plain dense tensor .*complex64"),
+    "sparse images": ({"images": X.to_sparse(), "labels": Y}, "not a plain dense tensor .*sparse_coo"),
+    "no image": ({"images": X[:0], "labels": Y[:0]}, "holds 0 images"),
+}
+
+
+@pytest.mark.parametrize("case", NO_TENSORS)
+def test_tensors_that_cannot_be_used_are_refused_before_anything_is_written(
+    workspace: Workspace, tmp_path: Path, case: str
+) -> None:
+    value, words = NO_TENSORS[case]
+    before = sorted(workspace.folder.rglob("*"))
+    with pytest.raises(DataError, match=words):
+        imported(workspace, saved(tmp_path, value))
+    assert sorted(workspace.folder.rglob("*")) == before
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+@pytest.mark.parametrize("name", ["images", "labels"])
+def test_nested_tensors_are_refused(workspace: Workspace, tmp_path: Path, name: str) -> None:
+    held = {"images": X, "labels": Y}
+    held[name] = torch.nested.nested_tensor([held[name][:3], held[name][:5]])
+    with pytest.raises(DataError, match=rf"{name} in .*set.pt is not a plain dense tensor \(nested\)"):
+        imported(workspace, saved(tmp_path, held))
+
+
+@pytest.mark.parametrize("ending", ["pt", "parquet", "npy"])
+def test_a_device_is_no_file(workspace: Workspace, tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"set.{ending}"
+    path.symlink_to("/dev/zero")
+    with pytest.raises(UsageError, match="is not a file"):
+        imported(workspace, path)
