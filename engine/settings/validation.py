@@ -64,10 +64,17 @@ def validated(values: Mapping[str, Any], origins: Mapping[str, str]) -> Settings
 def _shown(value: Any) -> str:
     """A wrong value, shortened for display."""
     try:
-        text = repr(value)
+        text = repr(list(value) if isinstance(value, tuple) else value)
     except ValueError:  # an integer of thousands of digits
         return "a number too large to show"
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+
+
+def _reason(key: str, kind: str, message: str) -> str:
+    """What a setting must be. Pydantic speaks of tuples, which TOML does not know."""
+    if key == "dataset.value_range":
+        return "two numbers in brackets, as [0, 4095]"
+    return "a list in brackets" if kind == "tuple_type" else message.removeprefix("Input should be ")
 
 
 def _describe(error: ValidationError, origins: Mapping[str, str]) -> tuple[str, str]:
@@ -79,7 +86,7 @@ def _describe(error: ValidationError, origins: Mapping[str, str]) -> tuple[str, 
             continue
         key = ".".join(str(part) for part in item["loc"][:2])
         key = key if key in FIELDS else str(item["loc"][0])
-        reason = item["msg"].removeprefix("Input should be ")
+        reason = _reason(key, item["type"], item["msg"])
         value = item["input"]
         problems.setdefault(key, (value, []))[1].append(reason)
     lines = [
