@@ -61,6 +61,10 @@ def validated(values: Mapping[str, Any], origins: Mapping[str, str]) -> Settings
         raise SettingsError(*_describe(error, origins)) from error
 
 
+TUPLES = {"dataset.value_range": "two numbers in brackets, as [0, 4095]"}
+"""What settings must be of which Pydantic says that they must be tuples; TOML has none."""
+
+
 def _shown(value: Any) -> str:
     """A wrong value, shortened for display."""
     try:
@@ -68,13 +72,6 @@ def _shown(value: Any) -> str:
     except ValueError:  # an integer of thousands of digits
         return "a number too large to show"
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
-
-
-def _reason(key: str, kind: str, message: str) -> str:
-    """What a setting must be. Pydantic speaks of tuples, which TOML does not know."""
-    if key == "dataset.value_range":
-        return "two numbers in brackets, as [0, 4095]"
-    return "a list in brackets" if kind == "tuple_type" else message.removeprefix("Input should be ")
 
 
 def _describe(error: ValidationError, origins: Mapping[str, str]) -> tuple[str, str]:
@@ -86,7 +83,7 @@ def _describe(error: ValidationError, origins: Mapping[str, str]) -> tuple[str, 
             continue
         key = ".".join(str(part) for part in item["loc"][:2])
         key = key if key in FIELDS else str(item["loc"][0])
-        reason = _reason(key, item["type"], item["msg"])
+        reason = TUPLES.get(key, item["msg"].removeprefix("Input should be "))
         value = item["input"]
         problems.setdefault(key, (value, []))[1].append(reason)
     lines = [
