@@ -55,8 +55,8 @@ def split_test(labels: Classes, names: Sequence[str]) -> tuple[Classes, Classes]
     _check_sizes(
         labels, names,
         "and no test set: it needs one to train on and one to test on",
-        "Add a second image of that class, leave the class out, or give the dataset a test set (folders `train` and "
-        "`test`).",
+        "Add a second image of that class, leave the class out with dataset.classes, or give the dataset a test set "
+        "(folders `train` and `test`).",
     )  # fmt: skip
     return _divided(labels, TEST_SHARE, 0)
 
@@ -77,8 +77,8 @@ def split_holdout(labels: Classes, fraction: float, seed: int, names: Sequence[s
         _check_sizes(
             labels, names,
             f"left to train on, and dataset.holdout = {fraction:g} keeps one to select the checkpoint on",
-            "Add images of that class, leave the class out, or set dataset.holdout = 0 (the last checkpoint is then "
-            "the result).",
+            "Add images of that class, leave the class out with dataset.classes, or set dataset.holdout = 0 (the last "
+            "checkpoint is then the result).",
         )  # fmt: skip
     return _divided(labels, fraction, seed)
 

@@ -89,7 +89,7 @@ def resolve(source: Source, request: DataRequest, seen: Seen | None = None) -> R
     _check_readable(found, request)
     channels = Choice(str(opened.channels), "stated by the source") if opened.channels else found.channels()
     side = _side(opened, request, found)
-    shown_range, value_range = found.value_range(request.value_range)
+    shown_range, value_range = found.value_range(request.value_range, skip=request.on_bad_file == "skip")
     counts = [np.bincount(part.split.labels[part.index], minlength=len(labels.classes)) for part in (train, test)]
     report = DataReport(
         name=source.name,

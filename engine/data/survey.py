@@ -85,16 +85,19 @@ class Survey:
         wide = sum(count for (width, height), count in self.sizes.items() if width != height)
         return Choice(fit, fit_words(fit, wide, self.looked))
 
-    def value_range(self, asked: tuple[float, float] | None) -> tuple[Choice, tuple[float, float] | None]:
+    def value_range(
+        self, asked: tuple[float, float] | None, *, skip: bool
+    ) -> tuple[Choice, tuple[float, float] | None]:
         """Which values are black and white, for people; and for images with more than 8 bits, if there are any.
 
         Args:
             asked: dataset.value_range.
+            skip: whether images with other values are left out.
 
         Raises:
             UsageError: see `engine.data.decoding.value_range.value_range`.
         """
-        return value_range(asked, self.ranges, everything=self.all)
+        return value_range(asked, self.ranges, everything=self.all, skip=skip)
 
     def notes(self) -> tuple[str, ...]:
         """What is changed in some images, a sentence each."""

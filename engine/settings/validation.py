@@ -61,10 +61,14 @@ def validated(values: Mapping[str, Any], origins: Mapping[str, str]) -> Settings
         raise SettingsError(*_describe(error, origins)) from error
 
 
+TUPLES = {"dataset.value_range": "two numbers in brackets, as [0, 4095]"}
+"""What settings must be of which Pydantic says that they must be tuples; TOML has none."""
+
+
 def _shown(value: Any) -> str:
     """A wrong value, shortened for display."""
     try:
-        text = repr(value)
+        text = repr(list(value) if isinstance(value, tuple) else value)
     except ValueError:  # an integer of thousands of digits
         return "a number too large to show"
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
@@ -79,7 +83,7 @@ def _describe(error: ValidationError, origins: Mapping[str, str]) -> tuple[str, 
             continue
         key = ".".join(str(part) for part in item["loc"][:2])
         key = key if key in FIELDS else str(item["loc"][0])
-        reason = item["msg"].removeprefix("Input should be ")
+        reason = TUPLES.get(key, item["msg"].removeprefix("Input should be "))
         value = item["input"]
         problems.setdefault(key, (value, []))[1].append(reason)
     lines = [

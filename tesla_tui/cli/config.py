@@ -51,7 +51,7 @@ def config(
         origin = effective.origins[key]
         if changed and origin == "default":
             continue
-        listed = ", ".join(value) if isinstance(value, list) else json.dumps(value).strip('"')
+        listed = ", ".join(map(str, value)) if isinstance(value, list) else json.dumps(value).strip('"')
         words = "unset" if value is None else literal(listed)
         style = "" if origin == "default" else "bold"
         if console.width < NARROW and is_bounded(console):

@@ -51,7 +51,9 @@ def option_value(value: Any) -> str:
         return "unset"
     if isinstance(value, bool):
         return str(value).lower()
-    return clean(",".join(map(str, value)) if isinstance(value, list) else str(value))
+    if isinstance(value, list):
+        return clean(",".join(value)) if all(isinstance(item, str) for item in value) else str(value)
+    return clean(str(value))
 
 
 def _command(words: list[str], sets: list[str]) -> str:

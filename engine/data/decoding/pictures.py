@@ -12,15 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from engine.data.decoding.deep import (
-    LOWER_BYTES,
-    check_integers,
-    check_layout,
-    joined,
-    lower_bytes,
-    raw_mode,
-    white_is_0,
-)
+from engine.data.decoding import deep
 from engine.errors import DataError
 from engine.storage.untrusted import open_regular
 
@@ -109,10 +101,10 @@ def header_of(picture: Image.Image) -> Header:
         if "exif" in picture.info and picture.getexif().get(ORIENTATION, 1) in range(2, 9):
             traits.append("rotated")
     if picture.mode in WIDE_MODES:
-        if white_is_0(picture):
+        if deep.white_is_0(picture):
             traits.append("white is 0")
-    elif ";16" in (raw := raw_mode(picture)):
-        traits.append("wide" if raw in LOWER_BYTES else "16-bit colour")
+    elif ";16" in (raw := deep.raw_mode(picture)):
+        traits.append("wide" if raw in deep.LOWER_BYTES else "16-bit colour")
     return Header(picture.mode, picture.size, tuple(traits))
 
 
@@ -138,7 +130,7 @@ def opened(file: IO[bytes]) -> Image.Image:
     width, height = picture.size
     if width * height > MOST_PIXELS or min(width, height) < 1:
         raise ValueError(f"it claims {width} x {height} pixels")
-    check_layout(picture)
+    deep.check_layout(picture)
     return picture
 
 
@@ -185,13 +177,13 @@ def decoded(picture: Image.Image, *, upright: bool) -> Any:
         ValueError: it holds integers above 2^31 - 1, which Pillow reads as negative ones.
     """
     file: Any = getattr(picture, "fp", None)
-    raw = raw_mode(picture)
+    raw = deep.raw_mode(picture)
     with one_large if picture.width * picture.height > LARGE else nullcontext():
         picture.load()
-        parts = [picture, lower_bytes(picture, file, raw)] if raw in LOWER_BYTES else [picture]
-    check_integers(picture)
+        parts = [picture, deep.lower_bytes(picture, file, raw)] if raw in deep.LOWER_BYTES else [picture]
+    deep.check_integers(picture)
     parts = [_upright(part) for part in parts] if upright else parts
-    return joined(*parts) if len(parts) == 2 else parts[0]
+    return deep.joined(*parts) if len(parts) == 2 else parts[0]
 
 
 def _upright(picture: Image.Image) -> Image.Image:

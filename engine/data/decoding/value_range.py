@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from engine.data.decoding.pictures import ROUNDING
 from engine.data.report import Choice
 from engine.data.sources import SourceSplit
 from engine.errors import DataError, UsageError
@@ -64,28 +65,40 @@ def measure(images: Sequence[tuple[SourceSplit, int]]) -> Ranges | None:
     return Ranges(low, high, False in kinds, True in kinds, whole, measured, len(images)) if measured else None
 
 
-def value_range(asked: Range | None, found: Ranges | None, *, everything: bool) -> tuple[Choice, Range | None]:
+def value_range(
+    asked: Range | None, found: Ranges | None, *, everything: bool, skip: bool = False
+) -> tuple[Choice, Range | None]:
     """The range of a dataset, for people and for decoding; None for decoding where no image needs one.
 
     Args:
         asked: dataset.value_range.
         found: the values of the images with more than 8 bits.
         everything: whether all images were looked at.
+        skip: whether images with other values are left out.
 
     Raises:
-        UsageError: the range asked for is none, or has no effect; or it is ambiguous, with what could be meant.
+        UsageError: the range asked for is none, too small, or has no effect; or it is ambiguous, with what could be
+            meant.
     """
     if asked is not None and not (all(map(math.isfinite, asked)) and asked[0] < asked[1]):
         raise UsageError(
             f"dataset.value_range = {list(asked)} is no range.", "Write the value of black, then that of white."
         )
     if found is None:
-        if asked not in (None, (0, 255)) and everything:
+        if asked is not None and asked != (0, 255) and everything:
             raise UsageError(
-                f"dataset.value_range = {list(asked or ())} has no effect: all images have 8 bits.",
+                f"dataset.value_range = {_listed(*asked)} has no effect: all images have 8 bits.",
                 "Remove dataset.value_range.",
             )
         return Choice("0..255", "8-bit images"), asked
+    if asked is not None and not skip:
+        slack = ROUNDING * (asked[1] - asked[0])
+        if found.low < asked[0] - slack or found.high > asked[1] + slack:
+            least = _listed(min(asked[0], found.low), max(asked[1], found.high))
+            raise UsageError(
+                f"dataset.value_range = {_listed(*asked)} does not hold all values: {found.words}.",
+                f"Set it to at least {least}, or leave out images with other values with dataset.on_bad_file = skip.",
+            )
     chosen, why = (asked, "dataset.value_range") if asked is not None else _inferred(found)
     return Choice(
         f"{_number(chosen[0])}..{_number(chosen[1])}", f"{why}; measured: {found.words}; 8-bit images: 0..255"
@@ -104,7 +117,7 @@ def _inferred(found: Ranges) -> tuple[Range, str]:
     plausible = _plausible(found)
     raise UsageError(
         f"Which values are black and white is ambiguous: {found.words}.",
-        f"Set dataset.value_range, as [{_number(plausible[0][0])}, {_number(plausible[0][1])}]. "
+        f"Set dataset.value_range, as {_listed(*plausible[0])}. "
         f"Plausible: {', '.join(_named(*one) for one in plausible)}.",
     )
 
@@ -126,6 +139,10 @@ def _plausible(found: Ranges) -> list[Range]:
 def _named(low: float, high: float) -> str:
     bits = math.log2(high - low + 1)
     return f"{_number(low)}..{_number(high)}" + (f" ({bits:.0f}-bit)" if bits in BITS else "")
+
+
+def _listed(low: float, high: float) -> str:
+    return f"[{_number(low)}, {_number(high)}]"
 
 
 def _number(value: float) -> str:

@@ -1,6 +1,7 @@
 """Pictures whose classes are in a table beside them, as Hugging Face's ImageFolder and Kaggle have them."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from engine.data.folders.filenames import extension, text_of
 from engine.data.folders.label_files import (
@@ -16,7 +17,7 @@ from engine.data.folders.layout import Found, SplitFiles, read_layout, unwrapped
 from engine.data.folders.tree import Tree, left_out
 from engine.data.report import ColumnFacts
 from engine.data.request import DataRequest
-from engine.data.splits import find_splits, split_words
+from engine.data.splits import ALL, KEYWORDS, find_splits, kind_of, split_words
 from engine.errors import DataError, TeslaError, UsageError
 
 FEW = 3
@@ -53,6 +54,8 @@ def read_tree(tree: Tree, request: DataRequest) -> Found:
             f"{tree.shown(files[0].path)} and the folders do not agree on the class of {text_of(differs)}.",
             f"Set dataset.label_column = {labels} to take those of the table, or remove the table to take the folders.",
         )
+    if len(layout.splits) == 1 and len(found.splits) > 1:  # a column tells them
+        return found
     layout.notes.append(f"Classes are the folders; {text_of(files[0].path)} says the same.")
     return layout
 
@@ -124,6 +127,7 @@ def _by_tables(tree: Tree, files: list[LabelFile], request: DataRequest) -> Foun
     find = _finder(tree, by_name=request.image_column is not None)
     labels: dict[str, str | None] = {}
     source: dict[str, str] = {}
+    row_of: dict[str, Mapping[str, Any]] = {}
     lost, repeated = [], []
     for file in files:
         for number, row in enumerate(file.rows, 1):
@@ -148,7 +152,7 @@ def _by_tables(tree: Tree, files: list[LabelFile], request: DataRequest) -> Foun
                 )
             if path in labels:
                 repeated.append(f"row {number} of {file.path}: {row.get(image)}")
-            labels[path] = value
+            labels[path], row_of[path] = value, row
             source.setdefault(path, file.path)
     if not labels:
         example = f" The first is {files[0].rows[0].get(image)!r}." if files[0].rows else ""
@@ -162,6 +166,8 @@ def _by_tables(tree: Tree, files: list[LabelFile], request: DataRequest) -> Foun
     _tell_columns(found, files, image, label)
     if repeated:
         found.left_out.append(left_out("row", "rows", repeated, "a row before it says the same"))
+    if len(found.splits) == 1 and request.train_split != ALL:
+        _divide(found, row_of, [name for name in files[0].columns if name not in (image, label)])
     return found
 
 
@@ -171,13 +177,6 @@ def _tell_columns(found: Found, files: list[LabelFile], image: str, label: str) 
         ColumnFacts(name, "column of a table", "image" if name == image else "label" if name == label else "unused")
         for name in names
     )
-    for name in names:
-        values = {str(row.get(name)).strip() for file in files for row in file.rows}
-        if name not in (image, label) and len(values) > 1 and all(split_words(value) for value in values):
-            found.notes.append(
-                f"The column {name} ({', '.join(sorted(values)[:5])}) does not divide the pictures; folders called so "
-                "would."
-            )
 
 
 def _sorted(
@@ -218,6 +217,23 @@ def _sorted(
         if paths:
             found.left_out.append(left_out(what, f"{what}s", paths, reason))
     return found
+
+
+def _divide(found: Found, row_of: Mapping[str, Mapping[str, Any]], columns: Sequence[str]) -> None:
+    """Divide the only split by a column, if every value of it is a usual word for a split, and there are several."""
+    ((_, whole),) = found.splits.items()
+    for column in columns:
+        kinds = {path: kind_of(str(row_of[path].get(column)).strip().lower()) for path in whole.paths}
+        present = set(kinds.values())
+        if len(present) < 2 or not present <= set(KEYWORDS):
+            continue
+        found.splits = {}
+        for kind in KEYWORDS:
+            mine = [(path, label) for path, label in zip(whole.paths, whole.labels, strict=True) if kinds[path] == kind]
+            if mine:
+                paths, labels = map(list, zip(*mine, strict=True))
+                found.splits[kind] = SplitFiles(paths, labels, f"the column {column}", whole.sources)
+        return
 
 
 def _back(root: str, path: str) -> str:

@@ -224,7 +224,8 @@ def _empty(tree: Tree, folder: Folder, missing: list[tuple[str, Folder]]) -> Dat
         )
         return DataError(
             f"{what} but in deeper folders: {child.total:,} below {_names(lower)}.",
-            f"Set {DEEPER} to take them as images of {text_of(name)!r}.{levels}",
+            f"Set {DEEPER} to take them as images of {text_of(name)!r}.{levels} If {text_of(name)} is a dataset of its "
+            "own, set dataset.path to it.",
         )
     held = f"; it holds {tree.shown(child.join(child.others[0]))}" if child.others else ""
     return DataError(

@@ -22,7 +22,7 @@ from engine.data.splits import Roles, assign_roles
 from engine.errors import DataError, UsageError
 
 READS = frozenset({"train_split", "test_split", "image_column", "label_column", "recursive"})
-ORDER = 2
+ORDER = 3
 """Version of how classes are numbered and pictures chosen: part of the key, so that an older cache is not reused."""
 MOST_CHECKED = 100_000
 """Pictures up to which every header is checked before decoding; of more, only files whose names do not tell."""

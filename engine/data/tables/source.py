@@ -13,10 +13,11 @@ from engine.data.decoding.pictures import BAD_FILE, decoded, header_of, opened
 from engine.data.report import Choice, LeftOut, Listing, SplitFacts
 from engine.data.request import DataRequest
 from engine.data.sources import Header, OpenSource, SourceSplit
-from engine.data.splits import Roles, assign_roles, kind_of
+from engine.data.splits import ALL, Roles, assign_roles, kind_of
 from engine.data.tables.arrow_tables import Table
 from engine.data.tables.columns import Columns, choose_columns, pixel_type
 from engine.data.tables.labels import ClassColumn, has_labels, read_classes
+from engine.data.tables.split_column import divided
 from engine.errors import CorruptFileError, DataError, UsageError
 from engine.settings.datasets import DatasetFacts
 from engine.settings.overrides import written
@@ -24,7 +25,7 @@ from engine.storage.untrusted import read_bounded
 
 READS = frozenset({"config", "train_split", "test_split", "image_column", "label_column"})
 """Settings that tables read."""
-READING = 2
+READING = 3
 """Version of how splits, columns and classes are chosen: part of a source's key, so that no older cache is reused."""
 SURELY_IDS = 20
 """Classes above which a value a row is surely no class."""
@@ -72,6 +73,8 @@ def open_tables(found: Tables, request: DataRequest, facts: DatasetFacts) -> Ope
             f"{request.name} has no rows in any of its splits: {', '.join(splits)}.",
             "Set dataset.path to files that have rows.",
         )
+    if len(filled) == 1 and request.train_split != ALL:
+        splits, filled = _by_column(splits, filled, request)
     first = next((name for name in filled if kind_of(name) == "train"), filled[0])
 
     def withheld(name: str) -> bool:
@@ -110,6 +113,17 @@ def open_tables(found: Tables, request: DataRequest, facts: DatasetFacts) -> Ope
         notes=(*found.notes, *roles.notes, *classes.notes, *doubts),
     )
     return OpenSource(classes.classes, None, None, train, test, listing)
+
+
+def _by_column(
+    splits: Mapping[str, TableSplit], filled: list[str], request: DataRequest
+) -> tuple[Mapping[str, TableSplit], list[str]]:
+    """The splits that a column of the only split tells, if there is such a column."""
+    found = divided(splits[filled[0]].table, request.label_column)
+    if found is None:
+        return splits, filled
+    column, parts = found
+    return {split: TableSplit(table, f"the column {column}") for split, table in parts.items()}, list(parts)
 
 
 def columns_of(table: Table, request: DataRequest, facts: DatasetFacts) -> Columns:

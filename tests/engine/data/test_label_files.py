@@ -25,6 +25,33 @@ def table(path: Path, rows: list[dict[str, object]]) -> None:
 
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize("folders", [("all",), ("cat", "dog")])
+def test_a_column_may_tell_the_splits(tmp_path: Path, ending: str, folders: tuple[str, ...]) -> None:
+    make(tmp_path, *folders, count=12 // len(folders))
+    pictures = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png"))
+    words = ["Train", "test", "training", "val"] * 3
+    rows: list[dict[str, object]] = [
+        {
+            "file_name": path,
+            "label": path.split("/")[0] if folders[1:] else ["cat", "dog"][i % 3 == 0],
+            "part": words[i],
+        }
+        for i, path in enumerate(pictures)
+    ]
+    table(tmp_path / f"metadata.{ending}", rows)
+    found = opened(tmp_path)
+    assert roles(found.listing) == {"train": "train", "validation": "unused", "test": "test"}
+    assert found.listing.splits[0].why.startswith("the column part; ")
+    for split, role in ((found.train, "train"), (found.test, "test")):
+        assert split is not None
+        mine = [row for row in rows if str(row["part"]).lower().startswith(role)]
+        assert [found.classes[number] for number in split.labels] == [row["label"] for row in mine]
+    assert len(opened(tmp_path, train_split="all").train.labels) == 12
+    table(tmp_path / f"metadata.{ending}", [{**row, "part": row["part"] if i else "?"} for i, row in enumerate(rows)])
+    assert roles(opened(tmp_path).listing) == {"train": "train"}
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
 def test_metadata_files_give_the_classes(tmp_path: Path, ending: str) -> None:
     make(tmp_path, "train", "test", count=6)
     for split in ("train", "test"):

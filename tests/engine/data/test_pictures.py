@@ -96,11 +96,14 @@ def test_a_range_that_is_set_holds_for_all_images(tmp_path: Path, dtype: Any, lo
     assert len(np.unique(found[:3])) > 100 and found[3].max() == 32
 
 
-def test_a_value_outside_the_range_is_named_not_clipped(tmp_path: Path) -> None:
+def test_a_value_outside_the_range_is_named_not_clipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = values(np.uint16, 0, 4095)
     files[3] = values(np.uint16, 0, 4096, 1)[0]
-    words = r"row 3 has the value 4096, outside the value range 0\.\.4095.*dataset\.value_range"
-    with pytest.raises(DataError, match=words):
+    with pytest.raises(UsageError, match=r"does not hold all values: integers of 0\.\.4096") as error:
+        pixels(files, tmp_path, value_range=(0, 4095))
+    assert "[0, 4096]" in error.value.hint and "dataset.on_bad_file = skip" in error.value.hint
+    monkeypatch.setattr("engine.data.decoding.value_range.MOST_MEASURED", 1)  # only the first is looked at
+    with pytest.raises(DataError, match=r"row 3 has the value 4096, outside the value range 0\.\.4095.*value_range"):
         pixels(files, tmp_path, value_range=(0, 4095))
     assert len(pixels(files, tmp_path, value_range=(0, 4095), on_bad_file="skip")) == 5
 

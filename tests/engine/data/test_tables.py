@@ -183,6 +183,30 @@ def test_parts_that_are_missing_or_there_twice_are_told(tmp_path: Path) -> None:
     assert "divisions into 1 and 2 parts" in both
 
 
+def test_a_column_may_tell_the_splits(tmp_path: Path) -> None:
+    words = ["train", "Test", "training", "val", "train", "test"] * 3
+    simple(tmp_path / "a.parquet", [0, 1, 1, 0] * 3, 0, split=words[:12], note=["train"] * 12)
+    simple(tmp_path / "b.parquet", [0, 1, 1, 0, 1, 1], 12, split=words[12:], note=["x"] * 6)
+    source = opened(tmp_path, label_column="label")
+    assert roles(source) == {"train": "train", "validation": "unused", "test": "test"}
+    assert source.listing.splits[0].why.startswith("the column split; ")
+    train = [i for i, word in enumerate(words) if word.startswith("train")]
+    test = [i for i, word in enumerate(words) if word.lower() == "test"]
+    assert [value(source, i) for i in range(len(train))] == train
+    assert source.test is not None
+    assert [int(np.asarray(source.test.image(i))[0, 0]) for i in range(len(test))] == test
+    every = [0, 1, 1, 0] * 3 + [0, 1, 1, 0, 1, 1]
+    assert source.train.labels.tolist() == [every[i] for i in train]
+    assert source.test.labels.tolist() == [every[i] for i in test]
+    assert len(opened(tmp_path, train_split="all").train.labels) == 18
+
+
+@pytest.mark.parametrize("words", [["train"] * 8, ["train", "red"] * 4, [None, "train", "test", "test"] * 2])
+def test_a_column_with_other_values_tells_no_splits(tmp_path: Path, words: list[str | None]) -> None:
+    simple(tmp_path / "a.parquet", [0, 1] * 4, split=words)
+    assert len(opened(tmp_path, label_column="label").train.labels) == 8
+
+
 def test_a_file_in_train_and_test_is_refused(tmp_path: Path) -> None:
     simple(tmp_path / "a.parquet", [0, 1] * 4)
     simple(tmp_path / "b.parquet", [0, 1] * 4, 50)

@@ -101,6 +101,8 @@ def test_the_template_is_valid_and_complete(tmp_path: Path) -> None:
         ("compute.device=tpu", "`compute.device`"),
         ("distill=3", "is a group"),
         ("nothing", "is not key=value"),
+        ("dataset.value_range=0..1023", r"must be two numbers in brackets, as \[0, 4095\]; got '0\.\.1023'"),
+        ("dataset.value_range=[7]", r"must be two numbers in brackets, as \[0, 4095\]; got \[7\]"),
         ("dataset.zca=1", "`dataset.zca` must be a valid boolean"),
         ("teachers.epochs=2", "teachers.epochs = 2 is too short.*distill.max_start_epoch = 10.*distill.teacher_epochs"),
         ("dataset.name=folder", "needs dataset.path"),

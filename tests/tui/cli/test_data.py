@@ -13,6 +13,7 @@ from PIL import Image
 
 from engine.runs.workspace import Workspace
 from engine.storage.atomic import read_json
+from tests.engine.data.test_pictures import deep_png
 from tests.processes import sets
 from tests.tui.cli.test_cli import Tesla, one_paragraph, tesla
 
@@ -250,3 +251,20 @@ def test_a_zip_is_a_dataset(tesla: Tesla, tmp_path: Path) -> None:
     assert found["source"] == f"zip archive {tmp_path / 'photos.zip'}"
     assert tesla("init", "ws", "--dataset", "photos.zip")[0] == 0
     assert "2 classes, 8x8 grey; 6 training, 2 held-out and 2 test images" in run_it(tesla, "one")
+
+
+@pytest.mark.slow
+def test_deep_colour_goes_from_a_refusal_to_a_run(tesla: Tesla, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("bright", "dark"):
+        (tmp_path / "deep" / name).mkdir(parents=True)
+        for i in range(5):
+            values = rng.integers(0, 4096, (8, 8, 3)).astype(np.uint16)
+            (tmp_path / "deep" / name / f"{i}.png").write_bytes(deep_png(values))
+    code, _, err = tesla("init", "ws", "--dataset", "deep")
+    assert code == 2 and "Set dataset.value_range" in one_paragraph(err)
+    assert not (tmp_path / "ws").exists()
+    code, _, err = tesla("init", "ws", "--dataset", "deep", "--set", "dataset.value_range=[0, 4095]")
+    assert code == 0, err
+    assert re.search(r"dataset\.value_range +0\.0, 4095\.0", tesla("config", "ws", "--ipc", 1)[1])
+    run_it(tesla, "1")

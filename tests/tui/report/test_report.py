@@ -19,8 +19,10 @@ from engine.runs.history import read_history
 from engine.runs.judgement import outcomes
 from engine.runs.workspace import Workspace
 from engine.runtime.generators import run_to_end
+from engine.settings.overrides import parse_override
 from engine.tools.exchange.import_images import Wanted, import_images
 from tesla_tui.render.words import teachers_words
+from tesla_tui.report.commands import option_value
 from tests.conftest import TINY, Drive
 from tests.tui.cli.test_cli import SETS, Tesla, tesla  # noqa: F401
 
@@ -245,3 +247,11 @@ def test_damaged_files_are_left_out(tiny_run: Drive, workspace: Workspace, tmp_p
     page = page_of(workspace, "r", tmp_path / "r.html")
     assert page.count("img") == 0
     assert page.count("svg") == 4
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("dataset.value_range", [0.0, 4095.0]), ("evaluate.networks", ["mlp", "lenet"]),
+                       ("dataset.recursive", True), ("distill.steps", 7)],
+)  # fmt: skip
+def test_settings_in_commands_are_read_back(key: str, value: object) -> None:
+    assert parse_override(f"{key}={option_value(value)}") == (key, value)
