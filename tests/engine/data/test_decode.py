@@ -165,8 +165,12 @@ def test_a_stop_before_anything_is_saved_leaves_nothing(tmp_path: Path, monkeypa
 def test_a_bad_file_ends_it_and_leaves_nothing_to_continue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decode, "SAVE_EVERY", 0.0)
     monkeypatch.setattr(decode, "BATCH", 8)
-    with pytest.raises(DataError, match=r"row 40 cannot be decoded.*on_bad_file = skip"):
+    with pytest.raises(DataError, match=r"2 images of made cannot be read.*row 40 cannot be read.*on_bad_file = skip"):
         opened_dataset(source_of(files()), tmp_path)
+    behind = files()
+    behind[40], behind[170] = behind[44][:-30], behind[44]  # damaged behind its header
+    with pytest.raises(DataError, match=r"row 40 cannot be decoded.*on_bad_file = skip"):
+        opened_dataset(source_of(behind), tmp_path)
     assert list(tmp_path.rglob("*.tmp-*")) == []
 
 
