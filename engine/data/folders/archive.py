@@ -115,7 +115,7 @@ def _totals(folder: Folder) -> int:
 
 
 class _Zip:
-    """Entries of an archive. Each reading opens the file anew, so threads need not wait for each other."""
+    """Entries of an archive. Each reading opens the file again, so threads need not wait for each other."""
 
     def __init__(self, path: Path, infos: dict[str, zipfile.ZipInfo]) -> None:
         self._path, self._infos = path, infos

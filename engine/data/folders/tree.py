@@ -105,7 +105,7 @@ class Tree:
         return digest.hexdigest()
 
     def left_out(self) -> list[LeftOut]:
-        """What was passed over when the files were listed."""
+        """What was skipped when the files were listed."""
         return [
             left_out(one, many, self.aside[kind], reason)
             for kind, (one, many, reason) in REASONS.items()

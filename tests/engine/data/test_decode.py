@@ -97,7 +97,7 @@ def test_a_killed_decoding_is_continued_to_the_same_bits(tmp_path: Path, undistu
     assert found.fingerprint == undisturbed
     assert min(read) > 100
     assert notices(events)[0].startswith("Resuming: ")
-    first = next(event for event in events if isinstance(event, Progress) and event.unit == "images")
+    first = next(event for event in events if isinstance(event, Progress) and event.detail.startswith("decoding"))
     assert first.done == record["splits"]["train"]["done"]
     manifest = read_json(found.folder / "manifest.json")
     assert len(manifest["left_out"]) == 2
@@ -116,7 +116,7 @@ def stopped(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         patched.setattr(cache, "find_source", lambda _: source_of(files()))
         opening = prepare_dataset(DataRequest("made", on_bad_file="skip"), cache=root)
         for event in opening:
-            if isinstance(event, Progress) and event.unit == "images" and event.done > 200:
+            if isinstance(event, Progress) and event.detail.startswith("decoding") and event.done > 200:
                 break
         opening.close()
     return next((root / "datasets").glob("*.tmp-*"))
