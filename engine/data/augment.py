@@ -127,7 +127,8 @@ def _crop(images: Tensor, shift_y: Tensor, shift_x: Tensor) -> Tensor:
     batch = torch.arange(len(images), device=images.device)[:, None, None]
     # Gathering along one flat axis keeps channels together; the mask makes the padding.
     picked = images.movedim(1, 3)[batch, rows.clamp(0, side - 1)[:, :, None], columns.clamp(0, side - 1)[:, None, :]]
-    return picked.movedim(3, 1) * inside.to(images.dtype)
+    # In the usual memory order, for the reason in `engine.networks.flat.in_memory_order`.
+    return (picked.movedim(3, 1) * inside.to(images.dtype)).clone(memory_format=torch.contiguous_format)
 
 
 def _cutout(images: Tensor, top: Tensor, left: Tensor) -> Tensor:

@@ -44,6 +44,7 @@ class FlatNetwork:
 
     def __call__(self, theta: Tensor, images: Tensor) -> Tensor:
         """Logits `(B, K)` of `images` `(B, C, H, W)` under the parameters `theta` `(P,)`."""
+        images = in_memory_order(images)
         state: dict[str, Tensor] = self.unflatten(theta)
         for name, buffer in self._buffers.items():
             state[name] = buffer.to(theta.dtype).clone() if buffer.is_floating_point() else buffer.clone()
@@ -65,6 +66,16 @@ class FlatNetwork:
             raise ValueError(f"The parameter vector has shape {tuple(theta.shape)}; the model needs ({self.size},).")
         parts = torch.split(theta, self.sizes)
         return {name: part.view(shape) for name, part, shape in zip(self.names, parts, self.shapes, strict=True)}
+
+
+def in_memory_order(images: Tensor) -> Tensor:
+    """The same images `(B, C, H, W)` with the strides of a new tensor of that shape.
+
+    A channels-last batch of few channels makes oneDNN (torch 2.13, three threads or more) write beyond its memory in
+    the double backward of a convolution.
+    """
+    usual = images.stride() == torch.empty(images.shape, device="meta").stride()
+    return images if usual else images.clone(memory_format=torch.contiguous_format)
 
 
 def flatten_parameters(model: nn.Module) -> Tensor:

@@ -18,7 +18,7 @@ from torch.optim.sgd import sgd
 
 from engine.matching.compiled import CpuKernels, contiguous, fused
 from engine.matching.tolerance import disagreement, tolerance
-from engine.networks.flat import FlatNetwork, flatten_parameters, load_parameters
+from engine.networks.flat import FlatNetwork, flatten_parameters, in_memory_order, load_parameters
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class EagerTrainer:
 
     def step(self, images: Tensor, targets: Tensor, lr: float) -> tuple[Tensor, Tensor]:
         """See `Trainer`."""
-        logits: Tensor = self._model(images)
+        logits: Tensor = self._model(in_memory_order(images))
         loss = F.cross_entropy(logits, targets)
         gradients = torch.autograd.grad(loss, self._parameters, materialize_grads=True)
         with torch.no_grad():
