@@ -213,6 +213,19 @@ def test_a_colour_picture_that_nobody_looked_at_is_not_made_grey(
     assert open_cache(found.folder).channels == 3
 
 
+def test_what_the_report_said_is_not_told_again(tmp_path: Path) -> None:
+    files = [file_of(noise(i, (9, 8))) for i in range(60)]
+    files[5] = files[6] = b"no picture"
+    found, events = opened_dataset(source_of(files), tmp_path, on_bad_file="skip", resolution=8)
+    told = notices(events)
+    assert not any(
+        "were resized" in words or "not square" in words for words in told
+    )  # all were looked at, or all are so
+    assert found.report is not None
+    (kind,) = found.report.listing.left_out
+    assert (kind.what, kind.reason) == ("2 images", "they cannot be read (dataset.on_bad_file = skip)")
+
+
 def test_sizes_that_nobody_looked_at_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(survey, "MOST_LOOKED", 20)
     monkeypatch.setattr(survey, "BLOCK", 5)
