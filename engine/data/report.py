@@ -22,6 +22,9 @@ def counted(number: int, one: str, many: str = "") -> str:
 BAD_REASON = "no readable image"
 """Why bad files are left out (`dataset.on_bad_file`): the only kind whose examples are all of them."""
 
+SKIPPED = "they cannot be read (dataset.on_bad_file = skip)"
+"""Why images are left out whose files have no name; before decoding, those whose header cannot be read."""
+
 
 @dataclass(frozen=True)
 class Choice:

@@ -160,7 +160,7 @@ def _listing(opened: OpenSource, labels: Labels, made: SplitFacts | None, found:
         listing,
         splits=(*splits, *([made] if made else [])),
         class_order="as listed in the file of dataset.classes" if labels.reordered else listing.class_order,
-        left_out=(*listing.left_out, *labels.left_out),
+        left_out=(*listing.left_out, *labels.left_out, *found.left_out()),
         notes=(*listing.notes, *labels.notes, *found.notes()),
     )
 

@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from engine.data.decoding.pictures import GREY_MODES, Fit, Header, header_of_array
+from engine.data.decoding.pictures import BAD_FILE, GREY_MODES, Fit, Header, header_of_array
 from engine.data.decoding.value_range import Ranges, measure, value_range
-from engine.data.report import Choice
+from engine.data.report import SKIPPED, Choice, LeftOut, counted
 from engine.data.sources import SourceSplit
 from engine.errors import DataError
 
@@ -105,15 +105,17 @@ class Survey:
         for mode in sorted(CONVERTED):
             found.append((self.modes[mode], (f"in {mode} is converted to RGB", f"in {mode} are converted to RGB")))
         of = "" if self.all else f" (of the {self.looked:,} that were looked at)"
-        notes = [
+        return tuple(
             f"1 image {one}{of}." if count == 1 else f"{count:,} images {several}{of}."
             for count, (one, several) in found
             if count
-        ]
-        if self.first_bad is not None:
-            what = "1 image cannot" if self.bad == 1 else f"{self.bad:,} images cannot"
-            notes.append(f"{what} be read, and will be left out (dataset.on_bad_file = skip): {self.first_bad.message}")
-        return tuple(notes)
+        )
+
+    def left_out(self) -> tuple[LeftOut, ...]:
+        """The images that cannot be read, where they are not refused."""
+        if self.first_bad is None:
+            return ()
+        return (LeftOut(counted(self.bad, "image"), self.bad, SKIPPED, (self.first_bad.message,)),)
 
 
 def fit_words(fit: Fit, count: int, total: int) -> str:
@@ -146,7 +148,7 @@ def survey(splits: Iterable[SourceSplit]) -> Survey:
             try:
                 found = _header(part, i)
             except DataError as error:
-                bad, first_bad = bad + 1, first_bad or error
+                bad, first_bad = bad + 1, first_bad or _named(error, part, i)
                 continue
             modes[found.mode] += 1
             sizes[found.size] += 1
@@ -165,6 +167,13 @@ def _looked_at(count: int, total: int) -> Iterator[int]:
     for number in range(max(1, int(count / distance))):
         start = int(number * distance)
         yield from range(start, min(start + BLOCK, count))
+
+
+def _named(error: DataError, part: SourceSplit, i: int) -> DataError:
+    """The error with the image's name and what to do, where a source does not say."""
+    name = part.name(i) if part.name is not None else ""
+    message = error.message if name in error.message else f"{name} cannot be read ({error.message.rstrip('.')})."
+    return DataError(message, error.hint or BAD_FILE)
 
 
 def _header(part: SourceSplit, i: int) -> Header:

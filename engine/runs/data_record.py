@@ -38,7 +38,7 @@ class DataSummary:
 
 @dataclass(frozen=True)
 class DataDetails:
-    """How a dataset was read, in words."""
+    """How a dataset was read, for people."""
 
     summary: DataSummary
     splits: tuple[str, ...]

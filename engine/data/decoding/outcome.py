@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from engine.data.decoding.unfinished import Record
-from engine.data.report import BAD_REASON, Choice, ClassFacts, DataReport, LeftOut
+from engine.data.report import BAD_REASON, SKIPPED, Choice, ClassFacts, DataReport, LeftOut, counted
 from engine.data.resolve import ResolvedData
 from engine.data.survey import fit_words
 from engine.events import Event, Notice
@@ -20,14 +20,14 @@ def warn_after(data: ResolvedData, record: Record) -> Iterator[Event]:
     listed = [kind for kind in data.report.listing.left_out if kind.reason == BAD_REASON]
     bad = _bad(record)
     if count := bad + sum(kind.count for kind in listed):
-        messages = [example for kind in listed for example in kind.examples] + record.messages
+        messages = list(dict.fromkeys([example for kind in listed for example in kind.examples] + record.messages))
         shown = ", ".join(messages[:3]) + (", ..." if count > min(3, len(messages)) else "")
         yield Notice(level="warning", message=f"{count:,} bad file{'s were' if count > 1 else ' was'} skipped: {shown}")
     if data.report.looked < data.report.total:
         splits = record.splits.values()
         resized, not_square = sum(split.resized for split in splits), sum(split.not_square for split in splits)
-        if resized and len(data.report.sizes) == 1:
-            side = data.resolution
+        side = data.resolution
+        if resized and data.report.sizes.keys() == {f"{side} x {side}"}:
             message = f"{resized:,} images were not {side} x {side}, as those that were looked at, and were resized."
             yield Notice(level="warning", message=message)
         if not_square and all(len(set(size.split(" x "))) == 1 for size in data.report.sizes):
@@ -41,9 +41,9 @@ def report_after(data: ResolvedData, record: Record) -> DataReport:
     bad = _bad(record)
     listing = report.listing
     if bad:
-        reason = "dataset.on_bad_file = skip"
-        one = LeftOut(f"{bad:,} images that cannot be used", bad, reason, tuple(record.messages[:EXAMPLES]))
-        listing = replace(listing, left_out=(*listing.left_out, one))
+        one = LeftOut(counted(bad, "image"), bad, SKIPPED, tuple(dict.fromkeys(record.messages))[:EXAMPLES])
+        others = (kind for kind in listing.left_out if kind.reason != SKIPPED)  # counted again, now for certain
+        listing = replace(listing, left_out=(*others, one))
     counts = []
     for name, part in (("train", data.train), ("test", data.test)):
         good = np.delete(part.index, record.splits[name].bad)

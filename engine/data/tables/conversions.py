@@ -83,21 +83,16 @@ def _what(table: Table, column: str) -> tuple[str, str] | None:
     values = [value for i in range(min(table.rows, PROBED)) if (value := cell(i))]
     texts = [value if isinstance(value, str) else value.decode("ascii", "replace") for value in values]
     if any(map(_is_base64_picture, texts)):
-        return f"The column {column} holds pictures as base64 text.", (
-            'base64.b64decode({}.partition(",")[2])' if texts[0].startswith("data:") else "base64.b64decode({})"
-        )
+        text = '{}.partition(",")[2]' if texts[0].startswith("data:") else "{}"
+        return f"The column {column} holds pictures as base64 text.", f"base64.b64decode({text})"
     if is_bytes(kind):
         return _no_pictures(table, column), ""
     if any(re.match(r"[A-Za-z][A-Za-z0-9]+://", text) for text in texts):
-        return (
-            f"The column {column} holds addresses: nothing in a table is downloaded.",
-            "urllib.request.urlopen({}).read()",
-        )
+        words = f"The column {column} holds addresses: nothing in a table is downloaded."
+        return words, "urllib.request.urlopen({}).read()"
     if any(text.lower().endswith(PICTURES) for text in texts):
-        return (
-            f"The column {column} holds paths: files that a table names are not opened.",
-            "pathlib.Path({}).read_bytes()",
-        )
+        words = f"The column {column} holds paths: files that a table names are not opened."
+        return words, "pathlib.Path({}).read_bytes()"
     return None
 
 

@@ -132,7 +132,7 @@ def test_a_killed_decoding_is_continued_to_the_same_bits(tmp_path: Path, undistu
     assert found.fingerprint == undisturbed
     assert min(read) > 100
     assert notices(events)[0].startswith("Resuming: ")
-    first = next(event for event in events if isinstance(event, Progress) and event.unit == "images")
+    first = next(event for event in events if isinstance(event, Progress) and event.detail.startswith("decoding"))
     assert first.done == record["splits"]["train"]["done"]
     manifest = read_json(found.folder / "manifest.json")
     assert len(manifest["left_out"]) == 2
@@ -151,7 +151,7 @@ def stopped(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         patched.setattr(cache, "find_source", lambda _: source_of(files()))
         opening = prepare_dataset(DataRequest("made", on_bad_file="skip"), cache=root)
         for event in opening:
-            if isinstance(event, Progress) and event.unit == "images" and event.done > 200:
+            if isinstance(event, Progress) and event.detail.startswith("decoding") and event.done > 200:
                 break
         opening.close()
     return next((root / "datasets").glob("*.tmp-*"))
@@ -200,8 +200,12 @@ def test_a_stop_before_anything_is_saved_leaves_nothing(tmp_path: Path, monkeypa
 def test_a_bad_file_ends_it_and_leaves_nothing_to_continue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decode, "SAVE_EVERY", 0.0)
     monkeypatch.setattr(decode, "BATCH", 8)
-    with pytest.raises(DataError, match=r"row 40 cannot be decoded.*on_bad_file = skip"):
+    with pytest.raises(DataError, match=r"2 images of made cannot be read.*row 40 cannot be read.*on_bad_file = skip"):
         opened_dataset(source_of(files()), tmp_path)
+    behind = files()
+    behind[40], behind[170] = behind[44][:-30], behind[44]  # damaged behind its header
+    with pytest.raises(DataError, match=r"row 40 cannot be decoded.*on_bad_file = skip"):
+        opened_dataset(source_of(behind), tmp_path)
     assert list(tmp_path.rglob("*.tmp-*")) == []
 
 
@@ -242,6 +246,19 @@ def test_a_colour_picture_that_nobody_looked_at_is_not_made_grey(
     assert any("row 98 is in colour" in words for words in notices(events))
     assert found.report.channels.value == "3"
     assert open_cache(found.folder).channels == 3
+
+
+def test_what_the_report_said_is_not_told_again(tmp_path: Path) -> None:
+    files = [file_of(noise(i, (9, 8))) for i in range(60)]
+    files[5] = files[6] = b"no picture"
+    found, events = opened_dataset(source_of(files), tmp_path, on_bad_file="skip", resolution=8)
+    told = notices(events)
+    assert not any(
+        "were resized" in words or "not square" in words for words in told
+    )  # all were looked at, or all are so
+    assert found.report is not None
+    (kind,) = found.report.listing.left_out
+    assert (kind.what, kind.reason) == ("2 images", "they cannot be read (dataset.on_bad_file = skip)")
 
 
 def test_sizes_that_nobody_looked_at_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -133,5 +133,5 @@ def test_a_damaged_part_of_a_file_is_told_before_decoding(tmp_path: Path) -> Non
     with pytest.raises(DataError, match=r"60 images of someone/pets cannot be read\. The first: .*train-1\.parquet"):
         resolve(find_source(request), request)
     skipping = replace(request, on_bad_file="skip")
-    notes = " ".join(resolve(find_source(skipping), skipping).report.listing.notes)
-    assert "60 images cannot be read, and will be left out (dataset.on_bad_file = skip)" in notes
+    (kind,) = resolve(find_source(skipping), skipping).report.listing.left_out
+    assert (kind.what, kind.reason) == ("60 images", "they cannot be read (dataset.on_bad_file = skip)")

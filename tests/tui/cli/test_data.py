@@ -10,10 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
+from engine.data.registry import find_source
+from engine.data.request import DataRequest, Fit
+from engine.data.resolve import resolve
 from engine.runs.workspace import Workspace
 from engine.storage.atomic import read_json
 from tests.engine.data.test_pictures import deep_png
+from tesla_tui.render.first_images import print_first_images
 from tests.processes import sets
 from tests.tui.cli.test_cli import Tesla, one_paragraph, tesla
 
@@ -85,6 +90,9 @@ def test_a_workspace_reports_its_own_dataset(tesla: Tesla) -> None:
     tesla("init", "ws", "--dataset", "digits")
     found = report_of(tesla, "ws")
     assert (found["name"], len(found["classes"]), found["next"]) == ("digits", 10, "tesla run ws --ipc 1")
+    assert found["resolution"] == {"value": "8", "why": "preset digits"}
+    other = report_of(tesla, "ws", "--set", "dataset.resolution=16")
+    assert other["resolution"] == {"value": "16", "why": "dataset.resolution"}
 
 
 @pytest.mark.parametrize(
@@ -227,6 +235,21 @@ def test_doctor_verifies_the_record_and_sets_a_damaged_one_aside(tesla: Tesla, t
     tesla("doctor", "ws", "--repair")
     assert not record.exists()
     assert tesla("doctor", "ws")[0] == 0
+
+
+def test_the_pictures_are_fitted_as_they_will_be_decoded(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for i in range(4):
+            Image.new("L", (16, 8), 200).save(tmp_path / name / f"{i}.png")
+    fits: tuple[Fit, ...] = ("pad", "crop")
+    for fit in fits:
+        request = DataRequest("folder", tmp_path, resolution=8, fit=fit)
+        shown = io.StringIO()
+        console = Console(file=shown, width=80, color_system="truecolor", force_terminal=True)
+        print_first_images(console, resolve(find_source(request), request))
+        assert ";200;200;200m" in shown.getvalue()
+        assert (";0;0;0m" in shown.getvalue()) == (fit == "pad")
 
 
 def test_a_hostile_name_reaches_no_terminal(tesla: Tesla, tmp_path: Path) -> None:
