@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.errors import CorruptFileError
+from engine.runs.class_order import check_classes
 from engine.runs.preview_writer import to_pixels
 from engine.runs.run import Run
 from engine.runs.workspace import Workspace
@@ -26,12 +27,14 @@ def decoded_images(workspace: Workspace, run: Run, iteration: int) -> Gallery:
 
     Raises:
         CorruptFileError: the checkpoint is missing or damaged.
+        UsageError: the dataset has other classes now, so that the images would have wrong names.
         TeslaError: the dataset is missing, so its input space is unknown.
     """
     tensors, _ = run.load_checkpoint(iteration)
     settings = run.frozen().settings
     opened = run_to_end(workspace.open_dataset(settings))
     images, dataset = tensors.get("images"), opened.dataset
+    check_classes(run, dataset.classes)
     wanted = (len(dataset.classes) * settings.distill.ipc, dataset.channels, dataset.resolution, dataset.resolution)
     if images is None or tuple(images.shape) != wanted:
         raise CorruptFileError(

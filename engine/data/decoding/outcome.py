@@ -42,7 +42,9 @@ def report_after(data: ResolvedData, record: Record) -> DataReport:
     listing = report.listing
     if bad:
         reason = "dataset.on_bad_file = skip"
-        one = LeftOut(f"{bad:,} images that cannot be used", bad, reason, tuple(record.messages[:EXAMPLES]))
+        one = LeftOut(
+            f"{bad:,} image{'s' if bad > 1 else ''} that cannot be used", bad, reason, tuple(record.messages[:EXAMPLES])
+        )
         listing = replace(listing, left_out=(*listing.left_out, one))
     counts = []
     for name, part in (("train", data.train), ("test", data.test)):
