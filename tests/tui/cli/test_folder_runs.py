@@ -102,11 +102,13 @@ def test_a_finished_run_survives_a_renamed_class_and_a_moved_folder(tesla: Tesla
 
 def test_a_refused_file_names_the_words_to_type(tesla: Tesla, tmp_path: Path) -> None:
     root = make(tmp_path / "pets", "cat", "dog", count=6)
-    (root / "cat" / "a.heic").write_bytes(b"no picture")
+    for name in "ab":
+        (root / "cat" / f"{name}.heic").write_bytes(b"no picture")
     code, text = tesla("data", root)
-    assert code == 1 and "--set dataset.on_bad_file=skip, or in tesla.toml for every run" in text
+    assert code == 1 and "not read here (.heic); so is 1 more" in text
+    assert "--set dataset.on_bad_file=skip, or in tesla.toml for every run" in text
     code, text = tesla("data", root, "--set", "dataset.on_bad_file=skip")
-    assert code == 0 and "the only split" in text and "1 bad file" in text
+    assert code == 0 and "the only split" in text and "2 bad files" in text
 
 
 def _effective(tmp_path: Path, words: tuple[str, ...]) -> object:
