@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import sys
 import traceback
 
@@ -85,6 +86,8 @@ def complain(message: str, hint: str, code: ExitCode) -> int:
     text = Text.assemble(("Error: ", "bold red"), clean(message))
     if hint:
         text.append(" ").append(clean(callable_here(hint)), "bold")
+    if setting := re.search(r"\b(dataset\.\w+) = ([a-z]+)(?![\w-])", hint):
+        text.append(f" To set it: --set {setting[1]}={setting[2]}, or in tesla.toml for every run.")
     Console(stderr=True, soft_wrap=not sys.stderr.isatty()).print(text)
     return code
 

@@ -58,7 +58,9 @@ def _located(request: DataRequest) -> Source:
     name, path = request.name, request.path
     if path is not None and not path.exists():
         raise DataError(
-            f"dataset.path = {path} does not exist.", "Check the spelling; it is relative to the workspace's folder."
+            f"dataset.path = {path} does not exist.",
+            "Check the spelling; it is relative to the workspace's folder. If the files were moved, set it in "
+            "tesla.toml for new runs; for runs that exist, move them back or put a link there (`ln -s NEW OLD`).",
         )
     facts = dataset_facts(name)
     if name == FOLDER and path is not None and _is_table(path):

@@ -110,6 +110,8 @@ def _set(names: Sequence[str], key: str, value: str | None, special: str) -> str
 
 
 def _usual_train(names: Sequence[str]) -> tuple[str, str]:
+    if list(names) == ["train"]:
+        return "train", "the only split"
     if "train" in names:
         return "train", "the usual split to train on" if names[1:] else "the only split"
     same = [name for name in names if kind_of(name) == "train"]

@@ -115,7 +115,7 @@ def update_record(folder: Path, request: "DataRequest", report: "DataReport") ->
         return ""
     write_json(path, new)
     changes = _changes(old, new) if old else []
-    return f"The dataset differs from what {FILE} said: {'; '.join(changes)}." if changes else ""
+    return f"The dataset has changed since {FILE} was written: {'; '.join(changes)}." if changes else ""
 
 
 def _content(request: "DataRequest", report: "DataReport") -> dict[str, Any]:

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.errors import CorruptFileError
+from engine.runs.class_order import check_classes
 from engine.runs.journal import class_names
 from engine.runs.preview_writer import to_pixels
 from engine.runs.run import Run
@@ -27,14 +28,17 @@ def decoded_images(workspace: Workspace, run: Run, iteration: int) -> Gallery:
 
     Raises:
         CorruptFileError: the checkpoint is missing or damaged.
+        UsageError: the dataset has other classes now, so that the images would have wrong names.
         TeslaError: the dataset is missing, so its input space is unknown.
     """
     tensors, _ = run.load_checkpoint(iteration)
     settings = run.frozen().settings
     opened = run_to_end(workspace.open_dataset(settings))
     images, dataset = tensors.get("images"), opened.dataset
-    # The dataset may number its classes otherwise by now, or have others.
+    # The dataset may number its classes otherwise by now.
     names = tuple(class_names(run.journal_file)) or dataset.classes
+    if sorted(names) != sorted(dataset.classes):
+        check_classes(run, dataset.classes)
     wanted = (len(names) * settings.distill.ipc, dataset.channels, dataset.resolution, dataset.resolution)
     if images is None or tuple(images.shape) != wanted:
         raise CorruptFileError(

@@ -68,7 +68,12 @@ def near_guessing(accuracy: float, guessing: float, images: int) -> bool:
     by a margin: the smaller of g itself and 15 % of 1 - g. All are shares, 0..1.
     """
     error = math.sqrt(guessing * (1 - guessing) / images)
-    return accuracy <= guessing + max(ERRORS * error, min(guessing, MARGIN * (1 - guessing)))
+    return accuracy <= guessing + ERRORS * error or not above_margin(accuracy, guessing)
+
+
+def above_margin(accuracy: float, guessing: float) -> bool:
+    """Whether an accuracy is above guessing by the margin of `near_guessing`, however few images it is measured on."""
+    return accuracy > guessing + min(guessing, MARGIN * (1 - guessing))
 
 
 def t_quantile(freedom: float) -> float:
@@ -147,7 +152,9 @@ def _outcome(ours: EvaluationDone, base: EvaluationDone | None, unimproved: bool
     if unimproved:
         kind, words = "unimproved", UNIMPROVED
     if ours.guessing is not None and ours.images and near_guessing(ours.mean, ours.guessing, ours.images):
-        words += f" The accuracy with {ours.network} is near that of guessing, {100 * ours.guessing:.1f} %."
+        few = f"not clearly above that of guessing on {ours.images:,} images"
+        how = few if above_margin(ours.mean, ours.guessing) else "near that of guessing"
+        words += f" The accuracy with {ours.network} is {how}, {100 * ours.guessing:.1f} %."
     low, high = (found.low, found.high) if found is not None else (None, None)
     return Outcome(ours.network, kind, gap, low, high, words)
 

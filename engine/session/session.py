@@ -11,6 +11,7 @@ from engine.errors import UsageError
 from engine.events import Event, Notice, RunFinished, RunStarted, stage_events
 from engine.methods.method import unread
 from engine.methods.registry import method_of
+from engine.runs.class_order import check_classes
 from engine.runs.heartbeat import crash_description, heartbeat
 from engine.runs.judgement import outcome_words
 from engine.runs.recovery import clean_up
@@ -19,7 +20,6 @@ from engine.runs.selection import checkpoint_to_use, read_outcomes
 from engine.runs.workspace import Workspace, acquire_run
 from engine.runtime.device import environment
 from engine.runtime.distributed.ranks import ALONE, Ranks
-from engine.session.class_order import check_classes
 from engine.session.control import Control
 from engine.session.evaluations import final_test
 from engine.session.loop import run_stages

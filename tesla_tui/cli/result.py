@@ -3,6 +3,7 @@
 from rich.console import Console
 from rich.text import Text
 
+from engine.errors import TeslaError
 from engine.runs.judgement import Outcome
 from engine.runs.run import Run
 from engine.runs.status import run_status
@@ -25,7 +26,11 @@ def print_result(console: Console, workspace: Workspace, run: Run, *, pictures: 
     if pictures and status.selected is not None and makes_set:
         from tesla_tui.cli.show import grid_of
 
-        console.print(grid_of(workspace, run, status.selected, None, MOST_SHOWN))
+        try:
+            console.print(grid_of(workspace, run, status.selected, None, MOST_SHOWN))
+        except TeslaError as error:  # the dataset was moved or changed since: what was measured is still there
+            words = clean(f"The images cannot be shown: {error.message} {error.hint}".rstrip())
+            console.print(Text(words, style="yellow"), soft_wrap=not is_bounded(console))
     if status.test:
         print_table(console, results_table(status.test, status.random, status.outcomes, status.ipc, console.width))
     if status.selected is not None and status.iterations:

@@ -150,7 +150,7 @@ def _say_stopped(run: "Run", again: str | None, console: "Console") -> None:
     """What is saved, and the command that resumes; None: the launcher's own."""
     from tesla_tui.cli.result import print_commands
 
-    what = saved_words(max(run.checkpoints(), default=None)) if run.exists else "nothing to save yet"
+    what = saved_words(max(run.checkpoints(), default=None)) if run.exists else "what is decoded is kept"
     if again is None:
         console.print(f"[yellow]Stopped; {what}.[/] Run the same command to resume.", highlight=False)
     else:

@@ -75,7 +75,7 @@ def read_layout(tree: Tree, request: DataRequest) -> Found:
         _tell_loose(root, found)
         _read_below(root, below, found)
     else:
-        found.splits["train"] = _split(tree, root, request, found, "no folder's name tells a split")
+        found.splits["train"] = _split(tree, root, request, found, "all pictures: no folder is named as a split")
         weak = [name for name in root.filled() if split_words(name)]
         if weak and request.train_split != ALL:
             found.notes.append(f"{_names(weak)}: taken as a class, as it holds pictures beside other classes.")

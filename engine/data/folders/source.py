@@ -228,8 +228,11 @@ class _Opening:
             elif self.request.on_bad_file == "skip":
                 self.bad.append(path)
             elif extension(path) in UNREAD:
+                files = [file for split in self.found.splits.values() for file in split.paths]
+                more = sum(extension(file) in UNREAD for file in files) - 1
+                alike = f"; so {'are' if more > 1 else 'is'} {more:,} more" if more > 0 else ""
                 raise DataError(
-                    f"{self.tree.shown(path)} is of a format that is not read here (.{extension(path)}).",
+                    f"{self.tree.shown(path)} is of a format that is not read here (.{extension(path)}){alike}.",
                     "Convert it to PNG or JPEG, or leave out such files with dataset.on_bad_file = skip.",
                 ) from error
             else:

@@ -11,11 +11,11 @@ from typing import Any, Literal
 from engine.errors import UsageError
 from engine.events import Event, Progress, with_progress
 from engine.methods.registry import method_of
+from engine.runs.class_order import check_classes
 from engine.runs.run import Run
 from engine.runs.selection import checkpoint_to_use
 from engine.runs.workspace import Workspace
 from engine.runtime.threads import run_in_thread
-from engine.session.class_order import check_classes
 from engine.session.open_task import open_finished
 from engine.storage.atomic import TEMP_MARK, disk, publishing_folder
 from engine.storage.temp_files import leftovers

@@ -35,7 +35,8 @@ def disk_uses(problem: Problem, teachers_left: int, saved: int) -> list[DiskUse]
         uses.insert(0, DiskUse("teacher buffer", buffer_bytes(teachers_left, trajectory), "workspace", note))
     if facts.dataset is None:
         size = facts.images * (facts.values + 8)
-        uses.append(DiskUse("decoded dataset", size, "cache", "plus the download"))
+        note = "plus the download" if facts.to_download else "not decoded yet"
+        uses.append(DiskUse("decoded dataset", size, "cache", note))
     return uses
 
 

@@ -23,6 +23,8 @@ class Facts:
     """How these are known, for people."""
     dataset: Dataset | None = None
     """The dataset itself where the cache has it."""
+    to_download: bool = False
+    """Whether its files are not on this machine yet."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -68,7 +70,9 @@ def find_facts(settings: Settings, request: DataRequest) -> Facts:
         held_out = round(settings.dataset.holdout * known.train)
         origin = f"published sizes; {known.hub} is not downloaded yet"
         side = wanted or known.resolution
-        return Facts(known.classes, known.channels, side, known.train - held_out, held_out, known.test, origin)
+        return Facts(
+            known.classes, known.channels, side, known.train - held_out, held_out, known.test, origin, to_download=True
+        )
     raise UsageError(
         f"The sizes of {name}{f' with dataset.{chosen[0]}' if chosen else ''} are not known before it is downloaded.",
         "`tesla teach` downloads and decodes it; then plan again.",

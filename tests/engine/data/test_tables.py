@@ -152,7 +152,7 @@ def test_configurations_in_the_names_of_files_have_to_be_chosen_from(tmp_path: P
     assert [value(source, i) for i in range(8)] == list(range(100, 108))
     assert [int(np.asarray(source.test.image(i))[0, 0]) for i in range(8)] == list(range(150, 158))
     assert source.listing.config is not None and source.listing.config.why == "dataset.config = full"
-    assert source.listing.left_out[0].setting == "dataset.config"
+    assert source.listing.left_out[0].setting == "dataset.config = 64x64"
     assert len(opened(tmp_path, config="all").train.labels) == 16
 
 

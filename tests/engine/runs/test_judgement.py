@@ -109,6 +109,10 @@ def test_an_untouched_set_gained_nothing_whatever_its_accuracy() -> None:
 def test_an_accuracy_like_guessing_is_called_that() -> None:
     ours, base = result([0.11, 0.1], guessing=0.1, images=1000), result([0.5, 0.5], 0, "random")
     assert "near that of guessing, 10.0 %" in outcomes([ours], [base], unimproved=False)[0].words
+    few = result([0.46, 0.46], guessing=0.23, images=13)  # twice guessing, but 13 images do not show it
+    assert (
+        "not clearly above that of guessing on 13 images, 23.0 %" in outcomes([few], [base], unimproved=False)[0].words
+    )
     assert (
         "guessing" not in outcomes([result([0.9, 0.91], guessing=0.1, images=1000)], [base], unimproved=False)[0].words
     )

@@ -17,8 +17,8 @@ from engine.data.request import DataRequest, Fit
 from engine.data.resolve import resolve
 from engine.runs.workspace import Workspace
 from engine.storage.atomic import read_json
-from tests.engine.data.test_pictures import deep_png
 from tesla_tui.render.first_images import print_first_images
+from tests.engine.data.test_pictures import deep_png
 from tests.processes import sets
 from tests.tui.cli.test_cli import Tesla, one_paragraph, tesla
 

@@ -8,8 +8,8 @@ import pytest
 
 from engine.data.folders import source as folder
 from engine.data.sources import natural_key
+from engine.runs.class_order import check_classes
 from engine.runs.run import Run
-from engine.session.class_order import check_classes
 from tesla_tui.main import main
 from tests.conftest import TINY
 from tests.engine.data.trees import make
@@ -84,6 +84,35 @@ def test_a_run_of_the_old_class_order_is_refused_with_the_reason(
     run.check(_effective(tmp_path, listed))  # it may be set on a run that had none
     code, text = tesla("run", "ws", "--run", "new", *sets())
     assert code == 0, text
+
+
+def test_a_finished_run_survives_a_renamed_class_and_a_moved_folder(tesla: Tesla, tmp_path: Path) -> None:
+    root = make(tmp_path / "pets", "cat", "dog", "fox", count=12)
+    assert tesla("init", "ws", "--dataset", root)[0] == 0
+    assert tesla("run", "ws", "--ipc", 1, *sets())[0] == 0
+    (root / "cat").rename(root / "yak")  # now the last class: the first image is still a cat
+    code, text = tesla("show", "ws", "--run", "ipc-1")
+    assert code == 2 and "made with other classes: cat, yak" in text
+    code, text = tesla("run", "ws", "--ipc", 1, *sets())
+    assert code == 0 and "images cannot be shown" in text and "Test accuracy" in text
+    (root / "yak").rename(root / "cat")
+    root.rename(tmp_path / "moved")
+    code, text = tesla("run", "ws", "--ipc", 1, *sets())
+    assert code == 0 and "does not exist" in text and "ln -s NEW OLD" in text and "Test accuracy" in text
+    assert tesla("evaluate", "ws", "--run", "ipc-1")[0] == 1
+    root.symlink_to(tmp_path / "moved")
+    assert tesla("show", "ws", "--run", "ipc-1")[0] == 0
+
+
+def test_a_refused_file_names_the_words_to_type(tesla: Tesla, tmp_path: Path) -> None:
+    root = make(tmp_path / "pets", "cat", "dog", count=6)
+    for name in "ab":
+        (root / "cat" / f"{name}.heic").write_bytes(b"no picture")
+    code, text = tesla("data", root)
+    assert code == 1 and "not read here (.heic); so is 1 more" in text
+    assert "--set dataset.on_bad_file=skip, or in tesla.toml for every run" in text
+    code, text = tesla("data", root, "--set", "dataset.on_bad_file=skip")
+    assert code == 0 and "the only split" in text and "2 bad files" in text
 
 
 def _effective(tmp_path: Path, words: tuple[str, ...]) -> object:
