@@ -55,7 +55,7 @@ class ColumnFacts:
     name: str
     kind: str
     """Its type."""
-    role: Literal["image", "label", "unused"]
+    role: Literal["image", "label", "split", "unused"]
     why: str = ""
 
 

@@ -1,6 +1,7 @@
 """Pictures whose classes are in a table beside them, as Hugging Face's ImageFolder and Kaggle have them."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from engine.data.folders.filenames import extension, text_of
@@ -233,6 +234,7 @@ def _divide(found: Found, row_of: Mapping[str, Mapping[str, Any]], columns: Sequ
             if mine:
                 paths, labels = map(list, zip(*mine, strict=True))
                 found.splits[kind] = SplitFiles(paths, labels, f"the column {column}", whole.sources)
+        found.columns = tuple(replace(one, role="split") if one.name == column else one for one in found.columns)
         return
 
 

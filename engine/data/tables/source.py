@@ -3,7 +3,7 @@
 import bisect
 import io
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +73,9 @@ def open_tables(found: Tables, request: DataRequest, facts: DatasetFacts) -> Ope
             f"{request.name} has no rows in any of its splits: {', '.join(splits)}.",
             "Set dataset.path to files that have rows.",
         )
+    dividing = ""
     if len(filled) == 1 and request.train_split != ALL:
-        splits, filled = _by_column(splits, filled, request)
+        splits, filled, dividing = _by_column(splits, filled, request)
     first = next((name for name in filled if kind_of(name) == "train"), filled[0])
 
     def withheld(name: str) -> bool:
@@ -107,7 +108,7 @@ def open_tables(found: Tables, request: DataRequest, facts: DatasetFacts) -> Ope
             for name, split in splits.items()
         ),
         config=found.config,
-        columns=columns.facts,
+        columns=tuple(replace(one, role="split") if one.name == dividing else one for one in columns.facts),
         class_order=classes.order,
         left_out=found.left_out,
         notes=(*found.notes, *roles.notes, *classes.notes, *doubts),
@@ -117,13 +118,13 @@ def open_tables(found: Tables, request: DataRequest, facts: DatasetFacts) -> Ope
 
 def _by_column(
     splits: Mapping[str, TableSplit], filled: list[str], request: DataRequest
-) -> tuple[Mapping[str, TableSplit], list[str]]:
-    """The splits that a column of the only split tells, if there is such a column."""
+) -> tuple[Mapping[str, TableSplit], list[str], str]:
+    """The splits that a column of the only split tells, if there is such a column, and that column."""
     found = divided(splits[filled[0]].table, request.label_column)
     if found is None:
-        return splits, filled
+        return splits, filled, ""
     column, parts = found
-    return {split: TableSplit(table, f"the column {column}") for split, table in parts.items()}, list(parts)
+    return {split: TableSplit(table, f"the column {column}") for split, table in parts.items()}, list(parts), column
 
 
 def columns_of(table: Table, request: DataRequest, facts: DatasetFacts) -> Columns:

@@ -232,9 +232,9 @@ def test_columns_are_told_and_one_of_splits_is_not_ignored_silently(tmp_path: Pa
     ]  # fmt: skip
     path = tmp_path / "metadata.csv"
     path.write_text(path.read_text().replace("5.png,c1,train", "5.png,c1,test"))
-    assert [(facts.name, facts.role) for facts in opened(tmp_path, train_split="all").listing.columns][2:] == [
-        ("split", "unused"),
-    ]  # fmt: skip
+    for asked, role in ((None, "split"), ("all", "unused")):
+        columns = opened(tmp_path, train_split=asked).listing.columns
+        assert [(facts.name, facts.role) for facts in columns][2:] == [("split", role)]
 
 
 def test_classes_of_minus_one_and_one_say_what_numbers_below_0_are(tmp_path: Path) -> None:
