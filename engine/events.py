@@ -142,6 +142,8 @@ class DataReady(Event):
     test: int
     names: list[str] = field(default_factory=list)
     """Names of the classes, in order."""
+    fingerprint: str = ""
+    """sha256 of the decoded images and labels; empty in older journals."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,10 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.errors import CorruptFileError
-from engine.runs.class_order import check_classes
-from engine.runs.journal import class_names
+from engine.runs.journal import data_of
 from engine.runs.preview_writer import to_pixels
 from engine.runs.run import Run
+from engine.runs.same_data import check_classes
 from engine.runs.workspace import Workspace
 from engine.runtime.generators import run_to_end
 
@@ -36,7 +36,8 @@ def decoded_images(workspace: Workspace, run: Run, iteration: int) -> Gallery:
     opened = run_to_end(workspace.open_dataset(settings))
     images, dataset = tensors.get("images"), opened.dataset
     # The dataset may number its classes otherwise by now.
-    names = tuple(class_names(run.journal_file)) or dataset.classes
+    was = data_of(run.journal_file)
+    names = tuple(was.names) if was is not None and was.names else dataset.classes
     if sorted(names) != sorted(dataset.classes):
         check_classes(run, dataset.classes)
     wanted = (len(names) * settings.distill.ipc, dataset.channels, dataset.resolution, dataset.resolution)

@@ -106,17 +106,17 @@ def read_journal(path: Path, offset: int = 0) -> Iterator[tuple[Entry, int]]:
                 yield entry, offset
 
 
-def class_names(path: Path) -> list[str]:
-    """The classes that a run was made with, by number; empty if its journal does not say.
+def data_of(path: Path) -> DataReady | None:
+    """The dataset that a run was made with; None if its journal does not say.
 
     Raises:
         CorruptFileError: it is not a regular file.
     """
-    names: list[str] = []
+    found = None
     for entry, _ in islice(read_journal(path), FIRST):
         if isinstance(entry.event, DataReady):
-            names = list(entry.event.names)
-    return names
+            found = entry.event
+    return found
 
 
 def read_lines(path: Path, offset: int, most: int) -> tuple[list[dict[str, Any]], int]:

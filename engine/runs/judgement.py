@@ -95,7 +95,7 @@ def t_quantile(freedom: float) -> float:
 
 
 def difference(ours: Sequence[float], others: Sequence[float]) -> Difference | None:
-    """Welch's 95 % interval for mean(ours) - mean(others); None if either has fewer than two values.
+    """Welch's 95 % interval for mean(ours) - mean(others); None if either has fewer than two values, or none varies.
 
     B. L. Welch, "The generalization of 'Student's' problem when several different population variances are involved",
     Biometrika 34, 1947.
@@ -104,8 +104,8 @@ def difference(ours: Sequence[float], others: Sequence[float]) -> Difference | N
         return None
     mean = statistics.fmean(ours) - statistics.fmean(others)
     a, b = statistics.variance(ours) / len(ours), statistics.variance(others) / len(others)
-    if a + b == 0:
-        return Difference(mean, mean, mean)
+    if a + b == 0:  # equal accuracies of a few networks say nothing about the next one
+        return None
     freedom = (a + b) ** 2 / (a**2 / (len(ours) - 1) + b**2 / (len(others) - 1))
     wide = t_quantile(freedom) * math.sqrt(a + b)
     return Difference(mean, mean - wide, mean + wide)

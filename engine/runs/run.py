@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 CLASSES = "dataset.classes"
-"""May be set on a run that was started without it, to restore the classes: `engine.runs.class_order` checks them."""
+"""May be set on a run that was started without it, to restore the classes: `engine.runs.same_data` checks them."""
 
 
 def nobody_else() -> None:

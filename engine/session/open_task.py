@@ -116,6 +116,7 @@ def _ready(task: Task) -> DataReady:
     return DataReady(
         name=dataset.name, classes=task.classes, channels=dataset.channels, resolution=dataset.resolution,
         train=len(task.train), holdout=len(task.holdout), test=len(task.test), names=list(dataset.classes),
+        fingerprint=dataset.fingerprint,
     )  # fmt: skip
 
 

@@ -11,11 +11,11 @@ from engine.errors import UsageError
 from engine.events import Event, Notice, RunFinished, RunStarted, stage_events
 from engine.methods.method import unread
 from engine.methods.registry import method_of
-from engine.runs.class_order import check_classes
 from engine.runs.heartbeat import crash_description, heartbeat
 from engine.runs.judgement import outcome_words
 from engine.runs.recovery import clean_up
 from engine.runs.run import Run
+from engine.runs.same_data import check_data
 from engine.runs.selection import checkpoint_to_use, read_outcomes
 from engine.runs.workspace import Workspace, acquire_run
 from engine.runtime.device import environment
@@ -65,7 +65,7 @@ def drive(
     control = control or Control()
     early: list[Event] = []  # there is no journal before the run is known to be possible
     task, buffer = yield from _opened(workspace, effective, ranks, early)
-    check_classes(run, task.dataset.classes)
+    check_data(run, task.dataset.classes, task.dataset.fingerprint)
     workspace.check_links(*run.folders, buffer.folder)
     hold = yield from acquire_run(run)
     crash = crash_description(run.heartbeat_file)  # before this driver's heartbeat replaces it
@@ -135,7 +135,7 @@ def evaluate_run(
     """
     run.check_formats()
     task, buffer = yield from explain_out_of_memory(open_finished(workspace, settings), None)
-    check_classes(run, task.dataset.classes)
+    check_data(run, task.dataset.classes, task.dataset.fingerprint)
     workspace.check_links(*run.folders)
     chosen = checkpoint_to_use(run, run.frozen().settings, iteration)
     testing = final_test(task, buffer, run, chosen, networks)

@@ -11,8 +11,8 @@ from typing import Any, Literal
 from engine.errors import UsageError
 from engine.events import Event, Progress, with_progress
 from engine.methods.registry import method_of
-from engine.runs.class_order import check_classes
 from engine.runs.run import Run
+from engine.runs.same_data import check_data
 from engine.runs.selection import checkpoint_to_use
 from engine.runs.workspace import Workspace
 from engine.runtime.threads import run_in_thread
@@ -72,7 +72,7 @@ def exporting(
         )
     chosen = checkpoint_to_use(run, settings, iteration)
     task, buffer = yield from open_finished(workspace, settings)
-    check_classes(run, task.dataset.classes)
+    check_data(run, task.dataset.classes, task.dataset.fingerprint)
     tensors, record = yield from with_progress(
         run_in_thread(lambda: run.load_checkpoint(chosen)), at, "reading the checkpoint"
     )

@@ -61,7 +61,7 @@ class PreparedSet:
                 DataReady(
                     name=dataset.name, classes=len(dataset.classes), channels=dataset.channels,
                     resolution=dataset.resolution, train=len(self.opened.kept), holdout=len(self.opened.held),
-                    test=len(dataset.test_labels), names=list(dataset.classes),
+                    test=len(dataset.test_labels), names=list(dataset.classes), fingerprint=dataset.fingerprint,
                 ),
                 CheckpointSaved(iteration=0, path=str(path.relative_to(run.folder))),
                 RunFinished(seconds=0.0),

@@ -231,7 +231,9 @@ def test_columns_are_told_and_one_of_splits_is_not_ignored_silently(tmp_path: Pa
         ("file_name", "image"), ("label", "label"), ("split", "unused"),
     ]  # fmt: skip
     path = tmp_path / "metadata.csv"
-    path.write_text(path.read_text().replace("5.png,c1,train", "5.png,c1,test"))
+    path.write_text(
+        path.read_text().replace("5.png,c1,train", "5.png,c1,test").replace("0.png,c0,train", "0.png,c0,test")
+    )
     for asked, role in ((None, "split"), ("all", "unused")):
         columns = opened(tmp_path, train_split=asked).listing.columns
         assert [(facts.name, facts.role) for facts in columns][2:] == [("split", role)]

@@ -59,8 +59,7 @@ def test_welch_by_hand() -> None:
     assert found is not None
     assert (found.mean, found.low, found.high) == pytest.approx((-3, -3 - wide, -3 + wide))
     assert difference([0.5], [0.1, 0.2]) is None
-    same = difference([0.5, 0.5], [0.25, 0.25])
-    assert same is not None and same.low == same.high == 0.25
+    assert difference([0.5, 0.5], [0.25, 0.25]) is None  # no interval of width 0 from two networks
 
 
 def test_the_interval_holds_as_often_as_it_says() -> None:
@@ -159,3 +158,8 @@ def test_every_reason_to_skip_has_its_rule() -> None:
     assert "larger distill.max_loss" in hint and "smaller distill.lr_images" in hint
     assert "gradient is zero" in no_update_words(5, {}, True)[0]
     assert "larger distill.lr_images" in no_update_words(5, {"distill.max_jump": 1}, False)[1]
+
+
+def test_equal_accuracies_of_a_few_networks_are_no_verdict() -> None:
+    (found,) = outcomes([result([0.5, 0.5])], [result([0.4, 0.4], subject="random")], unimproved=False)
+    assert found.kind == "unknown" and found.low is None

@@ -8,8 +8,8 @@ import pytest
 
 from engine.data.folders import source as folder
 from engine.data.sources import natural_key
-from engine.runs.class_order import check_classes
 from engine.runs.run import Run
+from engine.runs.same_data import check_classes
 from tesla_tui.main import main
 from tests.conftest import TINY
 from tests.engine.data.trees import make
@@ -119,3 +119,21 @@ def _effective(tmp_path: Path, words: tuple[str, ...]) -> object:
     from engine.runs.workspace import Workspace
 
     return Workspace(tmp_path / "ws").settings(overrides=tuple(word for word in words if word != "--set"))
+
+
+def test_a_run_does_not_mix_two_versions_of_its_data(tesla: Tesla, tmp_path: Path) -> None:
+    root = make(tmp_path / "pets", "cat", "dog", count=12)
+    assert tesla("init", "ws", "--dataset", root)[0] == 0
+    assert tesla("run", "ws", "--ipc", 1, *sets())[0] == 0
+    more = ("--ipc", 1, *sets(), "--set", "distill.iterations=9")
+    new = root / "cat" / "new.png"
+    new.write_bytes((root / "dog" / "1.png").read_bytes())
+    code, text = tesla("run", "ws", *more)
+    assert code == 2 and "have changed since the run ipc-1 was started" in text
+    assert "of the 20 training and 4 test images that it had then" in text and "--run NAME" in text
+    for command in (("evaluate", "ws", "--run", "ipc-1"), ("export", "ws", "--run", "ipc-1", "--to", "out")):
+        assert tesla(*command)[0] == 2
+    assert tesla("run", "ws", "--run", "other", *more)[0] == 0
+    new.unlink()
+    code, text = tesla("run", "ws", *more)
+    assert code == 0, text

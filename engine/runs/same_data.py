@@ -1,15 +1,37 @@
-"""An existing run keeps its classes: their numbers are in its checkpoints, synthetic labels and teachers."""
+"""An existing run keeps its dataset: its checkpoints, labels and teachers depend on the images and their classes."""
 
 import shlex
 from collections.abc import Sequence
 
 from engine.data.sources import natural_key
 from engine.errors import UsageError
-from engine.runs.journal import class_names
+from engine.runs.journal import data_of
 from engine.runs.run import Run
 
 SHOWN = 30
 """Classes that a command spells out."""
+
+
+def check_data(run: Run, names: Sequence[str], fingerprint: str) -> None:
+    """Refuse a dataset other than that of the run's checkpoints.
+
+    Args:
+        run: existing or new.
+        names: the classes of the dataset now, by number.
+        fingerprint: of the dataset now.
+
+    Raises:
+        UsageError: says what differs.
+    """
+    check_classes(run, names)
+    was = data_of(run.journal_file) if run.checkpoints() else None
+    if was is not None and was.fingerprint and was.fingerprint != fingerprint:
+        raise UsageError(
+            f"The images of the dataset, or their labels, have changed since the run {run.name} was started. Its "
+            f"teachers, its held-out part and its input space are of the {was.train + was.holdout:,} training and "
+            f"{was.test:,} test images that it had then.",
+            "Restore the dataset, or start another run beside it with --run NAME.",
+        )
 
 
 def check_classes(run: Run, names: Sequence[str]) -> None:
@@ -24,7 +46,8 @@ def check_classes(run: Run, names: Sequence[str]) -> None:
     """
     if not run.checkpoints():
         return
-    was = class_names(run.journal_file)
+    before = data_of(run.journal_file)
+    was = list(before.names) if before is not None else []
     if not was or was == list(names):
         return
     if sorted(was) != sorted(names):
