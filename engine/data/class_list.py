@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.data.dataset import Classes
-from engine.errors import CorruptFileError, UsageError
+from engine.errors import CorruptFileError, UsageError, system_reason
 from engine.storage.untrusted import read_bounded
 
 MOST_BYTES = 2**24
@@ -81,7 +81,7 @@ def _texts(path: Path, known: Sequence[str]) -> list[tuple[int, str]]:
     try:
         text = read_bounded(path, MOST_BYTES).decode("utf-8-sig")
     except (OSError, CorruptFileError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error.message
+        reason = system_reason(error) if isinstance(error, OSError) else error.message
         raise UsageError(
             f"dataset.classes = {path} cannot be read: {str(reason).rstrip('.')}.",
             "Give a text file with a class per line; the path is relative to the workspace's folder.",
