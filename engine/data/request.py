@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
-from engine.errors import UsageError
+from engine.errors import UsageError, system_reason
 from engine.settings.schema import DatasetSettings
 
 Fit = Literal["crop", "pad", "stretch"]
@@ -71,7 +71,7 @@ class DataRequest:
                 asked["classes"] = hashlib.sha256(self.classes.read_bytes()).hexdigest()
             except OSError as error:
                 raise UsageError(
-                    f"dataset.classes = {self.classes} cannot be read: {error.strerror}.",
+                    f"dataset.classes = {self.classes} cannot be read: {system_reason(error)}.",
                     "Give a text file with a class per line; the path is relative to the workspace's folder.",
                 ) from error
         return asked

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from engine.data.request import DataRequest
 from engine.data.tables.configs import ask_for_config, unknown_config
+from engine.errors import system_reason
 from engine.settings.datasets import DatasetFacts
 
 PAGE = "https://huggingface.co/datasets"
@@ -71,19 +72,19 @@ def _about_config(
 
 def _about_disk(chain: list[BaseException], facts: DatasetFacts, cache: Path) -> Words | None:
     for each in chain:
-        number = each.errno if isinstance(each, OSError) else None
-        where = getattr(each, "filename", None) or cache
-        if number in READ_ONLY:
+        if not isinstance(each, OSError):
+            continue
+        where = each.filename or cache
+        if each.errno in READ_ONLY:
             return (
                 False,
-                f"The cache of Hugging Face cannot be written: {where} ({getattr(each, 'strerror', '')}).",
+                f"The cache of Hugging Face cannot be written: {where} ({system_reason(each)}).",
                 f"{facts.hub} is kept there. Set HF_HOME to a folder that you may write to, or change its mode.",
             )
-        if number in FULL:
+        if each.errno in FULL:
             return (
                 False,
-                f"There is no room for {facts.hub} in the cache of Hugging Face: {where} "
-                f"({getattr(each, 'strerror', '')}).",
+                f"There is no room for {facts.hub} in the cache of Hugging Face: {where} ({system_reason(each)}).",
                 "Free some space, or set HF_HOME to a folder on a larger disk.",
             )
     return None

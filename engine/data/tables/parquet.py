@@ -14,7 +14,7 @@ from engine.data.tables.configs import choose_config
 from engine.data.tables.saved import is_saved, saved_source
 from engine.data.tables.shards import shard_notes
 from engine.data.tables.source import READING, READS, Tables, TableSplit, open_tables
-from engine.errors import DataError
+from engine.errors import DataError, system_reason
 from engine.settings.datasets import DatasetFacts
 
 SUFFIXES = (".parquet", ".pq", ".parq")
@@ -78,7 +78,8 @@ def look(folder: Path) -> _Folder:
 
     def refuse(error: OSError) -> None:
         raise DataError(
-            f"{error.filename} cannot be read: {error.strerror}.", "Change its mode with chmod, or run as its owner."
+            f"{error.filename} cannot be read: {system_reason(error)}.",
+            "Change its mode with chmod, or run as its owner.",
         ) from error
 
     for at, folders, files in os.walk(folder, onerror=refuse):

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from engine.data import cached_dataset
-from engine.errors import CorruptFileError, NewerFormatError, TeslaError
+from engine.errors import CorruptFileError, NewerFormatError, TeslaError, system_reason
 from engine.runs.data_record import FILE as DATA
 from engine.runs.data_record import check_record
 from engine.runs.liveness import driver_alive
@@ -113,7 +113,7 @@ def _data_record(workspace: Workspace) -> list[Finding]:
     except NewerFormatError as error:
         return [Finding(False, DATA, str(error))]
     except (CorruptFileError, OSError) as error:
-        words = error.message if isinstance(error, CorruptFileError) else f"{path}: {error.strerror}."
+        words = error.message if isinstance(error, CorruptFileError) else f"{path}: {system_reason(error)}."
 
         def repair() -> str:
             return f"Moved to {set_aside(path)}; the next run writes a new one."

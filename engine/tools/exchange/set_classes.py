@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from engine.errors import DataError, UsageError
+from engine.errors import DataError, UsageError, system_reason
 from engine.storage.untrusted import read_bounded
 
 MOST = 2**22
@@ -72,7 +72,7 @@ def _lines(path: Path) -> list[str]:
         text = read_bounded(path, MOST).decode()
     except OSError as error:
         raise UsageError(
-            f"The file of class names {path} cannot be read ({error.strerror}).",
+            f"The file of class names {path} cannot be read ({system_reason(error)}).",
             "--classes takes a file with one name per line, or the word dataset or sorted.",
         ) from error
     except UnicodeDecodeError as error:
