@@ -165,7 +165,8 @@ def _images(report: DataReport, short: bool) -> RenderableType:
             found.add_row("", name, Text(", ".join([*shown, *more]) + looked))
     rows = {"resolution": report.resolution, "channels": report.channels, "values": report.value_range}
     for name, choice in {**rows, "fit": report.fit}.items():
-        if not short or name == "resolution" or choice.value not in ("0..255", "crop"):
+        # The short form leaves out what changes no image.
+        if not short or not choice.why.endswith(("8-bit images", "images are square")):
             chosen.add_row("", name, Text(clean(choice.value)), Text(clean(choice.why), style="dim"))
     return chosen if short else Group(found, chosen)
 

@@ -140,6 +140,7 @@ def test_classes_are_listed_renamed_and_told(tesla: Tesla, tmp_path: Path) -> No
     assert code == 0
     words = one_paragraph(out)
     assert "sunset, sea, elsewhere" in words
+    assert "images are not square: the longer side is cropped" in words  # the short report has all that changes images
     assert "2 classes with 16 images: not listed in the file of dataset.classes (family, food)" in words
     assert "The class 'elsewhere' is made of 'city', 'mountains'" in words
     # The path was whole when it went into tesla.toml.
