@@ -77,7 +77,8 @@ def test_a_compiled_run_resumes_to_the_same_bits(tiny_run: Callable[..., Run], w
     entries = [entry for run in (whole, stopped) for entry, _ in read_journal(run.journal_file)]
     notices = [entry.event for entry in entries if isinstance(entry.event, Notice)]
     assert sum("Compiling the matching steps" in notice.message for notice in notices) == 3
-    assert not [notice for notice in notices if notice.level == "warning"]
+    # Teachers of two steps an epoch are near guessing, and called that.
+    assert not [notice for notice in notices if notice.level == "warning" and notice.about != "teachers"]
 
 
 def test_auto_compiles_by_cost(workspace: Workspace, tiny_run: Callable[..., Run]) -> None:

@@ -164,7 +164,7 @@ def test_the_dataset_cache_is_built_or_can_be_continued(
     process = tesla("run", folder, "--run", "r", *sets())
     wait_for(said(tmp_path, "decoding"), process)
     stopped(process, number, record)
-    assert "Stopped; nothing" in words_of(tmp_path)
+    assert "Stopped; what is decoded is kept" in words_of(tmp_path)
     left = set(cache.glob("folder-*[!k]")) - before
     assert all(TEMP_MARK in path.name and read_json(path / "progress.json")["plan"] for path in left)
     assert not (folder / "runs").exists()

@@ -22,8 +22,8 @@ def test_a_narrow_terminal_sees_fewer_columns_not_pieces_of_all(
         for text in (status, table, config):
             assert "…" not in text
             assert max(map(len, text.splitlines())) <= width
-        header = status.splitlines()[0]
-        assert "run" in header and "test %" in header
+        header = next(line for line in status.splitlines() if "test %" in line)  # below what the dataset is
+        assert "run" in header
         assert "convnet" in table and table.count(" %") >= 2
         assert "distill.lr_student_lr" in config and "preset digits" in " ".join(config.split())
         shown[width] = len(header.split("  "))
