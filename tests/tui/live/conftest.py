@@ -98,6 +98,14 @@ async def until(pilot: Pilot[str], true: Callable[[], object], seconds: float = 
     raise AssertionError(f"did not come true within {seconds} s\n{screen_text(pilot)}")
 
 
+async def closed(pilot: Pilot[str]) -> None:
+    """Wait until the app has ended. `until` asks its widgets to answer, which those of a closing app no longer do."""
+    end = time.monotonic() + HANGS
+    while pilot.app.is_running:
+        assert time.monotonic() < end, f"the app did not end within {HANGS} s"
+        await asyncio.sleep(0.05)
+
+
 def app_of(pilot: Pilot[str]) -> TeslaApp:
     assert isinstance(pilot.app, TeslaApp)
     return pilot.app

@@ -29,7 +29,7 @@ from tesla_tui.process.detached import ask_to_stop, wait_until_free
 from tests.conftest import TINY
 from tests.forks import ForkedTesla
 from tests.processes import HANGS, NEVER, wait_for
-from tests.tui.live.conftest import Show, app_of, screen_text, until
+from tests.tui.live.conftest import Show, app_of, closed, screen_text, until
 
 pytestmark = pytest.mark.slow
 
@@ -113,7 +113,7 @@ def test_quit_stops_and_loses_nothing(show: Show, ws: Workspace) -> None:
         await pilot.pause(0.2)
         assert app_of(pilot).bench.driving  # type: ignore[union-attr]
         await answered(pilot, "s")
-        await until(pilot, lambda: not pilot.app.is_running)
+        await closed(pilot)
         assert "saved at iteration" in (pilot.app.return_value or "")
 
     show(body, **DRIVE)
@@ -141,11 +141,11 @@ def test_detaching_hands_the_run_to_another_process(show: Show, ws: Workspace) -
     async def body(pilot: Pilot[str]) -> None:
         await distilling(pilot, run)
         await answered(pilot, "d")
-        await until(pilot, lambda: not pilot.app.is_running)
+        await closed(pilot)
         assert "is running in the background" in (pilot.app.return_value or "")
 
-    show(body, **DRIVE)
     try:
+        show(body, **DRIVE)
         assert is_driven(run)
         pid = json.loads((run.folder / "driver.json").read_text())["pid"]
         assert pid != os.getpid() and os.getsid(pid) == pid  # a session of its own: no terminal can take it along
