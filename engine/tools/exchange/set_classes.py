@@ -69,7 +69,7 @@ def _order(classes: Sequence[str], ordered: Sequence[str], words: str) -> ClassO
 
 def _lines(path: Path) -> list[str]:
     try:
-        text = read_bounded(path, MOST).decode()
+        text = read_bounded(path, MOST).decode("utf-8-sig")  # as dataset.classes: an editor may add a byte-order mark
     except OSError as error:
         raise UsageError(
             f"The file of class names {path} cannot be read ({system_reason(error)}).",

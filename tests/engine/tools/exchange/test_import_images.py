@@ -427,3 +427,9 @@ def test_a_device_is_no_file(workspace: Workspace, tmp_path: Path, ending: str) 
     path.symlink_to("/dev/zero")
     with pytest.raises(UsageError, match="is not a file"):
         imported(workspace, path)
+
+
+def test_a_file_of_class_names_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    file = tmp_path / "names.txt"
+    file.write_bytes("\ufeffdog\r\ncat\r\n".encode())
+    assert class_order(("cat", "dog"), False, str(file), None, "").numbers == (1, 0)
