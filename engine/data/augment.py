@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from engine.data.resampling import linear_map, resampled, shifted
 from engine.errors import UsageError
 
 SCALE = 1.2
@@ -99,11 +100,21 @@ def _draw_flip(generator: torch.Generator, count: int, side: int) -> tuple[Tenso
 
 def _draw_scale(generator: torch.Generator, count: int, side: int) -> tuple[Tensor, ...]:
     low = 1 / SCALE
-    return tuple(low + _uniform(generator, count) * (SCALE - low) for _ in range(2))
+    factor_y, factor_x = (low + _uniform(generator, count) * (SCALE - low) for _ in range(2))
+    zero = torch.zeros(count)
+    return (_matrices(factor_x, zero, zero, factor_y, 1 / factor_x, zero, zero, 1 / factor_y),)
 
 
 def _draw_rotate(generator: torch.Generator, count: int, side: int) -> tuple[Tensor, ...]:
-    return (torch.deg2rad((_uniform(generator, count) - 0.5) * 2 * ANGLE),)
+    angle = torch.deg2rad((_uniform(generator, count) - 0.5) * 2 * ANGLE)
+    # Here and not on the images' device, whose sine may differ in the last bit.
+    sine, cosine = torch.sin(angle), torch.cos(angle)
+    return (_matrices(cosine, -sine, sine, cosine, cosine, sine, -sine, cosine),)
+
+
+def _matrices(*entries: Tensor) -> Tensor:
+    """`(B, 2, 2, 2)`: a matrix on columns (x, y) and its inverse, by rows."""
+    return torch.stack(entries, 1).view(-1, 2, 2, 2)
 
 
 def _column(values: Tensor, images: Tensor) -> Tensor:
@@ -119,16 +130,7 @@ def _color(images: Tensor, brightness: Tensor, saturation: Tensor, contrast: Ten
 
 
 def _crop(images: Tensor, shift_y: Tensor, shift_x: Tensor) -> Tensor:
-    """Zero-pad and shift: out[y, x] = in[y + shift_y, x + shift_x], zero outside."""
-    side = images.shape[2]
-    grid = torch.arange(side, device=images.device)
-    rows, columns = grid + shift_y[:, None], grid + shift_x[:, None]
-    inside = ((rows >= 0) & (rows < side))[:, None, :, None] & ((columns >= 0) & (columns < side))[:, None, None, :]
-    batch = torch.arange(len(images), device=images.device)[:, None, None]
-    # Gathering along one flat axis keeps channels together; the mask makes the padding.
-    picked = images.movedim(1, 3)[batch, rows.clamp(0, side - 1)[:, :, None], columns.clamp(0, side - 1)[:, None, :]]
-    # In the usual memory order, for the reason in `engine.networks.flat.in_memory_order`.
-    return (picked.movedim(3, 1) * inside.to(images.dtype)).clone(memory_format=torch.contiguous_format)
+    return linear_map(shifted, images, shift_y, shift_x)
 
 
 def _cutout(images: Tensor, top: Tensor, left: Tensor) -> Tensor:
@@ -145,22 +147,14 @@ def _flip(images: Tensor, mirrored: Tensor) -> Tensor:
     return torch.where(mirrored.view(-1, 1, 1, 1), images.flip(3), images)
 
 
-def _affine(images: Tensor, matrix: Tensor) -> Tensor:
-    """Bilinear sampling with zero padding, corners aligned; `matrix` `(B, 2, 3)` maps output to input positions."""
-    grid = F.affine_grid(matrix, list(images.shape), align_corners=True)
+def _affine(images: Tensor, matrices: Tensor) -> Tensor:
+    """Bilinear sampling with zero padding, corners aligned; `matrices` as `resampled` takes them."""
+    if images.device.type != "cpu":
+        return linear_map(resampled, images, matrices)
+    # Faster on a CPU, and only there the same bits twice: cuDNN's backward pass adds in any order, without a warning.
+    rows = F.pad(matrices[:, 0].to(images.dtype), (0, 1))
+    grid = F.affine_grid(rows, list(images.shape), align_corners=True)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
-
-
-def _scale(images: Tensor, factor_y: Tensor, factor_x: Tensor) -> Tensor:
-    zero = torch.zeros_like(factor_x)
-    rows = torch.stack([torch.stack([factor_x, zero, zero], 1), torch.stack([zero, factor_y, zero], 1)], 1)
-    return _affine(images, rows.to(images.dtype))
-
-
-def _rotate(images: Tensor, angle: Tensor) -> Tensor:
-    sine, cosine, zero = torch.sin(angle), torch.cos(angle), torch.zeros_like(angle)
-    rows = torch.stack([torch.stack([cosine, -sine, zero], 1), torch.stack([sine, cosine, zero], 1)], 1)
-    return _affine(images, rows.to(images.dtype))
 
 
 _DRAW: dict[str, Callable[[torch.Generator, int, int], tuple[Tensor, ...]]] = {
@@ -168,5 +162,5 @@ _DRAW: dict[str, Callable[[torch.Generator, int, int], tuple[Tensor, ...]]] = {
     "flip": _draw_flip, "scale": _draw_scale, "rotate": _draw_rotate,
 }  # fmt: skip
 _APPLY: dict[str, Callable[..., Tensor]] = {
-    "color": _color, "crop": _crop, "cutout": _cutout, "flip": _flip, "scale": _scale, "rotate": _rotate,
+    "color": _color, "crop": _crop, "cutout": _cutout, "flip": _flip, "scale": _affine, "rotate": _affine,
 }  # fmt: skip

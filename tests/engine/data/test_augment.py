@@ -26,6 +26,10 @@ def batch(shape: tuple[int, int, int, int], dtype: torch.dtype = torch.float64) 
 def oracle(augment: Augment, image: Tensor, i: int) -> Tensor:
     """One image, written out."""
     c, side, _ = image.shape
+    if augment.op in ("scale", "rotate"):
+        theta = F.pad(augment.parameters[0][i : i + 1, 0].to(image.dtype), (0, 1))
+        grid = F.affine_grid(theta, [1, c, side, side], align_corners=True)
+        return F.grid_sample(image[None], grid, mode="bilinear", padding_mode="zeros", align_corners=True)[0]
     p = [float(parameter[i]) for parameter in augment.parameters]
     if augment.op == "flip":
         return image.flip(2) if p[0] else image
@@ -40,19 +44,13 @@ def oracle(augment: Augment, image: Tensor, i: int) -> Tensor:
         padded[:, most : most + side, most : most + side] = image
         top, left = most + int(p[0]), most + int(p[1])
         return padded[:, top : top + side, left : left + side]
-    if augment.op == "cutout":
-        out, hole = image.clone(), int(0.5 * side + 0.5)
-        for y in range(side):
-            for x in range(side):
-                if p[0] <= y < p[0] + hole and p[1] <= x < p[1] + hole:
-                    out[:, y, x] = 0
-        return out
-    if augment.op == "scale":
-        theta = [[p[1], 0.0, 0.0], [0.0, p[0], 0.0]]
-    else:
-        theta = [[math.cos(p[0]), -math.sin(p[0]), 0.0], [math.sin(p[0]), math.cos(p[0]), 0.0]]
-    grid = F.affine_grid(torch.tensor([theta], dtype=image.dtype), [1, c, side, side], align_corners=True)
-    return F.grid_sample(image[None], grid, mode="bilinear", padding_mode="zeros", align_corners=True)[0]
+    assert augment.op == "cutout"
+    out, hole = image.clone(), int(0.5 * side + 0.5)
+    for y in range(side):
+        for x in range(side):
+            if p[0] <= y < p[0] + hole and p[1] <= x < p[1] + hole:
+                out[:, y, x] = 0
+    return out
 
 
 @pytest.mark.parametrize("op", OPS)
@@ -91,10 +89,14 @@ def test_the_type_of_the_images_is_kept_and_the_draw_is_the_same(op: str) -> Non
 
 def test_ranges() -> None:
     shape = (4000, 1, 32, 32)
-    scale = torch.stack(drawn("scale", shape).parameters)
+    forth, back = drawn("scale", shape).parameters[0].unbind(1)
+    scale = torch.cat([forth[:, 0, 0], forth[:, 1, 1]])
     assert 1 / 1.2 <= scale.min() < 0.84
     assert 1.19 < scale.max() <= 1.2
-    angle = drawn("rotate", shape).parameters[0]
+    assert torch.allclose(back[:, [0, 1], [0, 1]] * forth[:, [0, 1], [0, 1]], torch.ones(1), atol=1e-6)
+    forth, back = drawn("rotate", shape).parameters[0].unbind(1)
+    angle = torch.atan2(forth[:, 1, 0], forth[:, 0, 0])
+    assert torch.equal(back, forth.mT)
     assert math.radians(14.9) < angle.abs().max() <= math.radians(15)
     shift = torch.stack(drawn("crop", shape).parameters)
     assert (shift.min(), shift.max()) == (-4, 4)
