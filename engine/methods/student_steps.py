@@ -8,7 +8,7 @@ from engine.methods.batch_coupling import batch_sizes, couples_images
 from engine.methods.draws import draw_iteration
 from engine.methods.tesla_state import DistillState
 from engine.networks import flatten_parameters
-from engine.runtime.out_of_memory import asked_bytes, available_bytes, is_out_of_memory
+from engine.runtime.out_of_memory import asked_bytes, free_bytes, is_out_of_memory
 from engine.runtime.rng import counted_seed
 from engine.runtime.threads import run_in_thread
 from engine.settings import Settings
@@ -92,7 +92,9 @@ def smaller_parts(task: Task, state: DistillState, error: Exception) -> Notice |
         return None
     state.health.rows = now // 2
     asked = asked_bytes(error)
-    words = "" if asked is None else f" ({format_bytes(asked)} asked for, {format_bytes(available_bytes())} free)"
+    where = "" if task.device.type == "cpu" else f" on {task.device}"
+    free = f"{format_bytes(free_bytes(task.device))} free{where}"
+    words = "" if asked is None else f" ({format_bytes(asked)} asked for, {free})"
     return Notice(
         level="warning",
         message=f"Out of memory in a matching step of {now} images{words}: from now on, {now // 2} are differentiated "

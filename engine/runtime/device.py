@@ -9,7 +9,10 @@ import torch
 
 from engine.errors import UsageError
 from engine.runtime.allocator import choose_memory
+from engine.runtime.cuda import check_different, cuda_facts, identity
+from engine.runtime.determinism import set_deterministic
 from engine.runtime.distributed.environment import RankEnvironment
+from engine.runtime.distributed.ranks import Ranks
 from engine.settings import ComputeSettings
 
 
@@ -35,8 +38,14 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-def own_device(name: str, place: RankEnvironment) -> torch.device:
+def own_device(name: str, place: RankEnvironment, *, bound: bool = False) -> torch.device:
     """The device of one process among several: the CPU for all, or one CUDA device for each of a host.
+
+    Args:
+        name: `compute.device`.
+        place: the process.
+        bound: whether a single visible device may be this process's own, as launchers like srun bind them. Whether it
+            is, `check_devices` finds out once the processes are connected.
 
     Raises:
         UsageError: more workers than devices, or a device that cannot be shared.
@@ -46,18 +55,30 @@ def own_device(name: str, place: RankEnvironment) -> torch.device:
         return device
     if device.type != "cuda":
         raise UsageError(f"Several workers cannot share compute.device = {name}.", "Use cuda or cpu, or one worker.")
+    count = torch.cuda.device_count()
+    if bound and count == 1:
+        return torch.device("cuda", 0)
     if device.index is not None and place.local_size > 1:
         raise UsageError(
             f"compute.device = {name} names one device for {place.local_size} workers.",
             "Use cuda, and choose devices with CUDA_VISIBLE_DEVICES.",
         )
-    count = torch.cuda.device_count()
     if place.local_size > count:
         raise UsageError(
             f"{place.local_size} workers need {place.local_size} CUDA devices; this machine has {count}.",
             f"Use at most {count} workers here, or compute.device = cpu.",
         )
     return torch.device("cuda", device.index if device.index is not None else place.local_rank)
+
+
+def check_devices(ranks: Ranks, device: torch.device) -> None:
+    """Check that no two ranks use one GPU. All ranks call it together.
+
+    Raises:
+        UsageError: names the two, and the GPU.
+    """
+    if ranks.size > 1:
+        check_different(ranks.gathered(identity(device)))
 
 
 def own_threads(place: RankEnvironment) -> int:
@@ -70,22 +91,28 @@ def own_threads(place: RankEnvironment) -> int:
 def configure(settings: ComputeSettings, place: RankEnvironment | None = None) -> torch.device:
     """Apply the process-wide switches and give the device. Call once, before the first kernel."""
     place = place or RankEnvironment()
-    device = own_device(settings.device, place)
+    device = own_device(settings.device, place, bound=True)
     if settings.threads != "auto":
         torch.set_num_threads(settings.threads)
     elif place.size > 1:
         torch.set_num_threads(own_threads(place))
-    if device.type == "cuda" and place.size > 1:
-        torch.cuda.set_device(device)
+    if device.type == "cuda":
+        # Not only tensors: streams, events and memory pools of the current device are used where none is named.
+        torch.cuda.set_device(device.index or 0)
     if device.type == "cpu":
         choose_memory("flat" if settings.memory == "flat" else "fast")
-    # cuDNN takes TF32 unless it is told not to; here it is a choice, recorded with the run.
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = settings.precision == "tf32"
-    if settings.deterministic and device.type != "cpu":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        torch.backends.cudnn.benchmark = False
+    set_precision(tf32=settings.precision == "tf32")
+    set_deterministic(settings.deterministic and device.type != "cpu")
     return device
+
+
+def set_precision(*, tf32: bool) -> None:
+    """Let convolutions and matrix products of this process use TF32 on CUDA, or make them keep float32.
+
+    cuDNN takes TF32 unless it is told not to; here it is a choice, recorded with the run. PyTorch refuses to read
+    these switches once the newer `fp32_precision` was set: this is the only place that sets either.
+    """
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
 
 
 def environment(device: torch.device) -> dict[str, Any]:
@@ -101,4 +128,5 @@ def environment(device: torch.device) -> dict[str, Any]:
         "device": str(device),
         "device_name": name,
         "threads": torch.get_num_threads(),
+        **(cuda_facts(device) if device.type == "cuda" else {}),
     }

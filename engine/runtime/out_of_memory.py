@@ -8,8 +8,12 @@ import re
 import resource
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
+
+if TYPE_CHECKING:
+    import torch
 
 WORDS = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory", "bad_alloc")
 """In the message of a RuntimeError that is about memory: of CUDA and MPS, of PyTorch's CPU allocator, of C++."""
@@ -64,3 +68,12 @@ def available_bytes() -> int:
             group = Path("/sys/fs/cgroup")
             found.append(int((group / most).read_text()) - int((group / used).read_text()))
     return max(0, min(found))
+
+
+def free_bytes(device: "torch.device") -> int:
+    """Memory that a process can still get on a device; the host's, where the device shares it."""
+    if device.type != "cuda":
+        return available_bytes()
+    from engine.runtime import cuda
+
+    return cuda.free_bytes(device)

@@ -15,7 +15,7 @@ from engine.matching.parameter_store import resolve_store
 from engine.matching.steps import saved_bytes, student_loss
 from engine.methods.batch_coupling import batch_sizes, couples_images
 from engine.networks import flatten_parameters
-from engine.runtime.out_of_memory import asked_bytes, available_bytes, is_out_of_memory, process_bytes
+from engine.runtime.out_of_memory import asked_bytes, available_bytes, free_bytes, is_out_of_memory, process_bytes
 from engine.storage.filesystem import format_bytes
 from engine.training.task import Task
 
@@ -26,6 +26,13 @@ MATCHING = 3.0
 """Peak of a matching step's second derivatives, in the same unit (measured: 1.3 to 2.8)."""
 WORTH = 0.05
 """Share of the process's memory that a setting must save to be named."""
+
+SMALLER = {
+    "teachers": "a smaller teachers.batch or network.width",
+    "distillation": "a smaller --ipc or network.width",
+    "evaluation": "a smaller network.width or dataset.resolution",
+}
+"""What takes less memory in a stage, in words, where there is not even the memory to measure how much less."""
 
 Result = TypeVar("Result")
 
@@ -69,7 +76,7 @@ def _tried(error: Exception, task: Task | None) -> str:
     asked = asked_bytes(error)
     words = "more memory was asked for" if asked is None else f"{format_bytes(asked)} more were asked for"
     if task is not None and task.device.type == "cuda":
-        free, total = torch.cuda.mem_get_info(task.device)
+        free, total = free_bytes(task.device), torch.cuda.mem_get_info(task.device)[1]
         return f"{words}; {task.device} has {format_bytes(total)}, of which {format_bytes(free)} were free"
     return f"{words}; this process had {format_bytes(process_bytes())}, and {format_bytes(available_bytes())} were free"
 
@@ -84,7 +91,7 @@ def explained(stage: str, tried: str, task: Task | None) -> OutOfMemoryError:
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        hint = "Start a new run (--run NAME) with a smaller --ipc or network.width, or use a machine with more memory."
+        hint = f"Start a new run (--run NAME) with {SMALLER.get(stage, SMALLER['distillation'])}, or use more memory."
     return OutOfMemoryError(f"Out of memory in the stage {stage}: {tried}. What was saved before is intact.", hint)
 
 
@@ -160,5 +167,4 @@ def fitting(task: Task, graphs: float) -> int:
     with torch.enable_grad():
         _, size = saved_bytes(lambda: student_loss(network, theta, images, labels))
     each = max(1, (size - network.size * task.dtype.itemsize) // 2)
-    free = torch.cuda.mem_get_info(task.device)[0] if task.device.type == "cuda" else available_bytes()
-    return max(1, int(free / (graphs * each)))
+    return max(1, int(free_bytes(task.device) / (graphs * each)))

@@ -24,7 +24,7 @@ from engine.methods.batch_coupling import check_shared
 from engine.methods.registry import method_of
 from engine.runs.run import Run
 from engine.runs.workspace import Workspace
-from engine.runtime.device import configure
+from engine.runtime.device import check_devices, configure
 from engine.runtime.distributed.ranks import ALONE, Ranks
 from engine.runtime.threads import run_in_thread
 from engine.settings import Settings
@@ -78,6 +78,7 @@ def open_finished(workspace: Workspace, settings: Settings) -> Generator[Event, 
 
 def _open_data(workspace: Workspace, settings: Settings, ranks: Ranks) -> Generator[Event, None, Task]:
     device = configure(settings.compute, ranks.place)
+    check_devices(ranks, device)
     opened = yield from workspace.open_dataset(settings)
     dataset, kept, held = opened.dataset, opened.kept, opened.held
     space = opened.space.to(device, DTYPES[settings.compute.dtype])

@@ -18,6 +18,7 @@ from engine.runs.run import Run
 from engine.runs.same_data import check_data
 from engine.runs.selection import checkpoint_to_use, read_outcomes
 from engine.runs.workspace import Workspace, acquire_run
+from engine.runtime.determinism import with_operators
 from engine.runtime.device import environment
 from engine.runtime.distributed.ranks import ALONE, Ranks
 from engine.session.control import Control
@@ -86,7 +87,8 @@ def drive(
                 recorder.record(event)
             yield started
             yield from notices
-            stages = with_remarks(run, effective.settings, run_stages(task, buffer, run, control))
+            stages = with_operators(run_stages(task, buffer, run, control))
+            stages = with_remarks(run, effective.settings, stages)
             stages = explain_out_of_memory(stages, task)
             yield from recorder.recorded(stages, control, ranks)
             outcome = outcome_words(read_outcomes(run, effective.settings))

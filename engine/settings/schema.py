@@ -261,8 +261,10 @@ class ComputeSettings(Section):
         # Teachers never train in bfloat16, but in TF32 if the run does.
         Affects(teachers="precision", unnamed=("float32", "bf16")),
     ] = "float32"
-    """Precision of products in the matching steps: tf32 (CUDA) and bf16 are faster and coarser; parameters, adjoint and
-    sums stay float32."""
+    """Precision of convolutions and matrix products. float32: full precision everywhere. tf32: TF32 in the whole
+    process, for teachers, matching steps and evaluations alike; no effect but on CUDA. bf16: bfloat16 in matching steps
+    and in the labels that teachers give; teachers and evaluations stay float32. Both are coarser; parameters, adjoint
+    and sums stay float32."""
     threads: Annotated[SmallInt | Literal["auto"], ROUNDING] = "auto"
     """CPU threads. Results are bit-identical only for an equal number."""
     memory: Annotated[Literal["auto", "fast", "flat"], ANY_TIME] = "auto"
@@ -273,4 +275,5 @@ class ComputeSettings(Section):
     """Images of a matching step that are differentiated at once; the gradients add up to the whole batch's but for
     rounding. auto: all, and half as many whenever memory runs out. off: always all."""
     deterministic: Annotated[bool, ROUNDING] = True
-    """Deterministic kernels where PyTorch has them (accelerators; the CPU always is)."""
+    """Deterministic kernels where PyTorch has them (accelerators; the CPU always is). An operator without one is still
+    used, and named in a notice."""

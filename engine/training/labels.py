@@ -59,10 +59,21 @@ def nearest_probabilities(values: Tensor) -> Tensor:
     """
     ordered = values.sort(dim=1, descending=True).values
     counts = torch.arange(1, values.shape[1] + 1, device=values.device)
-    thresholds = (ordered.cumsum(dim=1) - 1) / counts
+    # PyTorch promises no order of additions for another device's cumsum.
+    sums = ordered.cumsum(dim=1) if ordered.device.type == "cpu" else running_sums(ordered)
+    thresholds = (sums - 1) / counts
     # Nothing is above a NaN: without the bound such a row would ask for index -1.
     last = ((ordered > thresholds).sum(dim=1, keepdim=True) - 1).clamp_(min=0)
     return (values - thresholds.gather(1, last)).clamp_(min=0)
+
+
+def running_sums(rows: Tensor) -> Tensor:
+    """Sums `(N, K)` of each row up to each column, added in a fixed order: over distances that double."""
+    distance = 1
+    while distance < rows.shape[1]:
+        rows = torch.cat([rows[:, :distance], rows[:, distance:] + rows[:, :-distance]], dim=1)
+        distance *= 2
+    return rows
 
 
 @torch.no_grad()

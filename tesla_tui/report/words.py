@@ -171,10 +171,17 @@ def environment(facts: Facts) -> list[tuple[str, str]]:
     """Machine and versions of the last start."""
     names = {
         "tesla": "tesla", "torch": "PyTorch", "python": "Python", "platform": "System", "device": "Device",
-        "device_name": "Processor", "threads": "CPU threads", "workers": "Workers",
+        "device_name": "Processor", "capability": "Compute capability", "cuda": "CUDA", "cudnn": "cuDNN",
+        "driver": "Driver", "tf32": "TF32", "deterministic": "Deterministic kernels", "threads": "CPU threads",
+        "workers": "Workers",
     }  # fmt: skip
-    there = facts.view.environment
-    return [(words, clean(str(there[key]))) for key, words in names.items() if key in there]
+    there = facts.view.environment  # older runs recorded less, and what nothing told is None
+    said = {True: "yes", False: "no"}
+    return [
+        (words, clean(said[value] if isinstance(value, bool) else str(value)))
+        for key, words in names.items()
+        if (value := there.get(key)) is not None
+    ]
 
 
 def provenance(facts: Facts) -> list[tuple[str, str]]:

@@ -11,6 +11,7 @@ import torch
 from engine.data import cache_root, verify_cache
 from engine.data.decoding.unfinished import RECORD
 from engine.errors import BusyError, CorruptFileError, NewerFormatError
+from engine.runtime.cuda import driver_version
 from engine.storage.atomic import read_tensors
 from engine.storage.filesystem import disk, format_bytes
 from engine.storage.lock import KernelLock
@@ -32,9 +33,14 @@ def examine_machine() -> list[Finding]:
             findings.append(Finding(False, name, "not installed"))
     findings.append(Finding(True, "CPU threads", str(torch.get_num_threads())))
     if torch.cuda.is_available():
+        driver = driver_version() or "unknown"
+        words = f"{torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}, driver {driver}"
+        findings.append(Finding(True, "CUDA", words))
         for number in range(torch.cuda.device_count()):
             free, total = torch.cuda.mem_get_info(number)
-            words = f"{torch.cuda.get_device_name(number)}, {format_bytes(free)} of {format_bytes(total)} free"
+            capability = ".".join(map(str, torch.cuda.get_device_capability(number)))
+            name = f"{torch.cuda.get_device_name(number)} (compute capability {capability})"
+            words = f"{name}, {format_bytes(free)} of {format_bytes(total)} free"
             findings.append(Finding(True, f"cuda:{number}", words))
     else:
         findings.append(Finding(True, "CUDA", "none; runs on the CPU"))

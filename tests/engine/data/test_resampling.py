@@ -2,18 +2,17 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from engine.data import draw_augment
 from engine.data.augment import ANGLE, SCALE
 from engine.data.resampling import linear_map, resampled, shifted
 from engine.runtime.rng import counted_generator
+from tests.operators import Operators
 
 SIZES = [(1, 1), (2, 2), (5, 5), (8, 8), (28, 28), (33, 33), (9, 13), (30, 12), (1, 7)]
 ANGLES = torch.linspace(-ANGLE, ANGLE, 41)
@@ -130,23 +129,6 @@ def test_a_part_and_another_memory_order_have_the_same_bits(
         for i in range(3):
             part = linear(images[i : i + 1], transposed, *(values[i : i + 1] for values in parameters))
             assert torch.equal(part, whole[i : i + 1])
-
-
-class Operators(TorchDispatchMode):
-    """What is dispatched, and in which types."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.names: set[str] = set()
-        self.dtypes: set[torch.dtype] = set()
-
-    def __torch_dispatch__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        result = func(*args, **(kwargs or {}))
-        self.names.add(str(func))
-        self.dtypes |= {one.dtype for one in (result if isinstance(result, tuple) else [result])}
-        return result
 
 
 def operators(augment: Callable[[Tensor], Tensor], images: Tensor) -> Operators:

@@ -26,9 +26,10 @@ from engine.runtime.generators import run_to_end
 from engine.runtime.rng import counted_generator, counted_seed
 from engine.session.open_task import open_task
 from engine.settings import resolve_settings
-from engine.training.labels import nearest_probabilities
+from engine.training.labels import nearest_probabilities, running_sums
 from engine.training.task import Task
 from tests.conftest import TINY
+from tests.operators import Operators
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -113,6 +114,16 @@ def test_nearest_probabilities_are_nearest() -> None:
     for row, own in zip(wanted, found, strict=True):
         best = min(float((row - point).norm()) for point in grid)
         assert float((row - own).norm()) <= best + 1e-12
+
+
+@pytest.mark.parametrize("columns", [1, 2, 3, 10, 37, 64])
+def test_running_sums_are_cumsums_and_of_no_operator_without_an_order(columns: int) -> None:
+    rows = torch.randn((5, columns), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert torch.allclose(running_sums(rows), rows.cumsum(dim=1), atol=1e-13)
+    meta = torch.empty((2, columns), device="meta")
+    with Operators() as seen:
+        nearest_probabilities(meta)
+    assert seen.names and not [name for name in seen.names if "cumsum" in name]
 
 
 def test_a_row_that_is_not_finite_has_no_nearest_probabilities() -> None:

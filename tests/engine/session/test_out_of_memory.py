@@ -21,7 +21,8 @@ from engine.runs.status import run_status
 from engine.runs.workspace import Workspace
 from engine.runtime.finite import non_finite
 from engine.runtime.generators import run_to_end
-from engine.runtime.out_of_memory import asked_bytes, available_bytes, is_out_of_memory
+from engine.runtime.out_of_memory import asked_bytes, available_bytes, free_bytes, is_out_of_memory
+from engine.session import memory_hints
 from engine.training import evaluation as evaluate
 from engine.training import teachers
 from tests.engine.faulty import CUE
@@ -69,6 +70,32 @@ def test_every_way_to_say_it_is_understood(error: Exception, asked: int | None) 
 def test_other_errors_are_other_errors(error: Exception) -> None:
     assert not is_out_of_memory(error)
     assert available_bytes() > 0
+
+
+def test_free_memory_of_a_device_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert 0 < free_bytes(torch.device("cpu")) <= available_bytes() * 2
+    for name, value in {"mem_get_info": (10, 100), "memory_reserved": 70, "memory_allocated": 50}.items():
+        monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
+    assert free_bytes(torch.device("cuda:1")) == 30  # what the allocator keeps without using it is free
+
+
+@pytest.mark.parametrize(
+    ("stage", "words"),
+    [
+        ("teachers", "teachers.batch"),
+        ("distillation", "--ipc"),
+        ("evaluation", "dataset.resolution"),
+        ("other", "--ipc"),
+    ],
+)
+def test_each_stage_has_its_own_advice_without_memory_to_measure(
+    monkeypatch: pytest.MonkeyPatch, stage: str, words: str
+) -> None:
+    def nothing_left(*_: object) -> str:
+        raise MemoryError
+
+    monkeypatch.setattr(memory_hints, "_hint", nothing_left)
+    assert words in memory_hints.explained(stage, "tried", None).hint
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 7])

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
 from engine.data import cache_root
 from engine.errors import BusyError
@@ -132,3 +133,18 @@ def test_the_manifest_waits_for_a_teacher_in_training(tiny_run: Callable[..., Ru
         repair()
     assert path.read_bytes() == b"" and not list(workspace.folder.rglob("damaged"))
     assert repair().startswith("Moved to ") and path.stat().st_size
+
+
+def test_cuda_is_told_with_its_driver_and_capability(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "is_available": True, "device_count": 1, "mem_get_info": (10**9, 2 * 10**9),
+        "get_device_name": "NVIDIA H200", "get_device_capability": (9, 0),
+    }.items():  # fmt: skip
+        monkeypatch.setattr(torch.cuda, name, lambda *_, value=value: value)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 91900)
+    for driver, words in (("580.159.04", "580.159.04"), (None, "unknown")):
+        monkeypatch.setattr("engine.tools.doctor.machine.driver_version", lambda driver=driver: driver)
+        found = {finding.what: finding for finding in examine_machine()}
+        assert found["CUDA"].good and found["CUDA"].words == f"13.0, cuDNN 91900, driver {words}"
+        assert found["cuda:0"].words.startswith("NVIDIA H200 (compute capability 9.0), 1.0 GB of 2.0 GB free")

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ from engine.runtime.generators import run_to_end
 from engine.settings.overrides import parse_override
 from engine.tools.exchange.import_images import Wanted, import_images
 from tesla_tui.render.words import teachers_words
+from tesla_tui.report import words
 from tesla_tui.report.commands import option_value
 from tests.conftest import TINY, Drive
 from tests.tui.cli.test_cli import SETS, Tesla, tesla  # noqa: F401
@@ -255,3 +258,14 @@ def test_damaged_files_are_left_out(tiny_run: Drive, workspace: Workspace, tmp_p
 )  # fmt: skip
 def test_settings_in_commands_are_read_back(key: str, value: object) -> None:
     assert parse_override(f"{key}={option_value(value)}") == (key, value)
+
+
+def test_the_environment_has_what_was_recorded_and_no_more() -> None:
+    def rows(**environment: object) -> dict[str, str]:
+        facts: Any = SimpleNamespace(view=SimpleNamespace(environment=environment))
+        return dict(words.environment(facts))
+
+    assert rows(tesla="0.1.0", device="cpu", threads=2) == {"tesla": "0.1.0", "Device": "cpu", "CPU threads": "2"}
+    assert rows(cuda="13.0", cudnn=91900, driver=None, capability="9.0", tf32="off", deterministic=True) == {
+        "CUDA": "13.0", "cuDNN": "91900", "Compute capability": "9.0", "TF32": "off", "Deterministic kernels": "yes",
+    }  # fmt: skip
