@@ -1,7 +1,8 @@
 """What a session says about its own numbers: notices, each once in the life of a run, and what the run ends with."""
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
+from typing import Any
 
 import torch
 
@@ -17,6 +18,12 @@ from engine.settings import Settings
 from engine.training.task import Task
 
 Events = Generator[Event, None, None]
+
+BIT_RELEVANT = {
+    "tesla": "tesla", "torch": "PyTorch", "device_name": "the processor", "cuda": "CUDA", "cudnn": "cuDNN",
+    "driver": "the driver", "tf32": "TF32",
+}  # fmt: skip
+"""Recorded facts of which each can change the last bits of results, and what they are called."""
 
 
 def with_remarks(run: Run, settings: Settings, stages: Events) -> Events:
@@ -68,6 +75,25 @@ def _bound_words(now: float, start: float) -> str:
             "distill.lr_student_lr in a new run."
         )
     return ""
+
+
+def changed_environment(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What to say where a run resumes with other software or on another processor; empty where it does not.
+
+    Args:
+        before: the environment that its last driver recorded; older versions recorded less.
+        now: this one.
+    """
+    changes = [
+        f"{words} changed from {before[key]} to {now[key]}"
+        for key, words in BIT_RELEVANT.items()
+        if before.get(key) is not None and now.get(key) is not None and before[key] != now[key]
+    ]
+    if not changes:
+        return ""
+    return (
+        f"Since this run was last driven, {', '.join(changes)}: it continues, but its numbers may differ in rounding."
+    )
 
 
 def check_updated(task: Task, run: Run, state: State) -> None:

@@ -12,6 +12,7 @@ from engine.events import Event, Notice, RunFinished, RunStarted, stage_events
 from engine.methods.method import unread
 from engine.methods.registry import method_of
 from engine.runs.heartbeat import crash_description, heartbeat
+from engine.runs.history import read_history
 from engine.runs.judgement import outcome_words
 from engine.runs.recovery import clean_up
 from engine.runs.run import Run
@@ -27,7 +28,7 @@ from engine.session.loop import run_stages
 from engine.session.memory_hints import explain_out_of_memory
 from engine.session.open_task import check_distils, open_finished, open_task, open_teachers
 from engine.session.recorder import recording
-from engine.session.remarks import with_remarks
+from engine.session.remarks import changed_environment, with_remarks
 from engine.settings import EffectiveSettings, Settings
 from engine.training.task import Task
 from engine.training.teacher_accuracy import teacher_stage
@@ -71,15 +72,16 @@ def drive(
     hold = yield from acquire_run(run)
     crash = crash_description(run.heartbeat_file)  # before this driver's heartbeat replaces it
     with hold as held, heartbeat(run.heartbeat_file, held.stands) as heart:
-        warnings = filter(
-            None, (*_prepared(run, buffer, effective), crash, workspace.keep_report(task.dataset, effective))
-        )
+        repaired = _prepared(run, buffer, effective)
+        here = {**environment(task.device), "workers": ranks.size}
+        changed = changed_environment(read_history(run).environment, here)
+        warnings = filter(None, (*repaired, crash, workspace.keep_report(task.dataset, effective), changed))
         notices = [Notice(level="warning", message=words) for words in warnings]
         started = RunStarted(
             run=run.name,
             resumed_from=max(run.checkpoints(), default=None),
             settings=effective.flat(),
-            environment={**environment(task.device), "workers": ranks.size},
+            environment=here,
         )
         begun = time.monotonic()
         with recording(run, held, heart) as recorder:
@@ -125,7 +127,8 @@ def teach(workspace: Workspace, settings: Settings) -> Events:
     workspace.check_links(buffer.folder)
     for words in buffer.open():
         yield Notice(level="warning", message=words)
-    yield from explain_out_of_memory(stage_events("teachers", teacher_stage(task, buffer)), task)
+    stages = with_operators(stage_events("teachers", teacher_stage(task, buffer)))
+    yield from explain_out_of_memory(stages, task)
 
 
 def evaluate_run(
@@ -140,8 +143,8 @@ def evaluate_run(
     check_data(run, task.dataset.classes, task.dataset.fingerprint)
     workspace.check_links(*run.folders)
     chosen = checkpoint_to_use(run, run.frozen().settings, iteration)
-    testing = final_test(task, buffer, run, chosen, networks)
-    yield from explain_out_of_memory(stage_events("evaluation", testing), task)
+    testing = with_operators(stage_events("evaluation", final_test(task, buffer, run, chosen, networks)))
+    yield from explain_out_of_memory(testing, task)
 
 
 def _opened(
