@@ -11,6 +11,7 @@ from typing import Any, Literal
 from engine.errors import UsageError
 from engine.events import Event, Progress, with_progress
 from engine.methods.registry import method_of
+from engine.runs.history import read_history
 from engine.runs.run import Run
 from engine.runs.same_data import check_data
 from engine.runs.selection import checkpoint_to_use
@@ -144,6 +145,7 @@ def _recipe(task: Task, run: Run, iteration: int, student_lr: float) -> dict[str
             "augment": [] if settings.evaluate.augment == "none" else list(settings.augment.ops),
             "measured_with": settings.evaluate.augment,
         },
+        "environment": read_history(run).environment,
         "origin": None if run.origin is None else asdict(run.origin),
         "settings": without_paths(flat, flat),
     }

@@ -74,6 +74,7 @@ def test_evaluations_with_other_augmentations_are_other_measurements(
     assert "measured with randaugment" in (tmp_path / "out" / "README.md").read_text()
     recipe = json.loads((tmp_path / "out" / "recipe.json").read_text())
     assert recipe["training"]["measured_with"] == "randaugment"
+    assert (recipe["environment"]["torch"], recipe["environment"]["device"]) == (torch.__version__, "cpu")
 
 
 def test_none_is_dsa_without_operations(tiny_run: RunIt) -> None:
