@@ -32,7 +32,7 @@ SMALLER = {
     "distillation": "a smaller --ipc or network.width",
     "evaluation": "a smaller network.width or dataset.resolution",
 }
-"""What takes less memory in a stage, in words, where there is not even the memory to measure how much less."""
+"""What takes less memory in a stage, where there is not even the memory to measure how much less."""
 
 Result = TypeVar("Result")
 
