@@ -88,7 +88,7 @@ GROUPS = (
     Group(
         "stages",
         "Teachers and evaluations",
-        "ConvNetD3 width 128, 3x32x32, 100 classes; teachers' batch 256, all augmentations.",
+        "ConvNetD3 width 128, 3x32x32, 100 classes; teachers' batch 256, all augmentations; equal switches.",
         seconds=75,
         alone=True,
     ),

@@ -45,13 +45,13 @@ TINY = (
 def run(check: Check, part: str) -> None:
     """A part is a dataset: digits, or pictures of random pixels with CIFAR-10's shape."""
     with tempfile.TemporaryDirectory() as folder:
-        if part == "cifar" and check.tiny:
-            check.rows.add("cifar", "the rehearsal plans digits only", "", "not run")
-            return
         data = ("dataset.name=digits",)
         if part == "cifar":
-            data = ("dataset.name=folder", f"dataset.path={_pictures(Path(folder) / 'noise', 800)}")
-        overrides = (*data, f"compute.device={check.device.type}", *(TINY if check.tiny else RUNS[part]))
+            pictures = _pictures(Path(folder) / "noise", 20 if check.tiny else 800)
+            data = ("dataset.name=folder", f"dataset.path={pictures}")
+        # Random pixels teach nothing, so the loss may be anything.
+        base = (*data, f"compute.device={check.device.type}", "distill.max_loss=1e30")
+        overrides = (*base, *(TINY if check.tiny else RUNS[part]))
         active = {text.partition("=")[0] for text in overrides}
         workspace = Workspace.create(Path(folder) / "ws", resolve_settings(overrides=list(overrides)), active)
         effective = workspace.settings(run=workspace.run("r"))

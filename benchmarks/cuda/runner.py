@@ -107,8 +107,10 @@ class Runner:
         for folder in chosen.values():
             Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
         paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-        threads = str(max(1, min(4, (os.cpu_count() or 1) // together)))
-        settled = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": threads}
+        cores = os.cpu_count() or 1
+        threads, compilers = (max(1, min(4, cores // together)), max(1, cores // min(together, 5)))
+        settled = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": str(threads)}
+        settled["TORCHINDUCTOR_COMPILE_THREADS"] = str(compilers)
         return {**os.environ, **settled, **chosen, "PYTHONPATH": os.pathsep.join(paths)}
 
     def _look(self, running: Running) -> None:

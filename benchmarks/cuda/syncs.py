@@ -1,6 +1,7 @@
 """How often the host waits for the GPU in the loops that matter, and where."""
 
 import json
+import threading
 import traceback
 import warnings
 from collections import Counter
@@ -60,7 +61,8 @@ def counting(check: Check) -> Iterator[Where]:
     counts: Where = Counter()
 
     def show(message: Any, *details: Any, **more: Any) -> None:
-        if "synchroniz" not in str(message).lower():
+        # A thread that writes snapshots waits for itself only.
+        if "synchroniz" not in str(message).lower() or threading.current_thread() is not threading.main_thread():
             return
         frames = [f for f in traceback.extract_stack()[:-1] if "/engine/" in f.filename]
         last = frames[-1] if frames else None
