@@ -4,6 +4,7 @@ import hashlib
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,10 @@ def _training(check: Check) -> None:
         repeated(check, f"training steps, {network}, all augmentations", trained, 3)
 
 
+def _augmented(policy: PolicyAugment, images: Tensor) -> list[Tensor]:
+    return [policy(images, seed) for seed in range(8)]
+
+
 class _Fixed:
     """Images of a split that are given."""
 
@@ -129,7 +134,7 @@ def _others(check: Check) -> None:
         for name in ("autoaugment", "randaugment"):
             with check.guarded(name):
                 policy = PolicyAugment(name, task.space, 16)
-                repeated(check, name, lambda policy=policy: [policy(images, seed) for seed in range(8)], 3)
+                repeated(check, name, partial(_augmented, policy, images), 3)
         # Of each class, half the images are one image: some of the first centres are equal, and clusters empty.
         points = torch.randn((200, *task.image_shape), generator=torch.Generator().manual_seed(1))
         points[:100] = points[0]
@@ -144,7 +149,7 @@ def _others(check: Check) -> None:
 
 def _session(check: Check, name: str, more: Sequence[str]) -> None:
     """Run it; again in another workspace; and once more, stopped among the teachers and in distillation."""
-    overrides = (*(text for text in DISTILL if not _replaced(text, more)), *more)
+    overrides = (*(text for text in DISTILL if not replaced(text, more)), *more)
     overrides = (*overrides, f"compute.device={check.device.type}")
     if check.tiny:
         overrides = (*overrides, "teachers.epochs=3", "evaluate.epochs=2")
@@ -165,7 +170,8 @@ def _session(check: Check, name: str, more: Sequence[str]) -> None:
         _compare(check, f"{name}: stopped and resumed", first, _results(spaces[2], overrides))
 
 
-def _replaced(text: str, more: Sequence[str]) -> bool:
+def replaced(text: str, more: Sequence[str]) -> bool:
+    """Whether one of `more` sets the same key."""
     return any(text.partition("=")[0] == other.partition("=")[0] for other in more)
 
 

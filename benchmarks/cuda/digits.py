@@ -4,7 +4,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.cuda.bits import _replaced
+from benchmarks.cuda.bits import replaced
 from benchmarks.cuda.check import Check, switches
 from benchmarks.cuda.problems import DISTILL, new_workspace, session
 
@@ -65,8 +65,8 @@ def run(check: Check, part: str) -> None:
     for name, more in CASES[part].items():
         if check.tiny and name not in REHEARSED:
             continue
-        overrides = (f"compute.device={check.device.type}", *DISTILL)
-        overrides = (*(text for text in overrides if not _replaced(text, more)), *more)
+        base = (f"compute.device={check.device.type}", *DISTILL)
+        overrides = (*(text for text in base if not replaced(text, more)), *more)
         with check.guarded(name), tempfile.TemporaryDirectory() as folder:
             began = time.monotonic()
             run, told = session(new_workspace(Path(folder) / "ws"), overrides)

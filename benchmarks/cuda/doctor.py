@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 from contextlib import suppress
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
 import torch
@@ -26,8 +27,8 @@ def run(check: Check, part: str) -> None:
         check.rows.add("recorded with every run", ", ".join(f"{key} {value}" for key, value in facts.items()))
     with check.guarded("tesla doctor"):
         for finding in examine_machine():
-            verdict = "" if finding.good or _optional(finding.words) else "fail"
-            check.rows.add(f"doctor: {finding.what}", finding.words, "", verdict)
+            good = finding.good or _optional(finding.words)
+            check.rows.add(f"doctor: {finding.what}", finding.words, "", "" if good else "fail")
     with check.guarded("a C compiler"):
         check.rows.add("C compiler (torch.compile)", _first_line("cc", "--version") or "none")
     if check.cuda:
@@ -89,5 +90,5 @@ def _products(check: Check) -> None:
     ):
         torch.backends.cuda.matmul.allow_tf32 = tf32
         a, b = (torch.randn(4096, 4096, device=check.device, dtype=dtype) for _ in range(2))
-        found.append(f"{name} {2 * 4096**3 / seconds_of(check, lambda a=a, b=b: a @ b, 5).median / 1e12:.0f}")
+        found.append(f"{name} {2 * 4096**3 / seconds_of(check, partial(torch.mm, a, b), 5).median / 1e12:.0f}")
     check.rows.add("4096³ products, TFLOP/s", ", ".join(found) + " (other processes run)")

@@ -125,7 +125,7 @@ def _activations(check: Check) -> None:
 def _one_seed(check: Check, seed: int, name: str, *, limited: bool) -> None:
     model, inputs = matching_problem("resnet18", ALL_OPS, CPU, torch.float64, tiny=check.tiny, seed=seed)
     wanted = matching_gradient(model, **inputs)
-    there = {"seed": seed, "dtype": torch.float32}
+    there: dict[str, Any] = {"seed": seed, "dtype": torch.float32}
     exact = _error(check, "resnet18", "exact", wanted, check.device, **there)
     unrolled = _error(check, "resnet18", "unrolled", wanted, check.device, **there)
     with torch.backends.cudnn.flags(enabled=False):
@@ -148,7 +148,7 @@ def smooth_activations() -> Iterator[None]:
         return F.silu(images)
 
     torch.relu = F.silu
-    nn.ReLU.forward = forward  # type: ignore[method-assign]
+    nn.ReLU.forward = forward  # type: ignore[method-assign,assignment]
     try:
         yield
     finally:

@@ -45,7 +45,7 @@ TINY = (
 def run(check: Check, part: str) -> None:
     """A part is a dataset: digits, or pictures of random pixels with CIFAR-10's shape."""
     with tempfile.TemporaryDirectory() as folder:
-        data = ("dataset.name=digits",)
+        data: tuple[str, ...] = ("dataset.name=digits",)
         if part == "cifar":
             pictures = _pictures(Path(folder) / "noise", 20 if check.tiny else 800)
             data = ("dataset.name=folder", f"dataset.path={pictures}")

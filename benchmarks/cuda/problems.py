@@ -29,7 +29,7 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 """Networks of the checks: small, so that the CPU's float64 is quick."""
 
-TINY = {
+TINY: dict[str, dict[str, Any]] = {
     "convnet": {"resolution": 16, "width": 8, "depth": 2},
     "resnet18": {"resolution": 16, "width": 4, "depth": None},
     "vit": {"resolution": 8, "width": 16, "depth": 1},
@@ -132,7 +132,7 @@ def session(
     """Drive a run to its end, or until an event stops it; the run, and the warnings and notices."""
     run = workspace.run("r")
     told = []
-    events = drive(workspace, run, workspace.settings(overrides=list(overrides), run=run))
+    events = drive(workspace, run, workspace.settings(overrides=tuple(overrides), run=run))
     for event in events:
         if isinstance(event, Notice):
             told.append(event.message)

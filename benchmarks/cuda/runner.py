@@ -16,7 +16,7 @@ from benchmarks.cuda.rows import Rows, read_rows
 LOOK = 0.1
 """Seconds between two looks at the processes."""
 
-SHARE = 0.55
+SHARE = 0.5
 """Of all the time, what parts that run together may take; the rest is for those that measure time."""
 
 LEAST = 12.0

@@ -45,9 +45,9 @@ def _time(
         model, inputs = _model(check, part, shape, precision, mode, compile, about), inputs_of(check, shape, steps)
         work = iteration(model, mode, inputs, compile=compile)
         forget_peak(check)
-        work()
+        # Longer ones repeat what T = 10 has warmed up, and take seconds.
+        times = seconds_of(check, work, 4 if steps <= 10 else 1, warm=steps <= 10)
         peak = peak_megabytes(check)
-        times = seconds_of(check, work, 4 if steps <= 10 else 1, warm=False)
         note = f", peak {peak:,.0f} MB" if check.cuda and not compile else ""
         if compile and check.cuda:
             # A replayed graph allocates nothing: its memory was set aside when it was recorded.

@@ -146,7 +146,7 @@ def _evaluation(check: Check, compile_: str, *, report: bool = True) -> list[str
 
 
 def _learner(task: Task, model: Any, small: SmallSet) -> tuple[Any, list[str]]:
-    told = []
+    told: list[str] = []
     at = Progress(stage="evaluation", done=0, total=1, unit="networks")
     events = trainer(task, model, "convnet", RULE, [small.batch(torch.arange(COUNT))], {COUNT: 10**6}, at)
     while True:

@@ -17,14 +17,14 @@ class Times(NamedTuple):
     median: float
     least: float
     most: float
-    count: int
+    samples: int
 
     @property
     def words(self) -> str:
         """The median, and the range where there is one."""
-        if self.count == 1:
+        if self.samples == 1:
             return f"{self.median:.4g} s (n = 1)"
-        return f"{self.median:.4g} s ({self.least:.4g} to {self.most:.4g}, n = {self.count})"
+        return f"{self.median:.4g} s ({self.least:.4g} to {self.most:.4g}, n = {self.samples})"
 
 
 def seconds_of(check: Check, function: Callable[[], object], count: int, *, warm: bool = True) -> Times:
@@ -68,8 +68,9 @@ def reserved_megabytes() -> float:
 
 
 def graph_launches(check: Check, function: Callable[[], object]) -> int:
-    """CUDA graphs that a call replays."""
+    """CUDA graphs that a call replays; on a CPU none."""
     if not check.cuda:
+        function()
         return 0
     from torch.profiler import ProfilerActivity, profile
 
