@@ -52,7 +52,7 @@ MINUTES ?= 15
 fuzz: $(STAMP) ## new inputs for every reader of untrusted files; MINUTES=60 for longer
 	$(BIN)/python -m tests.fuzz --minutes $(MINUTES)
 
-cuda: $(STAMP) ## check tesla on this machine's GPU, in minutes; writes docs/cuda-results.md
+cuda: $(STAMP) ## check tesla on this machine's GPU, in minutes; writes benchmarks/cuda-results.md
 	$(BIN)/python -m benchmarks.cuda
 
 hooks: $(STAMP) ## run ruff on what is committed, in every commit from now on

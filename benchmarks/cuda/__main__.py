@@ -66,7 +66,7 @@ def _options() -> argparse.Namespace:
         prog="python -m benchmarks.cuda",
         description="Check tesla on one GPU and write what was found as Markdown. Without a GPU it does nothing.",
     )
-    parser.add_argument("--out", type=Path, default=Path("docs/cuda-results.md"), help="the page to write")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/cuda-results.md"), help="the page to write")
     parser.add_argument("--rows", type=Path, help="keep the rows as JSON lines in this file, too")
     parser.add_argument("--work", type=Path, help="keep logs and caches in this folder; default: a temporary one")
     parser.add_argument("--minutes", type=float, default=9.0, help="time limit of everything (default 9)")

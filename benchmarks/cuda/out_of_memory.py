@@ -54,10 +54,10 @@ def run(check: Check, part: str) -> None:
                     _distil(check, (*base, *more), classes)
                 else:
                     _teach(check, base)
-                check.rows.add(f"{what}: an error in words", "no error", "an error", "fail")
+                check.rows.add(f"{what}: an error with a hint", "no error", "an error", "fail")
             except TeslaError as error:
                 good = bool(error.hint) and "memory" in error.message.lower()
-                check.rows.holds(f"{what}: an error in words", good, f"{error.message} {error.hint}", "with a hint")
+                check.rows.holds(f"{what}: an error with a hint", good, f"{error.message} {error.hint}", "with a hint")
 
 
 @contextmanager

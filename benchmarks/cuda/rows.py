@@ -65,7 +65,7 @@ class Rows:
 
     @contextmanager
     def guarded(self, what: str) -> Iterator[None]:
-        """An error inside the block becomes a failed row, and the part goes on after it."""
+        """An error inside the block becomes a failed row, and the part continues after it."""
         try:
             yield
         except Exception as error:
