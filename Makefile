@@ -10,7 +10,7 @@ WORKERS ?= 3
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test quick types lint format docs torture fuzz hooks clean
+.PHONY: help demo check test quick types lint format docs torture fuzz cuda hooks clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -51,6 +51,9 @@ torture: $(STAMP) ## break a small run at every file-system call, at random mome
 MINUTES ?= 15
 fuzz: $(STAMP) ## new inputs for every reader of untrusted files; MINUTES=60 for longer
 	$(BIN)/python -m tests.fuzz --minutes $(MINUTES)
+
+cuda: $(STAMP) ## check tesla on this machine's GPU, in minutes; writes benchmarks/cuda-results.md
+	$(BIN)/python -m benchmarks.cuda
 
 hooks: $(STAMP) ## run ruff on what is committed, in every commit from now on
 	$(BIN)/pre-commit install

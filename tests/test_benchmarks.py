@@ -1,11 +1,17 @@
 """The scripts in benchmarks/ still run: at the smallest size, from another folder, as their own text says."""
 
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from benchmarks.cuda.groups import Group
+from benchmarks.cuda.markdown import page
+from benchmarks.cuda.rows import Rows, read_rows
+from benchmarks.cuda.runner import Runner
 from tests.processes import HANGS
 
 pytestmark = pytest.mark.slow
@@ -26,3 +32,65 @@ def test_benchmark_runs(name: str, options: str, said: str, tmp_path: Path) -> N
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=HANGS)
     assert done.returncode == 0, done.stderr
     assert said in done.stdout
+
+
+def cuda(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """The checks of `make cuda`, with the page in a folder."""
+    command = [sys.executable, "-m", "benchmarks.cuda", "--out", str(folder / "page.md"), *options]
+    hidden = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(command, cwd=FOLDER.parent, env=hidden, capture_output=True, text=True, timeout=HANGS)
+
+
+def test_without_a_gpu_its_checks_do_nothing(tmp_path: Path) -> None:
+    done = cuda(tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "no CUDA device" in done.stdout
+    assert not (tmp_path / "page.md").exists()
+
+
+def test_the_checks_of_a_gpu_are_rehearsed_on_a_cpu(tmp_path: Path) -> None:
+    groups = ("doctor", "nccl")
+    done = cuda(tmp_path, "--device", "cpu", "--only", *groups, "--rows", str(tmp_path / "rows.jsonl"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    page = (tmp_path / "page.md").read_text()
+    assert "| two ranks over gloo, float64, gradient against one process |" in page
+    assert "0 failed, 0 not finished" in page
+    rows = read_rows(tmp_path / "rows.jsonl")
+    assert {row.group for row in rows} == set(groups)
+    assert all(f"| {row.what} |" in page for row in rows)
+
+
+def group(seconds: float, part: str) -> Group:
+    """A group of checks whose parts are those of the real `bits`."""
+    return Group("bits", "Bits", "", parts=(part,), seconds=seconds)
+
+
+def test_a_part_that_does_not_end_is_a_row_and_the_next_one_runs(tmp_path: Path) -> None:
+    told: list[str] = []
+    rows = tmp_path / "rows.jsonl"
+    runner = Runner(rows, tmp_path, "cpu", time.monotonic() + HANGS, 1, told.append)
+    runner.run([group(0.5, "sessions"), Group("memory", "Memory", "", parts=("exact",))])
+    found = [(row.group, row.verdict) for row in read_rows(rows)]
+    assert found == [("bits", "not finished"), ("memory", "not run")]
+    assert [words.split()[-2] for words in told] == ["bits", "memory"]
+
+
+def test_when_the_time_is_up_what_is_left_is_said_not_to_have_run(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    Runner(rows, tmp_path, "cpu", time.monotonic() + 1, 1, lambda words: None).run([group(60, "sessions")])
+    assert [(row.what, row.verdict) for row in read_rows(rows)] == [("sessions", "not run")]
+
+
+def test_an_error_of_a_check_is_a_row_with_its_place(tmp_path: Path) -> None:
+    rows = Rows(tmp_path / "rows.jsonl", "bits", "")
+    with rows.guarded("something"):
+        raise ValueError("a | b")
+    rows.at_most("a number", float("nan"), 1.0)
+    with (tmp_path / "rows.jsonl").open("a") as file:
+        file.write('{"group": "bits", "pa')  # cut off by a kill
+    found = read_rows(tmp_path / "rows.jsonl")
+    assert [row.verdict for row in found] == ["fail", "fail"]
+    assert found[0].measured.startswith("ValueError: a | b")
+    text = page(found, "cuda", 1.0)
+    assert "| something | ValueError: a / b" in text
+    assert "0 passed, 2 failed" in text
