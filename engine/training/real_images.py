@@ -100,8 +100,8 @@ def _nearest_to_centres(task: Task, k: int, ipc: int) -> Tensor:
     generator = counted_generator(task.settings.seed, "init-kmeans", k)
     most = max(ipc, KMEANS_ELEMENTS // (ipc * pixels))
     members = members[torch.randperm(len(members), generator=generator)[:most]]
-    points = task.train.images.encoded(members).flatten(1)
-    # Kornia moves an empty cluster with a draw from the global generator.
+    # Kornia moves an empty cluster with a draw from the global generator of the device: on the CPU it can be seeded.
+    points = task.train.images.encoded(members).flatten(1).cpu()
     with forked_global_rng(counted_seed(task.settings.seed, "init-kmeans-empty", k)):
         kmeans = KMeans(ipc, points[:ipc].clone(), tolerance=1e-3, max_iterations=30)
         kmeans.fit(points)
@@ -111,4 +111,4 @@ def _nearest_to_centres(task: Task, k: int, ipc: int) -> Tensor:
         nearest = distances[centre].argmin()
         distances[:, nearest] = torch.inf
         chosen.append(nearest)
-    return members[torch.stack(chosen).cpu()]
+    return members[torch.stack(chosen)]
