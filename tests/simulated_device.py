@@ -8,7 +8,8 @@ the host and indices. A transfer blocks unless it comes from pinned memory with 
 needs a number on the host: `item`, `nonzero`, a mask as an index.
 
 PyTorch's hook for devices in Python (torch.utils.backend_registration) is experimental and stays for the process:
-these tests have a process of their own, `pytest --device sim`.
+these tests have a process of their own, `pytest --device sim`. An error inside a backward pass aborts that process
+(torch 2.13); the last traceback before it says where.
 """
 
 import sys
