@@ -23,6 +23,7 @@ check: $(STAMP) format types quick ## the quick check: format, lint, types, the 
 
 test: $(STAMP) lint ## everything: lint, types, import contracts, documentation, all tests
 	$(PYTEST)
+	$(PYTEST) --device sim tests/device
 
 quick: $(STAMP) ## the tests not marked slow; lists those that take over 1.5 seconds, to be marked
 	$(PYTEST) -m 'not slow' --durations=10 --durations-min=1.5

@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,8 @@ from engine.runs.run import Run
 from engine.runs.workspace import Workspace
 from engine.session.session import drive
 from engine.settings import resolve_settings
+from tests import simulated_device
+from tests.device.devices import NAMES, Device, named_device
 
 TINY = (
     "network.width=4",
@@ -33,9 +35,38 @@ TINY = (
 """Settings of a run that takes about a second (long ones are stopped before compiling would pay)."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--device` runs the tests of devices, those of the fixture `device`, on another one, and no other tests."""
+    parser.addoption("--device", choices=NAMES, default="cpu", help="what the tests of devices run on")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A simulated device has to be there before anything is differentiated."""
+    if config.getoption("--device") == "sim":
+        simulated_device.install()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Tests marked `slow` come first, so that no worker of pytest-xdist starts one when the others are done."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    if config.getoption("--device") != "cpu":
+        others = [item for item in items if "device" not in getattr(item, "fixturenames", ())]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in others]
+
+
+@pytest.fixture
+def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Device]:
+    """The device of `--device`, which `compute.device = auto` means in this test."""
+    name = request.config.getoption("--device")
+    if name == "cuda" and not torch.cuda.is_available():
+        pytest.skip("PyTorch sees no CUDA device")
+    found = named_device(name)
+    monkeypatch.setattr("engine.runtime.device.resolve_device", lambda name: found.torch)
+    strict, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    with found.in_use():
+        yield found
+    torch.use_deterministic_algorithms(strict, warn_only=warns)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from engine.data.dataset import Classes, Pixels
 from engine.data.space import InputSpace
+from engine.runtime.transfer import to_device
 
 SHARE = 0.4
 """Share of the free memory a split may take."""
@@ -67,6 +68,11 @@ class ResidentImages:
         return len(self._index)
 
     @property
+    def device(self) -> torch.device:
+        """Where batches are."""
+        return self._device
+
+    @property
     def pixels(self) -> int:
         """H x W."""
         return int(np.prod(self._pixels.shape[2:]))
@@ -74,18 +80,15 @@ class ResidentImages:
     def batch(self, index: Tensor) -> Tensor:
         """uint8 images `(B, C, H, W)` on the device; `index` `(B,)` counts within the split, on the host."""
         if self._resident is not None:
-            return self._resident[index.to(self._device, non_blocking=True)]
+            return self._resident[to_device(index, self._device)]
         wanted = self._index[index.numpy()]
         order = np.argsort(wanted, kind="stable")  # read the file in its order, return the requested order
         rows = np.empty((len(wanted), *self._pixels.shape[1:]), dtype=np.uint8)
         rows[order] = self._pixels[wanted[order]]
-        tensor = torch.from_numpy(rows)
-        if self._device.type == "cuda":
-            tensor = tensor.pin_memory()
-        return tensor.to(self._device, non_blocking=True)
+        return to_device(torch.from_numpy(rows), self._device)
 
     def encoded(self, index: Tensor) -> Tensor:
         """The same images in the network's input space."""
         if self._encoded is not None:
-            return self._encoded[index.to(self._device, non_blocking=True)]
+            return self._encoded[to_device(index, self._device)]
         return self._space.encode(self.batch(index))

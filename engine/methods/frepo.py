@@ -48,7 +48,8 @@ def regression_loss(
         ridge: lambda, as a share of the mean of the kernel's diagonal.
     """
     kernel = synthetic @ synthetic.T
-    regularised = kernel + ridge * kernel.diagonal().mean() * torch.eye(len(kernel)).to(kernel)
+    identity = torch.eye(len(kernel), dtype=kernel.dtype, device=kernel.device)
+    regularised = kernel + ridge * kernel.diagonal().mean() * identity
     # `_ex`: error checks would wait for the device in every iteration. The loop sees non-finite values.
     predicted = (real @ synthetic.T) @ torch.linalg.solve_ex(regularised, targets)[0]
     return 0.5 * (real_targets - predicted).square().sum(dim=1).mean(), predicted
@@ -106,8 +107,7 @@ def propose(task: Task, carried: dict[str, Tensor], iteration: int) -> Generator
     features = Features(model)
     with torch.no_grad():
         real = features(task.train.images.encoded(index))
-        classes = task.train.labels[index].to(task.device)
-        real_targets = centred(hard_labels(classes, task.classes, task.dtype))
+        real_targets = centred(hard_labels(task.train.targets(index), task.classes, task.dtype))
     yield 0.5
     images = carried["images"].detach().requires_grad_()
     targets = carried["targets"].detach().requires_grad_()

@@ -69,5 +69,5 @@ def restore_state(tensors: dict[str, Tensor], counters: dict[str, Any], task: Ta
 
 def hard(task: Task) -> Tensor:
     """One-hot labels `(N, K)` of the synthetic images, whatever they look like."""
-    index = class_index(task.classes, task.settings.distill.ipc).to(task.device)
+    index = class_index(task.classes, task.settings.distill.ipc, task.device)
     return hard_labels(index, task.classes, task.dtype)

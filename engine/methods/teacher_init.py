@@ -106,7 +106,7 @@ def _correct(task: Task, teacher: _Teacher) -> Generator[Event, None, Tensor]:
 
 def _labels(task: Task, teacher: _Teacher, images: Tensor) -> Generator[Event, None, Tensor]:
     """Logits (or raw probabilities) `(N, K)` that learned labels start from."""
-    index = label_rules.class_index(task.classes, task.settings.distill.ipc).to(task.device)
+    index = label_rules.class_index(task.classes, task.settings.distill.ipc, task.device)
     logits = (yield from teacher.asked(images)).to(task.dtype)
     others = (logits.argmax(dim=1) != index) | ~logits.isfinite().all(dim=1)
     count = int(others.sum())

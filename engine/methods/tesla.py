@@ -20,8 +20,9 @@ from engine.methods.student_steps import smaller_parts, student_steps
 from engine.methods.teacher_init import init_state
 from engine.methods.tesla_labels import export_labels, fixed_labels
 from engine.methods.tesla_recovery import recover, skip
-from engine.methods.tesla_state import DistillState, outcome, restore_state, update
+from engine.methods.tesla_state import DistillState, next_student_lr, outcome, restore_state, update
 from engine.runtime.generators import map_events
+from engine.runtime.transfer import to_device
 from engine.settings import Settings
 from engine.training import labels as label_rules
 from engine.training.divergence import MOST_RECOVERIES, WINDOW, Numbers, exhausted, problem
@@ -60,13 +61,12 @@ class TrajectoryMatching:
         task, settings, health = self._task, self._task.settings, state.health
         draw = draw_iteration(task, state.iteration)
         gradient, logit_gradient = yield from self._matching_gradient(state, draw)
-        numbers = self._numbers(state, gradient, logit_gradient)
+        numbers, student_lr = self._numbers(state, gradient, logit_gradient)
         reason = problem(numbers, health, settings)
         if reason:
             yield from skip(task, state, reason, numbers, self._load_checkpoint)
             return
         update(state, gradient, logit_gradient, settings)
-        student_lr = state.student_lr.item()
         health.accept(numbers)
         drift = (
             f"rose slowly to {health.loss:.3g}, from {health.lowest:.3g} at its lowest" if health.loss_drifting else ""
@@ -107,11 +107,18 @@ class TrajectoryMatching:
                 torch.cuda.empty_cache()
             yield smaller
 
-    def _numbers(self, state: DistillState, gradient: MatchingGradient, logit_gradient: Tensor | None) -> Numbers:
-        """What decides about the update: the only point of an iteration where the host waits for the device."""
+    def _numbers(
+        self, state: DistillState, gradient: MatchingGradient, logit_gradient: Tensor | None
+    ) -> tuple[Numbers, float]:
+        """What decides about the update, and student_lr after it.
+
+        The only point of an iteration where the host waits for the device.
+        """
         after = outcome(state, gradient, logit_gradient, self._task.settings)
-        judged = torch.stack([gradient.loss, gradient.images.norm(), gradient.student_lr, *after]).tolist()
-        return Numbers(*self._task.ranks.agreed(judged))
+        student_lr = next_student_lr(state.student_lr, after[2], self._task.settings)
+        found = [gradient.loss, gradient.images.norm(), gradient.student_lr, *after, student_lr]
+        *judged, shown = torch.stack(found).tolist()
+        return Numbers(*self._task.ranks.agreed(judged)), shown
 
     def _recovered(self, state: DistillState, recovered: RunRecovered, reason: str) -> Generator[Event, None, None]:
         yield Notice(level="warning", message=f"Iteration {state.iteration}: {reason}.")
@@ -141,7 +148,7 @@ def matching_gradient_of(
     epochs = [draw.start_epoch, target_epoch]
     if kind == "last":
         epochs.append(settings.teachers.epochs)
-    snapshots = [row.to(task.device, task.dtype) for row in buffer.read(draw.trajectory, *epochs)]
+    snapshots = [to_device(row, task.device, task.dtype) for row in buffer.read(draw.trajectory, *epochs)]
     state.labels = None  # free the last iteration's before this one's
     total = settings.distill.iterations
     at = Progress(stage=STAGE, done=state.iteration, total=total, unit="iterations")

@@ -21,7 +21,7 @@ def fixed_labels(task: Task, state: DistillState) -> Tensor:
     """Hard or learned labels `(N, K)` as students see them: probabilities, or the raw values."""
     if state.logits is not None:
         return state.logits if label_rules.are_raw(task.settings) else state.logits.softmax(dim=1)
-    index = label_rules.class_index(task.classes, task.settings.distill.ipc).to(task.device)
+    index = label_rules.class_index(task.classes, task.settings.distill.ipc, task.device)
     return label_rules.hard_labels(index, task.classes, task.dtype)
 
 

@@ -79,7 +79,7 @@ def initial_state(task: Task, images: Tensor | None = None, logits: Tensor | Non
     images = initial_images(task) if images is None else images
     student_lr = torch.tensor(settings.distill.student_lr, dtype=task.dtype, device=task.device)
     if settings.labels.kind == "learned" and logits is None:
-        index = label_rules.class_index(task.classes, settings.distill.ipc).to(task.device)
+        index = label_rules.class_index(task.classes, settings.distill.ipc, task.device)
         initial = label_rules.hard_labels if label_rules.are_raw(settings) else label_rules.initial_logits
         logits = initial(index, task.classes, task.dtype)
     return DistillState(
@@ -143,27 +143,30 @@ _FOREIGN = "Was it copied from another run? Move it away with its .json; an olde
 
 
 def update(state: DistillState, gradient: MatchingGradient, logit_gradient: Tensor | None, settings: Settings) -> None:
-    """SGD with momentum on images, labels and student_lr; the iteration is complete after it.
-
-    student_lr takes the published step d = -lr * velocity as a factor, beta <- beta * exp(d / beta), which is beta + d
-    to first order and can reach neither zero nor infinity; the exponent is held within +-0.1, and beta within a factor
-    of 1000 of its initial value.
-    """
+    """SGD with momentum on images, labels and student_lr; the iteration is complete after it."""
     momentum = settings.distill.momentum
     state.velocity_images.mul_(momentum).add_(gradient.images)
     state.images.sub_(state.velocity_images, alpha=settings.distill.lr_images)
     state.velocity_student_lr.mul_(momentum).add_(gradient.student_lr)
-    step = -settings.distill.lr_student_lr * state.velocity_student_lr
-    before = state.student_lr.clone()
-    state.student_lr.mul_((step / state.student_lr).clamp(-MOST_CHANGE, MOST_CHANGE).exp())
-    # Where a recovery has put it outside, it is not pulled back in at once.
-    begun = settings.distill.student_lr
-    least, most = before.clamp(max=begun / MOST_LEARNED), before.clamp(min=begun * MOST_LEARNED)
-    torch.clamp(state.student_lr, least, most, out=state.student_lr)
+    state.student_lr.copy_(next_student_lr(state.student_lr, state.velocity_student_lr, settings))
     if state.logits is not None and state.velocity_logits is not None and logit_gradient is not None:
         state.velocity_logits.mul_(momentum).add_(logit_gradient)
         state.logits.sub_(state.velocity_logits, alpha=settings.labels.lr)
     state.iteration += 1
+
+
+def next_student_lr(student_lr: Tensor, velocity: Tensor, settings: Settings) -> Tensor:
+    """student_lr after a step with this velocity, a scalar.
+
+    It takes the published step d = -lr * velocity as a factor, beta <- beta * exp(d / beta), which is beta + d to first
+    order and can reach neither zero nor infinity; the exponent is held within +-0.1, and beta within a factor of 1000
+    of its initial value.
+    """
+    step = -settings.distill.lr_student_lr * velocity
+    changed = student_lr * (step / student_lr).clamp(-MOST_CHANGE, MOST_CHANGE).exp()
+    # Where a recovery has put it outside, it is not pulled back in at once.
+    begun = settings.distill.student_lr
+    return changed.clamp(student_lr.clamp(max=begun / MOST_LEARNED), student_lr.clamp(min=begun * MOST_LEARNED))
 
 
 def outcome(

@@ -60,7 +60,7 @@ def evaluate_random(task: Task, *, split: str, network: str, repeats: int) -> Ge
     started = time.monotonic()
     accuracies = []
     ipc = task.settings.distill.ipc
-    labels = hard_labels(class_index(task.classes, ipc).to(task.device), task.classes, task.dtype)
+    labels = hard_labels(class_index(task.classes, ipc, task.device), task.classes, task.dtype)
     for repeat in range(repeats):
         images = real_images(task, random_real(task, ipc, "baseline", repeat))
         small = SmallSet(images, labels, BASELINE_LR)
@@ -159,7 +159,7 @@ def measure(model: nn.Module, split: Split, repeat: int, repeats: int) -> Genera
     for number, index in enumerate(parts):
         with torch.no_grad():
             predicted = model(split.images.encoded(index)).argmax(dim=1)
-            correct += (predicted == split.labels[index].to(predicted.device)).sum()
+            correct += (predicted == split.targets(index)).sum()
         yield Progress(
             stage=STAGE, done=repeat + 0.95 + 0.05 * (number + 1) / len(parts), total=repeats, unit="networks",
             detail="measuring",

@@ -25,9 +25,9 @@ CHUNK_PIXELS = 2**19
 than a matching step. A constant, not the free memory: networks with batch statistics see the chunk."""
 
 
-def class_index(classes: int, ipc: int) -> Tensor:
+def class_index(classes: int, ipc: int, device: torch.device | None = None) -> Tensor:
     """Class of every synthetic image, `(classes * ipc,)`: images are ordered by class."""
-    return torch.arange(classes).repeat_interleave(ipc)
+    return torch.arange(classes, device=device).repeat_interleave(ipc)
 
 
 def hard_labels(index: Tensor, classes: int, dtype: torch.dtype) -> Tensor:

@@ -12,6 +12,7 @@ from engine.networks import initialised_network
 from engine.networks.dropout import check_student
 from engine.networks.flat import FlatNetwork
 from engine.runtime.distributed.ranks import ALONE, Ranks
+from engine.runtime.transfer import module_to_device, to_device
 from engine.settings import Settings
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -25,6 +26,14 @@ class Split:
     """In the input space through `.encoded(index)`, raw through `.batch(index)`."""
     labels: Tensor
     """Class numbers `(N,)`, int64, on the host."""
+
+    @cached_property
+    def _resident_labels(self) -> Tensor:
+        return to_device(self.labels, self.images.device)
+
+    def targets(self, index: Tensor) -> Tensor:
+        """Class numbers `(B,)` on the device, by an index on the host; the host does not wait for them."""
+        return self._resident_labels[to_device(index, self.images.device)]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -96,7 +105,8 @@ class Task:
             resolution=self.dataset.resolution,
             width=network.width if own else None,
             depth=network.depth if own else None,
-        ).to(self.device, self.dtype)
+        )
+        model = module_to_device(model, self.device, self.dtype)
         if name is None and self.settings.traits.iterates:
             check_student(network.name, model, self.settings.distill.method)
         return model

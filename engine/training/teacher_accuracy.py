@@ -97,12 +97,12 @@ def measure_teachers(task: Task, buffer: TeacherBuffer) -> Generator[Event, None
 def _accuracy(
     task: Task, network: FlatNetwork, theta: torch.Tensor, images: Split, chosen: torch.Tensor, at: Progress
 ) -> Generator[Event, None, float]:
-    correct = 0
+    correct = torch.zeros((), dtype=torch.int64, device=task.device)
     for index in chosen.split(CHUNK):
         batch = images.images.encoded(index).to(task.dtype)
         logits = yield from map_events(labelling(network, theta, batch, logits=True), lambda _: at)
-        correct += int((logits.argmax(dim=1).cpu() == images.labels[index]).sum())
-    return correct / len(chosen)
+        correct += (logits.argmax(dim=1) == images.targets(index)).sum()
+    return correct.item() / len(chosen)
 
 
 def _advice(task: Task, measured: TeachersMeasured) -> str:

@@ -16,6 +16,7 @@ import time
 from collections.abc import Generator
 
 import torch
+from torch import Tensor
 
 from engine.data.augment import draw_augment
 from engine.errors import DivergedError, LostHoldError, UsageError
@@ -177,8 +178,7 @@ def _samples(task: Task) -> list[Batch]:
     size, total = task.teacher_batch, len(task.train)
     sizes = [size] if total % size == 0 else [size, total % size]
     return [
-        (task.train.images.encoded(torch.arange(n)).to(task.dtype), task.train.labels[:n].to(task.device))
-        for n in sizes
+        (task.train.images.encoded(torch.arange(n)).to(task.dtype), task.train.targets(torch.arange(n))) for n in sizes
     ]
 
 
@@ -209,29 +209,29 @@ def _train_epoch(
     trajectory: int, epoch: int, done: int, total: int,
 ) -> Generator[Event, None, tuple[float, float]]:  # fmt: skip
     settings = task.settings
-    images, labels = task.train.images, task.train.labels
-    order = torch.randperm(len(labels), generator=counted_generator(settings.seed, "teacher-order", trajectory, epoch))
+    images = task.train.images
+    order = torch.randperm(
+        len(task.train), generator=counted_generator(settings.seed, "teacher-order", trajectory, epoch)
+    )
     batches = order.split(task.teacher_batch)
-    # Sums stay on the device: reading them every step would make the device wait for the host.
-    loss_sum = torch.zeros((), device=task.device, dtype=torch.float64)
-    correct = torch.zeros((), device=task.device, dtype=torch.float64)
-    first = 0
+    # On the device until the epoch ends: reading them every step would make the host wait for it.
+    losses = torch.zeros(len(batches), dtype=task.dtype, device=task.device)
+    correct = torch.zeros((), dtype=torch.int64, device=task.device)
+    first, loss_before, correct_before = 0, 0.0, 0.0
     position = writer.position(epoch)
     if position is not None:
         learner.load(position.theta.to(task.device, task.dtype))
-        loss_sum += position.loss
-        correct += position.correct
-        first = position.step
+        first, loss_before, correct_before = position.step, position.loss, position.correct
     step = first
     try:
         for step in range(first, len(batches)):
             index = batches[step]
-            target = labels[index].to(task.device)
+            target = task.train.targets(index)
             batch = images.encoded(index)
             generator = counted_generator(settings.seed, "teacher-augment", trajectory, epoch, step)
             augment = draw_augment(generator, settings.augment.ops, batch.shape, task.device)
             loss, logits = learner.step(augment(batch), target, settings.teachers.lr)
-            loss_sum += loss * len(index)
+            losses[step] = loss * len(index)
             correct += (logits.argmax(dim=1) == target).sum()
             step += 1
             yield Progress(
@@ -240,8 +240,15 @@ def _train_epoch(
             )  # fmt: skip
     except GeneratorExit:
         writing.wait()  # the row before this epoch comes first: it forgets older positions
-        theta, loss_so_far = learner.theta(), loss_sum.item()
+        theta, loss_so_far = learner.theta(), _added(loss_before, losses)
         if math.isfinite(loss_so_far) and is_finite(theta):  # else the epoch is repeated, with the same result
-            writer.save_position(Position(theta, epoch, step, loss_so_far, correct.item()))
+            writer.save_position(Position(theta, epoch, step, loss_so_far, correct_before + correct.item()))
         raise
-    return loss_sum.item() / len(labels), correct.item() / len(labels)
+    return _added(loss_before, losses) / len(order), (correct_before + correct.item()) / len(order)
+
+
+def _added(total: float, losses: Tensor) -> float:
+    """The sum of an epoch's losses `(steps,)`, in double precision and in their order on every device and Python."""
+    for loss in losses.tolist():
+        total += loss  # not `sum`, which Python 3.12 rounds in another way
+    return total
