@@ -91,8 +91,8 @@ def gradient(
         typer.Option(
             "--modules",
             help="Layers of the ConvNet in `exact`: the engine's own, or plain nn.GroupNorm, nn.ReLU and nn.AvgPool2d, "
-            "as in a model of yours. Repeatable. Default: own, and where `exact` is compiled plain, too (not in --quick "
-            "and paper).",
+            "as in a model of your own. Repeatable. Default: own, and plain where `exact` is compiled (not with "
+            "--quick and paper).",
             show_default=False,
         ),
     ] = None,

@@ -14,7 +14,7 @@ from engine.tools.bench.switches import policy_words
 from engine.tools.bench.turns import Load, Spread
 from tesla_tui.render.words import clean, duration
 
-THEIRS = "of published,\ndefault alloc."
+THEIRS = "default\nalloc."
 """Relative to published code as its authors run it, with glibc's default allocator."""
 GRADIENT_COLUMNS = (
     "T",
@@ -30,7 +30,7 @@ GRADIENT_COLUMNS = (
 )
 STAGE_COLUMNS = ("", "of\npublished", THEIRS, "images\nper second", "time", "spread", "first\ntime", "peak\nmemory")
 DIM = ("spread", "GFLOP")
-LESS = ("spread", "per step", "first\ntime", "GFLOP", "of matmul\npeak")
+LESS = ("spread", "per step", "first\ntime", "GFLOP", "of matmul\npeak", THEIRS)
 """Columns dropped in a narrow terminal, first to last, so that no cell wraps."""
 
 
@@ -119,7 +119,10 @@ def gradient_words(bench: GradientBench) -> list[str]:
         line = "" if peak is None else f"Matmul peak: {peak / 1e9:,.0f} GFLOP/s, measured between rounds."
         lines += [line] if line and line not in lines else []
     lines += _load_words(bench.load)
-    compiled = [row for row in bench.rows if row.configuration.compile and row.seconds and row.first_seconds]
+    if any(row.configuration.modules == "plain" for row in bench.rows):
+        lines.append("plain: a ConvNet of nn.GroupNorm, nn.ReLU and nn.AvgPool2d, as in a model of your own.")
+    compiled = [row for row in bench.rows if row.configuration.compile and not row.fell_back]
+    compiled = [row for row in compiled if row.seconds and row.first_seconds]
     if compiled:
         most = max((row.first_seconds or 0) - row.seconds.median for row in compiled if row.seconds)
         lines.append(f"Compiling took up to {duration(most)} (less if the shape is in the compiler cache).")

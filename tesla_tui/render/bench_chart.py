@@ -25,7 +25,7 @@ WORDS = {
 }
 """A name, and what it is."""
 INK, FAINT = "#222222", "#777777"
-COLUMNS = {"per step": 1.03, "of matmul\npeak": 1.2, "of published,\ndefault alloc.": 1.38}
+COLUMNS = {"per step": 1.03, "of matmul\npeak": 1.2, "default\nalloc.": 1.38}
 """The columns of figures next to the bars and where they start, in widths of the panel."""
 
 
@@ -45,7 +45,7 @@ def draw_gradient(bench: GradientBench, title: str, rows: Sequence[Row], where: 
     figure.subplots_adjust(left=0.065, right=0.82, top=0.76, bottom=0.17, wspace=0.52)
     figure.text(0.02, 0.94, "What the gradient costs", fontsize=18, weight="bold", color=INK)
     figure.text(0.02, 0.885, f"One iteration of dataset distillation. {title}.", fontsize=11.5, color=INK)
-    _memory(memory, [row for row in rows if row.peak_bytes is not None])
+    _memory(memory, bench, [row for row in rows if row.peak_bytes is not None])
     _time(time, bench, rows)
     for axes in (memory, time):
         axes.spines[["top", "right"]].set_visible(False)
@@ -61,19 +61,19 @@ def _footnote(bench: GradientBench, where: dict[str, Any]) -> str:
     return f"{where['processor']}, {where['threads']} threads, {where['device']}; PyTorch {where['torch']}; {rounds}."
 
 
-def _memory(axes: Axes, rows: Sequence[Row]) -> None:
+def _memory(axes: Axes, bench: GradientBench, rows: Sequence[Row]) -> None:
     axes.set_title("Peak memory: does it grow with the steps?", fontsize=12.5, loc="left", color=INK, pad=10)
     lines: dict[tuple[str, str, bool, bool], list[Row]] = {}
     for row in rows:
         chosen = row.configuration
-        lines.setdefault((chosen.mode, row.label, chosen.compile, _theirs(chosen)), []).append(row)
-    for (mode, label, compiled, theirs), points in lines.items():
+        lines.setdefault((chosen.mode, row.label, chosen.compile, bench.is_aside(row)), []).append(row)
+    for (mode, label, compiled, aside), points in lines.items():
         points.sort(key=lambda row: row.configuration.steps)
         axes.plot(
             [row.configuration.steps for row in points],
             [(row.peak_bytes or 0) / 1e6 for row in points],
             color=COLOURS[mode],
-            linestyle="--" if compiled else ":" if theirs else "-",
+            linestyle="--" if compiled else ":" if aside else "-",
             marker=MARKERS[mode],
             markerfacecolor="white" if compiled else COLOURS[mode],
             linewidth=3 if mode == PUBLISHED else 2,
@@ -99,9 +99,9 @@ def _time(axes: Axes, bench: GradientBench, rows: Sequence[Row]) -> None:
         return
     steps = max(row.configuration.steps for row in timed)
     bars = [row for row in timed if row.configuration.steps == steps]
+    if any(bench.ratio(row) is not None for row in bars):
+        bars = [row for row in bars if not bench.is_aside(row)]  # the last column is relative to it
     relative = all(bench.ratio(row) is not None for row in bars)
-    if relative:  # in its own unit, the authors' allocator is another 1.00; the last column has it
-        bars = [row for row in bars if not _theirs(row.configuration)] or bars
     words = "Time, in units of published code" if relative else "Time, seconds"
     axes.set_title(f"{words} (T = {steps})", fontsize=12.5, loc="left", color=INK, pad=10)
     longest = 0.0
@@ -146,13 +146,8 @@ def _compiled_beside(chosen: Configuration, bars: Sequence[Row]) -> bool:
     )
 
 
-def _theirs(chosen: Configuration) -> bool:
-    """Published code as its authors run it, beside the one that the others are compared with."""
-    return chosen.mode == PUBLISHED and chosen.compute.memory == "default"
-
-
 def _tick(row: Row) -> str:
     chosen = row.configuration
     name, about = WORDS[chosen.mode]
-    words = f"{name}{' compiled' if chosen.compile else ''}{' (failed: eager)' if row.fell_back else ''}"
+    words = name + (" NOT" if row.fell_back else "") + (" compiled" if chosen.compile else "")
     return f"{words}\n{'your own nn.GroupNorm model' if chosen.modules == 'plain' else about}"

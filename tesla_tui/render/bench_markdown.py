@@ -7,7 +7,7 @@ from engine.tools.bench.gradient import GradientBench, Row
 from tesla_tui.render.bench import ratio_words, short_seconds, spread_words, titled_rows
 
 THEIRS = "of published, default allocator"
-COLUMNS = ("T", "gradient", "of published", "in CPU time", THEIRS, "seconds", "n", "peak memory")
+COLUMNS = ("T", "gradient", "of published", "in CPU time", THEIRS, "time", "n", "peak memory")
 
 
 def gradient_markdown(bench: GradientBench, where: dict[str, Any], command: str) -> str:
@@ -29,9 +29,10 @@ def gradient_markdown(bench: GradientBench, where: dict[str, Any], command: str)
     notes = [f"* `{row.label}`, T = {row.configuration.steps}: {row.note}" for row in bench.rows if row.note]
     if notes:
         parts.append("\n".join(notes))
-    machine = f"{where['device_name']}, {where['processor']}, {where['cores']} cores, {where['threads']} threads"
+    device = "" if where["device"] == "cpu" else f"{where['device_name']}, "
+    machine = f"{device}{where['processor']}, {where['cores']} cores, threads: {where['threads']}"
     load = f", load average {bench.load.words} with this benchmark" if bench.load.words else ""
-    parts.append(f"{machine}, PyTorch {where['torch']}{load}.\nSeconds are medians (quartiles).")
+    parts.append(f"{machine}, PyTorch {where['torch']}{load}.\nTimes are medians (quartiles).")
     parts.append(f"    {command}")
     return "\n\n".join(parts) + "\n"
 

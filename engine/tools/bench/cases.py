@@ -76,11 +76,12 @@ class Configuration:
 
     @property
     def label(self) -> str:
-        """The mode as shown: `exact compiled`, `exact (checkpoint)`, `exact, plain modules, compiled`."""
-        store = f" ({self.store})" if self.mode == "exact" and self.store != "auto" else ""
-        plain = ", plain modules," if self.modules == "plain" else ""
-        allocator = "" if self.compute.memory == "fast" else f", {self.compute.memory} allocator"
-        return (self.mode + store + plain + (" compiled" if self.compile else "")).rstrip(",") + allocator
+        """The mode as shown: `exact compiled`, `exact (checkpoint, plain)`, `published (default alloc.)`."""
+        store = self.store if self.mode == "exact" and self.store != "auto" else ""
+        plain = "plain" if self.modules == "plain" else ""
+        allocator = "" if self.compute.memory == "fast" else f"{self.compute.memory} alloc."
+        how = ", ".join(filter(None, (store, plain, allocator)))
+        return self.mode + (f" ({how})" if how else "") + (" compiled" if self.compile else "")
 
     @property
     def problem(self) -> tuple[object, ...]:

@@ -48,8 +48,9 @@ class Row:
 
     @property
     def label(self) -> str:
-        """The configuration's, and whether what was measured is not that."""
-        return self.configuration.label + (" (failed: eager)" if self.fell_back else "")
+        """The configuration's; says so if what was measured is not that."""
+        label = self.configuration.label
+        return label.removesuffix("compiled") + "NOT compiled" if self.fell_back else label
 
     @property
     def cpu_seconds(self) -> float | None:
@@ -115,12 +116,16 @@ class GradientBench:
     def ratio(self, row: Row, memory: str | None = None, *, cpu: bool = False) -> float | None:
         """Median time over that of `published` at the same shape, T and switches.
 
+        None if that is not known, and for a `published` with an allocator that no other mode has.
+
         Args:
             row: one of `rows`.
             memory: the allocator of `published`; None: the row's own.
             cpu: of processor time.
         """
         wanted = memory or row.configuration.compute.memory
+        if memory is None and self.is_aside(row):
+            return None
         for other in self.rows:
             there = other.configuration
             if there.mode == PUBLISHED and there.problem == row.configuration.problem:
@@ -128,6 +133,13 @@ class GradientBench:
                 if there.compute.memory == wanted and times[0] is not None and times[1] is not None:
                     return times[0] / times[1]
         return None
+
+    def is_aside(self, row: Row) -> bool:
+        """Whether it is `published` as its authors run it, beside the one that the other modes are compared with."""
+        chosen = row.configuration
+        others = [one.configuration for one in self.rows if one.configuration.problem == chosen.problem]
+        allocators = {one.compute.memory for one in others if one.mode != PUBLISHED} or {others[0].compute.memory}
+        return chosen.mode == PUBLISHED and chosen.compute.memory not in allocators
 
     def run(self) -> Generator[Progress, None, None]:
         """Measure everything: group by group of one shape, T and precision, whose modes are measured in turns."""

@@ -74,9 +74,9 @@ def prepare(**arguments: Any) -> Callable[[], dict[str, Any]]:
     device = apply_switches(chosen.compute)
     inputs = problem(chosen, device)
     iterate = iteration(chosen, inputs, device)
-    if chosen.compile:
-        # The compiler is loaded like PyTorch itself, before the memory is measured.
-        importlib.import_module("torch._inductor.compile_fx")
+    # Loaded like PyTorch itself, before the memory is measured: `autograd.grad` with weights needs the first.
+    for name in ("torch.fx.experimental.symbolic_shapes", *(["torch._inductor.compile_fx"] if chosen.compile else [])):
+        importlib.import_module(name)
     meter = MemoryMeter(device)
     meter.forget()
     warm_ups = WARM_UPS if device.type == "cuda" else 1

@@ -86,7 +86,7 @@ class StageBench:
         ours = {"ours": {}} if stage != "data" else {"memory-mapped": {"resident": False}, "resident": {}}
         self.rows = []
         for memory in dict.fromkeys([compute.memory, "default"] if default else [compute.memory]):
-            label = PUBLISHED + ("" if memory == compute.memory else f", {memory} allocator")
+            label = PUBLISHED + ("" if memory == compute.memory else f" ({memory} alloc.)")
             more = {**arguments, "compute": asdict(replace(compute, memory=memory))}
             self.rows.append(StageRow(label, Candidate(label, theirs, more, weight=2), memory))
         for label, resident in ours.items():
@@ -95,7 +95,16 @@ class StageBench:
             self.rows.append(StageRow(label, Candidate(label, function, more, extra=1), compute.memory))
 
     def ratio(self, row: StageRow, memory: str | None = None) -> float | None:
-        """Median time over that of the published loop, with the allocator of the row or with another."""
+        """Median time over that of the published loop.
+
+        None if that is not known, and for the published loop with an allocator that ours does not have.
+
+        Args:
+            row: one of `rows`.
+            memory: the allocator of the published loop; None: the row's own.
+        """
+        if memory is None and row.memory != self.rows[-1].memory:
+            return None
         for base in self.rows:
             same = base.label.startswith(PUBLISHED) and base.memory == (memory or row.memory)
             if same and base.seconds is not None and row.seconds is not None:
