@@ -135,8 +135,8 @@ def _time(axes: Axes, bench: GradientBench, rows: Sequence[Row]) -> None:
     axes.set_xlim(0, longest * 1.16)
     if relative:
         axes.axvline(1, color=COLOURS[PUBLISHED], linewidth=1, linestyle=":", zorder=0)
-    unit = "published code with the same allocator = 1" if allocators else "published code = 1"
-    axes.set_xlabel(f"{unit}; shorter is faster" if relative else "seconds", fontsize=11, color=INK)
+    base = "published code with the same allocator = 1" if allocators else "published code = 1"
+    axes.set_xlabel(f"{base}; shorter is faster" if relative else "seconds", fontsize=11, color=INK)
 
 
 def _compiled_beside(chosen: Configuration, bars: Sequence[Row]) -> bool:

@@ -15,8 +15,9 @@ FORMAT = 2
 
 
 def machine(device: str, threads: int | None) -> dict[str, Any]:
-    """Versions, processor, memory."""
+    """Versions, processor, memory. What a measured process chose for itself is in its row's `switches`."""
     found = environment(resolve_device(device))
+    found = {name: value for name, value in found.items() if name not in ("tf32", "deterministic")}  # this process's
     physical = psutil.cpu_count(logical=False)
     return {
         **found,
