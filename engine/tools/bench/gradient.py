@@ -18,6 +18,8 @@ GROWING = "unrolled"
 """The mode that keeps the graph of every step; a T for which that cannot fit is not tried."""
 HEADROOM = 0.9
 """Share of the free memory that it may be expected to take."""
+NOT_COMPILED = "torch.compile is not used"
+"""How the warning begins where compiled steps were asked for and eager ones are used."""
 COMPILING = 35.0
 """Guess, in seconds of two CPU cores, for the time left; nothing else depends on it."""
 
@@ -200,7 +202,7 @@ class GradientBench:
             row.samples = [second for answer in candidate.answers for second in answer["seconds"]]
             row.cpu_samples = [second for answer in candidate.answers for second in answer["cpu_seconds"]]
             row.switches = candidate.first["switches"]
-            row.fell_back = bool(candidate.first["notes"])
+            row.fell_back = any(note.startswith(NOT_COMPILED) for note in candidate.first["notes"])
             row.note = candidate.problem or "; ".join(dict.fromkeys(candidate.first["notes"]))
 
     def _too_large(self, row: Row) -> str:

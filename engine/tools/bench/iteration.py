@@ -26,8 +26,8 @@ LEAST = 0.3
 """Seconds of one measurement; shorter iterations are repeated."""
 WARM_UPS = 3
 """Iterations on CUDA before any is timed."""
-NOT_COMPILED = "torch.compile is not used"
-"""What the warning says where compiled steps were asked for and eager ones are used."""
+NOT_USED = "not used: "
+"""In the warnings of what was asked for and is left out: `torch.compile is not used: ...`."""
 STUDENT_LR = 0.01
 DISTANCE = 0.01
 """Standard deviation of target - start, per parameter."""
@@ -92,7 +92,7 @@ def prepare(**arguments: Any) -> Callable[[], dict[str, Any]]:
                 iterate()
                 seconds.append(watch.seconds())
                 cpu_seconds.append(watch.cpu_seconds())
-            notes += [str(w.message) for w in caught if NOT_COMPILED in str(w.message)]
+            notes += [str(w.message) for w in caught if NOT_USED in str(w.message)]
         answer = {
             "seconds": seconds, "cpu_seconds": cpu_seconds, "peak": meter.peak(), "base": meter.base, "notes": notes,
             "switches": read_switches(chosen.compute, device),
