@@ -149,5 +149,6 @@ def _compiled_beside(chosen: Configuration, bars: Sequence[Row]) -> bool:
 def _tick(row: Row) -> str:
     chosen = row.configuration
     name, about = WORDS[chosen.mode]
-    words = name + (" NOT" if row.fell_back else "") + (" compiled" if chosen.compile else "")
-    return f"{words}\n{'your own nn.GroupNorm model' if chosen.modules == 'plain' else about}"
+    plain = " (plain)" if chosen.modules == "plain" else ""
+    words = name + plain + (" NOT" if row.fell_back else "") + (" compiled" if chosen.compile else "")
+    return f"{words}\n{about}"
