@@ -2,8 +2,9 @@
 
     python benchmarks/evaluation.py --size fashion --epochs 60 --rounds 3
 
-Each side has its own process (they differ in the allocator), the sides take turns, and the median of the rounds
-is shown. `compile` is listed separately: it is paid once for all evaluations of a run.
+Each side has its own process, the sides take turns, and the median of the rounds is shown. All have the same allocator
+policy; `default` is `plain` with glibc's own, as published code is run. `compile` is listed separately: it is paid once
+for all evaluations of a run.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.data.augment import draw_augment
+from engine.runtime.allocator import Policy, choose_memory
 from engine.runtime.generators import run_to_end
 from engine.runtime.subprocesses import run_isolated
 
@@ -27,7 +29,8 @@ SIZES: dict[str, dict[str, Any]] = {
     "cifar": {"shape": (100, 3, 32, 32), "classes": 10, "width": 128, "depth": 3},
 }
 SIDES: dict[str, tuple[str, dict[str, Any]]] = {
-    "plain": ("plain", {}), "eager": ("ours", {"compile_": "off"}), "compiled": ("ours", {"compile_": "on"}),
+    "plain": ("plain", {"memory": "fast"}), "default": ("plain", {"memory": "default"}),
+    "eager": ("ours", {"compile_": "off"}), "compiled": ("ours", {"compile_": "on"}),
 }  # fmt: skip
 OPS = ("color", "crop", "cutout", "flip", "scale", "rotate")
 
@@ -61,8 +64,9 @@ def choose_clock(cpu: bool) -> Callable[[], float]:
     return time.process_time
 
 
-def plain(size: str, epochs: int, repeats: int, cpu: bool) -> dict[str, float]:
-    """Seconds of five networks one after the other: eager, NCHW, default allocator."""
+def plain(size: str, epochs: int, repeats: int, cpu: bool, memory: Policy) -> dict[str, float]:
+    """Seconds of five networks one after the other: eager, NCHW."""
+    choose_memory(memory)
     clock = choose_clock(cpu)
     case = SIZES[size]
     images, labels = small_set(case["shape"], case["classes"])

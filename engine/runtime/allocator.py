@@ -7,6 +7,8 @@ fixed policies instead, measured for a matching step of ConvNetD3 width 128, bat
   does not depend on T. As fast as the default.
 * fast: freed memory is kept for the next tensor, no page is zeroed twice. About 0.6 of the time per step, but the heap
   fragments: a peak up to three times that of flat.
+
+default leaves glibc as it is, for measurements.
 """
 
 import contextlib
@@ -14,7 +16,7 @@ import ctypes
 import os
 from typing import Literal
 
-Policy = Literal["flat", "fast"]
+Policy = Literal["flat", "fast", "default"]
 
 _chosen: Policy | None = None
 
@@ -22,6 +24,7 @@ _chosen: Policy | None = None
 _OPTIONS: dict[Policy, tuple[tuple[int, int], ...]] = {
     "flat": ((-3, 2**18),),
     "fast": ((-4, 0), (-1, 2**31 - 1), (-2, 2**26), (-8, 1)),
+    "default": (),
 }
 
 

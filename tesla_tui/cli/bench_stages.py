@@ -1,11 +1,39 @@
 """`tesla bench teachers`, `evaluate` and `data`."""
 
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tesla_tui.cli.options import Overrides
+
+if TYPE_CHECKING:
+    from engine.settings import ComputeSettings
+    from engine.tools.bench.cases import Compute
+
+
+class MemoryName(StrEnum):
+    """The names in `engine.tools.bench.cases.ALLOCATORS`, and `auto`, as in `compute.memory`."""
+
+    auto = "auto"
+    fast = "fast"
+    flat = "flat"
+    default = "default"
+
+    @property
+    def policy(self) -> str:
+        """`auto` is what a run takes."""
+        return "fast" if self is MemoryName.auto else self.value
+
+
+class PrecisionName(StrEnum):
+    """The names in `engine.tools.bench.cases.PRECISIONS`."""
+
+    auto = "auto"
+    float32 = "float32"
+    tf32 = "tf32"
+
 
 DatasetName = Annotated[
     str,
@@ -16,6 +44,25 @@ Rounds = Annotated[int, typer.Option("--rounds", min=1, help="Measurements of ea
 Epochs = Annotated[int | None, typer.Option("--epochs", min=1, help="Epochs per measurement.", show_default=False)]
 Device = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.", show_default=False)]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads.", show_default=False)]
+Memory = Annotated[
+    MemoryName,
+    typer.Option(
+        "--memory",
+        help="CPU allocator policy of both sides; default: glibc's own. auto: fast. Published code is measured with "
+        "glibc's own besides.",
+    ),
+]
+Precision = Annotated[
+    PrecisionName,
+    typer.Option(
+        "--precision",
+        help="Of both sides, on CUDA. auto: TF32 in convolutions, as PyTorch does by default. tf32: in matrix "
+        "products, too.",
+    ),
+]
+Deterministic = Annotated[
+    bool, typer.Option("--deterministic", help="Deterministic kernels on CUDA, for published code and ours alike.")
+]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write every sample to this file.", show_default=False)]
 
 FROM_THE_FIRST = (
@@ -30,6 +77,9 @@ def teachers(
     rounds: Rounds = 3,
     device: Device = None,
     threads: Threads = None,
+    memory: Memory = MemoryName.auto,
+    precision: Precision = PrecisionName.auto,
+    deterministic: Deterministic = False,
     overrides: Overrides = None,
     json: JsonFile = None,
 ) -> None:
@@ -41,7 +91,8 @@ def teachers(
     """
     # A trajectory is trained as far as a distillation can read it.
     length = [f"distill.teacher_epochs={epochs or 2}", f"teachers.epochs={epochs or 2}", *FROM_THE_FIRST]
-    _measure("teachers", dataset, 1, ["teachers.count=1", *length], rounds, device, threads, overrides, json)
+    switches = (memory, precision, deterministic)
+    _measure("teachers", dataset, 1, ["teachers.count=1", *length], rounds, device, threads, switches, overrides, json)
 
 
 def evaluate(
@@ -52,6 +103,9 @@ def evaluate(
     rounds: Rounds = 3,
     device: Device = None,
     threads: Threads = None,
+    memory: Memory = MemoryName.auto,
+    precision: Precision = PrecisionName.auto,
+    deterministic: Deterministic = False,
     overrides: Overrides = None,
     json: JsonFile = None,
 ) -> None:
@@ -64,7 +118,8 @@ def evaluate(
         tesla bench evaluate --set network.width=128 --set network.depth=3 --set dataset.resolution=32 --epochs 50
     """
     sets = [f"evaluate.repeats={repeats}", *([f"evaluate.epochs={epochs}"] if epochs else [])]
-    _measure("evaluate", dataset, ipc, sets, rounds, device, threads, overrides, json)
+    switches = (memory, precision, deterministic)
+    _measure("evaluate", dataset, ipc, sets, rounds, device, threads, switches, overrides, json)
 
 
 def data(
@@ -72,6 +127,9 @@ def data(
     rounds: Rounds = 5,
     device: Device = None,
     threads: Threads = None,
+    memory: Memory = MemoryName.auto,
+    precision: Precision = PrecisionName.auto,
+    deterministic: Deterministic = False,
     overrides: Overrides = None,
     json: JsonFile = None,
 ) -> None:
@@ -81,7 +139,8 @@ def data(
 
         tesla bench data --dataset fashion-mnist
     """
-    _measure("data", dataset, 1, [], rounds, device, threads, overrides, json)
+    switches = (memory, precision, deterministic)
+    _measure("data", dataset, 1, [], rounds, device, threads, switches, overrides, json)
 
 
 def _measure(
@@ -92,6 +151,7 @@ def _measure(
     rounds: int,
     device: str | None,
     threads: int | None,
+    switches: tuple[MemoryName, PrecisionName, bool],
     overrides: list[str] | None,
     json: Path | None,
 ) -> None:
@@ -101,8 +161,9 @@ def _measure(
     from engine.runtime.device import resolve_device
     from engine.tools.bench.record import machine, stage_record
     from engine.tools.bench.stages import StageBench
-    from tesla_tui.cli.measuring import finish, watch
-    from tesla_tui.render.bench import stage_table
+    from engine.tools.bench.switches import has_allocators
+    from tesla_tui.cli.measuring import finish, typed, watch
+    from tesla_tui.render.bench import stage_table, stage_words
     from tesla_tui.render.words import clean
 
     more = [f"compute.device={device}"] if device else []
@@ -111,22 +172,39 @@ def _measure(
         plan = plan_workspace(Path(folder) / "workspace", dataset, [*sets, *more, *(overrides or [])])
         workspace = plan.make()
         settings = workspace.settings(ipc=ipc).settings
-        resolve_device(settings.compute.device)
+        there = resolve_device(settings.compute.device)
         words = f"{clean(dataset)}, {settings.network.name}"
         words += "" if settings.network.width is None else f" width {settings.network.width}"
         if stage == "evaluate":
             words += f", IPC {ipc}, {settings.evaluate.repeats} networks x {settings.evaluate.epochs} epochs"
         elif stage == "teachers":
             words += f", batch {settings.teachers.batch}, {settings.trained_epochs} epochs"
-        measured = StageBench(stage, workspace.folder, ipc, words, rounds)
-        chosen = settings.compute.threads
-        where = machine(settings.compute.device, None if chosen == "auto" else chosen)
+        compute = _compute(settings.compute, overrides or [], switches)
+        measured = StageBench(stage, workspace.folder, ipc, words, rounds, compute, default=has_allocators(there))
+        where = machine(compute.device, compute.threads)
         console, code = watch(measured.run())
         console.print(stage_table(measured, console))
-        for row in measured.rows:
-            if row.candidate.problem:
-                console.print(f"! {row.label}: {clean(row.candidate.problem)}", style="yellow", markup=False)
+        for line in stage_words(measured):
+            console.print(line, style="yellow" if line.startswith("!") else "dim", highlight=False, markup=False)
         if json is not None:
-            finish(console, stage_record(measured, where, complete=not code), json, code)
+            finish(console, stage_record(measured, where, not code, typed()), json, code)
     if code:
         raise typer.Exit(code)
+
+
+def _compute(
+    settings: "ComputeSettings", overrides: list[str], switches: tuple[MemoryName, PrecisionName, bool]
+) -> "Compute":
+    """What both sides run with: what the options say, or `--set compute.*` where that was typed instead."""
+    from engine.tools.bench.cases import Compute
+
+    memory, precision, deterministic = switches
+    given = {override.partition("=")[0].strip() for override in overrides}
+    if "compute.memory" in given:
+        memory = MemoryName(settings.memory)
+    if "compute.precision" in given:  # nothing but matching steps takes bfloat16
+        precision = PrecisionName("float32" if settings.precision == "bf16" else settings.precision)
+    if "compute.deterministic" in given:
+        deterministic = settings.deterministic
+    threads = None if settings.threads == "auto" else settings.threads
+    return Compute(settings.device, threads, memory.policy, precision.value, deterministic)

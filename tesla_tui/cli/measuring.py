@@ -2,7 +2,9 @@
 
 import json
 import os
+import shlex
 import signal
+import sys
 from collections.abc import Generator
 from contextlib import suppress
 from pathlib import Path
@@ -57,6 +59,11 @@ def watch(events: Generator[Event, None, None]) -> tuple[Console, ExitCode]:
                     with suppress(psutil.NoSuchProcess):
                         left.kill()
     return console, code
+
+
+def typed() -> str:
+    """The command as it was typed, for records."""
+    return shlex.join(["tesla", *sys.argv[1:]])
 
 
 def finish(console: Console, record: dict[str, Any], path: Path, code: ExitCode) -> None:

@@ -10,9 +10,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from engine.storage.atomic import write_bytes
-from engine.tools.bench.cases import PUBLISHED, Configuration, Shape
+from engine.tools.bench.cases import PUBLISHED, Configuration
 from engine.tools.bench.gradient import GradientBench, Row
-from tesla_tui.render.bench import short_seconds
+from tesla_tui.render.bench import ratio_words, short_seconds
 
 # Okabe and Ito's colours, told apart by all eyes; published code is the grey one.
 COLOURS = {PUBLISHED: "#555555", "unrolled": "#E69F00", "paper": "#56B4E9", "exact": "#0072B2"}
@@ -25,27 +25,27 @@ WORDS = {
 }
 """A name, and what it is."""
 INK, FAINT = "#222222", "#777777"
-COLUMNS = (1.03, 1.2)
-"""Where the two columns of figures next to the bars start, in widths of the panel."""
+COLUMNS = {"per step": 1.03, "of matmul\npeak": 1.2, "default\nalloc.": 1.38}
+"""The columns of figures next to the bars and where they start, in widths of the panel."""
 
 
-def draw_gradient(bench: GradientBench, shape: Shape, where: dict[str, Any], path: Path) -> None:
-    """Write the PNG for one shape.
+def draw_gradient(bench: GradientBench, title: str, rows: Sequence[Row], where: dict[str, Any], path: Path) -> None:
+    """Write the PNG for one shape and precision.
 
     Args:
         bench: the measurements; there is at least one.
-        shape: which of its shapes.
+        title: what the rows share.
+        rows: of `bench`.
         where: the machine, see `engine.tools.bench.record.machine`.
         path: the file.
     """
-    rows = [row for row in bench.rows if row.configuration.shape == shape]
     figure = Figure(figsize=(12, 6.2), dpi=130, facecolor="white")
     FigureCanvasAgg(figure)
     memory, time = figure.subplots(1, 2, width_ratios=(1, 1.1))
-    figure.subplots_adjust(left=0.065, right=0.86, top=0.76, bottom=0.17, wspace=0.52)
+    figure.subplots_adjust(left=0.065, right=0.82, top=0.76, bottom=0.17, wspace=0.52)
     figure.text(0.02, 0.94, "What the gradient costs", fontsize=18, weight="bold", color=INK)
-    figure.text(0.02, 0.885, f"One iteration of dataset distillation. {shape.words}.", fontsize=11.5, color=INK)
-    _memory(memory, [row for row in rows if row.peak_bytes is not None])
+    figure.text(0.02, 0.885, f"One iteration of dataset distillation. {title}.", fontsize=11.5, color=INK)
+    _memory(memory, bench, [row for row in rows if row.peak_bytes is not None])
     _time(time, bench, rows)
     for axes in (memory, time):
         axes.spines[["top", "right"]].set_visible(False)
@@ -61,19 +61,19 @@ def _footnote(bench: GradientBench, where: dict[str, Any]) -> str:
     return f"{where['processor']}, {where['threads']} threads, {where['device']}; PyTorch {where['torch']}; {rounds}."
 
 
-def _memory(axes: Axes, rows: Sequence[Row]) -> None:
+def _memory(axes: Axes, bench: GradientBench, rows: Sequence[Row]) -> None:
     axes.set_title("Peak memory: does it grow with the steps?", fontsize=12.5, loc="left", color=INK, pad=10)
-    lines: dict[tuple[str, str, bool], list[Row]] = {}
+    lines: dict[tuple[str, str, bool, bool], list[Row]] = {}
     for row in rows:
         chosen = row.configuration
-        lines.setdefault((chosen.mode, chosen.label, chosen.compile), []).append(row)
-    for (mode, label, compiled), points in lines.items():
+        lines.setdefault((chosen.mode, row.label, chosen.compile, bench.is_aside(row)), []).append(row)
+    for (mode, label, compiled, aside), points in lines.items():
         points.sort(key=lambda row: row.configuration.steps)
         axes.plot(
             [row.configuration.steps for row in points],
             [(row.peak_bytes or 0) / 1e6 for row in points],
             color=COLOURS[mode],
-            linestyle="--" if compiled else "-",
+            linestyle="--" if compiled else ":" if aside else "-",
             marker=MARKERS[mode],
             markerfacecolor="white" if compiled else COLOURS[mode],
             linewidth=3 if mode == PUBLISHED else 2,
@@ -99,6 +99,8 @@ def _time(axes: Axes, bench: GradientBench, rows: Sequence[Row]) -> None:
         return
     steps = max(row.configuration.steps for row in timed)
     bars = [row for row in timed if row.configuration.steps == steps]
+    if any(bench.ratio(row) is not None for row in bars):
+        bars = [row for row in bars if not bench.is_aside(row)]  # the last column is relative to it
     relative = all(bench.ratio(row) is not None for row in bars)
     words = "Time, in units of published code" if relative else "Time, seconds"
     axes.set_title(f"{words} (T = {steps})", fontsize=12.5, loc="left", color=INK, pad=10)
@@ -119,17 +121,22 @@ def _time(axes: Axes, bench: GradientBench, rows: Sequence[Row]) -> None:
             va="center", color=INK, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
         )  # fmt: skip
         share = bench.share(row)
-        cells = (short_seconds(seconds.median / steps), "" if share is None else f"{share:.0%}")
-        for at, words in zip(COLUMNS, cells, strict=True):
+        cells = (
+            short_seconds(seconds.median / steps), "" if share is None else f"{share:.0%}",
+            ratio_words(bench.ratio(row, "default")),
+        )  # fmt: skip
+        for at, words in zip(COLUMNS.values(), cells, strict=True):
             axes.text(at, place, words, transform=axes.get_yaxis_transform(), fontsize=10, va="center", color=INK)
-    for at, words in zip(COLUMNS, ("per step", "of matmul\npeak"), strict=True):
-        axes.text(at, -0.62, words, transform=axes.get_yaxis_transform(), fontsize=9, va="bottom", color=FAINT)
-    axes.set_yticks(range(len(bars)), [_tick(row.configuration) for row in bars], fontsize=10)
+    allocators = any(bench.ratio(row, "default") for row in bars)
+    for name, start in list(COLUMNS.items())[: 3 if allocators else 2]:
+        axes.text(start, -0.62, name, transform=axes.get_yaxis_transform(), fontsize=9, va="bottom", color=FAINT)
+    axes.set_yticks(range(len(bars)), [_tick(row) for row in bars], fontsize=10)
     axes.invert_yaxis()
     axes.set_xlim(0, longest * 1.16)
     if relative:
         axes.axvline(1, color=COLOURS[PUBLISHED], linewidth=1, linestyle=":", zorder=0)
-    axes.set_xlabel("published code = 1; shorter is faster" if relative else "seconds", fontsize=11, color=INK)
+    base = "published code with the same allocator = 1" if allocators else "published code = 1"
+    axes.set_xlabel(f"{base}; shorter is faster" if relative else "seconds", fontsize=11, color=INK)
 
 
 def _compiled_beside(chosen: Configuration, bars: Sequence[Row]) -> bool:
@@ -139,6 +146,9 @@ def _compiled_beside(chosen: Configuration, bars: Sequence[Row]) -> bool:
     )
 
 
-def _tick(chosen: Configuration) -> str:
+def _tick(row: Row) -> str:
+    chosen = row.configuration
     name, about = WORDS[chosen.mode]
-    return f"{name}{' compiled' if chosen.compile else ''}\n{about}"
+    plain = " (plain)" if chosen.modules == "plain" else ""
+    words = name + plain + (" NOT" if row.fell_back else "") + (" compiled" if chosen.compile else "")
+    return f"{words}\n{about}"

@@ -8,6 +8,12 @@ PUBLISHED = "published"
 """The mode to compare with: the loop of published code (reference_implementation.py)."""
 MODES = (PUBLISHED, "unrolled", "paper", "exact")
 COMPILABLE = ("paper", "exact")
+ALLOCATORS = ("fast", "flat", "default")
+"""CPU allocator policies (engine/runtime/allocator.py); `default` is what glibc does by itself."""
+PRECISIONS = ("auto", "float32", "tf32")
+"""`auto`: PyTorch's own and so published code's, TF32 in convolutions on CUDA. `tf32`: in matrix products, too."""
+MODULES = ("own", "plain")
+"""The ConvNet's layers: the engine's, or `nn.GroupNorm`, `nn.ReLU` and `nn.AvgPool2d` as in a user's own model."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +47,17 @@ class Shape:
 
 @dataclass(frozen=True)
 class Compute:
-    """How it is computed; the fields are those of the settings' section `compute`."""
+    """How it is computed: the same for published code and for ours in everything that is compared."""
 
     device: str = "auto"
     threads: int | None = None
     """None: PyTorch's own choice."""
-    memory: str = "auto"
+    memory: str = "fast"
+    """Of `ALLOCATORS`."""
+    precision: str = "auto"
+    """Of `PRECISIONS`."""
+    deterministic: bool = False
+    """Deterministic kernels (accelerators; the CPU's always are)."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +71,22 @@ class Configuration:
     compile: bool = False
     store: str = "auto"
     compute: Compute = Compute()
+    modules: str = "own"
+    """Of `MODULES`. `published` has its own network."""
 
     @property
     def label(self) -> str:
-        """The mode as shown: `exact compiled`, `exact (checkpoint)`."""
-        store = f" ({self.store})" if self.mode == "exact" and self.store != "auto" else ""
-        return self.mode + store + (" compiled" if self.compile else "")
+        """The mode as shown: `exact compiled`, `exact (checkpoint, plain)`, `published (default alloc.)`."""
+        store = self.store if self.mode == "exact" and self.store != "auto" else ""
+        plain = "plain" if self.modules == "plain" else ""
+        allocator = "" if self.compute.memory == "fast" else f"{self.compute.memory} alloc."
+        how = ", ".join(filter(None, (store, plain, allocator)))
+        return self.mode + (f" ({how})" if how else "") + (" compiled" if self.compile else "")
+
+    @property
+    def problem(self) -> tuple[object, ...]:
+        """What is compared: the same shape and T, computed the same way but for the allocator."""
+        return self.shape, self.steps, replace(self.compute, memory="")
 
     def arguments(self) -> dict[str, Any]:
         """As JSON-able keyword arguments."""
@@ -88,6 +109,8 @@ class Case:
     rounds: int = 5
     compiled: tuple[tuple[str, int], ...] | None = None
     """Modes and values of T that are compiled, too; None: all of them."""
+    plain: bool = True
+    """Compiled `exact` with plain modules, too."""
 
 
 CASES = {
@@ -104,6 +127,13 @@ CASES = {
         (1, 5, 20),
         rounds=7,
     ),
+    "paper": Case(
+        "the paper's Tables 4 and 5: CIFAR-100, ConvNetD3 width 128, batch 100, T = 50 and 100",
+        Shape(depth=3),
+        (1, 50, 100),
+        rounds=3,
+        plain=False,
+    ),
     # Sized by measurement: two minutes on two cores, one compilation of 30 to 60 seconds included.
     "quick": Case(
         "a smaller CIFAR-10 problem, two minutes on two cores",
@@ -111,6 +141,7 @@ CASES = {
         (1, 5, 10),
         rounds=3,
         compiled=(("exact", 10),),
+        plain=False,
     ),
 }
 
@@ -156,7 +187,8 @@ def configurations(
     stores: Sequence[str] = ("auto",),
     compiled: bool | None = None,
     compiled_only: Sequence[tuple[str, int]] | None = None,
-    compute: Compute | None = None,
+    modules: Sequence[str] = ("own",),
+    computes: Sequence[Compute] = (Compute(),),
 ) -> list[Configuration]:
     """All combinations; ordered so that what is compared is measured side by side.
 
@@ -167,7 +199,9 @@ def configurations(
         stores: of `exact`; the other modes have none.
         compiled: True: `paper` and `exact` only compiled; False: only eager; None: both.
         compiled_only: modes and values of T that are compiled; None for all.
-        compute: device, threads, memory policy.
+        modules: of `MODULES`; plain ones only for `exact` of a ConvNet, and eager only where nothing is compiled:
+            eager code is the same with either.
+        computes: devices, threads, allocators, switches.
     """
     found = []
     for shape in shapes:
@@ -178,9 +212,23 @@ def configurations(
                     fusing = [True] if compiled else [False, True]
                     if compiled_only is not None and (mode, count) not in compiled_only:
                         fusing = [False]
+                plain = mode == "exact" and shape.network == "convnet" and "plain" in modules
+                kinds = [("own", fused) for fused in fusing if "own" in modules or mode != "exact"]
+                kinds += [("plain", fused) for fused in fusing if plain and (fused or not any(fusing))]
                 found += [
-                    Configuration(shape, mode, count, fused, store, compute or Compute())
-                    for fused in fusing
+                    Configuration(shape, mode, count, fused, store, compute, kind)
+                    for kind, fused in kinds
                     for store in (stores if mode == "exact" else ("auto",))
+                    for compute in computes
                 ]
+    return found
+
+
+def with_authors_allocator(chosen: Sequence[Configuration]) -> list[Configuration]:
+    """The same, and after each `published` one with its authors' allocator, glibc as it is."""
+    found = list(chosen)
+    for one in chosen:
+        theirs = replace(one, compute=replace(one.compute, memory="default"))
+        if one.mode == PUBLISHED and theirs not in found:
+            found.insert(found.index(one) + 1, theirs)
     return found

@@ -29,8 +29,8 @@ from engine.runtime.rng import counted_generator
 from engine.tools.bench.cases import Configuration, Shape
 from engine.tools.bench.measuring import Stopwatch
 
-MATMUL_SIZES = (512, 1024, 2048)
-"""Sides of the square float32 products that the peak is measured with."""
+MATMUL_SIZES = {"cpu": (512, 1024, 2048), "cuda": (2048, 4096, 8192)}
+"""Sides of the square float32 products that the peak is measured with; other devices as the CPU."""
 
 
 def forward_flops(shape: Shape) -> tuple[int, int]:
@@ -86,15 +86,16 @@ def needed_flops(configuration: Configuration) -> int:
     return steps * (gradient + 7 * whole - 2 * first)
 
 
-def matmul_flops(device: torch.device, sizes: Sequence[int] = MATMUL_SIZES, least: float = 0.1) -> dict[str, float]:
+def matmul_flops(device: torch.device, sizes: Sequence[int] | None = None, least: float = 0.1) -> dict[str, float]:
     """Best rate of square float32 matrix products by size, floating-point operations per second.
 
     Args:
-        device: where.
-        sizes: sides.
+        device: where; the process's switches decide whether CUDA takes TF32.
+        sizes: sides; None: `MATMUL_SIZES`.
         least: seconds to repeat each size for.
     """
     found = {}
+    sizes = sizes or MATMUL_SIZES.get(device.type, MATMUL_SIZES["cpu"])
     generator = counted_generator(0, "bench-matmul")
     for size in sizes:
         # Random numbers: a processor may clock higher on matrices of ones.

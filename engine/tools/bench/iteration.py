@@ -3,6 +3,7 @@
 import importlib
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -11,18 +12,22 @@ from engine.data import draw_augment
 from engine.matching import Mode, Schedule, matching_gradient
 from engine.matching.parameter_store import Store
 from engine.networks import build_network, flatten_parameters, initialised_network
-from engine.runtime.device import configure, resolve_device
 from engine.runtime.rng import counted_generator, forked_global_rng
-from engine.settings import AugmentSettings, ComputeSettings
+from engine.settings import AugmentSettings
 from engine.tools.bench.cases import PUBLISHED, Compute, Configuration, configuration
 from engine.tools.bench.flops import matmul_flops
 from engine.tools.bench.measuring import MemoryMeter, Stopwatch
 from engine.tools.bench.reference_implementation import reference_gradient, reference_network
+from engine.tools.bench.switches import apply_switches, read_switches
 from engine.tools.bench.turns import repeat_for
 from engine.training.labels import hard_labels
 
 LEAST = 0.3
 """Seconds of one measurement; shorter iterations are repeated."""
+WARM_UPS = 3
+"""Iterations on CUDA before any is timed."""
+NOT_USED = "not used: "
+"""In the warnings of what was asked for and is left out: `torch.compile is not used: ...`."""
 STUDENT_LR = 0.01
 DISTANCE = 0.01
 """Standard deviation of target - start, per parameter."""
@@ -62,46 +67,36 @@ def schedule(chosen: Configuration, device: torch.device) -> Schedule:
 def prepare(**arguments: Any) -> Callable[[], dict[str, Any]]:
     """What a process of the benchmark does: each call is one measurement of `Configuration(**arguments)`.
 
-    Ours run as in a session, with its memory policy; `published` in a process as it is.
+    The first call warms up and compiles. On CUDA it does so several times: a graph is warmed up, recorded, and only
+    then replayed.
     """
     chosen = configuration(arguments)
-    if chosen.mode == PUBLISHED:
-        if chosen.compute.threads:
-            torch.set_num_threads(chosen.compute.threads)
-        device = resolve_device(chosen.compute.device)
-    else:
-        device = configure(_settings(chosen.compute))
-    make = reference_network if chosen.mode == PUBLISHED else build_network
-    with forked_global_rng(0):
-        model = make(chosen.shape.network, **chosen.shape.size()).to(device)
+    device = apply_switches(chosen.compute)
     inputs = problem(chosen, device)
-    if chosen.compile:
-        # The compiler is loaded like PyTorch itself, before the memory is measured.
-        importlib.import_module("torch._inductor.compile_fx")
+    iterate = iteration(chosen, inputs, device)
+    # Loaded like PyTorch itself, before the memory is measured: `autograd.grad` with weights needs the first.
+    for name in ("torch.fx.experimental.symbolic_shapes", *(["torch._inductor.compile_fx"] if chosen.compile else [])):
+        importlib.import_module(name)
     meter = MemoryMeter(device)
     meter.forget()
-
-    def iterate() -> None:
-        if chosen.mode == PUBLISHED:
-            reference_gradient(model, **inputs)
-        else:
-            matching_gradient(
-                model, **inputs, mode=cast(Mode, chosen.mode), store=cast(Store, chosen.store), compile=chosen.compile
-            )
-
+    warm_ups = WARM_UPS if device.type == "cuda" else 1
     first = True
 
     def measure() -> dict[str, Any]:
         nonlocal first
-        seconds, notes = [], []
-        for _ in repeat_for(0 if first else LEAST):
+        seconds, cpu_seconds, notes = [], [], []
+        for _ in range(warm_ups) if first else repeat_for(LEAST):
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 watch = Stopwatch(device)
                 iterate()
                 seconds.append(watch.seconds())
-            notes += [str(w.message) for w in caught if "torch.compile is not used" in str(w.message)]
-        answer = {"seconds": seconds, "peak": meter.peak(), "base": meter.base, "notes": notes}
+                cpu_seconds.append(watch.cpu_seconds())
+            notes += [str(w.message) for w in caught if NOT_USED in str(w.message)]
+        answer = {
+            "seconds": seconds, "cpu_seconds": cpu_seconds, "peak": meter.peak(), "base": meter.base, "notes": notes,
+            "switches": read_switches(chosen.compute, device),
+        }  # fmt: skip
         if first:
             meter.forget()  # what compiling needed is not what an iteration needs
         first = False
@@ -110,15 +105,19 @@ def prepare(**arguments: Any) -> Callable[[], dict[str, Any]]:
     return measure
 
 
-def prepare_matmul(device: str, threads: int | None) -> Callable[[], dict[str, Any]]:
-    """The same for the machine's matrix products."""
-    if threads:
-        torch.set_num_threads(threads)
-    there = resolve_device(device)
-    return lambda: {"flops": matmul_flops(there)}
+def iteration(chosen: Configuration, inputs: dict[str, Any], device: torch.device) -> Callable[[], object]:
+    """One iteration of this configuration, to be called again and again."""
+    plain = chosen.mode == PUBLISHED or chosen.modules == "plain"
+    with forked_global_rng(0):
+        model = (reference_network if plain else build_network)(chosen.shape.network, **chosen.shape.size()).to(device)
+    if chosen.mode == PUBLISHED:
+        return lambda: reference_gradient(model, **inputs)
+    mode, store = cast(Mode, chosen.mode), cast(Store, chosen.store)
+    return lambda: matching_gradient(model, **inputs, mode=mode, store=store, compile=chosen.compile)
 
 
-def _settings(compute: Compute) -> ComputeSettings:
-    return ComputeSettings.model_validate(
-        {"device": compute.device, "threads": compute.threads or "auto", "memory": compute.memory}
-    )
+def prepare_matmul(**compute: Any) -> Callable[[], dict[str, Any]]:
+    """The same for the machine's matrix products, in TF32 where convolutions may take it."""
+    chosen = Compute(**compute)
+    device = apply_switches(replace(chosen, precision="float32" if chosen.precision == "float32" else "tf32"))
+    return lambda: {"flops": matmul_flops(device)}

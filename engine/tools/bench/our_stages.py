@@ -12,8 +12,10 @@ from engine.runs.workspace import Workspace
 from engine.runtime.generators import run_to_end
 from engine.runtime.rng import counted_generator
 from engine.session.open_task import open_task
-from engine.tools.bench.measuring import MemoryMeter, Stopwatch
+from engine.tools.bench.cases import Compute
+from engine.tools.bench.measuring import MemoryMeter, Stopwatch, stage_answer
 from engine.tools.bench.reference_implementation_stages import LR
+from engine.tools.bench.switches import apply_switches, read_switches
 from engine.training.evaluation import evaluate_distilled
 from engine.training.labels import class_index, hard_labels
 from engine.training.real_images import random_real
@@ -23,18 +25,24 @@ from engine.training.teachers import train_teachers
 from engine.training.training_set import SmallSet
 
 
-def prepare_ours(stage: str, folder: str, ipc: int, resident: bool = True) -> Callable[[], dict[str, Any]]:
+def prepare_ours(
+    stage: str, folder: str, ipc: int, compute: dict[str, Any], resident: bool = True
+) -> Callable[[], dict[str, Any]]:
     """What a process of `tesla bench` does for our side of a stage.
 
     Args:
         stage: teachers, evaluate or data.
         folder: a workspace.
         ipc: images per class.
+        compute: fields of `Compute`.
         resident: images in memory; False to read every batch from the memory-mapped file.
     """
+    chosen = Compute(**compute)
+    apply_switches(chosen)
     workspace = Workspace(Path(folder))
     settings = workspace.settings(ipc=ipc).settings
     task, buffer = run_to_end(open_task(workspace, settings))
+    apply_switches(chosen)  # a session sets its own
     if stage == "data":
         run = _epoch_of_data(task, resident)
     elif stage == "evaluate":
@@ -47,8 +55,7 @@ def prepare_ours(stage: str, folder: str, ipc: int, resident: bool = True) -> Ca
         meter.forget()
         watch = Stopwatch(task.device)
         images = run()
-        seconds = watch.seconds()
-        return {"seconds": seconds, "images": images, "peak": meter.peak(), "base": meter.base}
+        return stage_answer(watch, meter, images, read_switches(chosen, task.device))
 
     return measure
 

@@ -1,7 +1,7 @@
 """Teachers, evaluation, data the way published code does them: DataLoader, eager NCHW, one network after another.
 
-In the measured process, with the allocator as it is. Published code first turns the whole dataset into one float
-tensor; that is not part of the time. Augmentations are our own function's, so that both sides do the same arithmetic.
+In the measured process. Published code first turns the whole dataset into one float tensor in the host's memory; that
+is not part of the time. Augmentations are our own function's, so that both sides do the same arithmetic.
 """
 
 import tempfile
@@ -17,12 +17,13 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from engine.data import draw_augment
 from engine.data.space import InputSpace
 from engine.runs.workspace import OpenDataset, Workspace
-from engine.runtime.device import resolve_device
 from engine.runtime.generators import run_to_end
 from engine.runtime.rng import counted_generator, forked_global_rng
 from engine.settings import Settings
-from engine.tools.bench.measuring import MemoryMeter, Stopwatch
+from engine.tools.bench.cases import Compute
+from engine.tools.bench.measuring import MemoryMeter, Stopwatch, stage_answer
 from engine.tools.bench.reference_implementation import reference_network
+from engine.tools.bench.switches import apply_switches, read_switches
 from engine.training.evaluation import BATCH, RULE
 from engine.training.labels import class_index, hard_labels
 
@@ -45,19 +46,19 @@ class _Samples(Dataset[tuple[Tensor, int]]):
         return opened.space.encode(image[None])[0], int(opened.dataset.train_labels[at])
 
 
-def prepare_reference(stage: str, folder: str, ipc: int) -> Callable[[], dict[str, Any]]:
+def prepare_reference(stage: str, folder: str, ipc: int, compute: dict[str, Any]) -> Callable[[], dict[str, Any]]:
     """What a process of `tesla bench` does for the published side of a stage.
 
     Args:
         stage: teachers, evaluate or data.
         folder: a workspace.
         ipc: images per class.
+        compute: fields of `Compute`.
     """
+    chosen = Compute(**compute)
+    device = apply_switches(chosen)
     workspace = Workspace(Path(folder))
     settings = workspace.settings(ipc=ipc).settings
-    if settings.compute.threads != "auto":
-        torch.set_num_threads(settings.compute.threads)
-    device = resolve_device(settings.compute.device)
     opened = run_to_end(workspace.open_dataset(settings))
     run = {"teachers": _teacher, "evaluate": _evaluation, "data": _epoch_of_data}[stage](opened, settings, device)
     meter = MemoryMeter(device)
@@ -67,14 +68,13 @@ def prepare_reference(stage: str, folder: str, ipc: int) -> Callable[[], dict[st
         with forked_global_rng(0):
             watch = Stopwatch(device)
             images = run()
-            seconds = watch.seconds()
-        return {"seconds": seconds, "images": images, "peak": meter.peak(), "base": meter.base}
+            return stage_answer(watch, meter, images, read_switches(chosen, device))
 
     return measure
 
 
-def _all(space: InputSpace, pixels: np.ndarray, device: torch.device) -> Tensor:
-    return space.encode(torch.from_numpy(np.array(pixels))).to(device)
+def _all(space: InputSpace, pixels: np.ndarray) -> Tensor:
+    return space.encode(torch.from_numpy(np.array(pixels)))
 
 
 def _network(opened: OpenDataset, settings: Settings, device: torch.device) -> nn.Module:
@@ -111,8 +111,8 @@ def _epoch(
 
 
 def _teacher(opened: OpenDataset, settings: Settings, device: torch.device) -> Callable[[], int]:
-    images = _all(opened.space, opened.dataset.train_images[opened.kept], device)
-    data = TensorDataset(images, torch.from_numpy(opened.dataset.train_labels[opened.kept]).to(device))
+    images = _all(opened.space, opened.dataset.train_images[opened.kept])
+    data = TensorDataset(images, torch.from_numpy(opened.dataset.train_labels[opened.kept]))
 
     def run() -> int:
         loader = DataLoader(data, batch_size=settings.teachers.batch, shuffle=True)
@@ -132,11 +132,9 @@ def _teacher(opened: OpenDataset, settings: Settings, device: torch.device) -> C
 
 def _evaluation(opened: OpenDataset, settings: Settings, device: torch.device) -> Callable[[], int]:
     dataset, ipc, classes = opened.dataset, settings.distill.ipc, len(opened.dataset.classes)
-    test = TensorDataset(
-        _all(opened.space, dataset.test_images, device), torch.from_numpy(np.array(dataset.test_labels)).to(device)
-    )
+    test = TensorDataset(_all(opened.space, dataset.test_images), torch.from_numpy(np.array(dataset.test_labels)))
     members = [opened.kept[dataset.train_labels[opened.kept] == k][:ipc] for k in range(classes)]
-    images = _all(opened.space, dataset.train_images[np.concatenate(members)], device)
+    images = _all(opened.space, dataset.train_images[np.concatenate(members)]).to(device)
     small = TensorDataset(images, hard_labels(class_index(classes, ipc), classes, torch.float32).to(device))
 
     def run() -> int:

@@ -1,5 +1,6 @@
 """Measuring several processes in turns: round after round, each once a round."""
 
+import math
 import statistics
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -37,6 +38,28 @@ class Candidate:
     """One for each round."""
     problem: str = ""
     """Why there are no (further) answers."""
+
+
+@dataclass
+class Load:
+    """The machine's load average over a minute while measuring; what is measured is part of it."""
+
+    least: float = math.inf
+    most: float = 0.0
+
+    def look(self) -> None:
+        """Take it into account."""
+        now = psutil.getloadavg()[0]
+        self.least, self.most = min(self.least, now), max(self.most, now)
+
+    @property
+    def words(self) -> str:
+        """Least to most, if looked at."""
+        return f"{self.least:.1f} to {self.most:.1f}" if self.least <= self.most else ""
+
+    def as_json(self) -> dict[str, float] | None:
+        """None if never looked at."""
+        return {"least": self.least, "most": self.most} if self.words else None
 
 
 @dataclass(frozen=True)
