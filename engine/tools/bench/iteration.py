@@ -100,7 +100,7 @@ def prepare(**arguments: Any) -> Callable[[], dict[str, Any]]:
                 watch = Stopwatch(device)
                 iterate()
                 seconds.append(watch.seconds())
-            notes += [str(w.message) for w in caught if "torch.compile is not used" in str(w.message)]
+            notes += [str(w.message) for w in caught if "not used: " in str(w.message)]
         answer = {"seconds": seconds, "peak": meter.peak(), "base": meter.base, "notes": notes}
         if first:
             meter.forget()  # what compiling needed is not what an iteration needs
