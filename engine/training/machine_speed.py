@@ -48,7 +48,7 @@ def _kept() -> dict[str, float]:
 
 
 def _rate() -> float:
-    """Operations per second of all threads: those of one, in its own time, whoever else uses the machine."""
+    """Operations per second of all threads: those of one thread, in its CPU time, which other processes do not change."""
     threads = torch.get_num_threads()
     square = torch.ones(SIDE, SIDE)
     best = math.inf
