@@ -48,7 +48,7 @@ def _kept() -> dict[str, float]:
 
 
 def _rate() -> float:
-    """Operations per second of all threads: those of one thread, in its CPU time, which other processes do not change."""
+    """Operations per second of all threads: of one, in its own CPU time, so that other processes hardly matter."""
     threads = torch.get_num_threads()
     square = torch.ones(SIDE, SIDE)
     best = math.inf

@@ -21,6 +21,7 @@ from engine.runtime.compiler_cache import CHOSEN, PYTORCH, use_cache
 from engine.runtime.generators import run_to_end
 from engine.session.open_task import open_task
 from engine.settings import resolve_settings
+from engine.training import compile_policy
 from engine.training.compile_policy import MATCHING, matching_compiles, pays
 from tests.conftest import TINY
 from tests.engine.matching.test_matching import Case, assert_close, make_case
@@ -81,7 +82,11 @@ def test_a_compiled_run_resumes_to_the_same_bits(tiny_run: Callable[..., Run], w
     assert not [notice for notice in notices if notice.level == "warning" and notice.about != "teachers"]
 
 
-def test_auto_compiles_by_cost(workspace: Workspace, tiny_run: Callable[..., Run]) -> None:
+def test_auto_compiles_by_cost(
+    workspace: Workspace, tiny_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compile_policy, "cpu_speed", lambda: 1.0)
+
     def decision(*overrides: str) -> bool:
         settings = resolve_settings(overrides=[*TINY, "compute.compile=auto", *overrides]).settings
         return matching_compiles(settings, (1, 8, 8), 10)
