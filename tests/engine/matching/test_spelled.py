@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.fx.passes.fake_tensor_prop import FakeTensorProp
 
-from engine.matching import checked_steps
+from engine.matching import CompiledSteps, checked_steps
 from engine.matching.spelled import SpelledLayers
+from engine.networks import build_network
 from engine.networks.flat import FlatNetwork, flatten_parameters
 
 LAYERS: dict[str, tuple[Callable[..., Tensor], bool]] = {
@@ -115,3 +116,52 @@ def test_a_users_network_is_compiled_with_its_layers_written_out(monkeypatch: py
     left = {F.group_norm, F.instance_norm, F.batch_norm, F.relu, torch._C._nn.avg_pool2d}
     assert len(seen) == 2, "the gradient and its derivatives"
     assert not any(targets & left for targets in seen)
+
+
+class PlainConvNet(nn.Module):
+    """ConvNetD2 as a user writes it."""
+
+    def __init__(self, norm: Callable[[int], nn.Module]) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for inputs in (3, 8):
+            layers += [nn.Conv2d(inputs, 8, 3, padding=1), norm(8), nn.ReLU(inplace=True), nn.AvgPool2d(2)]
+        self.blocks = nn.Sequential(*layers)
+        self.out = nn.Linear(32, 4)
+
+    def forward(self, images: Tensor) -> Tensor:
+        result: Tensor = self.out(torch.flatten(self.blocks(images), 1))
+        return result
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
+def test_a_users_convnet_becomes_the_same_graph_as_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    traced: list[list[Any]] = []
+
+    def outline(graph: torch.fx.Graph) -> list[Any]:
+        """What is called with what, whatever the nodes are named."""
+        numbers = {node: number for number, node in enumerate(graph.nodes)}
+        given = ((node.op, node.target, (node.args, node.kwargs)) for node in graph.nodes if node.op != "placeholder")
+        return [(op, str(target), str(torch.fx.map_arg(both, lambda n: numbers[n]))) for op, target, both in given]
+
+    def backend(module: torch.fx.GraphModule, given: object) -> Callable[..., Any]:
+        SpelledLayers()(module.graph)
+        traced[-1].append(outline(module.graph))
+        return module.forward
+
+    real = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda function, **options: real(function, backend=backend, fullgraph=True))
+    images, labels = torch.ones(2, 3, 8, 8), torch.full((2, 4), 0.25)
+    ours = build_network("convnet", channels=3, classes=4, resolution=8, width=8, depth=2)
+    groups = PlainConvNet(lambda channels: nn.GroupNorm(channels, channels))
+    instances = PlainConvNet(lambda channels: nn.InstanceNorm2d(channels, affine=True))
+    for model in (ours, groups, instances):
+        theta = flatten_parameters(model)
+        traced.append([])
+        steps = CompiledSteps(FlatNetwork(model), hessian=True)
+        steps.gradient(theta, images, labels)
+        steps.derivatives(theta, images, labels, theta, hessian=True)
+    assert len(traced[0]) == 2
+    assert len(traced[0][1]) > 50
+    assert traced[0] == traced[1] == traced[2]
