@@ -5,10 +5,12 @@ is. `s = <g, lam>` is the derivative of the loss along lam, so forward mode give
 that gives everything else: 8F with ds/dtheta, where a double backward takes 9F. Where a network has an operation
 without forward mode, the double backward is compiled instead.
 
-A miscompilation is silent, so `checked_steps` compares with eager before it returns compiled steps. Compiled graphs
-also use tesla's CPU kernels, through the graph pass of `cpu/`; nothing else imports that package.
+A miscompilation is silent, so `checked_steps` compares with eager before it returns compiled steps, and so it does with
+CUDA graphs. Compiled graphs also use tesla's CPU kernels, through the graph pass of `cpu/`; nothing else imports that
+package.
 """
 
+import copy
 import types
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -16,6 +18,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from engine.matching.graphs import Memory, Replayed, launch_bound
 from engine.matching.steps import Derivatives, EagerSteps, Steps, student_loss
 from engine.matching.tolerance import disagreement, tolerance
 from engine.networks.flat import FlatNetwork
@@ -28,8 +31,8 @@ SECOND_ORDER = 10.0
 BF16_TOLERANCE = 5e-2
 """Relative difference that is allowed where products are in bfloat16, whose rounding hides everything finer."""
 
-LAUNCH_BOUND = 2**17
-"""On CUDA, batches with at most this many numbers spend their time starting kernels: they are replayed as one graph."""
+REPLAYS = 3
+"""Calls of recorded steps that are compared with eager, each with other numbers."""
 
 CpuKernels = Literal["auto", "off"]
 """The setting `compute.cpu_kernels`."""
@@ -46,7 +49,6 @@ class CompiledSteps:
         hessian: made for sweeps that need Hessian-vector products (`exact`); else for sweeps that step with g
             (`paper`). `derivatives` always gives what it was made for: one graph for a whole run.
         forward: reverse over forward; False for reverse over reverse.
-        graphs: replay CUDA graphs. A result is overwritten by the next call; the sweeps use each at once.
         cpu_kernels: see `fused`.
     """
 
@@ -56,18 +58,16 @@ class CompiledSteps:
         *,
         hessian: bool,
         forward: bool = True,
-        graphs: bool = False,
         cpu_kernels: CpuKernels = "auto",
     ) -> None:
         self.network = network
         self.hessian = hessian
-        self._graphs = graphs
-        self._gradient = fused(_gradient_function(network), graphs=graphs, cpu_kernels=cpu_kernels)
+        self._gradient = fused(_gradient_function(network), cpu_kernels=cpu_kernels)
         along = _along_forward(network) if forward else _along_reverse(network)
         # ds/dlam is g: s is linear in lam.
         wanted = (0, 1, 2) if hessian else (0, 1, 3)
         derivatives = torch.func.grad_and_value(along, argnums=wanted)
-        self._derivatives = fused(derivatives, graphs=graphs, cpu_kernels=cpu_kernels)
+        self._derivatives = fused(derivatives, cpu_kernels=cpu_kernels)
 
     def rows(self, batch: int) -> int:
         """See `Steps`."""
@@ -76,7 +76,6 @@ class CompiledSteps:
     @torch.no_grad()
     def gradient(self, theta: Tensor, images: Tensor, labels: Tensor) -> Tensor:
         """See `Steps`."""
-        self._begin()
         found: Tensor = self._gradient(theta, contiguous(images), contiguous(labels))
         return found
 
@@ -91,37 +90,39 @@ class CompiledSteps:
         """
         if hessian and not self.hessian:
             raise ValueError("These steps were compiled without Hessian-vector products.")
-        self._begin()
         (by_images, by_labels, last), along = self._derivatives(contiguous(images), contiguous(labels), theta, adjoint)
         if self.hessian:
             return Derivatives(along, by_images, by_labels, theta=last if hessian else None)
         return Derivatives(along, by_images, by_labels, gradient=last)
 
-    def _begin(self) -> None:
-        if self._graphs:
-            torch.compiler.cudagraph_mark_step_begin()
+    def replayed(self) -> "CompiledSteps":
+        """The same steps as CUDA graphs. A result is overwritten by the next call; the sweeps use each at once."""
+        steps = copy.copy(self)
+        memory = Memory()
+        steps._gradient, steps._derivatives = (Replayed(f, memory) for f in (self._gradient, self._derivatives))
+        return steps
 
 
-def fused(
-    function: Callable[..., Any], *, graphs: bool = False, cpu_kernels: CpuKernels = "auto"
-) -> Callable[..., Any]:
+def fused(function: Callable[..., Any], *, cpu_kernels: CpuKernels = "auto") -> Callable[..., Any]:
     """The function through torch.compile, as one graph of static shapes.
 
     Args:
         function: of tensors.
-        graphs: replay it as a CUDA graph.
         cpu_kernels: `auto` rewrites the graph with tesla's pass; `off` leaves it as PyTorch makes it. The compiler's
             cache tells the two apart by the pass's `uuid`.
     """
+    from engine.matching.spelled import SpelledLayers  # loads the compiler, which eager code does not need
+
     use_cache()
-    # Strides of intermediate results are not asserted at every call either: the steps are checked as a whole at start.
-    options: dict[str, Any] = {"guard_filter_fn": _changeable, "size_asserts": False}
+    options: dict[str, Any] = {
+        "guard_filter_fn": _changeable,
+        "size_asserts": False,  # of intermediate results, at every call: the steps are checked as a whole at start
+        "pre_grad_custom_pass": SpelledLayers(),
+    }
     if cpu_kernels == "auto":
-        from engine.matching.cpu.fx_pass import LeanConvolutions  # loads the compiler, which eager code does not need
+        from engine.matching.cpu.fx_pass import LeanConvolutions
 
         options["post_grad_custom_pre_pass"] = LeanConvolutions()
-    if graphs:
-        options["triton.cudagraphs"] = True
 
     def call(*arguments: Any) -> Any:
         return function(*arguments)
@@ -181,7 +182,7 @@ def checked_steps(
     hessian: bool,
     cpu_kernels: CpuKernels = "auto",
 ) -> tuple[Steps, str]:
-    """Compiled steps that agree with eager on these batches, or eager steps and the reason why not.
+    """Compiled steps that agree with eager on these batches, or eager steps; and what is not used and why, or "".
 
     Args:
         network: the student.
@@ -191,31 +192,65 @@ def checked_steps(
         cpu_kernels: see `fused`.
     """
     eager = EagerSteps(network)
-    reasons = []
-    graphs = theta.device.type == "cuda" and max(images.numel() for images, _ in batches) <= LAUNCH_BOUND
     for forward in (True, False):
         try:
-            compiled = CompiledSteps(network, hessian=hessian, forward=forward, graphs=graphs, cpu_kernels=cpu_kernels)
-            problems = [_difference(eager, compiled, theta, batch, hessian) for batch in batches]
+            compiled = CompiledSteps(network, hessian=hessian, forward=forward, cpu_kernels=cpu_kernels)
+            problem = _problem(compiled, theta, batches)
         except Exception as error:  # the compiler's own errors have no common base, and none of them may end a run
             if is_out_of_memory(error):
                 raise  # eager steps take no less; smaller parts do
-            problems = [f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"]
-        if not any(problems):
-            return compiled, ""
-        reasons.append(next(filter(None, problems)))
-    return eager, reasons[-1]
+            problem = in_words(error)
+        if not problem:
+            return _recorded(compiled, theta, batches)
+    return eager, f"torch.compile is not used: {problem}"
 
 
-def _difference(eager: Steps, compiled: Steps, theta: Tensor, batch: Batch, hessian: bool) -> str:
+def _recorded(compiled: CompiledSteps, theta: Tensor, batches: Sequence[Batch]) -> tuple[Steps, str]:
+    """The steps as CUDA graphs where that saves time and gives the same, and the reason if it does not."""
+    if not all(launch_bound(images) for images, _ in batches):
+        return compiled, ""
+    replayed = compiled.replayed()
+    try:
+        problem = ""
+        for call in range(REPLAYS):
+            problem = problem or _problem(replayed, *other_numbers(theta, batches, call))
+    except Exception as error:  # as above; and where memory runs out, it is what the recording holds
+        problem = in_words(error)
+    return (compiled, f"CUDA graphs are not used: {problem}") if problem else (replayed, "")
+
+
+def other_numbers(theta: Tensor, batches: Sequence[Batch], call: int) -> tuple[Tensor, list[Batch]]:
+    """Parameters and batches of the same shapes with which a step gives something else, at every call."""
+    changed = theta * (1 + 0.01 * call)
+    return changed, [(images.flip([(1, 2, 3)[call % 3]]) * (1 + 0.1 * call), labels) for images, labels in batches]
+
+
+def in_words(error: Exception) -> str:
+    """The kind of an error and the first line of what it says, if it says anything."""
+    said = str(error).strip()
+    return f"{type(error).__name__}: {said.splitlines()[0]}" if said else type(error).__name__
+
+
+def _problem(compiled: CompiledSteps, theta: Tensor, batches: Sequence[Batch]) -> str:
+    """What the compiled steps get wrong on the first batch that they get wrong; empty if none."""
+    problems = [_difference(compiled, theta, batch) for batch in batches]  # all of them: each compiles a size
+    return next(filter(None, problems), "")
+
+
+def _difference(compiled: CompiledSteps, theta: Tensor, batch: Batch) -> str:
     """What the compiled steps get wrong on a batch; empty if nothing."""
+    network, hessian = compiled.network, compiled.hessian
+    eager = EagerSteps(network)
     adjoint = eager.gradient(theta, *batch)
-    return disagreement(
-        lambda parameters: _everything(eager, parameters, batch, adjoint, hessian),
-        _everything(compiled, theta, batch, adjoint, hessian),
-        theta,
-        BF16_TOLERANCE if compiled.network.bf16 else SECOND_ORDER * tolerance(theta.dtype),
-    )
+
+    def results(steps: Steps) -> Callable[[Tensor], dict[str, Tensor]]:
+        return lambda parameters: _everything(steps, parameters, batch, adjoint, hessian)
+
+    found = results(compiled)(theta)
+    if network.bf16:
+        finer = EagerSteps(FlatNetwork(network.model, loss=network.loss))
+        return disagreement(results(eager), found, theta, BF16_TOLERANCE, results(finer))
+    return disagreement(results(eager), found, theta, SECOND_ORDER * tolerance(theta.dtype))
 
 
 def _everything(steps: Steps, theta: Tensor, batch: Batch, adjoint: Tensor, hessian: bool) -> dict[str, Tensor]:

@@ -114,5 +114,5 @@ def _fused_steps(problem: Problem, model: nn.Module, *, hessian: bool) -> Steps:
         network = FlatNetwork(copy.deepcopy(model), loss=loss)
         known[key], reason = checked_steps(network, problem.start, batches, hessian=hessian)
         if reason:
-            warnings.warn(f"torch.compile is not used: {reason}.", stacklevel=3)
+            warnings.warn(f"{reason}.", stacklevel=3)
     return known[key]

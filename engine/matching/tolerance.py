@@ -23,6 +23,12 @@ SHAKEN = 5.0
 MOST = 2e-2
 """Relative difference up to which that effect counts."""
 
+COARSE = 2.0
+"""How many times as far from finer arithmetic as eager coarse results compiled ones may be."""
+
+MOST_COARSE = 0.25
+"""Relative difference up to which that distance counts."""
+
 Results = Mapping[str, Tensor]
 """What a step computes, by name."""
 
@@ -32,7 +38,13 @@ def tolerance(dtype: torch.dtype) -> float:
     return TOLERANCE.get(dtype, 1e-3)
 
 
-def disagreement(eager: Callable[[Tensor], Results], found: Results, theta: Tensor, always: float) -> str:
+def disagreement(
+    eager: Callable[[Tensor], Results],
+    found: Results,
+    theta: Tensor,
+    always: float,
+    finer: Callable[[Tensor], Results] | None = None,
+) -> str:
     """What of the compiled results differs from eager by more than rounding explains, as a message; empty if nothing.
 
     Args:
@@ -40,15 +52,22 @@ def disagreement(eager: Callable[[Tensor], Results], found: Results, theta: Tens
         found: the compiled results at `theta`, by the same names.
         theta: `(P,)`.
         always: relative difference that is allowed whatever eager does.
+        finer: for coarse arithmetic, as bfloat16 is: the same uncompiled in float32. It takes the place of eager, and
+            the distance of eager from it that of the effect of a change. What compiling leaves out of coarse rounding
+            makes results better.
     """
-    noise = torch.randn(theta.shape, generator=torch.Generator().manual_seed(0), dtype=theta.dtype).to(theta.device)
-    wanted = eager(theta)
-    moved = eager(theta * (1 + SHAKE.get(theta.dtype, 1e-6) * noise))
+    if finer is None:
+        noise = torch.randn(theta.shape, generator=torch.Generator().manual_seed(0), dtype=theta.dtype).to(theta.device)
+        right, other = eager(theta), eager(theta * (1 + SHAKE.get(theta.dtype, 1e-6) * noise))
+        times, most, whose = SHAKEN, MOST, "eager"
+    else:
+        right, other = finer(theta), eager(theta)
+        times, most, whose = COARSE, MOST_COARSE, "float32"
     for name, a in found.items():
-        b = wanted[name]
+        b = right[name]
         size = b.norm().clamp_min(torch.finfo(b.dtype).tiny)
-        allowed = ((moved[name] - b).norm() / size).item() * SHAKEN
+        allowed = ((other[name] - b).norm() / size).item() * times
         error = ((a - b).norm() / size).item()
-        if not error <= max(always, min(allowed, MOST)):
-            return f"the compiled {name} differs from eager by {error:.1e} relative"
+        if not error <= max(always, min(allowed, most)):
+            return f"the compiled {name} differs from {whose} by {error:.1e} relative"
     return ""

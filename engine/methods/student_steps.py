@@ -56,7 +56,7 @@ def student_steps(task: Task, state: DistillState) -> Generator[Event, None, Ste
     at = Progress(stage=STAGE, done=state.iteration, total=settings.distill.iterations, unit="iterations")
     steps, reason = yield from with_progress(compiling, at, "compiling")
     if reason:
-        yield Notice(level="warning", message=f"torch.compile is not used: {reason}.")
+        yield Notice(level="warning", message=f"{reason}.")
     return in_parts(steps)
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.errors import UsageError
-from engine.networks.layers import HalvingPool, InstanceNorm, Rectifier
+from engine.networks.layers import HalvingPool, InstanceNorm
 from engine.networks.sizes import padded_side
 
 
@@ -45,7 +45,7 @@ class ConvNet(nn.Module):
             layers += [
                 nn.Conv2d(inputs, width, 3, padding=padding),
                 self.norm(width, side),
-                Rectifier(),
+                nn.ReLU(),
                 HalvingPool(),
             ]
             inputs = width

@@ -9,22 +9,25 @@ import torch
 from torch import Tensor, nn
 
 from engine.events import Event, Notice, Progress, with_progress
+from engine.matching.compiled import in_words
 from engine.networks.dropout import has_dropout
 from engine.networks.flat import FlatNetwork, flatten_parameters
 from engine.networks.imported import spelling_words
 from engine.runtime.out_of_memory import is_out_of_memory
 from engine.runtime.threads import run_in_thread
 from engine.settings.trust import is_import_path
-from engine.training.compile_policy import MARGIN, forward_flops
-from engine.training.sgd import CompiledTrainer, EagerTrainer, SgdRule, Step, Trainer, compiled_step, difference
+from engine.training.compile_policy import TRAINING, pays
+from engine.training.sgd import (
+    CompiledTrainer,
+    EagerTrainer,
+    SgdRule,
+    Step,
+    Trainer,
+    compiled_step,
+    difference,
+    recorded_step,
+)
 from engine.training.task import Task
-
-COMPILE_SECONDS = 15.0
-"""Compiling one batch size without a cache, 2 CPU cores (measured: 10 to 19)."""
-SAVED_OVERHEAD = 1.5e-3
-"""Seconds a compiled step saves whatever its size: about sixty operations fewer are started."""
-SAVED_PER_FLOP = 1.1e-12
-"""Seconds saved besides, on a CPU, for every floating-point operation (3 forward passes a step)."""
 
 Batch = tuple[Tensor, Tensor]
 """Images `(B, C, H, W)`; classes `(B,)` or probabilities `(B, K)`."""
@@ -85,7 +88,7 @@ def trainer(
             compiling = run_in_thread(partial(_checked, task, functional, rule, theta, images, targets))
             known[kind], reason = yield from with_progress(compiling, at, "compiling")
             if reason:
-                yield Notice(level="warning", message=f"torch.compile is not used: {reason}.")
+                yield Notice(level="warning", message=f"{reason}.")
         found = known[kind]
         if found is not None:
             steps[size] = found
@@ -110,10 +113,7 @@ def say_spelling(task: Task, network: str) -> Iterator[Event]:
 
 def worth_compiling(model: nn.Module, images: Tensor, steps: int) -> bool:
     """Whether that many steps on batches like this save clearly more than compiling one costs."""
-    saved = SAVED_OVERHEAD
-    if images.device.type == "cpu":
-        saved += SAVED_PER_FLOP * 3 * len(images) * forward_flops(model, images[:1])
-    return steps * saved > MARGIN * COMPILE_SECONDS
+    return pays(TRAINING, model, images, steps)
 
 
 def _checked(
@@ -125,5 +125,7 @@ def _checked(
     except Exception as error:  # the compiler's own errors have no common base, and none of them may end a run
         if is_out_of_memory(error):
             raise
-        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-    return (None, reason) if reason else (step, "")
+        reason = in_words(error)
+    if reason:
+        return None, f"torch.compile is not used: {reason}"
+    return recorded_step(functional, rule, step, theta, images, targets)

@@ -21,7 +21,8 @@ from engine.runtime.compiler_cache import CHOSEN, PYTORCH, use_cache
 from engine.runtime.generators import run_to_end
 from engine.session.open_task import open_task
 from engine.settings import resolve_settings
-from engine.training.compile_policy import matching_compiles, matching_pays
+from engine.training import compile_policy
+from engine.training.compile_policy import MATCHING, matching_compiles, pays
 from tests.conftest import TINY
 from tests.engine.matching.test_matching import Case, assert_close, make_case
 
@@ -81,7 +82,11 @@ def test_a_compiled_run_resumes_to_the_same_bits(tiny_run: Callable[..., Run], w
     assert not [notice for notice in notices if notice.level == "warning" and notice.about != "teachers"]
 
 
-def test_auto_compiles_by_cost(workspace: Workspace, tiny_run: Callable[..., Run]) -> None:
+def test_auto_compiles_by_cost(
+    workspace: Workspace, tiny_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compile_policy, "cpu_speed", lambda: 1.0)
+
     def decision(*overrides: str) -> bool:
         settings = resolve_settings(overrides=[*TINY, "compute.compile=auto", *overrides]).settings
         return matching_compiles(settings, (1, 8, 8), 10)
@@ -93,8 +98,10 @@ def test_auto_compiles_by_cost(workspace: Workspace, tiny_run: Callable[..., Run
     assert not decision("distill.iterations=100000", "distill.gradient=unrolled")
     model = build_network("convnet", channels=3, classes=10, resolution=32, width=128, depth=3)
     images = torch.zeros(100, 3, 32, 32)
-    assert not matching_pays(model, images, 100)
-    assert matching_pays(model, images, 1000)
+    assert not pays(MATCHING, model, images, 100)
+    assert pays(MATCHING, model, images, 1000)
+    assert not pays(MATCHING, model, images, 1000, "cuda")  # whose large steps gain no more than small ones
+    assert pays(MATCHING, model, images, 10_000, "cuda")
     run = tiny_run("short", "compute.compile=auto")
     notices = [entry.event for entry, _ in read_journal(run.journal_file) if isinstance(entry.event, Notice)]
     assert not any("Compiling" in notice.message for notice in notices)
