@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from engine.data import ResidentImages
-from engine.data.dataset import Classes, Pixels
+from engine.data import ResidentImages, free_memory, image_budget
 from engine.errors import TeslaError, UsageError, tesla
 from engine.events import (
     DataReady,
@@ -82,15 +81,18 @@ def _open_data(workspace: Workspace, settings: Settings, ranks: Ranks) -> Genera
     dataset, kept, held = opened.dataset, opened.kept, opened.held
     space = opened.space.to(device, DTYPES[settings.compute.dtype])
 
-    def part(pixels: Pixels, labels: Classes, index: Classes) -> Split:
-        return Split(ResidentImages(pixels, index, space, device), torch.from_numpy(labels[index]))
-
-    def parts() -> tuple[Split, Split, Split]:
-        return (
-            part(dataset.train_images, dataset.train_labels, kept),
-            part(dataset.train_images, dataset.train_labels, held),
-            part(dataset.test_images, dataset.test_labels, np.arange(len(dataset.test_labels))),
-        )
+    def parts() -> list[Split]:
+        budget = image_budget(device.type, free_memory(device), settings.compute.image_memory)
+        found = []
+        for pixels, labels, index in (
+            (dataset.train_images, dataset.train_labels, kept),
+            (dataset.train_images, dataset.train_labels, held),
+            (dataset.test_images, dataset.test_labels, np.arange(len(dataset.test_labels))),
+        ):
+            images = ResidentImages(pixels, index, space, device, budget)
+            budget -= images.taken
+            found.append(Split(images, torch.from_numpy(labels[index])))
+        return found
 
     at = Progress(stage="data", done=1, total=1, unit="datasets")
     train, holdout, test = yield from with_progress(run_in_thread(parts), at, "loading the images")
