@@ -54,7 +54,7 @@ class Rows:
         order = np.argsort(index, kind="stable")  # the file is read in its order
         wanted = index[order]
         size = found[0].size
-        flat = memoryview(found.reshape(-1))
+        flat = found.reshape(-1).data
         buffers = [flat[at * size : (at + 1) * size] for at in order.tolist()]
         # Neighbours in the file are read in one call.
         ends = [*(np.flatnonzero(np.diff(wanted) != 1) + 1).tolist(), len(wanted)]

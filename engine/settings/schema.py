@@ -269,8 +269,8 @@ class ComputeSettings(Section):
     memory: Annotated[Literal["auto", "fast", "flat"], ANY_TIME] = "auto"
     """CPU allocator: fast keeps freed memory for the next tensor, flat returns it (lower peak, slower). auto: fast."""
     image_memory: Annotated[NonNegativeFloat | Literal["auto"], ROUNDING] = "auto"
-    """Memory for real images, GB. Splits that fit are kept on the device (on a CPU: mapped, and shared by the workers of
-    a machine); the others are read batch by batch. auto: 1 on a CPU, 40 % of what is free on an accelerator."""
+    """Memory for real images, GB. Splits that fit are kept on the device (on a CPU: mapped, and shared by all workers);
+    others are read batch by batch. auto: at most 1 on a CPU, 40 % of what is free on an accelerator."""
     room: Annotated[Literal["refuse", "warn"], ANY_TIME] = "refuse"
     """What to do when a stage would write more than fits on the disk: refuse to start it, or warn and start."""
     micro_batch: Annotated[PositiveInt | Literal["auto", "off"], ROUNDING] = "auto"

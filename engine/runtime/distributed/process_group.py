@@ -30,6 +30,9 @@ PATIENCE = timedelta(days=365)
 LOOK = timedelta(seconds=0.5)
 """How often a waiting rank asks the watchdog."""
 
+PIECE = 2**25
+"""Bytes of a table of rows that are sent at once."""
+
 APART = 1e-3
 """Relative difference between two ranks' numbers that rounding cannot explain."""
 
@@ -58,11 +61,13 @@ class Group(Ranks):
         """See `Ranks`. On CUDA nothing waits here but the stream."""
         self._finish([(tensor, dist.all_reduce(tensor, async_op=True)) for tensor in tensors])
 
-    def whole(self, rows: Tensor, count: int) -> Tensor:
+    def whole(self, rows: Tensor, count: int, first: int | None = None) -> Tensor:
         """See `Ranks`. A sum with zeros: bits do not change, and parts need not be equal."""
         found = rows.new_zeros((count, *rows.shape[1:]))
-        found[self.part(count)] = rows
-        self.sum_(found)
+        begin = self.part(count).start if first is None else first
+        found[begin : begin + len(rows)] = rows
+        for piece in found.split(max(1, PIECE // max(1, found[:1].nbytes))):  # what is sent takes memory besides
+            self.sum_(piece)
         return found
 
     def lead_(self, tensor: Tensor) -> None:

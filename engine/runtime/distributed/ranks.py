@@ -39,8 +39,8 @@ class Ranks:
     def sum_(self, *tensors: Tensor) -> None:
         """Replace each tensor by its sum over all ranks, to the same bits everywhere."""
 
-    def whole(self, rows: Tensor, count: int) -> Tensor:
-        """All `count` rows of a tensor of which every rank has its `part`."""
+    def whole(self, rows: Tensor, count: int, first: int | None = None) -> Tensor:
+        """All `count` rows of a tensor of which every rank has some: those from `first` on, else its `part`."""
         return rows
 
     def lead_(self, tensor: Tensor) -> None:
