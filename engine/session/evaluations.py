@@ -67,11 +67,13 @@ def _recalled(task: Task, run: Run, split: str, network: str, protocol: dict[str
 
 def _kept(task: Task, run: Run, wanted: Sequence[Evaluation]) -> Events:
     """Measure; every result is saved as it is complete, by the rank that writes."""
+    settings = task.settings.evaluate
+    repeats = {"holdout": settings.selection_repeats, "test": settings.repeats}
     for event in evaluate(task, wanted):
         if not isinstance(event, EvaluationDone):
             yield event
         elif task.ranks.writes:
-            yield from _written(run, event, _protocol(task, event.subject, len(event.accuracies)))
+            yield from _written(run, event, _protocol(task, event.subject, repeats[event.split]))
 
 
 def _written(run: Run, result: EvaluationDone, protocol: dict[str, Any]) -> Events:

@@ -25,6 +25,7 @@ from engine.runs.run import Run
 from engine.runs.workspace import Workspace
 from engine.runtime.device import configure
 from engine.runtime.distributed.ranks import ALONE, Ranks
+from engine.runtime.distributed.shared_folder import check_same_folder
 from engine.runtime.threads import run_in_thread
 from engine.settings import Settings
 from engine.training.labels import labels_from_teachers
@@ -41,6 +42,7 @@ def open_task(
     Raises:
         UsageError: settings that these data, this network or so many workers rule out.
     """
+    check_same_folder(ranks, workspace.folder)
     task = yield from _open_data(workspace, settings, ranks)
     _check(task)
     buffer = _buffer(workspace, task, needed=settings.needs_teachers)
