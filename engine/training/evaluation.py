@@ -84,7 +84,7 @@ def evaluate(task: Task, evaluations: Sequence[Evaluation]) -> Generator[Event, 
             accuracy = yield from map_events(stage, partial(_noting, warnings))
         if ranks.size > 1:
             yield Progress(
-                stage=STAGE, done=base + 0.99 * len(dealt), total=len(networks), unit="networks",
+                stage=STAGE, done=base + len(dealt), total=len(networks), unit="networks",
                 detail="waiting for the other workers",
             )  # fmt: skip
         found = ranks.gathered([accuracy, warnings])

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from engine.errors import DivergedError, UsageError, WorkerLostError
+from engine.errors import DivergedError, ExitCode, UsageError, WorkerLostError, WorkersStoppedError
 from engine.events import EvaluationDone, Notice, Progress
 from engine.matching import MatchingGradient, Parts, matching_sweeps
 from engine.networks import FlatNetwork, flatten_parameters
@@ -26,6 +26,7 @@ from engine.runtime.distributed.ranks import Ranks
 from engine.runtime.generators import run_to_end
 from engine.session.open_task import open_task
 from engine.session.session import assist, drive
+from engine.storage import beats
 from engine.training import evaluation
 from engine.training.evaluation import Evaluation, evaluate
 from engine.training.labels import labelling, mean_labels
@@ -154,6 +155,18 @@ def hosts(ranks: Ranks, folder: Path) -> dict[str, Any]:
     return {"apart": ""}
 
 
+def stops(ranks: Ranks, folder: Path) -> dict[str, Any]:
+    """The first rank is asked to stop while networks of the evaluation of iteration 3 are trained."""
+    workspace = Workspace(folder / "ws")
+    run = workspace.run("stops")
+    events = (drive if ranks.writes else assist)(workspace, run, workspace.settings(overrides=TINY), ranks=ranks)
+    for event in events:
+        if ranks.writes and isinstance(event, Progress) and event.stage == "evaluation" and 3 in run.checkpoints():
+            events.close()
+            raise WorkersStoppedError("This worker was asked to stop.", ExitCode.TERMINATED)
+    return {}
+
+
 def stands_still(ranks: Ranks, folder: Path) -> dict[str, Any]:
     """The last rank is stopped while the first waits for it."""
     return _lost(ranks, folder, signal.SIGSTOP)
@@ -169,6 +182,7 @@ def _lost(ranks: Ranks, folder: Path, how: signal.Signals) -> dict[str, Any]:
     if not ranks.writes:
         while True:
             time.sleep(1)
+    beats.LATE = 4.0
     begun = time.monotonic()
     os.kill(other, how)
     try:

@@ -16,6 +16,7 @@ from torch.distributed import HashStore, TCPStore
 
 from engine.data import draw_augment
 from engine.errors import DivergedError, UsageError, WorkerLostError
+from engine.events import RunStopped
 from engine.runs.journal import read_journal
 from engine.runs.workspace import Workspace
 from engine.runtime.distributed import watchdog
@@ -134,6 +135,19 @@ def test_two_ranks_evaluate_with_the_bits_of_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_an_evaluation_stopped_by_one_rank_is_made_by_the_next_driver(tmp_path: Path) -> None:
+    workspace = Workspace.create(tmp_path / "ws", resolve_settings(), set())
+    for process in two_ranks("stops", tmp_path):
+        assert process.returncode == 1 and "WorkersStoppedError" in process.stderr, process.stderr
+    run = workspace.run("stops")
+    assert isinstance([entry.event for entry, _ in read_journal(run.journal_file)][-1], RunStopped)
+    assert not any(result.iteration == 3 for result in run.evaluations()) and max(run.checkpoints()) == 3
+    run_to_end(drive(workspace, run, workspace.settings(overrides=TINY, run=run)))
+    found = {(r.subject, r.split, r.iteration) for r in run.evaluations() if r.split == "holdout"}
+    assert found == {("random", "holdout", 0), *(("distilled", "holdout", iteration) for iteration in (0, 3, 6))}
+
+
+@pytest.mark.slow
 def test_hosts_share_a_run_if_they_see_its_folder(tmp_path: Path) -> None:
     Workspace.create(tmp_path / "ws", resolve_settings(), set())
     places = []
@@ -159,7 +173,7 @@ def test_a_rank_that_is_lost_ends_the_other_with_a_sentence(tmp_path: Path, func
     first, _ = two_ranks(function, tmp_path, most=100)
     assert first.returncode == 1, first.stderr
     assert re.search(r"WorkerLostError: Worker 1 \(process \d+ on .*\) was lost", first.stderr), first.stderr
-    assert float((tmp_path / "waited").read_text()) < 40  # silence is 15 seconds long
+    assert float((tmp_path / "waited").read_text()) < 40  # a bound for a busy machine: silence is 4 seconds here
 
 
 def test_a_main_thread_that_waits_for_its_device_is_released(monkeypatch: pytest.MonkeyPatch) -> None:
