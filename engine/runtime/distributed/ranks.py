@@ -1,7 +1,8 @@
 """What the processes of one run exchange; for a single process, nothing.
 
-Every rank computes its part of every batch and holds the whole state. The first rank writes and decides; the others
-follow from collective to collective, so that it may pause, save or evaluate without asking anyone.
+Every rank computes its part of every batch, and some of the networks of an evaluation, and holds the whole state. The
+first rank writes and decides; the others follow from collective to collective, so that it may pause or save without
+asking anyone.
 """
 
 from typing import Any
