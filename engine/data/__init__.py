@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from engine.data.dataset import Dataset, split_holdout
     from engine.data.registry import find_source
     from engine.data.request import DataRequest
-    from engine.data.resident import ResidentImages, free_memory, resident_bytes
+    from engine.data.resident import ResidentImages, free_memory, image_budget, resident_bytes
     from engine.data.space import InputSpace, fit_space
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "find_source",
     "fit_space",
     "free_memory",
+    "image_budget",
     "open_cache",
     "prepare_dataset",
     "resident_bytes",

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from engine.data.dataset import Classes, Dataset
+from engine.data.rows import Rows
 from engine.errors import CorruptFileError, UsageError
 from engine.storage.atomic import read_tensors, write_tensors
 from engine.storage.filesystem import format_bytes
@@ -99,8 +100,9 @@ def fit_space(dataset: Dataset, index: Classes | None, zca: bool) -> InputSpace:
                 f"this machine has {format_bytes(physical)}.",
                 "Set dataset.zca = false, or a smaller dataset.resolution.",
             )
-    images = dataset.train_images if index is None else dataset.train_images[index]
-    space = InputSpace(kind, _fit_zca(images) if zca else _fit_moments(images))
+    index = np.arange(count) if index is None else index
+    rows = Rows(dataset.train_images, mapped=False)
+    space = InputSpace(kind, _fit_zca(rows.read(index)) if zca else _fit_moments(rows, index))
     try:
         write_tensors(path, space.tensors(), {"kind": kind})
     except OSError as error:
@@ -109,11 +111,11 @@ def fit_space(dataset: Dataset, index: Classes | None, zca: bool) -> InputSpace:
     return space
 
 
-def _fit_moments(images: np.ndarray) -> dict[str, Tensor]:
-    channels = images.shape[1]
+def _fit_moments(rows: Rows, index: Classes) -> dict[str, Tensor]:
+    channels = rows.shape[0]
     total, squares, count = np.zeros(channels), np.zeros(channels), 0
-    for start in range(0, len(images), CHUNK):
-        chunk = images[start : start + CHUNK].astype(np.float64) / 255
+    for start in range(0, len(index), CHUNK):
+        chunk = rows.read(index[start : start + CHUNK]).astype(np.float64) / 255
         total += chunk.sum(axis=(0, 2, 3))
         squares += (chunk**2).sum(axis=(0, 2, 3))
         count += chunk.size // channels
@@ -128,7 +130,7 @@ def _fit_zca(images: np.ndarray) -> dict[str, Tensor]:
     from kornia.enhance import ZCAWhitening
 
     zca = ZCAWhitening(dim=0, eps=ZCA_EPS, compute_inv=True)
-    zca.fit(torch.from_numpy(np.array(images)).float().div_(255))
+    zca.fit(torch.from_numpy(images).float().div_(255))
     return {
         "mean": zca.mean_vector.contiguous(),
         "matrix": zca.transform_matrix.contiguous(),

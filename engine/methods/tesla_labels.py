@@ -34,6 +34,8 @@ def export_labels(
     teachers and all target epochs an iteration can draw (evenly thinned to at most 100 snapshots); with
     `labels.ship = last-iteration`, the labels of the teacher that the last iteration drew, as published code does.
 
+    Several ranks share the work: all of them call this, with the same state.
+
     Args:
         task: of the run.
         buffer: its teachers.
@@ -59,4 +61,5 @@ def export_labels(
         count = min(len(every), MOST_SHIP)
         pairs = [every[i * len(every) // count] for i in range(count)]
     thetas = (buffer.read(trajectory, epoch)[0] for trajectory, epoch in pairs)
-    return (yield from map_events(label_rules.mean_labels(task.flat_network(), thetas, state.images), lambda _: at))
+    mean = label_rules.mean_labels(task.flat_network(), thetas, state.images, task.ranks)
+    return (yield from map_events(mean, lambda _: at))

@@ -1,11 +1,11 @@
 """Which evaluations a run needs, and where their results are kept: known results are not measured again.
 
-The held-out part selects the checkpoint; the test images are used once, for the selected one.
+The held-out part selects the checkpoint; the test images are used once, for the selected one. Ranks divide the networks
+among them; the first knows what is known, and writes.
 """
 
 import itertools
 from collections.abc import Generator, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from engine.events import EvaluationDone, Event, Progress, stage_events
@@ -14,7 +14,7 @@ from engine.methods.registry import method_of
 from engine.runs.evaluations import find_in_other_runs
 from engine.runs.protocol import distilled_protocol, random_protocol
 from engine.runs.run import Run
-from engine.training.evaluation import STAGE, evaluate_distilled, evaluate_random
+from engine.training.evaluation import STAGE, Evaluation, evaluate
 from engine.training.real_images import check_ipc
 from engine.training.task import Task
 from engine.training.teacher_buffer import TeacherBuffer
@@ -24,17 +24,13 @@ Events = Generator[Event, None, None]
 
 
 def held_out(task: Task, buffer: TeacherBuffer, run: Run, state: State) -> Events:
-    """The held-out accuracy of this state, unless it is known or nothing is held out."""
-    settings = task.settings
-    repeats = settings.evaluate.selection_repeats
-    protocol = distilled_protocol(settings, repeats)
-    if evaluation_known(task, run, state.iteration) or len(task.holdout) == 0:
+    """The held-out accuracy of this state, unless it is known or nothing is held out. All ranks call this."""
+    repeats = task.settings.evaluate.selection_repeats
+    if len(task.holdout) == 0 or task.ranks.led(evaluation_known(task, run, state.iteration)):
         return
     small = yield from training_set(task, buffer, state)
-    evaluation = evaluate_distilled(
-        task, small, iteration=state.iteration, split="holdout", network=task.network_name, repeats=repeats
-    )
-    yield from stage_events("evaluation", _kept(run, evaluation, protocol))
+    wanted = Evaluation("distilled", state.iteration, "holdout", task.network_name, repeats, small)
+    yield from stage_events("evaluation", _kept(task, run, [wanted]))
 
 
 def evaluation_known(task: Task, run: Run, iteration: int) -> bool:
@@ -46,16 +42,15 @@ def evaluation_known(task: Task, run: Run, iteration: int) -> bool:
 def baseline(task: Task, run: Run) -> Events:
     """The held-out accuracy of random real images: what the curve starts from and has to beat.
 
-    Runs of a workspace that draw the same images share it.
+    Runs of a workspace that draw the same images share it. All ranks call this.
     """
     repeats, network = task.settings.evaluate.selection_repeats, task.network_name
-    protocol = _random_protocol(task, repeats)
     if len(task.holdout) == 0 or not task.settings.evaluate.baseline:
         return
-    if (yield from _recalled(task, run, "holdout", network, protocol)):
+    if task.ranks.led((yield from _recalled(task, run, "holdout", network, _protocol(task, "random", repeats)))):
         return
-    evaluation = evaluate_random(task, split="holdout", network=network, repeats=repeats)
-    yield from stage_events("evaluation", _kept(run, evaluation, protocol))
+    wanted = Evaluation("random", 0, "holdout", network, repeats)
+    yield from stage_events("evaluation", _kept(task, run, [wanted]))
 
 
 def _recalled(task: Task, run: Run, split: str, network: str, protocol: dict[str, Any]) -> Generator[Event, None, bool]:
@@ -70,8 +65,15 @@ def _recalled(task: Task, run: Run, split: str, network: str, protocol: dict[str
     return True
 
 
-def _kept(run: Run, evaluation: Generator[Event, None, EvaluationDone], protocol: dict[str, Any]) -> Events:
-    yield from _written(run, (yield from evaluation), protocol)
+def _kept(task: Task, run: Run, wanted: Sequence[Evaluation]) -> Events:
+    """Measure; every result is saved as it is complete, by the rank that writes."""
+    settings = task.settings.evaluate
+    repeats = {"holdout": settings.selection_repeats, "test": settings.repeats}
+    for event in evaluate(task, wanted):
+        if not isinstance(event, EvaluationDone):
+            yield event
+        elif task.ranks.writes:
+            yield from _written(run, event, _protocol(task, event.subject, repeats[event.split]))
 
 
 def _written(run: Run, result: EvaluationDone, protocol: dict[str, Any]) -> Events:
@@ -80,40 +82,34 @@ def _written(run: Run, result: EvaluationDone, protocol: dict[str, Any]) -> Even
 
 
 def final_test(task: Task, buffer: TeacherBuffer, run: Run, iteration: int, networks: Sequence[str]) -> Events:
-    """Test accuracy of one checkpoint and of random real images, for every network; known results are kept."""
+    """Test accuracy of one checkpoint and of random real images, for every network; known results are kept.
+
+    All ranks call this.
+    """
     settings = task.settings
     repeats = settings.evaluate.repeats
-    protocols = {"distilled": distilled_protocol(settings, repeats), "random": _random_protocol(task, repeats)}
     subjects = [("distilled", iteration), *([("random", 0)] if settings.evaluate.baseline else [])]
     missing = []
     for network, (subject, at) in itertools.product(networks, subjects):
+        protocol = _protocol(task, subject, repeats)
         if subject == "random":
-            known = yield from _recalled(task, run, "test", network, protocols[subject])
+            known = yield from _recalled(task, run, "test", network, protocol)
         else:
-            known = run.evaluation(at, subject, "test", network, protocols[subject]) is not None
+            known = run.evaluation(at, subject, "test", network, protocol) is not None
         if not known:
-            missing.append((network, subject))
-    small: TrainingSet | None = None
+            missing.append((network, subject, at))
     missing = task.ranks.led(missing)
-    _check_possible(task, missing)
-    for first in range(0, len(missing), task.ranks.size):  # a round: one for each rank
-        result = None
-        for network, subject in missing[first : first + task.ranks.size][task.ranks.rank :][:1]:
-            if subject == "random":
-                evaluation = evaluate_random(task, split="test", network=network, repeats=repeats)
-            else:
-                # Soft labels need up to a hundred teachers: once, and only if required.
-                if small is None:
-                    state = method_of(settings).restore_state(*run.load_checkpoint(iteration), task)
-                    small = yield from training_set(task, buffer, state)
-                evaluation = evaluate_distilled(
-                    task, small, iteration=iteration, split="test", network=network, repeats=repeats
-                )
-            result = asdict((yield from evaluation))
-        for found in task.ranks.gathered(result):
-            if found is not None and task.ranks.writes:
-                done = EvaluationDone(**found)
-                yield from _written(run, done, protocols[done.subject])
+    _check_possible(task, [(network, subject) for network, subject, _ in missing])
+    small: TrainingSet | None = None
+    if any(subject == "distilled" for _, subject, _ in missing):
+        # Soft labels need up to a hundred teachers: once, and only if required.
+        state = method_of(settings).restore_state(*run.load_checkpoint(iteration), task)
+        small = yield from training_set(task, buffer, state)
+    wanted = [
+        Evaluation(subject, at, "test", network, repeats, small if subject == "distilled" else None)
+        for network, subject, at in missing
+    ]
+    yield from _kept(task, run, wanted)
 
 
 def _check_possible(task: Task, missing: Sequence[tuple[str, str]]) -> None:
@@ -141,5 +137,7 @@ def training_set(task: Task, buffer: TeacherBuffer, state: State) -> Generator[E
     return SmallSet(state.images, labels, state.student_lr.item())
 
 
-def _random_protocol(task: Task, repeats: int) -> dict[str, Any]:
+def _protocol(task: Task, subject: str, repeats: int) -> dict[str, Any]:
+    if subject == "distilled":
+        return distilled_protocol(task.settings, repeats)
     return {**random_protocol(task.settings, repeats), "dataset": task.dataset.fingerprint}

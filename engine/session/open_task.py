@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from engine.data import ResidentImages
-from engine.data.dataset import Classes, Pixels
+from engine.data import ResidentImages, free_memory, image_budget
 from engine.errors import TeslaError, UsageError, tesla
 from engine.events import (
     DataReady,
@@ -26,6 +25,7 @@ from engine.runs.run import Run
 from engine.runs.workspace import Workspace
 from engine.runtime.device import check_devices, configure
 from engine.runtime.distributed.ranks import ALONE, Ranks
+from engine.runtime.distributed.shared_folder import check_same_folder
 from engine.runtime.threads import run_in_thread
 from engine.settings import Settings
 from engine.training.labels import labels_from_teachers
@@ -42,6 +42,7 @@ def open_task(
     Raises:
         UsageError: settings that these data, this network or so many workers rule out.
     """
+    check_same_folder(ranks, workspace.folder)
     task = yield from _open_data(workspace, settings, ranks)
     _check(task)
     buffer = _buffer(workspace, task, needed=settings.needs_teachers)
@@ -83,15 +84,18 @@ def _open_data(workspace: Workspace, settings: Settings, ranks: Ranks) -> Genera
     dataset, kept, held = opened.dataset, opened.kept, opened.held
     space = opened.space.to(device, DTYPES[settings.compute.dtype])
 
-    def part(pixels: Pixels, labels: Classes, index: Classes) -> Split:
-        return Split(ResidentImages(pixels, index, space, device), torch.from_numpy(labels[index]))
-
-    def parts() -> tuple[Split, Split, Split]:
-        return (
-            part(dataset.train_images, dataset.train_labels, kept),
-            part(dataset.train_images, dataset.train_labels, held),
-            part(dataset.test_images, dataset.test_labels, np.arange(len(dataset.test_labels))),
-        )
+    def parts() -> list[Split]:
+        budget = image_budget(device.type, free_memory(device), settings.compute.image_memory)
+        found = []
+        for pixels, labels, index in (
+            (dataset.train_images, dataset.train_labels, kept),
+            (dataset.train_images, dataset.train_labels, held),
+            (dataset.test_images, dataset.test_labels, np.arange(len(dataset.test_labels))),
+        ):
+            images = ResidentImages(pixels, index, space, device, budget)
+            budget -= images.taken
+            found.append(Split(images, torch.from_numpy(labels[index])))
+        return found
 
     at = Progress(stage="data", done=1, total=1, unit="datasets")
     train, holdout, test = yield from with_progress(run_in_thread(parts), at, "loading the images")

@@ -1,6 +1,6 @@
 """What the main loop leaves on disk: checkpoints, evaluations on the held-out part, and previews; and when each is due.
 
-Only the first rank writes. On the others nothing is ever due.
+Only the first rank writes. All take part in evaluations, which the first says are due.
 """
 
 from collections.abc import Generator
@@ -76,8 +76,18 @@ class RunOutputs:
         Raises:
             TeslaError: the disk has no room for the checkpoints.
         """
-        if not self._task.ranks.writes:
-            return
+        if self._task.ranks.writes:
+            yield from self._start_writing()
+        if self._settings.distill.iterations == 0:
+            return  # a single state: nothing to select
+        yield from baseline(self._task, self._run)
+        yield from self._evaluate_missing()
+        if self._evaluation_due():
+            yield from self.evaluate()
+        if self._task.ranks.writes and self._state.iteration == self._settings.distill.iterations:
+            self._prune_checkpoints()  # a killed driver may not have done it
+
+    def _start_writing(self) -> Events:
         state, settings = self._state, self._settings
         size = sum(tensor.nbytes for tensor in state.tensors().values())
         needed = checkpoints_bytes(settings.distill.keep, size, bytes_in(self._run.folder / "checkpoints"))
@@ -87,21 +97,13 @@ class RunOutputs:
             yield self.save()
         elif frame_problem(frame_path(self._run.film, state.iteration)):  # killed between checkpoint and frame
             self._preview(lasting=True)
-        if settings.distill.iterations == 0:
-            return  # a single state: nothing to select
-        yield from baseline(self._task, self._run)
-        yield from self._evaluate_missing()
-        if self._evaluation_due():
-            yield from self.evaluate()
-        if state.iteration == settings.distill.iterations:
-            self._prune_checkpoints()  # a killed driver may not have done it
 
     def due(self) -> Due:
-        """What is due after this iteration, by the settings or by request."""
-        if not self._task.ranks.writes:
-            return Due()
+        """What is due after this iteration, by the settings or by request to the first rank."""
         save_asked, evaluation_asked = self._control.requests()
-        evaluate = evaluation_asked or self._evaluation_due()
+        evaluate = self._task.ranks.led(evaluation_asked or self._evaluation_due())
+        if not self._task.ranks.writes:
+            return Due(evaluate=evaluate)
         save = save_asked or evaluate or self._state.iteration % self._settings.distill.checkpoint_every == 0
         return Due(save, evaluate, preview=not save and self._previews.due())
 
@@ -143,11 +145,13 @@ class RunOutputs:
 
     def _evaluate_missing(self) -> Events:
         """Evaluations of older checkpoints that were lost: the selection must not depend on what was damaged."""
-        restore = method_of(self._settings).restore_state
-        for iteration in self._run.checkpoints():
+        restore, ranks = method_of(self._settings).restore_state, self._task.ranks
+        for iteration in ranks.led(self._run.checkpoints()):
             if iteration >= self._state.iteration or iteration % self._settings.evaluate.every:
                 continue
-            if len(self._task.holdout) and not evaluation_known(self._task, self._run, iteration):
+            if len(self._task.holdout) and not ranks.led(evaluation_known(self._task, self._run, iteration)):
+                loaded = None
                 with suppress(CorruptFileError):  # a damaged one is not worth an evaluation
-                    state = restore(*self._run.load_checkpoint(iteration), self._task)
-                    yield from held_out(self._task, self._buffer, self._run, state)
+                    loaded = self._run.load_checkpoint(iteration)
+                if all(ranks.gathered(loaded is not None)) and loaded is not None:
+                    yield from held_out(self._task, self._buffer, self._run, restore(*loaded, self._task))

@@ -16,6 +16,7 @@ from engine.settings.plugins import NAME
 PositiveInt = Annotated[int, Field(ge=1, le=10**9)]
 """What is counted. The bound keeps every product of two of them an integer that PyTorch can hold."""
 SmallInt = Annotated[int, Field(ge=1, le=2**16)]
+NonNegativeFloat = Annotated[float, Field(ge=0, le=1e6)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Op = Literal["color", "crop", "cutout", "flip", "scale", "rotate"]
 MethodName = Annotated[str, Field(pattern=rf"^{NAME.pattern}$", json_schema_extra={"enum": list(own_methods())})]
@@ -269,6 +270,9 @@ class ComputeSettings(Section):
     """CPU threads. Results are bit-identical only for an equal number."""
     memory: Annotated[Literal["auto", "fast", "flat"], ANY_TIME] = "auto"
     """CPU allocator: fast keeps freed memory for the next tensor, flat returns it (lower peak, slower). auto: fast."""
+    image_memory: Annotated[NonNegativeFloat | Literal["auto"], ROUNDING] = "auto"
+    """Memory for real images, GB. Splits that fit are kept on the device (on a CPU: mapped, and shared by all workers);
+    others are read batch by batch. auto: at most 1 on a CPU, 40 % of what is free on an accelerator."""
     room: Annotated[Literal["refuse", "warn"], ANY_TIME] = "refuse"
     """What to do when a stage would write more than fits on the disk: refuse to start it, or warn and start."""
     micro_batch: Annotated[PositiveInt | Literal["auto", "off"], ROUNDING] = "auto"

@@ -7,7 +7,9 @@ used once, for the selected one.
 
 import statistics
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +19,7 @@ from engine.data.policies import PolicyAugment
 from engine.events import EvaluationDone, Event, Notice, Progress
 from engine.networks.flat import load_parameters
 from engine.runtime.finite import is_finite
+from engine.runtime.generators import map_events
 from engine.runtime.rng import counted_generator, counted_seed
 from engine.training.labels import class_index, hard_labels
 from engine.training.real_images import random_real, real_images
@@ -39,39 +42,114 @@ TELL_EVERY = 0.1
 """Seconds between two reports of a network in training."""
 
 
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """One that is wanted: `repeats` fresh networks, trained on a small set and measured."""
+
+    subject: str
+    """`distilled` or `random`."""
+    iteration: int
+    split: str
+    """`holdout` or `test`."""
+    network: str
+    repeats: int
+    small: TrainingSet | None = None
+    """What is trained on. None: as many random real images, one-hot labels, another draw in every repeat."""
+
+
+def evaluate(task: Task, evaluations: Sequence[Evaluation]) -> Generator[Event, None, None]:
+    """Train and measure the networks of all evaluations, dealt out over the ranks; an `EvaluationDone` for each.
+
+    Every repeat has its own initial weights and augmentations, the same at every iteration, so that checkpoints are
+    compared and not draws; and the same on every rank, so that the result does not depend on how many there are.
+
+    All ranks call this with the same evaluations, and all get their results. What networks are warned about on another
+    rank is reported by the first as well.
+    """
+    ranks = task.ranks
+    networks = [(evaluation, repeat) for evaluation in evaluations for repeat in range(evaluation.repeats)]
+    accuracies: dict[Evaluation, list[float]] = {}
+    started: dict[Evaluation, float] = {}
+    said: set[str] = set()
+    for base in range(0, len(networks), ranks.size):  # a round: a network for each rank
+        dealt = networks[base : base + ranks.size]
+        for evaluation, _ in dealt:
+            started.setdefault(evaluation, time.monotonic())
+        accuracy: float | None = None
+        warnings: list[str] = []
+        for evaluation, repeat in dealt[ranks.rank :][:1]:
+            stage = _one(task, evaluation, repeat)
+            if ranks.size > 1:
+                stage = map_events(stage, _of_all(base, repeat, len(dealt), len(networks)))
+            accuracy = yield from map_events(stage, partial(_noting, warnings))
+        if ranks.size > 1:
+            yield Progress(
+                stage=STAGE, done=base + len(dealt), total=len(networks), unit="networks",
+                detail="waiting for the other workers",
+            )  # fmt: skip
+        found = ranks.gathered([accuracy, warnings])
+        said.update(warnings)
+        for (evaluation, _), (accuracy, told) in zip(dealt, found, strict=False):
+            for words in told:
+                if words not in said:
+                    said.add(words)
+                    yield Notice(level="warning", message=words)
+            accuracies.setdefault(evaluation, []).append(accuracy)
+            if len(accuracies[evaluation]) == evaluation.repeats:
+                yield _done(task, evaluation, accuracies[evaluation], started[evaluation])
+
+
+def _of_all(base: int, repeat: int, width: int, total: int) -> Callable[[Event], Event]:
+    """Progress of one network, as that of a round of `width` networks that began after `base` of `total`."""
+
+    def change(event: Event) -> Event:
+        if isinstance(event, Progress):
+            return replace(event, done=base + width * (event.done - repeat), total=total)
+        return event
+
+    return change
+
+
+def _noting(warnings: list[str], event: Event) -> Event:
+    """Note what an event warns about."""
+    if isinstance(event, Notice) and event.level == "warning":
+        warnings.append(event.message)
+    return event
+
+
 def evaluate_distilled(
     task: Task, small: TrainingSet, *, iteration: int, split: str, network: str, repeats: int
 ) -> Generator[Event, None, EvaluationDone]:
-    """Train `repeats` fresh networks on the distilled images and measure them on `split` (holdout or test).
-
-    Every repeat has its own initial weights and augmentations, the same at every iteration, so that checkpoints are
-    compared and not draws.
-    """
-    started = time.monotonic()
-    accuracies = []
-    for repeat in range(repeats):
-        accuracy = yield from _one(task, small, f"distilled, {network}", split, network, repeat, repeats)
-        accuracies.append(accuracy)
-    return _done(task, iteration, "distilled", split, network, accuracies, started)
+    """Train `repeats` fresh networks on the distilled images and measure them on `split` (holdout or test)."""
+    return (yield from _result(task, Evaluation("distilled", iteration, split, network, repeats, small)))
 
 
 def evaluate_random(task: Task, *, split: str, network: str, repeats: int) -> Generator[Event, None, EvaluationDone]:
     """The baseline: random real images at the same IPC, one-hot labels, another draw in every repeat."""
-    started = time.monotonic()
-    accuracies = []
+    return (yield from _result(task, Evaluation("random", 0, split, network, repeats)))
+
+
+def _result(task: Task, evaluation: Evaluation) -> Generator[Event, None, EvaluationDone]:
+    """`evaluate` for one, whose result is returned."""
+    results = []
+    for event in evaluate(task, [evaluation]):
+        if isinstance(event, EvaluationDone):
+            results.append(event)
+        else:
+            yield event
+    return results[0]
+
+
+def _random_set(task: Task, repeat: int) -> SmallSet:
     ipc = task.settings.distill.ipc
     labels = hard_labels(class_index(task.classes, ipc, task.device), task.classes, task.dtype)
-    for repeat in range(repeats):
-        images = real_images(task, random_real(task, ipc, "baseline", repeat))
-        small = SmallSet(images, labels, BASELINE_LR)
-        accuracy = yield from _one(task, small, f"random, {network}", split, network, repeat, repeats)
-        accuracies.append(accuracy)
-    return _done(task, 0, "random", split, network, accuracies, started)
+    return SmallSet(real_images(task, random_real(task, ipc, "baseline", repeat)), labels, BASELINE_LR)
 
 
-def _one(
-    task: Task, small: TrainingSet, what: str, split: str, network: str, repeat: int, repeats: int
-) -> Generator[Event, None, float]:
+def _one(task: Task, evaluation: Evaluation, repeat: int) -> Generator[Event, None, float]:
+    network, repeats = evaluation.network, evaluation.repeats
+    what = f"{evaluation.subject}, {network}"
+    small = evaluation.small or _random_set(task, repeat)
     seed = task.settings.seed
     model = task.fresh_network(counted_seed(seed, "evaluate-init", repeat), network).train()
     yield from say_spelling(task, network)
@@ -98,7 +176,7 @@ def _one(
             f"{small.lr:.3g}; its accuracy, that of guessing, is counted.",
         )
     load_parameters(model, theta)
-    accuracy = yield from measure(model, _measured_on(task, split), repeat, repeats)
+    accuracy = yield from measure(model, _measured_on(task, evaluation.split), repeat, repeats)
     return accuracy
 
 
@@ -172,15 +250,13 @@ def guessing(labels: Tensor) -> float:
     return labels.bincount().max().item() / len(labels)
 
 
-def _done(
-    task: Task, iteration: int, subject: str, split: str, network: str, accuracies: list[float], started: float
-) -> EvaluationDone:
-    measured = _measured_on(task, split)
+def _done(task: Task, evaluation: Evaluation, accuracies: list[float], started: float) -> EvaluationDone:
+    measured = _measured_on(task, evaluation.split)
     return EvaluationDone(
-        iteration=iteration,
-        subject=subject,
-        split=split,
-        network=network,
+        iteration=evaluation.iteration,
+        subject=evaluation.subject,
+        split=evaluation.split,
+        network=evaluation.network,
         mean=statistics.fmean(accuracies),
         # Standard deviation of the sample, as published tables give it.
         std=statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0,

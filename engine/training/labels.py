@@ -91,7 +91,7 @@ def labelling(
         The images of this rank that are done, after every chunk.
     """
     mine = images[ranks.part(len(images))]
-    size = max(1, min(CHUNK, CHUNK_PIXELS // images[0, 0].numel()))
+    size = _chunk(images)
 
     def answers(part: Tensor) -> Tensor:
         found = network(theta, part)
@@ -109,15 +109,23 @@ def labelling(
     return ranks.whole(labels, len(images))
 
 
+def _chunk(images: Tensor) -> int:
+    """Images `(N, C, H, W)` per forward pass."""
+    return max(1, min(CHUNK, CHUNK_PIXELS // images[0, 0].numel()))
+
+
 def _after(count: int, images: int) -> Callable[[int], float]:
     """Images that one snapshot has labelled, as snapshots, after `count` whole ones."""
     return lambda done: count + done / images
 
 
-def mean_labels(network: FlatNetwork, thetas: Iterable[Tensor], images: Tensor) -> Generator[float, None, Tensor]:
+def mean_labels(
+    network: FlatNetwork, thetas: Iterable[Tensor], images: Tensor, ranks: Ranks = ALONE
+) -> Generator[float, None, Tensor]:
     """Mean of the teachers' probabilities `(N, K)` over many snapshots.
 
-    A function of the images and the buffer alone: it does not depend on which teacher the last iteration drew.
+    A function of the images and the buffer alone: it does not depend on which teacher the last iteration drew. Ranks
+    divide the work where there is a chunk for each. Chunks stay whole, so that every label has the bits of one process.
 
     Yields:
         The snapshots that are done, with fractions.
@@ -125,11 +133,16 @@ def mean_labels(network: FlatNetwork, thetas: Iterable[Tensor], images: Tensor) 
     Raises:
         ValueError: no snapshots.
     """
-    total, count = torch.zeros(()), 0
+    total, count, size = torch.zeros(()), 0, _chunk(images)
+    chunks = -(-len(images) // size)
+    divided = chunks >= ranks.size
+    part = ranks.part(chunks) if divided else slice(0, chunks)
+    mine = images[part.start * size : part.stop * size]
     for theta in thetas:
-        labels = yield from map_events(labelling(network, theta.to(images), images), _after(count, len(images)))
+        labels = yield from map_events(labelling(network, theta.to(images), mine), _after(count, len(mine)))
         total = labels if count == 0 else total.add_(labels)
         count += 1
     if count == 0:
         raise ValueError("mean_labels needs at least one snapshot.")
-    return total.div_(count)
+    total.div_(count)
+    return ranks.whole(total, len(images), first=part.start * size) if divided else total

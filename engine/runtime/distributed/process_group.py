@@ -1,5 +1,8 @@
 """Several processes for one run, over `torch.distributed`: gloo for tensors on the CPU and for what is decided, NCCL
 for tensors on CUDA devices.
+
+A collective of NCCL is waited for by the device, not by the host, and has no bound of its own here: the first rank may
+evaluate or be paused for hours. The watchdog ends it: `STUCK` seconds after a loss it aborts the group.
 """
 
 import json
@@ -30,6 +33,9 @@ PATIENCE = timedelta(days=365)
 LOOK = timedelta(seconds=0.5)
 """How often a waiting rank asks the watchdog."""
 
+PIECE = 2**25
+"""Bytes of a table of rows that are sent at once."""
+
 APART = 1e-3
 """Relative difference between two ranks' numbers that rounding cannot explain."""
 
@@ -46,8 +52,9 @@ class Group(Ranks):
         except RuntimeError as error:
             raise WorkerLostError(f"The workers could not connect: {error}") from error
         self._watchdog = Watchdog(PrefixStore("watchdog", store), place, dist.distributed_c10d._abort_process_group)
+        self._nccl = _choose_nccl(PrefixStore("device", store), place)
         dist.init_process_group(
-            "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
+            "cpu:gloo,cuda:nccl" if self._nccl else "cpu:gloo,cuda:gloo" if torch.cuda.is_available() else "gloo",
             store=PrefixStore("group", store), rank=place.rank, world_size=place.size, timeout=PATIENCE,
         )  # fmt: skip
         # The first collective connects all with all; after it a missing process is one that was there.
@@ -58,11 +65,13 @@ class Group(Ranks):
         """See `Ranks`. On CUDA nothing waits here but the stream."""
         self._finish([(tensor, dist.all_reduce(tensor, async_op=True)) for tensor in tensors])
 
-    def whole(self, rows: Tensor, count: int) -> Tensor:
+    def whole(self, rows: Tensor, count: int, first: int | None = None) -> Tensor:
         """See `Ranks`. A sum with zeros: bits do not change, and parts need not be equal."""
         found = rows.new_zeros((count, *rows.shape[1:]))
-        found[self.part(count)] = rows
-        self.sum_(found)
+        begin = self.part(count).start if first is None else first
+        found[begin : begin + len(rows)] = rows
+        for piece in found.split(max(1, PIECE // max(1, found[:1].nbytes))):  # what is sent takes memory besides
+            self.sum_(piece)
         return found
 
     def lead_(self, tensor: Tensor) -> None:
@@ -108,14 +117,16 @@ class Group(Ranks):
 
     def _finish(self, works: list[tuple[Tensor, Any]]) -> None:
         for tensor, work in works:
+            device_waits = tensor.is_cuda and self._nccl
             while True:
                 try:
-                    work.wait() if tensor.is_cuda else work.wait(LOOK)
+                    work.wait() if device_waits else work.wait(LOOK)
                     break
                 except RuntimeError as error:
-                    if tensor.is_cuda or work.is_completed():
+                    if device_waits or work.is_completed():
                         raise self._watchdog.reason() from error
                     self.check()  # only the wait ended, not the work
+        self.check()  # what an aborted collective of NCCL left in a tensor must not be used
 
     def _send(self, tensor: Tensor, source: int) -> None:
         self._finish([(tensor, dist.broadcast(tensor, source, async_op=True))])
@@ -129,6 +140,18 @@ class Group(Ranks):
             buffer.copy_(torch.frombuffer(bytearray(data), dtype=torch.uint8))
         self._send(buffer, rank)
         return json.loads(buffer.numpy().tobytes())
+
+
+def _choose_nccl(store: Any, place: RankEnvironment) -> bool:
+    """Whether NCCL is used; all ranks decide alike.
+
+    Not with MIG: two parts of one GPU are two devices for CUDA and one for NCCL, which refuses them. gloo then sends
+    the device's tensors through the host.
+    """
+    names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    mine = bool(names) and not any(" MIG " in name for name in names)
+    store.set(f"nccl/{place.rank}", str(int(mine)))
+    return all(store.get(f"nccl/{rank}") == b"1" for rank in range(place.size))
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """What the processes of one run exchange; for a single process, nothing.
 
-Every rank computes its part of every batch and holds the whole state. The first rank writes and decides; the others
-follow from collective to collective, so that it may pause, save or evaluate without asking anyone.
+Every rank computes its part of every batch, and some of the networks of an evaluation, and holds the whole state. The
+first rank writes and decides; the others follow from collective to collective, so that it may pause or save without
+asking anyone.
 """
 
 from typing import Any
@@ -39,8 +40,8 @@ class Ranks:
     def sum_(self, *tensors: Tensor) -> None:
         """Replace each tensor by its sum over all ranks, to the same bits everywhere."""
 
-    def whole(self, rows: Tensor, count: int) -> Tensor:
-        """All `count` rows of a tensor of which every rank has its `part`."""
+    def whole(self, rows: Tensor, count: int, first: int | None = None) -> Tensor:
+        """All `count` rows of a tensor of which every rank has some: those from `first` on, else its `part`."""
         return rows
 
     def lead_(self, tensor: Tensor) -> None:

@@ -22,8 +22,10 @@ from engine.runtime.distributed.environment import RankEnvironment
 from engine.storage.beats import EVERY, BeatWatcher
 from engine.storage.processes import process_alive
 
-STUCK = 60.0
-"""Seconds the main thread has to notice a loss before `unblock` is called."""
+STUCK = 10.0
+"""Seconds the main thread has to notice a loss before `unblock` is called. Time to save must be left: torchrun kills
+workers 30 seconds after the first has failed. Nothing is lost where the main thread only computes for so long: its next
+collective fails, which it would have to do anyway."""
 
 REPLY = timedelta(seconds=20)
 """Longest wait for the store."""

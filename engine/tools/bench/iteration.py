@@ -91,17 +91,12 @@ def prepare(**arguments: Any) -> Callable[[], dict[str, Any]]:
                 watch = Stopwatch(device)
                 iterate()
                 seconds.append(watch.seconds())
-<<<<<<< HEAD
                 cpu_seconds.append(watch.cpu_seconds())
             notes += [str(w.message) for w in caught if NOT_USED in str(w.message)]
         answer = {
             "seconds": seconds, "cpu_seconds": cpu_seconds, "peak": meter.peak(), "base": meter.base, "notes": notes,
             "switches": read_switches(chosen.compute, device),
         }  # fmt: skip
-=======
-            notes += [str(w.message) for w in caught if "not used: " in str(w.message)]
-        answer = {"seconds": seconds, "peak": meter.peak(), "base": meter.base, "notes": notes}
->>>>>>> compile
         if first:
             meter.forget()  # what compiling needed is not what an iteration needs
         first = False

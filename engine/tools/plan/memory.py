@@ -1,7 +1,6 @@
 """The memory a run takes: measured pieces, scaled up, and sizes added up. Pure functions."""
 
-from engine.data import resident_bytes
-from engine.data.resident import SHARE
+from engine.data import image_budget, resident_bytes
 from engine.tools.plan.problem import Found, Problem, kept_vectors, used_bytes
 from engine.tools.plan.report import How, Part
 
@@ -57,17 +56,17 @@ def step_bytes(problem: Problem, matching: list[Found]) -> int:
 
 
 def dataset_parts(problem: Problem, free: int) -> list[Part]:
-    """The dataset in memory: what stays there, by the rule of ResidentImages, and its mapped files."""
+    """The dataset in memory: what is kept on the device, by the rule of ResidentImages, and its mapped files."""
     values = problem.facts.values
     counts = (problem.facts.train, problem.facts.holdout, problem.facts.test)
     whitened = problem.element if problem.settings.dataset.zca else 0
-    kept: list[int] = []
+    budget = image_budget(problem.device, free, problem.settings.compute.image_memory)
+    kept = mapped = 0
     for count in counts:  # one split after the other, each in what those before it left
-        budget = int(SHARE * max(0, free - sum(kept)))
-        kept.append(resident_bytes(count * values, budget, whitened))
-    mapped = sum(count * values for count, size in zip(counts, kept, strict=True) if size)
+        sizes = resident_bytes(count * values, budget - kept - mapped, problem.device, whitened)
+        kept, mapped = kept + sizes[0], mapped + sizes[1]
     return [
-        Part("dataset, kept as bytes", sum(kept), "device", "always", "computed"),
+        Part("dataset, kept as bytes", kept, "device", "always", "computed"),
         Part("its file, mapped (given back when needed)", mapped, problem.host, "always", "computed"),
     ]
 
@@ -81,7 +80,7 @@ def evaluation_part(problem: Problem, evaluations: list[Found]) -> Part:
 def _program_part(problem: Problem, first: Found) -> Part:
     """The process before any work, less what the measured task held of its own."""
     small = problem.facts.classes * problem.facts.values  # the random pixels of the measured task
-    base = first["base"] - (first["state_bytes"] + 2 * small if problem.device == "cpu" else 0)
+    base = first["base"] - (first["state_bytes"] + small if problem.device == "cpu" else 0)
     return Part("Python, PyTorch, the program", max(0, base), problem.host, "always", "measured")
 
 

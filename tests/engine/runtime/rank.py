@@ -3,24 +3,34 @@
 Functions are called with the ranks and a folder; what they return is written to FOLDER/rank-R.json.
 """
 
+import hashlib
 import json
+import os
+import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from engine.errors import DivergedError, WorkerLostError
+from engine.errors import DivergedError, ExitCode, UsageError, WorkerLostError, WorkersStoppedError
+from engine.events import EvaluationDone, Notice, Progress
 from engine.matching import MatchingGradient, Parts, matching_sweeps
-from engine.networks import FlatNetwork
+from engine.networks import FlatNetwork, flatten_parameters
 from engine.runs.workspace import Workspace
 from engine.runtime.distributed.environment import this_place
 from engine.runtime.distributed.process_group import joined
 from engine.runtime.distributed.ranks import Ranks
 from engine.runtime.generators import run_to_end
+from engine.session.open_task import open_task
 from engine.session.session import assist, drive
-from engine.training.labels import labelling
+from engine.storage import beats
+from engine.training import evaluation
+from engine.training.evaluation import Evaluation, evaluate
+from engine.training.labels import labelling, mean_labels
+from engine.training.training_set import SmallSet
 from tests.conftest import TINY
 from tests.engine.matching.test_matching import Case, make_case
 
@@ -85,6 +95,102 @@ def runs(ranks: Ranks, folder: Path) -> dict[str, Any]:
         except DivergedError as error:
             refused[name] = error.message
     return refused
+
+
+def evaluations(ranks: Ranks, folder: Path) -> dict[str, Any]:
+    """Three evaluations, of 3 + 2 + 3 networks, and labels of two snapshots: what every rank gets of them.
+
+    `networks` are digests of the parameters that this rank trained.
+    """
+    settings = Workspace(folder / "ws").settings(overrides=TINY).settings
+    task, _ = run_to_end(open_task(Workspace(folder / "ws"), settings, ranks))
+    images = task.train.images.encoded(torch.arange(20))
+    labels = torch.full((20, 10), 0.1)
+    small = SmallSet(images, labels, lr=0.01)
+    wild = SmallSet(images, labels, lr=1e30)
+    wanted = [
+        Evaluation("distilled", 3, "holdout", task.network_name, 3, small),
+        Evaluation("random", 0, "test", "mlp", 2),
+        Evaluation("distilled", 6, "test", task.network_name, 3, wild),
+    ]
+    networks, loaded = list[str](), evaluation.load_parameters
+
+    def noted(model: nn.Module, theta: Tensor) -> None:
+        networks.append(hashlib.sha256(theta.numpy().tobytes()).hexdigest() if theta.isfinite().all() else "diverged")
+        loaded(model, theta)
+
+    evaluation.load_parameters = noted
+    try:
+        seen = list(evaluate(task, wanted))
+    finally:
+        evaluation.load_parameters = loaded
+    network = task.flat_network()
+    thetas = [flatten_parameters(task.fresh_network(seed)) for seed in range(2)]
+    many = task.train.images.encoded(torch.arange(1100))  # three chunks
+    shared = run_to_end(mean_labels(network, thetas, many, ranks))
+    return {
+        "accuracies": [event.accuracies for event in seen if isinstance(event, EvaluationDone)],
+        "networks": networks,
+        "labels": hashlib.sha256(shared.numpy().tobytes()).hexdigest(),
+        "progress": [event.done for event in seen if isinstance(event, Progress)],
+        "warnings": [event.message for event in seen if isinstance(event, Notice) and event.level == "warning"],
+    }
+
+
+def hosts(ranks: Ranks, folder: Path) -> dict[str, Any]:
+    """A run in a folder that both see; then folders that only one sees."""
+    overrides = (*TINY, "labels.kind=target")
+    workspace = Workspace(folder / "ws")
+    run = workspace.run("hosts")
+    for _ in (drive if ranks.writes else assist)(workspace, run, workspace.settings(overrides=overrides), ranks=ranks):
+        pass
+    cache = Path(os.environ["TESLA_CACHE"])
+    apart = Workspace(cache.parent / "ws")
+    try:
+        run_to_end(open_task(apart, apart.settings(overrides=overrides).settings, ranks))
+    except UsageError as error:
+        return {
+            "apart": error.message, "hint": error.hint, "decoded": len(list(cache.glob("datasets/*/manifest.json")))
+        }  # fmt: skip
+    return {"apart": ""}
+
+
+def stops(ranks: Ranks, folder: Path) -> dict[str, Any]:
+    """The first rank is asked to stop while networks of the evaluation of iteration 3 are trained."""
+    workspace = Workspace(folder / "ws")
+    run = workspace.run("stops")
+    events = (drive if ranks.writes else assist)(workspace, run, workspace.settings(overrides=TINY), ranks=ranks)
+    for event in events:
+        if ranks.writes and isinstance(event, Progress) and event.stage == "evaluation" and 3 in run.checkpoints():
+            events.close()
+            raise WorkersStoppedError("This worker was asked to stop.", ExitCode.TERMINATED)
+    return {}
+
+
+def stands_still(ranks: Ranks, folder: Path) -> dict[str, Any]:
+    """The last rank is stopped while the first waits for it."""
+    return _lost(ranks, folder, signal.SIGSTOP)
+
+
+def dies(ranks: Ranks, folder: Path) -> dict[str, Any]:
+    """The last rank is killed while the first waits for it."""
+    return _lost(ranks, folder, signal.SIGKILL)
+
+
+def _lost(ranks: Ranks, folder: Path, how: signal.Signals) -> dict[str, Any]:
+    other = ranks.gathered(os.getpid())[-1]
+    if not ranks.writes:
+        while True:
+            time.sleep(1)
+    beats.LATE = 4.0
+    begun = time.monotonic()
+    os.kill(other, how)
+    try:
+        ranks.sum_(torch.zeros(1))
+    finally:
+        (folder / "waited").write_text(str(time.monotonic() - begun))
+        os.kill(other, signal.SIGKILL)
+    return {}
 
 
 def fails(ranks: Ranks, folder: Path) -> dict[str, Any]:

@@ -2,32 +2,41 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
+from torch.distributed import HashStore, TCPStore
 
 from engine.data import draw_augment
-from engine.errors import DivergedError, UsageError
+from engine.errors import DivergedError, UsageError, WorkerLostError
+from engine.events import RunStopped
 from engine.runs.journal import read_journal
 from engine.runs.workspace import Workspace
+from engine.runtime.distributed import watchdog
 from engine.runtime.distributed.environment import RankEnvironment, this_place
+from engine.runtime.distributed.process_group import _choose_nccl
 from engine.runtime.distributed.ranks import Ranks
+from engine.runtime.distributed.watchdog import DONE, FAILED, Watchdog
 from engine.runtime.generators import run_to_end
 from engine.runtime.rng import counted_generator
 from engine.session.open_task import open_task
 from engine.session.session import drive
 from engine.settings import resolve_settings
 from tests.conftest import TINY
-from tests.engine.runtime.rank import KINDS, relative
+from tests.engine.runtime.rank import KINDS, evaluations, relative
 
 
-def two_ranks(function: str, folder: Path) -> list["subprocess.CompletedProcess[str]"]:
-    """Run a function of rank.py in two processes."""
+def two_ranks(
+    function: str, folder: Path, *environments: dict[str, str], most: float = 200
+) -> list["subprocess.CompletedProcess[str]"]:
+    """Run a function of rank.py in two processes; `environments` are what each has of its own."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -36,13 +45,16 @@ def two_ranks(function: str, folder: Path) -> list["subprocess.CompletedProcess[
     processes = [
         subprocess.Popen(
             command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env={**os.environ, **world, "RANK": str(rank), "LOCAL_RANK": str(rank), "GLOO_SOCKET_IFNAME": "lo"},
+            env={
+                **os.environ, **world, "RANK": str(rank), "LOCAL_RANK": str(rank), "GLOO_SOCKET_IFNAME": "lo",
+                **environment,
+            },
         )
-        for rank in range(2)
+        for rank, environment in enumerate(environments or ({}, {}))
     ]  # fmt: skip
     done = []
     for process in processes:
-        out, err = process.communicate(timeout=200)
+        out, err = process.communicate(timeout=most)
         done.append(subprocess.CompletedProcess(command, process.returncode, out, err))
     return done
 
@@ -102,6 +114,102 @@ def test_a_rank_that_fails_does_not_leave_the_other_hanging(tmp_path: Path) -> N
     assert "ValueError: a bug" in second.stderr
     assert first.returncode == 1
     assert "WorkerLostError: Worker 1 (process" in first.stderr and "failed: ValueError: a bug" in first.stderr
+
+
+@pytest.mark.slow
+def test_two_ranks_evaluate_with_the_bits_of_one(tmp_path: Path) -> None:
+    Workspace.create(tmp_path / "ws", resolve_settings(), set())
+    for process in two_ranks("evaluations", tmp_path):
+        assert process.returncode == 0, process.stderr
+    first, second = (json.loads((tmp_path / f"rank-{rank}.json").read_text()) for rank in range(2))
+    alone = json.loads(json.dumps(evaluations(Ranks(), tmp_path)))
+    assert alone["accuracies"] == first["accuracies"] == second["accuracies"]
+    assert [len(found) for found in alone["accuracies"]] == [3, 2, 3]
+    assert alone["labels"] == first["labels"] == second["labels"]
+    # Each network was trained by one rank, to the same parameters.
+    assert len(alone["networks"]) == 8 and len(first["networks"]) == len(second["networks"]) == 4
+    assert sorted(first["networks"] + second["networks"]) == sorted(alone["networks"])
+    # The bar of the first counts all networks, and what the second is warned about is not lost.
+    assert first["progress"] == sorted(first["progress"]) and 7.9 < first["progress"][-1] <= 8
+    assert sum("diverged" in words for words in first["warnings"]) == 3
+
+
+@pytest.mark.slow
+def test_an_evaluation_stopped_by_one_rank_is_made_by_the_next_driver(tmp_path: Path) -> None:
+    workspace = Workspace.create(tmp_path / "ws", resolve_settings(), set())
+    for process in two_ranks("stops", tmp_path):
+        assert process.returncode == 1 and "WorkersStoppedError" in process.stderr, process.stderr
+    run = workspace.run("stops")
+    assert isinstance([entry.event for entry, _ in read_journal(run.journal_file)][-1], RunStopped)
+    assert not any(result.iteration == 3 for result in run.evaluations()) and max(run.checkpoints()) == 3
+    run_to_end(drive(workspace, run, workspace.settings(overrides=TINY, run=run)))
+    found = {(r.subject, r.split, r.iteration) for r in run.evaluations() if r.split == "holdout"}
+    assert found == {("random", "holdout", 0), *(("distilled", "holdout", iteration) for iteration in (0, 3, 6))}
+
+
+@pytest.mark.slow
+def test_hosts_share_a_run_if_they_see_its_folder(tmp_path: Path) -> None:
+    Workspace.create(tmp_path / "ws", resolve_settings(), set())
+    places = []
+    for host in ("a", "b"):
+        (tmp_path / host).mkdir()
+        Workspace.create(tmp_path / host / "ws", resolve_settings(), set())
+        places.append({"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", "TESLA_CACHE": str(tmp_path / host / "cache")})
+    for process in two_ranks("hosts", tmp_path, *places):
+        assert process.returncode == 0, process.stderr
+    for rank in range(2):
+        found = json.loads((tmp_path / f"rank-{rank}.json").read_text())
+        assert "is not the folder that worker 0 writes to" in found["apart"] and "all machines share" in found["hint"]
+        assert found["decoded"] == 1  # each host has its own cache
+    for folder in (tmp_path / "ws", tmp_path / "a" / "ws", tmp_path / "b" / "ws"):
+        assert not list(folder.glob("shared*"))
+    run = Workspace(tmp_path / "ws").run("hosts")
+    assert max(run.checkpoints()) == 6 and len(run.evaluations()) >= 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("function", ["stands_still", "dies"])
+def test_a_rank_that_is_lost_ends_the_other_with_a_sentence(tmp_path: Path, function: str) -> None:
+    first, _ = two_ranks(function, tmp_path, most=100)
+    assert first.returncode == 1, first.stderr
+    assert re.search(r"WorkerLostError: Worker 1 \(process \d+ on .*\) was lost", first.stderr), first.stderr
+    assert float((tmp_path / "waited").read_text()) < 40  # a bound for a busy machine: silence is 4 seconds here
+
+
+def test_a_main_thread_that_waits_for_its_device_is_released(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watchdog, "STUCK", 0.2)
+    monkeypatch.setattr(watchdog, "EVERY", 0.05)
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    released = threading.Event()
+    mine = Watchdog(store, RankEnvironment(0, 2, 0, 1), released.set)
+    other = Watchdog(store, RankEnvironment(1, 2, 0, 1), lambda: None)
+    mine.start()
+    other.leave(FAILED, "a bug")
+    try:
+        assert released.wait(timeout=60)  # nobody called `check`
+        with pytest.raises(WorkerLostError, match=r"Worker 1 .* failed: a bug"):
+            mine.check()
+    finally:
+        mine.leave(DONE)
+
+
+@pytest.mark.parametrize(
+    ("names", "others", "chosen"),
+    [
+        ([], b"0", False),
+        (["NVIDIA H100"], b"1", True),
+        (["NVIDIA H100"], b"0", False),
+        (["NVIDIA A100 MIG 1g.5gb"], b"1", False),
+    ],
+)
+def test_parts_of_one_gpu_do_not_use_nccl(
+    monkeypatch: pytest.MonkeyPatch, names: list[str], others: bytes, chosen: bool
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(names))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: names[index])
+    store = HashStore()
+    store.set("nccl/1", others.decode())
+    assert _choose_nccl(store, RankEnvironment(0, 2, 0, 2)) is chosen
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])

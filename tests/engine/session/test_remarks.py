@@ -1,6 +1,7 @@
 """What a session says about its own numbers, and how a run without an update ends."""
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -133,15 +134,16 @@ def test_no_iterations_are_no_failure(tiny_run: Drive, settings: tuple[str, ...]
 
 
 def test_an_untouched_checkpoint_is_no_gain(tiny_run: Drive, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = evaluations.evaluate_distilled
+    real = evaluations.evaluate
 
-    def worse_later(*args: Any, iteration: int, split: str, **kwargs: Any) -> Any:
-        found: EvaluationDone = yield from real(*args, iteration=iteration, split=split, **kwargs)
-        mean = 0.9 - iteration / 100 if split == "holdout" else 0.95
-        values = {**vars(found), "mean": mean, "std": 0.001, "accuracies": [mean - 0.001, mean + 0.001]}
-        return EvaluationDone(**values)
+    def worse_later(*args: Any) -> Any:
+        for event in real(*args):
+            if isinstance(event, EvaluationDone) and event.subject == "distilled":
+                mean = 0.9 - event.iteration / 100 if event.split == "holdout" else 0.95
+                event = replace(event, mean=mean, std=0.001, accuracies=[mean - 0.001, mean + 0.001])
+            yield event
 
-    monkeypatch.setattr(evaluations, "evaluate_distilled", worse_later)
+    monkeypatch.setattr(evaluations, "evaluate", worse_later)
     run = tiny_run("r")
     status = run_status(run)
     assert status.selected == 0 and status.unimproved

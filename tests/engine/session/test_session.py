@@ -1,6 +1,6 @@
 """Driving a run: from data to the test accuracy, stopped and resumed anywhere, to the same bits."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -22,6 +22,7 @@ from engine.runs.selection import selected_iteration
 from engine.runs.workspace import Workspace, acquire_run
 from engine.runtime.generators import run_to_end
 from engine.session import evaluations as assessments
+from engine.training.evaluation import Evaluation
 from engine.training.task import Task
 from tests.conftest import Drive
 from tests.runs import assert_same_bits, in_the_middle, newest, stop_at_iteration
@@ -178,13 +179,13 @@ def test_evaluations_are_not_repeated(tiny_run: Drive) -> None:
 @pytest.mark.slow
 def test_runs_of_a_workspace_share_the_random_baseline(tiny_run: Drive, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = []
-    real = assessments.evaluate_random
+    real = assessments.evaluate
 
-    def counted(task: Task, **arguments: Any) -> Any:
-        drawn.append(arguments["split"])
-        return real(task, **arguments)
+    def counted(task: Task, wanted: Sequence[Evaluation]) -> Any:
+        drawn.extend(evaluation.split for evaluation in wanted if evaluation.subject == "random")
+        return real(task, wanted)
 
-    monkeypatch.setattr(assessments, "evaluate_random", counted)
+    monkeypatch.setattr(assessments, "evaluate", counted)
 
     def random(run: Run) -> list[EvaluationDone]:
         return [result for result in run.evaluations() if result.subject == "random"]

@@ -66,14 +66,14 @@ def test_memory_of_imagenet_by_hand() -> None:
     assert images == 2_457_600_000
     assert sizes["synthetic images"] == sizes["their momentum"] == sizes["their gradient"] == images
     assert sizes["labels and their gradient"] == 2 * 50_000 * 1000 * 4
-    # 14.2 GB of training images are not kept in 0.4 of 24 GB; the others are.
-    assert sizes["dataset, kept as bytes"] == (128_117 + 50_000) * 12288
-    assert sizes["its file, mapped (given back when needed)"] == (128_117 + 50_000) * 12288
+    # 14.2 GB of training images and 1.6 of held-out ones are read batch by batch on a CPU; 0.6 of test images are not.
+    assert sizes["dataset, kept as bytes"] == 0
+    assert sizes["its file, mapped (given back when needed)"] == 50_000 * 12288
     # 99 vectors of 10 MB are more than a quarter of the graph: 14 are kept, and the steps between are replayed.
     assert sizes["student parameters (checkpoint)"] == 14 * P * 4
     # What the small measurement held of its own is taken off: 1000 images' gradient and labels, one vector.
     assert sizes["one step's graph and scratch"] == 12_000_000_000 - 1000 * (12288 + 2000) * 4 - P * 4
-    assert sizes["Python, PyTorch, the program"] == 400_000_000 - 2 * 1000 * 12288 * 4 - 2 * 1000 * 12288
+    assert sizes["Python, PyTorch, the program"] == 400_000_000 - 2 * 1000 * 12288 * 4 - 1000 * 12288
     peak = peaks(parts, {"device": 24 * 10**9})[0]
     assert peak.stage == "distillation"
     assert peak.bytes == sum(part.bytes for part in parts if part.stage in ("always", "distillation"))
@@ -175,7 +175,7 @@ def test_every_stage_s_time_by_hand() -> None:
     [
         (["distill.gradient=unrolled"], 30, "distill.gradient = exact"),
         (["distill.store=device"], 22, "distill.batch = "),
-        ([], 22, "compute.memory = flat"),
+        ([], 19, "compute.memory = flat"),
         ([], 5, "Lower --ipc: 50000 images with momentum and gradient take 7.4 GB"),
     ],
 )

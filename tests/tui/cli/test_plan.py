@@ -34,7 +34,8 @@ def test_a_plan_of_digits_is_measured_and_added_up(tesla: Tesla, tmp_path: Path)
     assert memory["synthetic images"]["bytes"] == 20 * 64 * 4
     assert memory["Python, PyTorch, the program"]["bytes"] > 100e6
     assert memory["one step's graph and scratch"]["how"] == "measured"
-    assert memory["dataset, kept as bytes"]["bytes"] == 1797 * 64
+    assert memory["dataset, kept as bytes"]["bytes"] == 0
+    assert memory["its file, mapped (given back when needed)"]["bytes"] == 1797 * 64
     # All four matching steps of the run were measured, with all of its images.
     assert 0 < plan["seconds_per_step"] * 4 == pytest.approx(plan["seconds_per_iteration"])
     assert stage(plan, "distillation")["seconds"] == pytest.approx(6 * plan["seconds_per_iteration"])
