@@ -5,13 +5,20 @@ PyTorch raises its own error on accelerators and a plain RuntimeError on the CPU
 
 import errno
 import re
-import resource
+import sys
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
-WORDS = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory", "bad_alloc")
+WORDS = (
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    "cannot allocate memory",
+    "bad_alloc",
+    "invalid buffer size",
+)
 """In the message of a RuntimeError that is about memory: of CUDA and MPS, of PyTorch's CPU allocator, of C++."""
 
 MUTE = ("could not create a primitive", "could not execute a primitive", "could not create a memory")
@@ -20,8 +27,9 @@ MUTE = ("could not create a primitive", "could not execute a primitive", "could 
 LITTLE = 2**30
 """Available bytes below which such a message counts."""
 
-_ASKED = re.compile(r"allocate ([\d.]+) ?(bytes|KiB|MiB|GiB|TiB)?", re.IGNORECASE)
-_UNITS = {"bytes": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+_ASKED = re.compile(r"(?:allocate|buffer size:) ([\d.]+) ?(bytes|Ki?B|Mi?B|Gi?B|Ti?B)?", re.IGNORECASE)
+_UNITS = {"bytes": 1, "kb": 2**10, "mb": 2**20, "gb": 2**30, "tb": 2**40}
+"""MPS writes kB for what CUDA writes as KiB."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -41,7 +49,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 def asked_bytes(error: BaseException) -> int | None:
     """Bytes that the failed allocation requested; None if the error does not say."""
     found = _ASKED.search(str(error))
-    return None if found is None else int(float(found[1]) * _UNITS[(found[2] or "bytes").lower()])
+    return None if found is None else int(float(found[1]) * _UNITS[(found[2] or "bytes").lower().replace("i", "")])
 
 
 def process_bytes() -> int:
@@ -52,9 +60,12 @@ def process_bytes() -> int:
 def available_bytes() -> int:
     """Host memory this process can still get: by the machine, by its control group, by its own limit."""
     found = [int(psutil.virtual_memory().available)]
-    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if limit != resource.RLIM_INFINITY:
-        found.append(limit - psutil.Process().memory_info().vms)
+    if sys.platform == "linux":  # macOS keeps no process to it, and counts addresses that take no memory
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if limit != resource.RLIM_INFINITY:
+            found.append(limit - psutil.Process().memory_info().vms)
     # Version 2 of control groups, and version 1; a container sees its own under the root.
     for most, used in (
         ("memory.max", "memory.current"),

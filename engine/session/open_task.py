@@ -17,6 +17,7 @@ from engine.errors import TeslaError, UsageError, tesla
 from engine.events import (
     DataReady,
     Event,
+    Notice,
     Progress,
     with_progress,
 )
@@ -26,6 +27,7 @@ from engine.runs.run import Run
 from engine.runs.workspace import Workspace
 from engine.runtime.device import configure
 from engine.runtime.distributed.ranks import ALONE, Ranks
+from engine.runtime.mps import mps_notice
 from engine.runtime.threads import run_in_thread
 from engine.settings import Settings
 from engine.training.labels import labels_from_teachers
@@ -78,6 +80,8 @@ def open_finished(workspace: Workspace, settings: Settings) -> Generator[Event, 
 
 def _open_data(workspace: Workspace, settings: Settings, ranks: Ranks) -> Generator[Event, None, Task]:
     device = configure(settings.compute, ranks.place)
+    if device.type == "mps":
+        yield Notice(level="warning", message=mps_notice(settings.compute))
     opened = yield from workspace.open_dataset(settings)
     dataset, kept, held = opened.dataset, opened.kept, opened.held
     space = opened.space.to(device, DTYPES[settings.compute.dtype])

@@ -6,6 +6,7 @@ refuses into errors with the place, the amount and what to do.
 """
 
 import errno
+import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -47,6 +48,11 @@ class System:
 
     def fsync(self, descriptor: int) -> None:
         """Force a file or folder to the device."""
+        full = getattr(fcntl, "F_FULLFSYNC", None)
+        if full is not None:  # macOS, where fsync leaves the data in the drive's own cache
+            with suppress(OSError):  # a file system without it, such as a network share
+                fcntl.fcntl(descriptor, full)
+                return
         os.fsync(descriptor)
 
     def rename(self, source: Path, target: Path) -> None:
@@ -243,6 +249,18 @@ def disk_error(error: OSError, path: Path, size: int | None = None) -> DiskError
         message = f"{path} cannot be written ({reason})."
         hint = f"Fix that, {again}"
     return DiskError(message, hint, error.errno)
+
+
+def other_spelling(path: Path) -> str:
+    """The name that an existing file or folder really has; empty if it is that of `path`.
+
+    File systems of macOS ignore the case of names, and some how accents are encoded.
+    """
+    with suppress(OSError):
+        names = {entry.name for entry in path.parent.iterdir()}
+        if path.name not in names and path.exists():
+            return next((name for name in names if path.samefile(path.with_name(name))), "")
+    return ""
 
 
 def format_bytes(count: float) -> str:

@@ -52,6 +52,8 @@ def matching_compiles(
 
 def matching_pays(model: nn.Module, images: Tensor, steps: int) -> bool:
     """Whether that many matching steps on batches like this save clearly more than compiling them costs."""
+    if images.device.type == "mps":
+        return False  # its compiler is a prototype: only with compute.compile = on
     saved = MATCHING_OVERHEAD
     if images.device.type == "cpu":
         saved += MATCHING_PER_FLOP * len(images) * forward_flops(model, images[:1])

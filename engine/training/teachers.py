@@ -16,6 +16,7 @@ import time
 from collections.abc import Generator
 
 import torch
+from torch import Tensor
 
 from engine.data.augment import draw_augment
 from engine.errors import DivergedError, LostHoldError, UsageError
@@ -212,15 +213,15 @@ def _train_epoch(
     images, labels = task.train.images, task.train.labels
     order = torch.randperm(len(labels), generator=counted_generator(settings.seed, "teacher-order", trajectory, epoch))
     batches = order.split(task.teacher_batch)
-    # Sums stay on the device: reading them every step would make the device wait for the host.
-    loss_sum = torch.zeros((), device=task.device, dtype=torch.float64)
-    correct = torch.zeros((), device=task.device, dtype=torch.float64)
+    # Kept on the device: reading them every step would make it wait. Summed on the host: MPS has no float64.
+    losses: list[Tensor] = []
+    hits: list[Tensor] = []
+    loss_before = correct_before = 0.0
     first = 0
     position = writer.position(epoch)
     if position is not None:
         learner.load(position.theta.to(task.device, task.dtype))
-        loss_sum += position.loss
-        correct += position.correct
+        loss_before, correct_before = position.loss, position.correct
         first = position.step
     step = first
     try:
@@ -231,8 +232,8 @@ def _train_epoch(
             generator = counted_generator(settings.seed, "teacher-augment", trajectory, epoch, step)
             augment = draw_augment(generator, settings.augment.ops, batch.shape, task.device)
             loss, logits = learner.step(augment(batch), target, settings.teachers.lr)
-            loss_sum += loss * len(index)
-            correct += (logits.argmax(dim=1) == target).sum()
+            losses.append(loss * len(index))
+            hits.append((logits.argmax(dim=1) == target).sum())
             step += 1
             yield Progress(
                 stage=STAGE, done=done + step / len(batches), total=total, unit="epochs",
@@ -240,8 +241,15 @@ def _train_epoch(
             )  # fmt: skip
     except GeneratorExit:
         writing.wait()  # the row before this epoch comes first: it forgets older positions
-        theta, loss_so_far = learner.theta(), loss_sum.item()
+        theta, loss_so_far = learner.theta(), _added(loss_before, losses)
         if math.isfinite(loss_so_far) and is_finite(theta):  # else the epoch is repeated, with the same result
-            writer.save_position(Position(theta, epoch, step, loss_so_far, correct.item()))
+            writer.save_position(Position(theta, epoch, step, loss_so_far, _added(correct_before, hits)))
         raise
-    return loss_sum.item() / len(labels), correct.item() / len(labels)
+    return _added(loss_before, losses) / len(labels), _added(correct_before, hits) / len(labels)
+
+
+def _added(total: float, values: list[Tensor]) -> float:
+    """A sum of numbers on the device, in float64 and in their order; waits for the device once."""
+    for value in torch.stack(values).tolist() if values else ():
+        total += value
+    return float(total)

@@ -110,6 +110,8 @@ def say_spelling(task: Task, network: str) -> Iterator[Event]:
 
 def worth_compiling(model: nn.Module, images: Tensor, steps: int) -> bool:
     """Whether that many steps on batches like this save clearly more than compiling one costs."""
+    if images.device.type == "mps":
+        return False  # see `matching_pays`
     saved = SAVED_OVERHEAD
     if images.device.type == "cpu":
         saved += SAVED_PER_FLOP * 3 * len(images) * forward_flops(model, images[:1])

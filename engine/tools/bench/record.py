@@ -1,12 +1,11 @@
 """A benchmark's result as JSON: every raw sample, and the machine it was measured on."""
 
-import platform
-from pathlib import Path
 from typing import Any
 
 import psutil
 
 from engine.runtime.device import environment, resolve_device
+from engine.storage.processes import processor_name
 from engine.tools.bench.gradient import GradientBench
 from engine.tools.bench.stages import StageBench
 
@@ -21,21 +20,10 @@ def machine(device: str, threads: int | None) -> dict[str, Any]:
     return {
         **found,
         "threads": threads or found["threads"],
-        "processor": _processor(),
+        "processor": processor_name(),
         "cores": physical or psutil.cpu_count(),
         "memory_bytes": psutil.virtual_memory().total,
     }
-
-
-def _processor() -> str:
-    """What the processor calls itself."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 def gradient_record(bench: GradientBench, where: dict[str, Any], complete: bool) -> dict[str, Any]:

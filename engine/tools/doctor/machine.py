@@ -11,6 +11,8 @@ import torch
 from engine.data import cache_root, verify_cache
 from engine.data.decoding.unfinished import RECORD
 from engine.errors import BusyError, CorruptFileError, NewerFormatError
+from engine.runtime.allocator import has_policies
+from engine.runtime.mps import mps_words
 from engine.storage.atomic import read_tensors
 from engine.storage.filesystem import disk, format_bytes
 from engine.storage.lock import KernelLock
@@ -38,6 +40,10 @@ def examine_machine() -> list[Finding]:
             findings.append(Finding(True, f"cuda:{number}", words))
     else:
         findings.append(Finding(True, "CUDA", "none; runs on the CPU"))
+    if words := mps_words():
+        findings.append(Finding(True, "MPS", words))
+    if not has_policies():
+        findings.append(Finding(True, "compute.memory", "no effect: this system's C library is not glibc"))
     root = cache_root()
     room = disk.free(root) or 0
     findings.append(Finding(room > LOW_DISK, "cache", f"{root}, {format_bytes(room)} free"))
