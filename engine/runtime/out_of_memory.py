@@ -5,7 +5,6 @@ PyTorch raises its own error on accelerators and a plain RuntimeError on the CPU
 
 import errno
 import re
-import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -60,11 +59,9 @@ def process_bytes() -> int:
 def available_bytes() -> int:
     """Host memory this process can still get: by the machine, by its control group, by its own limit."""
     found = [int(psutil.virtual_memory().available)]
-    if sys.platform == "linux":  # macOS keeps no process to it, and counts addresses that take no memory
-        import resource
-
-        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-        if limit != resource.RLIM_INFINITY:
+    if hasattr(psutil, "RLIMIT_AS"):  # not on macOS, which holds no process to it
+        limit = psutil.Process().rlimit(psutil.RLIMIT_AS)[0]
+        if limit != psutil.RLIM_INFINITY:
             found.append(limit - psutil.Process().memory_info().vms)
     # Version 2 of control groups, and version 1; a container sees its own under the root.
     for most, used in (
