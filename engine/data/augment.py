@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from engine.errors import UsageError
+from engine.runtime.transfer import to_device
 
 SCALE = 1.2
 """Largest scaling; the smallest is 1/1.2."""
@@ -70,7 +71,7 @@ def draw_augment(
         return Augment("identity", ())
     op = ops[int(torch.randint(len(ops), (), generator=generator))]
     drawn = _DRAW[op](generator, shape[0], shape[2])
-    return Augment(op, tuple(tensor.to(device, non_blocking=True) for tensor in drawn))
+    return Augment(op, tuple(to_device(tensor, device) for tensor in drawn))
 
 
 def _uniform(generator: torch.Generator, count: int) -> Tensor:

@@ -7,6 +7,7 @@ from torch import Tensor
 from engine.data.dataset import Classes, Pixels
 from engine.data.space import InputSpace
 from engine.runtime.device_memory import free_memory
+from engine.runtime.transfer import to_device
 
 SHARE = 0.4
 """Share of the free memory a split may take."""
@@ -67,7 +68,7 @@ class ResidentImages:
     def batch(self, index: Tensor) -> Tensor:
         """uint8 images `(B, C, H, W)` on the device; `index` `(B,)` counts within the split, on the host."""
         if self._resident is not None:
-            return self._resident[index.to(self._device, non_blocking=True)]
+            return self._resident[to_device(index, self._device)]
         wanted = self._index[index.numpy()]
         order = np.argsort(wanted, kind="stable")  # read the file in its order, return the requested order
         rows = np.empty((len(wanted), *self._pixels.shape[1:]), dtype=np.uint8)
@@ -75,10 +76,10 @@ class ResidentImages:
         tensor = torch.from_numpy(rows)
         if self._device.type == "cuda":
             tensor = tensor.pin_memory()
-        return tensor.to(self._device, non_blocking=True)
+        return to_device(tensor, self._device)
 
     def encoded(self, index: Tensor) -> Tensor:
         """The same images in the network's input space."""
         if self._encoded is not None:
-            return self._encoded[index.to(self._device, non_blocking=True)]
+            return self._encoded[to_device(index, self._device)]
         return self._space.encode(self.batch(index))

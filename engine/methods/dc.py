@@ -23,6 +23,7 @@ from engine.methods.peer_loop import Proposal, momentum_step, stepping
 from engine.methods.peer_state import hard, restore_state
 from engine.methods.siamese import Augmentation, plain, real_of_class
 from engine.runtime.rng import counted_generator, counted_seed
+from engine.runtime.transfer import to_device
 from engine.training.labels import class_index
 from engine.training.sgd import EagerTrainer, SgdRule
 from engine.training.task import Task
@@ -105,7 +106,7 @@ def _train_epoch(
 ) -> None:  # fmt: skip
     generator = counted_generator(task.settings.seed, f"{purpose}-order", *counters)
     for number, index in enumerate(torch.randperm(len(images), generator=generator).split(BATCH)):
-        there = index.to(task.device, non_blocking=True)
+        there = to_device(index, task.device)
         augment = draw_batch(task, len(index), *counters, number)
         with torch.enable_grad():
             learner.step(augment(images[there]), classes[there], task.settings.peers.network_lr)

@@ -8,6 +8,7 @@ from torch import Tensor
 from engine.data.augment import draw_augment
 from engine.matching import Schedule
 from engine.runtime.rng import counted_generator
+from engine.runtime.transfer import to_device
 from engine.settings import DistillSettings
 from engine.training.task import Task
 
@@ -62,5 +63,5 @@ def draw_iteration(task: Task, iteration: int) -> Draw:
         )
         part = task.ranks.part(len(index))
         shares.append((part.stop - part.start) / len(index))
-        schedule.append((index[part].to(task.device, non_blocking=True), augment.rows(part)))
+        schedule.append((to_device(index[part], task.device), augment.rows(part)))
     return Draw(trajectory, start_epoch, schedule, tuple(shares))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from engine.errors import UsageError
 from engine.runtime.rng import counted_generator, counted_seed
+from engine.runtime.transfer import to_device
 
 LEVELS = 2**16
 """A number is dropped by 16 random bits: four numbers share one draw of the generator."""
@@ -42,7 +43,7 @@ class Dropout(nn.Module):
             return x * 0
         mask = self.mask((*x.shape[:2], *[1] * (x.ndim - 2)) if self.channels else tuple(x.shape))
         self.calls += 1
-        return x * (mask.to(x.device, non_blocking=True).to(x.dtype) / (1 - self.share))
+        return x * (to_device(mask, x.device).to(x.dtype) / (1 - self.share))
 
     def mask(self, shape: tuple[int, ...]) -> Tensor:
         """What the next call keeps: booleans of that shape, on the host."""

@@ -5,6 +5,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from engine.runtime.transfer import to_device
 from engine.training.task import Split
 
 
@@ -42,7 +43,7 @@ class SmallSet:
 
     def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """See `TrainingSet`."""
-        there = index.to(self.images.device, non_blocking=True)
+        there = to_device(index, self.images.device)
         return self.images[there], self.labels[there]
 
 
@@ -60,4 +61,4 @@ class WholeSet:
     def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """See `TrainingSet`; labels are class numbers `(B,)`."""
         images = self.split.images.encoded(index)
-        return images, self.split.labels[index].to(images.device, non_blocking=True)
+        return images, to_device(self.split.labels[index], images.device)

@@ -27,6 +27,7 @@ from engine.runtime.device import resolve_device
 from engine.runtime.device_memory import free_memory, release_cached
 from engine.runtime.mps import mps_notice, mps_words
 from engine.runtime.out_of_memory import asked_bytes, is_out_of_memory
+from engine.runtime.transfer import to_device
 from engine.session.session import drive
 from engine.settings import ComputeSettings, resolve_settings
 from engine.settings.methods import method_traits
@@ -219,6 +220,25 @@ def test_memory_of_mps_is_what_metal_recommends(monkeypatch: pytest.MonkeyPatch)
 def test_metal_out_of_memory_is_recognised(message: str, asked: int) -> None:
     error = RuntimeError(message)
     assert is_out_of_memory(error) and asked_bytes(error) == asked
+
+
+def test_the_host_waits_for_copies_to_mps_only() -> None:
+    class Asked(Tensor):
+        """Answers how it would be moved."""
+
+        def to(self, device: Any, non_blocking: bool = False) -> Any:  # type: ignore[override]
+            return str(device), non_blocking
+
+    tensor = torch.zeros(1).as_subclass(Asked)
+    assert to_device(tensor, MPS) == ("mps", False) and to_device(tensor, "mps") == ("mps", False)  # type: ignore[comparison-overlap]
+    assert to_device(tensor, "cuda:1") == ("cuda:1", True)  # type: ignore[comparison-overlap]
+    assert to_device(torch.ones(2), "cpu").tolist() == [1, 1]
+
+
+def test_nothing_else_copies_without_waiting() -> None:
+    engine = Path(__file__).parents[2] / "engine"
+    found = {str(path.relative_to(engine)) for path in engine.rglob("*.py") if "non_blocking" in path.read_text()}
+    assert found == {"runtime/transfer.py", "matching/host_offload.py"}, "use to_device; host_offload's lane is CUDA's"
 
 
 def test_auto_compiles_nothing_on_mps() -> None:
