@@ -25,13 +25,15 @@ from engine.networks import flatten_parameters, initialised_network
 from engine.runs.workspace import Workspace
 from engine.runtime.device import resolve_device
 from engine.runtime.device_memory import free_memory, release_cached
+from engine.runtime.finite import is_finite
 from engine.runtime.mps import mps_notice, mps_words
 from engine.runtime.out_of_memory import asked_bytes, is_out_of_memory
 from engine.runtime.transfer import to_device
 from engine.session.session import drive
 from engine.settings import ComputeSettings, resolve_settings
 from engine.settings.methods import method_traits
-from engine.tools.doctor.machine import examine_machine
+from engine.tools.doctor import machine
+from engine.tools.doctor.device_check import difference_from_cpu
 from engine.training.compile_policy import matching_pays
 from engine.training.trainer import worth_compiling
 from tests.conftest import TINY
@@ -187,7 +189,9 @@ def test_auto_does_not_take_mps_and_doctor_says_so(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert resolve_device("auto").type == "cpu" and resolve_device("mps") == MPS
     assert "auto takes the CPU" in mps_words()
-    assert ("MPS", mps_words()) in [(found.what, found.words) for found in examine_machine()]
+    monkeypatch.setattr(machine, "difference_from_cpu", lambda device: 3e-7)
+    found = {finding.what: finding.words for finding in machine.examine_machine()}
+    assert found["MPS"] == mps_words() and "as on the CPU" in found["gradient on mps"]
 
 
 def test_a_run_on_mps_says_what_to_expect() -> None:
@@ -239,6 +243,30 @@ def test_nothing_else_copies_without_waiting() -> None:
     engine = Path(__file__).parents[2] / "engine"
     found = {str(path.relative_to(engine)) for path in engine.rglob("*.py") if "non_blocking" in path.read_text()}
     assert found == {"runtime/transfer.py", "matching/host_offload.py"}, "use to_device; host_offload's lane is CUDA's"
+
+
+def test_numbers_on_mps_are_looked_at_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def loses_nans(values: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.tensor(0.0), torch.tensor(1.0)
+
+    monkeypatch.setattr(torch, "aminmax", loses_nans)
+    assert not is_finite(Elsewhere(torch.tensor([0.0, torch.nan, 1.0])))
+    assert is_finite(Elsewhere(torch.tensor([0.0, 1.0])))
+
+
+def test_doctor_compares_a_gradient_with_the_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    assert difference_from_cpu(cpu) == 0 and machine.examine_gradient(cpu).good
+    for wrong in (0.2, float("nan")):
+        monkeypatch.setattr(machine, "difference_from_cpu", lambda device, wrong=wrong: wrong)
+        found = machine.examine_gradient(MPS)
+        assert not found.good and "use compute.device = cpu" in found.words
+
+    def unable(device: torch.device) -> float:
+        raise NotImplementedError("The operator 'aten::x' is not currently implemented for the MPS device.\nMore")
+
+    monkeypatch.setattr(machine, "difference_from_cpu", unable)
+    assert "not currently implemented" in machine.examine_gradient(MPS).words
 
 
 def test_auto_compiles_nothing_on_mps() -> None:
