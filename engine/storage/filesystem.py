@@ -24,6 +24,9 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Errors of a full disk, a used-up quota and a limit on file sizes."""
 FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
 
+NO_FULL_SYNC = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOTTY)
+"""Errors of a file system that knows only plain syncs, such as a network share."""
+
 Write = Callable[["bytes | memoryview"], None]
 
 
@@ -48,12 +51,15 @@ class System:
 
     def fsync(self, descriptor: int) -> None:
         """Force a file or folder to the device."""
-        full = getattr(fcntl, "F_FULLFSYNC", None)
-        if full is not None:  # macOS, where fsync leaves the data in the drive's own cache
-            with suppress(OSError):  # a file system without it, such as a network share
-                fcntl.fcntl(descriptor, full)
-                return
-        os.fsync(descriptor)
+        if not hasattr(fcntl, "F_FULLFSYNC"):
+            os.fsync(descriptor)
+            return
+        try:  # on macOS, fsync leaves the data in the drive's own cache
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+        except OSError as error:
+            if error.errno not in NO_FULL_SYNC:
+                raise
+            os.fsync(descriptor)
 
     def rename(self, source: Path, target: Path) -> None:
         """Give `source` the name `target`, atomically, replacing an existing one."""
