@@ -1,4 +1,4 @@
-"""Apple's GPU (MPS): what differs there, in words.
+"""Apple's GPU (MPS): what users are told about it.
 
 `compute.device = auto` does not take it: nothing here has been run on a Mac yet, and a run should not depend on what is
 untested without having asked for it.
