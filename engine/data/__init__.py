@@ -9,9 +9,8 @@ if TYPE_CHECKING:
     from engine.data.dataset import Dataset, split_holdout
     from engine.data.registry import find_source
     from engine.data.request import DataRequest
-    from engine.data.resident import ResidentImages, resident_bytes
+    from engine.data.resident import ResidentImages, free_memory, resident_bytes
     from engine.data.space import InputSpace, fit_space
-    from engine.runtime.device_memory import free_memory
 
 __all__ = [
     "Augment",

@@ -1,16 +1,26 @@
 """Images of a split where the device can reach them: resident if they fit, else read batch by batch."""
 
 import numpy as np
+import psutil
 import torch
 from torch import Tensor
 
 from engine.data.dataset import Classes, Pixels
 from engine.data.space import InputSpace
-from engine.runtime.device_memory import free_memory
+from engine.runtime.mps import mps_free_bytes
 from engine.runtime.transfer import to_device
 
 SHARE = 0.4
 """Share of the free memory a split may take."""
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes a program could still take on the device; on the CPU, memory that only caches files counts as free."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if device.type == "mps":
+        return mps_free_bytes()
+    return int(psutil.virtual_memory().available)
 
 
 def resident_bytes(size: int, budget: int, whitened: int = 0) -> int:

@@ -21,7 +21,6 @@ from engine.methods.teacher_init import init_state
 from engine.methods.tesla_labels import export_labels, fixed_labels
 from engine.methods.tesla_recovery import recover, skip
 from engine.methods.tesla_state import DistillState, outcome, restore_state, update
-from engine.runtime.device_memory import release_cached
 from engine.runtime.generators import map_events
 from engine.settings import Settings
 from engine.training import labels as label_rules
@@ -104,7 +103,10 @@ class TrajectoryMatching:
             self._steps = self._gradient = None
             self._store = "checkpoint" if self._store == "auto" else self._store  # to the same bits
             gc.collect()  # an error that came through a thread is in a cycle with its frames
-            release_cached(self._task.device)
+            if self._task.device.type == "cuda":
+                torch.cuda.empty_cache()
+            elif self._task.device.type == "mps":
+                torch.mps.empty_cache()
             yield smaller
 
     def _numbers(self, state: DistillState, gradient: MatchingGradient, logit_gradient: Tensor | None) -> Numbers:

@@ -4,6 +4,7 @@
 untested without having asked for it.
 """
 
+import psutil
 import torch
 
 from engine.settings import ComputeSettings
@@ -26,3 +27,9 @@ def mps_words() -> str:
     if not torch.backends.mps.is_available():
         return "not available: it needs Apple silicon and a recent macOS"
     return "available; compute.device = mps uses it, auto takes the CPU"
+
+
+def mps_free_bytes() -> int:
+    """What the GPU can still get: it shares the machine's memory, of which Metal recommends to use a part."""
+    left = torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+    return max(0, min(int(psutil.virtual_memory().available), left))

@@ -10,15 +10,11 @@ from pathlib import Path
 
 import psutil
 
-WORDS = (
-    "out of memory",
-    "can't allocate memory",
-    "not enough memory",
-    "cannot allocate memory",
-    "bad_alloc",
-    "invalid buffer size",
-)
+WORDS = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory", "bad_alloc")
 """In the message of a RuntimeError that is about memory: of CUDA and MPS, of PyTorch's CPU allocator, of C++."""
+
+METAL = "invalid buffer size"
+"""The same of Metal, for more than it gives in one piece."""
 
 MUTE = ("could not create a primitive", "could not execute a primitive", "could not create a memory")
 """oneDNN's messages when it gets no memory, and for other reasons: they count where little memory is left."""
@@ -42,7 +38,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     if not isinstance(error, RuntimeError):
         return False
     said = str(error).lower()
-    return any(words in said for words in WORDS) or (said.startswith(MUTE) and available_bytes() < LITTLE)
+    return any(words in said for words in (*WORDS, METAL)) or (said.startswith(MUTE) and available_bytes() < LITTLE)
 
 
 def asked_bytes(error: BaseException) -> int | None:

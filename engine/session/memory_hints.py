@@ -15,7 +15,6 @@ from engine.matching.parameter_store import resolve_store
 from engine.matching.steps import saved_bytes, student_loss
 from engine.methods.batch_coupling import batch_sizes, couples_images
 from engine.networks import flatten_parameters
-from engine.runtime.device_memory import free_memory, release_cached
 from engine.runtime.out_of_memory import asked_bytes, available_bytes, is_out_of_memory, process_bytes
 from engine.storage.filesystem import format_bytes
 from engine.training.task import Task
@@ -78,8 +77,8 @@ def _tried(error: Exception, task: Task | None) -> str:
 def explained(stage: str, tried: str, task: Task | None) -> OutOfMemoryError:
     """The error of a stage, to raise after its memory is freed."""
     gc.collect()
-    if task is not None:
-        release_cached(task.device)
+    if task is not None and task.device.type == "cuda":
+        torch.cuda.empty_cache()
     try:
         hint = _hint(stage, task)
     except Exception as error:
@@ -161,5 +160,5 @@ def fitting(task: Task, graphs: float) -> int:
     with torch.enable_grad():
         _, size = saved_bytes(lambda: student_loss(network, theta, images, labels))
     each = max(1, (size - network.size * task.dtype.itemsize) // 2)
-    free = available_bytes() if task.device.type == "cpu" else free_memory(task.device)
+    free = torch.cuda.mem_get_info(task.device)[0] if task.device.type == "cuda" else available_bytes()
     return max(1, int(free / (graphs * each)))

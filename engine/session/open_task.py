@@ -80,8 +80,6 @@ def open_finished(workspace: Workspace, settings: Settings) -> Generator[Event, 
 
 def _open_data(workspace: Workspace, settings: Settings, ranks: Ranks) -> Generator[Event, None, Task]:
     device = configure(settings.compute, ranks.place)
-    if device.type == "mps":
-        yield Notice(level="warning", message=mps_notice(settings.compute))
     opened = yield from workspace.open_dataset(settings)
     dataset, kept, held = opened.dataset, opened.kept, opened.held
     space = opened.space.to(device, DTYPES[settings.compute.dtype])
@@ -96,6 +94,8 @@ def _open_data(workspace: Workspace, settings: Settings, ranks: Ranks) -> Genera
             part(dataset.test_images, dataset.test_labels, np.arange(len(dataset.test_labels))),
         )
 
+    if device.type == "mps":
+        yield Notice(level="warning", message=mps_notice(settings.compute))
     at = Progress(stage="data", done=1, total=1, unit="datasets")
     train, holdout, test = yield from with_progress(run_in_thread(parts), at, "loading the images")
     return Task(

@@ -274,3 +274,8 @@ class ComputeSettings(Section):
     rounding. auto: all, and half as many whenever memory runs out. off: always all."""
     deterministic: Annotated[bool, ROUNDING] = True
     """Deterministic kernels where PyTorch has them (accelerators; the CPU always is)."""
+
+    @property
+    def stays_eager(self) -> bool:
+        """Whether nothing is compiled. PyTorch's compiler for MPS is a prototype: only where it is asked for."""
+        return self.compile == "off" or (self.compile == "auto" and self.device == "mps")

@@ -33,7 +33,7 @@ def matching_compiles(
         classes: K.
         model: the network, if there is one already.
     """
-    if settings.compute.compile == "off" or settings.distill.gradient == "unrolled":
+    if settings.compute.stays_eager or settings.distill.gradient == "unrolled":
         return False
     if settings.compute.compile == "on":
         return True
@@ -52,8 +52,6 @@ def matching_compiles(
 
 def matching_pays(model: nn.Module, images: Tensor, steps: int) -> bool:
     """Whether that many matching steps on batches like this save clearly more than compiling them costs."""
-    if images.device.type == "mps":
-        return False  # its compiler is a prototype: only with compute.compile = on
     saved = MATCHING_OVERHEAD
     if images.device.type == "cpu":
         saved += MATCHING_PER_FLOP * len(images) * forward_flops(model, images[:1])

@@ -66,7 +66,7 @@ def trainer(
         at: progress of the stage, reported again while something compiles.
     """
     # Running statistics are changed by a forward pass, and dropout counts it, which a pure function cannot do.
-    if task.settings.compute.compile == "off" or any(True for _ in model.buffers()) or has_dropout(model):
+    if task.settings.compute.stays_eager or any(True for _ in model.buffers()) or has_dropout(model):
         return EagerTrainer(model, rule)
     functional = FlatNetwork(model)
     theta = flatten_parameters(model)
@@ -110,8 +110,6 @@ def say_spelling(task: Task, network: str) -> Iterator[Event]:
 
 def worth_compiling(model: nn.Module, images: Tensor, steps: int) -> bool:
     """Whether that many steps on batches like this save clearly more than compiling one costs."""
-    if images.device.type == "mps":
-        return False  # see `matching_pays`
     saved = SAVED_OVERHEAD
     if images.device.type == "cpu":
         saved += SAVED_PER_FLOP * 3 * len(images) * forward_flops(model, images[:1])

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from engine.data import free_memory
 from engine.data.augment import draw_augment
 from engine.errors import SettingsError
 from engine.matching import matching_gradient
@@ -24,7 +25,6 @@ from engine.methods.registry import METHODS
 from engine.networks import flatten_parameters, initialised_network
 from engine.runs.workspace import Workspace
 from engine.runtime.device import resolve_device
-from engine.runtime.device_memory import free_memory, release_cached
 from engine.runtime.finite import is_finite
 from engine.runtime.mps import mps_notice, mps_words
 from engine.runtime.out_of_memory import asked_bytes, is_out_of_memory
@@ -32,10 +32,10 @@ from engine.runtime.transfer import to_device
 from engine.session.session import drive
 from engine.settings import ComputeSettings, resolve_settings
 from engine.settings.methods import method_traits
-from engine.tools.doctor import machine
+from engine.tools.doctor import platform
 from engine.tools.doctor.device_check import difference_from_cpu
-from engine.training.compile_policy import matching_pays
-from engine.training.trainer import worth_compiling
+from engine.tools.doctor.machine import examine_machine
+from engine.training.compile_policy import matching_compiles
 from tests.conftest import TINY
 
 MPS = torch.device("mps")
@@ -189,8 +189,8 @@ def test_auto_does_not_take_mps_and_doctor_says_so(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert resolve_device("auto").type == "cpu" and resolve_device("mps") == MPS
     assert "auto takes the CPU" in mps_words()
-    monkeypatch.setattr(machine, "difference_from_cpu", lambda device: 3e-7)
-    found = {finding.what: finding.words for finding in machine.examine_machine()}
+    monkeypatch.setattr(platform, "difference_from_cpu", lambda device: 3e-7)
+    found = {finding.what: finding.words for finding in examine_machine()}
     assert found["MPS"] == mps_words() and "as on the CPU" in found["gradient on mps"]
 
 
@@ -202,15 +202,11 @@ def test_a_run_on_mps_says_what_to_expect() -> None:
 
 
 def test_memory_of_mps_is_what_metal_recommends(monkeypatch: pytest.MonkeyPatch) -> None:
-    freed = []
     monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: 3 * 2**20)
     monkeypatch.setattr(torch.mps, "driver_allocated_memory", lambda: 2**20)
-    monkeypatch.setattr(torch.mps, "empty_cache", lambda: freed.append(True))
     assert free_memory(MPS) == 2 * 2**20
     monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: 2**60)
     assert free_memory(MPS) <= psutil.virtual_memory().total
-    release_cached(MPS)
-    assert freed == [True]
 
 
 @pytest.mark.parametrize(
@@ -226,17 +222,19 @@ def test_metal_out_of_memory_is_recognised(message: str, asked: int) -> None:
     assert is_out_of_memory(error) and asked_bytes(error) == asked
 
 
-def test_the_host_waits_for_copies_to_mps_only() -> None:
+def test_the_host_waits_for_copies_to_mps() -> None:
+    asked = []
+
     class Asked(Tensor):
-        """Answers how it would be moved."""
+        """Notes how it is moved."""
 
-        def to(self, device: Any, non_blocking: bool = False) -> Any:  # type: ignore[override]
-            return str(device), non_blocking
+        def to(self, *places: Any, **options: Any) -> Any:  # type: ignore[override]
+            asked.append((places[0], bool(options.get("non_blocking"))))
+            return self
 
-    tensor = torch.zeros(1).as_subclass(Asked)
-    assert to_device(tensor, MPS) == ("mps", False) and to_device(tensor, "mps") == ("mps", False)  # type: ignore[comparison-overlap]
-    assert to_device(tensor, "cuda:1") == ("cuda:1", True)  # type: ignore[comparison-overlap]
-    assert to_device(torch.ones(2), "cpu").tolist() == [1, 1]
+    to_device(torch.zeros(1).as_subclass(Asked), MPS)
+    assert asked == [(MPS, False)]
+    assert to_device(torch.ones(2), torch.device("cpu")).tolist() == [1, 1]
 
 
 def test_nothing_else_copies_without_waiting() -> None:
@@ -256,20 +254,24 @@ def test_numbers_on_mps_are_looked_at_one_by_one(monkeypatch: pytest.MonkeyPatch
 
 def test_doctor_compares_a_gradient_with_the_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu = torch.device("cpu")
-    assert difference_from_cpu(cpu) == 0 and machine.examine_gradient(cpu).good
+    assert difference_from_cpu(cpu) == 0 and platform.examine_gradient(cpu).good
     for wrong in (0.2, float("nan")):
-        monkeypatch.setattr(machine, "difference_from_cpu", lambda device, wrong=wrong: wrong)
-        found = machine.examine_gradient(MPS)
+        monkeypatch.setattr(platform, "difference_from_cpu", lambda device, wrong=wrong: wrong)
+        found = platform.examine_gradient(MPS)
         assert not found.good and "use compute.device = cpu" in found.words
 
     def unable(device: torch.device) -> float:
         raise NotImplementedError("The operator 'aten::x' is not currently implemented for the MPS device.\nMore")
 
-    monkeypatch.setattr(machine, "difference_from_cpu", unable)
-    assert "not currently implemented" in machine.examine_gradient(MPS).words
+    monkeypatch.setattr(platform, "difference_from_cpu", unable)
+    assert "not currently implemented" in platform.examine_gradient(MPS).words
 
 
 def test_auto_compiles_nothing_on_mps() -> None:
-    model, images = nn.Linear(2, 2), Elsewhere(torch.zeros(1, 2))
-    assert not matching_pays(model, images, 10**9) and matching_pays(model, torch.zeros(1, 2), 10**9)
-    assert not worth_compiling(model, images, 10**9) and worth_compiling(model, torch.zeros(1, 2), 10**9)
+    def compiles(*changes: str) -> bool:
+        long = ("dataset.name=digits", "distill.iterations=1000000", *changes)
+        return matching_compiles(resolve_settings(overrides=long).settings, (1, 8, 8), 10)
+
+    assert compiles() and not compiles("compute.device=mps")
+    assert compiles("compute.device=mps", "compute.compile=on")
+    assert not compiles("compute.compile=off")

@@ -11,14 +11,12 @@ import torch
 from engine.data import cache_root, verify_cache
 from engine.data.decoding.unfinished import RECORD
 from engine.errors import BusyError, CorruptFileError, NewerFormatError
-from engine.runtime.allocator import has_policies
-from engine.runtime.mps import mps_words
 from engine.storage.atomic import read_tensors
 from engine.storage.filesystem import disk, format_bytes
 from engine.storage.lock import KernelLock
 from engine.storage.temp_files import ASIDE, TEMP_MARK, leftovers
-from engine.tools.doctor.device_check import MOST, difference_from_cpu
 from engine.tools.doctor.finding import Finding, damaged, examined, left, left_by, lock_folder
+from engine.tools.doctor.platform import examine_platform
 from engine.tools.doctor.plugins import examine_plugins
 
 PACKAGES = ("torch", "kornia", "numpy", "pillow", "safetensors", "pydantic", "datasets", "rich", "typer", "textual")
@@ -41,28 +39,11 @@ def examine_machine() -> list[Finding]:
             findings.append(Finding(True, f"cuda:{number}", words))
     else:
         findings.append(Finding(True, "CUDA", "none; runs on the CPU"))
-    if words := mps_words():
-        findings.append(Finding(True, "MPS", words))
-    if torch.backends.mps.is_available():
-        findings.append(examine_gradient(torch.device("mps")))
-    if not has_policies():
-        findings.append(Finding(True, "compute.memory", "no effect: this system's C library is not glibc"))
+    findings += examine_platform()
     root = cache_root()
     room = disk.free(root) or 0
     findings.append(Finding(room > LOW_DISK, "cache", f"{root}, {format_bytes(room)} free"))
     return findings + examine_plugins() + _examine_cache(root / "datasets")
-
-
-def examine_gradient(device: torch.device) -> Finding:
-    """Whether a device computes gradients as the CPU does."""
-    what = f"gradient on {device}"
-    try:
-        difference = difference_from_cpu(device)
-    except (RuntimeError, NotImplementedError) as error:
-        return Finding(False, what, f"fails ({str(error).splitlines()[0]}); use compute.device = cpu")
-    if not difference < MOST:  # nor if it is not a number
-        return Finding(False, what, f"differs from the CPU's by {difference:.1e}; use compute.device = cpu")
-    return Finding(True, what, f"as on the CPU (relative difference {difference:.0e})")
 
 
 def _examine_cache(folder: Path) -> list[Finding]:
