@@ -71,7 +71,7 @@ def draw_augment(
         return Augment("identity", ())
     op = ops[int(torch.randint(len(ops), (), generator=generator))]
     drawn = _DRAW[op](generator, shape[0], shape[2])
-    return Augment(op, tuple(to_device(tensor, device) for tensor in drawn))
+    return Augment(op, tuple(to_device(tensor, torch.device(device)) for tensor in drawn))
 
 
 def _uniform(generator: torch.Generator, count: int) -> Tensor:

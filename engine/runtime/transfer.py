@@ -1,13 +1,25 @@
-"""Tensors on their way from the host to a device."""
+"""Copies from the host to the device that the host does not wait for.
+
+CUDA copies pinned memory on its own while the host goes on; from other memory, or without `non_blocking`, the host
+waits until everything that was started before is done. PyTorch's allocator of pinned memory keeps a block until the
+copies from it are done, so nobody has to hold on to it here.
+"""
 
 import torch
 from torch import Tensor
 
 
-def to_device(tensor: Tensor, device: torch.device | str) -> Tensor:
-    """A copy on the device, which the host does not wait for; the tensor itself if it is there already.
+def _pins(device: torch.device) -> bool:
+    """Whether pinned memory makes a difference.
 
-    The tensor may be dropped or rewritten at once. On MPS the host waits: PyTorch reads the memory of the tensor later
-    there, whatever it holds by then (https://github.com/pytorch/pytorch/issues/189690).
+    MPS shares the memory of the host. There the host has to wait: PyTorch would read the memory later, whatever it
+    holds by then (https://github.com/pytorch/pytorch/issues/189690).
     """
-    return tensor.to(device, non_blocking=torch.device(device).type != "mps")
+    return device.type not in ("cpu", "mps")
+
+
+def to_device(tensor: Tensor, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
+    """A tensor of the host on the device, in another type if one is given; the tensor itself if it is there already."""
+    if tensor.device.type != "cpu" or not _pins(device):
+        return tensor.to(device, dtype)
+    return tensor.pin_memory().to(device, non_blocking=True).to(dtype or tensor.dtype)

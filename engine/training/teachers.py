@@ -213,16 +213,14 @@ def _train_epoch(
     images, labels = task.train.images, task.train.labels
     order = torch.randperm(len(labels), generator=counted_generator(settings.seed, "teacher-order", trajectory, epoch))
     batches = order.split(task.teacher_batch)
-    # Kept on the device: reading them every step would make it wait. Summed on the host: MPS has no float64.
-    losses: list[Tensor] = []
-    hits: list[Tensor] = []
-    loss_before = correct_before = 0.0
-    first = 0
+    # On the device until the epoch ends: reading them every step would make the host wait for it.
+    losses = torch.zeros(len(batches), dtype=task.dtype, device=task.device)
+    correct = torch.zeros((), dtype=torch.int64, device=task.device)
+    first, loss_before, correct_before = 0, 0.0, 0.0
     position = writer.position(epoch)
     if position is not None:
         learner.load(position.theta.to(task.device, task.dtype))
-        loss_before, correct_before = position.loss, position.correct
-        first = position.step
+        first, loss_before, correct_before = position.step, position.loss, position.correct
     step = first
     try:
         for step in range(first, len(batches)):
@@ -232,8 +230,8 @@ def _train_epoch(
             generator = counted_generator(settings.seed, "teacher-augment", trajectory, epoch, step)
             augment = draw_augment(generator, settings.augment.ops, batch.shape, task.device)
             loss, logits = learner.step(augment(batch), target, settings.teachers.lr)
-            losses.append(loss * len(index))
-            hits.append((logits.argmax(dim=1) == target).sum())
+            losses[step] = loss * len(index)
+            correct += (logits.argmax(dim=1) == target).sum()
             step += 1
             yield Progress(
                 stage=STAGE, done=done + step / len(batches), total=total, unit="epochs",
@@ -243,13 +241,13 @@ def _train_epoch(
         writing.wait()  # the row before this epoch comes first: it forgets older positions
         theta, loss_so_far = learner.theta(), _added(loss_before, losses)
         if math.isfinite(loss_so_far) and is_finite(theta):  # else the epoch is repeated, with the same result
-            writer.save_position(Position(theta, epoch, step, loss_so_far, _added(correct_before, hits)))
+            writer.save_position(Position(theta, epoch, step, loss_so_far, correct_before + correct.item()))
         raise
-    return _added(loss_before, losses) / len(labels), _added(correct_before, hits) / len(labels)
+    return _added(loss_before, losses) / len(order), (correct_before + correct.item()) / len(order)
 
 
-def _added(total: float, values: list[Tensor]) -> float:
-    """A sum of numbers on the device, in float64 and in their order; waits for the device once."""
-    for value in torch.stack(values).tolist() if values else ():
-        total += value
-    return float(total)
+def _added(total: float, losses: Tensor) -> float:
+    """The sum of an epoch's losses `(steps,)`, in double precision and in their order on every device and Python."""
+    for loss in losses.tolist():
+        total += loss  # not `sum`, which Python 3.12 rounds in another way
+    return total
