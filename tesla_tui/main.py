@@ -12,6 +12,9 @@ from tesla_tui.process.signals import CODES, caught, leave_at_once
 
 def main() -> int:
     """Run the command line; the exit code."""
+    # PyTorch reads this when it is loaded: operations that an Apple GPU lacks run on the CPU, with a warning.
+    if sys.platform == "darwin":
+        os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
     with caught(leave_at_once):
         try:
             code = _answered()

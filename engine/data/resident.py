@@ -14,6 +14,7 @@ from torch import Tensor
 from engine.data.dataset import Classes, Pixels
 from engine.data.rows import Rows
 from engine.data.space import InputSpace
+from engine.runtime.mps import mps_free_bytes
 from engine.runtime.transfer import to_device
 
 SHARE = 0.4
@@ -30,6 +31,8 @@ def free_memory(device: torch.device) -> int:
     """Bytes a program could still take on the device; on the CPU, memory that only caches files counts as free."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
+    if device.type == "mps":
+        return mps_free_bytes()
     return int(psutil.virtual_memory().available)
 
 

@@ -51,7 +51,10 @@ def regression_loss(
     identity = torch.eye(len(kernel), dtype=kernel.dtype, device=kernel.device)
     regularised = kernel + ridge * kernel.diagonal().mean() * identity
     # `_ex`: error checks would wait for the device in every iteration. The loop sees non-finite values.
-    predicted = (real @ synthetic.T) @ torch.linalg.solve_ex(regularised, targets)[0]
+    # On the host for MPS, which has no kernel for its backward pass.
+    place = "cpu" if regularised.device.type == "mps" else regularised.device
+    solution = torch.linalg.solve_ex(regularised.to(place), targets.to(place))[0].to(real)
+    predicted = (real @ synthetic.T) @ solution
     return 0.5 * (real_targets - predicted).square().sum(dim=1).mean(), predicted
 
 

@@ -105,6 +105,8 @@ class TrajectoryMatching:
             gc.collect()  # an error that came through a thread is in a cycle with its frames
             if self._task.device.type == "cuda":
                 torch.cuda.empty_cache()
+            elif self._task.device.type == "mps":
+                torch.mps.empty_cache()
             yield smaller
 
     def _numbers(

@@ -24,6 +24,7 @@ from engine.settings.layers import SETTLED
 from engine.settings.sized import Counted
 from engine.storage.atomic import disk, set_aside, sweep, write_bytes
 from engine.storage.beats import LATE
+from engine.storage.filesystem import other_spelling
 from engine.storage.lock import LeaseLock
 from engine.storage.symlinks import check_links
 
@@ -102,14 +103,20 @@ class Workspace:
         """A run by name, existing or not.
 
         Raises:
-            UsageError: not a name for a folder.
+            UsageError: not a name for a folder, or differing only in case from a run, where that is the same folder.
         """
         if not NAME.fullmatch(name):
             raise UsageError(
                 f"{name!r} is not a valid run name.",
                 "Use letters, digits, dot, dash and underscore, at most 64 of them.",
             )
-        return Run(self.folder / "runs" / name)
+        run = Run(self.folder / "runs" / name)
+        if other := other_spelling(run.folder):
+            raise UsageError(
+                f"There is a run {other}, and the file system does not distinguish it from {name}.",
+                f"Use --run {other}, or another name.",
+            )
+        return run
 
     def check_links(self, *folders: Path) -> None:
         """Refuse to write into folders of the workspace that a link takes elsewhere; see `engine.storage.symlinks`.

@@ -37,6 +37,17 @@ def choose_memory(policy: Policy) -> None:
     if policy == "flat":
         os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # PyTorch's own switch for huge pages
     with contextlib.suppress(OSError, AttributeError):
-        libc = ctypes.CDLL("libc.so.6")
+        mallopt = _glibc().mallopt
         for parameter, value in _OPTIONS[policy]:
-            libc.mallopt(parameter, value)
+            mallopt(parameter, value)
+
+
+def has_policies() -> bool:
+    """Whether a choice has an effect here."""
+    with contextlib.suppress(OSError):
+        return hasattr(_glibc(), "mallopt")
+    return False
+
+
+def _glibc() -> ctypes.CDLL:
+    return ctypes.CDLL("libc.so.6")

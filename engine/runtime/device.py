@@ -14,10 +14,11 @@ from engine.runtime.determinism import set_deterministic
 from engine.runtime.distributed.environment import RankEnvironment
 from engine.runtime.distributed.ranks import Ranks
 from engine.settings import ComputeSettings
+from engine.storage.processes import processor_name
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device `compute.device` names; `auto` takes CUDA where there is one, else the CPU.
+    """The device `compute.device` names; `auto` takes CUDA where there is one, else the CPU (see `engine.runtime.mps`).
 
     Raises:
         UsageError: the device is not on this machine.
@@ -119,7 +120,7 @@ def environment(device: torch.device) -> dict[str, Any]:
     """What a bit-exact repetition depends on, and what a reader of the results needs to know."""
     from engine import __version__
 
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name()
     return {
         "tesla": __version__,
         "torch": torch.__version__,

@@ -19,8 +19,9 @@ def non_finite(tensors: "Mapping[str, Tensor]") -> list[str]:
     found = []
     for name, tensor in tensors.items():
         if tensor.numel() and tensor.is_floating_point():
-            # The extremes hand a NaN through, and need no table of truths as large as the tensor.
-            low, high = torch.aminmax(tensor.detach())
-            if not bool(torch.isfinite(torch.stack([low, high])).all()):
+            values = tensor.detach()
+            # The extremes hand a NaN through (not always on MPS), and need no table of truths as large as the tensor.
+            extremes = values if values.device.type == "mps" else torch.stack(torch.aminmax(values))
+            if not bool(torch.isfinite(extremes).all()):
                 found.append(name)
     return found

@@ -5,7 +5,6 @@ PyTorch raises its own error on accelerators and a plain RuntimeError on the CPU
 
 import errno
 import re
-import resource
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,14 +17,18 @@ if TYPE_CHECKING:
 WORDS = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory", "bad_alloc")
 """In the message of a RuntimeError that is about memory: of CUDA and MPS, of PyTorch's CPU allocator, of C++."""
 
+METAL = "invalid buffer size"
+"""The same of Metal, for more than it gives in one piece."""
+
 MUTE = ("could not create a primitive", "could not execute a primitive", "could not create a memory")
 """oneDNN's messages when it gets no memory, and for other reasons: they count where little memory is left."""
 
 LITTLE = 2**30
 """Available bytes below which such a message counts."""
 
-_ASKED = re.compile(r"allocate ([\d.]+) ?(bytes|KiB|MiB|GiB|TiB)?", re.IGNORECASE)
-_UNITS = {"bytes": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+_ASKED = re.compile(r"(?:allocate|buffer size:) ([\d.]+) ?(bytes|Ki?B|Mi?B|Gi?B|Ti?B)?", re.IGNORECASE)
+_UNITS = {"bytes": 1, "kb": 2**10, "mb": 2**20, "gb": 2**30, "tb": 2**40}
+"""MPS writes kB for what CUDA writes as KiB."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -39,13 +42,13 @@ def is_out_of_memory(error: BaseException) -> bool:
     if not isinstance(error, RuntimeError):
         return False
     said = str(error).lower()
-    return any(words in said for words in WORDS) or (said.startswith(MUTE) and available_bytes() < LITTLE)
+    return any(words in said for words in (*WORDS, METAL)) or (said.startswith(MUTE) and available_bytes() < LITTLE)
 
 
 def asked_bytes(error: BaseException) -> int | None:
     """Bytes that the failed allocation requested; None if the error does not say."""
     found = _ASKED.search(str(error))
-    return None if found is None else int(float(found[1]) * _UNITS[(found[2] or "bytes").lower()])
+    return None if found is None else int(float(found[1]) * _UNITS[(found[2] or "bytes").lower().replace("i", "")])
 
 
 def process_bytes() -> int:
@@ -56,9 +59,10 @@ def process_bytes() -> int:
 def available_bytes() -> int:
     """Host memory this process can still get: by the machine, by its control group, by its own limit."""
     found = [int(psutil.virtual_memory().available)]
-    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if limit != resource.RLIM_INFINITY:
-        found.append(limit - psutil.Process().memory_info().vms)
+    if hasattr(psutil, "RLIMIT_AS"):  # not on macOS, which holds no process to it
+        limit = psutil.Process().rlimit(psutil.RLIMIT_AS)[0]
+        if limit != psutil.RLIM_INFINITY:
+            found.append(limit - psutil.Process().memory_info().vms)
     # Version 2 of control groups, and version 1; a container sees its own under the root.
     for most, used in (
         ("memory.max", "memory.current"),

@@ -1,8 +1,8 @@
 """Copies from the host to the device that the host does not wait for.
 
-CUDA copies pinned memory on its own while the host goes on; from other memory, or without `non_blocking`, the host
+CUDA copies pinned memory while the host continues; from other memory, or without `non_blocking`, the host
 waits until everything that was started before is done. PyTorch's allocator of pinned memory keeps a block until the
-copies from it are done, so nobody has to hold on to it here.
+copies from it are done, so it need not be kept alive here.
 """
 
 import torch
@@ -10,7 +10,11 @@ from torch import Tensor, nn
 
 
 def _pins(device: torch.device) -> bool:
-    """Whether pinned memory makes a difference. MPS shares the memory of the host."""
+    """Whether pinned memory makes a difference.
+
+    MPS shares the memory of the host. There the host has to wait: PyTorch would read the memory later, whatever it
+    holds by then (https://github.com/pytorch/pytorch/issues/189690).
+    """
     return device.type not in ("cpu", "mps")
 
 
@@ -26,4 +30,4 @@ def module_to_device(module: nn.Module, device: torch.device, dtype: torch.dtype
     if _pins(device):
         for tensor in (*module.parameters(), *module.buffers()):
             tensor.data = tensor.data.pin_memory()
-    return module.to(device, dtype, non_blocking=True)
+    return module.to(device, dtype, non_blocking=_pins(device))

@@ -16,6 +16,7 @@ from engine.errors import TeslaError, UsageError, tesla
 from engine.events import (
     DataReady,
     Event,
+    Notice,
     Progress,
     with_progress,
 )
@@ -26,6 +27,7 @@ from engine.runs.workspace import Workspace
 from engine.runtime.device import check_devices, configure
 from engine.runtime.distributed.ranks import ALONE, Ranks
 from engine.runtime.distributed.shared_folder import check_same_folder
+from engine.runtime.mps import mps_notice
 from engine.runtime.threads import run_in_thread
 from engine.settings import Settings
 from engine.training.labels import labels_from_teachers
@@ -97,6 +99,8 @@ def _open_data(workspace: Workspace, settings: Settings, ranks: Ranks) -> Genera
             found.append(Split(images, torch.from_numpy(labels[index])))
         return found
 
+    if device.type == "mps":
+        yield Notice(level="warning", message=mps_notice(settings.compute))
     at = Progress(stage="data", done=1, total=1, unit="datasets")
     train, holdout, test = yield from with_progress(run_in_thread(parts), at, "loading the images")
     return Task(

@@ -254,6 +254,12 @@ class ComputeSettings(Section):
     compile: Annotated[Literal["auto", "on", "off"], ROUNDING] = "auto"
     """Fuse the matching and training steps with torch.compile, checked against eager. auto: where a run is long enough
     to save clearly more than the minute that compiling takes."""
+
+    @property
+    def stays_eager(self) -> bool:
+        """Whether nothing is compiled. PyTorch's compiler for MPS is a prototype: only where it is asked for."""
+        return self.compile == "off" or (self.compile == "auto" and self.device == "mps")
+
     cpu_kernels: Annotated[Literal["auto", "off"], ROUNDING] = "auto"
     """Kernels for compiled steps on a CPU. auto: tesla's own convolutions, where they are faster. off:
     PyTorch's only; slower, with the same results but for rounding."""

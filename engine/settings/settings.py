@@ -85,6 +85,10 @@ def _check_consistent(settings: Settings) -> None:
             f"distill.gradient = paper is TESLA's eq. 6; distill.method = {distill.method} uses the whole gradient. "
             "Set exact or unrolled (the same numbers), or distill.method = tesla."
         )
+    if settings.compute.device == "mps" and settings.compute.dtype == "float64":
+        raise ValueError(
+            "compute.dtype = float64 does not exist on compute.device = mps. Set float32, or compute.device = cpu."
+        )
     if settings.dataset.name == "folder" and settings.dataset.path is None:
         raise ValueError("dataset.name = folder needs dataset.path, the class-per-folder tree.")
 

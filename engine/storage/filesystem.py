@@ -6,6 +6,7 @@ refuses into errors with the place, the amount and what to do.
 """
 
 import errno
+import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -22,6 +23,9 @@ INSIDE = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Errors of a full disk, a used-up quota and a limit on file sizes."""
 FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
+
+NO_FULL_SYNC = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOTTY)
+"""Errors of a file system that knows only plain syncs, such as a network share."""
 
 Write = Callable[["bytes | memoryview"], None]
 
@@ -47,7 +51,15 @@ class System:
 
     def fsync(self, descriptor: int) -> None:
         """Force a file or folder to the device."""
-        os.fsync(descriptor)
+        if not hasattr(fcntl, "F_FULLFSYNC"):
+            os.fsync(descriptor)
+            return
+        try:  # on macOS, fsync leaves the data in the drive's own cache
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+        except OSError as error:
+            if error.errno not in NO_FULL_SYNC:
+                raise
+            os.fsync(descriptor)
 
     def rename(self, source: Path, target: Path) -> None:
         """Give `source` the name `target`, atomically, replacing an existing one."""
@@ -243,6 +255,18 @@ def disk_error(error: OSError, path: Path, size: int | None = None) -> DiskError
         message = f"{path} cannot be written ({reason})."
         hint = f"Fix that, {again}"
     return DiskError(message, hint, error.errno)
+
+
+def other_spelling(path: Path) -> str:
+    """The name that an existing file or folder really has; empty if it is that of `path`.
+
+    File systems of macOS ignore the case of names, and some how accents are encoded.
+    """
+    with suppress(OSError):
+        names = {entry.name for entry in path.parent.iterdir()}
+        if path.name not in names and path.exists():
+            return next((name for name in names if path.samefile(path.with_name(name))), "")
+    return ""
 
 
 def format_bytes(count: float) -> str:

@@ -64,9 +64,14 @@ class KernelLock:
     def place(self) -> Path | None:
         """Where the file is now, None if it is deleted or unknown."""
         with suppress(OSError):
-            found = Path(f"/proc/self/fd/{self._descriptor}").readlink()
-            return None if found.name.endswith(" (deleted)") else found
+            found = self._name()
+            return found if os.path.samestat(found.stat(), os.fstat(self._descriptor)) else None
         return None
+
+    def _name(self) -> Path:
+        if hasattr(fcntl, "F_GETPATH"):  # macOS
+            return Path(os.fsdecode(fcntl.fcntl(self._descriptor, fcntl.F_GETPATH, bytes(1024)).rstrip(b"\0")))
+        return Path(f"/proc/self/fd/{self._descriptor}").readlink()
 
     def close(self) -> None:
         """Release it."""

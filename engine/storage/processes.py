@@ -1,6 +1,9 @@
 """Which machine this is, and whether a process of it is alive."""
 
+import ctypes
+import platform
 import socket
+import sys
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -18,7 +21,29 @@ def this_machine() -> str:
     with suppress(OSError):
         found.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
         found.append(str(Path("/proc/self/ns/pid").readlink()))
-    return " ".join(found) or f"{socket.gethostname()} {psutil.boot_time():.0f}"
+    # A Mac's host name follows the network it is in, and its boot time the clock.
+    return " ".join(found) or mac_fact("kern.bootsessionuuid") or f"{socket.gethostname()} {psutil.boot_time():.0f}"
+
+
+def mac_fact(name: str) -> str:
+    """A text that the kernel of macOS knows, by its name for sysctl(3); empty elsewhere."""
+    if sys.platform != "darwin":
+        return ""
+    with suppress(OSError, AttributeError):
+        ask = ctypes.CDLL(None).sysctlbyname
+        found, size = ctypes.create_string_buffer(256), ctypes.c_size_t(256)
+        if ask(name.encode(), found, ctypes.byref(size), None, ctypes.c_size_t(0)) == 0:
+            return found.value.decode(errors="replace")
+    return ""
+
+
+def processor_name() -> str:
+    """What the processor calls itself: `AMD EPYC 7713`, `Apple M2 Pro`."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return mac_fact("machdep.cpu.brand_string") or platform.processor() or platform.machine()
 
 
 def start_ticks(pid: int) -> int | None:

@@ -72,7 +72,7 @@ def matching_compiles(
     Raises:
         UsageError: the device of the settings is not on this machine.
     """
-    if settings.compute.compile == "off" or settings.distill.gradient == "unrolled":
+    if settings.compute.stays_eager or settings.distill.gradient == "unrolled":
         return False
     if settings.compute.compile == "on":
         return True

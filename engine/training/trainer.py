@@ -69,7 +69,7 @@ def trainer(
         at: progress of the stage, reported again while something compiles.
     """
     # Running statistics are changed by a forward pass, and dropout counts it, which a pure function cannot do.
-    if task.settings.compute.compile == "off" or any(True for _ in model.buffers()) or has_dropout(model):
+    if task.settings.compute.stays_eager or any(True for _ in model.buffers()) or has_dropout(model):
         return EagerTrainer(model, rule)
     functional = FlatNetwork(model)
     theta = flatten_parameters(model)

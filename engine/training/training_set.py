@@ -5,7 +5,6 @@ from typing import Protocol
 
 from torch import Tensor
 
-from engine.runtime.transfer import to_device
 from engine.training.task import Split
 
 

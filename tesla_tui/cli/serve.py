@@ -19,8 +19,8 @@ def serve(
         typer.Option(
             "--token",
             envvar="TESLA_TOKEN",
-            help="Token that browsers must present. Default: random if --host is reachable from other machines, none "
-            "otherwise. Prefer the variable: other users can see command lines.",
+            help="Token that browsers must present. Default: random if --host is reachable from other machines, and on "
+            "macOS; none otherwise. Prefer the variable: other users can see command lines.",
             show_default=False,
         ),
     ] = None,

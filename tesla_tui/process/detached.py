@@ -83,7 +83,7 @@ def ask_to_stop(run: Run) -> int:
     driver, alive = driver_of(run), driver_alive(run)
     if driver is None or alive is False:
         raise UsageError(f"The run {run.name} is not running.", "There is nothing to stop.")
-    if not (driver.here and driver.mine):
+    if not driver.mine:
         silent = "" if alive else ", and gives no heartbeat"
         raise UsageError(
             f"The run {run.name} is being driven{driver_words(run)}, on another machine{silent}.",

@@ -41,9 +41,8 @@ def launch(count: int, arguments: Sequence[str], compute: ComputeSettings) -> Ex
     from engine.runtime.device import own_device
 
     own_device(compute.device, RankEnvironment(size=count, local_size=count))
-    if sys.platform == "linux":
-        # Workers of one machine talk over the loopback device: nothing listens to the network, no host name is asked.
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    # Workers of one machine talk over the loopback device: nothing listens to the network, no host name is asked.
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
     os.environ[LAUNCHER] = "1"
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     config = LaunchConfig(

@@ -13,6 +13,11 @@ TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 ROOT = 0
 
 
+def tells_owners() -> bool:
+    """Whether this system tells whose a connection is."""
+    return any(table.exists() for table in TABLES)
+
+
 def is_own(peer: tuple[str, int], here: tuple[str, int]) -> bool | None:
     """Whether a connection comes from a process of this user (or of root, who can do anything anyway).
 

@@ -19,7 +19,7 @@ from aiohttp import web
 from textual_serve.server import Server
 
 from engine.errors import UsageError
-from tesla_tui.web.peer import ends, is_own
+from tesla_tui.web.peer import ends, is_own, tells_owners
 
 COOKIE = "tesla-token"
 SHORTEST = 12
@@ -39,14 +39,16 @@ def is_loopback(host: str) -> bool:
 
 
 def choose_token(host: str, token: str | None) -> str | None:
-    """The token to ask for: the one given, a new one where others can reach the server, none on loopback.
+    """The token to ask for: the one given, a new one where other users can connect, else none.
+
+    Other machines reach every address but loopback; on loopback it is the system that tells users apart, or not.
 
     Raises:
         UsageError: too short to be one.
     """
     if token is not None and len(token) < SHORTEST:
         raise UsageError(f"--token must have at least {SHORTEST} characters.", "Omit it to get a random one.")
-    if token is None and not is_loopback(host):
+    if token is None and not (is_loopback(host) and tells_owners()):
         return secrets.token_urlsafe(18)
     return token
 
@@ -143,7 +145,7 @@ def _split(address: str) -> SplitResult:
 def _is_own(request: web.Request) -> bool:
     connection = request.transport.get_extra_info("socket") if request.transport is not None else None
     both = ends(connection) if connection is not None else None
-    # Where the system does not tell, loopback is as good as it gets; the documentation says so.
+    # Where the system does not tell, a token is asked for: see choose_token.
     return both is None or is_own(*both) is not False
 
 

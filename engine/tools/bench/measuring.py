@@ -20,6 +20,7 @@ class Stopwatch:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._start = None
+        self._device = device
         if device.type == "cuda":
             with torch.cuda.device(device):
                 self._start, self._end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -29,6 +30,8 @@ class Stopwatch:
 
     def seconds(self) -> float:
         """Since it was made."""
+        if self._device.type == "mps":
+            torch.mps.synchronize()
         if self._start is None:
             return time.perf_counter() - self._began
         with torch.cuda.device(self._device):

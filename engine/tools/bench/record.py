@@ -1,12 +1,11 @@
 """A benchmark's result as JSON: every raw sample, and the machine it was measured on."""
 
-import platform
-from pathlib import Path
 from typing import Any
 
 import psutil
 
 from engine.runtime.device import environment, resolve_device
+from engine.storage.processes import processor_name
 from engine.tools.bench.gradient import GradientBench
 from engine.tools.bench.stages import StageBench
 
@@ -30,13 +29,7 @@ def machine(device: str, threads: int | None) -> dict[str, Any]:
 
 def _processor() -> str:
     """What the processor calls itself."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+    return processor_name()
 
 
 def gradient_record(bench: GradientBench, where: dict[str, Any], complete: bool, command: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from engine.storage.filesystem import disk, format_bytes
 from engine.storage.lock import KernelLock
 from engine.storage.temp_files import ASIDE, TEMP_MARK, leftovers
 from engine.tools.doctor.finding import Finding, damaged, examined, left, left_by, lock_folder
+from engine.tools.doctor.platform import examine_platform
 from engine.tools.doctor.plugins import examine_plugins
 
 PACKAGES = ("torch", "kornia", "numpy", "pillow", "safetensors", "pydantic", "datasets", "rich", "typer", "textual")
@@ -44,6 +45,7 @@ def examine_machine() -> list[Finding]:
             findings.append(Finding(True, f"cuda:{number}", words))
     else:
         findings.append(Finding(True, "CUDA", "none; runs on the CPU"))
+    findings += examine_platform()
     root = cache_root()
     room = disk.free(root) or 0
     findings.append(Finding(room > LOW_DISK, "cache", f"{root}, {format_bytes(room)} free"))

@@ -109,7 +109,7 @@ because every iteration draws a different part of a different teacher, so watch 
     def look_around(self) -> None:
         """The machine."""
         feed = self.context.feed
-        pid = feed.driver.pid if feed is not None and feed.live and feed.driver and feed.driver.here else None
+        pid = feed.driver.pid if feed is not None and feed.live and feed.driver and feed.driver.mine else None
         self.query_one(DevicePanel).show(self.context.devices, pid)
 
     def update_view(self) -> None:

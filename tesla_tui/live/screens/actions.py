@@ -71,7 +71,7 @@ class RunActions:
         if not feed.live:
             self.resume()
             return
-        if feed.driver is None or not feed.driver.here:
+        if feed.driver is None or not feed.driver.mine:
             bench.notify("It is driven on another machine. Stop it there first, then take over.", severity="warning")
             return
         question = Ask(

@@ -1,5 +1,7 @@
 """The machine: a few lines for every GPU, else for the processor."""
 
+import sys
+
 from rich.text import Text
 from textual import work
 from textual.widgets import Static
@@ -44,6 +46,9 @@ class DevicePanel(Static):
         for gpu in sample.gpus:
             lines += self._gpu(gpu, devices, width)
         lines += self._processor(sample.processor, devices, width)
+        if sys.platform == "darwin":
+            words = "GPU shares this memory; macOS does not report its load"
+            lines.append(Text(words, style=self.app.theme_variables["quiet"]))
         self.update(Text("\n").join(lines), layout=False)
 
     def _gpu(self, gpu: Gpu, devices: Devices, width: int) -> list[Text]:

@@ -79,7 +79,7 @@ def badge_words(driven_here: bool, live: bool, driver: Holder | None) -> str:
         return ""
     if driver is None:
         return "READ-ONLY"
-    where = "" if driver.here else f" on {clean(driver.host)}"
+    where = "" if driver.mine else f" on {clean(driver.host)}"
     return f"READ-ONLY: process {driver.pid}{where}, {duration(max(0.0, time.time() - driver.since))}"
 
 
