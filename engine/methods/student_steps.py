@@ -2,7 +2,7 @@
 
 from collections.abc import Generator
 
-from engine.events import Event, Notice, Progress, with_progress
+from engine.events import COMPILING, Event, Notice, Progress, with_progress
 from engine.matching import EagerSteps, MicroSteps, Steps, checked_steps, part_sizes
 from engine.methods.batch_coupling import batch_sizes, couples_images
 from engine.methods.draws import draw_iteration
@@ -39,6 +39,7 @@ def student_steps(task: Task, state: DistillState) -> Generator[Event, None, Ste
         level="info",
         message="Compiling the matching steps: a minute or so for a new network or batch size, seconds if you have "
         "compiled it on this machine before.",
+        about=COMPILING,
     )
     # Checked on the same real images whatever iteration this is: a resumed run decides as the first one did.
     real = random_real(task, settings.distill.ipc, "init-real")
