@@ -8,6 +8,7 @@ from engine.methods.batch_coupling import batch_sizes, couples_images
 from engine.methods.draws import draw_iteration
 from engine.methods.tesla_state import DistillState
 from engine.networks import flatten_parameters
+from engine.runtime.compiler_cache import compiled_key, remember
 from engine.runtime.out_of_memory import asked_bytes, available_bytes, is_out_of_memory
 from engine.runtime.rng import counted_seed
 from engine.runtime.threads import run_in_thread
@@ -58,6 +59,9 @@ def student_steps(task: Task, state: DistillState) -> Generator[Event, None, Ste
     steps, reason = yield from with_progress(compiling, at, "compiling")
     if reason:
         yield Notice(level="warning", message=f"torch.compile is not used: {reason}.")
+    else:
+        for images, labels in batches:
+            remember(compiled_key("matching", settings, task.network_name, images.shape, labels.shape[1]))
     return in_parts(steps)
 
 
