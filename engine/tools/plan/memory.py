@@ -5,7 +5,7 @@ from engine.data.resident import SHARE
 from engine.tools.plan.problem import Found, Problem, kept_vectors, step_note, used_bytes
 from engine.tools.plan.report import How, Part
 
-STEP_GRAPHS, TRAINING_GRAPHS = (1.9, 4.0), (1.0, 2.5)
+STEP_GRAPHS, TRAINING_GRAPHS = (1.9, 8.0), (1.0, 4.0)
 """Bounds of what a matching step and a training step take, in first-order graphs of the batch: where they are scaled up from
 a few images, which say little about memory."""
 COMPILER = 200_000_000
@@ -95,6 +95,9 @@ def step_bytes(problem: Problem, matching: list[Found]) -> int:
         small, large = matching[0]["batch"], matching[1]["batch"]
         each = max(0.0, (sizes[1] - sizes[0]) / (large - small))
         size += int(each * (problem.batch - large))
+    elif matching[-1]["batch"] < problem.batch:
+        size = size * problem.batch // matching[-1]["batch"]
+    if matching[-1]["batch"] < problem.batch:
         size = int(min(max(size, STEP_GRAPHS[0] * problem.graph_bytes), STEP_GRAPHS[1] * problem.graph_bytes))
     if wanted.gradient == "unrolled":
         size = int(size * wanted.steps / matching[-1]["steps"])

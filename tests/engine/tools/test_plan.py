@@ -115,7 +115,14 @@ def test_a_step_is_scaled_by_the_line_through_two_smaller_ones() -> None:
     assert step_bytes(problem(), probes) == 10**9 + 500 * each
     # A few images say little about memory: never outside of what steps are known to take of a graph.
     assert step_bytes(problem(graph=20 * 10**9), probes) == int(1.9 * 20 * 10**9)
-    assert step_bytes(problem(graph=2 * 10**9), probes) == 4 * 2 * 10**9
+    assert step_bytes(problem(graph=5 * 10**8), probes) == 8 * 5 * 10**8
+
+
+def test_a_step_measured_at_a_single_smaller_batch_is_scaled_too() -> None:
+    held = 1000 * (12288 + 2000) * 4
+    single = found(batch=5, host=held + 10**8, steps=1, images=1000)
+    assert step_bytes(problem(), [single]) == 10**10
+    assert step_bytes(problem(), [found(batch=5, host=held + 10**6, steps=1, images=1000)]) == int(1.9 * 3_663_000_000)
 
 
 def test_training_is_scaled_by_the_line_through_two_smaller_ones() -> None:
