@@ -2,10 +2,11 @@
 
     python benchmarks/plan.py [--size digits] [--compiled] [--json FILE]
 
-Every run has one thread, which other programs disturb least, and a fresh workspace. Time of a run is processor time: what
-its stages took by the journal, times the share of a processor that the process had. `--compiled` compiles, with an empty
-compiler's cache: the plan before the run has to calculate compiled steps, and a second plan after it finds them in the
-cache. The folder is synthetic: noise, as ImageNet is at 64x64 but with fewer and narrower everything.
+Every run has one thread, which other programs disturb least, and a fresh workspace. Time of a run is processor time:
+what its stages took by the journal, times the share of a processor that the process had. Disk is planned as the most at
+once, and is here what stays at the end. `--compiled` compiles, with an empty compiler's cache: the plan before the run
+has to calculate compiled steps, and a second plan after it finds them in the cache. The folder is synthetic: noise, as
+ImageNet is at 64x64 but with fewer and narrower everything.
 """
 
 import argparse
