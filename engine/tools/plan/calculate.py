@@ -2,12 +2,12 @@
 
     seconds of a step = max(launching, operations / (EFFICIENCY peak) + passes graph / bandwidth)
 
-where `graph` are the bytes that a first-order graph of the batch keeps, which stand for the sizes of all activations, and
-`passes` how often the kernels of a step read or write as much. The constants are from one machine, an NVIDIA H200 with 16
-CPU cores and PyTorch 2.11: ConvNetD3 of width 128 on batches of 100 images of 3x32x32, 3.35 ms a compiled matching step in
-TF32 and 7.6 in float32, 13.7 eager; ten images of 1x32x32 and width 32, 1.9 ms as a CUDA graph and 18.5 eager; teachers,
-39,600 images a second in float32 and 52,200 in TF32. The formula is within 20 % of all of them, and of ConvNetD4 on
-3x64x64, which it was not fitted to (tests/engine/tools/test_plan_machines.py).
+where `graph` are the bytes that a first-order graph of the batch keeps, which stand for the sizes of all activations,
+and `passes` how often the kernels of a step read or write as much. The constants are from one machine, an NVIDIA H200
+with 16 CPU cores and PyTorch 2.11: ConvNetD3 of width 128 on batches of 100 images of 3x32x32, 3.35 ms a compiled
+matching step in TF32 and 7.6 in float32, 13.7 eager; ten images of 1x32x32, width 32, 1.9 ms as a CUDA graph and 18.5
+eager; teachers, 39,600 images a second in float32 and 52,200 in TF32. The formula is within 20 % of all of them and of
+ConvNetD4 on 3x64x64, which it was not fitted to (tests/engine/tools/test_plan_machines.py).
 """
 
 from engine.errors import UsageError

@@ -9,7 +9,7 @@ from engine.tools.plan.problem import Found, Problem, epochs_of, kept_vectors, s
 from engine.tools.plan.report import Duration, How
 
 MATCHING_SHARE, TRAINING_SHARE = 0.36, 0.54
-"""Time of compiled steps over that of eager ones, for those that could not be measured. Measured on 2 CPU cores, ConvNets
+"""Time of compiled steps over that of eager ones, for those that could not be measured. Found on 2 CPU cores, ConvNets
 of width 32 and 128 on 8x8 to 64x64: 0.27 to 0.53 of a matching step, 0.48 to 0.6 of a training step."""
 CUDA_SHARE = 0.4
 """The same on CUDA, where most of the gain is in launching less (an H200: 0.1 to 0.55)."""

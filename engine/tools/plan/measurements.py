@@ -166,16 +166,8 @@ def _matching(bench: _Bench, *, compiled: bool) -> Measuring:
     batch = images if wanted == "full" else min(wanted, images)
     # Two batches, so that a second one is not the first again.
     ipc = min(settings.distill.ipc, -(-2 * batch // facts.classes))
-    return (
-        yield from bench.measure(
-            "matching",
-            f"matching steps of {batch} images",
-            module="measure_matching",
-            images=images,
-            ipc=ipc,
-            compiled=compiled,
-        )  # fmt: skip
-    )
+    label, images_made = f"matching steps of {batch} images", {"images": images, "ipc": ipc}
+    return (yield from bench.measure("matching", label, "measure_matching", compiled=compiled, **images_made))
 
 
 def points_of(found: Found, settings: Settings) -> list[Found]:

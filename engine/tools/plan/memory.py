@@ -6,8 +6,8 @@ from engine.tools.plan.problem import Found, Problem, kept_vectors, step_note, u
 from engine.tools.plan.report import How, Part
 
 STEP_GRAPHS, TRAINING_GRAPHS = (1.9, 8.0), (1.0, 4.0)
-"""Bounds of what a matching step and a training step take, in first-order graphs of the batch: where they are scaled up from
-a few images, which say little about memory."""
+"""Bounds of what a matching step and a training step take, in first-order graphs of the batch: where they are scaled up
+from a few images, which say little about memory."""
 COMPILER = 200_000_000
 """Bytes of PyTorch's compiler in a process that compiles or loads compiled steps (PyTorch 2.13, CPU)."""
 

@@ -34,7 +34,8 @@ def found(**values: Any) -> dict[str, Any]:
     return {
         "base": 400_000_000, "host": 12_000_000_000, "device": 11_000_000_000, "steps": 2, "images": 1000,
         "state_bytes": 2 * 1000 * 12288 * 4, "seconds": 48.0, "compiling": 0.0, "label_seconds": 0.004,
-        "graph_bytes": 3_663_000_000, "save_seconds": 0.5, "save_rate": 5e8, "batch": 500, "whole": 500, "parameters": P, **PLAIN, **values,
+        "graph_bytes": 3_663_000_000, "save_seconds": 0.5, "save_rate": 5e8, "batch": 500, "whole": 500,
+        "parameters": P, **PLAIN, **values,
     }  # fmt: skip
 
 
