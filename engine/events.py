@@ -16,6 +16,9 @@ Result = TypeVar("Result")
 SCHEMA = 1
 """Version of the journal's lines."""
 
+COMPILING = "compiling"
+"""What a notice is `about` when something is compiled in the iteration that comes next."""
+
 
 KINDS: "dict[str, type[Event]]" = {}
 """Every event by its name in the journal. Defining a class is enough to be read back."""
@@ -287,7 +290,7 @@ class Notice(Event):
     level: str
     message: str
     about: str = ""
-    """What it is about, for one that is given once in the life of a run."""
+    """What it is about, for one that is given once in the life of a run; or `COMPILING`."""
 
 
 def stage_events(stage: str, events: Generator[Event, None, None]) -> Generator[Event, None, None]:

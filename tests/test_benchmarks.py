@@ -24,6 +24,7 @@ FOLDER = Path(__file__).parents[1] / "benchmarks"
     [
         ("evaluation", "--size digits --epochs 1 --repeats 1 --rounds 1 --side eager", "eager"),
         ("decoding", "--images 300 --files 2 --side 16", "images/s"),
+        ("plan", "--size digits --set distill.iterations=2 --set evaluate.epochs=2", "planned / run"),
         ("gradient_memory", "--width 16 --batch 2 --steps 1", "checkpoint"),
     ],
 )

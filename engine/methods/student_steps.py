@@ -2,12 +2,13 @@
 
 from collections.abc import Generator
 
-from engine.events import Event, Notice, Progress, with_progress
+from engine.events import COMPILING, Event, Notice, Progress, with_progress
 from engine.matching import EagerSteps, MicroSteps, Steps, checked_steps, part_sizes
 from engine.methods.batch_coupling import batch_sizes, couples_images
 from engine.methods.draws import draw_iteration
 from engine.methods.tesla_state import DistillState
 from engine.networks import flatten_parameters
+from engine.runtime.compiler_cache import compiled_key, remember
 from engine.runtime.out_of_memory import asked_bytes, free_bytes, is_out_of_memory
 from engine.runtime.rng import counted_seed
 from engine.runtime.threads import run_in_thread
@@ -39,6 +40,7 @@ def student_steps(task: Task, state: DistillState) -> Generator[Event, None, Ste
         level="info",
         message="Compiling the matching steps: a minute or so for a new network or batch size, seconds if you have "
         "compiled it on this machine before.",
+        about=COMPILING,
     )
     # Checked on the same real images whatever iteration this is: a resumed run decides as the first one did.
     real = random_real(task, settings.distill.ipc, "init-real")
@@ -57,6 +59,9 @@ def student_steps(task: Task, state: DistillState) -> Generator[Event, None, Ste
     steps, reason = yield from with_progress(compiling, at, "compiling")
     if reason:
         yield Notice(level="warning", message=f"{reason}.")
+    if not isinstance(steps, EagerSteps):
+        for images, labels in batches:
+            remember(compiled_key("matching", settings, task.network_name, images.shape, labels.shape[1]))
     return in_parts(steps)
 
 

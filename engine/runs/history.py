@@ -9,7 +9,8 @@ Status, screens, studies, tracking and the report all read it. Its rules:
 * `iteration` is the last one reported, done or skipped. After a kill it is ahead of the newest checkpoint until the
   next driver starts.
 * Evaluations are not dropped: each is of a checkpoint that was saved. Those of the last start's protocol count.
-* `pace` is of the last start; machines differ. `costs` are what was spent: lost work counts too.
+* `pace` is of the last start; machines differ. An iteration in which something was compiled does not count for it.
+  `costs` are what was spent: lost work counts too.
 * A run is `open` from a start to an ending: it is driven now, or was interrupted. An iteration after an ending means
   that the line of a start was lost.
 """
@@ -75,6 +76,8 @@ class RunHistory(Accuracies):
     """Of the last evaluation between iterations."""
     events: int = 0
     """Journal lines folded; grows with everything new."""
+    compiling: bool = False
+    """Something is compiled, or was, in the iteration that comes next."""
     noticed: set[str] = field(default_factory=set)
     """What notices were about that are given once."""
     _skips: dict[str, Marks] = field(default_factory=lambda: {rule: Marks() for rule in SKIP_RULES})
@@ -185,7 +188,9 @@ class RunHistory(Accuracies):
         self.student_lr.extend(x, columns["student_lr"])
         self.gradient_norm.extend(x, columns["gradient_norm"])
         self._losses.extend(zip(x[-LATELY:], losses[-LATELY:], strict=True))
-        self._seconds.extend(seconds[-LATELY:])
+        plain = seconds[1:] if self.compiling else seconds
+        self._seconds.extend(plain[-LATELY:])
+        self.compiling = False
         self.costs.iterations.extend(seconds)
         self.costs.distillation += sum(seconds)
         self.iteration, self.iterations = x[-1], columns["iterations"][-1]
@@ -217,6 +222,7 @@ class RunHistory(Accuracies):
             case ev.IterationSkipped():
                 back = self._reach(event.iteration)
                 self._skips[skip_rule(event.reason)].add(event.iteration)
+                self.compiling = False
             case ev.RunRecovered():
                 self._recoveries.add(event.iteration)
                 self.student_lr.latest = event.student_lr  # between two points of the curve
@@ -228,6 +234,7 @@ class RunHistory(Accuracies):
                 self.measured(event)
             case ev.Notice():
                 self.noticed |= {event.about} & ABOUT
+                self.compiling |= event.about == ev.COMPILING
             case ev.StageStarted() | ev.StageFinished():
                 self._change_stage(event)
             case ev.RunPaused() | ev.RunResumed():
@@ -251,6 +258,7 @@ class RunHistory(Accuracies):
         self.started = time if self.started is None else self.started
         self.drives.append((time, time))
         self._seconds.clear()
+        self.compiling = False
         self.checkpoints = event.resumed_from
         return self._go_back(max(event.resumed_from or 0, 0))
 

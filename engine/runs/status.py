@@ -52,6 +52,8 @@ class RunStatus:
     """Iterations skipped for bad numbers; repeated ones count once."""
     recoveries: int
     seconds_per_iteration: float | None
+    compiling: bool
+    """It compiles, or is in the iteration it compiled for: the time left is not known yet."""
     eta: float | None
     """Seconds of distillation left, evaluations included, while it runs."""
     updated: float
@@ -129,6 +131,7 @@ def run_status(run: Run) -> RunStatus:
         skipped=history.skipped,
         recoveries=history.recoveries,
         seconds_per_iteration=history.pace,
+        compiling=state == "running" and history.compiling,
         eta=history.eta if state == "running" and stage == "distillation" else None,
         updated=run.last_change,
         message=message,

@@ -13,6 +13,7 @@ from engine.matching.compiled import in_words
 from engine.networks.dropout import has_dropout
 from engine.networks.flat import FlatNetwork, flatten_parameters
 from engine.networks.imported import spelling_words
+from engine.runtime.compiler_cache import compiled_key, remember
 from engine.runtime.out_of_memory import is_out_of_memory
 from engine.runtime.threads import run_in_thread
 from engine.settings.trust import is_import_path
@@ -89,6 +90,8 @@ def trainer(
             known[kind], reason = yield from with_progress(compiling, at, "compiling")
             if reason:
                 yield Notice(level="warning", message=f"{reason}.")
+            if known[kind] is not None:
+                remember(compiled_key(training_words(rule), task.settings, network, images.shape, task.classes))
         found = known[kind]
         if found is not None:
             steps[size] = found
@@ -109,6 +112,11 @@ def say_spelling(task: Task, network: str) -> Iterator[Event]:
     words = spelling_words(network, {"channels": channels, "classes": task.classes, "resolution": resolution})
     if words:
         yield Notice(level="info", message=words)
+
+
+def training_words(rule: SgdRule) -> str:
+    """What the training step with that rule is called among compiled things."""
+    return f"training, momentum {rule.momentum:g}, decay {rule.weight_decay:g}"
 
 
 def worth_compiling(model: nn.Module, images: Tensor, steps: int) -> bool:

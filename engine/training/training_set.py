@@ -5,6 +5,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from engine.runtime.transfer import to_device
 from engine.training.task import Split
 
 

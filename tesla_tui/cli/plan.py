@@ -29,18 +29,34 @@ def plan(
         float | None, typer.Option("--disk", min=0, help="Disk limit in GB. Default: what is free now.")
     ] = None,
     seconds: Annotated[float, typer.Option("--seconds", min=0.1, help="Approximate time for each measurement.")] = 4.0,
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            "--budget", min=1, help="Most seconds for all measurements together. Default: 45; more on a busy machine."
+        ),
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            "--device",
+            help="Calculate for another machine, from its published peaks: a100, h100, h200, 4090, a6000 or m-series. "
+            "Default: measure this one.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Estimate the memory, disk and time a run needs.
 
-    Takes short measurements on this machine. Works before the download for datasets of known
-    size. Writes nothing and leaves existing runs alone.
+    Takes short measurements on this machine, or calculates for another one. Works before the
+    download for datasets of known size. Writes nothing and leaves existing runs alone.
 
     Examples:
 
         tesla plan my-run --ipc 50
 
         tesla plan my-run --ipc 50 --set distill.batch=250 --set compute.memory=flat
+
+        tesla plan my-run --ipc 50 --device a100
     """
     import json
     from dataclasses import asdict
@@ -53,15 +69,21 @@ def plan(
     console = Console()
     opened = Workspace(workspace)
     chosen, effective = chosen_run(opened, run, ipc, tuple(overrides or ()))
-    from engine.tools.plan import Limits, plan_run  # loads PyTorch: after everything that can fail at once
+    from engine.tools.plan import (  # loads PyTorch: after everything that can fail at once
+        Limits,
+        find_machine,
+        plan_run,
+    )
 
     limits = Limits(
         memory=None if memory is None else round(memory * 1e9), disk=None if disk is None else round(disk * 1e9)
     )
+    machine = find_machine(device) if device is not None else None
     made: list[Plan] = []
 
     def planning() -> "Generator[Event, None, None]":
-        made.append((yield from plan_run(opened, chosen, effective, limits=limits, seconds=seconds)))
+        planned = plan_run(opened, chosen, effective, limits=limits, seconds=seconds, budget=budget, machine=machine)
+        made.append((yield from planned))
 
     code = follow(planning(), Console(stderr=True) if as_json else console)
     if not made:

@@ -93,7 +93,7 @@ class Display:
                 self._say(line, style)
 
     def _progress(self, event: ev.Progress) -> None:
-        left = self._clocks.setdefault(event.stage, Clock()).left(event.done, event.total)
+        left = self._clocks.setdefault(event.stage, Clock()).left(event.done, event.total, event.detail)
         name = STAGES.get(event.stage, event.stage)
         detail = self._words if event.stage == "distillation" and self._words else clean(event.detail)
         amount = f"{int(event.done)}/{int(event.total)} {event.unit}"

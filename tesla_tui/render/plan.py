@@ -21,7 +21,7 @@ def plan_words(plan: Plan) -> RenderableType:
         f": {plan.images:,} images (IPC {plan.ipc}) of {clean(plan.dataset)}, {plan.parameters:,} parameters, "
         f"{plan.device}, {compiled}{store}. Sizes: {plan.origin}.",
     )
-    parts: list[RenderableType] = [about, _memory(plan), _disk(plan), _time(plan)]
+    parts: list[RenderableType] = [about, *_calculated(plan), _memory(plan), _disk(plan), _time(plan)]
     if plan.shortages:
         parts += [
             Text.assemble(("Does not fit: ", "bold red"), clean(shortage.message), " ", (shortage.hint, "bold"))
@@ -32,11 +32,16 @@ def plan_words(plan: Plan) -> RenderableType:
     parts.append(
         Text(
             f"measured: at the run's own size. extrapolated: measured smaller or shorter, and scaled up. "
-            f"calculated: from sizes. Measuring took {duration(plan.measuring_seconds)}.",
+            f"calculated: from sizes, or for another machine. Planning took {duration(plan.measuring_seconds)}.",
             style="dim",
         )
     )
     return Group(*parts)
+
+
+def _calculated(plan: Plan) -> list[RenderableType]:
+    """What a plan for another machine is calculated from."""
+    return [Text(plan.calculated, style="yellow")] if plan.calculated else []
 
 
 def _table(title: str) -> Table:
@@ -46,11 +51,11 @@ def _table(title: str) -> Table:
 def _memory(plan: Plan) -> Table:
     table = _table("Memory")
     two = len(plan.peaks) > 1
-    for name, justify in (("", "left"), ("bytes", "right"), ("when", "left"), ("basis", "left")):
+    for name, justify in (("", "left"), ("bytes", "right"), ("when", "left"), ("basis", "left"), ("", "left")):
         table.add_column(name, justify=justify, no_wrap=name != "")  # type: ignore[arg-type]
     for part in plan.memory:
         where = f" ({part.where})" if two else ""
-        table.add_row(f"{part.name}{where}", format_bytes(part.bytes), STAGES[part.stage], HOW[part.how])
+        table.add_row(f"{part.name}{where}", format_bytes(part.bytes), STAGES[part.stage], HOW[part.how], part.note)
     for peak in plan.peaks:
         table.add_row(*_peak_row(peak, two), style="bold")
     return table
@@ -75,11 +80,11 @@ def _disk(plan: Plan) -> Table:
 
 def _time(plan: Plan) -> Table:
     table = _table("Time")
-    for name, justify in (("", "left"), ("", "right"), ("", "left"), ("basis", "left")):
+    for name, justify in (("", "left"), ("", "right"), ("basis", "left"), ("", "left")):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
     for stage in plan.time:
-        table.add_row(stage.name, duration(stage.seconds), stage.note, HOW[stage.how])
+        table.add_row(stage.name, duration(stage.seconds), HOW[stage.how], stage.note)
     words = f"{plan.seconds_per_iteration:,.3g} s per iteration" if plan.seconds_per_iteration else ""
     words += f", {plan.seconds_per_step:,.3g} s per matching step" if plan.seconds_per_step else ""
-    table.add_row("total", duration(plan.seconds), words, "", style="bold")
+    table.add_row("total", duration(plan.seconds), "", words, style="bold")
     return table

@@ -142,4 +142,6 @@ def progress_words(run: RunStatus) -> str:
     if run.stage == "teachers":
         return f"teachers {run.teachers_done}/{run.teachers_total}"
     words = f"{run.iteration}/{run.iterations}"
+    if run.compiling and run.eta is None:
+        return f"{words}, compiling"
     return words if run.eta is None else f"{words}, {short_duration(run.eta)} left"

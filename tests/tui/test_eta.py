@@ -27,3 +27,28 @@ def test_time_left_starts_anew_with_what_is_counted(monkeypatch: pytest.MonkeyPa
     assert left(60, 910, 1000) == pytest.approx(90)
     assert left(61, 0, 1000) is None  # the same number of something else
     assert left(71, 100, 1000) == pytest.approx(90)
+
+
+def test_compiling_counts_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+
+    class Time:
+        @staticmethod
+        def monotonic() -> float:
+            return now
+
+    monkeypatch.setattr(eta, "time", Time)
+    clock = Clock()
+
+    def left(at: float, done: float, detail: str = "") -> float | None:
+        nonlocal now
+        now = at
+        return clock.left(done, 5000, detail)
+
+    assert left(0, 0, "compiling, 0 s") is None
+    assert left(100, 0, "compiling, 100 s") is None
+    assert left(100.5, 0.25) is None  # compiled; nothing is known of the pace yet
+    assert left(102.5, 1.25) == pytest.approx(2 * 4998.75)  # two seconds an iteration, not a hundred
+    assert left(110, 2, "compiling, 7 s") is None  # parts of another size
+    assert left(111, 2.5) is None
+    assert left(113, 3.5) == pytest.approx(2 * 4996.5)

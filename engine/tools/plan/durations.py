@@ -5,8 +5,15 @@ import torch
 from engine.matching.checkpoints import CheckpointTrace
 from engine.methods.tesla_labels import MOST_SHIP
 from engine.settings import Settings
-from engine.tools.plan.problem import Found, Problem, epochs_of, kept_vectors
+from engine.tools.plan.problem import Found, Problem, epochs_of, kept_vectors, step_note, step_units
 from engine.tools.plan.report import Duration, How
+
+MATCHING_SHARE, TRAINING_SHARE = 0.36, 0.54
+"""Time of compiled steps over that of eager ones, for those that could not be measured. Found on 2 CPU cores, ConvNets
+of width 32 and 128 on 8x8 to 64x64: 0.27 to 0.53 of a matching step, 0.48 to 0.6 of a training step."""
+CUDA_SHARE = 0.4
+"""The same on CUDA, where most of the gain is in launching less (an H200: 0.1 to 0.55)."""
+UNSEEN = "compiled steps taken as {share:g} of eager ones (± 40 %)"
 
 FIRST_ORDER = 0.25
 """A replayed step's share of a whole one: 3F of 12F (see docs/gradient.md)."""
@@ -34,9 +41,7 @@ def durations(
     found: list[Duration] = []
     if teachers is not None:
         found.append(_teachers(problem, teachers, teachers_left))
-    compiling = sum(part["compiling"] for part in (matching, teachers or {"compiling": 0.0}, *evaluations.values()))
-    if compiling:
-        found.append(Duration("compilation", compiling, "measured", "less once its cache is warm"))
+    found += _compilation(matching, teachers, evaluations)
     found.append(_distillation(problem, matching, scale, iterations))
     done = problem.settings.distill.iterations - iterations
     evaluated = _evaluated_at(problem.settings, done)
@@ -49,19 +54,65 @@ def durations(
     return found
 
 
+def _compilation(matching: Found, teachers: Found | None, evaluations: dict[str, Found]) -> list[Duration]:
+    """All compiling together, once in a run; nothing where nothing is compiled."""
+    parts = [part for part in (matching, teachers, *evaluations.values()) if part and part.get("compiled")]
+    if not parts:
+        return []
+    seconds = sum(part["compiling"] for part in parts)
+    if matching.get("basis"):
+        return [Duration("compilation", seconds, "computed", "without a compiler's cache; as long as on an H200")]
+    seen = all(part["seen"] for part in parts)
+    if seen:
+        return [Duration("compilation", seconds, "measured", "with what the compiler's cache has now")]
+    if seconds:
+        return [Duration("compilation", seconds, "computed", "not in the compiler's cache; up to twice as long")]
+    return [Duration("compilation", 0.0, "computed", "in the compiler's cache")]
+
+
+def share_of(problem: Problem, found: Found, usual: float) -> float:
+    """What a run's steps take of the measured ones: less where the run compiles and the measurement could not."""
+    if not found.get("compiled") or found["seen"]:
+        return 1.0
+    return usual if problem.device == "cpu" else CUDA_SHARE
+
+
+def _words(problem: Problem, found: Found, usual: float) -> str:
+    """How far to trust a stage's time; starts with a semicolon."""
+    share = share_of(problem, found, usual)
+    size, whole = found["size"] if "size" in found else found["batch"], found["whole"]
+    notes = [step_note(size, whole), UNSEEN.format(share=share) if share != 1 else ""]
+    return "".join(f"; {note}" for note in notes if note)
+
+
 def _teachers(problem: Problem, teachers: Found, count: int) -> Duration:
     epochs = problem.settings.trained_epochs
-    epoch = problem.facts.train * teachers["seconds_per_image"] + teachers["snapshot_seconds"]
-    note = f"{count} x {epochs} epochs of {span(epoch)} ({1 / teachers['seconds_per_image']:,.0f} images/s)"
-    return Duration("teachers", count * epochs * epoch, "extrapolated", note)
+    image = teachers["seconds_per_image"] * share_of(problem, teachers, TRAINING_SHARE)
+    epoch = problem.facts.train * image + teachers["snapshot_seconds"]
+    note = f"{count} x {epochs} epochs of {span(epoch)} ({1 / image:,.0f} images/s)"
+    note += _words(problem, teachers, TRAINING_SHARE)
+    return Duration("teachers", count * epochs * epoch, how_of(teachers), note)
+
+
+def how_of(found: Found) -> How:
+    """The basis of a stage that is scaled up from a measurement, or from a calculation."""
+    return "computed" if found.get("basis") else "extrapolated"
 
 
 def _distillation(problem: Problem, matching: Found, scale: float, iterations: int) -> Duration:
     if not problem.settings.traits.iterates:
-        return Duration("choosing the images", matching["first_seconds"], "extrapolated")
+        return Duration("choosing the images", matching["first_seconds"], "extrapolated", _some(matching))
     seconds, _, _ = iteration_seconds(problem, matching, scale)
     note = f"{iterations:,} iterations of {span(seconds)}"
-    return Duration("distillation", iterations * seconds, "extrapolated", note)
+    note += _words(problem, matching, MATCHING_SHARE) if problem.settings.needs_teachers else f"; {_some(matching)}"
+    return Duration("distillation", iterations * seconds, how_of(matching), note.removesuffix("; "))
+
+
+def _some(found: Found) -> str:
+    """Of how many classes a method without teachers was measured; empty for all of them."""
+    if found["classes"] == found["all_classes"]:
+        return "" if found["whole"] else "measured on a share of an iteration (± 20 %)"
+    return f"measured on {found['classes']:,} of {found['all_classes']:,} classes (± 30 %)"
 
 
 def _evaluated_at(settings: Settings, done: int) -> list[int]:
@@ -75,7 +126,7 @@ def _checkpoints(problem: Problem, matching: Found, done: int, evaluated: list[i
     saved = {i for i in range(done, distill.iterations + 1) if i % distill.checkpoint_every == 0} | set(evaluated)
     larger = max(0, problem.checkpoint_bytes - matching["state_bytes"])
     save = matching["save_seconds"] + larger / matching["save_rate"]
-    return Duration("checkpoints", len(saved) * save, "extrapolated", f"{len(saved)} of {span(save)}")
+    return Duration("checkpoints", len(saved) * save, how_of(matching), f"{len(saved)} of {span(save)}")
 
 
 def _selection(
@@ -83,11 +134,13 @@ def _selection(
 ) -> Duration:
     """Evaluations of that many states, and of random real images, on the held-out images."""
     settings = problem.settings
-    one = _evaluation_seconds(problem, evaluations[settings.network.name], problem.facts.holdout)
+    own = evaluations[settings.network.name]
+    one = _evaluation_seconds(problem, own, problem.facts.holdout)
     one *= settings.evaluate.selection_repeats
     count = states + (1 if baseline else 0)
     note = f"{count} of {span(one)}" + (f", and {span(shipped)} of labels" if shipped else "")
-    return Duration("evaluations that select", count * one + states * shipped, "extrapolated", note)
+    note += _words(problem, own, TRAINING_SHARE)
+    return Duration("evaluations that select", count * one + states * shipped, how_of(own), note)
 
 
 def _test(problem: Problem, evaluations: dict[str, Found], shipped: float) -> Duration:
@@ -101,7 +154,8 @@ def _test(problem: Problem, evaluations: dict[str, Found], shipped: float) -> Du
         total += sum(repeats * _evaluation_seconds(problem, evaluations[n], measured, random=True) for n in networks)
         count *= 2
     note = f"{count} of {repeats} networks, {span(tests[0])}"
-    return Duration("test", total + shipped, "extrapolated", note)
+    note += _words(problem, evaluations[networks[0]], TRAINING_SHARE)
+    return Duration("test", total + shipped, how_of(evaluations[networks[0]]), note)
 
 
 def _evaluation_seconds(problem: Problem, found: Found, measured: int, *, random: bool = False) -> float:
@@ -109,6 +163,7 @@ def _evaluation_seconds(problem: Problem, found: Found, measured: int, *, random
     images = problem.images if random else problem.trained_on
     epochs = problem.settings.evaluate.epochs if random else epochs_of(problem.settings)
     training = epochs * found["seconds_per_epoch"] * images / found["images"]
+    training *= share_of(problem, found, TRAINING_SHARE)
     return float(training + measured * found["seconds_per_measured"] + found["seconds_besides"])
 
 
@@ -130,11 +185,10 @@ def iteration_seconds(problem: Problem, matching: Found, scale: float) -> tuple[
     if not problem.settings.needs_teachers:
         return matching["seconds"], 0.0, "measured" if matching["whole"] else "extrapolated"
     distill = problem.settings.distill
-    labels = matching["label_seconds"] * matching["images"] if problem.soft else 0.0
     small = min(problem.batch, matching["images"]) if scale == 1 else round(problem.batch / scale)
-    done = images_stepped(matching["steps"], matching["images"], small)
-    wanted = images_stepped(distill.steps, problem.images, problem.batch)
-    seconds = max(0.0, matching["seconds"] - labels) * wanted / done
+    done = images_stepped(matching["steps"], matching["images"], small) * per_step(distill.gradient, matching["steps"])
+    wanted = images_stepped(distill.steps, problem.images, problem.batch) * per_step(distill.gradient, distill.steps)
+    seconds = matching["seconds"] * wanted / done * share_of(problem, matching, MATCHING_SHARE)
     store, vectors = kept_vectors(problem, distill.store, distill.steps)
     if store == "checkpoint" and matching["steps"] < distill.steps:
         seconds *= 1 + FIRST_ORDER * replays(distill.steps, vectors) / distill.steps
@@ -143,6 +197,11 @@ def iteration_seconds(problem: Problem, matching: Found, scale: float) -> tuple[
         seconds += matching["label_seconds"] * problem.images
     whole = matching["steps"] == distill.steps and matching["images"] == problem.images and scale == 1
     return seconds, step, "measured" if whole else "extrapolated"
+
+
+def per_step(gradient: str, steps: int) -> float:
+    """Forward passes that a step costs, on the mean over an iteration of that many."""
+    return step_units(gradient, steps) / steps
 
 
 def images_stepped(steps: int, images: int, batch: int) -> int:

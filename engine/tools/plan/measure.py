@@ -1,47 +1,49 @@
-"""Short runs of the real stages: each function here is called in its own process.
+"""Short runs of training: a teacher, and an evaluated network. Each function here is called in its own process.
 
-What only adds up (all synthetic images, the dataset) is not allocated.
+What only adds up (all synthetic images, the dataset) is not allocated. A batch that would take too long is not started:
+smaller ones are measured, and scaled up by those who read the result (`size` of `whole` images).
 """
 
-import math
-import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
+from time import perf_counter
 
 import torch
 
-from engine.errors import TeslaError
-from engine.events import Event, IterationDone, IterationSkipped, Progress, TeacherEpoch
-from engine.matching.steps import saved_bytes, student_loss
-from engine.methods.method import State
-from engine.methods.tesla import TESLA
-from engine.methods.tesla_state import DistillState, initial_state
-from engine.networks.flat import flatten_parameters, load_parameters
+from engine.events import Event, Progress, TeacherEpoch
 from engine.runtime.generators import run_to_end
 from engine.settings import Settings
-from engine.storage.atomic import write_tensors
+from engine.tools.plan.compiling import Compiling, is_compiling, training_compiling
+from engine.tools.plan.growing import Allowance, Point, first_size, grow
 from engine.tools.plan.problem import Found, epochs_of
-from engine.tools.plan.synthetic import Meter, Shape, changed, random_task, random_trajectory, synchronise
-from engine.training.evaluation import BATCH, MEASURE, RULE, measure, planned_steps, train_on_small
-from engine.training.labels import CHUNK, labelling
-from engine.training.sgd import Trainer
+from engine.tools.plan.sizes import graph_bytes
+from engine.tools.plan.synthetic import Meter, Shape, Stopwatch, changed, random_task
+from engine.training.compile_policy import forward_flops
+from engine.training.evaluation import (
+    BATCH,
+    MEASURE,
+    MEASURE_PIXELS,
+    RULE,
+    measure,
+    planned_steps,
+    train_on_small,
+)
+from engine.training.sgd import SgdRule, Trainer
 from engine.training.task import Task
 from engine.training.teacher_buffer import TeacherBuffer
 from engine.training.teachers import train_teachers
 from engine.training.trainer import trainer
 from engine.training.training_set import SmallSet
 
-MOST = 6.0
-"""An iteration of up to this many times the given seconds is measured whole; of longer ones a few steps."""
+SEEN = 4
+"""Images that a graph is counted with."""
 TEACHER_BATCHES = 16
 """Batches in an epoch of the measured teacher."""
-SAMPLE = 2**26
-"""Bytes written to learn the disk's speed."""
 
 
-def teachers(settings: str, shape: Shape, images: int, folder: str, enough: float) -> Found:
+def teachers(settings: str, shape: Shape, images: int, folder: str, enough: float, most: float, room: int) -> Found:
     """Seconds per image and per snapshot of a teacher, and the memory it takes.
 
     Args:
@@ -50,98 +52,74 @@ def teachers(settings: str, shape: Shape, images: int, folder: str, enough: floa
         images: that the real teachers see.
         folder: for files.
         enough: seconds to spend, about.
+        most: seconds that must not be exceeded.
+        room: bytes of memory that may be taken.
     """
+    allowance = Allowance(most)
     wanted = Settings.model_validate_json(settings)
-    count = min(images, TEACHER_BATCHES * wanted.teachers.batch)
-    # As many steps in all as the run has, on fewer images: whether they are compiled depends on it.
-    wanted = changed(wanted, "teachers", count=math.ceil(wanted.teachers.count * images / count))
-    # So many teachers need not fit on the disk: a few epochs of one are written.
-    wanted = changed(wanted, "compute", room="warn")
-    task = random_task(wanted, shape, Path(folder), train=count, measured=1)
-    buffer = TeacherBuffer(Path(folder) / "teachers", {})
+    batch = min(images, wanted.teachers.batch)
+    task = random_task(wanted, shape, Path(folder), train=1, measured=1)
+    model = task.fresh_network(0).train()
+    flops = 3 * forward_flops(model, torch.zeros((1, *task.image_shape)).to(task.device, task.dtype))
+    steps = wanted.teachers.count * wanted.trained_epochs
+    counts = {batch: steps * (images // batch), images % batch: steps}
+    compiling = training_compiling(wanted, task, model, task.network_name, SgdRule(), counts)
+    meter = Meter(task.device)
+
+    def once(size: int, mode: str = "off") -> tuple[Found, int]:
+        seconds = enough if size == batch else 0.0
+        found = _teacher(wanted, shape, images, size, Path(folder) / f"{size}-{mode}", mode, seconds, allowance)
+        return found, _used(meter, task)
+
+    kept = graph_bytes(task, torch.zeros((SEEN, *task.image_shape)).to(task.device, task.dtype), batch, model)
+    points = grow(batch, first_size(batch, flops), once, allowance, room)
+    best = points[-1].found
+    compiled = _compiled(compiling, allowance, points, batch, lambda: once(batch, "on")[0])
+    return {**meter.read(), **best, **compiled, **_sizes(points, batch), "graph_bytes": kept,
+            "inside": allowance.spent}  # fmt: skip
+
+
+def _teacher(
+    wanted: Settings, shape: Shape, images: int, batch: int, folder: Path, mode: str, enough: float,
+    allowance: Allowance,
+) -> Found:  # fmt: skip
+    """A teacher with batches of one size, for `enough` seconds or a few steps."""
+    # One trajectory of many short epochs: it is stopped long before it is complete, whatever its size on the disk.
+    asked = changed(wanted, "teachers", count=1, batch=batch)
+    asked = changed(asked, "compute", room="warn", compile=mode)
+    task = random_task(asked, shape, folder, train=min(images, TEACHER_BATCHES * batch), measured=1)
+    buffer = TeacherBuffer(folder, {})
     buffer.open()
-    meter = Meter(task.device)
     stage = train_teachers(task, buffer)
-    done = spent = compiling = 0.0
+    batches: list[float] = []
     snapshots: list[float] = []
-    before: float | None = None
-    begun = last = time.perf_counter()
+    compiling = 0.0
+    begun, watch = perf_counter(), Stopwatch(task.device)
     for event in stage:
-        synchronise(task.device)
-        now = time.perf_counter()
+        seconds = watch.lap()
         if isinstance(event, TeacherEpoch):
-            snapshots.append(now - last)  # since the last batch: the snapshot
-            before = None
-        elif isinstance(event, Progress) and event.detail.startswith("compiling"):
-            compiling = now - begun
+            snapshots.append(seconds)  # since the last batch
+        elif is_compiling(event):
+            compiling += seconds
         elif isinstance(event, Progress):
-            if before is not None:
-                done += event.done - before
-                spent += now - last
-            before = event.done
-        last = now
-        if now - begun > enough + compiling and done > 0:
+            batches.append(seconds)
+        spent = perf_counter() - begun
+        if batches and (allowance.left < 0 or (spent - compiling > enough and (len(batches) > 1 or spent > 1.0))):
             break
+        if not batches and allowance.left < 0 and mode == "on":
+            break  # it compiles for too long
     stage.close()
-    # With a single batch per epoch, two reports of one have nothing between them: use whole epochs.
-    each = spent / (done * count) if done > 0 else (last - begun) / max(1, len(snapshots)) / count
-    return {**meter.read(), "seconds_per_image": each, "compiling": compiling,
-            "snapshot_seconds": median(snapshots) if snapshots else 0.0}  # fmt: skip
-
-
-def matching(settings: str, shape: Shape, ipc: int, folder: str, enough: float, step: float, probe: bool) -> Found:
-    """Seconds of an iteration and the memory of a matching step.
-
-    Args:
-        settings: of the run, as JSON, with `compute.compile` on or off.
-        shape: classes, channels, resolution.
-        ipc: images per class that are made here: enough for whole batches.
-        folder: for files.
-        enough: seconds to spend, about.
-        step: what a step is expected to take, seconds; 0 if that is not known.
-        probe: a single eager step only.
-    """
-    wanted = changed(Settings.model_validate_json(settings), "teachers", count=1, epochs=1)
-    # Rates of next to nothing: random targets mean nothing, and images must not run away with them.
-    wanted = changed(
-        wanted, "distill", ipc=ipc, init="noise", teacher_epochs=1, min_start_epoch=0, max_start_epoch=1,
-        current_max_start_epoch="max", iterations=10**6,
-        lr_images=1e-9, lr_student_lr=0.0, max_loss=1e30,
-    )  # fmt: skip
-    one = changed(changed(wanted, "distill", steps=1), "compute", compile="off")
-    task = random_task(one, shape, Path(folder), train=shape[0], measured=1)
-    buffer = random_trajectory(task, Path(folder) / "matching")
-    state = initial_state(task)
-    meter = Meter(task.device)
-    seconds = [] if step else _iterations(task, buffer, state, enough / 4)
-    steps, compiling = 1, 0.0
-    if not probe:
-        step = step or min(seconds)
-        steps = wanted.distill.steps
-        full = wanted
-        if step * steps > MOST * enough:
-            steps = min(steps, max(2, int(MOST * enough / step)))
-            full = changed(wanted, "distill", steps=steps, store="device")  # what another store costs is added after
-        task = random_task(full, shape, Path(folder), train=shape[0], measured=1)
-        begun = time.perf_counter()
-        seconds = _iterations(task, buffer, state, enough)
-        compiling = time.perf_counter() - begun - sum(seconds) if wanted.compute.compile == "on" else 0.0
-    found = meter.read()
+    plain = batches[1:] or batches  # the first one makes the network and warms up
     return {
-        **found,
-        "steps": steps,
-        "images": len(state.images),
-        "state_bytes": sum(tensor.nbytes for tensor in state.tensors().values()),
-        "seconds": median(seconds[1:] or seconds),
+        "seconds_per_image": median(plain) / batch if plain else 0.0,
+        "snapshot_seconds": median(snapshots) if snapshots else 0.0,
         "compiling": compiling,
-        "label_seconds": _label_seconds(task, state),
-        "parameters": task.flat_network().size,
-        "graph_bytes": _graph_bytes(task, state),
-        **disk_speed(state, Path(folder)),
     }
 
 
-def evaluation(settings: str, shape: Shape, images: int, network: str, folder: str, enough: float) -> Found:
+def evaluation(
+    settings: str, shape: Shape, images: int, network: str, folder: str, enough: float, most: float, room: int
+) -> Found:
     """Seconds of an epoch over synthetic images and of measuring a real one, and the memory they take.
 
     Args:
@@ -151,107 +129,113 @@ def evaluation(settings: str, shape: Shape, images: int, network: str, folder: s
         network: which.
         folder: for files.
         enough: seconds to spend on either, about.
+        most: seconds that must not be exceeded.
+        room: bytes of memory that may be taken.
     """
-    wanted = changed(Settings.model_validate_json(settings), "evaluate", epochs=10**6)  # stopped long before
+    allowance = Allowance(most)
+    asked = Settings.model_validate_json(settings)
+    wanted = changed(asked, "evaluate", epochs=10**6)  # stopped long before
     count = min(images, BATCH)
-    task = random_task(wanted, shape, Path(folder), train=shape[0], measured=2 * MEASURE)
-    generator = torch.Generator().manual_seed(0)
-    pixels = torch.randn((count, *task.image_shape), generator=generator).to(task.device, task.dtype)
-    labels = torch.rand((count, shape[0]), generator=generator).softmax(dim=1).to(task.device, task.dtype)
-    small = SmallSet(pixels, labels, wanted.distill.student_lr)
-    meter = Meter(task.device)
-    begun = time.perf_counter()
+    whole = max(1, min(MEASURE, MEASURE_PIXELS // shape[2] ** 2))
+    task = random_task(wanted, shape, Path(folder), train=shape[0], measured=whole)
+    watch = Stopwatch(task.device)
     model = task.fresh_network(0, network).train()
-    ready = time.perf_counter()
+    besides = watch.lap()
+    flops = forward_flops(model, torch.zeros((1, *task.image_shape)).to(task.device, task.dtype))
     # Compiled or not as the run's own counts decide.
-    asked = replace(task, settings=Settings.model_validate_json(settings))
-    counts = planned_steps(asked, network, images, epochs_of(asked.settings))
-    at = Progress(stage="evaluation", done=0, total=1, unit="networks")
-    learner, compiled = _prepared(trainer(asked, model, network, RULE, [(pixels, labels)], counts, at))
-    compiling = time.perf_counter() - ready if compiled else 0.0
-    epochs: list[float] = []
-    training = train_on_small(task, learner, small, 0)
-    while sum(epochs) < enough / 2:
-        started = time.perf_counter()
-        next(training)
-        synchronise(task.device)
-        epochs.append(time.perf_counter() - started)
-    training.close()
-    load_parameters(model, learner.theta())
-    passes: list[float] = []
-    for _ in range(2):
-        started = time.perf_counter()
-        run_to_end(measure(model, task.test, 0, 1))
-        synchronise(task.device)
-        passes.append(time.perf_counter() - started)
-        if passes[0] > enough:
-            break
+    counts = planned_steps(replace(task, settings=asked), network, images, epochs_of(asked))
+    compiling = training_compiling(asked, task, model, network, RULE, counts)
+    meter = Meter(task.device)
+
+    def once(size: int, mode: str = "off") -> tuple[Found, int]:
+        seconds = enough / 2 if size == count else 0.0
+        return _epochs(task, network, size, mode, seconds, allowance), _used(meter, task)
+
+    def once_measured(size: int) -> tuple[Found, int]:
+        return {"seconds_per_measured": _measuring(task, model, size, enough / 4)}, _used(meter, task)
+
+    kept = graph_bytes(task, torch.zeros((SEEN, *task.image_shape)).to(task.device, task.dtype), count, model)
+    points = grow(count, first_size(count, 3 * flops), once, allowance, room)
+    compiled = _compiled(compiling, allowance, points, count, lambda: once(count, "on")[0])
+    measured = grow(whole, first_size(whole, flops), once_measured, allowance, room)
     return {
-        **meter.read(),
-        "images": count,
-        "seconds_per_epoch": median(epochs[1:] or epochs),
-        "seconds_per_measured": min(passes) / (2 * MEASURE),
-        "seconds_besides": ready - begun,
-        "compiling": compiling,
-    }
+        **meter.read(), **points[-1].found, **measured[-1].found, **compiled, **_sizes(points, count),
+        "seconds_besides": besides, "graph_bytes": kept, "inside": allowance.spent,
+    }  # fmt: skip
 
 
-def _prepared(preparing: Generator[Event, None, Trainer]) -> tuple[Trainer, bool]:
-    """A trainer, and whether it reported anything: it does when it compiles, and only then."""
-    told = False
+def _epochs(task: Task, network: str, size: int, mode: str, enough: float, allowance: Allowance) -> Found:
+    """Epochs over one batch of that size."""
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randn((size, *task.image_shape), generator=generator).to(task.device, task.dtype)
+    labels = torch.rand((size, task.classes), generator=generator).softmax(dim=1).to(task.device, task.dtype)
+    small = SmallSet(pixels, labels, task.settings.distill.student_lr)
+    task = replace(task, settings=changed(task.settings, "compute", compile=mode))
+    model = task.fresh_network(0, network).train()
+    at = Progress(stage="evaluation", done=0, total=1, unit="networks")
+    begun = perf_counter()
+    learner = _within(trainer(task, model, network, RULE, [(pixels, labels)], {size: 1}, at), allowance)
+    compiling = perf_counter() - begun if mode == "on" else 0.0
+    epochs: list[float] = []
+    if learner is not None:
+        training = train_on_small(task, learner, small, 0)
+        begun, watch = perf_counter(), Stopwatch(task.device)
+        while not epochs or (allowance.left > 0 and (perf_counter() - begun < enough or len(epochs) < 3)):
+            watch.restart()
+            next(training)
+            epochs.append(watch.lap())
+            if epochs[0] > 1.0:
+                break
+        training.close()
+    each = median(epochs[1:] or epochs) if epochs else 0.0
+    return {"seconds_per_epoch": each, "images": size, "compiling": compiling}
+
+
+def _measuring(task: Task, model: torch.nn.Module, size: int, enough: float) -> float:
+    """Seconds per real image that is measured."""
+    part = replace(task.test, labels=task.test.labels[:size])
+    passes: list[float] = []
+    watch = Stopwatch(task.device)
+    while len(passes) < 3 and sum(passes) <= enough:
+        watch.restart()
+        run_to_end(measure(model, part, 0, 1))
+        passes.append(watch.lap())
+    return min(passes) / size
+
+
+def _compiled(
+    compiling: Compiling, allowance: Allowance, points: list[Point], whole: int, again: Callable[[], Found]
+) -> Found:
+    """The measurement once more with compiled steps, if the run has them and there is time; else what is known."""
+    known = {"compiled": compiling.wanted, "seen": False, "compiling": compiling.expected}
+    last = points[-1]
+    if last.size < whole or not compiling.fits(allowance, 2 * last.cost):
+        return known
+    found = again()
+    if not (found.get("seconds_per_image") or found.get("seconds_per_epoch")):
+        return known  # the cache did not have it after all, and there was not enough time
+    cold = 1 if compiling.ready else compiling.shapes
+    return {**found, "compiled": True, "seen": True, "compiling": found["compiling"] * cold}
+
+
+def _sizes(points: list[Point], whole: int) -> Found:
+    """What was measured of a batch, and the memory of the two largest sizes."""
+    return {"size": points[-1].size, "whole": whole, "points": [(point.size, point.bytes) for point in points[-2:]]}
+
+
+def _used(meter: Meter, task: Task) -> int:
+    """Bytes of the device in use at most since the meter was made."""
+    return meter.read()["host" if task.device.type == "cpu" else "device"]
+
+
+def _within(preparing: Generator[Event, None, Trainer], allowance: Allowance) -> Trainer | None:
+    """The trainer; None if making it takes longer than is allowed."""
     while True:
         try:
             next(preparing)
         except StopIteration as end:
-            return end.value, told
-        told = True
-
-
-def _iterations(task: Task, buffer: TeacherBuffer, state: DistillState, most: float) -> list[float]:
-    """Seconds of each iteration, until they are `most` in all; two at least, unless one takes twice that."""
-    seconds: list[float] = []
-    step = TESLA.make_step(task, buffer, None)
-    while state.iteration < task.settings.distill.iterations:
-        for event in step(state):
-            if isinstance(event, IterationSkipped):
-                raise TeslaError(f"The measured iteration failed: {event.reason}.", "See `tesla doctor`.")
-            if isinstance(event, IterationDone):
-                synchronise(task.device)
-                seconds.append(event.seconds)
-        if sum(seconds) > most and (len(seconds) > 1 or seconds[0] > 2 * most):
-            break
-    return seconds
-
-
-def _label_seconds(task: Task, state: DistillState) -> float:
-    """Seconds that a teacher takes to label one image."""
-    images = state.images[:CHUNK]
-    network = task.flat_network()
-    theta = flatten_parameters(task.fresh_network(0))
-    run_to_end(labelling(network, theta, images[: max(1, CHUNK // 8)]))  # warm
-    synchronise(task.device)
-    begun = time.perf_counter()
-    run_to_end(labelling(network, theta, images))
-    synchronise(task.device)
-    return (time.perf_counter() - begun) / len(images)
-
-
-def _graph_bytes(task: Task, state: DistillState) -> int:
-    """What a first-order graph of a batch keeps alive, from an eighth of the batch."""
-    size = task.settings.distill.batch
-    batch = len(state.images) if size == "full" else min(size, len(state.images))
-    part = max(1, batch // 8)
-    network = task.flat_network()
-    theta = flatten_parameters(task.fresh_network(0)).requires_grad_()
-    labels = torch.zeros((part, task.classes), dtype=task.dtype, device=task.device)
-    _, size_of_part = saved_bytes(lambda: student_loss(network, theta, state.images[:part], labels))
-    return size_of_part * batch // part
-
-
-def disk_speed(state: State, folder: Path) -> Found:
-    """Seconds to save the small checkpoint of this task, and bytes a second of a large one."""
-    begun = time.perf_counter()
-    write_tensors(folder / "small.safetensors", state.tensors(), {})
-    between = time.perf_counter()
-    write_tensors(folder / "large.safetensors", {"sample": torch.zeros(SAMPLE // 4)}, {})
-    return {"save_seconds": between - begun, "save_rate": SAMPLE / (time.perf_counter() - between)}
+            made: Trainer = end.value
+            return made
+        if allowance.left < 0:
+            preparing.close()
+            return None

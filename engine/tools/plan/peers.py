@@ -1,61 +1,35 @@
-"""Planning the methods that need no teachers: what is measured of them, and their memory. Pure functions."""
-
-from dataclasses import dataclass
+"""Planning the methods that need no teachers: a measurement on some of the classes, scaled up. Pure functions."""
 
 from engine.settings import Settings
 from engine.tools.plan.facts import Facts
-from engine.tools.plan.memory import dataset_parts, evaluation_part
-from engine.tools.plan.problem import Found, Problem, used_bytes
+from engine.tools.plan.memory import dataset_parts, evaluation_part, line
+from engine.tools.plan.problem import Found, Problem
 from engine.tools.plan.report import How, Part
 
-CARRIED = 6
-"""Times its images that a method may hold in an iteration: images, momentum, moments, and new ones of each."""
-SHARE = 0.5
-"""Share of the available memory that the measured images may take."""
-CHOSEN_FROM = 2**28
-"""Bytes of real images that a selection is measured on: as many whole classes as fit, one at least."""
+
+def real_per_class(settings: Settings, facts: Facts) -> int:
+    """Real images of a class that a method looks at: all, or a batch of them (of all classes, for `frepo`)."""
+    in_class = max(1, facts.train // facts.classes)
+    if settings.traits.iterates:
+        in_class = min(in_class, settings.peers.batch_real)
+    return max(settings.distill.ipc, in_class)
 
 
-@dataclass(frozen=True)
-class Case:
-    """The size at which a method is measured."""
-
-    classes: int
-    ipc: int
-    train: int
-    """Real images."""
-
-    def share(self, settings: Settings, facts: Facts) -> float:
-        """The run's synthetic images over the measured ones."""
-        return facts.classes * settings.distill.ipc / (self.classes * self.ipc)
-
-
-def case_of(settings: Settings, facts: Facts, available: int) -> Case:
-    """The largest size up to the run's own that is safe to measure."""
-    image = 4 * facts.values
-    ipc = settings.distill.ipc
-    per_class = max(ipc, facts.train // facts.classes)
-    if not settings.traits.iterates:
-        classes = max(1, min(facts.classes, CHOSEN_FROM // (per_class * facts.values)))
-        return Case(classes, ipc, classes * per_class)
-    most = int(SHARE * available) // (CARRIED * image * facts.classes)
-    ipc = max(1, min(ipc, most))
-    return Case(facts.classes, ipc, facts.classes * max(ipc, min(per_class, settings.peers.batch_real)))
-
-
-def at_run_size(found: Found, case: Case, settings: Settings, facts: Facts) -> Found:
-    """A measurement scaled up to the run: what grows with the synthetic images in proportion to them."""
-    share = case.share(settings, facts)
-    selects = not settings.traits.iterates
+def at_run_size(found: Found, settings: Settings) -> Found:
+    """A measurement on some classes scaled up to all: time in proportion, memory by the line through two of them."""
+    share = found["all_classes"] / found["classes"]
+    used = line(found["points"], found["all_classes"])
+    state = int(found["state_bytes"] * share)
     return {
         **found,
         "seconds": found["seconds"] * share,
-        "first_seconds": found["first_seconds"] * (facts.classes / case.classes if selects else share),
-        "state_bytes": int(found["state_bytes"] * share),
-        "measured_bytes": found["state_bytes"],
-        "share": 1.0 if selects else share,  # a selection looks at one class after the other
+        "first_seconds": found["first_seconds"] * share,
+        "state_bytes": state,
+        # A selection looks at one class after the other, so that only what it returns grows.
+        "scratch": max(0, (used if settings.traits.iterates else found["points"][-1][1]) - found["state_bytes"]),
         "whole": found["whole"] and share == 1,
-    }
+        "compiled": False, "seen": False, "compiling": 0.0,
+    }  # fmt: skip
 
 
 def peer_parts(problem: Problem, found: Found, evaluations: list[Found], free: int) -> list[Part]:
@@ -68,13 +42,12 @@ def peer_parts(problem: Problem, found: Found, evaluations: list[Found], free: i
         free: bytes free on the device, of which the dataset may take a share.
     """
     how: How = "measured" if found["whole"] else "extrapolated"
-    base = max(0, found["base"] - (found["train_bytes"] if problem.device == "cpu" else 0))
-    scratch = max(0, used_bytes(problem, found) - found["measured_bytes"])
+    note = "" if found["whole"] else f"measured on {found['classes']} of {found['all_classes']} classes"
     doing = "one iteration's graph and scratch" if problem.settings.traits.iterates else "choosing the images"
     return [
-        Part("Python, PyTorch, the program", base, problem.host, "always", "measured"),
+        Part("Python, PyTorch, the program", found["base"], problem.host, "always", "measured"),
         *dataset_parts(problem, free),
         Part("images and what the method carries", found["state_bytes"], "device", "distillation", how, between=True),
-        Part(doing, int(scratch * found["share"]), "device", "distillation", how),
+        Part(doing, found["scratch"], "device", "distillation", how, note=note),
         evaluation_part(problem, evaluations),
     ]

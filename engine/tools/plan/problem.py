@@ -80,6 +80,29 @@ class Problem:
         return self.facts.train if self.settings.traits.all_images else self.images
 
 
+NEAR = 16
+"""Times the measured size up to which scaling up is reliable."""
+
+
+def step_note(size: int, whole: int) -> str:
+    """How far to trust what was measured at a smaller batch; empty if it was not."""
+    if size >= whole:
+        return ""
+    off = "20 %" if size * NEAR >= whole else "50 %"
+    return f"measured at {size:,} of {whole:,} images (± {off})"
+
+
+def step_units(gradient: str, steps: int) -> int:
+    """Forward passes over a batch that the matching steps of an iteration cost.
+
+    A first-order step costs 3, the derivatives 9 with a Hessian-vector product, 7 without, and 6 at the first step of
+    `exact`, which needs neither it nor g (docs/performance.md).
+    """
+    if gradient == "exact":
+        return 12 * steps - 3
+    return (10 if gradient == "paper" else 9) * steps
+
+
 def epochs_of(settings: Settings) -> int:
     """Epochs of an evaluation of the run's own set."""
     return settings.evaluate.whole_epochs if settings.traits.all_images else settings.evaluate.epochs

@@ -100,6 +100,8 @@ class Plan:
     parameters: int
     """P."""
     device: str
+    calculated: str
+    """For a machine that is not there: what times and memory are calculated from; empty for this machine."""
     compiled: bool
     store: str
     """Where the student's parameters are kept, resolved; empty where the gradient needs none."""

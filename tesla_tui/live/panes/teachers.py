@@ -144,7 +144,7 @@ one trajectory, including those trained by other processes and hosts. The curves
         text.append(f" of {epochs} epochs · {share} on disk", style=colours["quiet"])
         beat = feed.heartbeat if feed else None
         if feed and feed.state == "running" and beat and beat.stage == "teachers" and beat.total:
-            left = self._clock.left(beat.done, beat.total)
+            left = self._clock.left(beat.done, beat.total, beat.detail)
             if left is not None:
                 text.append(f" · {duration(left)} left", style=colours["accent"])
         accuracies = [teacher.accuracies[-1] for teacher in self._there.values() if teacher.accuracies]

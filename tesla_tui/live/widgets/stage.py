@@ -6,7 +6,7 @@ from textual.widget import Widget
 from engine.settings import method_traits
 from tesla_tui.live.context import Context
 from tesla_tui.live.widgets.bars import bar
-from tesla_tui.render.eta import Clock
+from tesla_tui.render.eta import Clock, is_compiling
 from tesla_tui.render.words import clean, duration
 from tesla_tui.watch.view import RunView
 
@@ -115,9 +115,11 @@ class StageStrip(Widget):
                 left = view.eta
             else:
                 share = beat.done / beat.total
-                left = self._clocks.setdefault(beat.stage, Clock()).left(beat.done, beat.total)
+                left = self._clocks.setdefault(beat.stage, Clock()).left(beat.done, beat.total, beat.detail)
                 words.append(f"{int(beat.done)}/{int(beat.total)} {clean(beat.unit)}")
-            if left is not None and feed.state == "running":
+            if is_compiling(beat.detail):
+                words.append("compiling")
+            elif left is not None and feed.state == "running":
                 words.append(f"{duration(left)} left")
         elif view.iterations:
             share = view.iteration / view.iterations

@@ -313,3 +313,31 @@ def test_an_unusual_line_that_is_right_counts(name: str, value: object) -> None:
 def test_the_columns_are_the_fields_of_an_iteration() -> None:
     columns = iteration_columns([line(1, iteration(1))])
     assert columns is not None and set(columns) == {"seq", "time", *(field.name for field in fields(IterationDone))}
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_an_iteration_that_compiles_is_not_the_pace(fast: bool) -> None:
+    compiling = Notice(level="info", message="Compiling the matching steps.", about="compiling")
+    history = RunHistory()
+
+    def take(*events: Event) -> None:
+        entries = [Entry(seq=n, time=float(n), event=event) for n, event in enumerate(events)]
+        if fast:
+            history.fold([{"seq": e.seq, "time": e.time, "schema": 1, **event_to_json(e.event)} for e in entries])
+        else:
+            for entry in entries:
+                history.add(entry)
+
+    take(start(), compiling)
+    assert (history.compiling, history.pace, history.eta) == (True, None, None)
+    take(iteration(1, seconds=140.0))
+    assert (history.compiling, history.pace, history.eta) == (False, None, None)  # a number would be far too large
+    take(iteration(2, seconds=0.5), iteration(3, seconds=0.5))
+    assert history.pace == 0.5
+    assert history.costs.distillation == 141.0  # it was spent all the same
+    take(compiling, iteration(4, seconds=90.0), iteration(5, seconds=0.5))  # parts of another size
+    assert history.pace == 0.5
+    take(compiling, skip(6), iteration(7, seconds=0.8))  # it compiled for an iteration that failed
+    assert history.pace == pytest.approx((3 * 0.5 + 0.8) / 4)
+    take(compiling, start(resumed=7))
+    assert (history.compiling, history.pace) == (False, None)

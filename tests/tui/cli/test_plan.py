@@ -1,15 +1,18 @@
 """`tesla plan` through its front door: measured numbers, JSON, and loud words where something does not fit."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from engine.runs.status import run_status
 from engine.runs.workspace import Workspace
 from engine.session.session import teach
 from engine.tools.plan import measurements
 from tests.conftest import TINY
+from tests.engine.data.trees import make
 from tests.tui.cli.test_cli import Tesla, one_paragraph, tesla
 
 __all__ = ["tesla"]
@@ -74,9 +77,9 @@ def test_what_is_there_is_not_planned_again(tesla: Tesla, monkeypatch: pytest.Mo
     asked: list[str] = []
     real = measurements.run_isolated
 
-    def noted(function: str, arguments: dict[str, Any]) -> Any:
+    def noted(function: str, arguments: dict[str, Any], **more: Any) -> Any:
         asked.append(function.partition(":")[2])
-        return real(function, arguments)
+        return real(function, arguments, **more)
 
     monkeypatch.setattr(measurements, "run_isolated", noted)
     plan = json.loads(tesla("plan", "ws", "--ipc", 1, "--json", *SETS, *QUICK)[1])
@@ -126,6 +129,8 @@ def test_a_method_without_teachers_is_measured_on_its_own_work(tesla: Tesla, met
         (("--set", "dataset.name=someone/something"), "not known before it is downloaded"),
         (("--ipc", 5000), "distill.ipc = 5000 needs more images"),
         (("--set", "compute.device=cuda:7"), "is not available on this machine"),
+        (("--device", "a10"), "There are no published figures for a device 'a10' here. Did you mean a100?"),
+        (("--device", "h100", "--set", "distill.method=dm"), "dm has none"),
     ],
 )
 def test_what_cannot_be_planned_is_said_at_once(tesla: Tesla, arguments: tuple[object, ...], words: str) -> None:
@@ -133,3 +138,97 @@ def test_what_cannot_be_planned_is_said_at_once(tesla: Tesla, arguments: tuple[o
     code, _, err = tesla("plan", "ws", *arguments)
     assert code == 2
     assert words in one_paragraph(err)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("dataset", "ipc", "gigabytes"), [("imagenet", 1, 4.6), ("imagenet", 10, 6.6), ("imagenet", 50, 14.3),
+                                      ("cifar100", 50, 8.6)]
+)  # fmt: skip
+def test_the_disk_of_teachers_and_a_machine_elsewhere(tesla: Tesla, dataset: str, ipc: int, gigabytes: float) -> None:
+    tesla("init", "ws", "--dataset", dataset)
+    code, out, err = tesla("plan", "ws", "--ipc", ipc, "--device", "a100", "--json")
+    assert code == 0, err
+    plan = json.loads(out)
+    assert plan["disk"][0]["name"] == "teacher buffer"
+    assert plan["disk"][0]["bytes"] / 1e9 == pytest.approx(gigabytes, rel=0.05)
+    assert plan["room"] == []  # that machine's disk is not known
+    assert plan["calculated"].startswith("Calculated for the NVIDIA A100 SXM 80 GB: peak 19.5 TFLOP/s (float32)")
+    assert "efficiency 34%" in plan["calculated"] and "Nothing was measured" in plan["calculated"]
+    assert plan["seconds_per_step"] > 0 and plan["peaks"][0]["free"] == 80 * 10**9
+    assert {part["how"] for part in (*plan["time"], *plan["memory"])} == {"computed"}
+    words = one_paragraph(tesla("plan", "ws", "--ipc", ipc, "--device", "m-series", "--disk", 1)[1])
+    assert "Calculated for the Apple M2" in words
+    assert "of disk at" in words
+
+
+@pytest.mark.slow
+def test_a_large_problem_is_planned_from_smaller_batches_in_the_time(tesla: Tesla) -> None:
+    tesla("init", "im", "--dataset", "imagenet")
+    sets = ("compute.threads=1", "compute.compile=off", "network.width=64")
+    code, out, err = tesla("plan", "im", "--ipc", 50, "--json", "--seconds", 1, "--budget", 6,
+                           *(word for text in sets for word in ("--set", text)))  # fmt: skip
+    assert code == 0, err
+    plan = json.loads(out)
+    assert re.search(r"measured at \d+ of 500 images \(± (20|50) %\)", stage(plan, "distillation")["note"])
+    assert re.search(r"measured at \d+ of 256 images", stage(plan, "teachers")["note"])
+    step = next(part for part in plan["memory"] if part["name"] == "one step's graph and scratch")
+    assert (step["how"], "of 500 images" in step["note"]) == ("extrapolated", True)
+    assert 1e9 < step["bytes"] < 30e9
+    assert "will take" not in err  # of the disk, as for teachers that nobody trains
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("nothing_compiled")
+def test_compiled_steps_are_planned_without_and_with_the_compiler_s_cache(tesla: Tesla) -> None:
+    tesla("init", "ws")
+    sets = (*SETS, "--set", "compute.compile=on", "--set", "distill.iterations=3", "--set", "evaluate.baseline=false")
+    arguments = ("plan", "ws", "--ipc", 1, "--json", "--seconds", 0.5, *sets)
+    cold = json.loads(tesla(*arguments)[1])
+    compilation = stage(cold, "compilation")
+    assert cold["compiled"] and (compilation["how"], compilation["seconds"] > 30) == ("computed", True)
+    assert "compiled steps taken as" in stage(cold, "distillation")["note"]
+    assert 0 < cold["seconds_per_iteration"] < 2  # compiling is in none of them
+    code, _, err = tesla("run", "ws", "--ipc", 1, "--run", "real", *sets)
+    assert code == 0, err
+    status = run_status(Workspace(Path("ws")).run("real"))
+    assert status.seconds_per_iteration is not None and status.seconds_per_iteration < 2  # the first one compiled
+    warm = json.loads(tesla(*arguments, "--budget", 300)[1])
+    compilation = stage(warm, "compilation")
+    assert (compilation["how"], compilation["note"]) == ("measured", "with what the compiler's cache has now")
+    assert "compiled steps taken as" not in stage(warm, "distillation")["note"]
+    assert 0 < warm["seconds_per_iteration"] < 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ("teachers.count=1", "network.width=8"),
+        ("distill.steps=1", "distill.store=checkpoint"),
+        ("distill.gradient=unrolled", "labels.kind=target"),
+        ("distill.gradient=paper", "distill.batch=3", "labels.kind=learned", "teachers.batch=100000"),
+        ("distill.method=dm", "dataset.holdout=0"),
+    ],
+)
+def test_a_folder_of_sixty_photos_is_planned(tesla: Tesla, tmp_path: Path, changes: tuple[str, ...]) -> None:
+    make(tmp_path / "in", *(f"{split}/{name}" for split in ("train", "test") for name in "abc"), count=20)
+    tesla("init", "ws", "--dataset", "folder", "--set", f"dataset.path={tmp_path / 'in'}")
+    more = [word for text in ("dataset.resolution=16", *changes) for word in ("--set", text)]
+    code, out, err = tesla("plan", "ws", "--ipc", 2, "--json", *SETS, *more, *QUICK, "--disk", 0.000001)
+    assert code == 0, err
+    plan = json.loads(out)
+    assert all(part["seconds"] > 0 for part in plan["time"] if part["name"] in ("teachers", "distillation", "test"))
+    assert plan["seconds_per_iteration"] > 0
+    assert all(part["bytes"] >= 0 for part in plan["memory"]) and plan["peaks"][0]["bytes"] > 10**8
+    assert "of disk at" in plan["shortages"][0]["message"]  # and it is a plan all the same
+
+
+@pytest.mark.slow
+def test_a_run_half_done_is_planned_to_its_end(tesla: Tesla) -> None:
+    tesla("init", "ws")
+    half = (*SETS, "--set", "distill.iterations=3")
+    assert tesla("run", "ws", "--ipc", 1, "--run", "r", *half)[0] == 0
+    plan = json.loads(tesla("plan", "ws", "--run", "r", "--json", *QUICK, "--set", "distill.iterations=9")[1])
+    assert (plan["teachers_left"], plan["iterations_left"]) == (0, 6)
+    assert stage(plan, "distillation")["seconds"] == pytest.approx(6 * plan["seconds_per_iteration"])
