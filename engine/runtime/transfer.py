@@ -1,8 +1,8 @@
 """Copies from the host to the device that the host does not wait for.
 
-CUDA copies pinned memory on its own while the host goes on; from other memory, or without `non_blocking`, the host
-waits until everything that was started before is done. PyTorch's allocator of pinned memory keeps a block until the
-copies from it are done, so nobody has to hold on to it here.
+CUDA copies pinned memory while the host continues; from other memory, or without `non_blocking`, the host waits until
+everything that was started before is done. PyTorch's allocator of pinned memory keeps a block until the copies from it
+are done, so no reference to it is kept here.
 """
 
 import torch
