@@ -15,7 +15,7 @@ def _pins(device: torch.device) -> bool:
     MPS shares the memory of the host. There the host has to wait: PyTorch would read the memory later, whatever it
     holds by then (https://github.com/pytorch/pytorch/issues/189690).
     """
-    return device.type not in ("cpu", "mps")
+    return device.type not in ("cpu", "mps", "meta")
 
 
 def to_device(tensor: Tensor, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:

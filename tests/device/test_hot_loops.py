@@ -25,6 +25,7 @@ from tests.device.tiny import (
     STORES,
     TEACHERS,
     first_state,
+    marked,
     network,
     open_tiny,
     small_set,
@@ -49,7 +50,7 @@ def waits(device: Device, work: Iterator[Any], *besides: str) -> list[tuple[Any,
     return found
 
 
-@pytest.mark.parametrize("name", TEACHERS)
+@pytest.mark.parametrize("name", marked(TEACHERS))
 def test_a_teacher_step_waits_for_nothing(device: Device, device_workspace: Workspace, name: str) -> None:
     settings = tiny_settings(device_workspace, "teachers.batch=100", "seed=7", *network(name))
     task, buffer = run_to_end(open_task(device_workspace, settings))
@@ -65,7 +66,7 @@ def test_a_teacher_step_waits_for_nothing(device: Device, device_workspace: Work
     )  # the first of an epoch follows another event
 
 
-@pytest.mark.parametrize("name", [*TEACHERS, "alexnet", "vit-benchmark"])
+@pytest.mark.parametrize("name", marked([*TEACHERS, "alexnet", "vit-benchmark"]))
 def test_an_evaluation_step_waits_for_nothing(device: Device, device_workspace: Workspace, name: str) -> None:
     overrides = network(name) if name in TEACHERS else (f"network.name={name}",)
     task, _ = open_tiny(device_workspace, "distill.method=random", *overrides)
@@ -107,7 +108,7 @@ def assert_iterations_wait_once(device: Device, workspace: Workspace, *overrides
         assert state.iteration == number + 1
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", marked(METHODS))
 def test_an_iteration_waits_once(device: Device, device_workspace: Workspace, name: str) -> None:
     assert_iterations_wait_once(device, device_workspace, *METHODS[name])
 
@@ -122,7 +123,7 @@ def test_an_iteration_waits_once_with_any_store(device: Device, device_workspace
     assert_iterations_wait_once(device, device_workspace, f"distill.store={store}")
 
 
-@pytest.mark.parametrize("name", TEACHERS)
+@pytest.mark.parametrize("name", marked(TEACHERS))
 def test_an_iteration_waits_once_with_any_network(device: Device, device_workspace: Workspace, name: str) -> None:
     assert_iterations_wait_once(device, device_workspace, *network(name))
 

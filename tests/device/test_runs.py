@@ -9,7 +9,7 @@ from engine.runs.workspace import Workspace
 from engine.runtime.generators import run_to_end
 from engine.session.session import drive
 from tests.device.devices import Device
-from tests.device.tiny import LABELS, METHODS, SELECTIONS, STORES, first_state, open_tiny, tiny_overrides
+from tests.device.tiny import LABELS, METHODS, SELECTIONS, STORES, first_state, marked, open_tiny, tiny_overrides
 from tests.runs import newest
 
 RUNS = {
@@ -48,7 +48,7 @@ def test_a_run_in_float64(device: Device, device_workspace: Workspace) -> None:
     assert any(result.split == "test" for result in run.evaluations())
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", marked(METHODS))
 def test_an_iteration_is_that_of_the_cpu(
     device: Device, device_workspace: Workspace, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

@@ -1,5 +1,9 @@
 """Problems that take a moment on any device: digits, small networks, few steps."""
 
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
 import torch
 
 from engine.methods.method import State
@@ -59,6 +63,14 @@ TEACHERS: dict[str, tuple[str, ...]] = {
     "lenet": ("dataset.resolution=16",),
 }
 """Networks that can be taught: those without dropout."""
+
+
+SLOW = ("resnet18", "vit", "vgg11", "vit-benchmark", "dc", "dsa")
+
+
+def marked(names: Iterable[str]) -> list[Any]:
+    """Parameters of a test, of which the slow ones are marked."""
+    return [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in names]
 
 
 def network(name: str) -> tuple[str, ...]:

@@ -104,7 +104,7 @@ def _epoch_of_data(task: Task, resident: bool) -> Callable[[], int]:
         for step, index in enumerate(order.split(task.teacher_batch)):
             batch = images.encoded(index)
             draw_augment(counted_generator(0, "bench", step), settings.augment.ops, batch.shape, task.device)(batch)
-            task.train.labels[index].to(task.device)
+            task.train.targets(index)
         return len(task.train)
 
     return run
