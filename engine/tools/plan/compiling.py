@@ -10,7 +10,7 @@ from engine.events import Event, Progress
 from engine.networks.dropout import has_dropout
 from engine.runtime.compiler_cache import compiled_key, was_compiled
 from engine.settings import Settings
-from engine.tools.plan.growing import Allowance
+from engine.tools.plan.growing import Allowance, busy
 from engine.training.compile_policy import MATCHING, TRAINING
 from engine.training.sgd import SgdRule
 from engine.training.task import Task
@@ -34,7 +34,8 @@ class Compiling:
 
     def fits(self, allowance: Allowance, besides: float) -> bool:
         """Whether compiled steps can be had within an allowance of which `besides` seconds are for something else."""
-        return self.wanted and allowance.left - besides > (READY if self.ready else 1.5 * self.cold / self.shapes)
+        needed = READY if self.ready else 1.5 * self.cold / self.shapes
+        return self.wanted and allowance.left - besides > needed * busy()
 
     @property
     def expected(self) -> float:

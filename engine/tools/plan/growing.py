@@ -1,5 +1,6 @@
 """Measuring at growing sizes, within a time: a size is started only where those before it say that it fits."""
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,11 @@ FACTOR = 8
 """Most that a size is above the one before it."""
 WORTH = 1.5
 """Least that a size must be above the one before it, to be measured too."""
+
+
+def busy() -> float:
+    """Times that work takes longer for other work on the CPUs; 1 where there is none."""
+    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1)) if hasattr(os, "getloadavg") else 1.0
 
 
 class Allowance:

@@ -15,6 +15,7 @@ from engine.runtime.subprocesses import run_isolated
 from engine.settings import Settings
 from engine.storage.temp_files import temp_name
 from engine.tools.plan.facts import Facts
+from engine.tools.plan.growing import busy
 from engine.tools.plan.peers import at_run_size, real_per_class
 from engine.tools.plan.problem import Found
 
@@ -83,11 +84,6 @@ def take_measurements(
         else:
             matching = [(yield from _peer(bench))]
     return Measured(teachers, evaluations, matching)
-
-
-def busy() -> float:
-    """Times that work takes longer for other work on the CPUs; 1 where there is none."""
-    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1)) if hasattr(os, "getloadavg") else 1.0
 
 
 def surroundings() -> dict[str, str]:

@@ -25,8 +25,9 @@ from engine.tools.plan.disk import disk_room, disk_uses
 from engine.tools.plan.durations import durations, iteration_seconds
 from engine.tools.plan.facts import Facts, find_facts
 from engine.tools.plan.fitting import peaks, shortages
+from engine.tools.plan.growing import busy
 from engine.tools.plan.machines import Machine
-from engine.tools.plan.measurements import STAGE, Measured, busy, evaluated, take_measurements
+from engine.tools.plan.measurements import STAGE, Measured, evaluated, take_measurements
 from engine.tools.plan.memory import memory_parts
 from engine.tools.plan.peers import peer_parts
 from engine.tools.plan.problem import Found, Problem, kept_vectors
