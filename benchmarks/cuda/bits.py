@@ -39,7 +39,7 @@ SESSIONS = {
     "tesla": (),
     "tesla, target labels, k-means": ("labels.kind=target", "distill.init=kmeans", "distill.ipc=3"),
     "dsa": ("distill.method=dsa", "peers.outer_loops=2"),
-    "resnet18": ("network.name=resnet18",),
+    "resnet18": ("network.name=resnet18", "distill.lr_images=0.01", "distill.max_pixel=1e9"),
     "vit": ("network.name=vit", "network.width=16", "network.depth=2"),
 }
 COMPILED = {"tesla, compiled": ("compute.compile=on",)}

@@ -21,7 +21,7 @@ def run(check: Check, part: str) -> None:
         check.rows.add("tests of devices", "the suite runs them on the CPU", "", "not run")
         return
     command = [sys.executable, "-m", "pytest", "-v", "--tb=line", "-p", "no:cacheprovider", f"--timeout={LONGEST}"]
-    command += ["-n", "4", "--dist", "worksteal", "--device", check.device.type, str(FOLDER)]
+    command += ["-p", "no:benchmark", "-n", "4", "--dist", "worksteal", "--device", check.device.type, str(FOLDER)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as tests:
         assert tests.stdout is not None
         last = ""

@@ -35,7 +35,7 @@ CASES: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "networks": {
         "vit": ("network.name=vit", "network.width=16", "network.depth=2"),
-        "resnet18": ("network.name=resnet18",),
+        "resnet18": ("network.name=resnet18", "distill.lr_images=0.01", "distill.max_pixel=1e9"),
         "three evaluation networks": ('evaluate.networks=["convnet","vit","resnet18"]', "evaluate.epochs=2"),
         "autoaugment": ("evaluate.augment=autoaugment",),
         "randaugment": ("evaluate.augment=randaugment",),

