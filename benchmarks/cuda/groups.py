@@ -60,6 +60,7 @@ GROUPS = (
         "out_of_memory",
         "Out of memory",
         "The process may use only a share of what it needs: micro-batches halve until it fits.",
+        ("matching", "errors"),
     ),
     Group("nccl", "Several GPUs", "Two ranks share a batch; the gradient is that of one process."),
     Group(

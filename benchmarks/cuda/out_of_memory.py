@@ -18,15 +18,15 @@ from engine.training.teachers import train_teachers
 SHARES = (0.7, 0.4)
 """Of the peak of a run with enough memory: 200 and 100 images at once instead of 400."""
 
-LITTLE = 0.3
-"""Of that peak, where nothing can be divided."""
+LITTLE = 600_000_000
+"""Bytes, where nothing can be divided: under a third of that peak."""
 
 CLOSE = 5e-3
 """Relative difference of the images' update from that of whole batches, float32 (first run: 3e-4)."""
 
 
 def run(check: Check, part: str) -> None:
-    """Matching with less and less memory; without micro-batches; and teachers."""
+    """A part is `matching`, with less and less memory; or `errors`, of what cannot be divided."""
     width = 4 if check.tiny else 128
     base = (
         f"network.width={width}", "network.depth=3", "teachers.count=1", "teachers.epochs=2",
@@ -34,6 +34,9 @@ def run(check: Check, part: str) -> None:
         "distill.max_loss=1e30", "distill.lr_images=1e-3", "augment.ops=[]", "distill.ipc=4",
     )  # fmt: skip
     classes = 4 if check.tiny else 100
+    if part == "errors":
+        _errors(check, base, classes)
+        return
     free, told, rows, peak = _distil(check, base, classes)
     good = not told
     words = f"peak {peak / 1e9:.2f} GB" + "".join(f"; {text}" for text in told)
@@ -43,7 +46,7 @@ def run(check: Check, part: str) -> None:
         return
     for share in SHARES:
         with check.guarded(f"{share:.0%} of it"):
-            with _limit(peak, share):
+            with _limit(int(peak * share)):
                 images, told, rows, used = _distil(check, base, classes)
             error = relative(images, free)
             words = f"{rows or 4 * classes} images at once, peak {used / 1e9:.2f} GB, update differs by {error:.1e}"
@@ -51,8 +54,15 @@ def run(check: Check, part: str) -> None:
             check.rows.holds(what, bool(rows) and error <= CLOSE, words, f"finishes, within {CLOSE:g}")
             check.rows.add(f"{share:.0%}: what it says", " / ".join(told))
             switches()
+
+
+def _errors(check: Check, base: tuple[str, ...], classes: int) -> None:
+    """Without micro-batches, and teachers: an error that says what to change."""
+    if not check.cuda:
+        check.rows.add("without micro-batches, teachers", "no GPU", "", "not run")
+        return
     for what, more in (("without micro-batches", ("compute.micro_batch=off",)), ("teachers", ())):
-        with check.guarded(what), _limit(peak, LITTLE):
+        with check.guarded(what), _limit(LITTLE):
             try:
                 if more:
                     _distil(check, (*base, *more), classes)
@@ -65,11 +75,11 @@ def run(check: Check, part: str) -> None:
 
 
 @contextmanager
-def _limit(peak: int, share: float) -> Iterator[None]:
+def _limit(allowed: int) -> Iterator[None]:
     total = torch.cuda.get_device_properties(0).total_memory
     gc.collect()  # what an earlier failure keeps
     torch.cuda.empty_cache()
-    torch.cuda.set_per_process_memory_fraction(min(1.0, (peak * share + 8e6) / total))
+    torch.cuda.set_per_process_memory_fraction(min(1.0, (allowed + 8e6) / total))
     try:
         yield
     finally:

@@ -48,7 +48,7 @@ def regression_loss(
         ridge: lambda, as a share of the mean of the kernel's diagonal.
     """
     kernel = synthetic @ synthetic.T
-    identity = torch.eye(len(kernel), dtype=kernel.dtype, device=kernel.device)
+    identity = torch.diag(torch.ones_like(kernel.diagonal()))
     regularised = kernel + ridge * kernel.diagonal().mean() * identity
     # `_ex`: error checks would wait for the device in every iteration. The loop sees non-finite values.
     # On the host for MPS, which has no kernel for its backward pass.

@@ -28,7 +28,8 @@ _found: list[str] = []
 
 def set_deterministic(wanted: bool) -> None:
     """Choose deterministic kernels for this process, or PyTorch's usual ones."""
-    torch.use_deterministic_algorithms(wanted, warn_only=True)
+    if wanted or torch.are_deterministic_algorithms_enabled():  # else nothing changes: it loads PyTorch's compiler
+        torch.use_deterministic_algorithms(wanted, warn_only=True)
     _found.clear()
     if not wanted:
         return

@@ -79,7 +79,7 @@ def grow(
 
 
 def next_size(whole: int, points: list[Point], left: float, available: int) -> int:
-    """The largest size to go on with; 0 where none is both larger and sure to fit into time and memory."""
+    """The next size, the largest that fits; 0 where none is both larger and sure to fit into time and memory."""
     last = points[-1]
     if last.size >= whole or left <= 0:
         return 0
