@@ -104,8 +104,3 @@ GROUPS = (
 )  # fmt: skip
 
 NAMES = tuple(group.name for group in GROUPS)
-
-
-def find_group(name: str) -> Group:
-    """By name."""
-    return next(group for group in GROUPS if group.name == name)

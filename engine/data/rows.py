@@ -4,6 +4,7 @@ Pages of a mapped file count as memory of every process that touched them, and r
 leaves them in the system's page cache alone, which is as quick but for the system calls: some 2 us an image.
 """
 
+import mmap
 import os
 import weakref
 
@@ -29,7 +30,9 @@ class Rows:
         self.shape: tuple[int, ...] = pixels.shape[1:]
         """(C, H, W)."""
         self._file: int | None = None
-        if isinstance(pixels, np.memmap) and not mapped and pixels.size:
+        # A part of a mapping has the offset of the whole.
+        whole = isinstance(pixels, np.memmap) and isinstance(pixels.base, mmap.mmap) and pixels.flags.c_contiguous
+        if isinstance(pixels, np.memmap) and whole and not mapped and pixels.size:
             self._path, self._offset = str(pixels.filename), pixels.offset
             self._file = os.open(self._path, os.O_RDONLY)
             weakref.finalize(self, os.close, self._file)
@@ -62,9 +65,21 @@ class Rows:
         for end in ends:
             for first in range(begin, end, MOST_BUFFERS):
                 part = buffers[first : min(end, first + MOST_BUFFERS)]
-                if os.preadv(self._file, part, self._offset + int(wanted[first]) * size) != len(part) * size:
-                    raise CorruptFileError(
-                        f"{self._path} is shorter than when it was opened.",
-                        "Run the same command again: the dataset is then checked, and decoded again if it is damaged.",
-                    )
+                self._fill(part, self._offset + int(wanted[first]) * size)
             begin = end
+
+    def _fill(self, buffers: list[memoryview], offset: int) -> None:
+        """Read from there until the buffers are full: one call may return less, as on network file systems."""
+        assert self._file is not None
+        while buffers:
+            count = os.preadv(self._file, buffers, offset)
+            if not count:
+                raise CorruptFileError(
+                    f"{self._path} is shorter than when it was opened.",
+                    "Run the same command again: the dataset is then checked, and decoded again if it is damaged.",
+                )
+            offset += count
+            while buffers and count >= len(buffers[0]):
+                count -= len(buffers.pop(0))
+            if count:
+                buffers[0] = buffers[0][count:]

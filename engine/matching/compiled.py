@@ -248,7 +248,7 @@ def _difference(compiled: CompiledSteps, theta: Tensor, batch: Batch) -> str:
         return lambda parameters: _everything(steps, parameters, batch, adjoint, hessian)
 
     found = results(compiled)(theta)
-    if network.bf16 or takes_tf32(theta.device):
+    if network.bf16 or takes_tf32(theta):
         finer = EagerSteps(FlatNetwork(network.model, loss=network.loss))
 
         def exactly(parameters: Tensor) -> dict[str, Tensor]:

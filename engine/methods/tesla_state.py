@@ -189,6 +189,9 @@ def _largest(values: Tensor, velocity: Tensor, gradient: Tensor, momentum: float
     largest = values.new_zeros(())
     rows = max(1, CHUNK // values[0].numel())
     for parts in zip(values.split(rows), velocity.split(rows), gradient.split(rows), strict=True):
-        low, high = torch.aminmax(parts[0].sub((parts[1] * momentum).add_(parts[2]), alpha=lr))
+        moved = parts[0].sub((parts[1] * momentum).add_(parts[2]), alpha=lr)
+        low, high = torch.aminmax(moved)
         largest = torch.maximum(largest, torch.maximum(-low, high))
+        if moved.device.type == "mps":  # where the extremes may lose a NaN; a sum does not
+            largest = largest + 0 * moved.sum()
     return largest

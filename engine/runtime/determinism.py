@@ -69,7 +69,13 @@ def operator_named(message: str) -> str | None:
 
 def with_operators(events: Generator[Event, None, Result]) -> Generator[Event, None, Result]:
     """The events of stages, with a notice for each operator that turned out to have no deterministic kernel."""
-    told = 0
+    told: set[str] = set()
+
+    def new() -> list[str]:
+        names = [name for name in dict.fromkeys(_found) if name not in told]
+        told.update(names)
+        return names
+
     try:
         while True:
             try:
@@ -77,12 +83,9 @@ def with_operators(events: Generator[Event, None, Result]) -> Generator[Event, N
             except StopIteration as end:
                 result: Result = end.value
                 break
-            for name in _found[told:]:
-                yield notice(name)
-            told = len(_found)
+            yield from map(notice, new())
             yield event
-        for name in _found[told:]:
-            yield notice(name)
+        yield from map(notice, new())
         return result
     finally:
         events.close()

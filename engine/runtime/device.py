@@ -113,25 +113,25 @@ def set_precision(*, tf32: bool) -> None:
     """Let convolutions and matrix products of this process use TF32 on CUDA, or make them keep float32.
 
     cuDNN takes TF32 unless it is told not to; here it is a choice, recorded with the run. PyTorch refuses to read
-    these switches once the newer `fp32_precision` was set: this is the only place that sets either.
+    these switches once the newer `fp32_precision` was set: nothing here sets that.
     """
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
 
 
-def takes_tf32(device: torch.device) -> bool:
-    """Whether this process may use TF32 on the device."""
-    return device.type == "cuda" and bool(torch.backends.cudnn.allow_tf32)
+def takes_tf32(tensor: torch.Tensor) -> bool:
+    """Whether convolutions of such tensors use TF32 in this process."""
+    return tensor.device.type == "cuda" and tensor.dtype == torch.float32 and bool(torch.backends.cudnn.allow_tf32)
 
 
 @contextmanager
 def without_tf32() -> Iterator[None]:
     """Keep float32 within."""
-    was = bool(torch.backends.cudnn.allow_tf32)
+    was = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     set_precision(tf32=False)
     try:
         yield
     finally:
-        set_precision(tf32=was)
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = was
 
 
 def environment(device: torch.device) -> dict[str, Any]:

@@ -91,13 +91,14 @@ def explained(stage: str, tried: str, task: Task | None) -> OutOfMemoryError:
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        hint = f"Start a new run (--run NAME) with {SMALLER.get(stage, SMALLER['distillation'])}, or use more memory."
+        smaller = SMALLER.get(stage, SMALLER["distillation"])
+        hint = f"Start a new run (--run NAME) with {smaller}, or use a machine with more memory."
     return OutOfMemoryError(f"Out of memory in the stage {stage}: {tried}. What was saved before is intact.", hint)
 
 
 def _hint(stage: str, task: Task | None) -> str:
     if task is None:
-        return "Lower dataset.resolution, set dataset.zca = false, or use a machine with more memory."
+        return "Lower dataset.resolution, set dataset.zca = false, or a machine with more memory."
     onward, new = _onward(stage, task), _anew(stage, task)
     ways = [f"Resume with the same command and {' or '.join(onward)}"] if onward else []
     if new:

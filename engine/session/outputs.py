@@ -150,8 +150,8 @@ class RunOutputs:
             if iteration >= self._state.iteration or iteration % self._settings.evaluate.every:
                 continue
             if len(self._task.holdout) and not ranks.led(evaluation_known(self._task, self._run, iteration)):
-                loaded = None
+                state = None
                 with suppress(CorruptFileError):  # a damaged one is not worth an evaluation
-                    loaded = self._run.load_checkpoint(iteration)
-                if all(ranks.gathered(loaded is not None)) and loaded is not None:
-                    yield from held_out(self._task, self._buffer, self._run, restore(*loaded, self._task))
+                    state = restore(*self._run.load_checkpoint(iteration), self._task)
+                if all(ranks.gathered(state is not None)) and state is not None:
+                    yield from held_out(self._task, self._buffer, self._run, state)

@@ -1,5 +1,6 @@
 """What a session says about its own numbers: notices, each once in the life of a run, and what the run ends with."""
 
+import platform
 import time
 from collections.abc import Generator, Iterator, Mapping
 from typing import Any
@@ -81,13 +82,14 @@ def changed_environment(before: Mapping[str, Any], now: Mapping[str, Any]) -> st
     """What to say where a run resumes with other software or on another processor; empty where it does not.
 
     Args:
-        before: the environment that its last driver recorded; older versions recorded less.
+        before: the environment that its last driver recorded; older versions recorded less, and of a processor its
+            architecture alone.
         now: this one.
     """
     changes = [
         f"{words} changed from {before[key]} to {now[key]}"
         for key, words in BIT_RELEVANT.items()
-        if before.get(key) is not None and now.get(key) is not None and before[key] != now[key]
+        if before.get(key) not in (None, "", platform.machine()) and now.get(key) not in (None, before[key])
     ]
     if not changes:
         return ""

@@ -269,9 +269,9 @@ class ComputeSettings(Section):
         Affects(teachers="precision", unnamed=("float32", "bf16")),
     ] = "float32"
     """Precision of convolutions and matrix products. float32: full precision everywhere. tf32: TF32 in the whole
-    process, for teachers, matching steps and evaluations alike; no effect but on CUDA. bf16: bfloat16 in matching steps
-    and in the labels that teachers give; teachers and evaluations stay float32. Both are coarser; parameters, adjoint
-    and sums stay float32."""
+    process, for teachers, matching steps and evaluations alike; no effect except on CUDA. bf16: bfloat16 in matching
+    steps and in the labels that teachers give; teachers and evaluations stay float32. tf32 and bf16 are coarser;
+    parameters, adjoint and sums stay float32."""
     threads: Annotated[SmallInt | Literal["auto"], ROUNDING] = "auto"
     """CPU threads. Results are bit-identical only for an equal number."""
     memory: Annotated[Literal["auto", "fast", "flat"], ANY_TIME] = "auto"

@@ -1,12 +1,11 @@
 """How fast this CPU is beside the one that the costs of compiling were measured on.
 
-Measured once and kept in the user's cache, so that what depends on it is decided the same in a plan, in a run and after
-a resume.
+Measured once for a kind of processor and kept in the user's cache, so that what depends on it is decided the same in a
+plan, in a run and after a resume. Only a resume without that cache measures again; the power of two then mostly agrees.
 """
 
 import math
 import os
-import platform
 import time
 from contextlib import suppress
 
@@ -15,6 +14,7 @@ import torch
 from engine.errors import TeslaError
 from engine.runtime.compiler_cache import private_folder
 from engine.storage.atomic import read_json, write_json
+from engine.storage.processes import processor_name
 
 REFERENCE = 3.0e11
 """Operations per second of square float32 products on the 2 cores of an AMD EPYC (AVX2)."""
@@ -29,7 +29,7 @@ _known: dict[str, float] = {}
 
 def cpu_speed() -> float:
     """Speed of this CPU with as many threads as now, in units of the reference: a power of two, which hides noise."""
-    name = f"{platform.node()}, {platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
+    name = f"{processor_name()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
     if name not in _known:
         kept = _kept()
         _known[name] = kept.get(name) or 2.0 ** round(math.log2(_rate() / REFERENCE))

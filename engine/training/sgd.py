@@ -92,7 +92,7 @@ def difference(
             return eager(parameters)
 
     found = _everything(compiled, theta, contiguous(images), contiguous(targets))
-    if takes_tf32(theta.device):
+    if takes_tf32(theta):
         return disagreement(eager, found, theta, TF32_TOLERANCE, exactly)
     return disagreement(eager, found, theta, tolerance(theta.dtype))
 

@@ -63,6 +63,7 @@ class Group(Ranks):
 
     def sum_(self, *tensors: Tensor) -> None:
         """See `Ranks`. On CUDA nothing waits here but the stream."""
+        self.check()  # after a loss there may be no group to send to
         self._finish([(tensor, dist.all_reduce(tensor, async_op=True)) for tensor in tensors])
 
     def whole(self, rows: Tensor, count: int, first: int | None = None) -> Tensor:
@@ -129,6 +130,7 @@ class Group(Ranks):
         self.check()  # what an aborted collective of NCCL left in a tensor must not be used
 
     def _send(self, tensor: Tensor, source: int) -> None:
+        self.check()
         self._finish([(tensor, dist.broadcast(tensor, source, async_op=True))])
 
     def _value_of(self, rank: int, value: Any) -> Any:
@@ -148,7 +150,10 @@ def _choose_nccl(store: Any, place: RankEnvironment) -> bool:
     Not with MIG: two parts of one GPU are two devices for CUDA and one for NCCL, which refuses them. gloo then sends
     the device's tensors through the host.
     """
-    names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    try:
+        names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    except RuntimeError:  # a broken GPU does not end a run on the CPU
+        names = []
     mine = bool(names) and not any(" MIG " in name for name in names)
     store.set(f"nccl/{place.rank}", str(int(mine)))
     return all(store.get(f"nccl/{rank}") == b"1" for rank in range(place.size))

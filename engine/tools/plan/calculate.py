@@ -1,13 +1,12 @@
 """The measurements of a plan, calculated from what is published about a machine instead of taken on it.
 
-    seconds of a step = max(launching, operations / (EFFICIENCY peak) + passes graph / bandwidth)
+    seconds of a step = max(launching, operations / (efficiency peak) + passes graph / bandwidth)
 
 where `graph` are the bytes that a first-order graph of the batch keeps, which stand for the sizes of all activations,
 and `passes` how often the kernels of a step read or write as much. The constants are from one machine, an NVIDIA H200
-with 16 CPU cores and PyTorch 2.11: ConvNetD3 of width 128 on batches of 100 images of 3x32x32, 3.35 ms a compiled
-matching step in TF32 and 7.6 in float32, 13.7 eager; ten images of 1x32x32, width 32, 1.9 ms as a CUDA graph and 18.5
-eager; teachers, 39,600 images a second in float32 and 52,200 in TF32. The formula is within 20 % of all of them and of
-ConvNetD4 on 3x64x64, which it was not fitted to (tests/engine/tools/test_plan_machines.py).
+with 16 CPU cores and PyTorch 2.11 (docs/cuda.md): ConvNetD3 of width 128 on batches of 100 images of 3x32x32 and
+ConvNetD4 on 3x64x64, teachers of the first, and ten images of 1x32x32. The formula is within 20 % of its compiled
+steps; eager ones differed by as much as half between two runs (tests/engine/tools/test_plan_machines.py).
 """
 
 from engine.errors import UsageError
@@ -19,17 +18,18 @@ from engine.tools.plan.problem import Found, step_units
 from engine.training.compile_policy import MATCHING, TRAINING
 from engine.training.evaluation import BATCH
 
-EFFICIENCY = 0.34
+EFFICIENCY = {"eager": 0.34, "compiled": 0.48}
 """Share of the peak that convolutions reach."""
-MATCHING_PASSES = {"eager": 148.0, "compiled": 62.0}
-TRAINING_PASSES = 35.0
+MATCHING_PASSES = {"eager": 112.0, "compiled": 45.0}
+TRAINING_PASSES = {"eager": 14.0, "compiled": 11.0}
 MATCHING_LAUNCH = {"eager": 16e-3, "compiled": 5.5e-3, "graph": 1.9e-3}
 """Seconds to start the kernels of a matching step."""
-TRAINING_LAUNCH = {"eager": 3.7e-3, "compiled": 2.3e-3}
+TRAINING_LAUNCH = {"eager": 4.4e-3, "compiled": 1e-3}
+"""The same of a training step, which is a CUDA graph where it is compiled."""
 COMPILED_UNITS = 11 / 12
 """Operations of a compiled matching step over those of an eager one (docs/performance.md)."""
-STEP_MEMORY, TRAINING_MEMORY = 2.9, 1.6
-"""Peak of a step over the bytes of a first-order graph: of a matching step as measured (2.8 and 2.9)."""
+STEP_MEMORY, TRAINING_MEMORY = 4.3, 1.6
+"""Peak of a step over the bytes of a first-order graph: of a matching step as measured (2.9 to 4.3)."""
 SAVE_RATE, SAVE_SECONDS = 5e8, 0.02
 """Of a disk, bytes a second; and seconds of a small checkpoint."""
 PROGRAM = {"cuda": 2_500_000_000, "mps": 500_000_000}
@@ -37,19 +37,21 @@ PROGRAM = {"cuda": 2_500_000_000, "mps": 500_000_000}
 
 
 def step_seconds(
-    machine: Machine, launch: float, operations: float, graph: float, passes: float, precision: str = "float32"
-) -> float:
+    machine: Machine, kernels: str, launch: float, operations: float, graph: float, passes: float,
+    precision: str = "float32",
+) -> float:  # fmt: skip
     """Seconds of a step; see the module.
 
     Args:
         machine: where.
+        kernels: `eager` or `compiled`.
         launch: seconds to start its kernels.
         operations: floating-point operations.
         graph: bytes of a first-order graph of the batch.
         passes: how often they are read or written.
         precision: of products.
     """
-    computing = operations / (EFFICIENCY * machine.peak(precision))
+    computing = operations / (EFFICIENCY[kernels] * machine.peak(precision))
     return float(max(launch, computing + passes * graph / machine.bandwidth))
 
 
@@ -57,12 +59,12 @@ def matching_seconds(machine: Machine, how: str, forward: float, graph: float, p
     """Seconds of a matching step of `exact`: `eager`, `compiled`, or compiled and replayed as a CUDA `graph`."""
     kernels = "eager" if how == "eager" else "compiled"
     operations = 12 * forward * (1.0 if how == "eager" else COMPILED_UNITS)
-    return step_seconds(machine, MATCHING_LAUNCH[how], operations, graph, MATCHING_PASSES[kernels], precision)
+    return step_seconds(machine, kernels, MATCHING_LAUNCH[how], operations, graph, MATCHING_PASSES[kernels], precision)
 
 
 def training_seconds(machine: Machine, how: str, forward: float, graph: float, precision: str = "float32") -> float:
     """Seconds of a training step, `eager` or `compiled`."""
-    return step_seconds(machine, TRAINING_LAUNCH[how], 3 * forward, graph, TRAINING_PASSES, precision)
+    return step_seconds(machine, how, TRAINING_LAUNCH[how], 3 * forward, graph, TRAINING_PASSES[how], precision)
 
 
 def calculate(machine: Machine, settings: Settings, shapes: Found, *, teachers: bool) -> Measured:
@@ -80,7 +82,7 @@ def calculate(machine: Machine, settings: Settings, shapes: Found, *, teachers: 
         f"calculated for the {machine.title}: peak {machine.peak(precision) / 1e12:,.3g} TFLOP/s "
         f"({precision}), {machine.bandwidth / 1e12:.3g} TB/s"
     )
-    common = {"basis": basis, "seen": True, "base": PROGRAM[machine.kind], "host": 0}
+    common = {"basis": basis, "seen": True, "base": PROGRAM[machine.kind]}
     matching = _matching(machine, settings, shapes, own)
     evaluations = {
         name: {**common, **_evaluation(machine, precision, shapes, facts)} for name, facts in shapes["networks"].items()
@@ -114,7 +116,7 @@ def _matching(machine: Machine, settings: Settings, shapes: Found, own: Found) -
 
 def _labels(machine: Machine, precision: str, own: Found) -> float:
     """Seconds to label an image, or to measure one: a forward pass reads and writes a graph about three times."""
-    return step_seconds(machine, 0.0, own["flops"], own["graph_bytes"], 3.0, precision)
+    return step_seconds(machine, "eager", 0.0, own["flops"], own["graph_bytes"], 3.0, precision)
 
 
 def _evaluation(machine: Machine, precision: str, shapes: Found, own: Found) -> Found:

@@ -13,7 +13,7 @@ MATCHING_SHARE, TRAINING_SHARE = 0.36, 0.54
 of width 32 and 128 on 8x8 to 64x64: 0.27 to 0.53 of a matching step, 0.48 to 0.6 of a training step."""
 CUDA_SHARE = 0.4
 """The same on CUDA, where most of the gain is in launching less (an H200: 0.1 to 0.55)."""
-UNSEEN = "compiled steps taken as {share:g} of eager ones (± 40 %)"
+UNSEEN = "compiled steps taken as {share:g} of eager ones ({bound})"
 
 FIRST_ORDER = 0.25
 """A replayed step's share of a whole one: 3F of 12F (see docs/gradient.md)."""
@@ -81,7 +81,10 @@ def _words(problem: Problem, found: Found, usual: float) -> str:
     """How far to trust a stage's time; starts with a semicolon."""
     share = share_of(problem, found, usual)
     size, whole = found["size"] if "size" in found else found["batch"], found["whole"]
-    notes = [step_note(size, whole), UNSEEN.format(share=share) if share != 1 else ""]
+    notes = [
+        step_note(size, whole),
+        UNSEEN.format(share=share, bound="± 40 %" if problem.device == "cpu" else "0.1 to 0.55") if share != 1 else "",
+    ]
     return "".join(f"; {note}" for note in notes if note)
 
 

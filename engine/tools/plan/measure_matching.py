@@ -89,7 +89,7 @@ def matching(
     return {
         **meter.read(), **found,
         "batch": points[-1].size, "points": [(point.size, point.bytes) for point in points[-2:]], "few": few,
-        "images": len(state.images), "flops": flops, "label_seconds": label_seconds,
+        "images": len(state.images), "label_seconds": label_seconds,
         "state_bytes": sum(tensor.nbytes for tensor in state.tensors().values()),
         "parameters": task.flat_network().size,
         "graph_bytes": graph_bytes(task, state.images, batch, task.fresh_network(0)),

@@ -218,8 +218,9 @@ def _calculated_words(matching: Found, machine: Machine | None) -> str:
     if machine is None:
         return ""
     return (
-        f"C{matching['basis'][1:]} ({machine.source}), efficiency {EFFICIENCY:.0%}, as one H200 reached with "
-        "PyTorch 2.11 (see `docs/planning.md`); times may be off by half. Nothing was measured."
+        f"C{matching['basis'][1:]} ({machine.source}), efficiency {EFFICIENCY['compiled']:.0%} compiled and "
+        f"{EFFICIENCY['eager']:.0%} eager, as one H200 reached with PyTorch 2.11 (see `docs/planning.md`). Nothing was "
+        "measured: on another machine, times may be off by half or more."
     )
 
 

@@ -66,8 +66,8 @@ class Problem:
 
     @property
     def host(self) -> Where:
-        """Whose memory the program takes: on a CPU the device's own."""
-        return "device" if self.device == "cpu" else "host"
+        """Whose memory the program takes: the device's own where it is that of the host."""
+        return "device" if self.device in ("cpu", "mps") else "host"
 
     @property
     def soft(self) -> bool:

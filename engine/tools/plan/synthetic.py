@@ -109,7 +109,6 @@ class Stopwatch:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self.wall = self.counted = 0.0
         self.restart()
 
     def restart(self) -> None:
@@ -123,8 +122,6 @@ class Stopwatch:
         passed, worked = wall - self._wall, cpu - self._cpu
         self._wall, self._cpu = wall, cpu
         seconds = worked if self._device.type == "cpu" and passed > DISTURBED * worked > 0 else passed
-        self.wall += passed
-        self.counted += seconds
         return seconds
 
 
