@@ -100,8 +100,8 @@ def gradient(
         list[MemoryName] | None,
         typer.Option(
             "--memory",
-            help="CPU allocator policy of every mode, published code included; default: glibc's own. Repeatable. "
-            "`published` is measured with glibc's own besides.",
+            help="CPU allocator policy of every mode, published code included: auto means fast, default means glibc's "
+            "own. Repeatable. `published` is also measured with glibc's own.",
             show_default="fast",
         ),
     ] = None,
@@ -109,7 +109,7 @@ def gradient(
         list[PrecisionName] | None,
         typer.Option(
             "--precision",
-            help="Of every mode, on CUDA. auto: TF32 in convolutions, PyTorch's default and so published code's. "
+            help="Precision of every mode on CUDA. auto: TF32 in convolutions, PyTorch's default and so published code's. "
             "tf32: in matrix products, too. Repeatable.",
             show_default="auto",
         ),
@@ -141,8 +141,8 @@ def gradient(
     """Measure time and peak memory of the matching gradient, next to published code.
 
     Each configuration runs in its own process, interleaved with the others, so that background load affects all alike.
-    Allocator, precision and determinism are the same for all of them; on a CPU, published code is shown with glibc's
-    default allocator besides, as its authors run it. Prints a table, draws a chart and writes every sample as JSON.
+    Allocator, precision and determinism are the same for all of them; on a CPU, published code is also shown with
+    glibc's default allocator, as its authors run it. Prints a table, draws a chart and writes every sample as JSON.
     Ctrl-C stops and keeps what was measured.
 
     Examples:

@@ -48,8 +48,8 @@ Memory = Annotated[
     MemoryName,
     typer.Option(
         "--memory",
-        help="CPU allocator policy of both sides; default: glibc's own. auto: fast. Published code is measured with "
-        "glibc's own besides.",
+        help="CPU allocator policy of both sides: auto means fast, default means glibc's own. Published code is also "
+        "measured with glibc's own.",
     ),
 ]
 Precision = Annotated[

@@ -40,7 +40,7 @@ def plan(
         typer.Option(
             "--device",
             help="Calculate for another machine, from its published peaks: a100, h100, h200, 4090, a6000 or m-series. "
-            "Default: measure this one.",
+            "m-series is an Apple M2. Default: measure this one; --seconds and --budget are for that.",
         ),
     ] = None,
     as_json: Json = False,
@@ -48,7 +48,7 @@ def plan(
     """Estimate the memory, disk and time a run needs.
 
     Takes short measurements on this machine, or calculates for another one. Works before the
-    download for datasets of known size. Writes nothing and leaves existing runs alone.
+    download for datasets of known size. Leaves no files in the workspace.
 
     Examples:
 
