@@ -100,8 +100,8 @@ def gradient(
         list[MemoryName] | None,
         typer.Option(
             "--memory",
-            help="CPU allocator policy of every mode, published code included: auto means fast, default means glibc's "
-            "own. Repeatable. `published` is also measured with glibc's own.",
+            help="CPU allocator policy of every mode, published code included: auto means fast, default means "
+            "glibc's own. Repeatable. `published` is also measured with glibc's own.",
             show_default="fast",
         ),
     ] = None,
@@ -109,7 +109,7 @@ def gradient(
         list[PrecisionName] | None,
         typer.Option(
             "--precision",
-            help="Precision of every mode on CUDA. auto: TF32 in convolutions, PyTorch's default and so published code's. "
+            help="Precision of every mode on CUDA. auto: TF32 in convolutions, PyTorch's default and published code's. "
             "tf32: in matrix products, too. Repeatable.",
             show_default="auto",
         ),

@@ -24,6 +24,29 @@ def test_rows_are_read_as_they_are_in_the_file(tmp_path: Path, mapped: bool, mon
         assert np.array_equal(read(wanted), images[wanted])
 
 
+def test_parts_and_other_orders_of_a_mapping_are_read_as_they_are(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (20, 3, 4, 4), dtype=np.uint8)
+    np.save(tmp_path / "images.npy", images)
+    np.save(tmp_path / "fortran.npy", np.asfortranarray(images))
+    mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
+    fortran = np.load(tmp_path / "fortran.npy", mmap_mode="r")
+    for pixels in (mapped[5:15], mapped[::2], fortran):
+        assert np.array_equal(rows.Rows(pixels, mapped=False).read(np.array([3, 1])), np.asarray(pixels)[[3, 1]])
+
+
+def test_a_call_may_read_less_than_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (20, 3, 4, 4), dtype=np.uint8)
+    np.save(tmp_path / "images.npy", images)
+    read = rows.Rows(np.load(tmp_path / "images.npy", mmap_mode="r"), mapped=False).read
+    whole = os.preadv
+
+    def little(file: int, buffers: list[memoryview], offset: int) -> int:
+        return whole(file, [buffers[0][:7]], offset)
+
+    monkeypatch.setattr(os, "preadv", little)
+    assert np.array_equal(read(np.arange(2, 9)), images[2:9])
+
+
 def test_a_file_that_became_shorter_is_an_error_not_a_crash(tmp_path: Path) -> None:
     np.save(tmp_path / "images.npy", np.zeros((50, 3, 4, 4), dtype=np.uint8))
     read = rows.Rows(np.load(tmp_path / "images.npy", mmap_mode="r"), mapped=False).read

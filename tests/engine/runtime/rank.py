@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from engine.errors import DivergedError, ExitCode, UsageError, WorkerLostError, WorkersStoppedError
@@ -20,6 +21,7 @@ from engine.events import EvaluationDone, Notice, Progress
 from engine.matching import MatchingGradient, Parts, matching_sweeps
 from engine.networks import FlatNetwork, flatten_parameters
 from engine.runs.workspace import Workspace
+from engine.runtime.distributed import watchdog
 from engine.runtime.distributed.environment import this_place
 from engine.runtime.distributed.process_group import joined
 from engine.runtime.distributed.ranks import Ranks
@@ -175,6 +177,21 @@ def stands_still(ranks: Ranks, folder: Path) -> dict[str, Any]:
 def dies(ranks: Ranks, folder: Path) -> dict[str, Any]:
     """The last rank is killed while the first waits for it."""
     return _lost(ranks, folder, signal.SIGKILL)
+
+
+def dies_while_the_other_computes(ranks: Ranks, folder: Path) -> dict[str, Any]:
+    """The last rank is killed, and the first sends something only after the group was given up."""
+    other = ranks.gathered(os.getpid())[-1]
+    if not ranks.writes:
+        while True:
+            time.sleep(1)
+    beats.LATE, watchdog.STUCK = 2.0, 0.5
+    os.kill(other, signal.SIGKILL)
+    (folder / "waited").write_text("0")
+    while dist.is_initialized():
+        time.sleep(0.1)
+    ranks.sum_(torch.zeros(1))
+    return {}
 
 
 def _lost(ranks: Ranks, folder: Path, how: signal.Signals) -> dict[str, Any]:

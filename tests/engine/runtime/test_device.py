@@ -12,7 +12,7 @@ from engine.errors import UsageError
 from engine.events import Event, Notice, StageStarted
 from engine.runtime import cuda, determinism
 from engine.runtime.determinism import operator_named, set_deterministic, with_operators
-from engine.runtime.device import check_devices, configure, environment, own_device
+from engine.runtime.device import check_devices, configure, environment, own_device, without_tf32
 from engine.runtime.distributed.environment import RankEnvironment
 from engine.runtime.distributed.ranks import Ranks
 from engine.settings import ComputeSettings
@@ -211,3 +211,15 @@ def test_other_warnings_are_shown_as_before(monkeypatch: pytest.MonkeyPatch) -> 
 )  # fmt: skip
 def test_pytorchs_warnings_name_the_operator(message: str, name: str | None) -> None:
     assert operator_named(message) == name
+
+
+def test_tf32_is_as_before_after_a_while_without() -> None:
+    convolutions, products = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = convolutions.allow_tf32, products.allow_tf32
+    try:
+        convolutions.allow_tf32, products.allow_tf32 = True, False
+        with without_tf32():
+            assert not convolutions.allow_tf32 and not products.allow_tf32
+        assert convolutions.allow_tf32 and not products.allow_tf32
+    finally:
+        convolutions.allow_tf32, products.allow_tf32 = before

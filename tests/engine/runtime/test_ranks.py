@@ -168,7 +168,7 @@ def test_hosts_share_a_run_if_they_see_its_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("function", ["stands_still", "dies"])
+@pytest.mark.parametrize("function", ["stands_still", "dies", "dies_while_the_other_computes"])
 def test_a_rank_that_is_lost_ends_the_other_with_a_sentence(tmp_path: Path, function: str) -> None:
     first, _ = two_ranks(function, tmp_path, most=100)
     assert first.returncode == 1, first.stderr

@@ -1,5 +1,6 @@
 """A run that resumes elsewhere says so; one that resumes where it was, or has an older record, does not."""
 
+import platform
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,10 @@ def test_what_changed_is_named() -> None:
         f"{SAID}, PyTorch changed from 2.11 to 2.13, the processor changed from NVIDIA A100 to NVIDIA H200: it "
         "continues, but its numbers may differ in rounding."
     )
+
+
+def test_an_architecture_is_no_processor() -> None:
+    assert changed_environment({"device_name": platform.machine()}, {"device_name": "AMD EPYC"}) == ""
 
 
 def test_a_run_that_resumes_elsewhere_says_so(tiny_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
