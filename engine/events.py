@@ -17,7 +17,8 @@ SCHEMA = 1
 """Version of the journal's lines."""
 
 COMPILING = "compiling"
-"""What a notice is `about` when something is compiled in the iteration that comes next."""
+"""What a notice is `about` when something is compiled in the iteration that comes next, and how the detail of a stage's
+progress begins while it is."""
 
 
 KINDS: "dict[str, type[Event]]" = {}

@@ -15,7 +15,6 @@ from engine.methods.registry import method_of
 from engine.networks import flatten_parameters, initialised_network
 from engine.runs.run import Run
 from engine.runs.workspace import Workspace
-from engine.runtime.generators import run_to_end
 from engine.session.session import drive
 from engine.settings import Settings, resolve_settings
 from engine.tools.plan.synthetic import random_task, random_trajectory
@@ -114,11 +113,6 @@ def iterations(task: Task, buffer: TeacherBuffer) -> Generator[Event, None, Any]
     while state.iteration < task.settings.distill.iterations:
         yield from step(state)
     return state
-
-
-def state_of(task: Task, buffer: TeacherBuffer) -> Any:
-    """The state before the first iteration."""
-    return run_to_end(method_of(task.settings).init_state(task, buffer))
 
 
 def new_workspace(folder: Path) -> Workspace:

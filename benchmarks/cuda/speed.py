@@ -29,7 +29,8 @@ def run(check: Check, part: str) -> None:
                 _time(check, part, shape, precision, steps, mode, base)
             for mode in ("exact",) if check.tiny else COMPILED[part]:
                 _time(check, part, shape, precision, steps, mode, base, compile=True)
-    if not check.tiny and part == "cifar" and _without_graphs():
+    if not check.tiny and part == "cifar":
+        compiled.launch_bound = lambda images: False
         switches(tf32=True, deterministic=False)
         _time(check, part, shape, "tf32", 10, "exact", compile=True, about=", CUDA graphs off")
 
@@ -78,11 +79,3 @@ def _row(check: Check, what: str, times: Times, base: float | None, note: str, g
         check.rows.add(what, words)
     else:
         check.rows.holds(what, times.median / base <= goal, words, f"{goal:g} of published")
-
-
-def _without_graphs() -> bool:
-    """Let compiled steps of this process replay no CUDA graphs from now on, if there is a way to say so."""
-    if not hasattr(compiled, "launch_bound"):
-        return False
-    compiled.launch_bound = lambda images: False
-    return True

@@ -75,7 +75,11 @@ def available_bytes() -> int:
 
 
 def free_bytes(device: "torch.device") -> int:
-    """Memory that a process can still get on a device; the host's, where the device shares it."""
+    """Memory that a process can still get on a device."""
+    if device.type == "mps":
+        from engine.runtime.mps import mps_free_bytes
+
+        return mps_free_bytes()
     if device.type != "cuda":
         return available_bytes()
     from engine.runtime import cuda

@@ -2,8 +2,7 @@
 
 import time
 
-COMPILING = "compiling"
-"""Detail of a stage's progress while something is being compiled for it; the seconds so far may follow."""
+from engine.events import COMPILING
 
 
 def is_compiling(detail: str) -> bool:

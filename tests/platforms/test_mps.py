@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from engine.data import free_memory
 from engine.data.augment import draw_augment
+from engine.data.resampling import linear_map, resampled
 from engine.errors import SettingsError
 from engine.matching import matching_gradient
 from engine.methods.frepo import regression_loss
@@ -116,6 +117,9 @@ def learn(name: str, width: int | None) -> None:
     augments = [draw_augment(generator, (op,), images.shape) for op in OPS]
     for augment in augments:
         nn.functional.cross_entropy(model(augment(images)), labels).backward()  # type: ignore[no-untyped-call]
+        if augment.op in ("scale", "rotate"):  # as they are on devices other than the CPU
+            leaf = images.clone().requires_grad_()
+            linear_map(resampled, leaf, *augment.parameters).sum().backward()  # type: ignore[no-untyped-call]
     theta = flatten_parameters(model)
     for mode in ("exact", "unrolled"):
         matching_gradient(
@@ -137,6 +141,7 @@ def run_to_the_end(folder: Path, changes: Sequence[str]) -> None:
 def test_every_operation_has_a_kernel_for_mps(recorded: Recorder) -> None:
     names = {op.name() for op in recorded.ran if op.namespace == "aten"}
     assert {"aten::convolution_backward", "aten::native_group_norm_backward", "aten::linalg_lu_solve"} <= names
+    assert {"aten::gather", "aten::addcmul"} <= names
     lacking = {name for name in names if not has_kernel(name.removeprefix("aten::"))}
     assert lacking <= set(ON_THE_HOST), lacking - set(ON_THE_HOST)
 

@@ -20,7 +20,6 @@ class Stopwatch:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._start = None
-        self._device = device
         if device.type == "cuda":
             with torch.cuda.device(device):
                 self._start, self._end = (torch.cuda.Event(enable_timing=True) for _ in range(2))

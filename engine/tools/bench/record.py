@@ -21,15 +21,10 @@ def machine(device: str, threads: int | None) -> dict[str, Any]:
     return {
         **found,
         "threads": threads or found["threads"],
-        "processor": _processor(),
+        "processor": processor_name(),
         "cores": physical or psutil.cpu_count(),
         "memory_bytes": psutil.virtual_memory().total,
     }
-
-
-def _processor() -> str:
-    """What the processor calls itself."""
-    return processor_name()
 
 
 def gradient_record(bench: GradientBench, where: dict[str, Any], complete: bool, command: str) -> dict[str, Any]:

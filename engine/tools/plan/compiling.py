@@ -1,12 +1,11 @@
 """What a run compiles, whether this machine has compiled it before, and what compiled steps save where they cannot be
 measured: compiling them takes longer than a plan may."""
 
-from collections.abc import Generator
 from dataclasses import dataclass
 
 from torch import nn
 
-from engine.events import Event, Progress
+from engine.events import COMPILING, Event, Progress
 from engine.networks.dropout import has_dropout
 from engine.runtime.compiler_cache import compiled_key, was_compiled
 from engine.settings import Settings
@@ -79,14 +78,4 @@ def training_compiling(
 
 def is_compiling(event: Event) -> bool:
     """Whether an event tells that something is being compiled."""
-    return isinstance(event, Progress) and event.detail.startswith("compiling")
-
-
-def within(stage: Generator[Event, None, None], allowance: Allowance) -> Generator[Event, None, bool]:
-    """The events of a stage, which is closed when the allowance is used up; whether it came to its end."""
-    for event in stage:
-        yield event
-        if allowance.left < 0:
-            stage.close()
-            return False
-    return True
+    return isinstance(event, Progress) and event.detail.startswith(COMPILING)

@@ -6,7 +6,6 @@ import torch
 
 from engine.settings import Settings
 from engine.tools.plan.compiling import training_compiling
-from engine.tools.plan.growing import Allowance
 from engine.tools.plan.problem import Found, epochs_of
 from engine.tools.plan.sizes import graph_bytes
 from engine.tools.plan.synthetic import Shape, changed, random_task
@@ -29,7 +28,6 @@ def shapes(settings: str, shape: Shape, train: int, networks: list[str], folder:
         networks: that are evaluated; the run's own comes besides.
         folder: for files.
     """
-    allowance = Allowance(0)
     run = Settings.model_validate_json(settings)
     run = changed(run, "compute", device="cpu")
     task = random_task(run, shape, Path(folder), train=shape[0], measured=1)
@@ -49,7 +47,6 @@ def shapes(settings: str, shape: Shape, train: int, networks: list[str], folder:
         "networks": {
             name: _network(task, name, trained_on) for name in dict.fromkeys([task.network_name, *networks])
         },
-        "inside": allowance.spent,
     }  # fmt: skip
 
 

@@ -60,8 +60,6 @@ class _Known:
     """Left to do."""
     free: int
     """Bytes of the device that are free."""
-    available: int
-    """Bytes of the device that a run could have."""
     machine: Machine | None
     """One that is not there, to calculate for."""
 
@@ -122,7 +120,7 @@ def _measured(
             known.facts,
             teachers_left=known.teachers_left,
             compiled=known.compiled,
-            available=known.available,
+            available=known.free,
             seconds=seconds,
             budget=budget or BUDGET * min(PATIENCE, busy()),
         )
@@ -163,7 +161,6 @@ def _look_up(workspace: Workspace, run: Run, settings: Settings, machine: Machin
         teachers_left=_teachers_left(workspace, settings, facts) if settings.needs_teachers else 0,
         iterations=max(0, settings.distill.iterations - max(run.checkpoints(), default=0)),
         free=free,
-        available=free if machine else _available(device.type, free),
         machine=machine,
     )
 
@@ -177,7 +174,7 @@ def _added_up(workspace: Workspace, run: Run, known: _Known, found: Measured, li
         parts = memory_parts(problem, found.matching, found.teachers, networks, room_for)
     else:
         parts = peer_parts(problem, matching, networks, room_for)
-    kinds: dict[Where, int] = {"device": known.available if limits.memory is None else limits.memory}
+    kinds: dict[Where, int] = {"device": known.free if limits.memory is None else limits.memory}
     if known.device.type != "cpu" and known.machine is None:
         kinds["host"] = psutil.virtual_memory().available
     most = peaks(parts, kinds)
@@ -252,8 +249,3 @@ def _teachers_left(workspace: Workspace, settings: Settings, facts: Facts) -> in
     identity = workspace.buffer_identity(settings, facts.dataset)
     buffer = TeacherBuffer(workspace.buffer_folder(settings, identity), identity)
     return sum(buffer.epochs(trajectory) < settings.trained_epochs for trajectory in range(count))
-
-
-def _available(device: str, free: int) -> int:
-    """Memory a run could have: on a CPU also what the system holds as a cache of files."""
-    return psutil.virtual_memory().available if device == "cpu" else free

@@ -73,7 +73,6 @@ def test_other_errors_are_other_errors(error: Exception) -> None:
 
 
 def test_free_memory_of_a_device_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert 0 < free_bytes(torch.device("cpu")) <= available_bytes() * 2
     for name, value in {"mem_get_info": (10, 100), "memory_reserved": 70, "memory_allocated": 50}.items():
         monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
     assert free_bytes(torch.device("cuda:1")) == 30  # what the allocator keeps without using it is free
