@@ -98,7 +98,7 @@ def explained(stage: str, tried: str, task: Task | None) -> OutOfMemoryError:
 
 def _hint(stage: str, task: Task | None) -> str:
     if task is None:
-        return "Lower dataset.resolution, set dataset.zca = false, or a machine with more memory."
+        return "Lower dataset.resolution, set dataset.zca = false, or use a machine with more memory."
     onward, new = _onward(stage, task), _anew(stage, task)
     ways = [f"Resume with the same command and {' or '.join(onward)}"] if onward else []
     if new:
