@@ -71,14 +71,13 @@ def worker(options: argparse.Namespace) -> None:
             print(MARK + json.dumps(answer))
 
 
-def measured(processes: int, threads: int) -> dict[str, float]:
-    """One configuration, in its own processes."""
+def answer_of(command: list[str], processes: int, mark: str) -> dict[str, float]:
+    """What the first of so many connected ranks of this machine prints after the mark."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     world = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo"}
     world |= {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
-    command = [sys.executable, __file__, *sys.argv[1:], "--threads", str(threads)]
     started = [
         subprocess.Popen(
             command,
@@ -89,9 +88,14 @@ def measured(processes: int, threads: int) -> dict[str, float]:
         for rank in range(processes)
     ]
     said = [process.communicate()[0] for process in started]
-    line = next(line for line in said[0].splitlines() if line.startswith(MARK))
-    found: dict[str, float] = json.loads(line.removeprefix(MARK))
+    line = next(line for line in said[0].splitlines() if line.startswith(mark))
+    found: dict[str, float] = json.loads(line.removeprefix(mark))
     return found
+
+
+def measured(processes: int, threads: int) -> dict[str, float]:
+    """One configuration, in its own processes."""
+    return answer_of([sys.executable, __file__, *sys.argv[1:], "--threads", str(threads)], processes, MARK)
 
 
 def main() -> None:

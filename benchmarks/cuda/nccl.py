@@ -1,15 +1,13 @@
 """Two ranks that share the batches: over NCCL where there are two GPUs, over gloo in a rehearsal on the CPU."""
 
 import json
-import os
-import socket
-import subprocess
 import sys
 
 import torch
 
 from benchmarks.cuda.check import Check, relative, switches
 from benchmarks.cuda.problems import matching_problem
+from benchmarks.parallel import answer_of
 from engine.matching import Parts, matching_gradient, matching_sweeps
 from engine.networks import FlatNetwork
 from engine.runtime.distributed.environment import this_place
@@ -27,23 +25,8 @@ def run(check: Check, part: str) -> None:
     if check.cuda and torch.cuda.device_count() < RANKS:
         check.rows.add("two ranks over NCCL", "one GPU", "", "not run")
         return
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    world = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo"}
-    world |= {"WORLD_SIZE": str(RANKS), "LOCAL_WORLD_SIZE": str(RANKS)}
     command = [sys.executable, "-m", "benchmarks.cuda.nccl", check.device.type, str(int(check.tiny))]
-    started = [
-        subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, **world, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-        )
-        for rank in range(RANKS)
-    ]
-    said = [process.communicate()[0] for process in started]
-    found = json.loads(next(line for line in said[0].splitlines() if line.startswith(MARK)).removeprefix(MARK))
+    found = answer_of(command, RANKS, MARK)
     name = "NCCL" if check.cuda else "gloo"
     check.rows.at_most(f"two ranks over {name}, float64, gradient against one process", found["error"], LIMIT)
 

@@ -16,6 +16,7 @@ from engine.networks.imported import spelling_words
 from engine.runtime.compiler_cache import compiled_key, remember
 from engine.runtime.out_of_memory import is_out_of_memory
 from engine.runtime.threads import run_in_thread
+from engine.settings import Settings
 from engine.settings.trust import is_import_path
 from engine.training.compile_policy import TRAINING, pays
 from engine.training.sgd import (
@@ -69,8 +70,7 @@ def trainer(
         counts: steps of the whole stage, by batch size.
         at: progress of the stage, reported again while something compiles.
     """
-    # Running statistics are changed by a forward pass, and dropout counts it, which a pure function cannot do.
-    if task.settings.compute.stays_eager or any(True for _ in model.buffers()) or has_dropout(model):
+    if not may_compile(task.settings, model):
         return EagerTrainer(model, rule)
     functional = FlatNetwork(model)
     theta = flatten_parameters(model)
@@ -112,6 +112,12 @@ def say_spelling(task: Task, network: str) -> Iterator[Event]:
     words = spelling_words(network, {"channels": channels, "classes": task.classes, "resolution": resolution})
     if words:
         yield Notice(level="info", message=words)
+
+
+def may_compile(settings: Settings, model: nn.Module) -> bool:
+    """Whether training steps of that network are compiled where it pays."""
+    # Running statistics are changed by a forward pass, and dropout counts it, which a pure function cannot do.
+    return not (settings.compute.stays_eager or any(True for _ in model.buffers()) or has_dropout(model))
 
 
 def training_words(rule: SgdRule) -> str:

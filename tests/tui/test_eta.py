@@ -6,20 +6,29 @@ from tesla_tui.render import eta
 from tesla_tui.render.eta import Clock
 
 
-def test_time_left_starts_anew_with_what_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+class Hands:
+    """The time that a clock reads."""
+
     now = 0.0
 
-    class Time:
-        @staticmethod
-        def monotonic() -> float:
-            return now
+    def monotonic(self) -> float:
+        """Seconds."""
+        return self.now
 
-    monkeypatch.setattr(eta, "time", Time)
+
+@pytest.fixture
+def hands(monkeypatch: pytest.MonkeyPatch) -> Hands:
+    """The time, to be set."""
+    found = Hands()
+    monkeypatch.setattr(eta, "time", found)
+    return found
+
+
+def test_time_left_starts_anew_with_what_is_counted(hands: Hands) -> None:
     clock = Clock()
 
     def left(at: float, done: float, total: float) -> float | None:
-        nonlocal now
-        now = at
+        hands.now = at
         return clock.left(done, total)
 
     assert left(0, 0, 1) is None  # opening
@@ -29,20 +38,11 @@ def test_time_left_starts_anew_with_what_is_counted(monkeypatch: pytest.MonkeyPa
     assert left(71, 100, 1000) == pytest.approx(90)
 
 
-def test_compiling_counts_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 0.0
-
-    class Time:
-        @staticmethod
-        def monotonic() -> float:
-            return now
-
-    monkeypatch.setattr(eta, "time", Time)
+def test_compiling_counts_for_nothing(hands: Hands) -> None:
     clock = Clock()
 
     def left(at: float, done: float, detail: str = "") -> float | None:
-        nonlocal now
-        now = at
+        hands.now = at
         return clock.left(done, 5000, detail)
 
     assert left(0, 0, "compiling, 0 s") is None

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from torch import nn
 
 from engine.events import COMPILING, Event, Progress
-from engine.networks.dropout import has_dropout
 from engine.runtime.compiler_cache import compiled_key, was_compiled
 from engine.settings import Settings
 from engine.tools.plan.growing import Allowance, busy
 from engine.training.compile_policy import MATCHING, TRAINING
 from engine.training.sgd import SgdRule
 from engine.training.task import Task
-from engine.training.trainer import training_words, worth_compiling
+from engine.training.trainer import may_compile, training_words, worth_compiling
 
 READY = 8.0
 """Seconds to load compiled steps from the compiler's cache: PyTorch's compiler is imported and traces them again."""
@@ -59,7 +58,7 @@ def training_compiling(
 ) -> Compiling:
     """Of training steps; `counts` are the run's steps by batch size. The rule is that of `trainer`."""
     mode = settings.compute.compile
-    if settings.compute.stays_eager or any(True for _ in model.buffers()) or has_dropout(model):
+    if not may_compile(settings, model):
         return Compiling(False)
     first = next(model.parameters())
     blank = first.new_zeros((1, *task.image_shape))
