@@ -7,20 +7,21 @@ from torch import Tensor
 
 from engine.methods.method import Method, immediate, no_step
 from engine.methods.peer_state import PeerState, fresh_state, hard, restore_state
-from engine.training.real_images import real_images
+from engine.training.real_images import packed_images, real_images
 from engine.training.task import Task
 
 
-def selection(name: str, choose: Callable[[Task], Tensor]) -> Method:
+def selection(name: str, choose: Callable[[Task], Tensor], reads: tuple[str, ...] = ("distill.student_lr",)) -> Method:
     """A method that keeps real images.
 
     Args:
         name: as `distill.method` spells it.
-        choose: gives indices `(K * ipc,)` into the training images, ordered by class.
+        choose: gives indices `(K * ipc * views,)` into the training images, ordered by class.
+        reads: settings it reads.
     """
 
     def initial_state(task: Task) -> PeerState:
-        return fresh_state(task, real_images(task, choose(task)))
+        return fresh_state(task, packed_images(task, choose(task)))
 
     return Method(
         name=name,
@@ -28,7 +29,7 @@ def selection(name: str, choose: Callable[[Task], Tensor]) -> Method:
         restore_state=restore_state,
         make_step=no_step,
         export_labels=immediate(hard),
-        reads=("distill.student_lr",),
+        reads=reads,
     )
 
 

@@ -1,5 +1,6 @@
 """What an iteration of trajectory matching draws: a function of the settings and the iteration's number alone."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +11,7 @@ from engine.matching import Schedule
 from engine.runtime.rng import counted_generator
 from engine.runtime.transfer import to_device
 from engine.settings import DistillSettings
+from engine.training.formation import View
 from engine.training.task import Task
 
 
@@ -40,8 +42,9 @@ def start_epochs(distill: DistillSettings, iteration: int) -> range:
 def draw_iteration(task: Task, iteration: int) -> Draw:
     """Trajectory, start epoch, and T batches with their augmentations, from settings and the iteration's number alone.
 
-    Batches: a random permutation of all N images is cut into chunks of `distill.batch`; when it is used up a new one
-    is drawn. Every rank draws the whole and keeps its rows, so that nothing depends on how many there are.
+    Batches: a random permutation of all N images (with `distill.formation`, of all their views) is cut into chunks of
+    `distill.batch`; when it is used up a new one is drawn. Every rank draws the whole and keeps its rows, so that
+    nothing depends on how many there are.
     """
     settings = task.settings
     distill = settings.distill
@@ -51,11 +54,12 @@ def draw_iteration(task: Task, iteration: int) -> Draw:
     start_epoch = starts[int(torch.randint(len(starts), (), generator=generator))]
     count = task.classes * distill.ipc
     size = count if distill.batch == "full" else distill.batch
+    views = task.decoder.views
     chunks: list[Tensor] = []
     schedule, shares = [], []
     for step in range(distill.steps):
         if not chunks:
-            chunks = list(torch.randperm(count, generator=generator).split(size))
+            chunks = list(torch.randperm(count * views, generator=generator).split(size))
         index = chunks.pop(0)
         shape = (len(index), *task.image_shape)
         augment = draw_augment(
@@ -63,5 +67,10 @@ def draw_iteration(task: Task, iteration: int) -> Draw:
         )
         part = task.ranks.part(len(index))
         shares.append((part.stop - part.start) / len(index))
-        schedule.append((to_device(index[part], task.device), augment.rows(part)))
+        mine: Callable[[Tensor], Tensor] = augment.rows(part)
+        index = index[part]
+        if views > 1:
+            mine = View(task.decoder, to_device(index % views, task.device), mine)
+            index = torch.div(index, views, rounding_mode="floor")
+        schedule.append((to_device(index, task.device), mine))
     return Draw(trajectory, start_epoch, schedule, tuple(shares))

@@ -3,4 +3,4 @@
 from engine.methods.coreset import selection
 from engine.training.real_images import nearest_to_centres
 
-K_MEANS = selection("k-means", nearest_to_centres)
+K_MEANS = selection("k-means", lambda task: nearest_to_centres(task, task.settings.distill.ipc))

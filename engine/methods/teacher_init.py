@@ -17,7 +17,7 @@ from engine.methods.tesla_state import DistillState, initial_state
 from engine.networks.flat import FlatNetwork
 from engine.runtime.generators import map_events
 from engine.training import labels as label_rules
-from engine.training.real_images import initial_images, random_orders, real_images
+from engine.training.real_images import initial_images, packed_images, random_orders, real_images
 from engine.training.task import Task
 from engine.training.teacher_buffer import TeacherBuffer
 
@@ -62,14 +62,14 @@ def init_state(task: Task, buffer: TeacherBuffer) -> Generator[Event, None, Dist
     at = Progress(stage="distillation", done=0, total=total, unit="iterations", detail="classifying with a teacher")
     theta = buffer.read(0, settings.trained_epochs)[0].to(task.device, task.dtype)
     teacher = _Teacher(task.flat_network(), theta, at)
-    images = real_images(task, (yield from _correct(task, teacher))) if asks_images else initial_images(task)
+    images = packed_images(task, (yield from _correct(task, teacher))) if asks_images else initial_images(task)
     logits = (yield from _labels(task, teacher, images)) if asks_labels else None
     return initial_state(task, images, logits)
 
 
 def _correct(task: Task, teacher: _Teacher) -> Generator[Event, None, Tensor]:
-    """Indices `(K * ipc,)` into the training images, ordered by class."""
-    ipc = task.settings.distill.ipc
+    """Indices `(K * ipc * views,)` into the training images, ordered by class."""
+    ipc = task.settings.distill.ipc * task.decoder.views
     orders = [order.tolist() for order in random_orders(task, "init-real")]
     right: list[list[int]] = [[] for _ in orders]
     wrong: list[list[tuple[float, int]]] = [[] for _ in orders]

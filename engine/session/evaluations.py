@@ -18,7 +18,7 @@ from engine.training.evaluation import STAGE, Evaluation, evaluate
 from engine.training.real_images import check_ipc
 from engine.training.task import Task
 from engine.training.teacher_buffer import TeacherBuffer
-from engine.training.training_set import SmallSet, TrainingSet, WholeSet
+from engine.training.training_set import SmallSet, TrainingSet, WholeSet, small_set
 
 Events = Generator[Event, None, None]
 
@@ -134,7 +134,7 @@ def training_set(task: Task, buffer: TeacherBuffer, state: State) -> Generator[E
         return WholeSet(task.train, state.student_lr.item(), task.settings.evaluate.whole_epochs)
     at = Progress(stage=STAGE, done=0, total=1, unit="networks", detail="labels")
     labels = yield from method.export_labels(task, buffer, state, at)
-    return SmallSet(state.images, labels, state.student_lr.item())
+    return small_set(SmallSet(state.images, labels, state.student_lr.item()), task.decoder)
 
 
 def _protocol(task: Task, subject: str, repeats: int) -> dict[str, Any]:

@@ -132,8 +132,14 @@ class DistillSettings(Section):
     expansion_end: Annotated[PositiveInt | None, BY_METHOD] = None
     """Iteration at which the curriculum reaches the whole range. Unset: distill.iterations when the run
     starts; raising them later keeps the whole range."""
+    formation: Annotated[
+        Annotated[int, Field(ge=1, le=16)],
+        Affects(distilled="formation", random="formation", unnamed=(1,), by_method=True),
+    ] = 1
+    """f: every synthetic image holds f x f smaller ones, each enlarged to full size for a network (IDC). 1: none."""
     batch: Annotated[PositiveInt | Literal["full"], BY_METHOD] = "full"
-    """Synthetic images per matching step, or `full`."""
+    """Images per matching step, or `full`: as many as the synthetic set has. With formation a step draws from all
+    smaller ones."""
     gradient: Annotated[Literal["exact", "paper", "unrolled"], BY_METHOD] = "exact"
     """How dL/dimages is computed: exact, paper (TESLA's eq. 6) or unrolled (MTT; memory grows with steps)."""
     store: Annotated[Literal["auto", "device", "host", "checkpoint"], Affects(by_method=True, change="any time")] = (

@@ -89,6 +89,21 @@ def _check_consistent(settings: Settings) -> None:
         raise ValueError(
             "compute.dtype = float64 does not exist on compute.device = mps. Set float32, or compute.device = cpu."
         )
+    if distill.formation > 1 and not (settings.needs_teachers or distill.method == "random"):
+        raise ValueError(
+            f"distill.formation = {distill.formation} is for methods that match trajectories, and for random; "
+            f"distill.method = {distill.method} stores whole images. Set distill.formation = 1."
+        )
+    if distill.formation > 1 and settings.labels.kind in ("target", "last"):
+        raise ValueError(
+            f"distill.formation = {distill.formation} needs labels of the stored images; labels.kind = "
+            f"{settings.labels.kind} are a teacher's for whole images. Set labels.kind = hard or learned."
+        )
+    if distill.formation > 1 and settings.labels.kind == "learned" and settings.labels.init == "teacher":
+        raise ValueError(
+            f"distill.formation = {distill.formation} cannot start from labels.init = teacher, which are for whole "
+            "images. Set labels.init = one-hot."
+        )
     if settings.dataset.name == "folder" and settings.dataset.path is None:
         raise ValueError("dataset.name = folder needs dataset.path, the class-per-folder tree.")
 

@@ -22,11 +22,11 @@ from engine.runtime.finite import is_finite
 from engine.runtime.generators import map_events
 from engine.runtime.rng import counted_generator, counted_seed
 from engine.training.labels import class_index, hard_labels
-from engine.training.real_images import random_real, real_images
+from engine.training.real_images import packed_images, random_real
 from engine.training.sgd import SgdRule, Trainer
 from engine.training.task import Split, Task
 from engine.training.trainer import say_spelling, trainer
-from engine.training.training_set import SmallSet, TrainingSet
+from engine.training.training_set import SmallSet, TrainingSet, small_set
 
 STAGE = "evaluation"
 
@@ -140,10 +140,11 @@ def _result(task: Task, evaluation: Evaluation) -> Generator[Event, None, Evalua
     return results[0]
 
 
-def _random_set(task: Task, repeat: int) -> SmallSet:
+def _random_set(task: Task, repeat: int) -> TrainingSet:
     ipc = task.settings.distill.ipc
     labels = hard_labels(class_index(task.classes, ipc, task.device), task.classes, task.dtype)
-    return SmallSet(real_images(task, random_real(task, ipc, "baseline", repeat)), labels, BASELINE_LR)
+    images = packed_images(task, random_real(task, ipc * task.decoder.views, "baseline", repeat))
+    return small_set(SmallSet(images, labels, BASELINE_LR), task.decoder)
 
 
 def _one(task: Task, evaluation: Evaluation, repeat: int) -> Generator[Event, None, float]:

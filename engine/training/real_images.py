@@ -21,25 +21,29 @@ def starts_from_real(settings: Settings) -> bool:
 
 
 def check_ipc(task: Task) -> None:
-    """Check that every class has `distill.ipc` real images to draw.
+    """Check that every class has the real images to draw: `distill.ipc` times the views of a stored image.
 
     Raises:
         UsageError: names the smallest class.
     """
-    ipc = task.settings.distill.ipc
+    ipc, views = task.settings.distill.ipc, task.decoder.views
     sizes = [len(members) for members in task.class_members]
     smallest = min(range(len(sizes)), key=sizes.__getitem__)
-    if sizes[smallest] < ipc:
+    if sizes[smallest] < ipc * views:
+        each = f" x {views} images each (distill.formation)" if views > 1 else ""
         raise UsageError(
-            f"distill.ipc = {ipc} is more than the smallest class has: {task.dataset.classes[smallest]!r} has "
+            f"distill.ipc = {ipc}{each} is more than the smallest class has: {task.dataset.classes[smallest]!r} has "
             f"{sizes[smallest]} training images (after the held-out part).",
-            _other_ways(task.settings, sizes[smallest]),
+            _other_ways(task.settings, sizes[smallest], views),
         )
 
 
-def _other_ways(settings: Settings, most: int) -> str:
-    """What to do where the smallest class has `most` images."""
-    fewer = f"Set --ipc {most} or fewer" if most else "Lower dataset.holdout"
+def _other_ways(settings: Settings, most: int, views: int) -> str:
+    """What to do where the smallest class has `most` images and a stored one takes `views`."""
+    if most >= views:
+        fewer = f"Set --ipc {most // views} or fewer"
+    else:
+        fewer = "Set a smaller distill.formation" if views > 1 and most else "Lower dataset.holdout"
     if settings.labels.kind == "given" or not starts_from_real(settings):  # only the baseline draws them
         return f"{fewer}, or leave the baseline out with --set evaluate.baseline=false."
     if settings.traits.iterates:
@@ -71,8 +75,14 @@ def initial_images(task: Task) -> Tensor:
         generator = counted_generator(task.settings.seed, "init-noise")
         shape = (task.classes * distill.ipc, *task.image_shape)
         return torch.randn(shape, generator=generator).to(task.device, task.dtype)
-    index = nearest_to_centres(task) if distill.init == "kmeans" else random_real(task, distill.ipc, "init-real")
-    return real_images(task, index)
+    count = distill.ipc * task.decoder.views
+    index = nearest_to_centres(task, count) if distill.init == "kmeans" else random_real(task, count, "init-real")
+    return packed_images(task, index)
+
+
+def packed_images(task: Task, index: Tensor) -> Tensor:
+    """Stored images `(N, C, H, W)` from real ones by index `(N * views,)`: with `distill.formation` several in one."""
+    return task.decoder.pack(real_images(task, index))
 
 
 def real_images(task: Task, index: Tensor) -> Tensor:
@@ -86,9 +96,9 @@ def real_images(task: Task, index: Tensor) -> Tensor:
     return images
 
 
-def nearest_to_centres(task: Task) -> Tensor:
-    """Indices `(K * ipc,)` of the training images nearest to the centres of each class's k-means, ordered by class."""
-    return torch.cat([_nearest_to_centres(task, k, task.settings.distill.ipc) for k in range(task.classes)])
+def nearest_to_centres(task: Task, count: int) -> Tensor:
+    """Indices `(K * count,)` of the training images nearest to `count` k-means centres of each class, by class."""
+    return torch.cat([_nearest_to_centres(task, k, count) for k in range(task.classes)])
 
 
 def _nearest_to_centres(task: Task, k: int, ipc: int) -> Tensor:

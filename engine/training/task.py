@@ -14,6 +14,7 @@ from engine.networks.flat import FlatNetwork
 from engine.runtime.distributed.ranks import ALONE, Ranks
 from engine.runtime.transfer import module_to_device, to_device
 from engine.settings import Settings
+from engine.training.formation import Decoder, decoder
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -64,6 +65,15 @@ class Task:
     def classes(self) -> int:
         """K."""
         return len(self.dataset.classes)
+
+    @cached_property
+    def decoder(self) -> Decoder:
+        """How stored synthetic images become those that networks see.
+
+        Raises:
+            UsageError: `distill.formation` does not divide the side of the images.
+        """
+        return decoder(self.settings.distill.formation, self.dataset.resolution)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

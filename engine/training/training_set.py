@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from engine.runtime.transfer import to_device
+from engine.training.formation import Decoder
 from engine.training.task import Split
 
 
@@ -45,6 +47,38 @@ class SmallSet:
         """See `TrainingSet`."""
         there = to_device(index, self.images.device)
         return self.images[there], self.labels[there]
+
+
+@dataclass(frozen=True)
+class DecodedSet:
+    """A set whose stored images decode to several, each batch decoded as it is needed."""
+
+    stored: SmallSet
+    decoder: Decoder
+
+    @property
+    def lr(self) -> float:
+        """See `TrainingSet`."""
+        return self.stored.lr
+
+    @property
+    def epochs(self) -> None:
+        """See `TrainingSet`."""
+        return None
+
+    def __len__(self) -> int:
+        return len(self.stored) * self.decoder.views
+
+    def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """See `TrainingSet`."""
+        views = self.decoder.views
+        stored, labels = self.stored.batch(torch.div(index, views, rounding_mode="floor"))
+        return self.decoder.decode(stored, to_device(index % views, stored.device)), labels
+
+
+def small_set(stored: SmallSet, decoder: Decoder) -> TrainingSet:
+    """What networks are trained on, given what is stored."""
+    return stored if decoder.views == 1 else DecodedSet(stored, decoder)
 
 
 @dataclass(frozen=True)
