@@ -79,7 +79,8 @@ class Formation:
         count, channels = len(images) // self.views, images.shape[1]
         reduced = images.unflatten(3, (small, factor)).unflatten(2, (small, factor)).mean(dim=(3, 5))
         tiles = reduced.view(count, factor, factor, channels, small, small)
-        return tiles.permute(0, 3, 1, 4, 2, 5).reshape(count, channels, self.side, self.side)
+        packed: Tensor = tiles.permute(0, 3, 1, 4, 2, 5).reshape(count, channels, self.side, self.side)
+        return packed
 
     def _enlarging(self, like: Tensor) -> Tensor:
         """`(f, side, side)`: row y of matrix i has the weights of the stored rows in row y of view i, enlarged."""
