@@ -50,7 +50,7 @@ def record(settings: Settings, part: Part, without: Collection[str] = ()) -> dic
     for key, affects in AFFECTS.items():
         name = getattr(affects, part)
         if name and key not in without and values[key] not in affects.unnamed:
-            named[name] = values[key]
+            named.setdefault(name, values[key])  # teachers.seed, where it is set, stands before seed
     return nest(named)
 
 

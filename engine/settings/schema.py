@@ -100,6 +100,11 @@ class TeacherSettings(Section):
         Affects(teachers="buffer", unnamed=(None,), by_method=True),
     ] = None
     """Teacher buffer from `tesla import-buffers` to use instead of training teachers. Unset: train them."""
+    seed: Annotated[
+        Annotated[int, Field(ge=0, lt=2**63)] | None,
+        Affects(teachers="seed", distilled="teachers.seed", random="teachers.seed", unnamed=(None,)),
+    ] = None
+    """Seed of the teachers and of the held-out part, for runs of several seeds that share them. Unset: seed."""
 
 
 class AugmentSettings(Section):

@@ -40,6 +40,11 @@ class Settings(Section):
         return self.traits.teachers
 
     @property
+    def teacher_seed(self) -> int:
+        """Seed of the teachers and of the held-out part."""
+        return self.seed if self.teachers.seed is None else self.teachers.seed
+
+    @property
     def traits(self) -> MethodTraits:
         """What is known about the method of this run."""
         return method_traits(self.distill.method)

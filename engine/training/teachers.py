@@ -128,7 +128,7 @@ def _mended(task: Task, buffer: TeacherBuffer) -> Generator[Event, None, None]:
 def _train_one(
     task: Task, buffer: TeacherBuffer, trajectory: int, count: int, epochs: int, claim: LeaseLock
 ) -> Generator[Event, None, None]:
-    seed = task.settings.seed
+    seed = task.settings.teacher_seed
     model = task.fresh_network(counted_seed(seed, "teacher-init", trajectory)).train()
     yield from say_spelling(task, task.network_name)
     at = Progress(stage=STAGE, done=trajectory * epochs, total=count * epochs, unit="epochs")
@@ -211,7 +211,7 @@ def _train_epoch(
     settings = task.settings
     images = task.train.images
     order = torch.randperm(
-        len(task.train), generator=counted_generator(settings.seed, "teacher-order", trajectory, epoch)
+        len(task.train), generator=counted_generator(settings.teacher_seed, "teacher-order", trajectory, epoch)
     )
     batches = order.split(task.teacher_batch)
     # On the device until the epoch ends: reading them every step would make the host wait for it.
@@ -228,7 +228,7 @@ def _train_epoch(
             index = batches[step]
             target = task.train.targets(index)
             batch = images.encoded(index)
-            generator = counted_generator(settings.seed, "teacher-augment", trajectory, epoch, step)
+            generator = counted_generator(settings.teacher_seed, "teacher-augment", trajectory, epoch, step)
             augment = draw_augment(generator, settings.augment.ops, batch.shape, task.device)
             loss, logits = learner.step(augment(batch), target, settings.teachers.lr)
             losses[step] = loss * len(index)

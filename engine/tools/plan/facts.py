@@ -56,7 +56,7 @@ def find_facts(settings: Settings, request: DataRequest) -> Facts:
     name, wanted = settings.dataset.name, settings.dataset.resolution
     there = cached_dataset(request)
     if there is not None:
-        kept, held = split_holdout(there.train_labels, settings.dataset.holdout, settings.seed, there.classes)
+        kept, held = split_holdout(there.train_labels, settings.dataset.holdout, settings.teacher_seed, there.classes)
         return Facts(
             len(there.classes), there.channels, there.resolution, len(kept), len(held), len(there.test_labels),
             "the cached dataset", there,
@@ -81,7 +81,7 @@ def find_facts(settings: Settings, request: DataRequest) -> Facts:
 
 def _from_files(settings: Settings, data: ResolvedData) -> Facts:
     labels = data.train.split.labels[data.train.index]
-    kept, held = split_holdout(labels, settings.dataset.holdout, settings.seed, data.classes)
+    kept, held = split_holdout(labels, settings.dataset.holdout, settings.teacher_seed, data.classes)
     return Facts(
         len(data.classes), data.channels, data.resolution, len(kept), len(held), len(data.test.index),
         "files, not decoded yet",
