@@ -10,7 +10,7 @@ WORKERS ?= 3
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test quick types lint format docs torture fuzz cuda hooks clean
+.PHONY: help demo check test quick types lint format docs results torture fuzz cuda hooks clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -45,6 +45,9 @@ format: $(STAMP) ## fix format and lint in place
 docs: $(STAMP) ## build the documentation in site/
 	$(DOCS)
 	@echo "Open site/index.html"
+
+results: $(STAMP) ## rebuild the tables and plots of README and docs from the runs in docs/data (docs/results.md)
+	$(BIN)/python -m benchmarks.results tables
 
 torture: $(STAMP) ## break a small run at every file-system call, at random moments, by power cuts (docs/reliability.md)
 	$(BIN)/python -m tests.torture --kills 240 --json torture.json
