@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+from benchmarks.results.collect import differences
 from benchmarks.results.commits import write_commit
 from benchmarks.results.experiments import Experiment, Planned, choose_rate
 from engine.errors import TeslaError
@@ -111,16 +112,14 @@ class Driver:
         return Job(run.name, run.words(str(self.folder), rate))
 
     def done(self, planned: Planned) -> bool:
-        """Whether a run is finished, and has as many iterations as the experiment asks for."""
+        """Whether a run is finished, with the settings of the experiment. Otherwise `tesla run` says what is wrong."""
         run = Workspace(self.folder).run(planned.name)
         if not run.exists:
             return False
         try:
-            status = run_status(run)
+            return run_status(run).finished and not differences(self.experiment, planned, run.frozen().flat())
         except TeslaError:
-            return False  # `tesla run` says what is wrong
-        asked = dict(text.split("=", 1) for text in planned.settings).get("distill.iterations")
-        return status.finished and (asked is None or status.iterations >= int(asked))
+            return False
 
     def _work(self, jobs: Sequence[Job]) -> None:
         """Run jobs, `workers` at once, until all have ended or it is stopped."""

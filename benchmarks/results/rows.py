@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from benchmarks.results.experiments import Experiment, Member, Pair
+from benchmarks.results.experiments import Experiment, Member, Pair, choose_rate
 from benchmarks.results.records import Data, Record
 from engine.tools.studies.statistics import Interval, mean_interval, paired_difference
 
@@ -121,8 +121,18 @@ def paired(pair: Pair, data: Data) -> Interval | None:
     return paired_difference([sides[0][s] for s in seeds], [sides[1][s] for s in seeds]) if seeds else None
 
 
-def chosen_rate(member: Member, data: Data) -> float | None:
-    """The rate that its measured runs have; None where there are none."""
+def best_rate(experiment: Experiment, member: Member, data: Data) -> float | None:
+    """The rate that the search finds best; None while it is not finished."""
+    runs = [run for run in data.searching(member.name) if run.complete]
+    return choose_rate(experiment, member, {run.run: run.held_out for run in runs if run.held_out is not None})
+
+
+def used_rate(member: Member, data: Data) -> float | None:
+    """The rate that its measured runs have; None where there are none.
+
+    Raises:
+        SystemExit: they have several.
+    """
     rates = {data.setting(run, "distill.lr_images") for run in data.of(member.name)}
     if len(rates) > 1:
         raise SystemExit(f"The runs of {member.name} have several rates: {sorted(rates)}. One table cannot mix them.")

@@ -14,13 +14,14 @@ from benchmarks.results.rows import (
     NOTHING,
     Row,
     accuracy,
-    chosen_rate,
+    best_rate,
     main_rows,
     markdown,
     network_of,
     paired,
     points,
     unfinished,
+    used_rate,
     whole_accuracy,
 )
 from engine.tools.studies.outcome import Chart
@@ -70,7 +71,8 @@ def section(results: Results, key: str) -> tuple[list[str], dict[str, tuple[Char
     """Table, plot, search, commands and origin of an experiment; and the plots to draw, by file name."""
     experiment, data = results.experiments[key], results.data.get(key)
     if data is None or not any(run.complete and run.rate is None for run in data.runs):
-        return [NOT_MEASURED, "", *_commands(experiment, data)], {}
+        searched = _searches(experiment, data) if data is not None else []
+        return [NOT_MEASURED, "", *searched, *_commands(experiment, data)], {}
     lines: list[str] = [experiment.note, ""] if experiment.note else []
     if experiment.networks:
         return [*lines, *_networks(experiment, data), "", *origin(data), "", *_commands(experiment, data)], {}
@@ -119,7 +121,7 @@ def pair_table(experiment: Experiment, data: Data) -> list[str]:
         found = paired(pair, data)
         a, b = (experiment.member(name) for name in (pair.a, pair.b))
         sides = [accuracy(_test(data, name)) for name in (pair.a, pair.b)]
-        rates = [_number(chosen_rate(member, data)) for member in (a, b)]
+        rates = [_number(used_rate(member, data)) for member in (a, b)]
         if found is not None:
             lines.append([pair.label, *sides, points(found), str(found.count), *rates, verdict(found)])
     if not lines:
@@ -179,7 +181,7 @@ def _searches(experiment: Experiment, data: Data) -> list[str]:
     """How every rate was chosen; with tests only where the measured runs have none."""
     lines, any_test = [], False
     for member in (member for member in experiment.members if member.search):
-        chosen = chosen_rate(member, data)
+        best, used = best_rate(experiment, member, data), used_rate(member, data)
         untested = not any(run.test for run in data.of(member.name))
         for run in data.searching(member.name):
             held = NOTHING if run.held_out is None or not run.complete else f"{100 * run.held_out:.1f}"
@@ -187,7 +189,10 @@ def _searches(experiment: Experiment, data: Data) -> list[str]:
             any_test |= test is not None
             cells = [member.label, _number(run.rate), held, str(run.seed), f"{run.iterations:,}", f"`{run.run}`"]
             shown = f"{100 * fmean(test):.1f} ({len(test)} networks)" if test else NOTHING
-            lines.append([*cells, "chosen" if run.rate == chosen else "", shown])
+            chosen = "chosen" if run.rate == best else ""
+            if used is not None and best is not None and used != best:
+                chosen = "best" if run.rate == best else "used" if run.rate == used else ""
+            lines.append([*cells, chosen, shown])
     if not lines:
         return []
     headings = ["", "`distill.lr_images`", "best held-out, %", "seed", "iterations", "run", "", "test accuracy, %"]
@@ -233,7 +238,8 @@ def _commands(experiment: Experiment, data: Data | None) -> list[str]:
         return [*lines, "", "The same with `--list` prints the commands of every run."]
     chosen: dict[str, float | None] = {}
     if data is not None:
-        chosen = {m.name: chosen_rate(m, data) for m in experiment.members if m.search}
+        searched = (m for m in experiment.members if m.search)
+        chosen = {m.name: used_rate(m, data) or best_rate(experiment, m, data) for m in searched}
     return [*lines, "", "or by hand:", "", *(f"    {line}" for line in script(experiment, chosen))]
 
 

@@ -1,0 +1,163 @@
+"""An experiment of tiny runs on digits: run, stopped, collected and shown, by the commands of docs/results.md."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.results.collect import collect
+from benchmarks.results.commits import ROOT
+from benchmarks.results.driver import Driver, chosen_rates
+from benchmarks.results.experiments import Experiment, load_experiments
+from benchmarks.results.records import read_data
+from engine.runs.workspace import Workspace
+from tests.conftest import TINY
+from tests.processes import HANGS, NEVER, in_stage, wait_for
+
+pytestmark = pytest.mark.slow
+
+
+def table(key: str, members: str, more: str = "") -> str:
+    """An experiment of tiny runs, as experiments.toml has it."""
+    sets = json.dumps(["teachers.seed=0", *(text for text in TINY if "lr_images" not in text)])
+    return (
+        f'[{key}]\ntitle = "Tiny"\nworkspace = "w"\ndataset = "digits"\nset = {sets}\nseeds = [0, 1]\n'
+        f"members = [{members}]\n{more}\n"
+    )
+
+
+TINY_TOML = table(
+    "T",
+    '{ name = "a", label = "exact", search = true }, { name = "r", label = "random", set = ["distill.method=random"] }',
+    'search = { rates = [1, 10], seed = 9, set = ["evaluate.repeats=1", "evaluate.baseline=false"] }',
+)
+OTHER_NETWORKS = table("D", '{ name = "a", label = "exact" }', 'runs_of = "T"\nnetworks = ["mlp"]')
+
+
+def experiments(folder: Path, text: str) -> tuple[Path, dict[str, Experiment]]:
+    file = folder / "experiments.toml"
+    file.write_text(text)
+    return file, load_experiments(file)
+
+
+def results(file: Path, *words: object) -> subprocess.CompletedProcess[str]:
+    """`python -m benchmarks.results`."""
+    command = [sys.executable, "-m", "benchmarks.results", "--experiments", str(file), *map(str, words)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=HANGS)
+
+
+def test_an_experiment_from_its_runs_to_its_table(tmp_path: Path) -> None:
+    file, known = experiments(tmp_path, TINY_TOML + OTHER_NETWORKS)
+    folder = tmp_path / "w"
+    told: list[str] = []
+    assert Driver(known["T"], folder, (), 2, told.append).run() == 0
+    assert [line.split()[0] for line in told] == ["[1/2]", "[2/2]", "[1/4]", "[2/4]", "[3/4]", "[4/4]"]  # search first
+    assert told[2].endswith(" left")
+    chosen = chosen_rates(known["T"], folder)["a"]
+    assert chosen in (1, 10)
+
+    again: list[str] = []
+    assert Driver(known["T"], folder, (), 2, again.append).run() == 0
+    assert again == []  # everything is finished
+
+    assert Driver(known["D"], folder, (), 1, again.append).run() == 0
+    assert len(again) == 2
+
+    (tmp_path / "docs").mkdir()
+    for page in ("results", "index"):
+        (tmp_path / "docs" / f"{page}.md").write_text(
+            "<!-- results:T -->\n<!-- end -->\n<!-- results:D -->\n<!-- end -->\n"
+        )
+    for key in ("T", "D"):
+        done = results(file, "--root", tmp_path, "collect", key, "--folder", folder, "--machine", "a box")
+        assert (done.returncode, done.stderr) == (0, "")
+    data = read_data(tmp_path, "T")
+    assert data is not None
+    run = data.of("a")[0]
+    own = Workspace(folder).run("a-seed-0")
+    assert (run.finished, run.iteration, run.machine, run.threads) == (True, 6, "a box", 1)
+    assert data.setting(run, "distill.lr_images") == chosen
+    measured = {(r.split, r.subject, r.network): r for r in own.evaluations()}
+    assert run.test["convnet"] == pytest.approx(measured["test", "distilled", "convnet"].accuracies, abs=1e-5)
+    assert run.random["convnet"] == pytest.approx(measured["test", "random", "convnet"].accuracies, abs=1e-5)
+    assert [at for at, _ in run.holdout] == [0, 3, 6]
+    assert set(read_data(tmp_path, "D").of("a")[0].test) == {"convnet", "mlp"}  # type: ignore[union-attr]
+
+    done = results(file, "--root", tmp_path, "tables")
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "docs" / "results.md").read_text()
+    assert f"| exact | {chosen:g} |" in text
+    assert "| test accuracy, % | convnet | mlp |" in text
+    listed = results(file, "run", "T", "--folder", folder, "--list")
+    assert f"--set distill.lr_images={chosen:g}\n" in listed.stdout
+    # Checkpoints take the room; without them the figures are the same.
+    for path in own.folder.glob("checkpoints/*"):
+        path.unlink()
+    assert collect(known["T"], folder, None, "a box").data.of("a")[0].test == run.test
+
+
+def test_ctrl_c_saves_and_the_same_command_resumes(tmp_path: Path) -> None:
+    long = TINY_TOML.replace("distill.iterations=6", f"distill.iterations={NEVER}")
+    file, known = experiments(tmp_path, long)
+    folder = tmp_path / "w"
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.results",
+        "--experiments",
+        str(file),
+        "run",
+        "T",
+        "--folder",
+        str(folder),
+    ]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    run = None
+
+    def distilling() -> bool:
+        nonlocal run
+        run = run or (Workspace(folder).run("a-lr1-seed-9") if (folder / "tesla.toml").exists() else None)
+        return run is not None and in_stage(run, "distillation")()
+
+    wait_for(distilling, process)
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=HANGS)
+    assert (process.returncode, said.splitlines()[-1]) == (130, "Stopped and saved. Run the same command to resume.")
+    assert run is not None
+    assert run.checkpoints()
+    found = collect(known["T"], folder)
+    stopped = next(record for record in found.data.runs if record.run == run.name)
+    assert (stopped.finished, stopped.complete, stopped.test) == (False, False, {})
+    assert "r-seed-0" in found.missing
+
+
+def test_a_run_with_other_settings_is_left_out(tmp_path: Path) -> None:
+    file, known = experiments(tmp_path, TINY_TOML)
+    folder = tmp_path / "w"
+    told: list[str] = []
+    assert Driver(known["T"], folder, ("r",), 2, told.append).run() == 0
+    _, changed = experiments(tmp_path, TINY_TOML.replace("network.width=4", "network.width=8"))
+    found = collect(changed["T"], folder)
+    assert found.data.runs == ()
+    assert found.wrong[0] == "r-seed-0: network.width is 4, the experiment has 8"
+    done = results(file, "--root", tmp_path, "collect", "T", "--folder", folder)
+    assert (done.returncode, done.stdout.strip()) == (1, f"{folder} has no run of experiment T; nothing was written.")
+    assert "network.width is 4" in done.stderr
+    # `tesla run` refuses it too: its words are shown, and the experiment fails.
+    del told[:]
+    assert Driver(changed["T"], folder, ("r",), 2, told.append).run() == 1
+    assert any("network.width" in line and "Error" in line for line in told)
+    assert told[-1].startswith("2 failed: r-seed-")
+
+
+def test_unknown_names_are_refused(tmp_path: Path) -> None:
+    file, _ = experiments(tmp_path, TINY_TOML)
+    done = results(file, "run", "X")
+    assert "There is no experiment 'X'. There are: T." in done.stderr
+    done = results(file, "run", "T", "--only", "z")
+    assert "has no member z. It has: a, r." in done.stderr
+    done = results(file, "--root", tmp_path, "collect", "T", "--folder", tmp_path / "none")
+    assert (done.returncode, done.stderr.startswith("Error: There is no folder")) == (2, True)
