@@ -12,6 +12,7 @@ from types import FrameType
 from benchmarks.results.collect import differences
 from benchmarks.results.commits import write_commit
 from benchmarks.results.experiments import Experiment, Planned, choose_rate
+from benchmarks.results.rows import duration
 from engine.errors import TeslaError
 from engine.runs.history import read_history
 from engine.runs.status import run_status
@@ -176,9 +177,3 @@ def chosen_rates(experiment: Experiment, folder: Path) -> dict[str, float | None
         if best is not None and history.iteration >= history.iterations:
             held_out[planned.name] = best.mean
     return {member.name: choose_rate(experiment, member, held_out) for member in experiment.members if member.search}
-
-
-def duration(seconds: float) -> str:
-    """A time left, as text."""
-    minutes = seconds / 60
-    return f"{minutes / 60:.1f} h" if minutes >= 90 else f"{minutes:.0f} min" if minutes >= 1.5 else f"{seconds:.0f} s"

@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.results import gradient_study, sections
 from benchmarks.results.experiments import Experiment
 from benchmarks.results.plots import digest, draw, numbers_of
-from benchmarks.results.rows import unfinished
+from benchmarks.results.rows import duration, unfinished
 from benchmarks.results.sections import NOT_MEASURED, Results, read_results
 from engine.tools.studies.outcome import Chart
 
@@ -106,6 +106,7 @@ def _first(results: Results, docs: str) -> list[str]:
         machine = ", ".join(sorted({run.machine for run in runs}))
         what = f"{data.settings['dataset.name']}, {experiment.ipc} image{'s' if experiment.ipc > 1 else ''} per class"
         width = data.settings.get("network.width")
+        spent = 3600 * sum(run.hours for run in data.runs)
         made = max((run.iterations for run in runs), default=0)
         network = f"{data.settings['network.name']} of width {width}"
         about = f"{experiment.title} ({what}, {network}, at most {made:,} iterations)"
@@ -114,8 +115,8 @@ def _first(results: Results, docs: str) -> list[str]:
         return [
             *sections.table(rows, short=True),
             "",
-            f"{about}, on {machine}: mean over n runs with its 95 % interval (Student's t), hours of one run. The "
-            f"checkpoint is selected on held-out training images, and the test images are used once.{tail} "
+            f"{about}, on {machine}: mean over n runs with its 95 % interval (Student's t), {duration(spent)} in "
+            f"all. The checkpoint is selected on held-out training images, and the test images are used once.{tail} "
             f"[All results]({docs}results.md).",
         ]
     return [NOT_MEASURED]

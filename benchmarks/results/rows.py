@@ -169,6 +169,12 @@ def points(found: Interval) -> str:
     return f"{100 * found.mean:+.1f} ({100 * found.low:+.1f} to {100 * found.high:+.1f})"
 
 
+def duration(seconds: float) -> str:
+    """A time, as text."""
+    minutes = seconds / 60
+    return f"{minutes / 60:.1f} h" if minutes >= 90 else f"{minutes:.0f} min" if minutes >= 1.5 else f"{seconds:.0f} s"
+
+
 def markdown(headings: Sequence[str], lines: Sequence[Sequence[str]], left: int = 1) -> list[str]:
     """A table; columns after the first `left` are aligned to the right."""
     marks = ["---" if number < left else "---:" for number in range(len(headings))]

@@ -15,6 +15,7 @@ from benchmarks.results.rows import (
     Row,
     accuracy,
     best_rate,
+    duration,
     main_rows,
     markdown,
     network_of,
@@ -97,14 +98,14 @@ def section(results: Results, key: str) -> tuple[list[str], dict[str, tuple[Char
 def table(rows: Sequence[Row], short: bool = False) -> list[str]:
     """The rows with their share of what all training images reach; `short` leaves out what only a page has room for."""
     whole = whole_accuracy(rows)
-    headings = ["", "test accuracy, %", "% of whole", "held-out, %", "n", "networks", "hours", "runs"]
+    headings = ["", "test accuracy, %", "% of whole", "held-out, %", "n", "networks", "a run", "runs"]
     lines = []
     for row in rows:
         share = NOTHING if whole is None or row.test is None else f"{100 * row.test.mean / whole:.1f}"
         count = row.test or row.held_out
         cells = [
             row.label, accuracy(row.test), share, accuracy(row.held_out), str(count.count if count else 0),
-            str(row.networks or NOTHING), NOTHING if row.hours is None else _hours(row.hours), row.runs,
+            str(row.networks or NOTHING), NOTHING if row.hours is None else duration(3600 * row.hours), row.runs,
         ]  # fmt: skip
         lines.append(cells)
     if short:
@@ -220,12 +221,12 @@ def origin(data: Data) -> list[str]:
     machine = ", ".join(sorted({r.machine for r in runs}))
     threads = sorted({r.threads for r in runs})
     hours, teachers = sum(r.hours for r in runs), sum(r.teacher_hours for r in runs)
-    more = f", and {_hours(teachers)} of teachers within runs" if teachers else ""
+    more = f", and {duration(3600 * teachers)} for teachers within them" if teachers else ""
     return [
         f"Settings: {settings}.",
         "",
         f"Measured with {versions}, PyTorch {torch} on {machine}, {', '.join(map(str, threads))} "
-        f"thread{'s' if threads != [1] else ''} each: {len(runs)} runs, {_hours(hours)} hours in all{more}.",
+        f"thread{'s' if threads != [1] else ''} each: {len(runs)} runs, {duration(3600 * hours)} in all{more}.",
     ]
 
 
@@ -241,7 +242,3 @@ def _commands(experiment: Experiment, data: Data | None) -> list[str]:
         searched = (m for m in experiment.members if m.search)
         chosen = {m.name: used_rate(m, data) or best_rate(experiment, m, data) for m in searched}
     return [*lines, "", "or by hand:", "", *(f"    {line}" for line in script(experiment, chosen))]
-
-
-def _hours(hours: float) -> str:
-    return f"{hours:.1f}" if hours >= 0.95 else f"{hours:.2f}"
