@@ -13,7 +13,8 @@ from benchmarks.results.gradient_study import keep
 from benchmarks.results.pages import rebuild, stale
 from benchmarks.results.records import Data, Record, divided, read_data, write_data
 from benchmarks.results.rows import accuracy, main_rows, names, paired, points
-from benchmarks.results.sections import Results, pair_table, read_results, section
+from benchmarks.results.sections import Results, pair_table, read_results, section, verdict
+from engine.tools.studies.statistics import Interval
 
 SHARED = {
     "dataset.name": "digits",
@@ -114,6 +115,27 @@ def test_a_run_is_one_observation_and_differences_are_paired() -> None:
     assert pair_table(experiment(), measured())[-1].endswith("| 3 | 10 | 10 | exact is better |")
 
 
+def test_the_first_page_has_the_answer(tmp_path: Path) -> None:
+    page = tmp_path / "README.md"
+    page.write_text("<!-- results:verdict -->\n<!-- end -->\n<!-- results:first -->\n<!-- end -->\n")
+    rebuild(tmp_path, {"A": experiment(key="A")})
+    assert "is not measured yet" in page.read_text()
+    assert "Not measured yet." in page.read_text()
+    write_data(tmp_path, measured().model_copy(update={"experiment": "A"}))
+    rebuild(tmp_path, {"A": experiment(key="A")})
+    text = " ".join(page.read_text().split())
+    assert "* Test, pair: +3.0 (+0.5 to +5.5) points of test accuracy, 3 pairs of runs: exact is better." in text
+    assert "| exact | 74.0 ± 5.0 | – | 3 | 30 min |" in text
+    assert "3 h in all" in text.replace("3.0", "3")
+    assert "[All results](docs/results.md)" in text
+
+
+def test_verdicts() -> None:
+    assert verdict(Interval(-0.02, -0.03, -0.01, 5)) == "paper is better"
+    assert verdict(Interval(0.001, -0.01, 0.012, 5)) == "no difference found; more than 1.2 points is ruled out"
+    assert verdict(Interval(0.05, None, None, 1)) == "one pair: no interval"
+
+
 def test_seeds_without_a_partner_are_no_pair() -> None:
     runs = [
         (record(f"{name}-seed-{seed}", name, seed, (0.5,)), {})
@@ -160,6 +182,13 @@ def test_all_training_images_come_from_another_experiment_of_the_same_task(tmp_p
     text = "\n".join(section(results, "T")[0])
     assert "| exact | 74.0 ± 5.0 | 92.5 |" in text
     assert "| all training images | 80.0 ± 0.0 | 100.0 |" in text
+    several = experiment(
+        key="M", pairs=(), search=None,
+        members=(Member(name="w", label="all training images"), Member(name="a", label="ten", ipc=10)),
+    )  # fmt: skip
+    ten = (record("a-seed-0", "a", 0, (0.4,), ipc=10), SHARED)
+    write_data(tmp_path, divided([*runs, ten], "M"))
+    assert "| ten | 40.0 | 50.0 |" in "\n".join(section(read_results(tmp_path, {"M": several}), "M")[0])
     wide = [(run, flat | {"network.width": 8}) for run, flat in runs]
     write_data(tmp_path, divided(wide, "O"))
     assert "all training images" not in "\n".join(section(read_results(tmp_path, known), "T")[0])

@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.results import gradient_study, sections
 from benchmarks.results.experiments import Experiment
 from benchmarks.results.plots import digest, draw, numbers_of
-from benchmarks.results.rows import duration, unfinished
+from benchmarks.results.rows import duration, paired, points, unfinished
 from benchmarks.results.sections import NOT_MEASURED, Results, read_results
 from engine.tools.studies.outcome import Chart
 
@@ -73,6 +73,7 @@ def _replaced(match: re.Match[str], results: Results, charts: Charts, root: Path
     special: dict[str, Callable[[], list[str]]] = {
         "first": lambda: _first(results, "docs/" if path.parent == root else ""),
         "exactness": lambda: _exactness(results),
+        "verdict": lambda: _verdict(results),
         "gradient-study": lambda: _gradient_study(root, charts),
     }
     if name in special:
@@ -92,7 +93,8 @@ def _wrapped(lines: Sequence[str]) -> Iterator[str]:
         if not line or line.startswith(("|", "    ", "!", "<")):
             yield line
         else:
-            yield from wrap(line, WIDTH, break_long_words=False, break_on_hyphens=False)
+            indent = "  " if line.startswith("* ") else ""
+            yield from wrap(line, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def _first(results: Results, docs: str) -> list[str]:
@@ -130,6 +132,21 @@ def _exactness(results: Results) -> list[str]:
         if experiment.pairs and data is not None:
             lines += [*sections.pair_table(experiment, data), "", *sections.origin(data), ""]
     return lines or [NOT_MEASURED]
+
+
+def _verdict(results: Results) -> list[str]:
+    """The answer of every pair as a sentence."""
+    found = [
+        f"{experiment.title}, {pair.label}: {points(difference)} points of test accuracy, {difference.count} pairs of "
+        f"runs: {sections.verdict(difference)}."
+        for key, experiment in results.experiments.items()
+        if (data := results.data.get(key)) is not None
+        for pair in experiment.pairs
+        if (difference := paired(pair, data)) is not None
+    ]
+    if not found:
+        return ["Whether exactness pays in accuracy is not measured yet."]
+    return [*(f"* {words}" for words in found)]
 
 
 def _gradient_study(root: Path, charts: Charts) -> list[str]:

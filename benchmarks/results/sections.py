@@ -47,14 +47,19 @@ class Results:
     data: Mapping[str, Data]
 
     def rows(self, key: str, ipc: int | None = None) -> list[Row]:
-        """The rows of an experiment, with that of all training images where another one measured it."""
+        """The rows of an experiment, with that of all training images wherever the same task has it: it has no IPC."""
         experiment, data = self.experiments[key], self.data[key]
         rows = main_rows(experiment, data, ipc or experiment.ipc)
-        other = self.data.get(experiment.whole_from)
-        if whole_accuracy(rows) is not None or other is None or not _same_task(data, other):
+        if whole_accuracy(rows) is not None:
             return rows
-        source = self.experiments[experiment.whole_from]
-        return [*rows, *(row for row in main_rows(source, other, source.ipc) if row.whole)]
+        for name in (key, experiment.whole_from):
+            source, other = self.experiments.get(name), self.data.get(name)
+            if source is not None and other is not None and _same_task(data, other):
+                ipcs = {member.ipc or source.ipc for member in source.members}
+                whole = [row for count in sorted(ipcs) for row in main_rows(source, other, count) if row.whole]
+                if whole:
+                    return [*rows, whole[0]]
+        return rows
 
 
 def read_results(root: Path, experiments: Mapping[str, Experiment]) -> Results:
