@@ -215,6 +215,9 @@ def test_the_search_shows_its_evidence_and_a_rate_that_is_not_the_best() -> None
     text = "\n".join(section(Results({"T": experiment()}, {"T": data(*tried, ours)}), "T")[0])
     assert "`a-lr10-seed-9` | best |" in text
     assert "`a-lr100-seed-9` | used |" in text
+    text = "\n".join(section(Results({"T": experiment()}, {"T": data(*tried[1:], ours)}), "T")[0])
+    assert "best |" not in text  # one of three rates was not tried
+    assert "`a-lr100-seed-9` | used |" in text
 
 
 def test_one_row_never_mixes_rates() -> None:

@@ -195,10 +195,8 @@ def _searches(experiment: Experiment, data: Data) -> list[str]:
             any_test |= test is not None
             cells = [member.label, _number(run.rate), held, str(run.seed), f"{run.iterations:,}", f"`{run.run}`"]
             shown = f"{100 * fmean(test):.1f} ({len(test)} networks)" if test else NOTHING
-            chosen = "chosen" if run.rate == best else ""
-            if used is not None and best is not None and used != best:
-                chosen = "best" if run.rate == best else "used" if run.rate == used else ""
-            lines.append([*cells, chosen, shown])
+            words = {best: "chosen"} if used in (None, best) else {best: "best", used: "used"}
+            lines.append([*cells, words.get(run.rate, ""), shown])
     if not lines:
         return []
     headings = ["", "`distill.lr_images`", "best held-out, %", "seed", "iterations", "run", "", "test accuracy, %"]
