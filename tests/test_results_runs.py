@@ -13,9 +13,13 @@ from benchmarks.results.commits import ROOT
 from benchmarks.results.driver import Driver, chosen_rates
 from benchmarks.results.experiments import Experiment, load_experiments
 from benchmarks.results.records import read_data
+from engine.events import RunStarted
+from engine.runs.history import read_history
+from engine.runs.run import Run
 from engine.runs.workspace import Workspace
 from tests.conftest import TINY
-from tests.processes import HANGS, NEVER, in_stage, wait_for
+from tests.processes import HANGS, NEVER, wait_for
+from tests.runs import events
 
 pytestmark = pytest.mark.slow
 
@@ -103,31 +107,22 @@ def test_ctrl_c_saves_and_the_same_command_resumes(tmp_path: Path) -> None:
     long = TINY_TOML.replace("distill.iterations=6", f"distill.iterations={NEVER}")
     file, known = experiments(tmp_path, long)
     folder = tmp_path / "w"
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.results",
-        "--experiments",
-        str(file),
-        "run",
-        "T",
-        "--folder",
-        str(folder),
-    ]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    run = None
-
-    def distilling() -> bool:
-        nonlocal run
-        run = run or (Workspace(folder).run("a-lr1-seed-9") if (folder / "tesla.toml").exists() else None)
-        return run is not None and in_stage(run, "distillation")()
-
-    wait_for(distilling, process)
-    process.send_signal(signal.SIGINT)
-    said, _ = process.communicate(timeout=HANGS)
-    assert (process.returncode, said.splitlines()[-1]) == (130, "Stopped and saved. Run the same command to resume.")
-    assert run is not None
-    assert run.checkpoints()
+    words = ["--experiments", str(file), "run", "T", "--folder", str(folder), "--workers", "1"]
+    run = Run(folder / "runs" / "a-lr1-seed-9")
+    reached = [0]
+    for _ in range(2):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.results", *words],
+            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        wait_for(lambda: run.exists and read_history(run).iteration > reached[-1], process)
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=HANGS)
+        assert (process.returncode, said) == (130, "Stopped and saved. Run the same command to resume.\n")
+        reached.append(max(run.checkpoints()))
+    started = [event.resumed_from for event in events(run, RunStarted)]
+    assert started == [None, reached[1]]
+    assert 0 < reached[1] < reached[2]
     found = collect(known["T"], folder)
     stopped = next(record for record in found.data.runs if record.run == run.name)
     assert (stopped.finished, stopped.complete, stopped.test) == (False, False, {})
