@@ -4,7 +4,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from engine.settings.affects import Affects, Section
+from engine.settings.affects import THE_RUN, Affects, Section
 from engine.settings.methods import MethodTraits, method_traits
 from engine.settings.schema import (
     AugmentSettings,
@@ -33,6 +33,9 @@ class Settings(Section):
     compute: ComputeSettings = ComputeSettings()
     seed: Annotated[int, Field(ge=0, lt=2**63), Affects(teachers="seed", distilled="seed", random="seed")] = 0
     """Seed of every random draw."""
+    profile: Annotated[Annotated[str, Field(min_length=1)] | None, THE_RUN] = None
+    """The publication whose protocol is used as printed, instead of presets: mtt, tesla-paper, tesla-code, datm, frepo,
+    dm, dsa or dc (docs/published.md). none: without the one that tesla.toml names."""
 
     @property
     def needs_teachers(self) -> bool:
