@@ -47,7 +47,7 @@ class Departure:
     ours: Any = None
     """The value of `key` that is used instead of the published one."""
     published: str = ""
-    """The published value in words, where no value of the setting is the same."""
+    """The published value as text, where no value of the setting is the same."""
     number: bool = True
     """Whether published numbers may stand beside a run in spite of it."""
 
