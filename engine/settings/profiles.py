@@ -26,6 +26,8 @@ ABOUT_ROW = ("source", "half_gradient")
 """Keys of a row that are no settings."""
 SEEDS = frozenset({"seed", "teachers.seed"})
 """Settings that choose among equal runs."""
+ELSEWHERE = frozenset({"profile", "evaluate.whole_epochs"})
+"""Settings without an effect on a run with a profile: the name, and what only the method whole reads."""
 COUNTED = frozenset({"distill.iterations", "evaluate.every"})
 """Settings that results depend on though they can change on an existing run, and no record names them."""
 SAME = {"unrolled": "exact"}
@@ -186,8 +188,7 @@ def protocol_keys() -> tuple[str, ...]:
     return tuple(
         key
         for key, affects in AFFECTS.items()
-        if key not in SEEDS
-        and key != "profile"
+        if key not in SEEDS | ELSEWHERE
         and (affects.change == "never" or affects.distilled or affects.random or key in COUNTED)
     )
 

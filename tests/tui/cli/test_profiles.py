@@ -7,7 +7,7 @@ import pytest
 
 from engine.settings.profiles import all_departures, profile_names, profile_rows, profile_title
 from tesla_tui.cli.profile import Profile
-from tests.tui.cli.test_cli import Tesla, one_paragraph, tesla
+from tests.tui.cli.test_cli import Tesla, tesla
 
 __all__ = ["tesla"]
 
