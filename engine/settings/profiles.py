@@ -26,8 +26,8 @@ ABOUT_ROW = ("source", "half_gradient")
 """Keys of a row that are no settings."""
 SEEDS = frozenset({"seed", "teachers.seed"})
 """Settings that choose among equal runs."""
-ELSEWHERE = frozenset({"profile", "evaluate.whole_epochs"})
-"""Settings without an effect on a run with a profile: the name, and what only the method whole reads."""
+ELSEWHERE = frozenset({"profile", "evaluate.whole_epochs", "evaluate.random_lr"})
+"""Settings without an effect on a run with a profile: the name, and what only the methods whole and random read."""
 COUNTED = frozenset({"distill.iterations", "evaluate.every"})
 """Settings that results depend on though they can change on an existing run, and no record names them."""
 SAME = {"unrolled": "exact"}
