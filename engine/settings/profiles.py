@@ -44,8 +44,8 @@ class Departure:
     what: str = ""
     profiles: tuple[str, ...] = ()
     """Empty: all."""
-    where: Mapping[str, Any] = field(default_factory=dict)
-    """Settings of the rows that it is about, flat; empty: all rows."""
+    where: Mapping[str, list[Any]] = field(default_factory=dict)
+    """Values of settings in the rows that it is about, flat: lists of them. Empty: all rows."""
     ours: Any = None
     """The value of `key` that is used instead of the published one."""
     published: str = ""
@@ -53,10 +53,10 @@ class Departure:
     number: bool = True
     """Whether published numbers may stand beside a run in spite of it."""
 
-    def concerns(self, profile: str, printed: Flat) -> bool:
+    def concerns(self, profile: str, published: Flat) -> bool:
         """Whether it is about runs with this row of this profile."""
         named = not self.profiles or profile in self.profiles
-        return named and all(printed[key] == value for key, value in self.where.items())
+        return named and all(published[key] in values for key, values in self.where.items())
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class ProfileRow:
     @property
     def departures(self) -> list[Departure]:
         """Where a run with this row does not do what is published."""
-        return [one for one in all_departures() if one.concerns(self.profile, self.printed)]
+        return [one for one in all_departures() if one.concerns(self.profile, self.published)]
 
     @property
     def comparable(self) -> bool:

@@ -33,7 +33,7 @@ class Settings(Section):
     compute: ComputeSettings = ComputeSettings()
     seed: Annotated[int, Field(ge=0, lt=2**63), Affects(teachers="seed", distilled="seed", random="seed")] = 0
     """Seed of every random draw."""
-    profile: Annotated[Annotated[str, Field(min_length=1)] | None, THE_RUN] = None
+    profile: Annotated[str | None, THE_RUN] = None
     """The publication whose protocol is used as printed, instead of presets: mtt, tesla-paper, tesla-code, datm, frepo,
     dm, dsa or dc (docs/published.md). none: without the one that tesla.toml names."""
 

@@ -1,6 +1,5 @@
 """The option --profile."""
 
-import json
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -27,7 +26,7 @@ def with_profile(overrides: Sequence[str] | None, profile: str | None) -> tuple[
         UsageError: `--set` names another one.
     """
     from engine.errors import UsageError
-    from engine.settings.overrides import parse_override
+    from engine.settings.overrides import parse_override, written
 
     given = tuple(overrides or ())
     if profile is None:
@@ -35,4 +34,4 @@ def with_profile(overrides: Sequence[str] | None, profile: str | None) -> tuple[
     for key, value in map(parse_override, given):
         if key == PROFILE and value != profile:
             raise UsageError(f"--profile {profile} contradicts --set profile={value}.", "Use only one of the two.")
-    return (*given, f"{PROFILE}={json.dumps(profile)}")
+    return (*given, f"{PROFILE}={written(profile)}")

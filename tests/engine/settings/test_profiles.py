@@ -192,6 +192,17 @@ def test_departures_name_what_exists() -> None:
         assert len(keys) == len(set(keys))
 
 
+def test_what_is_said_of_normalisation_is_about_what_is_normalised_otherwise() -> None:
+    concerned = {
+        (row.profile, row.dataset, row.ipc)
+        for row in ROWS
+        if any(one.what == "normalisation without whitening" for one in row.departures)
+    }
+    assert {("mtt", "cifar10", 50), ("dsa", "cifar100", 1), ("tesla-code", "imagenet", 1)} <= concerned
+    assert not concerned & {("mtt", "cifar10", 1), ("dsa", "mnist", 1), ("dc", "fashion-mnist", 10)}
+    assert not any(profile in ("datm", "frepo") for profile, _, _ in concerned)
+
+
 def test_a_profile_stands_above_presets_and_below_what_is_said(tmp_path: Path) -> None:
     toml = tmp_path / "tesla.toml"
     toml.write_text(

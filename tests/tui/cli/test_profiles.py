@@ -80,6 +80,8 @@ def test_plan_and_run_take_it(cifar: Tesla) -> None:
         (("--profile", "mtt", "--set", "profile=datm"), "--profile mtt contradicts --set profile=datm."),
         (("--profile", "mtt", "--set", "labels.kind=target"), "distill.method = mtt fixes labels.kind = hard"),
         (("--profile", 'a"b\nc'), "There is no profile"),
+        (("--profile", "3"), "There is no profile '3'."),
+        (("--set", "profile=3"), "There is no profile '3'."),
         (("--profile", ""), "There is no profile ''."),
         (("--profile", "x" * 5000), "There is no profile 'xxx"),
     ],
