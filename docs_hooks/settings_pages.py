@@ -53,7 +53,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def settings_page() -> str:
     """The page of all settings."""
     schema = Settings.model_json_schema()
-    lines = [INTRO, "## seed", "", *_table({"seed": schema["properties"]["seed"]})]
+    whole = {key: schema["properties"][key] for key in ("seed", "profile")}
+    lines = [INTRO, "## seed and profile", "", *_table(whole)]
     for section, model in sections():
         words = (model.__doc__ or "").strip()
         properties = {f"{section}.{key}": value for key, value in model.model_json_schema()["properties"].items()}

@@ -3,6 +3,8 @@
     defaults <- preset(dataset, its size, ipc) <- imported teachers <- method(ipc) <- tesla.toml <- its [ipc.N]
     <- command line <- what a method fixes
 
+With a profile, which is whole, its row stands instead of the preset and the method's table.
+
 Layers are flat dictionaries from dotted key to value; the last one that names a key wins, and is remembered as its
 origin. Validation happens once, on the result, and its errors name key, value, origin, and what to do.
 """
@@ -17,6 +19,7 @@ from engine.settings.facts import FIELDS
 from engine.settings.methods import check_method, fixed_table, method_traits, published_tables
 from engine.settings.overrides import command_layer
 from engine.settings.presets import preset_layers
+from engine.settings.profiles import NONE, ProfileRow, profile_row, profile_rows
 from engine.settings.settings import Settings
 from engine.settings.sized import Counted
 from engine.settings.tables import FORMAT, Flat, flatten, read_toml
@@ -73,16 +76,20 @@ def resolve_settings(
     command = command_layer(overrides, ipc)
     earlier = dict(frozen_overrides or {})
     chosen = {**file.values, **earlier, **command}  # without the row, which the IPC decides
-    wanted_ipc = chosen.get("distill.ipc", 1)
+    dataset, network = chosen.get("dataset.name", "digits"), chosen.get("network.name", "convnet")
+    wanted_ipc = chosen["distill.ipc"] if "distill.ipc" in chosen else _first_ipc(chosen.get("profile"), dataset)
     row = file.rows.get(str(wanted_ipc), {})
-    dataset = chosen.get("dataset.name", "digits")
-    method = {**file.values, **row, **earlier, **command}.get("distill.method", "tesla")
+    said = {**file.values, **row, **earlier, **command}
+    profile = _profile_row(said.get("profile"), dataset, wanted_ipc)
+    method = said.get("distill.method", profile.printed["distill.method"] if profile else "tesla")
     if isinstance(method, str):
         check_method(method)
+    published = () if profile else published_tables(method, dataset, wanted_ipc)
+    presets = profile.layers() if profile else preset_layers(dataset, wanted_ipc, counted or file.counted)
     layers: list[Layer] = [
-        *_preset_layers(dataset, wanted_ipc, chosen.get("network.name", "convnet"), counted or file.counted),
+        *(presets if network == "convnet" else _without_sizes(presets)),
         *_buffer_layers({**row, **chosen}.get("teachers.buffer"), buffer_layer, method),
-        *((origin, flatten(table)) for origin, table in published_tables(method, dataset, wanted_ipc)),
+        *((origin, flatten(table)) for origin, table in published),
         (file.name, file.values),
         (f"{file.name} [ipc.{wanted_ipc}]", row),
         ("command line", earlier),
@@ -128,11 +135,24 @@ def _read_file(toml: Path | None) -> _File:
     return _File(toml.name, flatten(table), {ipc: flatten(row) for ipc, row in rows.items()}, counted)
 
 
-def _preset_layers(dataset: Any, ipc: Any, network: Any, counted: Counted | None) -> list[Layer]:
-    """The dataset's preset. It sizes the ConvNet; another network has its own default width and depth."""
-    layers = preset_layers(dataset, ipc, counted)
-    if network == "convnet":
-        return layers
+def _first_ipc(profile: Any, dataset: Any) -> int:
+    """The IPC where none is set: 1, or the smallest that the profile has."""
+    counts = [row.ipc for row in profile_rows(profile) if row.dataset == dataset] if _is_profile(profile) else []
+    return 1 if not counts or 1 in counts else counts[0]
+
+
+def _is_profile(profile: Any) -> bool:
+    """Whether a profile is asked for. What is no name is left to validation."""
+    return isinstance(profile, str) and profile != NONE
+
+
+def _profile_row(profile: Any, dataset: Any, ipc: Any) -> ProfileRow | None:
+    """The row of the profile that is asked for; None without one."""
+    return profile_row(profile, dataset, ipc) if _is_profile(profile) else None
+
+
+def _without_sizes(layers: Sequence[Layer]) -> list[Layer]:
+    """Layers that size the ConvNet, for another network: it has its own default width and depth."""
     return [(name, {k: v for k, v in layer.items() if not k.startswith("network.")}) for name, layer in layers]
 
 
@@ -177,14 +197,17 @@ def _merged(layers: Sequence[Layer]) -> tuple[Flat, dict[str, str]]:
 
 
 def _settle(values: Flat, origins: dict[str, str], settled: Mapping[str, Any]) -> None:
-    """The end of a curriculum if it is not set: what the run has fixed, else its iterations.
+    """The ends of a curriculum and of a falling learning rate if they are not set: what the run has fixed, else its
+    iterations.
 
-    What an iteration draws depends on it, so it must not move when iterations are raised later.
+    What an iteration does depends on them, so they must not move when iterations are raised later.
     """
-    key = "distill.expansion_end"
-    if values.get("distill.current_max_start_epoch", "max") == "max" or values.get(key) is not None:
-        return
+    open_ends = {
+        "distill.expansion_end": values.get("distill.current_max_start_epoch", "max") != "max",
+        "peers.decay_end": values.get("peers.lr_end", 1.0) != 1.0,
+    }
     iterations = values.get("distill.iterations", Settings().distill.iterations)
-    if key in settled or isinstance(iterations, int):
-        values[key] = settled[key] if key in settled else max(1, iterations)
-        origins[key] = SETTLED
+    for key, needed in open_ends.items():
+        if needed and values.get(key) is None and (key in settled or isinstance(iterations, int)):
+            values[key] = settled[key] if key in settled else max(1, iterations)
+            origins[key] = SETTLED

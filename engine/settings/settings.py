@@ -4,7 +4,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from engine.settings.affects import Affects, Section
+from engine.settings.affects import THE_RUN, Affects, Section
 from engine.settings.methods import MethodTraits, method_traits
 from engine.settings.schema import (
     AugmentSettings,
@@ -33,6 +33,9 @@ class Settings(Section):
     compute: ComputeSettings = ComputeSettings()
     seed: Annotated[int, Field(ge=0, lt=2**63), Affects(teachers="seed", distilled="seed", random="seed")] = 0
     """Seed of every random draw."""
+    profile: Annotated[str | None, THE_RUN] = None
+    """The publication whose protocol is used as printed, instead of presets: mtt, tesla-paper, tesla-code, datm, frepo,
+    dm, dsa or dc (docs/published.md). none: without the one that tesla.toml names."""
 
     @property
     def needs_teachers(self) -> bool:
@@ -62,7 +65,18 @@ class Settings(Section):
     @property
     def trained_epochs(self) -> int:
         """Epochs a trajectory of this run is trained for."""
-        return self.teachers.epochs if self.labels.kind == "last" else self.reachable_epochs
+        whole = self.labels.kind == "last" or self.labels_of_teachers
+        return self.teachers.epochs if whole else self.reachable_epochs
+
+    @property
+    def labels_of_teachers(self) -> bool:
+        """Whether learned labels start from all teachers."""
+        return self.labels.kind == "learned" and self.labels.init == "teachers"
+
+    @property
+    def label_momentum(self) -> float:
+        """Momentum of learned labels."""
+        return self.distill.momentum if self.labels.momentum is None else self.labels.momentum
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -85,6 +99,11 @@ def _check_consistent(settings: Settings) -> None:
             f"distill.init = correct needs a teacher; distill.method = {distill.method} trains none. Set "
             "distill.init = real, noise or kmeans."
         )
+    if settings.peers.lr_end < 1 and settings.peers.decay_end is None:
+        raise ValueError(
+            f"peers.lr_end = {settings.peers.lr_end:g} lets the learning rate fall; set peers.decay_end to the "
+            "iteration at which it has."
+        )
     if settings.traits.whole_gradient and distill.gradient == "paper":
         raise ValueError(
             f"distill.gradient = paper is TESLA's eq. 6; distill.method = {distill.method} uses the whole gradient. "
@@ -104,10 +123,10 @@ def _check_consistent(settings: Settings) -> None:
             f"distill.formation = {distill.formation} needs labels of the stored images; labels.kind = "
             f"{settings.labels.kind} are a teacher's for whole images. Set labels.kind = hard or learned."
         )
-    if distill.formation > 1 and settings.labels.kind == "learned" and settings.labels.init == "teacher":
+    if distill.formation > 1 and settings.labels.kind == "learned" and settings.labels.init != "one-hot":
         raise ValueError(
-            f"distill.formation = {distill.formation} cannot start from labels.init = teacher, which are for whole "
-            "images. Set labels.init = one-hot."
+            f"distill.formation = {distill.formation} cannot start from labels.init = {settings.labels.init}, which "
+            "are for whole images. Set labels.init = one-hot."
         )
     if settings.dataset.name == "folder" and settings.dataset.path is None:
         raise ValueError("dataset.name = folder needs dataset.path, the class-per-folder tree.")

@@ -1,5 +1,6 @@
 """Settings files as tables: reading TOML that anyone may have written, and dotted keys instead of nesting."""
 
+import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -54,6 +55,15 @@ def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
             table = table.setdefault(section, {})
         table[name] = value
     return nested
+
+
+def value_words(value: Any) -> str:
+    """A value for people: words without quotes, a list without brackets."""
+    if value is None:
+        return "unset"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "none"
+    return json.dumps(value).strip('"')
 
 
 def read_toml(path: Path) -> dict[str, Any]:

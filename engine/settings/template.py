@@ -45,7 +45,11 @@ def settings_template(effective: EffectiveSettings, active: set[str], counted: C
         f"# {about}",
         f"format = {FORMAT}",
         "",
-        *_entry("seed", FIELDS["seed"].description, flat["seed"], "seed" in active),
+        *(
+            line
+            for key in ("seed", "profile")
+            for line in _entry(key, FIELDS[key].description, flat[key], key in active)
+        ),
     ]
     if counted is not None:
         lines.append(f"\n{COUNTED.format(images=counted.images, classes=counted.classes)}".rstrip("\n"))

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from tesla_tui.cli.options import DATASETS, Overrides
+from tesla_tui.cli.profile import Profile, with_profile
 
 
 def init(
@@ -18,6 +19,7 @@ def init(
         ),
     ] = "digits",
     overrides: Overrides = None,
+    profile: Profile = None,
 ) -> None:
     """Create a workspace.
 
@@ -27,6 +29,8 @@ def init(
     Examples:
 
         tesla init my-run --dataset fashion-mnist
+
+        tesla init published --dataset cifar10 --profile mtt
 
         tesla init cats --dataset ~/pictures/cats --set dataset.resolution=64
     """
@@ -41,7 +45,7 @@ def init(
     from tesla_tui.render.words import literal
 
     console = Console()
-    plan = plan_workspace(workspace, dataset, list(overrides or []))
+    plan = plan_workspace(workspace, dataset, with_profile(overrides, profile))
     Workspace.check_new(workspace)  # before the files are looked at
     report = looked(plan.data).report if plan.data.located.local else None
     if plan.data.note:
@@ -55,4 +59,4 @@ def init(
     made = plan.make(report)
     console.print(f"\nCreated [bold]{literal(made.folder)}[/].", highlight=False)
     console.print(f"Settings: {literal(made.toml)}", highlight=False)
-    print_commands(console, "Next:", command("run", made.folder, "--ipc", 1))
+    print_commands(console, "Next:", command("run", made.folder, "--ipc", plan.data.effective.settings.distill.ipc))

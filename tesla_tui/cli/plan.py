@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tesla_tui.cli.options import Ipc, Json, Overrides, RunName, WorkspacePath
+from tesla_tui.cli.profile import Profile, with_profile
 from tesla_tui.cli.run import chosen_run
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ def plan(
     ipc: Ipc = None,
     run: RunName = None,
     overrides: Overrides = None,
+    profile: Profile = None,
     memory: Annotated[
         float | None,
         typer.Option("--memory", min=0, help="Memory limit in GB. Default: what is free now."),
@@ -56,7 +58,7 @@ def plan(
 
         tesla plan my-run --ipc 50 --set distill.batch=250 --set compute.memory=flat
 
-        tesla plan my-run --ipc 50 --device a100
+        tesla plan my-run --ipc 50 --device a100 --profile datm
     """
     import json
     from dataclasses import asdict
@@ -68,7 +70,7 @@ def plan(
 
     console = Console()
     opened = Workspace(workspace)
-    chosen, effective = chosen_run(opened, run, ipc, tuple(overrides or ()))
+    chosen, effective = chosen_run(opened, run, ipc, with_profile(overrides, profile))
     from engine.tools.plan import (  # loads PyTorch: after everything that can fail at once
         Limits,
         find_machine,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tesla_tui.cli.options import Ipc, Overrides, RunName, WorkspacePath
+from tesla_tui.cli.profile import Profile, with_profile
 from tesla_tui.render.commands import command, set_options
 from tesla_tui.render.words import literal, saved_words
 
@@ -27,6 +28,7 @@ def run(
     ipc: Ipc = None,
     run: RunName = None,
     overrides: Overrides = None,
+    profile: Profile = None,
     detach: Annotated[
         bool,
         typer.Option("--detach", help="Run in the background, in a session that survives this connection."),
@@ -55,6 +57,8 @@ def run(
 
         tesla run my-run --ipc 10 --run dm --set distill.method=dm
 
+        tesla run my-run --ipc 10 --run mtt --profile mtt
+
         tesla run my-run --ipc 10 --detach
 
         tesla run my-run --ipc 10 --workers 4
@@ -74,7 +78,7 @@ def run(
     check_count(workers, place)
     console = Console(quiet=not place.writes)
     opened = Workspace(workspace)
-    given = tuple(overrides or ())
+    given = with_profile(overrides, profile)
     chosen, effective = chosen_run(opened, run, ipc, given)
     if _is_finished(opened, chosen, effective, console):
         return
@@ -181,6 +185,7 @@ def teach(
     workspace: WorkspacePath,
     ipc: Ipc = None,
     overrides: Overrides = None,
+    profile: Profile = None,
 ) -> None:
     """Train the teacher trajectories only.
 
@@ -199,7 +204,7 @@ def teach(
 
     console = Console()
     opened = Workspace(workspace)
-    effective = opened.settings(ipc=ipc, overrides=tuple(overrides or ()))
+    effective = opened.settings(ipc=ipc, overrides=with_profile(overrides, profile))
     from engine.session.session import teach as taught
 
     code = follow(taught(opened, effective.settings), console)

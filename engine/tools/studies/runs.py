@@ -150,6 +150,7 @@ def notes_of(records: Sequence[Record]) -> list[str]:
     reasons = sorted({reason for record in records for reason in paper_results.difference(record.settings)})
     if reasons:
         notes.append(f"Published numbers are omitted where the settings differ: {'; '.join(reasons)}.")
+    notes += sorted({words for record in records for words in paper_results.sources(record.settings)})
     skipped = {record.run.name: record.skipped for record in records if record.skipped}
     notes += [f"{name} skipped {count} iterations with bad numbers." for name, count in skipped.items()]
     return notes

@@ -58,7 +58,7 @@ def old_augmentation(s: Settings) -> dict[str, Any]:
 
 
 def old_distilled(s: Settings, repeats: int) -> dict[str, Any]:
-    later = {"parameters": "logits", "loss": "cross-entropy", "init": "one-hot"}
+    later = {"parameters": "logits", "loss": "cross-entropy", "init": "one-hot", "momentum": None}
     labels = {key: value for key, value in s.labels.model_dump().items() if key not in later or value != later[key]}
     return {
         "epochs": s.evaluate.whole_epochs if s.distill.method == "whole" else s.evaluate.epochs, "repeats": repeats,
@@ -99,6 +99,8 @@ OLD_READS = {
     "frepo": (
         "distill.init", "distill.lr_images", "distill.student_lr", "peers.batch_real", "peers.network_lr",
         "peers.pool", "peers.ridge",
+        # since:
+        "peers.decay_end", "peers.label_margin", "peers.lr_end", "peers.mirror", "peers.network_batch",
     ),
 }  # fmt: skip
 CORRECTED = {"mtt": {"labels.loss"}, "datm": {"labels.ship"}}

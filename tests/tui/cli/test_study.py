@@ -16,8 +16,7 @@ from engine.runs.journal import read_journal
 from engine.runs.workspace import Workspace
 from engine.runtime.generators import run_to_end
 from engine.session.open_task import open_task
-from engine.settings import Settings, resolve_settings
-from engine.tools.studies import paper_results
+from engine.settings import resolve_settings
 from engine.tools.studies.outcome import Chart, Column, Curve, Outcome, Value, markdown
 from engine.training.labels import class_index, hard_labels
 from engine.training.real_images import initial_images
@@ -248,22 +247,6 @@ def test_gallery_writes_a_page_for_a_hundred_classes(tesla: Tesla, tmp_path: Pat
         assert one.width == two.width and one.height > 3 * two.height
         colours = {tuple(map(int, pixels[100].reshape(-1, 3)[i])) for i in range(16)}
         assert colours <= {colour for _, colour in two.getcolors(1 << 20)}  # type: ignore[union-attr]
-
-
-def test_published_numbers_stand_only_beside_the_same_setting() -> None:
-    def settings(dataset: str, ipc: int, *overrides: str) -> Settings:
-        return resolve_settings(ipc=ipc, overrides=[f"dataset.name={dataset}", *overrides]).settings
-
-    assert paper_results.accuracy(settings("cifar10", 10)) == pytest.approx(0.664)
-    assert paper_results.accuracy(settings("cifar10", 10, "distill.method=random")) == pytest.approx(0.31)
-    assert paper_results.accuracy(settings("cifar10", 10, "distill.method=whole")) == pytest.approx(0.86)
-    assert paper_results.accuracy(settings("cifar10", 3)) is None
-    assert paper_results.label_accuracy(settings("imagenet", 1, "labels.kind=hard")) == pytest.approx(0.007)
-    assert paper_results.cross_accuracy(settings("cifar100", 10), "vit") == pytest.approx(0.21)
-    assert paper_results.cross_accuracy(settings("cifar100", 1), "vit") is None
-    for changed in ("network.width=32", "teachers.count=10", "distill.iterations=500", "evaluate.epochs=300"):
-        assert paper_results.accuracy(settings("cifar10", 10, changed)) is None, changed
-    assert "no published numbers" in paper_results.difference(settings("digits", 1))[0]
 
 
 def test_an_outcome_reads_well_as_markdown_and_draws_bars_and_lines(tmp_path: Path) -> None:
