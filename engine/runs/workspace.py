@@ -205,7 +205,9 @@ class Workspace:
         from engine.data import fit_space, prepare_dataset, split_holdout
 
         dataset = yield from prepare_dataset(self.data_request(settings))
-        kept, held = split_holdout(dataset.train_labels, settings.dataset.holdout, settings.teacher_seed, dataset.classes)
+        kept, held = split_holdout(
+            dataset.train_labels, settings.dataset.holdout, settings.teacher_seed, dataset.classes
+        )
         fitting = run_in_thread(lambda: fit_space(dataset, kept, settings.dataset.zca))
         at = Progress(stage="data", done=1, total=1, unit="datasets")
         return OpenDataset(dataset, (yield from with_progress(fitting, at, "fitting the input space")), kept, held)
@@ -219,7 +221,8 @@ class Workspace:
         if settings.teachers.buffer is not None:
             folder = self.folder / "buffers" / settings.teachers.buffer
             return checked_identity(folder, settings, dataset.fingerprint, dataset.name)
-        return {"dataset": dataset.fingerprint, "dataset_name": dataset.name, **record(settings, "teachers")}
+        unread = () if settings.teachers.kind == "ftd" else ("teachers.rho", "teachers.alpha")
+        return {"dataset": dataset.fingerprint, "dataset_name": dataset.name, **record(settings, "teachers", unread)}
 
     def buffer_folder(self, settings: Settings, identity: Mapping[str, Any]) -> Path:
         """Folder of the teachers with that identity: the network's name and a digest, or the imported buffer's name."""

@@ -85,8 +85,11 @@ class NetworkSettings(Section):
 
 
 class TeacherSettings(Section):
-    """Teacher trajectories, trained on the real data by plain SGD."""
+    """Teacher trajectories, trained on the real data."""
 
+    kind: Annotated[Literal["sgd", "ftd"], Affects(teachers="kind", unnamed=("sgd",), by_method=True)] = "sgd"
+    """sgd: plain steps. ftd: sharpness-aware ones (GSAM), which make flatter trajectories (FTD, DATM); each costs two
+    gradients."""
     count: Annotated[PositiveInt, BY_METHOD] = 100
     """Trajectories in the buffer."""
     epochs: Annotated[PositiveInt, BY_METHOD] = 50
@@ -95,6 +98,11 @@ class TeacherSettings(Section):
     """Learning rate (no momentum, no weight decay, no schedule)."""
     batch: Annotated[PositiveInt, Affects(teachers="batch", by_method=True)] = 256
     """Images per step."""
+    rho: Annotated[PositiveFloat, Affects(teachers="rho", unnamed=(0.01,), by_method=True)] = 0.01
+    """Radius of a sharpness-aware step, for teachers.kind = ftd."""
+    alpha: Annotated[NonNegativeFloat, Affects(teachers="alpha", unnamed=(0.4,), by_method=True)] = 0.4
+    """GSAM's alpha, for teachers.kind = ftd: how much of the plain gradient's part that is perpendicular to the
+    sharpness-aware one is taken away (FTD: 0.4; DATM: 0.3; 0: plain SAM)."""
     buffer: Annotated[
         Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] | None,
         Affects(teachers="buffer", unnamed=(None,), by_method=True),
@@ -159,7 +167,8 @@ class DistillSettings(Section):
     """Initial student step size, learned from there."""
     init: Annotated[Literal["real", "noise", "kmeans", "correct"], BY_METHOD] = "real"
     """First images: random real ones, noise, the real images nearest to each class's k-means centres, or (DATM) random
-    real ones that a teacher classifies correctly: the first trajectory's, at the last epoch that is read."""
+    real ones that a teacher classifies correctly: the first trajectory's, at the last epoch that is trained. With
+    labels.init = teachers, the next trajectories are asked too where a class has too few."""
     momentum: Annotated[float, Field(ge=0, lt=1), BY_METHOD] = 0.5
     """Momentum of the images' and student_lr's updates."""
     max_loss: Annotated[PositiveFloat, BY_METHOD] = 10.0
@@ -215,10 +224,14 @@ class LabelSettings(Section):
     lr: Annotated[PositiveFloat, Affects(distilled="labels.lr", by_method=True)] = 0.1
     """Learning rate of learned labels."""
     init: Annotated[
-        Literal["one-hot", "teacher"], Affects(distilled="labels.init", unnamed=("one-hot",), by_method=True)
+        Literal["one-hot", "teacher", "teachers"],
+        Affects(distilled="labels.init", unnamed=("one-hot",), by_method=True),
     ] = "one-hot"
-    """Start of learned labels: one-hot, or (DATM) a teacher's outputs on the first images, where it classifies them
-    correctly: the first trajectory's teacher, at the last epoch that is read."""
+    """Start of learned labels. one-hot. teacher: the first trajectory's logits on the first images, at the last epoch
+    that is read. teachers (DATM): the mean logits of all trajectories, at the last epoch of teachers.epochs, which are
+    trained for it. A teacher counts for the images that it classifies correctly; where none does, one-hot."""
+    momentum: Annotated[Annotated[float, Field(ge=0, lt=1)] | None, BY_METHOD] = None
+    """Momentum of learned labels' updates (DATM: 0.9). Unset: distill.momentum."""
     parameters: Annotated[
         Literal["logits", "probabilities"], Affects(distilled="labels.parameters", unnamed=("logits",), by_method=True)
     ] = "logits"
@@ -237,7 +250,13 @@ class EvaluateSettings(Section):
     every: Annotated[PositiveInt, ANY_TIME] = 500
     """Iterations between evaluations on the held-out part, which select the checkpoint."""
     epochs: Annotated[PositiveInt, Affects(distilled="epochs", random="epochs", change="any time")] = 1000
-    """Epochs over the synthetic set; the learning rate falls to a tenth halfway."""
+    """Epochs over the synthetic set; the learning rate falls to a tenth after half of them, (epochs + 1) // 2."""
+    batch: Annotated[PositiveInt, Affects(distilled="batch", random="batch", unnamed=(256,), change="any time")] = 256
+    """Images per step."""
+    reset_momentum: Annotated[
+        bool, Affects(distilled="reset_momentum", random="reset_momentum", unnamed=(False,), change="any time")
+    ] = False
+    """Whether the momentum is cleared when the learning rate falls: published code makes a new optimiser there."""
     repeats: Annotated[PositiveInt, Affects(distilled="repeats", random="repeats", change="any time")] = 5
     """Fresh networks for the final test accuracy."""
     selection_repeats: Annotated[PositiveInt, Affects(distilled="repeats", random="repeats", change="any time")] = 1

@@ -62,7 +62,18 @@ class Settings(Section):
     @property
     def trained_epochs(self) -> int:
         """Epochs a trajectory of this run is trained for."""
-        return self.teachers.epochs if self.labels.kind == "last" else self.reachable_epochs
+        whole = self.labels.kind == "last" or self.labels_of_teachers
+        return self.teachers.epochs if whole else self.reachable_epochs
+
+    @property
+    def labels_of_teachers(self) -> bool:
+        """Whether learned labels start from all teachers."""
+        return self.labels.kind == "learned" and self.labels.init == "teachers"
+
+    @property
+    def label_momentum(self) -> float:
+        """Momentum of learned labels."""
+        return self.distill.momentum if self.labels.momentum is None else self.labels.momentum
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -104,10 +115,10 @@ def _check_consistent(settings: Settings) -> None:
             f"distill.formation = {distill.formation} needs labels of the stored images; labels.kind = "
             f"{settings.labels.kind} are a teacher's for whole images. Set labels.kind = hard or learned."
         )
-    if distill.formation > 1 and settings.labels.kind == "learned" and settings.labels.init == "teacher":
+    if distill.formation > 1 and settings.labels.kind == "learned" and settings.labels.init != "one-hot":
         raise ValueError(
-            f"distill.formation = {distill.formation} cannot start from labels.init = teacher, which are for whole "
-            "images. Set labels.init = one-hot."
+            f"distill.formation = {distill.formation} cannot start from labels.init = {settings.labels.init}, which "
+            "are for whole images. Set labels.init = one-hot."
         )
     if settings.dataset.name == "folder" and settings.dataset.path is None:
         raise ValueError("dataset.name = folder needs dataset.path, the class-per-folder tree.")

@@ -93,6 +93,7 @@ def _teachers(problem: Problem, teachers: Found, count: int) -> Duration:
     image = teachers["seconds_per_image"] * share_of(problem, teachers, TRAINING_SHARE)
     epoch = problem.facts.train * image + teachers["snapshot_seconds"]
     note = f"{count} x {epochs} epochs of {span(epoch)} ({1 / image:,.0f} images/s)"
+    note += ", two gradients a step" if problem.settings.teachers.kind == "ftd" else ""
     note += _words(problem, teachers, TRAINING_SHARE)
     return Duration("teachers", count * epochs * epoch, how_of(teachers), note)
 
