@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from engine.data.dataset import Classes, Dataset
 from engine.data.rows import Rows
-from engine.data.whitening import MOST_ZCA, fit_whitening, whitening_bytes
+from engine.data.whitening import KORNIAS, MOST_ZCA, fit_whitening, whitening_bytes, whitening_seconds
 from engine.errors import CorruptFileError, UsageError
 from engine.storage.atomic import read_tensors, write_tensors
 from engine.storage.filesystem import format_bytes
@@ -80,8 +81,7 @@ def fit_space(dataset: Dataset, index: Classes | None, zca: bool) -> InputSpace:
             f"a matrix of {pixels} x {pixels} numbers.",
             f"Set dataset.zca = false, or a smaller dataset.resolution (C x H x W of at most {MOST_ZCA:,}).",
         )
-    which = hashlib.sha256(b"all" if index is None else np.ascontiguousarray(index).tobytes()).hexdigest()[:12]
-    path = dataset.folder / f"space-{kind}-{which}.safetensors"
+    path = space_path(dataset, index, zca)
     try:
         return InputSpace(kind, read_tensors(path)[0])
     except CorruptFileError:
@@ -105,6 +105,22 @@ def fit_space(dataset: Dataset, index: Classes | None, zca: bool) -> InputSpace:
         if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise  # a shared cache that is read-only: fitted again each time, to the same bits
     return space
+
+
+def space_path(dataset: Dataset, index: Classes | None, zca: bool) -> Path:
+    """Where the cache keeps, or would keep, what is fitted to these images."""
+    which = hashlib.sha256(b"all" if index is None else np.ascontiguousarray(index).tobytes()).hexdigest()[:12]
+    return dataset.folder / f"space-{'zca' if zca else 'normalise'}-{which}.safetensors"
+
+
+def fitting_words(dataset: Dataset, index: Classes, zca: bool) -> str:
+    """What fitting the input space takes, for its progress."""
+    numbers = dataset.channels * dataset.resolution**2
+    if not zca or numbers <= KORNIAS or space_path(dataset, index, zca).exists():
+        return "fitting the input space"
+    minutes = max(1, round(whitening_seconds(len(index), numbers) / 60))
+    needed = format_bytes(whitening_bytes(len(index), numbers))
+    return f"fitting the whitening once, {numbers:,} numbers an image, {needed} of memory, about {minutes} min"
 
 
 def _fit_moments(rows: Rows, index: Classes) -> dict[str, Tensor]:

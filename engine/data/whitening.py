@@ -21,6 +21,8 @@ MOST_ZCA = 16_384
 """Largest C*H*W: 64x64 RGB is 12,288, 128x128 grey this. The matrices are that number squared, 1.1 GB each."""
 CHUNK = 2048
 """Images that the covariance takes at once."""
+PRODUCTS, SOLVED, KORNIA_SOLVED = 1e11, 1e10, 2e9
+"""Operations a second of products, and numbers^3 of the rest here and in Kornia (2 cores of an AMD EPYC, float32)."""
 MATRICES = 5
 """Matrices of D x D in memory at once, at most: the eigenvectors and the solver's own three."""
 
@@ -36,6 +38,11 @@ def whitening_bytes(count: int, numbers: int) -> int:
         # Kornia fits on all images at once, as float32, and keeps a centred copy.
         return 8 * count * numbers
     return 4 * MATRICES * numbers**2 + 9 * CHUNK * numbers
+
+
+def whitening_seconds(count: int, numbers: int) -> float:
+    """Seconds to fit on 2 cores of a server, about: a covariance, a decomposition, two products."""
+    return 2 * count * numbers**2 / PRODUCTS + numbers**3 / (SOLVED if numbers > KORNIAS else KORNIA_SOLVED)
 
 
 def _by_kornia(images: np.ndarray) -> dict[str, Tensor]:

@@ -203,6 +203,7 @@ class Workspace:
     def open_dataset(self, settings: Settings) -> Generator[Event, None, OpenDataset]:
         """The real data as the settings see it: decoded, divided, with its input space. Use as `yield from`."""
         from engine.data import fit_space, prepare_dataset, split_holdout
+        from engine.data.space import fitting_words
 
         dataset = yield from prepare_dataset(self.data_request(settings))
         kept, held = split_holdout(
@@ -210,7 +211,8 @@ class Workspace:
         )
         fitting = run_in_thread(lambda: fit_space(dataset, kept, settings.dataset.zca))
         at = Progress(stage="data", done=1, total=1, unit="datasets")
-        return OpenDataset(dataset, (yield from with_progress(fitting, at, "fitting the input space")), kept, held)
+        words = fitting_words(dataset, kept, settings.dataset.zca)
+        return OpenDataset(dataset, (yield from with_progress(fitting, at, words)), kept, held)
 
     def buffer_identity(self, settings: Settings, dataset: "Dataset") -> dict[str, Any]:
         """Everything that determines a teacher's parameters.
