@@ -21,7 +21,7 @@ MOST_ZCA = 16_384
 """Largest C*H*W: 64x64 RGB is 12,288, 128x128 grey this. The matrices are that number squared, 1.1 GB each."""
 CHUNK = 2048
 """Images that the covariance takes at once."""
-PRODUCTS, SOLVED, KORNIA_SOLVED = 1e11, 1e10, 2e9
+PRODUCTS, SOLVED, KORNIA_SOLVED = 1e11, 1e10, 7e8
 """Operations a second of products, and numbers^3 of the rest here and in Kornia (2 cores of an AMD EPYC, float32)."""
 MATRICES = 5
 """Matrices of D x D in memory at once, at most: the eigenvectors and the solver's own three."""
