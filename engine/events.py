@@ -164,6 +164,8 @@ class TeachersPlanned(Event):
     """Trajectories not on disk yet."""
     bytes: int
     """Disk the whole buffer takes."""
+    gradients: int = 1
+    """That a step costs: 2 where it is sharpness-aware."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -46,7 +46,7 @@ def needs_other_teachers(key: str) -> bool:
 def record(settings: Settings, part: Part, without: Collection[str] = ()) -> dict[str, Any]:
     """The settings that a record names, under their names there; but for the keys in `without`."""
     values = flatten(settings.model_dump(mode="json"))
-    named = {}
+    named: dict[str, Any] = {}
     for key, affects in AFFECTS.items():
         name = getattr(affects, part)
         if name and key not in without and values[key] not in affects.unnamed:

@@ -59,6 +59,7 @@ def plan_teachers(task: Task, buffer: TeacherBuffer) -> TeachersPlanned:
         epochs_asked=settings.teachers.epochs,
         missing=missing,
         bytes=rows * task.flat_network().size * 4,
+        gradients=teacher_rule(settings).gradients,
     )
 
 

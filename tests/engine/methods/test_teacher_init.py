@@ -355,8 +355,6 @@ def test_whole_trajectories_are_trained_for_the_labels_of_all_teachers() -> None
 
     assert epochs("labels.kind=learned", "labels.init=teacher") == epochs("labels.init=teachers") == 2
     assert epochs("labels.kind=learned", "labels.init=teachers") == 4
-    with pytest.raises(SettingsError, match=r"cannot start from labels\.init = teachers"):
-        resolve_settings(overrides=["labels.kind=learned", "labels.init=teachers", "distill.formation=2"])
 
 
 def test_labels_have_a_momentum_of_their_own(workspace: Workspace) -> None:
