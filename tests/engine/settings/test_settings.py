@@ -1,5 +1,6 @@
 """Layers, provenance, and what a person who mistypes is told."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -79,7 +80,7 @@ def test_the_template_is_valid_and_complete(tmp_path: Path) -> None:
         assert key == "distill.ipc" or f"{key.rpartition('.')[2]} =" in text
     # Every comment that holds a value is a line one can switch on.
     switched = "\n".join(
-        line[2:] if line.startswith("# ") and " = " in line and "`" not in line and line.count(" = ") == 1 else line
+        line[2:] if re.match(r"# [a-z_]+ = [^`]*$", line) and line.count(" = ") == 1 else line
         for line in text.splitlines()[10:]
     )
     path.write_text(switched)
