@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -11,14 +12,11 @@ from torch import Tensor
 
 from engine.data.dataset import Classes, Dataset
 from engine.data.rows import Rows
+from engine.data.whitening import KORNIAS, MOST_ZCA, fit_whitening, whitening_bytes, whitening_seconds
 from engine.errors import CorruptFileError, UsageError
 from engine.storage.atomic import read_tensors, write_tensors
 from engine.storage.filesystem import format_bytes
 
-ZCA_EPS = 0.1
-"""Added to the eigenvalues (PROTOCOL: Kornia's ZCAWhitening(eps=0.1), as MTT and TESLA use it)."""
-MOST_ZCA = 8192
-"""Largest C*H*W for ZCA: its matrices are that number squared."""
 CHUNK = 4096
 
 
@@ -81,19 +79,17 @@ def fit_space(dataset: Dataset, index: Classes | None, zca: bool) -> InputSpace:
         raise UsageError(
             f"dataset.zca: {dataset.resolution}x{dataset.resolution} images with {dataset.channels} channels need "
             f"a matrix of {pixels} x {pixels} numbers.",
-            "Set dataset.zca = false, or a smaller dataset.resolution.",
+            f"Set dataset.zca = false, or a smaller dataset.resolution (C x H x W of at most {MOST_ZCA:,}).",
         )
-    which = hashlib.sha256(b"all" if index is None else np.ascontiguousarray(index).tobytes()).hexdigest()[:12]
-    path = dataset.folder / f"space-{kind}-{which}.safetensors"
+    path = space_path(dataset, index, zca)
     try:
         return InputSpace(kind, read_tensors(path)[0])
     except CorruptFileError:
         pass
     count = len(dataset.train_images) if index is None else len(index)
     if zca:
-        # Kornia fits on all images at once, as float32, and keeps a centred copy. Physical, not free memory: what is
-        # refused must not depend on what else runs.
-        needed, physical = 8 * count * pixels, psutil.virtual_memory().total
+        # Physical, not free memory: what is refused must not depend on what else runs.
+        needed, physical = whitening_bytes(count, pixels), psutil.virtual_memory().total
         if needed > physical:
             raise UsageError(
                 f"dataset.zca: fitting to {count:,} images of {pixels} numbers takes {format_bytes(needed)} of memory; "
@@ -102,13 +98,29 @@ def fit_space(dataset: Dataset, index: Classes | None, zca: bool) -> InputSpace:
             )
     index = np.arange(count) if index is None else index
     rows = Rows(dataset.train_images, mapped=False)
-    space = InputSpace(kind, _fit_zca(rows.read(index)) if zca else _fit_moments(rows, index))
+    space = InputSpace(kind, fit_whitening(rows, index) if zca else _fit_moments(rows, index))
     try:
         write_tensors(path, space.tensors(), {"kind": kind})
     except OSError as error:
         if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise  # a shared cache that is read-only: fitted again each time, to the same bits
     return space
+
+
+def space_path(dataset: Dataset, index: Classes | None, zca: bool) -> Path:
+    """Where the cache keeps, or would keep, what is fitted to these images."""
+    which = hashlib.sha256(b"all" if index is None else np.ascontiguousarray(index).tobytes()).hexdigest()[:12]
+    return dataset.folder / f"space-{'zca' if zca else 'normalise'}-{which}.safetensors"
+
+
+def fitting_words(dataset: Dataset, index: Classes, zca: bool) -> str:
+    """What fitting the input space takes, for its progress."""
+    numbers = dataset.channels * dataset.resolution**2
+    if not zca or numbers <= KORNIAS or space_path(dataset, index, zca).exists():
+        return "fitting the input space"
+    minutes = max(1, round(whitening_seconds(len(index), numbers) / 60))
+    needed = format_bytes(whitening_bytes(len(index), numbers))
+    return f"fitting the whitening once, {numbers:,} numbers an image, {needed} of memory, about {minutes} min"
 
 
 def _fit_moments(rows: Rows, index: Classes) -> dict[str, Tensor]:
@@ -124,15 +136,3 @@ def _fit_moments(rows: Rows, index: Classes) -> dict[str, Tensor]:
     std = np.sqrt(np.maximum(squares / count - mean**2, 1e-12))
     std[std < 1e-4] = 1.0
     return {"mean": torch.tensor(mean, dtype=torch.float32), "std": torch.tensor(std, dtype=torch.float32)}
-
-
-def _fit_zca(images: np.ndarray) -> dict[str, Tensor]:
-    from kornia.enhance import ZCAWhitening
-
-    zca = ZCAWhitening(dim=0, eps=ZCA_EPS, compute_inv=True)
-    zca.fit(torch.from_numpy(images).float().div_(255))
-    return {
-        "mean": zca.mean_vector.contiguous(),
-        "matrix": zca.transform_matrix.contiguous(),
-        "inverse": zca.transform_inv.contiguous(),
-    }

@@ -2,8 +2,8 @@
 
 Which part of the teachers' training is matched decides what is learned: early epochs easy patterns, late ones hard
 patterns that only larger sets can hold. So start epochs have a lower end as well (`distill.min_start_epoch`), and the
-upper one grows over the run (`distill.current_max_start_epoch`). Labels are learned, from a teacher's logits on images
-that it classifies correctly (`engine.methods.teacher_init`); an update whose matching loss is above 1 is skipped.
+upper one grows over the run (`distill.current_max_start_epoch`). Labels are learned, from teachers' logits on images
+that they classify correctly (`engine.methods.teacher_init`); an update whose matching loss is above 1 is skipped.
 
 Published code keeps T graphs or TESLA's eq. 6; here it is what `distill.gradient` says, by default the exact one.
 """
@@ -17,6 +17,7 @@ DATM = replace(
     name="datm",
     # Its labels are always learned: labels.ship is about the other kinds.
     reads=(
-        "distill.", "teachers.", "labels.kind", "labels.lr", "labels.init", "labels.parameters", "labels.loss",
+        "distill.", "teachers.", "labels.kind", "labels.lr", "labels.init", "labels.momentum", "labels.parameters",
+        "labels.loss",
     ),
 )  # fmt: skip

@@ -150,7 +150,7 @@ def update(state: DistillState, gradient: MatchingGradient, logit_gradient: Tens
     state.velocity_student_lr.mul_(momentum).add_(gradient.student_lr)
     state.student_lr.copy_(next_student_lr(state.student_lr, state.velocity_student_lr, settings))
     if state.logits is not None and state.velocity_logits is not None and logit_gradient is not None:
-        state.velocity_logits.mul_(momentum).add_(logit_gradient)
+        state.velocity_logits.mul_(settings.label_momentum).add_(logit_gradient)
         state.logits.sub_(state.velocity_logits, alpha=settings.labels.lr)
     state.iteration += 1
 
@@ -180,7 +180,8 @@ def outcome(
     pixel = _largest(state.images, state.velocity_images, gradient.images, momentum, settings.distill.lr_images)
     logit = torch.zeros_like(pixel)
     if state.logits is not None and state.velocity_logits is not None and logit_gradient is not None:
-        logit = _largest(state.logits, state.velocity_logits, logit_gradient, momentum, settings.labels.lr)
+        parts = state.logits, state.velocity_logits, logit_gradient
+        logit = _largest(*parts, settings.label_momentum, settings.labels.lr)
     return pixel, logit, state.velocity_student_lr * momentum + gradient.student_lr
 
 

@@ -6,8 +6,10 @@ from typing import Any
 from engine.events import EvaluationDone
 
 MOST_EVALUATIONS = 2000
-KEYS = ("epochs", "whole_epochs", "augment")
+KEYS = ("epochs", "whole_epochs", "augment", "batch", "reset_momentum")
 """Settings `evaluate.*`, besides the repeats, that may change between two starts and change what is measured."""
+LATER = {"evaluate.batch": 256, "evaluate.reset_momentum": False}
+"""What versions without these settings did."""
 
 
 @dataclass
@@ -55,4 +57,4 @@ class Accuracies:
 
     def _protocol(self, split: str) -> tuple[object, ...]:
         repeats = "repeats" if split == "test" else "selection_repeats"
-        return tuple(repr(self.settings.get(f"evaluate.{key}")) for key in (*KEYS, repeats))
+        return tuple(repr({**LATER, **self.settings}.get(f"evaluate.{key}")) for key in (*KEYS, repeats))

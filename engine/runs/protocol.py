@@ -32,6 +32,10 @@ def _unused(settings: Settings, subject: str) -> set[str]:
     return unused if settings.evaluate.augment == "dsa" else {*unused, "augment.ops"}
 
 
+_UNNAMED = {"augment": "dsa", "batch": 256, "reset_momentum": False}
+"""What protocols say by leaving it out, of settings that may change on an existing run."""
+
+
 def is_own(result: EvaluationDone, protocol: Mapping[str, Any], settings: Settings) -> bool:
     """Whether a result was measured as the settings say, as far as its protocol says.
 
@@ -39,8 +43,8 @@ def is_own(result: EvaluationDone, protocol: Mapping[str, Any], settings: Settin
     """
     repeats = settings.evaluate.repeats if result.split == "test" else settings.evaluate.selection_repeats
     of = random_protocol if result.subject == "random" else distilled_protocol
-    asked = {"augment": "dsa", **of(settings, repeats)}
-    found = {"augment": "dsa", **protocol}
+    asked = {**_UNNAMED, **of(settings, repeats)}
+    found = {**_UNNAMED, **protocol}
     return all(_same(found[key], asked[key]) for key in asked.keys() & found.keys())
 
 

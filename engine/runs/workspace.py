@@ -203,12 +203,16 @@ class Workspace:
     def open_dataset(self, settings: Settings) -> Generator[Event, None, OpenDataset]:
         """The real data as the settings see it: decoded, divided, with its input space. Use as `yield from`."""
         from engine.data import fit_space, prepare_dataset, split_holdout
+        from engine.data.space import fitting_words
 
         dataset = yield from prepare_dataset(self.data_request(settings))
-        kept, held = split_holdout(dataset.train_labels, settings.dataset.holdout, settings.teacher_seed, dataset.classes)
+        kept, held = split_holdout(
+            dataset.train_labels, settings.dataset.holdout, settings.teacher_seed, dataset.classes
+        )
         fitting = run_in_thread(lambda: fit_space(dataset, kept, settings.dataset.zca))
         at = Progress(stage="data", done=1, total=1, unit="datasets")
-        return OpenDataset(dataset, (yield from with_progress(fitting, at, "fitting the input space")), kept, held)
+        words = fitting_words(dataset, kept, settings.dataset.zca)
+        return OpenDataset(dataset, (yield from with_progress(fitting, at, words)), kept, held)
 
     def buffer_identity(self, settings: Settings, dataset: "Dataset") -> dict[str, Any]:
         """Everything that determines a teacher's parameters.
@@ -219,7 +223,8 @@ class Workspace:
         if settings.teachers.buffer is not None:
             folder = self.folder / "buffers" / settings.teachers.buffer
             return checked_identity(folder, settings, dataset.fingerprint, dataset.name)
-        return {"dataset": dataset.fingerprint, "dataset_name": dataset.name, **record(settings, "teachers")}
+        unread = () if settings.teachers.kind == "ftd" else ("teachers.rho", "teachers.alpha")
+        return {"dataset": dataset.fingerprint, "dataset_name": dataset.name, **record(settings, "teachers", unread)}
 
     def buffer_folder(self, settings: Settings, identity: Mapping[str, Any]) -> Path:
         """Folder of the teachers with that identity: the network's name and a digest, or the imported buffer's name."""

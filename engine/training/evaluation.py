@@ -1,8 +1,8 @@
 """Stage 3: train fresh networks on a small set of images and measure them on real ones.
 
-Protocol (PROTOCOL of MTT and TESLA): SGD with momentum 0.9, weight decay 5e-4, batch 256, DSA, learning rate a tenth
-after half the epochs. The checkpoint is selected on a held-out part of the training images; the test images are
-used once, for the selected one.
+Protocol (of MTT and TESLA): SGD with momentum 0.9, weight decay 5e-4, batches of `evaluate.batch`, DSA, learning rate a
+tenth after half the epochs. Published code also clears the momentum there (`evaluate.reset_momentum`). The checkpoint
+is selected on a held-out part of the training images; the test images are used once, for the selected one.
 """
 
 import statistics
@@ -30,7 +30,6 @@ from engine.training.training_set import SmallSet, TrainingSet, small_set
 
 STAGE = "evaluation"
 
-BATCH = 256
 RULE = SgdRule(momentum=0.9, weight_decay=5e-4)
 BASELINE_LR = 0.01
 """Learning rate for random real images, which have none of their own: that of DC, DM and MTT."""
@@ -200,9 +199,10 @@ def planned_steps(task: Task, network: str, count: int, length: int | None = Non
         selections = settings.distill.iterations // settings.evaluate.every + subjects
         networks += selections * settings.evaluate.selection_repeats
     epochs = max(networks, settings.evaluate.repeats) * (length or settings.evaluate.epochs)
-    planned = {min(BATCH, count): epochs * max(count // BATCH, 1)}
-    if count > BATCH and count % BATCH:
-        planned[count % BATCH] = epochs
+    batch = settings.evaluate.batch
+    planned = {min(batch, count): epochs * max(count // batch, 1)}
+    if count > batch and count % batch:
+        planned[count % batch] = epochs
     return planned
 
 
@@ -216,11 +216,14 @@ def train_on_small(task: Task, learner: Trainer, small: TrainingSet, repeat: int
     name = settings.evaluate.augment
     ops = settings.augment.ops if name == "dsa" else ()
     policy = None if name == "dsa" or name == "none" else PolicyAugment(name, task.space, task.dataset.resolution)
+    falls = (epochs + 1) // 2
     for epoch in range(epochs):
-        lr = small.lr if epoch < (epochs + 1) // 2 else small.lr * 0.1
+        lr = small.lr if epoch < falls else small.lr * 0.1
+        if epoch == falls and settings.evaluate.reset_momentum:
+            learner.rest()
         generator = counted_generator(settings.seed, "evaluate", repeat, epoch)
         order = torch.randperm(count, generator=generator)
-        batches = order.split(BATCH)
+        batches = order.split(settings.evaluate.batch)
         for number, index in enumerate(batches, 1):
             batch, labels = small.batch(index)
             if policy is not None:
@@ -259,7 +262,6 @@ def _done(task: Task, evaluation: Evaluation, accuracies: list[float], started: 
         split=evaluation.split,
         network=evaluation.network,
         mean=statistics.fmean(accuracies),
-        # Standard deviation of the sample, as published tables give it.
         std=statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0,
         accuracies=accuracies,
         seconds=time.monotonic() - started,

@@ -2,6 +2,8 @@
 
     g = dloss/dtheta + weight_decay theta ;  velocity = momentum velocity + g ;  theta = theta - lr velocity
 
+A sharpness-aware step (`gsam.py`) puts another direction, made of two gradients, in the place of dloss/dtheta.
+
 Two ways: PyTorch's module and optimiser (`EagerTrainer`), and the whole step, forward, backward and update, as one
 compiled function of the flat parameter vector (`CompiledTrainer`). Compiled steps are compared with `sgd_step`, the
 formula as it is written here, before they are used.
@@ -21,6 +23,7 @@ from engine.matching.graphs import Memory, Replayed, launch_bound
 from engine.matching.tolerance import disagreement, tolerance
 from engine.networks.flat import FlatNetwork, flatten_parameters, in_memory_order, load_parameters
 from engine.runtime.device import takes_tf32, without_tf32
+from engine.training.gsam import ascent, flat_direction
 
 TF32_TOLERANCE = 1e-2
 """Relative difference that is allowed in TF32, whose rounding hides everything finer."""
@@ -32,6 +35,15 @@ class SgdRule:
 
     momentum: float = 0.0
     weight_decay: float = 0.0
+    rho: float = 0.0
+    """Radius of a sharpness-aware step (GSAM); 0: a plain step."""
+    alpha: float = 0.0
+    """Share of the plain gradient's perpendicular part that a sharpness-aware step takes away."""
+
+    @property
+    def gradients(self) -> int:
+        """Gradients that a step costs."""
+        return 2 if self.rho else 1
 
 
 class Stepped(NamedTuple):
@@ -64,6 +76,9 @@ def sgd_step(network: FlatNetwork, rule: SgdRule) -> Step:
             return F.cross_entropy(logits, targets), logits
 
         gradient, (loss, logits) = torch.func.grad_and_value(loss_of, has_aux=True)(theta)
+        if rule.rho:
+            steep, _ = torch.func.grad(loss_of, has_aux=True)(theta + ascent(theta, gradient, rule.rho))
+            gradient = flat_direction(gradient, steep, rule.alpha)
         if rule.weight_decay:
             gradient = gradient + rule.weight_decay * theta
         if rule.momentum:
@@ -139,18 +154,26 @@ class Trainer(Protocol):
     def load(self, theta: Tensor) -> None:
         """Continue from other parameters `(P,)`; the velocity stays."""
 
+    def rest(self) -> None:
+        """Set the velocity to zero, where a new optimiser begins."""
+
 
 class EagerTrainer:
     """`Trainer` by autograd and PyTorch's SGD, on the module's own parameters (and buffers).
 
     The functional form: the first `torch.optim.SGD` of a process imports all of PyTorch's compiler, a second or more.
+
+    Raises:
+        ValueError: a sharpness-aware rule, which needs the function of a flat vector: see `eager_trainer`.
     """
 
     def __init__(self, model: nn.Module, rule: SgdRule) -> None:
+        if rule.rho:
+            raise ValueError("EagerTrainer takes plain steps only; eager_trainer chooses.")
         self._model = model
         self._rule = rule
         self._parameters: list[Tensor] = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self._velocities: list[Tensor | None] = [None] * len(self._parameters)
+        self.rest()
 
     def step(self, images: Tensor, targets: Tensor, lr: float) -> tuple[Tensor, Tensor]:
         """See `Trainer`."""
@@ -171,6 +194,10 @@ class EagerTrainer:
     def load(self, theta: Tensor) -> None:
         """See `Trainer`."""
         load_parameters(self._model, theta)
+
+    def rest(self) -> None:
+        """See `Trainer`."""
+        self._velocities: list[Tensor | None] = [None] * len(self._parameters)
 
 
 class CompiledTrainer:
@@ -210,3 +237,18 @@ class CompiledTrainer:
     def load(self, theta: Tensor) -> None:
         """See `Trainer`."""
         self._theta = theta.clone()
+
+    def rest(self) -> None:
+        """See `Trainer`."""
+        self._velocity = torch.zeros_like(self._velocity)
+
+
+def eager_trainer(model: nn.Module, rule: SgdRule) -> Trainer:
+    """A trainer that compiles nothing.
+
+    The second gradient of a sharpness-aware step is taken at other parameters, which must leave the module's running
+    statistics alone; `FlatNetwork` does.
+    """
+    if not rule.rho:
+        return EagerTrainer(model, rule)
+    return CompiledTrainer(FlatNetwork(model), flatten_parameters(model), rule, {})

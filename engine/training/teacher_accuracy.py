@@ -64,7 +64,9 @@ def measure_teachers(task: Task, buffer: TeacherBuffer) -> Generator[Event, None
     epoch, count = settings.trained_epochs, settings.teachers.count
     split = "holdout" if len(task.holdout) else "train"
     images = task.holdout if len(task.holdout) else task.train
-    chosen = torch.randperm(len(images), generator=counted_generator(settings.teacher_seed, "teacher-accuracy"))[:MOST_IMAGES]
+    chosen = torch.randperm(len(images), generator=counted_generator(settings.teacher_seed, "teacher-accuracy"))[
+        :MOST_IMAGES
+    ]
     measured_on = {
         "dataset": task.dataset.fingerprint, "holdout": settings.dataset.holdout, "seed": settings.teacher_seed,
         "split": split, "images": len(chosen),

@@ -1,4 +1,6 @@
-"""Stage 1: train teacher trajectories by plain SGD on the real data, a snapshot at initialisation and after each epoch.
+"""Stage 1: train teacher trajectories by SGD on the real data, a snapshot at initialisation and after each epoch.
+
+Steps are plain ones, or with `teachers.kind = ftd` sharpness-aware ones (`gsam.py`).
 
 Trajectories are independent: each is claimed with a lock, so any number of processes may work on one buffer, and
 published whole. Which images a step sees and how they are augmented depends on counters alone, so a teacher that is
@@ -26,6 +28,7 @@ from engine.runtime.disk_space import buffer_bytes, bytes_in, check_room
 from engine.runtime.finite import is_finite
 from engine.runtime.rng import counted_generator, counted_seed
 from engine.runtime.threads import SingleWorker
+from engine.settings import Settings
 from engine.storage.lock import LeaseLock
 from engine.training.divergence import teacher_problem
 from engine.training.sgd import SgdRule, Trainer
@@ -35,6 +38,12 @@ from engine.training.trainer import Batch, say_spelling, trainer
 from engine.training.trajectory import Position, TrajectoryWriter
 
 STAGE = "teachers"
+
+
+def teacher_rule(settings: Settings) -> SgdRule:
+    """What a teacher's step does."""
+    teachers = settings.teachers
+    return SgdRule(rho=teachers.rho, alpha=teachers.alpha) if teachers.kind == "ftd" else SgdRule()
 
 
 def plan_teachers(task: Task, buffer: TeacherBuffer) -> TeachersPlanned:
@@ -50,6 +59,7 @@ def plan_teachers(task: Task, buffer: TeacherBuffer) -> TeachersPlanned:
         epochs_asked=settings.teachers.epochs,
         missing=missing,
         bytes=rows * task.flat_network().size * 4,
+        gradients=teacher_rule(settings).gradients,
     )
 
 
@@ -133,7 +143,8 @@ def _train_one(
     yield from say_spelling(task, task.network_name)
     at = Progress(stage=STAGE, done=trajectory * epochs, total=count * epochs, unit="epochs")
     counts = _counts(task, epochs)
-    learner = yield from trainer(task, model, task.network_name, SgdRule(), _samples(task), counts, at)
+    rule = teacher_rule(task.settings)
+    learner = yield from trainer(task, model, task.network_name, rule, _samples(task), counts, at)
     writer = buffer.begin(trajectory, flatten_parameters(model).numel())
     with SingleWorker("snapshots") as writing:
         row = writer.last_row()

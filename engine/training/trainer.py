@@ -21,12 +21,12 @@ from engine.settings.trust import is_import_path
 from engine.training.compile_policy import TRAINING, pays
 from engine.training.sgd import (
     CompiledTrainer,
-    EagerTrainer,
     SgdRule,
     Step,
     Trainer,
     compiled_step,
     difference,
+    eager_trainer,
     recorded_step,
 )
 from engine.training.task import Task
@@ -71,7 +71,7 @@ def trainer(
         at: progress of the stage, reported again while something compiles.
     """
     if not may_compile(task.settings, model):
-        return EagerTrainer(model, rule)
+        return eager_trainer(model, rule)
     functional = FlatNetwork(model)
     theta = flatten_parameters(model)
     known = _compiled.setdefault(task, {})
@@ -95,7 +95,7 @@ def trainer(
         found = known[kind]
         if found is not None:
             steps[size] = found
-    return CompiledTrainer(functional, theta, rule, steps) if steps else EagerTrainer(model, rule)
+    return CompiledTrainer(functional, theta, rule, steps) if steps else eager_trainer(model, rule)
 
 
 _told: "WeakKeyDictionary[Task, set[str]]" = WeakKeyDictionary()
@@ -122,7 +122,8 @@ def may_compile(settings: Settings, model: nn.Module) -> bool:
 
 def training_words(rule: SgdRule) -> str:
     """What the training step with that rule is called among compiled things."""
-    return f"training, momentum {rule.momentum:g}, decay {rule.weight_decay:g}"
+    words = f"training, momentum {rule.momentum:g}, decay {rule.weight_decay:g}"
+    return f"{words}, rho {rule.rho:g}, alpha {rule.alpha:g}" if rule.rho else words
 
 
 def worth_compiling(model: nn.Module, images: Tensor, steps: int) -> bool:

@@ -165,6 +165,8 @@ def _lines(event: ev.Event) -> list[tuple[str, str]]:
                 first, last = event.epochs + 1, event.epochs_asked
                 unread = f"epoch {last} is not needed" if first == last else f"epochs {first} to {last} are not needed"
                 words += f"; {unread}, which saves {saved:.0%} of the training"
+            if event.gradients > 1:
+                words += f"; {event.gradients} gradients a step"
             if not event.missing:
                 words += " (all present)"
             elif event.missing < event.count:

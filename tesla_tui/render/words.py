@@ -30,7 +30,7 @@ def percent(value: float) -> str:
 
 
 def plus_minus(mean: float, std: float, count: int) -> str:
-    """Mean and standard deviation in percent; a single measurement has none."""
+    """Mean and sample standard deviation in percent; a single measurement has none."""
     return f"{100 * mean:.1f} ± {100 * std:.1f}" if count > 1 else percent(mean)
 
 
@@ -57,7 +57,7 @@ def short_duration(seconds: float) -> str:
 
 
 def teachers_words(measured: TeachersMeasured) -> str:
-    """How good the teachers are: mean and standard deviation over trajectories."""
+    """How good the teachers are: mean and sample standard deviation over trajectories."""
     split = "held-out" if measured.split == "holdout" else "training (nothing is held out)"
     which = counted(len(measured.accuracies), "trajectory", "trajectories")
     if len(measured.accuracies) < measured.count:

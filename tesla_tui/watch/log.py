@@ -65,6 +65,7 @@ def _words(event: ev.Event) -> tuple[str, str] | None:
         case ev.TeachersPlanned():
             there = event.count - event.missing
             size = format_bytes(event.bytes)
+            size += f", {event.gradients} gradients a step" if event.gradients > 1 else ""
             return "info", f"{event.count} trajectories of {event.epochs} epochs, {size}, {there} present"
         case ev.TeacherEpoch():
             result = f"loss {event.loss:.3f}, accuracy {100 * event.accuracy:.1f} %"

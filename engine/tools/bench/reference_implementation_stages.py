@@ -24,7 +24,7 @@ from engine.tools.bench.cases import Compute
 from engine.tools.bench.measuring import MemoryMeter, Stopwatch, stage_answer
 from engine.tools.bench.reference_implementation import reference_network
 from engine.tools.bench.switches import apply_switches, read_switches
-from engine.training.evaluation import BATCH, RULE
+from engine.training.evaluation import RULE
 from engine.training.labels import class_index, hard_labels
 
 LR = 0.01
@@ -142,7 +142,7 @@ def _evaluation(opened: OpenDataset, settings: Settings, device: torch.device) -
         for _ in range(settings.evaluate.repeats):
             net = _network(opened, settings, device)
             optimizer = torch.optim.SGD(net.parameters(), lr=LR, momentum=RULE.momentum, weight_decay=RULE.weight_decay)
-            loader = DataLoader(small, batch_size=BATCH, shuffle=True)
+            loader = DataLoader(small, batch_size=settings.evaluate.batch, shuffle=True)
             for epoch in range(settings.evaluate.epochs):
                 if epoch == settings.evaluate.epochs // 2 + 1:
                     optimizer = torch.optim.SGD(
@@ -150,7 +150,7 @@ def _evaluation(opened: OpenDataset, settings: Settings, device: torch.device) -
                     )
                 seen += _epoch(loader, net, optimizer, settings, device)[2]
             with torch.no_grad():
-                _epoch(DataLoader(test, batch_size=BATCH), net, None, settings, device)
+                _epoch(DataLoader(test, batch_size=settings.evaluate.batch), net, None, settings, device)
         return seen
 
     return run

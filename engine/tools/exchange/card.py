@@ -52,7 +52,7 @@ configs:
 ## Measured
 
 {_table(results)}
-Accuracy on the {dataset["test_images"]:,} real test images: mean and standard deviation over newly initialised networks, trained
+Accuracy on the {dataset["test_images"]:,} real test images: mean and sample standard deviation over newly initialised networks, trained
 for {training["epochs"]} epochs. The checkpoint (iteration {facts["iteration"]}) was selected on held-out training images; the test
 images were used once.{_policy(training)} `random` is the same number of real images per class, drawn at random.
 

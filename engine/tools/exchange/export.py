@@ -23,7 +23,7 @@ from engine.storage.temp_files import leftovers
 from engine.tools.exchange.data_facts import data_facts, without_paths
 from engine.tools.exchange.export_folder import STAGE, write_folder
 from engine.tools.exchange.export_pt import write_published
-from engine.training.evaluation import BATCH, RULE
+from engine.training.evaluation import RULE
 from engine.training.task import Task
 
 FORMAT = 1
@@ -139,9 +139,11 @@ def _recipe(task: Task, run: Run, iteration: int, student_lr: float) -> dict[str
             "student_lr": student_lr,
             "momentum": RULE.momentum,
             "weight_decay": RULE.weight_decay,
-            "batch": BATCH,
+            "batch": settings.evaluate.batch,
             "epochs": settings.evaluate.epochs,
-            "lr_decay": "x0.1 after half the epochs",
+            "lr_decay": "x0.1 after half the epochs"
+            + (", momentum cleared" if settings.evaluate.reset_momentum else ""),
+            "reset_momentum": settings.evaluate.reset_momentum,
             "augment": [] if settings.evaluate.augment == "none" else list(settings.augment.ops),
             "measured_with": settings.evaluate.augment,
         },

@@ -22,6 +22,7 @@ from engine.runs.workspace import Workspace
 from engine.settings import Settings
 from engine.storage.atomic import disk, publishing_folder
 from engine.training.teacher_buffer import TeacherBuffer
+from engine.training.teachers import teacher_rule
 
 STAGE = "export"
 
@@ -126,7 +127,13 @@ Network {settings.network.name}, float32; {dataset.channels}-channel {dataset.re
 
 {shapes}
 
-SGD without momentum or weight decay, learning rate {teachers.lr:g}, batch {teachers.batch}, augmentation {", ".join(settings.augment.ops) or "none"};
+{_steps(settings)} without momentum or weight decay, learning rate {teachers.lr:g}, batch {teachers.batch}, augmentation {", ".join(settings.augment.ops) or "none"};
 a share of {settings.dataset.holdout:g} of the training images was held out. Dataset sha256 {dataset.fingerprint}.
 Made by tesla-tui {__version__}{"; these teachers were imported, and their training settings are as declared" if settings.teachers.buffer else ""}.
 """
+
+
+def _steps(settings: Settings) -> str:
+    """What a teacher's steps are."""
+    rule = teacher_rule(settings)
+    return f"Sharpness-aware SGD (FTD: GSAM, adaptive, rho {rule.rho:g}, alpha {rule.alpha:g})" if rule.rho else "SGD"

@@ -16,7 +16,7 @@ from engine.tools.plan.machines import Machine
 from engine.tools.plan.measurements import Measured
 from engine.tools.plan.problem import Found, step_units
 from engine.training.compile_policy import MATCHING, TRAINING
-from engine.training.evaluation import BATCH
+from engine.training.teachers import teacher_rule
 
 EFFICIENCY = {"eager": 0.34, "compiled": 0.48}
 """Share of the peak that convolutions reach."""
@@ -85,7 +85,7 @@ def calculate(machine: Machine, settings: Settings, shapes: Found, *, teachers: 
     common = {"basis": basis, "seen": True, "base": PROGRAM[machine.kind]}
     matching = _matching(machine, settings, shapes, own)
     evaluations = {
-        name: {**common, **_evaluation(machine, precision, shapes, facts)} for name, facts in shapes["networks"].items()
+        name: {**common, **_evaluation(machine, settings, shapes, facts)} for name, facts in shapes["networks"].items()
     }
     trained = {**common, **_teachers(machine, settings, shapes, own)} if teachers else None
     return Measured(trained, evaluations, [{**common, **matching}])
@@ -119,8 +119,8 @@ def _labels(machine: Machine, precision: str, own: Found) -> float:
     return step_seconds(machine, "eager", 0.0, own["flops"], own["graph_bytes"], 3.0, precision)
 
 
-def _evaluation(machine: Machine, precision: str, shapes: Found, own: Found) -> Found:
-    count = min(shapes["trained_on"], BATCH)
+def _evaluation(machine: Machine, settings: Settings, shapes: Found, own: Found) -> Found:
+    count, precision = min(shapes["trained_on"], settings.evaluate.batch), settings.compute.precision
     compiled = own["evaluation_compiles"] and machine.kind == "cuda"
     how = "compiled" if compiled else "eager"
     graph = count * own["graph_bytes"]
@@ -138,6 +138,7 @@ def _teachers(machine: Machine, settings: Settings, shapes: Found, own: Found) -
     how = "compiled" if compiled else "eager"
     graph = batch * own["graph_bytes"]
     step = training_seconds(machine, how, batch * own["flops"], graph, settings.compute.precision)
+    step *= teacher_rule(settings).gradients
     return {
         "size": batch, "whole": batch, "compiled": compiled, "seconds_per_image": step / batch,
         "snapshot_seconds": SAVE_SECONDS, "compiling": TRAINING["cuda"].seconds if compiled else 0.0,

@@ -2,9 +2,11 @@
 
 import torch
 
+from engine.data.whitening import whitening_bytes, whitening_seconds
 from engine.matching.checkpoints import CheckpointTrace
 from engine.methods.tesla_labels import MOST_SHIP
 from engine.settings import Settings
+from engine.storage.filesystem import format_bytes
 from engine.tools.plan.problem import Found, Problem, epochs_of, kept_vectors, step_note, step_units
 from engine.tools.plan.report import Duration, How
 
@@ -38,7 +40,7 @@ def durations(
         left: teachers to train, iterations to do.
     """
     teachers_left, iterations = left
-    found: list[Duration] = []
+    found = _whitening(problem)
     if teachers is not None:
         found.append(_teachers(problem, teachers, teachers_left))
     found += _compilation(matching, teachers, evaluations)
@@ -52,6 +54,16 @@ def durations(
         found.append(_selection(problem, evaluations, len(evaluated), shipped, baseline=baseline))
     found.append(_test(problem, evaluations, shipped))
     return found
+
+
+def _whitening(problem: Problem) -> list[Duration]:
+    """Fitting it, once for a dataset."""
+    facts = problem.facts
+    if not problem.settings.dataset.zca or facts.whitened:
+        return []
+    needed = format_bytes(whitening_bytes(facts.train, facts.values))
+    note = f"once; {facts.values:,} numbers an image, {needed} of memory meanwhile (time ± half)"
+    return [Duration("fitting the whitening", whitening_seconds(facts.train, facts.values), "computed", note)]
 
 
 def _compilation(matching: Found, teachers: Found | None, evaluations: dict[str, Found]) -> list[Duration]:
@@ -93,6 +105,7 @@ def _teachers(problem: Problem, teachers: Found, count: int) -> Duration:
     image = teachers["seconds_per_image"] * share_of(problem, teachers, TRAINING_SHARE)
     epoch = problem.facts.train * image + teachers["snapshot_seconds"]
     note = f"{count} x {epochs} epochs of {span(epoch)} ({1 / image:,.0f} images/s)"
+    note += ", two gradients a step" if problem.settings.teachers.kind == "ftd" else ""
     note += _words(problem, teachers, TRAINING_SHARE)
     return Duration("teachers", count * epochs * epoch, how_of(teachers), note)
 

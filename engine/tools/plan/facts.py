@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from engine.data import DataRequest, Dataset, cached_dataset, find_source, split_holdout
 from engine.data.resolve import ResolvedData, resolve
+from engine.data.space import space_path
 from engine.errors import UsageError
 from engine.settings import Settings, dataset_facts
 
@@ -23,6 +24,8 @@ class Facts:
     """How these are known, for people."""
     dataset: Dataset | None = None
     """The dataset itself where the cache has it."""
+    whitened: bool = False
+    """Whether the cache has the whitening of the images that teachers see."""
     to_download: bool = False
     """Whether its files are not on this machine yet."""
 
@@ -59,7 +62,7 @@ def find_facts(settings: Settings, request: DataRequest) -> Facts:
         kept, held = split_holdout(there.train_labels, settings.dataset.holdout, settings.teacher_seed, there.classes)
         return Facts(
             len(there.classes), there.channels, there.resolution, len(kept), len(held), len(there.test_labels),
-            "the cached dataset", there,
+            "the cached dataset", there, space_path(there, kept, True).exists(),
         )  # fmt: skip
     source = find_source(request)
     if source.local:

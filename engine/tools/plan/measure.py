@@ -22,7 +22,6 @@ from engine.tools.plan.sizes import graph_bytes
 from engine.tools.plan.synthetic import Meter, Shape, Stopwatch, changed, random_task
 from engine.training.compile_policy import forward_flops
 from engine.training.evaluation import (
-    BATCH,
     MEASURE,
     MEASURE_PIXELS,
     RULE,
@@ -30,10 +29,10 @@ from engine.training.evaluation import (
     planned_steps,
     train_on_small,
 )
-from engine.training.sgd import SgdRule, Trainer
+from engine.training.sgd import Trainer
 from engine.training.task import Task
 from engine.training.teacher_buffer import TeacherBuffer
-from engine.training.teachers import train_teachers
+from engine.training.teachers import teacher_rule, train_teachers
 from engine.training.trainer import trainer
 from engine.training.training_set import SmallSet
 
@@ -63,7 +62,8 @@ def teachers(settings: str, shape: Shape, images: int, folder: str, enough: floa
     flops = 3 * forward_flops(model, torch.zeros((1, *task.image_shape)).to(task.device, task.dtype))
     steps = wanted.teachers.count * wanted.trained_epochs
     counts = {batch: steps * (images // batch), images % batch: steps}
-    compiling = training_compiling(wanted, task, model, task.network_name, SgdRule(), counts)
+    rule = teacher_rule(wanted)
+    compiling = training_compiling(wanted, task, model, task.network_name, rule, counts)
     meter = Meter(task.device)
 
     def once(size: int, mode: str = "off") -> tuple[Found, int]:
@@ -72,7 +72,7 @@ def teachers(settings: str, shape: Shape, images: int, folder: str, enough: floa
         return found, _used(meter, task)
 
     kept = graph_bytes(task, torch.zeros((SEEN, *task.image_shape)).to(task.device, task.dtype), batch, model)
-    points = grow(batch, first_size(batch, flops), once, allowance, room)
+    points = grow(batch, first_size(batch, rule.gradients * flops), once, allowance, room)
     best = points[-1].found
     compiled = _compiled(compiling, allowance, points, batch, lambda: once(batch, "on")[0])
     return {**meter.read(), **best, **compiled, **_sizes(points, batch), "graph_bytes": kept,
@@ -135,7 +135,7 @@ def evaluation(
     allowance = Allowance(most)
     asked = Settings.model_validate_json(settings)
     wanted = changed(asked, "evaluate", epochs=10**6)  # stopped long before
-    count = min(images, BATCH)
+    count = min(images, asked.evaluate.batch)
     whole = max(1, min(MEASURE, MEASURE_PIXELS // shape[2] ** 2))
     task = random_task(wanted, shape, Path(folder), train=shape[0], measured=whole)
     watch = Stopwatch(task.device)

@@ -11,8 +11,8 @@ from engine.tools.plan.sizes import graph_bytes
 from engine.tools.plan.synthetic import Shape, changed, random_task
 from engine.training.compile_policy import forward_flops, matching_compiles
 from engine.training.evaluation import RULE, planned_steps
-from engine.training.sgd import SgdRule
 from engine.training.task import Task
+from engine.training.teachers import teacher_rule
 
 SEEN = 4
 """Images that a graph is counted with."""
@@ -43,7 +43,7 @@ def shapes(settings: str, shape: Shape, train: int, networks: list[str], folder:
         "images": images, "batch": batch, "teacher_batch": taught, "trained_on": trained_on,
         "values": shape[1] * shape[2] ** 2,
         "matching_compiles": matching_compiles(run, task.image_shape, task.classes, own),
-        "teachers_compile": training_compiling(run, task, own, task.network_name, SgdRule(), counts).wanted,
+        "teachers_compile": training_compiling(run, task, own, task.network_name, teacher_rule(run), counts).wanted,
         "networks": {
             name: _network(task, name, trained_on) for name in dict.fromkeys([task.network_name, *networks])
         },

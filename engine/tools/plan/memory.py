@@ -113,10 +113,13 @@ def dataset_parts(problem: Problem, free: int) -> list[Part]:
     for count in counts:  # one split after the other, each in what those before it left
         sizes = resident_bytes(count * values, budget - kept - mapped, problem.device, whitened)
         kept, mapped = kept + sizes[0], mapped + sizes[1]
-    return [
+    parts = [
         Part("dataset, kept as bytes", kept, "device", "always", "computed"),
         Part("its file, mapped (given back when needed)", mapped, problem.host, "always", "computed"),
     ]
+    if whitened:
+        parts.append(Part("whitening and its inverse", 2 * values**2 * whitened, "device", "always", "computed"))
+    return parts
 
 
 def evaluation_part(problem: Problem, evaluations: list[Found]) -> Part:

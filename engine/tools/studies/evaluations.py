@@ -35,9 +35,11 @@ def sla_only(workspace: Workspace, name: str, ipc: int | None, overrides: Sequen
     task, buffer = yield from open_task(workspace, settings)
     buffer.open()
     yield from stage_events("teachers", train_teachers(task, buffer))
+    evaluated = settings.evaluate.model_dump(include={"epochs", "repeats"})
+    later = settings.evaluate.model_dump(include={"batch", "reset_momentum"}, exclude_defaults=True)
     identity = {
         "teachers": buffer.identity, "count": settings.teachers.count, "seed": settings.seed,
-        "ipc": settings.distill.ipc, "evaluate": settings.evaluate.model_dump(include={"epochs", "repeats"}),
+        "ipc": settings.distill.ipc, "evaluate": {**evaluated, **later},
     }  # fmt: skip
     kept = Points(workspace.folder / "studies" / name, identity)
     images = real_images(task, random_real(task, settings.distill.ipc, "init-real"))

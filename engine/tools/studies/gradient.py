@@ -67,7 +67,7 @@ def gradient(
     ]
     records = yield from drive_members(workspace, members, overrides)
     notes = [
-        f"cosine, norms and student_lr: paper against exact at the first images, mean ± standard deviation over "
+        f"cosine, norms and student_lr: paper against exact at the first images, mean ± sample standard deviation over "
         f"{DRAWS} drawn iterations; hard labels. A ratio of 1 and a cosine of 1 mean that the gradients are equal.",
     ]
     for member, record in zip(members, records, strict=True):

@@ -5,9 +5,11 @@ import multiprocessing
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from PIL import Image
@@ -20,8 +22,11 @@ from engine.data import (
     prepare_dataset,
     split_holdout,
     verify_cache,
+    whitening,
 )
 from engine.data.decoding.pictures import to_square
+from engine.data.rows import Rows
+from engine.data.whitening import whitening_bytes
 from engine.errors import DataError, TeslaError, UsageError
 from engine.events import Event, Notice, Progress
 from engine.storage.atomic import read_json
@@ -385,10 +390,34 @@ def test_zca_is_kornias() -> None:
     assert torch.allclose(found, expected, atol=1e-5)
 
 
-def test_zca_refuses_large_images(tree: Callable[..., Path]) -> None:
-    large, _ = prepared("folder", path=tree("train", "test", mode="RGB"), resolution=64)
-    with pytest.raises(UsageError, match="12288 x 12288"):
+def test_zca_of_large_images_is_kornias_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    digits, _ = prepared("digits")
+    index = np.arange(5, 1200)
+    rows = Rows(digits.train_images, mapped=False)
+    expected = whitening.fit_whitening(rows, index)
+    monkeypatch.setattr(whitening, "KORNIAS", 63)
+    monkeypatch.setattr(whitening, "CHUNK", 500)  # the last one is short
+    found = whitening.fit_whitening(rows, index)
+    assert found.keys() == expected.keys()
+    for name, tensor in found.items():
+        assert tensor.shape == expected[name].shape and tensor.dtype is torch.float32
+        torch.testing.assert_close(tensor, expected[name], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found["matrix"] @ found["inverse"], torch.eye(64), rtol=0, atol=1e-4)
+
+
+def test_zca_refuses_images_beyond_its_bound(tree: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = tree("train", "test", mode="RGB")
+    large, _ = prepared("folder", path=pictures, resolution=74)
+    with pytest.raises(UsageError, match="16428 x 16428 numbers") as caught:
         fit_space(large, None, True)
+    assert "at most 16,384" in (caught.value.hint or "")
+    # 64x64 RGB is within it: what is refused is a machine too small for it.
+    imagenet, _ = prepared("folder", path=pictures, resolution=64)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=2_000_000_000))
+    with pytest.raises(UsageError, match=r"of memory; this machine has 2\.0 GB"):
+        fit_space(imagenet, None, True)
+    # Whatever the number of images; Kornia would need 8 bytes a number of all of them.
+    assert whitening_bytes(10, 12_288) == whitening_bytes(100_000, 12_288) < 4e9 < 8 * 100_000 * 12_288
 
 
 @pytest.mark.parametrize("zca", [False, True])

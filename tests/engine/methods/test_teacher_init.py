@@ -9,9 +9,11 @@ import torch
 
 from engine.errors import SettingsError, UsageError
 from engine.events import Event, IterationDone, Notice, Progress
+from engine.matching import MatchingGradient
 from engine.methods.draws import draw_iteration
 from engine.methods.registry import method_of
 from engine.methods.tesla_labels import export_labels
+from engine.methods.tesla_state import initial_state, outcome, update
 from engine.networks.flat import load_parameters
 from engine.runs.journal import read_journal
 from engine.runs.run import Run
@@ -280,3 +282,98 @@ def test_runs_of_older_versions_know_nothing_of_it_and_go_on(tiny_run: RunIt, wo
     assert settings_to_toml(run.frozen()) == text
     events: list[Event] = list(drive(workspace, run, effective))
     assert not any(isinstance(event, IterationDone) for event in events)
+
+
+TEACHERS = ("distill.init=correct", "labels.kind=learned", "labels.init=teachers")
+
+
+def naive_teachers(task: Task, buffer: TeacherBuffer) -> list[torch.nn.Module]:
+    """Every teacher after its last epoch."""
+    models = []
+    for trajectory in range(task.settings.teachers.count):
+        models.append(task.fresh_network(0))
+        load_parameters(models[-1], buffer.read(trajectory, task.settings.teachers.epochs)[0])
+    return models
+
+
+@pytest.mark.slow
+def test_labels_are_the_mean_of_the_teachers_that_are_right_at_their_last_epoch(tiny_run: RunIt) -> None:
+    good = ("network.width=16", "teachers.lr=0.1", "teachers.batch=32", "teachers.count=3")
+    run = tiny_run("r", *TEACHERS, "distill.ipc=3", *good)
+    task, buffer = run_to_end(open_task(Workspace(run.folder.parents[1]), run.frozen().settings))
+    assert [buffer.epochs(trajectory) for trajectory in range(3)] == [4, 4, 4]  # an iteration reads 2 at most
+    first = run.load_checkpoint(0)[0]
+    answers = torch.stack([model(first["images"]).detach() for model in naive_teachers(task, buffer)])
+    own = torch.arange(10).repeat_interleave(3)
+    right = answers.argmax(dim=2) == own
+    for image in range(30):
+        logits = answers[right[:, image], image]
+        assert len(logits)  # the first teacher knew it
+        torch.testing.assert_close(first["logits"][image], logits.mean(dim=0))
+    assert {int(count) for count in right.sum(dim=0)} > {3}  # some images not every teacher knows
+    details = [e.detail for e in init_events(task, buffer) if isinstance(e, Progress)]
+    assert {f"classifying with teacher {number} of 3" for number in (1, 2, 3)} <= set(details)
+
+
+def init_events(task: Task, buffer: TeacherBuffer) -> list[Event]:
+    return list(method_of(task.settings).init_state(task, buffer))
+
+
+@pytest.mark.slow
+def test_images_come_from_the_next_teachers_where_the_first_knows_too_few(tiny_run: RunIt) -> None:
+    hardly = ("teachers.lr=1e-6", "teachers.count=4", "distill.ipc=4", "distill.iterations=0")
+    run = tiny_run("r", *TEACHERS, *hardly)
+    task, buffer = run_to_end(open_task(Workspace(run.folder.parents[1]), run.frozen().settings))
+    everything = task.train.images.encoded(torch.arange(len(task.train)))
+    predicted = [model(everything).argmax(dim=1) for model in naive_teachers(task, buffer)]
+    order = random_real(task, 10**6, "init-real").tolist()  # whole classes
+    first = run.load_checkpoint(0)[0]
+    by_teacher: list[int] = []
+    for k in range(10):
+        chosen: list[int] = []
+        for answers in predicted:
+            chosen += [i for i in order if task.train.labels[i] == k and answers[i] == k and i not in chosen]
+            if len(chosen) >= 4:
+                break
+        by_teacher.append(len(chosen))
+        known = chosen[:4]
+        assert torch.equal(first["images"][4 * k : 4 * k + len(known)], everything[known])
+        for place in range(4 * k + len(known), 4 * k + 4):  # no teacher takes it for its class
+            assert first["logits"][place].tolist() == [10.0 if j == k else 0.0 for j in range(10)]
+    assert sum(count >= 4 for count in by_teacher) > sum(
+        int((predicted[0][task.train.labels == k] == k).sum()) >= 4 for k in range(10)
+    )
+    lacking = sum(max(0, 4 - count) for count in by_teacher)
+    words = notices_of(run)
+    assert lacking and any("all teachers together classify fewer than 4" in text for text in words)
+    assert any(f"every teacher misclassifies {lacking} of 40 first images" in text for text in words), words
+
+
+def test_whole_trajectories_are_trained_for_the_labels_of_all_teachers() -> None:
+    def epochs(*overrides: str) -> int:
+        return resolve_settings(overrides=[*TINY, *overrides]).settings.trained_epochs
+
+    assert epochs("labels.kind=learned", "labels.init=teacher") == epochs("labels.init=teachers") == 2
+    assert epochs("labels.kind=learned", "labels.init=teachers") == 4
+
+
+def test_labels_have_a_momentum_of_their_own(workspace: Workspace) -> None:
+    def updated(*overrides: str) -> tuple[torch.Tensor, torch.Tensor, float]:
+        task, _ = opened(workspace, "labels.kind=learned", "labels.lr=2", "distill.lr_images=3", *overrides)
+        state = initial_state(task)
+        for number in (1.0, 10.0):
+            images = torch.full_like(state.images, number)
+            found = MatchingGradient(loss=torch.zeros(()), images=images, student_lr=torch.zeros(()), labels=images)
+            labels = torch.full((10, 10), number)
+            largest = float(outcome(state, found, labels, task.settings)[1])
+            update(state, found, labels, task.settings)
+        assert state.logits is not None and largest == pytest.approx(float(state.logits.abs().max()))
+        before = initial_state(task)
+        assert before.logits is not None
+        return before.images - state.images, before.logits - state.logits, largest
+
+    images, labels, _ = updated("labels.momentum=0.9", "distill.momentum=0.5")
+    torch.testing.assert_close(labels, torch.full((10, 10), 2 * (1 + 0.9 + 10)))
+    torch.testing.assert_close(images, torch.full_like(images, 3 * (1 + 0.5 + 10)))
+    _, labels, _ = updated("distill.momentum=0.5")
+    torch.testing.assert_close(labels, torch.full((10, 10), 2 * (1 + 0.5 + 10)))

@@ -187,6 +187,13 @@ def test_evaluations_belong_to_the_protocol_of_their_start() -> None:
     assert back.costs.evaluated == 6 and back.costs.evaluation == 12.0
 
 
+def test_what_older_starts_did_not_record_was_the_default() -> None:
+    first = [start(), evaluation(3, 0.5)]
+    assert folded(*first, start(3, **{"evaluate.batch": 256, "evaluate.reset_momentum": False})).held_out()
+    assert not folded(*first, start(3, **{"evaluate.batch": 128, "evaluate.reset_momentum": False})).held_out()
+    assert not folded(*first, start(3, **{"evaluate.batch": 256, "evaluate.reset_momentum": True})).held_out()
+
+
 def test_evaluations_survive_going_back() -> None:
     history = folded(start(), *done(1, 6), evaluation(6, 0.7), start(3))
     assert [e.iteration for e in history.held_out()] == [6] and history.iteration == 3

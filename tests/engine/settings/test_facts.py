@@ -10,9 +10,10 @@ import pytest
 
 from engine.data import Dataset
 from engine.errors import UsageError
+from engine.events import EvaluationDone
 from engine.methods.method import unread
 from engine.methods.registry import METHODS
-from engine.runs.protocol import distilled_protocol, protocol_words, random_protocol
+from engine.runs.protocol import distilled_protocol, is_own, protocol_words, random_protocol
 from engine.runs.provenance import identity_of
 from engine.runs.workspace import Workspace
 from engine.settings import Settings, resolve_settings
@@ -86,7 +87,9 @@ OLD_MAY_CHANGE = (
     "compute.", "evaluate.", "distill.iterations", "distill.checkpoint_every", "distill.keep", "distill.store",
 )  # fmt: skip
 OLD_BITS_CHANGE = ("compute.dtype", "compute.precision")
-EVERY = ("distill.method", "distill.ipc", "distill.iterations", "distill.checkpoint_every", "distill.keep")
+EVERY = (
+    "distill.method", "distill.ipc", "distill.iterations", "distill.checkpoint_every", "distill.keep", "teachers.seed",
+)  # fmt: skip
 PAIRS = ("distill.init", "distill.lr_images", "distill.momentum", "distill.student_lr", "peers.batch_real")
 LOOPS = (*PAIRS, "peers.outer_loops", "peers.inner_loops", "peers.network_lr")
 OLD_READS = {
@@ -103,8 +106,11 @@ OLD_READS = {
         "peers.decay_end", "peers.label_margin", "peers.lr_end", "peers.mirror", "peers.network_batch",
     ),
 }  # fmt: skip
-CORRECTED = {"mtt": {"labels.loss"}, "datm": {"labels.ship"}}
-"""Where the lists were wrong: mtt's students minimise labels.loss, and learned labels ship as they are."""
+CORRECTED = {
+    "mtt": {"labels.loss"}, "datm": {"labels.ship"}, "random": {"distill.formation"}, "whole": {"distill.formation"},
+}  # fmt: skip
+"""Where the lists were wrong: mtt's students minimise labels.loss, and learned labels ship as they are. And methods
+that read what came later."""
 
 
 def as_json(value: Any) -> Any:
@@ -130,6 +136,21 @@ def test_records_are_those_of_released_versions(workspace: Workspace, overrides:
         "labels": s.labels.model_dump(), "whole_epochs": s.evaluate.whole_epochs,
         "teachers": {**s.teachers.model_dump(), "buffer": {}},
     })  # fmt: skip
+
+
+def test_a_protocol_names_what_later_versions_added_where_it_is_not_the_default() -> None:
+    plain, s = settings_of(()), settings_of(("evaluate.batch=128", "evaluate.reset_momentum=true"))
+    for protocol in (distilled_protocol, random_protocol):
+        assert protocol(s, 3) == {**protocol(plain, 3), "batch": 128, "reset_momentum": True}
+    assert protocol_words(s, plain) == (
+        "evaluate.batch = 128 (the run's: 256), evaluate.reset_momentum = True (the run's: False)"
+    )
+    result = EvaluationDone(
+        iteration=0, subject="distilled", split="test", network="convnet", mean=0.5, std=0.0, seconds=1.0
+    )
+    for measured, asked in ((plain, s), (s, plain)):
+        assert is_own(result, distilled_protocol(measured, measured.evaluate.repeats), measured)
+        assert not is_own(result, distilled_protocol(measured, measured.evaluate.repeats), asked)
 
 
 def test_teachers_and_results_of_0_1_0_are_still_those_asked_for() -> None:

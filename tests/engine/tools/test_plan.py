@@ -223,6 +223,33 @@ def test_every_stage_s_time_by_hand() -> None:
     assert with_labels["test"] == pytest.approx(2 * test + 100 * 50_000 * 0.004)
 
 
+def test_flat_teachers_are_said_to_take_two_gradients() -> None:
+    notes = {}
+    for kind in ("sgd", "ftd"):
+        spent = durations(problem(f"teachers.kind={kind}"), found(), 1, TEACHERS, {"convnet": EVALUATION}, (50, 1000))
+        notes[kind] = next(d.note for d in spent if d.name == "teachers")
+    assert "two gradients a step" in notes["ftd"] and "gradients" not in notes["sgd"]
+
+
+def test_whitening_is_planned_until_the_cache_has_it() -> None:
+    white = problem("dataset.zca=true")
+
+    def parts(there: Problem) -> tuple[dict[str, Any], dict[str, int]]:
+        spent = durations(there, found(), 1, None, {"convnet": EVALUATION}, (0, 1000))
+        return {d.name: d for d in spent}, by_name(memory_parts(there, [found()], None, [EVALUATION], 0))
+
+    times, memory = parts(white)
+    fitted = times["fitting the whitening"]
+    # A covariance of 1,153,050 images at 100 GFLOP/s, and the decomposition of a matrix of 12,288 x 12,288.
+    assert fitted.seconds == pytest.approx(2 * 1_153_050 * 12_288**2 / 1e11 + 12_288**3 / 1e10)
+    assert "12,288 numbers an image" in fitted.note and "of memory meanwhile" in fitted.note
+    assert memory["whitening and its inverse"] == 2 * 12_288**2 * 4
+    times, memory = parts(replace(white, facts=replace(IMAGENET, whitened=True)))
+    assert "fitting the whitening" not in times and "whitening and its inverse" in memory
+    times, memory = parts(problem())
+    assert "fitting the whitening" not in times and "whitening and its inverse" not in memory
+
+
 @pytest.mark.parametrize(
     ("overrides", "free", "words"),
     [

@@ -20,7 +20,7 @@ from engine.session.open_task import open_task
 from engine.settings import resolve_settings
 from engine.training import teachers as teaching
 from engine.training import trainer as training
-from engine.training.evaluation import BATCH, RULE, evaluate_distilled, planned_steps
+from engine.training.evaluation import RULE, evaluate_distilled, planned_steps, train_on_small
 from engine.training.labels import class_index, hard_labels
 from engine.training.sgd import CompiledTrainer, EagerTrainer, SgdRule, Stepped, Trainer, compiled_step, sgd_step
 from engine.training.task import Task
@@ -80,15 +80,17 @@ def test_every_trainer_takes_the_steps_of_the_formula(workspace: Workspace, rule
 
 
 def plain_evaluation(task: Task, small: SmallSet, repeat: int) -> float:
-    """The protocol, written as published code does it."""
+    """The protocol, written as published code does it; by default with the momentum kept when the rate falls."""
     settings = task.settings
     model = task.fresh_network(counted_seed(settings.seed, "evaluate-init", repeat))
     optimiser = torch.optim.SGD(model.parameters(), lr=small.lr, momentum=0.9, weight_decay=5e-4)
     for epoch in range(settings.evaluate.epochs):
         if epoch == (settings.evaluate.epochs + 1) // 2:
+            if settings.evaluate.reset_momentum:
+                optimiser = torch.optim.SGD(model.parameters(), lr=small.lr, momentum=0.9, weight_decay=5e-4)
             optimiser.param_groups[0]["lr"] *= 0.1
         generator = counted_generator(settings.seed, "evaluate", repeat, epoch)
-        for index in torch.randperm(len(small.images), generator=generator).split(256):
+        for index in torch.randperm(len(small.images), generator=generator).split(settings.evaluate.batch):
             batch = small.images[index]
             batch = draw_augment(generator, settings.augment.ops, batch.shape)(batch)
             loss = -(small.labels[index] * model(batch).log_softmax(dim=1)).sum(dim=1).mean()
@@ -119,10 +121,11 @@ def run_evaluation(task: Task, small: SmallSet) -> tuple[EvaluationDone, list[No
 
 @pytest.mark.slow
 @pytest.mark.parametrize("compile_", ["off", "on"])
-def test_an_evaluation_is_the_published_loop(workspace: Workspace, compile_: str) -> None:
+@pytest.mark.parametrize("published", [(), ("evaluate.batch=30", "evaluate.reset_momentum=true")])
+def test_an_evaluation_is_the_published_loop(workspace: Workspace, compile_: str, published: tuple[str, ...]) -> None:
     # In float64, so that rounding does not grow to another answer on any test image.
     task = task_with(workspace, f"compute.compile={compile_}", "compute.dtype=float64", "network.depth=1",
-                     "evaluate.epochs=12")  # fmt: skip
+                     "evaluate.epochs=12", *published)  # fmt: skip
     images = task.train.images.encoded(torch.cat([members[:3] for members in task.class_members]))
     small = SmallSet(images, hard_labels(class_index(10, 3), 10, task.dtype), 0.2)
     result, notices = run_evaluation(task, small)
@@ -164,7 +167,57 @@ def test_compiling_is_decided_by_the_work_of_the_whole_stage(workspace: Workspac
     # 6 iterations, one evaluation every 3, the start, the baseline: 4 networks; then 2 repeats of 2 subjects.
     assert planned_steps(task, "convnet", 10) == {10: 8 * 8}
     assert planned_steps(task, "vit", 10) == {10: 2 * 8}
-    assert planned_steps(task, "convnet", 2 * BATCH + 3) == {BATCH: 2 * 8 * 8, 3: 8 * 8}
+    assert planned_steps(task, "convnet", 2 * 256 + 3) == {256: 2 * 8 * 8, 3: 8 * 8}
+    assert planned_steps(task_with(workspace, "evaluate.batch=4"), "vit", 10) == {4: 2 * 2 * 8, 2: 2 * 8}
+
+
+class RecordedTrainer:
+    """What a protocol asks of a trainer."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[int, float] | str] = []
+
+    def step(self, images: Tensor, targets: Tensor, lr: float) -> tuple[Tensor, Tensor]:
+        self.asked.append((len(images), lr))
+        return torch.zeros(()), torch.zeros(len(images), 10)
+
+    def theta(self) -> Tensor:
+        raise NotImplementedError
+
+    def load(self, theta: Tensor) -> None:
+        raise NotImplementedError
+
+    def rest(self) -> None:
+        self.asked.append("rest")
+
+
+@pytest.mark.parametrize("resets", [True, False])
+def test_the_rate_of_1001_epochs_falls_at_epoch_501(workspace: Workspace, resets: bool) -> None:
+    task = task_with(workspace, "evaluate.epochs=1001", f"evaluate.reset_momentum={str(resets).lower()}",
+                     "evaluate.augment=none", "evaluate.batch=7")  # fmt: skip
+    learner = RecordedTrainer()
+    for _ in train_on_small(task, learner, SmallSet(torch.zeros(10, 1, 8, 8), torch.eye(10), 0.5), 0):
+        pass
+    fall = 2 * 501  # two batches an epoch
+    assert [learner.asked.pop(fall)] == ["rest"] if resets else "rest" not in learner.asked
+    assert learner.asked == [(7, 0.5), (3, 0.5)] * 501 + [(7, 0.05), (3, 0.05)] * 500
+
+
+def test_a_rested_trainer_is_a_new_one(workspace: Workspace) -> None:
+    images = task_with(workspace).train.images.encoded(torch.arange(10)).double()
+    labels = torch.arange(10)
+    theta = flatten_parameters(small_network())
+    trainers = EagerTrainer(small_network(), RULE), CompiledTrainer(FlatNetwork(small_network()), theta, RULE, {})
+    for learner in trainers:
+        learner.step(images, labels, 0.1)
+        moved = learner.theta()
+        learner.rest()
+        learner.step(images, labels, 0.1)
+        model = small_network()
+        load_parameters(model, moved)
+        fresh = EagerTrainer(model, RULE)
+        fresh.step(images, labels, 0.1)
+        torch.testing.assert_close(learner.theta(), fresh.theta(), rtol=0, atol=1e-12)
 
 
 def test_networks_with_running_statistics_stay_eager(workspace: Workspace) -> None:
