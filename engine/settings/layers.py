@@ -177,14 +177,17 @@ def _merged(layers: Sequence[Layer]) -> tuple[Flat, dict[str, str]]:
 
 
 def _settle(values: Flat, origins: dict[str, str], settled: Mapping[str, Any]) -> None:
-    """The end of a curriculum if it is not set: what the run has fixed, else its iterations.
+    """The ends of a curriculum and of a falling learning rate if they are not set: what the run has fixed, else its
+    iterations.
 
-    What an iteration draws depends on it, so it must not move when iterations are raised later.
+    What an iteration does depends on them, so they must not move when iterations are raised later.
     """
-    key = "distill.expansion_end"
-    if values.get("distill.current_max_start_epoch", "max") == "max" or values.get(key) is not None:
-        return
+    open_ends = {
+        "distill.expansion_end": values.get("distill.current_max_start_epoch", "max") != "max",
+        "peers.decay_end": values.get("peers.lr_end", 1.0) != 1.0,
+    }
     iterations = values.get("distill.iterations", Settings().distill.iterations)
-    if key in settled or isinstance(iterations, int):
-        values[key] = settled[key] if key in settled else max(1, iterations)
-        origins[key] = SETTLED
+    for key, needed in open_ends.items():
+        if needed and values.get(key) is None and (key in settled or isinstance(iterations, int)):
+            values[key] = settled[key] if key in settled else max(1, iterations)
+            origins[key] = SETTLED

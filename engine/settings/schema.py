@@ -193,12 +193,27 @@ class PeerSettings(Section):
     """Epochs the network is trained on the synthetic images between two updates of them (dsa, dc)."""
     network_lr: Annotated[PositiveFloat, BY_METHOD] = 0.01
     """Learning rate of the networks that are trained along the way: SGD (dsa, dc) or Adam (frepo)."""
+    network_batch: Annotated[PositiveInt, BY_METHOD] = 1000
+    """Synthetic images in a step of a network of the pool: all, or a random choice where there are more (frepo)."""
     pool: Annotated[PositiveInt, BY_METHOD] = 10
     """Networks in training at the same time (frepo)."""
     pool_steps: Annotated[PositiveInt, BY_METHOD] = 100
-    """Steps after which a network of the pool is replaced by a new one (frepo)."""
+    """Age in steps beyond which a network of the pool is replaced by a new one. The first networks count as of ages
+    0, pool_steps / pool, 2 pool_steps / pool ..., so that they are not all replaced at once (frepo)."""
     ridge: Annotated[PositiveFloat, BY_METHOD] = 1e-6
     """Regularisation of the kernel regression, as a share of the mean of the kernel's diagonal (frepo)."""
+    label_margin: Annotated[NonNegativeFloat, BY_METHOD] = 1.0
+    """Weight of the label margin in the loss: minus the mean lead of a synthetic label's greatest value over its
+    second, of which 1/classes counts. 0: none (frepo)."""
+    mirror: Annotated[bool | None, BY_METHOD] = None
+    """Whether mirrored copies of the synthetic images join the regression. Unset: where augment.ops has flip
+    (frepo)."""
+    lr_end: Annotated[float, Field(ge=0, le=1), BY_METHOD] = 1.0
+    """Share of distill.lr_images that is left at iteration decay_end; the rate falls to it as half a cosine, and
+    stays there. 1: a constant rate (frepo)."""
+    decay_end: Annotated[PositiveInt | None, BY_METHOD] = None
+    """Iteration at which the rate has fallen to lr_end. Unset: distill.iterations when the run starts; raising them
+    later adds iterations with the last rate (frepo)."""
 
 
 class LabelSettings(Section):

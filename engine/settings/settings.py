@@ -85,6 +85,11 @@ def _check_consistent(settings: Settings) -> None:
             f"distill.init = correct needs a teacher; distill.method = {distill.method} trains none. Set "
             "distill.init = real, noise or kmeans."
         )
+    if settings.peers.lr_end < 1 and settings.peers.decay_end is None:
+        raise ValueError(
+            f"peers.lr_end = {settings.peers.lr_end:g} lets the learning rate fall; set peers.decay_end to the "
+            "iteration at which it has."
+        )
     if settings.traits.whole_gradient and distill.gradient == "paper":
         raise ValueError(
             f"distill.gradient = paper is TESLA's eq. 6; distill.method = {distill.method} uses the whole gradient. "

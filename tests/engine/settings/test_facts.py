@@ -99,6 +99,8 @@ OLD_READS = {
     "frepo": (
         "distill.init", "distill.lr_images", "distill.student_lr", "peers.batch_real", "peers.network_lr",
         "peers.pool", "peers.ridge",
+        # since:
+        "peers.decay_end", "peers.label_margin", "peers.lr_end", "peers.mirror", "peers.network_batch",
     ),
 }  # fmt: skip
 CORRECTED = {"mtt": {"labels.loss"}, "datm": {"labels.ship"}}
