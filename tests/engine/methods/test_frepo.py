@@ -69,11 +69,12 @@ def test_only_the_labels_of_synthetic_images_are_scaled() -> None:
 
 
 def test_the_rate_falls_as_half_a_cosine_and_stays() -> None:
-    settings = resolve_settings(overrides=["distill.method=frepo", "distill.iterations=200"]).settings
+    published = ("distill.method=frepo", "dataset.name=cifar10")
+    settings = resolve_settings(overrides=[*published, "distill.iterations=200"]).settings
     assert (settings.peers.decay_end, settings.peers.lr_end) == (200, 0.1)
     for iteration, share in ((0, 1.0), (50, 0.1 + 0.9 * (0.5 + math.sqrt(0.125))), (100, 0.55), (200, 0.1), (999, 0.1)):
         assert learning_rate(settings, iteration) == pytest.approx(3e-4 * share, rel=1e-12)
-    constant = resolve_settings(overrides=["distill.method=frepo", "peers.lr_end=1"]).settings
+    constant = resolve_settings(overrides=[*published, "peers.lr_end=1"]).settings
     assert constant.peers.decay_end is None
     assert learning_rate(constant, 10**6) == 3e-4
 
