@@ -86,7 +86,10 @@ OLD_MAY_CHANGE = (
     "compute.", "evaluate.", "distill.iterations", "distill.checkpoint_every", "distill.keep", "distill.store",
 )  # fmt: skip
 OLD_BITS_CHANGE = ("compute.dtype", "compute.precision")
-EVERY = ("distill.method", "distill.ipc", "distill.iterations", "distill.checkpoint_every", "distill.keep")
+EVERY = (
+    "distill.method", "distill.ipc", "distill.iterations", "distill.checkpoint_every", "distill.keep",
+    "teachers.seed",  # since: it also decides the held-out part
+)  # fmt: skip
 PAIRS = ("distill.init", "distill.lr_images", "distill.momentum", "distill.student_lr", "peers.batch_real")
 LOOPS = (*PAIRS, "peers.outer_loops", "peers.inner_loops", "peers.network_lr")
 OLD_READS = {
@@ -103,8 +106,11 @@ OLD_READS = {
         "peers.decay_end", "peers.label_margin", "peers.lr_end", "peers.mirror", "peers.network_batch",
     ),
 }  # fmt: skip
-CORRECTED = {"mtt": {"labels.loss"}, "datm": {"labels.ship"}}
-"""Where the lists were wrong: mtt's students minimise labels.loss, and learned labels ship as they are."""
+CORRECTED = {
+    "mtt": {"labels.loss"}, "datm": {"labels.ship"}, "random": {"distill.formation"}, "whole": {"distill.formation"},
+}  # fmt: skip
+"""Where the lists were wrong: mtt's students minimise labels.loss, and learned labels ship as they are. Since then,
+random images are packed too."""
 
 
 def as_json(value: Any) -> Any:
