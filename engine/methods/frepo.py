@@ -2,24 +2,25 @@
 
 With features f of a network from a pool, S synthetic and T real images, the images and labels follow the gradient of
 
-    1/2 mean_T || y_T - K_TS (K_SS + lambda tr(K_SS)/N I)^-1 y_S ||^2 ,   K_AB = f(A) f(B)^t
+    1/2 mean_T || y_T - K_TS (K_SS + lambda tr(K_SS)/N I)^-1 y_S ||^2  -  mean_S min(lead(y_S), 1/K)
 
-and the network then takes one step on the synthetic set. Networks of the pool are of different ages; one that has
-taken `peers.pool_steps` steps is replaced by a new one.
+with K_AB = f(A) f(B)^t and lead(y) the greatest value of a label less its second, and the network then takes one step
+on the synthetic set. Networks of the pool are of different ages; one that is too old is replaced by a new one.
 
-Recalled from paper and published code: labels one-hot, centred and divided by sqrt(K / 10), learned with the images by
-LAMB, lr 0.003; pool of 10, 100 steps, Adam with lr 3e-4 on the squared error; lambda 1e-6; 1024 real images. Not sure:
-whether real images are augmented there; here they are not. Different here: the learning rate is constant (the paper
-lets it fall over the iterations, which may be raised here), the network is that of the run (theirs is wider, with batch
-norm), and labels are exported as probabilities, the nearest ones to what was learned.
+As in the authors' code (github.com/yongchaoz/FRePo, lib/datadistillation/frepo.py and script/distill.py): both terms;
+real labels one-hot and centred, synthetic ones also divided by sqrt(K / 10) and learned; mirrored copies of S in the
+regression; LAMB with a cosine; features in evaluation mode, with the running statistics of a network with batch norm;
+the pool's ages, order and replacement; Adam on half the squared error for its networks. docs/baselines.md lists field
+by field what is equal and what is not.
 """
 
 import math
 from collections.abc import Generator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from engine.errors import UsageError
 from engine.events import Event, Progress
 from engine.methods.adam import Moments, adam_direction, lamb_direction
 from engine.methods.method import Method, immediate
@@ -29,6 +30,8 @@ from engine.methods.peer_state import restore_state as restored
 from engine.networks.features import Features
 from engine.networks.flat import flatten_parameters, load_parameters
 from engine.runtime.rng import counted_generator, counted_seed
+from engine.runtime.transfer import to_device
+from engine.settings import Settings
 from engine.training.labels import hard_labels, nearest_probabilities
 from engine.training.real_images import initial_images
 from engine.training.task import Task
@@ -58,28 +61,53 @@ def regression_loss(
     return 0.5 * (real_targets - predicted).square().sum(dim=1).mean(), predicted
 
 
+def label_margin(targets: Tensor) -> Tensor:
+    """Mean over synthetic labels `(N, K)` of the lead of the greatest value over the second, of which 1/K counts."""
+    first, second = targets.topk(2, dim=1).values.unbind(dim=1)
+    return (first - second).clamp(max=1 / targets.shape[1]).mean()
+
+
 def centred(probabilities: Tensor) -> Tensor:
-    """Regression targets `(N, K)` of class probabilities: (p - 1/K) / sqrt(K / 10)."""
-    classes = probabilities.shape[1]
-    return (probabilities - 1 / classes) / math.sqrt(classes / 10)
+    """Targets `(B, K)` of real images: p - 1/K."""
+    return probabilities - 1 / probabilities.shape[1]
+
+
+def scaled(probabilities: Tensor) -> Tensor:
+    """First targets `(N, K)` of synthetic images: (p - 1/K) / sqrt(K / 10)."""
+    return centred(probabilities) / math.sqrt(probabilities.shape[1] / 10)
 
 
 def probabilities_of(targets: Tensor) -> Tensor:
-    """The probabilities `(N, K)` nearest to those of regression targets."""
+    """The probabilities `(N, K)` nearest to those of synthetic targets."""
     classes = targets.shape[1]
     return nearest_probabilities(targets * math.sqrt(classes / 10) + 1 / classes)
 
 
+def learning_rate(settings: Settings, iteration: int) -> float:
+    """Learning rate of images and labels in an iteration, from 0: down half a cosine to a share, then constant."""
+    rate, least, end = settings.distill.lr_images, settings.peers.lr_end, settings.peers.decay_end
+    if end is None:
+        return rate
+    return rate * (least + (1 - least) * (1 + math.cos(math.pi * min(iteration, end) / end)) / 2)
+
+
+def mirrors(settings: Settings) -> bool:
+    """Whether mirrored copies of the synthetic images join the regression: as set, else where images are flipped."""
+    chosen = settings.peers.mirror
+    return "flip" in settings.augment.ops if chosen is None else chosen
+
+
 def initial_state(task: Task) -> PeerState:
-    """First images, centred labels, and a pool of new networks."""
-    images, targets = initial_images(task), centred(hard(task))
+    """First images, their targets, and a pool of new networks that count as of different ages."""
+    images, targets = initial_images(task), scaled(hard(task))
     carried = {"targets": targets}
     for name, tensor in (("images", images), ("targets", targets)):
         carried[f"first_{name}"] = torch.zeros_like(tensor)
         carried[f"second_{name}"] = torch.zeros_like(tensor)
-    count = task.settings.peers.pool
-    carried["pool_ages"] = torch.zeros(count, dtype=torch.int64)
-    for member in range(count):
+    peers = task.settings.peers
+    carried["pool_ages"] = torch.arange(peers.pool) * (peers.pool_steps // peers.pool)
+    carried["pool_updates"] = torch.zeros(peers.pool, dtype=torch.int64)  # an age is not yet an update of Adam
+    for member in range(peers.pool):
         carried.update(_new_network(task, member, 0))
     state = fresh_state(task, images, **carried)
     state.labels = probabilities_of(targets)
@@ -87,26 +115,63 @@ def initial_state(task: Task) -> PeerState:
 
 
 def restore_state(tensors: dict[str, Tensor], counters: dict[str, int], task: Task) -> PeerState:
-    """The state in a checkpoint."""
+    """The state in a checkpoint; one of an earlier version is read, but not continued (see `propose`)."""
     state = restored(tensors, counters, task)
     state.labels = probabilities_of(state.carried["targets"])
     return state
 
 
 def _new_network(task: Task, member: int, iteration: int) -> dict[str, Tensor]:
-    theta = flatten_parameters(task.fresh_network(counted_seed(task.settings.seed, "frepo-network", member, iteration)))
+    model = task.fresh_network(counted_seed(task.settings.seed, "frepo-network", member, iteration))
+    theta = flatten_parameters(model)
     zero = torch.zeros_like(theta)
-    return {f"pool_{member}": theta, f"pool_{member}_first": zero, f"pool_{member}_second": zero.clone()}
+    new = {f"pool_{member}": theta, f"pool_{member}_first": zero, f"pool_{member}_second": zero.clone()}
+    return {**new, **_kept_statistics(model, member)}
+
+
+def _statistics(model: nn.Module) -> list[Tensor]:
+    """The buffers of a network that training changes, but for counts."""
+    return [buffer for buffer in model.buffers() if buffer.is_floating_point()]
+
+
+def _kept_statistics(model: nn.Module, member: int) -> dict[str, Tensor]:
+    """The running statistics `(S,)` of a network of the pool; nothing for a network without."""
+    found = _statistics(model)
+    return {f"pool_{member}_statistics": torch.cat([part.reshape(-1) for part in found])} if found else {}
+
+
+@torch.no_grad()
+def _network(task: Task, carried: dict[str, Tensor], member: int) -> nn.Module:
+    """A network of the pool as it is carried."""
+    model = task.fresh_network(0)
+    load_parameters(model, carried[f"pool_{member}"])
+    if own := _statistics(model):
+        sizes = [part.numel() for part in own]
+        for part, kept in zip(own, carried[f"pool_{member}_statistics"].split(sizes), strict=True):
+            part.copy_(kept.view_as(part))
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 0.9  # a batch counts for nine tenths, as published: 100 steps are few
+    return model
 
 
 def propose(task: Task, carried: dict[str, Tensor], iteration: int) -> Generator[float, None, Proposal]:
-    """One update of images and labels against a network of the pool, and one step of that network. See `Propose`."""
+    """One update of images and labels against a network of the pool, and one step of that network. See `Propose`.
+
+    Raises:
+        UsageError: the state is from a version with another `frepo`.
+    """
+    if "pool_updates" not in carried:
+        raise UsageError(
+            "This run was started by an earlier version of tesla, whose frepo had another loss, learning rate and "
+            "pool; the iterations that are missing would be those of another method.",
+            "Start another run with --run NAME. What this one has made can still be evaluated and exported.",
+        )
     peers, settings = task.settings.peers, task.settings
     generator = counted_generator(settings.seed, "frepo", iteration)
     member = int(torch.randint(peers.pool, (), generator=generator))
     index = torch.randperm(len(task.train), generator=generator)[: peers.batch_real]
-    model = task.fresh_network(0).train()
-    load_parameters(model, carried[f"pool_{member}"])
+    model = _network(task, carried, member).eval().requires_grad_(False)
     features = Features(model)
     with torch.no_grad():
         real = features(task.train.images.encoded(index))
@@ -114,44 +179,54 @@ def propose(task: Task, carried: dict[str, Tensor], iteration: int) -> Generator
     yield 0.5
     images = carried["images"].detach().requires_grad_()
     targets = carried["targets"].detach().requires_grad_()
-    model.requires_grad_(False)
     with torch.enable_grad():
-        loss, _ = regression_loss(features(images), targets, real, real_targets, peers.ridge)
+        seen, wanted = images, targets
+        if mirrors(settings):
+            seen, wanted = torch.cat([images, images.flip(-1)]), torch.cat([targets, targets])
+        loss, _ = regression_loss(features(seen), wanted, real, real_targets, peers.ridge)
+        loss = loss - peers.label_margin * label_margin(targets)
         gradients = torch.autograd.grad(loss, (images, targets))
     changed: dict[str, Tensor] = {}
     for name, gradient in zip(("images", "targets"), gradients, strict=True):
         moments = Moments(carried[f"first_{name}"], carried[f"second_{name}"])
         direction, moments = lamb_direction(carried[name], gradient, moments, iteration + 1)
-        changed[name] = carried[name] - settings.distill.lr_images * direction
+        changed[name] = carried[name] - learning_rate(settings, iteration) * direction
         changed[f"first_{name}"], changed[f"second_{name}"] = moments
     yield 0.8
-    model.requires_grad_(True)
     changed.update(_trained(task, model, carried, member, changed["images"], changed["targets"], iteration))
     labels = probabilities_of(changed["targets"])
     return Proposal(changed, loss.detach(), gradients[0].norm(), labels)
 
 
 def _trained(
-    task: Task, model: torch.nn.Module, carried: dict[str, Tensor], member: int,
+    task: Task, model: nn.Module, carried: dict[str, Tensor], member: int,
     images: Tensor, targets: Tensor, iteration: int,
 ) -> dict[str, Tensor]:  # fmt: skip
     """The member of the pool after a step of Adam on the synthetic set, or the new network that takes its place."""
-    ages = carried["pool_ages"].clone()
+    peers = task.settings.peers
+    ages, updates = carried["pool_ages"].clone(), carried["pool_updates"].clone()
+    counts = {"pool_ages": ages, "pool_updates": updates}
+    if int(ages[member]) > peers.pool_steps:  # on the host
+        ages[member] = updates[member] = 0
+        return {**counts, **_new_network(task, member, iteration + 1)}
     ages[member] += 1
-    age = int(ages[member])  # on the host
-    if age >= task.settings.peers.pool_steps:
-        ages[member] = 0
-        return {"pool_ages": ages, **_new_network(task, member, iteration + 1)}
+    updates[member] += 1
+    if len(images) > peers.network_batch:
+        generator = counted_generator(task.settings.seed, "frepo-batch", iteration)
+        index = to_device(torch.randperm(len(images), generator=generator)[: peers.network_batch], images.device)
+        images, targets = images[index], targets[index]
+    model.train().requires_grad_(True)
     with torch.enable_grad():
-        loss = (model(images) - targets).square().mean()
+        loss = 0.5 * (model(images) - targets).square().sum(dim=1).mean()
         gradient = torch.cat([part.reshape(-1) for part in torch.autograd.grad(loss, list(model.parameters()))])
     moments = Moments(carried[f"pool_{member}_first"], carried[f"pool_{member}_second"])
-    direction, moments = adam_direction(gradient, moments, age)
+    direction, moments = adam_direction(gradient, moments, int(updates[member]))
     return {
-        "pool_ages": ages,
-        f"pool_{member}": carried[f"pool_{member}"] - task.settings.peers.network_lr * direction,
+        **counts,
+        f"pool_{member}": carried[f"pool_{member}"] - peers.network_lr * direction,
         f"pool_{member}_first": moments.first,
         f"pool_{member}_second": moments.second,
+        **_kept_statistics(model, member),
     }
 
 
@@ -169,6 +244,7 @@ FREPO = Method(
     export_labels=export_labels,
     reads=(
         "distill.init", "distill.lr_images", "distill.student_lr",
-        "peers.batch_real", "peers.network_lr", "peers.pool", "peers.pool_steps", "peers.ridge",
+        "peers.batch_real", "peers.decay_end", "peers.label_margin", "peers.lr_end", "peers.mirror",
+        "peers.network_batch", "peers.network_lr", "peers.pool", "peers.pool_steps", "peers.ridge",
     ),
 )  # fmt: skip
