@@ -33,7 +33,8 @@ CHANGED: dict[str, Any] = {
     "distill.current_max_start_epoch": 1, "distill.max_start_epoch": 30, "distill.min_start_epoch": 1,
     "labels.kind": "target", "labels.ship": "last-iteration", "labels.init": "teacher", "labels.loss": "mse",
     "labels.parameters": "probabilities", "labels.momentum": 0.3, "evaluate.augment": "none",
-    "compute.dtype": "float64", "compute.precision": "tf32", "peers.mirror": True, "teachers.epochs": 60, "distill.expansion_end": 77,
+    "compute.dtype": "float64", "compute.precision": "tf32", "peers.mirror": True,
+    "teachers.epochs": 60, "distill.expansion_end": 77,
 }  # fmt: skip
 
 
