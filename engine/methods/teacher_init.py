@@ -12,6 +12,7 @@ from itertools import zip_longest
 import torch
 from torch import Tensor
 
+from engine.data.decoder import decode_all
 from engine.events import Event, Notice, Progress
 from engine.methods.tesla_state import DistillState, initial_state
 from engine.networks.flat import FlatNetwork
@@ -105,9 +106,10 @@ def _correct(task: Task, teacher: _Teacher) -> Generator[Event, None, Tensor]:
 
 
 def _labels(task: Task, teacher: _Teacher, images: Tensor) -> Generator[Event, None, Tensor]:
-    """Logits (or raw probabilities) `(N, K)` that learned labels start from."""
+    """Logits (or raw probabilities) `(N, K)` that learned labels start from: with formation the mean over views."""
     index = label_rules.class_index(task.classes, task.settings.distill.ipc, task.device)
-    logits = (yield from teacher.asked(images)).to(task.dtype)
+    logits = (yield from teacher.asked(decode_all(task.decoder, images))).to(task.dtype)
+    logits = logits.unflatten(0, (len(index), -1)).mean(dim=1) if task.decoder.views > 1 else logits
     others = (logits.argmax(dim=1) != index) | ~logits.isfinite().all(dim=1)
     count = int(others.sum())
     if count:

@@ -79,7 +79,9 @@ def prepare_images(
     several = wanted.formation**2
     if several > 1:
         counts = f"{len(images) // len(names)} per class, {several} in each stored one ({counts})"
-    keys = {"distill.ipc": len(images) // len(names), "labels.kind": "given"}
+    # Whatever the workspace distils to: these are whole images.
+    whole = {"distill.formation": 1, "distill.decoder": "formation"}
+    keys = {"distill.ipc": len(images) // len(names), "labels.kind": "given", **whole}
     effective = _with(workspace, overrides, {**keys, "dataset.zca": zca, "distill.student_lr": contents.lr})
     report = _report(name, files, contents, values, len(images), len(names), counts)
     yield from _warnings(contents, values, wanted)
