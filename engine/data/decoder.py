@@ -37,6 +37,9 @@ class Decoder(Protocol):
     def pack(self, images: Tensor) -> Tensor:
         """Stored images `(N, C, H, W)` from full-size images `(N * views, C, H, W)`, the views of each in a row."""
 
+    def picture(self, stored: Tensor) -> Tensor:
+        """Stored images as people look at them, `(N, C, H, W)` in the input space."""
+
 
 class Whole:
     """`Decoder` of images that are stored as they are seen."""
@@ -50,6 +53,10 @@ class Whole:
     def pack(self, images: Tensor) -> Tensor:
         """See `Decoder`."""
         return images
+
+    def picture(self, stored: Tensor) -> Tensor:
+        """See `Decoder`."""
+        return stored
 
 
 @dataclass(frozen=True, eq=False)

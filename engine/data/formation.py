@@ -47,6 +47,10 @@ class Formation:
         packed: Tensor = tiles.permute(0, 3, 1, 4, 2, 5).reshape(count, channels, self.side, self.side)
         return packed
 
+    def picture(self, stored: Tensor) -> Tensor:
+        """See `Decoder`. As it is: f x f small images."""
+        return stored
+
     def _enlarging(self, like: Tensor) -> Tensor:
         """`(f, side, side)`: row y of matrix i has the weights of the stored rows in row y of view i, enlarged."""
         key = (like.device, like.dtype)

@@ -1,11 +1,18 @@
 """The preview frames of a run, for screens: which iterations have one, and their images, a few kept in memory."""
 
 from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from PIL import Image
 
 from engine.errors import CorruptFileError
 from engine.runs.preview_frames import Frame, frame_iterations, frame_path, read_frame
 from engine.runs.run import Run
 
+SEEN = "as networks see them"
 KEPT = 24
 """Frames in memory; others are read again when they are shown."""
 
@@ -58,3 +65,27 @@ class Film:
             if frame is not None:
                 return frame
         return None
+
+
+def decoded_frame(frame: Frame, factor: int) -> Frame:
+    """What networks see of pictures that hold `factor` x `factor` smaller ones: each cut out and enlarged, in rows."""
+    side, views = frame.pixels.shape[1], factor**2
+    small = side // factor
+    tiles = frame.pixels.reshape(-1, factor, small, factor, small, frame.pixels.shape[3]).swapaxes(2, 3)
+    tiles = tiles.reshape(-1, small, small, frame.pixels.shape[3])
+    seen = [
+        np.asarray(
+            Image.fromarray(t.squeeze(2) if t.shape[2] == 1 else t).resize((side, side), Image.Resampling.BILINEAR)
+        )
+        for t in tiles
+    ]
+    top = None if frame.top is None else [labels for labels in frame.top for _ in range(views)]
+    pixels = np.stack(seen).reshape(len(seen), side, side, -1)
+    return replace(frame, pixels=pixels, shown=frame.shown * views, top=top)
+
+
+def formation_of(settings: Mapping[str, Any]) -> int:
+    """f of a run by its flat settings; 1 for those of older versions, and where another decoder is used."""
+    return (
+        int(settings.get("distill.formation", 1)) if settings.get("distill.decoder", "formation") == "formation" else 1
+    )

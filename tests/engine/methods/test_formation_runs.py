@@ -22,8 +22,8 @@ from engine.methods.tesla import matching_gradient_of
 from engine.methods.tesla_state import initial_state
 from engine.runs.run import Run
 from engine.runs.workspace import Workspace
-from engine.runtime.distributed.ranks import Ranks
 from engine.runtime.distributed.environment import RankEnvironment
+from engine.runtime.distributed.ranks import Ranks
 from engine.runtime.generators import run_to_end
 from engine.session.open_task import open_task
 from engine.settings import resolve_settings
@@ -67,7 +67,9 @@ def test_a_batch_may_have_all_views_and_not_more(workspace: Workspace) -> None:
 def test_ranks_draw_the_views_of_one_process(workspace: Workspace) -> None:
     task, _ = opened(workspace, "distill.formation=4", "distill.batch=7")
     whole = draw_iteration(task, 2).schedule
-    parts = [draw_iteration(replace(task, ranks=Ranks(RankEnvironment(rank=rank, size=2))), 2).schedule for rank in range(2)]
+    parts = [
+        draw_iteration(replace(task, ranks=Ranks(RankEnvironment(rank=rank, size=2))), 2).schedule for rank in range(2)
+    ]
     stored = torch.randn(10, 1, 8, 8)
     for (index, augment), *two in zip(whole, *parts, strict=True):
         found = torch.cat([theirs(stored[rows]) for rows, theirs in two])
@@ -87,9 +89,7 @@ def test_the_gradient_is_that_of_interpolated_crops_differentiated_through_all_s
     found, _ = run_to_end(
         matching_gradient_of(task, MicroSteps(steps, rows) if rows else steps, buffer, state, draw, "auto")
     )
-    start, target = (
-        row.double() for row in buffer.read(draw.trajectory, draw.start_epoch, draw.start_epoch + 1)
-    )
+    start, target = (row.double() for row in buffer.read(draw.trajectory, draw.start_epoch, draw.start_epoch + 1))
     images, theta = state.images.clone().requires_grad_(), start.clone().requires_grad_()
     network, lr = task.flat_network(), state.student_lr
     for index, augment in draw.schedule:
@@ -124,8 +124,8 @@ def test_a_stopped_run_resumes_to_the_same_bits(tiny_run: RunIt) -> None:
 
 def test_labels_of_a_teacher_are_the_mean_over_the_views(workspace: Workspace, tiny_run: RunIt) -> None:
     overrides = (
-        "distill.formation=2", "distill.init=correct", "labels.kind=learned", "labels.init=teacher", "teachers.epochs=20",
-        "distill.max_start_epoch=19",
+        "distill.formation=2", "distill.init=correct", "labels.kind=learned", "labels.init=teacher",
+        "teachers.epochs=20", "distill.max_start_epoch=19",
     )  # fmt: skip
     run = tiny_run("r", *overrides)
     task, buffer = opened(workspace, *overrides)
@@ -198,8 +198,10 @@ def test_views_of_one_image_in_a_batch_add_their_gradients(workspace: Workspace)
     task, _ = opened(workspace, "distill.formation=2", "distill.batch=40")
     index, augment = draw_iteration(task, 0).schedule[0]
     stored = torch.zeros(10, 1, 8, 8, requires_grad=True)
-    seen: Tensor = augment(stored[index]) if not task.settings.augment.ops else view_of(augment).decoder.decode(
-        stored[index], view_of(augment).view
+    seen: Tensor = (
+        augment(stored[index])
+        if not task.settings.augment.ops
+        else view_of(augment).decoder.decode(stored[index], view_of(augment).view)
     )
     (gradient,) = torch.autograd.grad(seen.sum(), stored)
     assert torch.allclose(gradient, torch.full_like(gradient, 4.0))  # each pixel fills 2 x 2 of its view
