@@ -110,7 +110,7 @@ def _check_decoder(settings: Settings) -> None:
         f"distill.formation = {distill.formation}" if distill.formation > 1 else f"distill.decoder = {distill.decoder}"
     )
     off = "distill.formation = 1" if distill.formation > 1 else "distill.decoder = formation"
-    if not (settings.needs_teachers or distill.method == "random"):
+    if not (settings.needs_teachers or distill.method == "random" or settings.labels.kind == "given"):
         raise ValueError(
             f"{what} is for methods that match trajectories, and for random; distill.method = {distill.method} stores "
             f"whole images. Set {off}."

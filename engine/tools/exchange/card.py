@@ -114,7 +114,7 @@ def _decode(factor: int) -> str:
 
 def _parquet(factor: int) -> str:
     """Which configuration of `datasets` has what."""
-    return "" if factor == 1 else ", decoded; `load_dataset(\".\", \"stored\")` for them as stored"
+    return "" if factor == 1 else ', decoded; `load_dataset(".", "stored")` for them as stored'
 
 
 def _data(report: dict[str, Any] | None) -> str:

@@ -23,8 +23,7 @@ from tests.tui.cli.test_cli import Tesla, one_paragraph, tesla
 __all__ = ["tesla"]
 
 BETTER = (
-    "network.width=16", "teachers.count=3", "teachers.epochs=12", "distill.max_start_epoch=8", "distill.iterations=40",
-    "distill.steps=10", "distill.lr_images=100", "dataset.holdout=0", "evaluate.epochs=200", "evaluate.repeats=3",
+    "network.width=8", "dataset.holdout=0", "evaluate.epochs=100", "evaluate.repeats=3", "distill.student_lr=0.02",
     "distill.formation=2",
 )  # fmt: skip
 
@@ -43,7 +42,7 @@ def before_network(script: Path) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_an_export_is_decoded_by_plain_pytorch_as_by_the_run(tesla: Tesla, tmp_path: Path) -> None:  # noqa: F811
+def test_an_export_is_decoded_by_plain_pytorch_as_by_the_run(tesla: Tesla, tmp_path: Path) -> None:
     tesla("init", "ws", "--dataset", "digits")
     code, printed, _ = tesla("run", "ws", "--ipc", 2, "--run", "r", *sets(*BETTER))
     assert code == 0
@@ -66,14 +65,16 @@ def test_an_export_is_decoded_by_plain_pytorch_as_by_the_run(tesla: Tesla, tmp_p
     )
     assert "trained on 80 images" in script.stdout
     accuracy = float(script.stdout.split("images:")[1].split("%")[0])
-    assert accuracy == pytest.approx(100 * result.mean, abs=8)  # one network against the mean of three
-    assert accuracy > 50
+    assert accuracy == pytest.approx(100 * result.mean, abs=12)  # one network against the mean of three
+    assert accuracy > 30
 
     card = (out / "README.md").read_text()
     assert "Each image holds 2 x 2 smaller ones" in card
-    code = "\n".join(line[4:] for line in card.split("Or use")[0].splitlines() if line.startswith("    "))
+    code = "\n".join(
+        line[4:] for line in card.split("own code:")[1].split("Or use")[0].splitlines() if line.startswith("    ")
+    )
     names: dict[str, Any] = {}
-    exec(code.replace("python train.py", "").replace("distilled.safetensors", str(out / "distilled.safetensors")), names)
+    exec(code.replace("distilled.safetensors", str(out / "distilled.safetensors")), names)
     assert torch.equal(names["images"], theirs["images"])
     assert torch.equal(names["labels"], theirs["labels"])
     assert json.loads((out / "recipe.json").read_text())["formation"] == 2
@@ -98,7 +99,7 @@ def read(path: Path) -> "np.ndarray[Any, Any]":
 
 @pytest.mark.slow
 def test_files_of_published_code_hold_what_is_seen_and_come_back_to_the_same_accuracy(
-    tesla: Tesla, tmp_path: Path  # noqa: F811
+    tesla: Tesla, tmp_path: Path
 ) -> None:  # fmt: skip
     tesla("init", "ws", "--dataset", "digits")
     assert tesla("run", "ws", "--ipc", 1, "--run", "r", *sets("distill.formation=2"))[0] == 0
@@ -111,19 +112,36 @@ def test_files_of_published_code_hold_what_is_seen_and_come_back_to_the_same_acc
     assert "stores 1 image per class, each of which holds 4 smaller ones" in (tmp_path / "pt" / "README.md").read_text()
     files = [tmp_path / "pt" / f"{name}_best.pt" for name in ("images", "labels", "lr")]
     # A workspace that itself distils with formation: what is imported is whole all the same.
-    more = sets("distill.formation=2")
-    assert tesla("import-images", "ws", *files[:2], "--lr", files[2], "--run", "again", *more)[0] == 0
+    command = ("import-images", "ws", *files[:2], "--lr", files[2], "--run", "again")
+    code, _, err = tesla(*command, *sets("distill.formation=2"))
+    assert code == 2
+    assert "--formation F splits" in one_paragraph(err)
+    toml = tmp_path / "ws" / "tesla.toml"
+    toml.write_text(toml.read_text() + "\n[ipc.4.distill]\nformation = 2\n")
+    assert tesla(*command, *sets())[0] == 0
     assert tesla("evaluate", "ws", "--run", "again")[0] == 0
-    both = [
-        next(r for r in Workspace(Path("ws")).run(name).evaluations() if r.subject == "distilled" and r.split == "test")
-        for name in ("r", "again")
-    ]
-    assert both[0].accuracies == both[1].accuracies
-    assert [r.formation for r in both] == [2, 1]
+    # Our own export keeps the stored images, and says what they hold.
+    assert tesla("export", "ws", "--run", "r", "--to", "out")[0] == 0
+    code, printed, _ = tesla("import-images", "ws", tmp_path / "out", "--run", "stored", *sets())
+    assert code == 0
+    assert "each picture holds 2 x 2 smaller ones" in one_paragraph(printed)
+    assert tesla("evaluate", "ws", "--run", "stored")[0] == 0
+    names = ("r", "again", "stored")
+    distilled, random = (
+        [
+            next(r for r in Workspace(Path("ws")).run(name).evaluations() if (r.subject, r.split) == (subject, "test"))
+            for name in names
+        ]
+        for subject in ("distilled", "random")
+    )
+    assert distilled[0].accuracies == distilled[1].accuracies == distilled[2].accuracies
+    assert [r.formation for r in distilled] == [2, 1, 2]
+    assert random[0].accuracies == random[2].accuracies  # packed the same way
+    assert random[0].accuracies != random[1].accuracies  # as many whole ones as are decoded
 
 
 @pytest.mark.slow
-def test_pictures_plans_studies_and_reports_say_what_a_picture_holds(tesla: Tesla, tmp_path: Path) -> None:  # noqa: F811
+def test_pictures_plans_studies_and_reports_say_what_a_picture_holds(tesla: Tesla, tmp_path: Path) -> None:
     tesla("init", "ws", "--dataset", "digits")
     assert tesla("run", "ws", "--ipc", 1, "--run", "r", *sets("distill.formation=4", "labels.kind=learned"))[0] == 0
     _, printed, _ = tesla("show", "ws")
@@ -131,7 +149,9 @@ def test_pictures_plans_studies_and_reports_say_what_a_picture_holds(tesla: Tesl
     _, printed, _ = tesla("show", "ws", "--decoded", "--class", 3)
     assert "what networks see, 16 in a row of each stored picture" in one_paragraph(printed)
     assert one_paragraph(printed).count(" 3") >= 16
-    assert tesla("show", "ws", "--png", "stored.png")[0] == tesla("show", "ws", "--decoded", "--png", "seen.png")[0] == 0
+    assert (
+        tesla("show", "ws", "--png", "stored.png")[0] == tesla("show", "ws", "--decoded", "--png", "seen.png")[0] == 0
+    )
     assert read(tmp_path / "seen.png").shape[1] > read(tmp_path / "stored.png").shape[1]
 
     code, printed, _ = tesla("plan", "ws", "--run", "p", "--json", "--seconds", 0.2, *sets("distill.formation=4"))
@@ -141,11 +161,11 @@ def test_pictures_plans_studies_and_reports_say_what_a_picture_holds(tesla: Tesl
     _, printed, _ = tesla("plan", "ws", "--run", "p", "--seconds", 0.2, *sets("distill.formation=4"))
     assert "10 images (IPC 1, 16 smaller ones in each)" in one_paragraph(printed)
 
-    code, printed, _ = tesla("evaluate", "ws", "--run", "r", "--networks", "mlp")
+    code, printed, _ = tesla("evaluate", "ws", "--run", "r", "--network", "mlp")
     assert code == 0
     assert "random real images, packed 4 x 4" in one_paragraph(printed)
     assert tesla("study", "gallery", "ws", "--run", "r")[0] == 0
-    code, _, err = tesla("study", "cross", "ws", "--run", "r", "--networks", "lenet")
+    code, _, err = tesla("study", "cross", "ws", "--run", "r", "--network", "mlp")
     assert code == 0, err
     assert tesla("report", "ws", "--run", "r", "--to", "report.html")[0] == 0
     page = (tmp_path / "report.html").read_text()
@@ -155,7 +175,7 @@ def test_pictures_plans_studies_and_reports_say_what_a_picture_holds(tesla: Tesl
 
 @pytest.mark.slow
 def test_another_decoder_exports_what_networks_see(
-    tesla: Tesla, tmp_path: Path, monkeypatch: pytest.MonkeyPatch  # noqa: F811
+    tesla: Tesla, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
     (tmp_path / "cosines.py").write_text(documented_decoder())
     monkeypatch.syspath_prepend(str(tmp_path))
