@@ -205,3 +205,16 @@ def test_views_of_one_image_in_a_batch_add_their_gradients(workspace: Workspace)
     )
     (gradient,) = torch.autograd.grad(seen.sum(), stored)
     assert torch.allclose(gradient, torch.full_like(gradient, 4.0))  # each pixel fills 2 x 2 of its view
+
+
+@pytest.mark.slow
+def test_compiled_steps_see_the_same_views(tiny_run: RunIt) -> None:
+    pytest.importorskip("torch._inductor")
+    eager = tiny_run("eager", "distill.formation=2", "distill.iterations=2", "evaluate.epochs=1")
+    compiled = tiny_run(
+        "compiled", "distill.formation=2", "distill.iterations=2", "evaluate.epochs=1", "compute.compile=on"
+    )
+    losses = [[event.loss for event in events(run, IterationDone)] for run in (eager, compiled)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    first, last = (newest(run)["images"] for run in (eager, compiled))
+    assert torch.allclose(first, last, atol=1e-3)

@@ -86,13 +86,16 @@ OLD_MAY_CHANGE = (
     "compute.", "evaluate.", "distill.iterations", "distill.checkpoint_every", "distill.keep", "distill.store",
 )  # fmt: skip
 OLD_BITS_CHANGE = ("compute.dtype", "compute.precision")
-EVERY = ("distill.method", "distill.ipc", "distill.iterations", "distill.checkpoint_every", "distill.keep")
+EVERY = (
+    "distill.method", "distill.ipc", "distill.iterations", "distill.checkpoint_every", "distill.keep", "teachers.seed",
+)  # fmt: skip
 PAIRS = ("distill.init", "distill.lr_images", "distill.momentum", "distill.student_lr", "peers.batch_real")
 LOOPS = (*PAIRS, "peers.outer_loops", "peers.inner_loops", "peers.network_lr")
 OLD_READS = {
     "tesla": ("distill.", "labels.", "teachers."),
     "mtt": ("distill.", "teachers."),
     "datm": ("distill.", "labels.", "teachers."),
+    "random": ("distill.student_lr", "distill.formation", "distill.decoder"),
     "dm": PAIRS,
     "dsa": LOOPS,
     "dc": LOOPS,
