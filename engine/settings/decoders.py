@@ -9,6 +9,11 @@ def formation_words(factor: int) -> str:
     return f"each picture holds {factor} x {factor} smaller ones" if factor > 1 else ""
 
 
+def packed_words(factor: int) -> str:
+    """What follows the name of a baseline that is stored as the images are; empty where they are whole."""
+    return f", packed {factor} x {factor}" if factor > 1 else ""
+
+
 def random_words(factor: int) -> str:
-    """The baseline of a run, stored as its images are."""
-    return "random real images" + (f", packed {factor} x {factor}" if factor > 1 else "")
+    """The baseline of a run."""
+    return "random real images" + packed_words(factor)

@@ -62,8 +62,6 @@ With multi-formation each picture holds several smaller ones; `d` shows them as 
         self._zoom = 0
         self._compare = False
         self._decoded = False
-        self._seen: dict[int, tuple[Frame, Frame]] = {}
-        """Decoded frames that are on the screen, with the stored ones, by the latter's identity."""
         self._playing: Timer | None = None
         self._key: tuple[object, ...] = ()
         self._layout = Layout(8, 1, 1)
@@ -90,7 +88,7 @@ With multi-formation each picture holds several smaller ones; `d` shows them as 
 
     def run_changed(self) -> None:
         """Back to live."""
-        self._at, self._selected, self._key, self._decoded, self._seen = None, 0, (), False, {}
+        self._at, self._selected, self._key, self._decoded = None, 0, (), False
         self._stop_playing()
 
     # --- what keys do
@@ -189,9 +187,8 @@ With multi-formation each picture holds several smaller ones; `d` shows them as 
             frame = film.latest() if self._at is None else film.frame(self._at)
         first = film.frame(there[0]) if film is not None and there and self._compare else None
         if self._views() > 1:
-            shown = [self._decode(stored) for stored in (frame, first) if stored is not None]
-            self._seen = {id(stored): (stored, seen) for stored, seen in shown}
-            frame, first = (self._seen[id(f)][1] if f is not None else None for f in (frame, first))
+            factor = self._factor()
+            frame, first = (None if stored is None else decoded_frame(stored, factor) for stored in (frame, first))
         self.query_one("#images-empty").display = frame is None
         self.query_one("#images-grids").display = frame is not None
         self.query_one("#scrub-line").display = frame is not None
@@ -206,16 +203,9 @@ With multi-formation each picture holds several smaller ones; `d` shows them as 
         self._layout = layout_for(self._count, frame.pixels.shape[1], grid.size, frame.shown, self._zoom)
         page = self._selected // self._layout.per_page
         key = (
-            id(frame),
-            id(first),
-            self._decoded,
-            grid.size,
-            self._zoom,
-            page,
-            self.app.theme,
-            grid.graphics,
+            id(frame), id(first), self._decoded, grid.size, self._zoom, page, self.app.theme, grid.graphics,
             tuple(feed.view.names[:1]),
-        )
+        )  # fmt: skip
         if key != self._key:
             self._key = key
             captions = self._captions(frame)
@@ -281,9 +271,6 @@ With multi-formation each picture holds several smaller ones; `d` shows them as 
     def _views(self) -> int:
         """Pictures that stand for a stored one."""
         return self._factor() ** 2 if self._decoded else 1
-
-    def _decode(self, frame: Frame) -> tuple[Frame, Frame]:
-        return self._seen.get(id(frame)) or (frame, decoded_frame(frame, self._factor()))
 
     def _class(self, number: int) -> str:
         names = self.context.feed.view.names if self.context.feed is not None else []
