@@ -287,6 +287,8 @@ class EvaluationDone(Event):
     """How many images were measured; 0 if not known (results of older versions)."""
     guessing: float | None = None
     """Share of their most frequent class, 0..1: the accuracy of always answering it. None if not known."""
+    formation: int = 1
+    """f: each image that was trained on is one of f x f in a stored one."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -42,8 +42,8 @@ def check_shared(task: Task) -> None:
 
 def batch_sizes(task: Task) -> set[int]:
     """Sizes of the batches an iteration draws: the last of a round may be smaller."""
-    count, distill = task.classes * task.settings.distill.ipc, task.settings.distill
-    size = count if distill.batch == "full" else distill.batch
+    distill, size = task.settings.distill, task.matching_batch
+    count = task.classes * distill.ipc * task.decoder.views
     rest = count % size
     return {size, rest} if rest and distill.steps * size >= count else {size}
 

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from engine.data.augment import draw_augment
+from engine.data.decoder import View, Whole
 from engine.matching import Schedule
 from engine.runtime.rng import counted_generator
 from engine.runtime.transfer import to_device
 from engine.settings import DistillSettings
-from engine.training.formation import View
 from engine.training.task import Task
 
 
@@ -52,9 +52,7 @@ def draw_iteration(task: Task, iteration: int) -> Draw:
     trajectory = int(torch.randint(settings.teachers.count, (), generator=generator))
     starts = start_epochs(distill, iteration)
     start_epoch = starts[int(torch.randint(len(starts), (), generator=generator))]
-    count = task.classes * distill.ipc
-    size = count if distill.batch == "full" else distill.batch
-    views = task.decoder.views
+    count, size, views = task.classes * distill.ipc, task.matching_batch, task.decoder.views
     chunks: list[Tensor] = []
     schedule, shares = [], []
     for step in range(distill.steps):
@@ -69,7 +67,7 @@ def draw_iteration(task: Task, iteration: int) -> Draw:
         shares.append((part.stop - part.start) / len(index))
         mine: Callable[[Tensor], Tensor] = augment.rows(part)
         index = index[part]
-        if views > 1:
+        if not isinstance(task.decoder, Whole):
             mine = View(task.decoder, to_device(index % views, task.device), mine)
             index = torch.div(index, views, rounding_mode="floor")
         schedule.append((to_device(index, task.device), mine))

@@ -6,5 +6,5 @@ from engine.training.real_images import random_real
 RANDOM = selection(
     "random",
     lambda task: random_real(task, task.settings.distill.ipc * task.decoder.views, "init-real"),
-    reads=("distill.student_lr", "distill.formation"),
+    reads=("distill.student_lr", "distill.formation", "distill.decoder"),
 )

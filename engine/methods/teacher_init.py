@@ -14,6 +14,7 @@ from itertools import zip_longest
 import torch
 from torch import Tensor
 
+from engine.data.decoder import decode_all
 from engine.events import Event, Notice, Progress
 from engine.methods.tesla_state import DistillState, initial_state
 from engine.networks.flat import FlatNetwork
@@ -139,13 +140,14 @@ def _find_right(task: Task, teacher: _Teacher, known: list[_Known], ipc: int) ->
 
 
 def _labels(task: Task, buffer: TeacherBuffer, images: Tensor) -> Generator[Event, None, Tensor]:
-    """Logits (or raw probabilities) `(N, K)` that learned labels start from."""
+    """Logits (or raw probabilities) `(N, K)` that learned labels start from: with formation the mean over views."""
     settings = task.settings
     index = label_rules.class_index(task.classes, settings.distill.ipc, task.device)
     total = torch.zeros((len(images), task.classes), dtype=task.dtype, device=task.device)
     counts = torch.zeros((len(images), 1), dtype=task.dtype, device=task.device)
     for teacher in _teachers(task, buffer, "classifying"):  # added up: a table for each would fill the memory
-        logits = (yield from teacher.asked(images)).to(task.dtype)
+        logits = (yield from teacher.asked(decode_all(task.decoder, images))).to(task.dtype)
+        logits = logits.unflatten(0, (len(index), -1)).mean(dim=1) if task.decoder.views > 1 else logits
         right = ((logits.argmax(dim=1) == index) & logits.isfinite().all(dim=1))[:, None]
         total += logits.where(right, 0.0)
         counts += right

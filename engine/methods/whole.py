@@ -9,4 +9,4 @@ from dataclasses import replace
 
 from engine.methods.random_images import RANDOM
 
-WHOLE = replace(RANDOM, name="whole", export_labels=None)
+WHOLE = replace(RANDOM, name="whole", export_labels=None, reads=("distill.student_lr",))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from engine.data.decoder import decode_all, decoder_of
 from engine.errors import CorruptFileError
 from engine.runs.journal import data_of
 from engine.runs.preview_writer import to_pixels
@@ -21,10 +22,12 @@ class Gallery:
     pixels: npt.NDArray[np.uint8]
     """`(N, H, W, C)`, ordered by class."""
     classes: tuple[str, ...]
+    per_class: int
+    """Pictures of each class."""
 
 
-def decoded_images(workspace: Workspace, run: Run, iteration: int) -> Gallery:
-    """The images of a checkpoint, un-whitened.
+def decoded_images(workspace: Workspace, run: Run, iteration: int, *, views: bool = False) -> Gallery:
+    """The images of a checkpoint, un-whitened: as they are stored, or all `views` of them that networks see.
 
     Raises:
         CorruptFileError: the checkpoint is missing or damaged.
@@ -46,4 +49,6 @@ def decoded_images(workspace: Workspace, run: Run, iteration: int) -> Gallery:
             f"{run.checkpoint_path(iteration)} has no images of shape {wanted}, as dataset and settings require.",
             "Was it copied from another run? Choose another checkpoint with --iteration.",
         )
-    return Gallery(to_pixels(images.float(), opened.space), names)
+    decoder = decoder_of(settings.distill, wanted[1:])
+    shown = decode_all(decoder, images.float()) if views else decoder.picture(images.float())
+    return Gallery(to_pixels(shown, opened.space), names, len(shown) // len(names))

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from engine.events import EvaluationDone, TeachersMeasured
+from engine.settings.decoders import random_words
 
 CONFIDENCE = 0.95
 """Of every interval."""
@@ -134,6 +135,7 @@ def _outcome(ours: EvaluationDone, base: EvaluationDone | None, unimproved: bool
     found = difference(ours.accuracies, base.accuracies) if base is not None else None
     gap = None if base is None else ours.mean - base.mean
     kind, words = "unknown", f"Random real images were not measured with {ours.network}."
+    random = random_words(ours.formation)
     if base is not None and gap is not None:
         counts = f"{len(ours.accuracies)} and {len(base.accuracies)} networks"
         on = f" on {ours.images:,} test images" if ours.images else ""
@@ -143,10 +145,10 @@ def _outcome(ours: EvaluationDone, base: EvaluationDone | None, unimproved: bool
             kind = "gained" if found.low > 0 else "worse" if found.high < 0 else "none"
             more = f"95 % interval {100 * found.low:+.1f} to {100 * found.high:+.1f}, Welch's t, {counts}{on}"
         said = {
-            "gained": "Better than random real images",
-            "worse": "Worse than random real images",
-            "none": "No difference from random real images found",
-            "unknown": "Difference from random real images",
+            "gained": f"Better than {random}",
+            "worse": f"Worse than {random}",
+            "none": f"No difference from {random} found",
+            "unknown": f"Difference from {random}",
         }[kind]
         words = f"{said}: {100 * gap:+.1f} points with {ours.network} ({more})."
     if unimproved:

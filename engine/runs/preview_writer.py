@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from engine.data import InputSpace
+from engine.data.decoder import Decoder
 from engine.runs.preview_frames import Frame, Pixels, TopLabels, frame_path, images_shown, thin, write_frame
 from engine.storage.atomic import write_bytes
 
@@ -53,15 +54,17 @@ class PreviewWriter:
 
     Args:
         folder: where the frames go.
-        space: decodes the images.
+        space: of the images.
+        decoder: of the images.
         classes: K.
         ipc: images per class.
         side: H = W, pixels.
     """
 
-    def __init__(self, folder: Path, space: InputSpace, classes: int, ipc: int, side: int) -> None:
+    def __init__(self, folder: Path, space: InputSpace, decoder: Decoder, classes: int, ipc: int, side: int) -> None:
         self._folder = folder
         self._space = space
+        self._decoder = decoder
         self._shown = images_shown(classes, ipc, side)
         self._index = torch.tensor([k * ipc + i for k in range(classes) for i in range(self._shown)])
         self._next = 0.0
@@ -71,10 +74,10 @@ class PreviewWriter:
         return time.monotonic() >= self._next
 
     def write(self, iteration: int, images: Tensor, labels: Tensor | None, *, lasting: bool) -> None:
-        """Take a frame of images `(N, C, H, W)` in the input space and their soft labels `(N, K)`, if they have any."""
+        """Take a frame of images `(N, C, H, W)` as they are stored and their soft labels `(N, K)`, if they have any."""
         begun = time.monotonic()
         index = self._index.to(images.device)
-        pixels = to_pixels(images[index], self._space)
+        pixels = to_pixels(self._decoder.picture(images[index]), self._space)
         top = None if labels is None else _leading(labels[index])
         frame = Frame(iteration, pixels, self._shown, top)
         write_frame(frame_path(self._folder, iteration), frame, lasting=lasting)

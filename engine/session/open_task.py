@@ -142,12 +142,11 @@ def _check(task: Task) -> None:
         for name in (*(settings.evaluate.networks or ()), None):
             task.fresh_network(0, name)
         return
-    count = task.classes * settings.distill.ipc
-    batch = settings.distill.batch
-    if batch != "full" and batch > count:
+    count, views = task.classes * settings.distill.ipc * task.decoder.views, task.decoder.views
+    if task.matching_batch > count:
         raise UsageError(
-            f"distill.batch = {batch} is more than the {count} synthetic images "
-            f"({task.classes} classes x IPC {settings.distill.ipc}).",
+            f"distill.batch = {task.matching_batch} is more than the {count} synthetic images "
+            f"({task.classes} classes x IPC {settings.distill.ipc}{f' x {views} in each' if views > 1 else ''}).",
             "Set distill.batch = full, or a smaller number.",
         )
     for name in settings.evaluate.networks or ():

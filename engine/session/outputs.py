@@ -56,7 +56,7 @@ class RunOutputs:
         self._saved = state.iteration if state.iteration in run.checkpoints() else None
         self._started = False
         self._previews = PreviewWriter(
-            run.film, task.space, task.classes, task.settings.distill.ipc, task.dataset.resolution
+            run.film, task.space, task.decoder, task.classes, task.settings.distill.ipc, task.dataset.resolution
         )
 
     def __enter__(self) -> Self:

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from engine.settings.affects import ANY_TIME, BY_METHOD, REAL_IMAGES, ROUNDING, THE_RUN, Affects, Section
 from engine.settings.datasets import own_datasets
+from engine.settings.decoders import DECODERS
 from engine.settings.methods import method_words, own_methods
 from engine.settings.plugins import NAME
 
@@ -150,9 +151,14 @@ class DistillSettings(Section):
         Affects(distilled="formation", random="formation", unnamed=(1,), by_method=True),
     ] = 1
     """f: every synthetic image holds f x f smaller ones, each enlarged to full size for a network (IDC). 1: none."""
+    decoder: Annotated[
+        Annotated[str, Field(json_schema_extra={"enum": list(DECODERS)})],
+        Affects(distilled="decoder", random="decoder", unnamed=("formation",), by_method=True),
+    ] = "formation"
+    """How stored images become those that networks see; `formation` as distill.formation says."""
     batch: Annotated[PositiveInt | Literal["full"], BY_METHOD] = "full"
-    """Images per matching step, or `full`: as many as the synthetic set has. With formation a step draws from all
-    smaller ones."""
+    """Images per matching step, or `full`: as many as are stored, so that an iteration costs the same with formation. A
+    step draws them from all smaller ones."""
     gradient: Annotated[Literal["exact", "paper", "unrolled"], BY_METHOD] = "exact"
     """How dL/dimages is computed: exact, paper (TESLA's eq. 6) or unrolled (MTT; memory grows with steps)."""
     store: Annotated[Literal["auto", "device", "host", "checkpoint"], Affects(by_method=True, change="any time")] = (

@@ -5,6 +5,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from engine.settings.affects import THE_RUN, Affects, Section
+from engine.settings.decoders import DECODERS
 from engine.settings.methods import MethodTraits, method_traits
 from engine.settings.schema import (
     AugmentSettings,
@@ -113,23 +114,31 @@ def _check_consistent(settings: Settings) -> None:
         raise ValueError(
             "compute.dtype = float64 does not exist on compute.device = mps. Set float32, or compute.device = cpu."
         )
-    if distill.formation > 1 and not (settings.needs_teachers or distill.method == "random"):
-        raise ValueError(
-            f"distill.formation = {distill.formation} is for methods that match trajectories, and for random; "
-            f"distill.method = {distill.method} stores whole images. Set distill.formation = 1."
-        )
-    if distill.formation > 1 and settings.labels.kind in ("target", "last"):
-        raise ValueError(
-            f"distill.formation = {distill.formation} needs labels of the stored images; labels.kind = "
-            f"{settings.labels.kind} are a teacher's for whole images. Set labels.kind = hard or learned."
-        )
-    if distill.formation > 1 and settings.labels.kind == "learned" and settings.labels.init != "one-hot":
-        raise ValueError(
-            f"distill.formation = {distill.formation} cannot start from labels.init = {settings.labels.init}, which "
-            "are for whole images. Set labels.init = one-hot."
-        )
+    _check_decoder(settings)
     if settings.dataset.name == "folder" and settings.dataset.path is None:
         raise ValueError("dataset.name = folder needs dataset.path, the class-per-folder tree.")
+
+
+def _check_decoder(settings: Settings) -> None:
+    distill = settings.distill
+    if distill.decoder not in DECODERS:
+        raise ValueError(f"distill.decoder = {distill.decoder} does not exist. Set one of {', '.join(DECODERS)}.")
+    if distill.formation == 1 and distill.decoder == "formation":
+        return
+    what = (
+        f"distill.formation = {distill.formation}" if distill.formation > 1 else f"distill.decoder = {distill.decoder}"
+    )
+    off = "distill.formation = 1" if distill.formation > 1 else "distill.decoder = formation"
+    if not (settings.needs_teachers or distill.method == "random" or settings.labels.kind == "given"):
+        raise ValueError(
+            f"{what} is for methods that match trajectories, and for random; distill.method = {distill.method} stores "
+            f"whole images. Set {off}."
+        )
+    if settings.labels.kind in ("target", "last"):
+        raise ValueError(
+            f"{what} needs labels that are stored with the images; labels.kind = {settings.labels.kind} are a "
+            "teacher's for each image it sees. Set labels.kind = hard or learned."
+        )
 
 
 def _check_reach(settings: Settings) -> None:

@@ -267,4 +267,5 @@ def _done(task: Task, evaluation: Evaluation, accuracies: list[float], started: 
         seconds=time.monotonic() - started,
         images=len(measured),
         guessing=guessing(measured.labels),
+        formation=task.settings.distill.formation,
     )

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from engine.data import Dataset, InputSpace, ResidentImages
+from engine.data.decoder import Decoder, decoder_of
 from engine.networks import initialised_network
 from engine.networks.dropout import check_student
 from engine.networks.flat import FlatNetwork
 from engine.runtime.distributed.ranks import ALONE, Ranks
 from engine.runtime.transfer import module_to_device, to_device
 from engine.settings import Settings
-from engine.training.formation import Decoder, decoder
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -73,7 +73,13 @@ class Task:
         Raises:
             UsageError: `distill.formation` does not divide the side of the images.
         """
-        return decoder(self.settings.distill.formation, self.dataset.resolution)
+        return decoder_of(self.settings.distill, self.image_shape)
+
+    @property
+    def matching_batch(self) -> int:
+        """Images in a matching step: `distill.batch`; `full` is as many as are stored, whatever these decode to."""
+        size = self.settings.distill.batch
+        return self.classes * self.settings.distill.ipc if size == "full" else size
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -6,8 +6,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from engine.data.decoder import Decoder, Whole
 from engine.runtime.transfer import to_device
-from engine.training.formation import Decoder
 from engine.training.task import Split
 
 
@@ -78,7 +78,7 @@ class DecodedSet:
 
 def small_set(stored: SmallSet, decoder: Decoder) -> TrainingSet:
     """What networks are trained on, given what is stored."""
-    return stored if decoder.views == 1 else DecodedSet(stored, decoder)
+    return stored if isinstance(decoder, Whole) else DecodedSet(stored, decoder)
 
 
 @dataclass(frozen=True)

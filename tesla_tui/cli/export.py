@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from engine.settings.decoders import formation_words
 from tesla_tui.cli.options import ExistingRun, Iteration, WorkspacePath
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def export(
     exported = made[0]
     console.print(
         f"Wrote {exported.images} images of {exported.classes} classes to [bold]{literal(to)}[/] "
-        f"({chosen.name}, iteration {exported.iteration}).",
+        f"({chosen.name}, iteration {exported.iteration}){_holding(exported)}.",
         highlight=False,
     )
     if layout is Layout.PT:
@@ -84,3 +85,12 @@ def export(
         return
     words = f"See {literal(to / 'README.md')}; train on it with:"
     print_commands(console, words, quoted("python", to / "train.py"))
+
+
+def _holding(exported: "Exported") -> str:
+    """How they stand for the images of the run, where that is not one for one."""
+    if exported.formation > 1:
+        return f"; {formation_words(exported.formation)}, decoded in decoded/ and data/"
+    if exported.images > exported.stored:
+        return f", decoded from {exported.stored} stored ones; each has the label of its stored one"
+    return ""

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from engine.settings.decoders import formation_words
 from tesla_tui.cli.options import ExistingRun, Iteration, WorkspacePath
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ def show(
         str | None, typer.Option("--class", help="Show only this class (name or number).", show_default=False)
     ] = None,
     most: Annotated[int, typer.Option("--most", min=1, help="Maximum number of images to show.")] = 100,
+    decoded: Annotated[
+        bool, typer.Option("--decoded", help="Show the images that networks see (with distill.formation).")
+    ] = False,
     png: Annotated[
         Path | None, typer.Option("--png", help="Write the full grid to this PNG instead.", show_default=False)
     ] = None,
@@ -34,6 +38,8 @@ def show(
         tesla show my-run --run ipc-10 --class Sneaker
 
         tesla show my-run --iteration 0 --png start.png
+
+        tesla show my-run --run formation-2 --decoded
     """
     from rich.console import Console
 
@@ -46,28 +52,40 @@ def show(
     chosen = opened.existing_run(run)
     settings = chosen.frozen().settings
     at = checkpoint_to_use(chosen, settings, iteration)
+    holding = _holding(settings.distill.formation, decoded)
     if png is not None:
         from engine.runs.gallery import decoded_images
         from engine.runs.preview_frames import enlarged, image_grid
         from engine.runs.preview_writer import save_picture
 
-        gallery = decoded_images(opened, chosen, at)
-        save_picture(png, enlarged(image_grid(gallery.pixels, settings.distill.ipc), gallery.pixels.shape[1]))
-        console.print(f"Wrote {literal(png)}: {chosen.name}, iteration {at}.", highlight=False)
+        gallery = decoded_images(opened, chosen, at, views=decoded)
+        save_picture(png, enlarged(image_grid(gallery.pixels, gallery.per_class), gallery.pixels.shape[1]))
+        console.print(f"Wrote {literal(png)}: {chosen.name}, iteration {at}{holding}.", highlight=False)
         return
-    console.print(f"[bold]{chosen.name}[/], iteration {at}", highlight=False)
-    console.print(grid_of(opened, chosen, at, class_name, most))
+    console.print(f"[bold]{chosen.name}[/], iteration {at}{holding}", highlight=False)
+    console.print(grid_of(opened, chosen, at, class_name, most, views=decoded))
 
 
-def grid_of(workspace: "Workspace", run: "Run", iteration: int, class_name: str | None, most: int) -> "ImageGrid":
-    """The images of a checkpoint, ready to print; with many images per class the first of every class come first."""
+def _holding(factor: int, decoded: bool) -> str:
+    """What the pictures are, where they hold several; for the end of a line."""
+    if factor == 1:
+        return ""
+    if decoded:
+        return f": what networks see, {factor * factor} in a row of each stored picture"
+    return f": {formation_words(factor)} (--decoded shows them)"
+
+
+def grid_of(
+    workspace: "Workspace", run: "Run", iteration: int, class_name: str | None, most: int, *, views: bool = False
+) -> "ImageGrid":
+    """The images of a checkpoint, or all `views` of them, ready to print; of many the first of every class."""
     from engine.errors import UsageError
     from engine.runs.gallery import decoded_images
     from tesla_tui.render.grid import ImageGrid
     from tesla_tui.render.words import clean
 
-    gallery = decoded_images(workspace, run, iteration)
-    ipc = run.frozen().settings.distill.ipc
+    gallery = decoded_images(workspace, run, iteration, views=views)
+    ipc = gallery.per_class
     numbers = range(len(gallery.classes))
     if class_name is not None:
         found = [k for k in numbers if class_name in (gallery.classes[k], str(k))]

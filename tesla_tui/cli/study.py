@@ -210,6 +210,7 @@ def gallery(workspace: WorkspacePath, run: Runs = None, name: Name = None) -> No
     from engine.runs.gallery import decoded_images
     from engine.runs.selection import checkpoint_to_use
     from engine.runs.workspace import Workspace
+    from engine.settings.decoders import formation_words
     from engine.tools.studies.written import study_folder
     from tesla_tui.render.contact_sheet import contact_sheets
     from tesla_tui.render.words import clean
@@ -223,6 +224,8 @@ def gallery(workspace: WorkspacePath, run: Runs = None, name: Name = None) -> No
         found = decoded_images(opened, chosen, at)
         title = f"{chosen.name}: {settings.dataset.name}, {settings.distill.method}, IPC {settings.distill.ipc}, "
         title += f"iteration {at}"
+        if words := formation_words(settings.distill.formation):
+            title += f", {words}"
         pages = contact_sheets(found.pixels, found.classes, settings.distill.ipc, title, folder / chosen.name)
         console.print(f"{clean(title)}: [bold]{pages[0]}[/]" + (f" and {len(pages) - 1} more" if pages[1:] else ""))
 

@@ -11,6 +11,7 @@ from rich.table import Column
 from rich.text import Text
 
 from engine import events as ev
+from engine.settings.decoders import random_words
 from engine.storage.filesystem import format_bytes
 from tesla_tui.render.eta import Clock
 from tesla_tui.render.words import clean, counted, duration, plus_minus, recovered_words, teachers_words
@@ -178,7 +179,7 @@ def _lines(event: ev.Event) -> list[tuple[str, str]]:
             return [(f"  {event.run}: resuming from iteration {event.resumed_from}", "cyan")]
         case ev.EvaluationDone():
             split = "held-out" if event.split == "holdout" else "test"
-            which = "random real images" if event.subject == "random" else f"iteration {event.iteration}"
+            which = random_words(event.formation) if event.subject == "random" else f"iteration {event.iteration}"
             accuracy = plus_minus(event.mean, event.std, len(event.accuracies))
             return [(f"  {which}: {split} accuracy {accuracy} % ({clean(event.network)})", "")]
         case ev.IterationSkipped():

@@ -16,9 +16,10 @@ def plan_words(plan: Plan) -> RenderableType:
     """The whole plan; shortages come last and stand out."""
     store = f", {plan.store} store" if plan.store else ""
     compiled = "compiled" if plan.compiled else "eager"
+    seen = f", {plan.views} smaller ones in each" if plan.views > 1 else ""
     about = Text.assemble(
         (clean(plan.run), "bold"),
-        f": {plan.images:,} images (IPC {plan.ipc}) of {clean(plan.dataset)}, {plan.parameters:,} parameters, "
+        f": {plan.images:,} images (IPC {plan.ipc}{seen}) of {clean(plan.dataset)}, {plan.parameters:,} parameters, "
         f"{plan.device}, {compiled}{store}. Sizes: {plan.origin}.",
     )
     parts: list[RenderableType] = [about, *_calculated(plan), _memory(plan), _disk(plan), _time(plan)]

@@ -10,6 +10,7 @@ from rich.text import Text
 from engine.events import EvaluationDone
 from engine.runs.judgement import Outcome
 from engine.runs.status import RunStatus
+from engine.settings.decoders import formation_words, random_words
 from tesla_tui.render.words import ago, clean, percent, plus_minus, short_duration
 
 STATE_STYLE = {
@@ -61,10 +62,13 @@ def results_table(
     Narrow terminals see fewer columns, not pieces of all.
     """
     title = f"Test accuracy, {ipc} image{'s' if ipc > 1 else ''} per class"
+    factor = max((result.formation for result in (*distilled, *random)), default=1)
+    if factor > 1:
+        title += f" ({formation_words(factor)})"
     narrow = width < NARROW
     table = Table(title=title, title_justify="left", box=None if narrow else box.HEAVY_HEAD, pad_edge=not narrow)
     table.add_column("network")
-    table.add_column("random" if narrow else "random real images", justify="right", no_wrap=narrow)
+    table.add_column("random" if narrow else random_words(factor), justify="right", no_wrap=narrow)
     table.add_column("distilled", justify="right", style="bold", no_wrap=narrow)
     if not narrow:
         table.add_column("gained", justify="right")

@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatterSciNotation, MaxNLocator
 
 from engine.runs.series import Series
+from engine.settings.decoders import random_words
 from tesla_tui.report.facts import Facts, sound
 from tesla_tui.watch.series import Array, smoothed
 
@@ -69,7 +70,8 @@ def charts(facts: Facts) -> list[Chart]:
             Chart(
                 "Held-out accuracy",
                 "New networks on training images that teachers and distillation never saw. The ring marks the "
-                "selected checkpoint." + (" Dashed: random real images." if facts.holdout_random else ""),
+                "selected checkpoint."
+                + (f" Dashed: {random_words(facts.holdout_random.formation)}." if facts.holdout_random else ""),
                 _drawn("accuracy", end, lambda axes: _accuracy(axes, facts)),
             )
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 from engine.errors import UsageError
 from engine.runs.run import Run
 from engine.runs.workspace import Workspace
+from engine.settings.decoders import formation_words
 from engine.storage.atomic import write_bytes
 from tesla_tui.render.words import clean
 from tesla_tui.report import words
@@ -64,6 +65,7 @@ def render(facts: Facts) -> str:
         run=facts.run.name,
         workspace=clean(facts.workspace.folder.resolve().name),
         ipc=facts.effective.settings.distill.ipc,
+        holding=formation_words(facts.effective.settings.distill.formation),
         state=facts.state,
         state_words=words.state_words(facts),
         summary=words.summary(facts),

@@ -8,6 +8,7 @@ from engine.events import EvaluationDone
 from engine.runs.data_record import DataDetails
 from engine.runs.judgement import difference, outcome_words, outcomes
 from engine.settings import AugmentSettings
+from engine.settings.decoders import random_words
 from engine.storage.filesystem import format_bytes
 from tesla_tui.render.words import clean, counted, duration, plus_minus, teachers_words
 from tesla_tui.report.commands import option_value
@@ -45,20 +46,23 @@ def summary(facts: Facts) -> str:
     ipc = settings.distill.ipc
     classes = facts.view.data.classes if facts.view.data else None
     images = f"{ipc} image{'s' if ipc > 1 else ''} per class" + (f" ({classes * ipc} in total)" if classes else "")
+    factor = settings.distill.formation
+    if factor > 1:
+        images += f", each of which holds {factor} x {factor} smaller ones,"
     name = clean(_dataset(facts))
     best = _result(facts, "distilled")
     base = _result(facts, "random")
     if best is not None:
         words = f"Networks trained on {images} reach {_percent(best)} on the test images of {name}"
         if base is not None:
-            words += f"; on as many random real images, {_percent(base)}"
+            words += f"; on as many {random_words(factor)}, {_percent(base)}"
         words += f" (± is the sample standard deviation over {counted(len(best.accuracies), 'network')}). "
         return words + clean(outcome_words(outcomes([best], [base] if base else [], unimproved=facts.unimproved)))
     if facts.holdout is not None:
         words = f"Not measured on the test images yet. Networks trained on {images} reach {_percent(facts.holdout)}"
         words += f" on held-out training images of {name}"
         if facts.holdout_random is not None:
-            words += f"; on as many random real images, {_percent(facts.holdout_random)}"
+            words += f"; on as many {random_words(factor)}, {_percent(facts.holdout_random)}"
         return words + "."
     return f"{name} with {images}. Not measured yet."
 
@@ -78,12 +82,13 @@ def headline(facts: Facts) -> tuple[str, str]:
 
 def bars(facts: Facts) -> list[Bar]:
     """Random real and distilled images, with the teachers' network or else the first."""
+    random = random_words(facts.effective.settings.distill.formation)
     pairs = [
-        ("random real images", _result(facts, "random"), False),
+        (random, _result(facts, "random"), False),
         ("distilled images", _result(facts, "distilled"), True),
     ]
     if pairs[1][1] is None:
-        pairs = [("random real images", facts.holdout_random, False), ("distilled images", facts.holdout, True)]
+        pairs = [(random, facts.holdout_random, False), ("distilled images", facts.holdout, True)]
     return [Bar(name, 100 * r.mean, _percent(r), ours) for name, r, ours in pairs if r]
 
 
@@ -130,7 +135,7 @@ def evaluation_rows(found: Iterable[Measured], unimproved: bool) -> list[dict[st
         rows.append(
             {
                 "ours": ours,
-                "subject": f"distilled, iteration {r.iteration:,}" if ours else "random real images",
+                "subject": f"distilled, iteration {r.iteration:,}" if ours else random_words(r.formation),
                 "network": clean(r.network),
                 "accuracy": plus_minus(r.mean, r.std, len(r.accuracies)),
                 "gained": _gained(r, other, unimproved) if ours and other else "",

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from engine import events as ev
+from engine.settings.decoders import random_words
 from engine.storage.filesystem import format_bytes
 from tesla_tui.render.words import clean, duration, plus_minus, recovered_words, teachers_words
 
@@ -81,7 +82,7 @@ def _words(event: ev.Event) -> tuple[str, str] | None:
         case ev.CheckpointSaved():
             return "info", f"checkpoint at iteration {event.iteration}"
         case ev.EvaluationDone():
-            which = "random real images" if event.subject == "random" else f"iteration {event.iteration}"
+            which = random_words(event.formation) if event.subject == "random" else f"iteration {event.iteration}"
             accuracy = plus_minus(event.mean, event.std, len(event.accuracies))
             split = "held-out" if event.split == "holdout" else event.split
             return "info", f"{which}: {split} accuracy {accuracy} % ({event.network})"

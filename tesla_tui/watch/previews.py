@@ -1,11 +1,20 @@
 """The preview frames of a run, for screens: which iterations have one, and their images, a few kept in memory."""
 
 from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from PIL import Image
 
 from engine.errors import CorruptFileError
 from engine.runs.preview_frames import Frame, frame_iterations, frame_path, read_frame
 from engine.runs.run import Run
+from engine.storage.untrusted import whole_number
 
+SEEN = "as networks see them"
 KEPT = 24
 """Frames in memory; others are read again when they are shown."""
 
@@ -58,3 +67,26 @@ class Film:
             if frame is not None:
                 return frame
         return None
+
+
+@lru_cache(4)
+def decoded_frame(frame: Frame, factor: int) -> Frame:
+    """What networks see of pictures that hold `factor` x `factor` smaller ones: each cut out and enlarged, in rows."""
+    side, views = frame.pixels.shape[1], factor**2
+    if side % factor:
+        return frame  # not a frame of these settings
+    small = side // factor
+    tiles = frame.pixels.reshape(-1, factor, small, factor, small, frame.pixels.shape[3]).swapaxes(2, 3)
+    tiles = tiles.reshape(-1, small, small, frame.pixels.shape[3])
+    images = (Image.fromarray(tile[:, :, 0] if tile.shape[2] == 1 else tile) for tile in tiles)
+    seen = [np.asarray(image.resize((side, side), Image.Resampling.BILINEAR)) for image in images]
+    top = None if frame.top is None else [labels for labels in frame.top for _ in range(views)]
+    pixels = np.stack(seen).reshape(len(seen), side, side, -1)
+    return replace(frame, pixels=pixels, shown=frame.shown * views, top=top)
+
+
+def formation_of(settings: Mapping[str, Any]) -> int:
+    """f of a run by its flat settings; 1 for those of older versions, and where another decoder is used."""
+    factor = settings.get("distill.formation", 1)
+    plain = settings.get("distill.decoder", "formation") == "formation" and whole_number(factor)
+    return max(1, factor) if plain else 1

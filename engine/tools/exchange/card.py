@@ -23,8 +23,8 @@ def dataset_card(
         with_test: whether test.safetensors is there.
     """
     dataset, image, training = facts["dataset"], facts["image"], facts["training"]
-    count = facts["ipc"] * len(classes)
-    size = next((name for most, name in SIZES if count < most), "1M<n<10M")
+    count, factor = facts["ipc"] * len(classes), facts["formation"]
+    size = next((name for most, name in SIZES if count * factor**2 < most), "1M<n<10M")
     name = _text(dataset["name"])
     shown = ", ".join(_text(c) for c in classes[:20]) + (", ..." if len(classes) > 20 else "")
     return f"""---
@@ -40,7 +40,7 @@ configs:
   data_files:
   - split: train
     path: data/train-*.parquet
----
+{_stored_config(factor)}---
 
 # {name}, distilled to {facts["ipc"]} image{"s" if facts["ipc"] > 1 else ""} per class
 
@@ -48,13 +48,13 @@ configs:
 
 {count} synthetic images of {len(classes)} classes ({shown}), {image["resolution"]}x{image["resolution"]},
 {"grey" if image["channels"] == 1 else "RGB"}. {_made(facts)}
-
+{_formation(factor, count, image["resolution"])}
 ## Measured
 
 {_table(results)}
 Accuracy on the {dataset["test_images"]:,} real test images: mean and sample standard deviation over newly initialised networks, trained
 for {training["epochs"]} epochs. The checkpoint (iteration {facts["iteration"]}) was selected on held-out training images; the test
-images were used once.{_policy(training)} `random` is the same number of real images per class, drawn at random.
+images were used once.{_policy(training)} `random` is the same number of real images per class, drawn at random{f", {factor} x {factor} shrunk ones in each" if factor > 1 else ""}.
 
 ## Use
 
@@ -64,11 +64,11 @@ trains a network in plain PyTorch, in the same way as the accuracy above was mea
 
     from safetensors.torch import load_file
     data = load_file("distilled.safetensors")
-    data["images"]   # ({count}, {image["channels"]}, {image["resolution"]}, {image["resolution"]}) float, in the network's input space: train on these
+    data["images"]   # ({count}, {image["channels"]}, {image["resolution"]}, {image["resolution"]}) float, in the network's input space: {"decode these as below" if factor > 1 else "train on these"}
     data["labels"]   # ({count}, {len(classes)}) class probabilities
     data["pixels"]   # the same images in the scale of [0, 1], not clamped
-
-Or use `datasets.load_dataset(".")` for 8-bit pictures with `label` and `soft_label`. Convert real images to the same input space
+{_decode(factor)}
+Or use `datasets.load_dataset(".")` for 8-bit pictures with `label` and `soft_label`{_parquet(factor)}. Convert real images to the same input space
  ({image["space"]}; tensors `space.*`, as train.py does). Learning rate {training["student_lr"]:.6g}, momentum {training["momentum"]}, weight decay
 {training["weight_decay"]}, batch {training["batch"]}, {training["lr_decay"]}.
 
@@ -78,6 +78,43 @@ Real data: {_text(dataset["source"])}, {dataset["train_images"]:,} training imag
 {_data(dataset.get("report"))}Made by {facts["made_by"]} at {facts["made_at"]}, run {facts["run"]}; every setting is in recipe.json.
 The licence of the real data applies.
 """
+
+
+def _stored_config(factor: int) -> str:
+    """The second configuration of `datasets`."""
+    if factor == 1:
+        return ""
+    return "- config_name: stored\n  data_files:\n  - split: train\n    path: stored/train-*.parquet\n"
+
+
+def _formation(factor: int, count: int, side: int) -> str:
+    """What a stored image is."""
+    if factor == 1:
+        return ""
+    return (
+        f"\n**Each image holds {factor} x {factor} smaller ones** (multi-formation, Kim et al. 2022). Stored are {count} x "
+        f"{side} x {side} pixels;\ntrain on the {count * factor**2} images that they decode to: each part of "
+        f"{side // factor}x{side // factor} pixels, cut out and enlarged bilinearly to {side}x{side}.\n`images/` has the "
+        "pictures as stored, `decoded/` as networks see them.\n"
+    )
+
+
+def _decode(factor: int) -> str:
+    """How to decode, as code."""
+    if factor == 1:
+        return ""
+    f = factor
+    return f"""
+    from torch.nn.functional import interpolate
+    small = data["images"].unflatten(3, ({f}, -1)).unflatten(2, ({f}, -1)).permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
+    images = interpolate(small, size=data["images"].shape[2:], mode="bilinear")   # train on these
+    labels = data["labels"].repeat_interleave({f * f}, 0)
+"""
+
+
+def _parquet(factor: int) -> str:
+    """Which configuration of `datasets` has what."""
+    return "" if factor == 1 else ', decoded; `load_dataset(".", "stored")` for them as stored'
 
 
 def _data(report: dict[str, Any] | None) -> str:

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from engine.data.decoder import Whole, decode_all
+from engine.data.formation import Formation
 from engine.errors import UsageError
 from engine.events import Event, Progress, with_progress
 from engine.methods.registry import method_of
@@ -37,6 +39,10 @@ class Exported:
     images: int
     classes: int
     iteration: int
+    formation: int = 1
+    """f: how many images on a side each of them holds."""
+    stored: int = 0
+    """Images of the run, each of which may have been decoded to several."""
 
 
 def exporting(
@@ -84,13 +90,18 @@ def exporting(
         if dead.name.startswith(f"{to.name}{TEMP_MARK}"):
             disk.remove_tree(dead)
     facts = _recipe(task, run, chosen, state.student_lr.item())
+    images = state.images
+    if layout == "pt" or not isinstance(task.decoder, Whole | Formation):
+        # What is beside the files, published code or train.py, knows no such decoder.
+        images, labels = decode_all(task.decoder, images), labels.repeat_interleave(task.decoder.views, dim=0)
+        facts |= {"ipc": facts["ipc"] * task.decoder.views, "formation": 1}
     results = [r for r in run.evaluations() if r.split == "test" and (r.subject == "random" or r.iteration == chosen)]
     with _as_new(to), publishing_folder(to) as temp:
         if layout == "pt":
-            write_published(temp, task, state.images, labels, state.student_lr, facts)
+            write_published(temp, task, images, labels, state.student_lr, facts)
         else:
-            yield from write_folder(temp, task, state.images, labels, facts, results, with_test=with_test)
-    return Exported(len(state.images), task.classes, chosen)
+            yield from write_folder(temp, task, images, labels, facts, results, with_test=with_test)
+    return Exported(len(images), task.classes, chosen, facts["formation"], len(state.images))
 
 
 @contextmanager
@@ -129,6 +140,8 @@ def _recipe(task: Task, run: Run, iteration: int, student_lr: float) -> dict[str
             "report": data_facts(task.dataset.folder, flat),
         },
         "ipc": settings.distill.ipc,
+        "formation": settings.distill.formation,
+        "stored_ipc": settings.distill.ipc,
         "image": {"channels": task.dataset.channels, "resolution": task.dataset.resolution, "space": task.space.kind},
         "network": {
             "name": settings.network.name,

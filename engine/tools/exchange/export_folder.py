@@ -1,6 +1,7 @@
 """A distilled dataset as a self-contained folder, useful without tesla installed.
 
 images/<k>-<class>/0000.png    what it looks like: un-whitened, 8 bits
+decoded/, stored/              with formation: what networks see of each image, 8 bits; Parquet of the images as stored
 distilled.safetensors          what to train on: exact floats in the input space, labels, the way to and from pixels
 data/*.parquet                 the pictures and labels for Hugging Face `datasets`
 recipe.json  README.md  train.py  SHA256SUMS
@@ -19,6 +20,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from engine.data.decoder import decode_all
 from engine.events import EvaluationDone, Event, Progress
 from engine.runs.preview_frames import enlarged, image_grid
 from engine.runs.preview_writer import png_bytes, to_pixels
@@ -54,20 +56,26 @@ def write_folder(
         results: test accuracies of this checkpoint and of the random baseline, for the card.
         with_test: also write the real test images, for the script to measure on.
     """
-    names, ipc = task.dataset.classes, task.settings.distill.ipc
+    names, ipc, factor = task.dataset.classes, facts["ipc"], facts["formation"]
     pixels = to_pixels(images, task.space)
     folders = [f"{k:0{len(str(task.classes - 1))}d}-{_safe(name)}" for k, name in enumerate(names)]
-    pictures = yield from _write_pictures(folder, pixels, folders, ipc)
+    pictures = yield from _write_pictures(folder / "images", pixels, folders, ipc)
     shown = min(ipc, 10)
     first = pixels.reshape(task.classes, ipc, *pixels.shape[1:])[:, :shown].reshape(-1, *pixels.shape[1:])
     disk.write(folder / "grid.png", png_bytes(enlarged(image_grid(first, shown), task.dataset.resolution)))
     disk.write(folder / "recipe.json", (json.dumps(facts, indent=2, ensure_ascii=False) + "\n").encode())
-    _write_tensors(folder / "distilled.safetensors", task, images, labels)
+    _write_tensors(folder / "distilled.safetensors", task, images, labels, ipc)
     if with_test:
         _write_test(folder / "test.safetensors", task)
     at = Progress(stage=STAGE, done=0, total=1, unit="datasets")
     yield replace(at, detail="Parquet")
-    write_parquet(folder / "data", pictures, folder, labels.float().cpu().numpy(), names, ipc)
+    soft = labels.float().cpu().numpy()
+    if factor > 1:
+        write_parquet(folder / "stored", pictures, folder, soft, names, ipc)
+        ipc, soft = ipc * factor**2, soft.repeat(factor**2, axis=0)
+        seen = to_pixels(decode_all(task.decoder, images), task.space)
+        pictures = yield from _write_pictures(folder / "decoded", seen, folders, ipc)
+    write_parquet(folder / "data", pictures, folder, soft, names, ipc)
     yield at
     disk.write(folder / "README.md", dataset_card(facts, results, names, with_test).encode())
     disk.write(folder / "train.py", files("engine.tools.exchange").joinpath("train.py.txt").read_bytes())
@@ -84,19 +92,19 @@ def _write_pictures(
     names = []
     for number, image in enumerate(pixels):
         yield Progress(stage=STAGE, done=number, total=len(pixels), unit="images")
-        place = folder / "images" / folders[number // ipc]
+        place = folder / folders[number // ipc]
         disk.make_folder(place)
         path = place / f"{number % ipc:04d}.png"
         disk.write(path, png_bytes(Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)))
-        names.append(str(path.relative_to(folder)))
+        names.append(str(path.relative_to(folder.parent)))
     return names
 
 
-def _write_tensors(path: Path, task: Task, images: Tensor, labels: Tensor) -> None:
+def _write_tensors(path: Path, task: Task, images: Tensor, labels: Tensor, ipc: int) -> None:
     tensors = {
         "images": images,
         "labels": labels,
-        "classes": class_index(task.classes, task.settings.distill.ipc),
+        "classes": class_index(task.classes, ipc),
         "pixels": task.space.decode(images),
         **{f"space.{name}": tensor for name, tensor in task.space.tensors().items()},
     }

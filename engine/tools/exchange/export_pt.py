@@ -58,7 +58,19 @@ The images are {space}: convert real images to the same space. Measured here wit
 `lr`, momentum {training["momentum"]}, weight decay {training["weight_decay"]}, batch {training["batch"]}, {training["epochs"]} epochs, {training["lr_decay"]},
 augmentation {", ".join(training["augment"]) or "none"}. Classes in order: recipe.json, with every setting.
 
-To import it into a workspace of the same dataset and settings, where it measures the same to the last bit:
+{_formation(facts)}To import it into a workspace of the same dataset and settings, where it measures the same to the last bit:
 
     tesla import-images WORKSPACE images_best.pt labels_best.pt --lr lr_best.pt
+"""
+
+
+def _formation(facts: dict[str, Any]) -> str:
+    """What was done to a set whose stored images decode to several."""
+    views = facts["ipc"] // facts["stored_ipc"]
+    if views == 1:
+        return ""
+    return f"""The distilled set stores {facts["stored_ipc"]} image{"s" if facts["stored_ipc"] > 1 else ""} per class, each of which holds {views} smaller ones (multi-formation,
+Kim et al. 2022). Here these are cut out and enlarged, {facts["ipc"]} per class, as networks were trained on them.
+Compare with methods that store {facts["stored_ipc"]} per class.
+
 """

@@ -14,11 +14,13 @@ from typing import Any
 
 import torch
 
+from engine.data.decoder import decoder_of
 from engine.errors import DataError, UsageError
 from engine.events import Event, Notice
 from engine.runs.provenance import SetOrigin
 from engine.runs.workspace import Workspace
 from engine.settings import EffectiveSettings
+from engine.settings.decoders import formation_words
 from engine.tools.exchange.set_contents import Contents, Wanted, read_contents
 from engine.tools.exchange.set_files import SetFiles, read_files
 from engine.tools.exchange.set_labels import order_by_class
@@ -79,8 +81,13 @@ def prepare_images(
     several = wanted.formation**2
     if several > 1:
         counts = f"{len(images) // len(names)} per class, {several} in each stored one ({counts})"
-    keys = {"distill.ipc": len(images) // len(names), "labels.kind": "given"}
+    # Whatever the workspace distils to: images are whole, unless an export of this program says otherwise.
+    factor = files.recipe.formation if files.recipe and wanted.formation == 1 else 1
+    stored = {"distill.formation": factor, "distill.decoder": "formation"}
+    counts += f"; {formation_words(factor)}" if factor > 1 else ""
+    keys = {"distill.ipc": len(images) // len(names), "labels.kind": "given", **stored}
     effective = _with(workspace, overrides, {**keys, "dataset.zca": zca, "distill.student_lr": contents.lr})
+    decoder_of(effective.settings.distill, (opened.dataset.channels, *images.shape[2:]))  # the recipe may be wrong
     report = _report(name, files, contents, values, len(images), len(names), counts)
     yield from _warnings(contents, values, wanted)
     probabilities = contents.labels.probabilities[index].repeat_interleave(several, dim=0)
@@ -120,7 +127,9 @@ def _sets(overrides: tuple[str, ...], key: str) -> bool:
 
 def _with(workspace: Workspace, overrides: tuple[str, ...], keys: dict[str, Any]) -> EffectiveSettings:
     if clash := [key for key in keys if key != "dataset.zca" and _sets(overrides, key)]:
-        raise UsageError(f"{clash[0]} is read from the files and cannot be set.")
+        whole = "--formation F splits images that hold several."
+        hint = whole if clash[0] in ("distill.formation", "distill.decoder") else ""
+        raise UsageError(f"{clash[0]} is read from the files and cannot be set.", hint)
     words = [f"{key}={str(value).lower() if isinstance(value, bool) else value}" for key, value in keys.items()]
     kept = tuple(text for text in overrides if text.partition("=")[0].strip() not in keys)
     return workspace.settings(overrides=(*kept, *words), teachers=False)

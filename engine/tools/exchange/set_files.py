@@ -16,7 +16,7 @@ import torch
 from engine.errors import CorruptFileError, DataError, UsageError
 from engine.events import Event
 from engine.storage.tensors import read_file
-from engine.storage.untrusted import number, parse_json, read_bounded
+from engine.storage.untrusted import number, parse_json, read_bounded, whole_number
 from engine.tools.exchange.numpy_pickle import as_plain
 from engine.tools.exchange.set_tree import Tree, tree_of
 from engine.tools.exchange.torch_reader import SourceFile, examine, file_size, is_archive, load
@@ -55,6 +55,8 @@ class Recipe:
     space: str | None
     """`normalised` or `whitened`."""
     student_lr: float | None
+    formation: int = 1
+    """f: each stored image holds f x f smaller ones."""
 
 
 def read_files(images: Path, labels: Path | None) -> Generator[Event, None, SetFiles]:
@@ -212,6 +214,9 @@ def _recipe(folder: Path) -> Recipe | None:
             return None
         lr = value["training"]["student_lr"]
         space = {"normalise": "normalised", "zca": "whitened"}.get(str(value["image"]["space"]))
-        return Recipe(tuple(map(str, value["dataset"]["classes"])), space, lr if number(lr) else None)
+        factor = value.get("formation", 1)  # exports of older versions do not say
+        if not whole_number(factor):
+            return None
+        return Recipe(tuple(map(str, value["dataset"]["classes"])), space, lr if number(lr) else None, factor)
     except (OSError, ValueError, KeyError, TypeError, CorruptFileError):
         return None

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
+from engine.data.decoder import Whole
 from engine.events import CheckpointSaved, DataReady, Event, Notice, RunFinished, RunStarted
 from engine.runs.journal import JournalWriter
 from engine.runs.preview_writer import PreviewWriter
@@ -47,7 +48,7 @@ class PreparedSet:
             disk.remove(run.journal_file)  # of an import that was stopped
             path = run.save_checkpoint(tensors, {"iteration": 0, "skipped": 0, "recoveries": 0})
             camera = PreviewWriter(
-                run.film, self.opened.space, len(dataset.classes), settings.distill.ipc, dataset.resolution
+                run.film, self.opened.space, Whole(), len(dataset.classes), settings.distill.ipc, dataset.resolution
             )
             camera.write(0, self.images, None if self.report.hard else self.labels, lasting=True)
             write_json(run.origin_file, asdict(self.origin))

@@ -176,7 +176,7 @@ def _test(problem: Problem, evaluations: dict[str, Found], shipped: float) -> Du
 
 def _evaluation_seconds(problem: Problem, found: Found, measured: int, *, random: bool = False) -> float:
     """Seconds of one network, trained on the run's set or on random real images at its IPC."""
-    images = problem.images if random else problem.trained_on
+    images = problem.images * problem.views if random else problem.trained_on
     epochs = problem.settings.evaluate.epochs if random else epochs_of(problem.settings)
     training = epochs * found["seconds_per_epoch"] * images / found["images"]
     training *= share_of(problem, found, TRAINING_SHARE)
@@ -201,9 +201,10 @@ def iteration_seconds(problem: Problem, matching: Found, scale: float) -> tuple[
     if not problem.settings.needs_teachers:
         return matching["seconds"], 0.0, "measured" if matching["whole"] else "extrapolated"
     distill = problem.settings.distill
-    small = min(problem.batch, matching["images"]) if scale == 1 else round(problem.batch / scale)
-    done = images_stepped(matching["steps"], matching["images"], small) * per_step(distill.gradient, matching["steps"])
-    wanted = images_stepped(distill.steps, problem.images, problem.batch) * per_step(distill.gradient, distill.steps)
+    small = min(problem.batch, matching["images"] * problem.views) if scale == 1 else round(problem.batch / scale)
+    made, images = matching["images"] * problem.views, problem.images * problem.views
+    done = images_stepped(matching["steps"], made, small) * per_step(distill.gradient, matching["steps"])
+    wanted = images_stepped(distill.steps, images, problem.batch) * per_step(distill.gradient, distill.steps)
     seconds = matching["seconds"] * wanted / done * share_of(problem, matching, MATCHING_SHARE)
     store, vectors = kept_vectors(problem, distill.store, distill.steps)
     if store == "checkpoint" and matching["steps"] < distill.steps:

@@ -17,7 +17,7 @@ from engine.settings import Settings
 from engine.storage.atomic import write_tensors
 from engine.tools.plan.compiling import is_compiling, matching_compiling
 from engine.tools.plan.growing import Allowance, Point, first_size, grow
-from engine.tools.plan.problem import Found, step_units
+from engine.tools.plan.problem import Found, matching_batch, step_units
 from engine.tools.plan.sizes import graph_bytes
 from engine.tools.plan.synthetic import Meter, Shape, Stopwatch, changed, random_task, random_trajectory
 from engine.training.compile_policy import forward_flops
@@ -56,7 +56,8 @@ def matching(
     task = random_task(wanted, shape, Path(folder), train=shape[0], measured=1)
     buffer = random_trajectory(task, Path(folder) / "matching")
     state = initial_state(task)
-    batch = images if run.distill.batch == "full" else min(run.distill.batch, images)
+    views = task.decoder.views
+    batch = matching_batch(run, images, views)
     flops = forward_flops(task.flat_network().model, torch.zeros((1, *task.image_shape)).to(task.device, task.dtype))
     few = min(FEW, wanted.distill.steps)
     meter = Meter(task.device)
@@ -69,7 +70,8 @@ def matching(
         return {"seconds": min(seconds), "steps": few}, used
 
     points = grow(batch, first_size(batch, step_units(wanted.distill.gradient, few) * flops), once, allowance, room)
-    sizes = {batch} if images % batch == 0 else {batch, images % batch}
+    rest = images * views % batch
+    sizes = {batch, rest} if rest else {batch}
     compiling = matching_compiling(run, task, compiled, sizes)
     longer = _longer(wanted, points, allowance, enough)
     label_seconds = _label_seconds(task, state)

@@ -6,7 +6,7 @@ import torch
 
 from engine.settings import Settings
 from engine.tools.plan.compiling import training_compiling
-from engine.tools.plan.problem import Found, epochs_of
+from engine.tools.plan.problem import Found, epochs_of, matching_batch
 from engine.tools.plan.sizes import graph_bytes
 from engine.tools.plan.synthetic import Shape, changed, random_task
 from engine.training.compile_policy import forward_flops, matching_compiles
@@ -32,9 +32,10 @@ def shapes(settings: str, shape: Shape, train: int, networks: list[str], folder:
     run = changed(run, "compute", device="cpu")
     task = random_task(run, shape, Path(folder), train=shape[0], measured=1)
     images = shape[0] * run.distill.ipc
-    batch = images if run.distill.batch == "full" else min(run.distill.batch, images)
+    views = task.decoder.views
+    batch = matching_batch(run, images, views)
     taught = min(run.teachers.batch, train)
-    trained_on = train if run.traits.all_images else images
+    trained_on = train if run.traits.all_images else images * views
     steps = run.teachers.count * run.trained_epochs
     # On the meta device, so that the rules do not count what only a CPU saves.
     own = task.fresh_network(0).train().to("meta")

@@ -17,7 +17,7 @@ from engine.storage.temp_files import temp_name
 from engine.tools.plan.facts import Facts
 from engine.tools.plan.growing import busy
 from engine.tools.plan.peers import at_run_size, real_per_class
-from engine.tools.plan.problem import Found
+from engine.tools.plan.problem import Found, matching_batch, views_of
 
 STAGE = "plan"
 BOLD = 0.75
@@ -141,7 +141,8 @@ class _Bench:
 def _evaluations(bench: _Bench, networks: list[str]) -> Generator[Event, None, dict[str, Found]]:
     """Measure every network that will be evaluated."""
     settings, facts = bench.settings, bench.facts
-    images = facts.train if settings.traits.all_images else facts.classes * settings.distill.ipc
+    views = views_of(settings, facts.channels, facts.resolution)
+    images = facts.train if settings.traits.all_images else facts.classes * settings.distill.ipc * views
     found: dict[str, Found] = {}
     for name in networks:
         found[name] = yield from bench.measure("evaluation", f"evaluation of {name}", images=images, network=name)
@@ -158,8 +159,7 @@ def _matching(bench: _Bench, *, compiled: bool) -> Measuring:
     """Measure matching steps, at the run's batch if that is safe and short."""
     settings, facts = bench.settings, bench.facts
     images = facts.classes * settings.distill.ipc
-    wanted = settings.distill.batch
-    batch = images if wanted == "full" else min(wanted, images)
+    batch = matching_batch(settings, images, views_of(settings, facts.channels, facts.resolution))
     # Two batches, so that a second one is not the first again.
     ipc = min(settings.distill.ipc, -(-2 * batch // facts.classes))
     label, images_made = f"matching steps of {batch} images", {"images": images, "ipc": ipc}

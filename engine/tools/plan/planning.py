@@ -30,7 +30,7 @@ from engine.tools.plan.machines import Machine
 from engine.tools.plan.measurements import STAGE, Measured, evaluated, take_measurements
 from engine.tools.plan.memory import memory_parts
 from engine.tools.plan.peers import peer_parts
-from engine.tools.plan.problem import Found, Problem, kept_vectors
+from engine.tools.plan.problem import Found, Problem, kept_vectors, views_of
 from engine.tools.plan.report import Limits, Plan, Where
 from engine.training.compile_policy import matching_compiles
 from engine.training.real_images import starts_from_real
@@ -190,6 +190,7 @@ def _added_up(workspace: Workspace, run: Run, known: _Known, found: Measured, li
         dataset=settings.dataset.path or settings.dataset.name,
         origin=known.facts.origin,
         images=problem.images,
+        views=problem.views,
         parameters=problem.parameters,
         device=known.machine.title if known.machine else str(known.device),
         calculated=_calculated_words(matching, known.machine),
@@ -232,11 +233,13 @@ def _problem(known: _Known, matching: Found) -> tuple[Problem, float]:
 
 def _check(settings: Settings, facts: Facts) -> None:
     """Settings that the sizes prove wrong."""
-    if settings.distill.ipc * facts.classes > facts.train and (
+    views = views_of(settings, facts.channels, facts.resolution)
+    if settings.distill.ipc * views * facts.classes > facts.train and (
         starts_from_real(settings) or settings.evaluate.baseline
     ):
+        each = f", {views} images in each (distill.formation)," if views > 1 else ""
         raise UsageError(
-            f"distill.ipc = {settings.distill.ipc} needs more images than the {facts.train} there are.",
+            f"distill.ipc = {settings.distill.ipc}{each} needs more images than the {facts.train} there are.",
             "Set a smaller --ipc.",
         )
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from engine.data.decoder import decoder_of
 from engine.matching.parameter_store import Store, resolve_store
 from engine.settings import Settings
 from engine.tools.plan.facts import Facts
@@ -36,10 +37,14 @@ class Problem:
         return self.facts.classes * self.settings.distill.ipc
 
     @property
+    def views(self) -> int:
+        """Images that each decodes to."""
+        return views_of(self.settings, self.facts.channels, self.facts.resolution)
+
+    @property
     def batch(self) -> int:
         """B."""
-        size = self.settings.distill.batch
-        return self.images if size == "full" else min(size, self.images)
+        return matching_batch(self.settings, self.images, self.views)
 
     @property
     def element(self) -> int:
@@ -77,7 +82,18 @@ class Problem:
     @property
     def trained_on(self) -> int:
         """Images that evaluated networks are trained on."""
-        return self.facts.train if self.settings.traits.all_images else self.images
+        return self.facts.train if self.settings.traits.all_images else self.images * self.views
+
+
+def views_of(settings: Settings, channels: int, resolution: int) -> int:
+    """Images that a stored one decodes to."""
+    return decoder_of(settings.distill, (channels, resolution, resolution)).views
+
+
+def matching_batch(settings: Settings, images: int, views: int) -> int:
+    """Images in a matching step, where `images` are stored; see `Task.matching_batch`."""
+    size = settings.distill.batch
+    return images if size == "full" else min(size, images * views)
 
 
 NEAR = 16

@@ -97,6 +97,8 @@ class Plan:
     """How the dataset's sizes are known."""
     images: int
     """N, synthetic images."""
+    views: int
+    """Images that a network sees of each."""
     parameters: int
     """P."""
     device: str

@@ -20,6 +20,7 @@ from engine.session.evaluations import training_set
 from engine.session.memory_hints import explain_out_of_memory
 from engine.session.open_task import open_finished
 from engine.settings import EffectiveSettings, EvaluateSettings, Settings
+from engine.settings.decoders import packed_words
 from engine.storage.atomic import sha256_file
 from engine.tools.studies.members import STAGE, heading, value_of
 from engine.tools.studies.outcome import Cell, Chart, Column, Curve, Outcome, Value
@@ -72,7 +73,8 @@ def augment(workspace: Workspace, name: str, runs: Sequence[Run], overrides: Seq
                 "gain": None if random is None else value.mean - random.mean, "n": value.count,
             })  # fmt: skip
         curves.append(_bars(run.name, found, "distilled"))
-        label = f"random, IPC {effective.settings.distill.ipc}"
+        distill = effective.settings.distill
+        label = f"random, IPC {distill.ipc}{packed_words(distill.formation)}"
         if effective.settings.evaluate.baseline and label not in [curve.label for curve in baselines]:
             baselines.append(_bars(label, found, "random"))
     yield StageFinished(stage=STAGE, seconds=time.monotonic() - began)

@@ -1,5 +1,6 @@
 """One image, large: its soft labels and its history."""
 
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -10,6 +11,7 @@ from textual.containers import Horizontal, Vertical
 from textual.screen import Screen
 from textual.widgets import Static
 
+from engine.settings.decoders import formation_words
 from tesla_tui.live.context import Context
 from tesla_tui.live.widgets.bars import bar
 from tesla_tui.live.widgets.key_line import KeyLine
@@ -17,6 +19,7 @@ from tesla_tui.live.widgets.pictures import Layout, PictureGrid
 from tesla_tui.live.widgets.pixel_grid import picture_grid
 from tesla_tui.live.widgets.scrubber import Scrubber
 from tesla_tui.render.words import one_line
+from tesla_tui.watch.previews import SEEN, decoded_frame, formation_of
 
 HISTORY = 6
 """Maximum number of pictures in the history strip."""
@@ -25,7 +28,10 @@ HISTORY = 6
 class PictureScreen(Screen[tuple[int, int | None]]):
     """An image in full. Ends with the image and iteration that were last looked at."""
 
-    HELP = "One synthetic image. Arrows go to its neighbours, `,` and `.` through time, `escape` closes it."
+    HELP = """
+One synthetic image. Arrows go to its neighbours, `,` and `.` through time, `escape` closes it. With multi-formation
+it holds several smaller ones; `d` shows them as networks see them.
+"""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,enter", "close", "close", key_display="esc", id="picture.close"),
@@ -33,6 +39,7 @@ class PictureScreen(Screen[tuple[int, int | None]]):
         Binding("right,down", "move(1)", "next", key_display="→", id="picture.next"),
         Binding("comma", "step(-1)", "step back", key_display=",", id="picture.back"),
         Binding("full_stop", "step(1)", "step forward", key_display=".", id="picture.on"),
+        Binding("d", "decode", "decode", key_display="d", id="picture.decode"),
         Binding("question_mark", "app.help", "help", key_display="?", show=False),
     ]
 
@@ -41,6 +48,7 @@ class PictureScreen(Screen[tuple[int, int | None]]):
         self.context = context
         self._number = number
         self._at = iteration
+        self._decoded = False
 
     def compose(self) -> ComposeResult:
         """Picture at the left, words at the right, time below."""
@@ -79,6 +87,19 @@ class PictureScreen(Screen[tuple[int, int | None]]):
             self._at = None if index == len(there) - 1 else there[index]
             self.draw()
 
+    def action_decode(self) -> None:
+        """The picture as it is stored, or what networks see of it."""
+        self._decoded = not self._decoded
+        self.draw()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """`decode` is for pictures that hold several images."""
+        return action != "decode" or self._factor() > 1
+
+    def _factor(self) -> int:
+        feed = self.context.feed
+        return 1 if feed is None else formation_of(feed.view.settings)
+
     def on_scrubber_moved(self, message: Scrubber.Moved) -> None:
         """By mouse."""
         there = self._iterations()
@@ -108,7 +129,11 @@ class PictureScreen(Screen[tuple[int, int | None]]):
         side = max(2, min(large.size.width, 2 * (large.size.height - 1)))
         native = frame.pixels.shape[1]
         side = native * (side // native) if side >= native else side
-        large.show(frame.pixels[self._number : self._number + 1], [name], Layout(side, 1, 1), 0)
+        stored, factor = frame.pixels[self._number : self._number + 1], self._factor() if self._decoded else 1
+        if factor > 1:
+            side = max(2, min((large.size.width + 1) // factor - 1, 2 * (large.size.height // factor - 1)))
+            stored = decoded_frame(replace(frame, pixels=stored, shown=1, top=None), factor).pixels
+        large.show(stored, [name] * len(stored), Layout(side, factor, factor), 0)
         self.query_one("#picture-facts", Static).update(
             self._facts(frame.top, name, frame.iteration, native, frame.shown)
         )
@@ -124,7 +149,11 @@ class PictureScreen(Screen[tuple[int, int | None]]):
         text = Text(name, style="bold")
         if shown > 1:
             text.append(f"  image {self._number % shown + 1}", style=f"not bold {colours['quiet']}")
-        text.append(f"\niteration {iteration}, {native}x{native} pixels\n\n", style=f"not bold {colours['quiet']}")
+        holding = formation_words(self._factor())
+        words = f"; {SEEN if self._decoded else holding} (d)" if holding else ""
+        text.append(
+            f"\niteration {iteration}, {native}x{native} pixels{words}\n\n", style=f"not bold {colours['quiet']}"
+        )
         if not isinstance(top, list) or self._number >= len(top):
             kind = feed.view.settings.get("labels.kind", "hard")
             soft = kind != "hard"

@@ -10,6 +10,7 @@ from textual.timer import Timer
 from textual.widgets import Static
 
 from engine.runs.preview_frames import Frame
+from engine.settings.decoders import formation_words
 from tesla_tui.live.context import Context
 from tesla_tui.live.dialogs.picture import PictureScreen
 from tesla_tui.live.panes.pane import Pane
@@ -17,6 +18,7 @@ from tesla_tui.live.widgets.pictures import Layout, PictureGrid, layout_for
 from tesla_tui.live.widgets.pixel_grid import picture_grid
 from tesla_tui.live.widgets.scrubber import Scrubber
 from tesla_tui.render.words import one_line
+from tesla_tui.watch.previews import SEEN, decoded_frame, formation_of
 
 PLAY = 0.25
 """Seconds a frame is shown while playing; a slow terminal gets longer."""
@@ -30,6 +32,7 @@ class ImagesPane(Pane):
 Each picture is one synthetic image, labelled with its class. The time line below shows every recorded iteration, with
 `┿` where a checkpoint is kept. `.` and `,` step through it, `p` plays it, `>` returns to live. `c` shows the initial
 images for comparison. `enter` opens an image with its soft labels and its history.
+With multi-formation each picture holds several smaller ones; `d` shows them as networks see them.
 """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -44,6 +47,7 @@ images for comparison. `enter` opens an image with its soft labels and its histo
         Binding("full_stop", "step(1)", "step forward", key_display=".", show=False, id="images.on"),
         Binding("p", "play", "play", id="images.play"),
         Binding("c", "compare", "compare", id="images.compare"),
+        Binding("d", "decode", "decode", id="images.decode"),
         Binding("less_than_sign,home", "ends(0)", "first", key_display="<", show=False, id="images.first"),
         Binding("greater_than_sign,end", "ends(1)", "live", key_display=">", id="images.live"),
         Binding("plus", "zoom(1)", "larger", key_display="+", show=False, id="images.larger"),
@@ -57,6 +61,7 @@ images for comparison. `enter` opens an image with its soft labels and its histo
         self._selected = 0
         self._zoom = 0
         self._compare = False
+        self._decoded = False
         self._playing: Timer | None = None
         self._key: tuple[object, ...] = ()
         self._layout = Layout(8, 1, 1)
@@ -83,7 +88,7 @@ images for comparison. `enter` opens an image with its soft labels and its histo
 
     def run_changed(self) -> None:
         """Back to live."""
-        self._at, self._selected, self._key = None, 0, ()
+        self._at, self._selected, self._key, self._decoded = None, 0, (), False
         self._stop_playing()
 
     # --- what keys do
@@ -110,6 +115,17 @@ images for comparison. `enter` opens an image with its soft labels and its histo
         self._compare = not self._compare
         self.call_after_refresh(self.update_view)
         self.update_view()
+
+    def action_decode(self) -> None:
+        """Show the pictures as they are stored, or what networks see."""
+        views = self._factor() ** 2
+        self._decoded = not self._decoded
+        self._selected = self._selected * views if self._decoded else self._selected // views
+        self.update_view()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """`decode` is for pictures that hold several images."""
+        return action != "decode" or self._factor() > 1
 
     def action_step(self, by: int) -> None:
         """One remembered iteration on or back."""
@@ -141,7 +157,9 @@ images for comparison. `enter` opens an image with its soft labels and its histo
     def action_open(self) -> None:
         """The selected image, large."""
         if self.context.film is not None and self._count:
-            self.app.push_screen(PictureScreen(self.context, self._selected, self._at), self._picture_closed)
+            self.app.push_screen(
+                PictureScreen(self.context, self._selected // self._views(), self._at), self._picture_closed
+            )
 
     def on_scrubber_moved(self, message: Scrubber.Moved) -> None:
         """The scrubber was moved."""
@@ -168,6 +186,9 @@ images for comparison. `enter` opens an image with its soft labels and its histo
         if film is not None and there:
             frame = film.latest() if self._at is None else film.frame(self._at)
         first = film.frame(there[0]) if film is not None and there and self._compare else None
+        if self._views() > 1:
+            factor = self._factor()
+            frame, first = (None if stored is None else decoded_frame(stored, factor) for stored in (frame, first))
         self.query_one("#images-empty").display = frame is None
         self.query_one("#images-grids").display = frame is not None
         self.query_one("#scrub-line").display = frame is not None
@@ -182,15 +203,9 @@ images for comparison. `enter` opens an image with its soft labels and its histo
         self._layout = layout_for(self._count, frame.pixels.shape[1], grid.size, frame.shown, self._zoom)
         page = self._selected // self._layout.per_page
         key = (
-            id(frame),
-            id(first),
-            grid.size,
-            self._zoom,
-            page,
-            self.app.theme,
-            grid.graphics,
+            id(frame), id(first), self._decoded, grid.size, self._zoom, page, self.app.theme, grid.graphics,
             tuple(feed.view.names[:1]),
-        )
+        )  # fmt: skip
         if key != self._key:
             self._key = key
             captions = self._captions(frame)
@@ -227,9 +242,12 @@ images for comparison. `enter` opens an image with its soft labels and its histo
         pages = -(-self._count // self._layout.per_page)
         if pages > 1:
             title.append(f"   page {page + 1}/{pages}", style=colours["quiet"])
+        if holding := formation_words(self._factor()):
+            title.append(f"   {SEEN if self._decoded else holding} (d)", style=colours["quiet"])
         ipc = int(feed.view.settings.get("distill.ipc", frame.shown))
-        if frame.shown < ipc:
-            title.append(f"   first {frame.shown} of {ipc} per class", style=colours["quiet"])
+        shown = frame.shown // self._views()
+        if shown < ipc:
+            title.append(f"   first {shown} of {ipc} per class", style=colours["quiet"])
         self.query_one("#images-title", Static).update(title, layout=False)
         self.query_one("#now-title", Static).update(
             f"{'now' if live else 'then'}  iteration {frame.iteration}", layout=False
@@ -240,10 +258,19 @@ images for comparison. `enter` opens an image with its soft labels and its histo
         )
 
     def _captions(self, frame: Frame) -> list[str]:
-        return [
-            self._class(n // frame.shown) + (f" {n % frame.shown + 1}" if frame.shown > 1 else "")
-            for n in range(len(frame.pixels))
-        ]
+        views = self._views()
+        numbers = [n % frame.shown for n in range(len(frame.pixels))]
+        image = [f" {n // views + 1}" * (frame.shown > views) for n in numbers]
+        view = [f"{'.' if frame.shown > views else ' '}{n % views + 1}" * (views > 1) for n in numbers]
+        return [self._class(n // frame.shown) + image[n] + view[n] for n in range(len(numbers))]
+
+    def _factor(self) -> int:
+        feed = self.context.feed
+        return 1 if feed is None else formation_of(feed.view.settings)
+
+    def _views(self) -> int:
+        """Pictures that stand for a stored one."""
+        return self._factor() ** 2 if self._decoded else 1
 
     def _class(self, number: int) -> str:
         names = self.context.feed.view.names if self.context.feed is not None else []
@@ -274,5 +301,5 @@ images for comparison. `enter` opens an image with its soft labels and its histo
 
     def _picture_closed(self, result: tuple[int, int | None] | None) -> None:
         if result is not None:
-            self._selected, self._at = result
+            self._selected, self._at = result[0] * self._views(), result[1]
             self.update_view()

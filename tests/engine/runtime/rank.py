@@ -41,6 +41,7 @@ KINDS = {
     "paper": ("distill.gradient=paper",),
     "target": ("labels.kind=target", "distill.batch=5", "distill.store=checkpoint"),
     "learned": ("labels.kind=learned", "labels.lr=100"),
+    "formation": ("distill.formation=2", "distill.batch=7", "labels.kind=learned"),
     "skipping": ("distill.max_loss=0.001", "distill.iterations=12"),
 }
 """Runs that two ranks and one rank must agree on."""

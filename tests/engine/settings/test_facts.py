@@ -96,6 +96,7 @@ OLD_READS = {
     "tesla": ("distill.", "labels.", "teachers."),
     "mtt": ("distill.", "teachers."),
     "datm": ("distill.", "labels.", "teachers."),
+    "random": ("distill.student_lr", "distill.formation", "distill.decoder"),
     "dm": PAIRS,
     "dsa": LOOPS,
     "dc": LOOPS,

@@ -5,8 +5,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from engine.data.decoder import Decoder, decode_all, decoder_of
 from engine.errors import UsageError
-from engine.training.formation import decode_all, decoder
+from engine.settings import DistillSettings
+
+
+def decoder(factor: int, side: int) -> Decoder:
+    return decoder_of(DistillSettings(formation=factor), (1, side, side))
 
 
 def naive(stored: Tensor, factor: int) -> Tensor:

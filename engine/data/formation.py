@@ -1,53 +1,18 @@
 """Multi-formation (IDC; Kim et al., ICML 2022): a stored image holds f x f smaller ones, its views.
 
 A view is cut out and enlarged bilinearly to full size before augmentation, so that a set of N stored images is trained
-on as N f^2 images. `Decoder` is the interface: another parameterisation of the stored images is another class of it.
+on as N f^2 images. A side that f does not divide is refused: IDC pads it with grey, which no view could learn to use.
 """
-
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from engine.data.decoder import Decoder, Whole
 from engine.errors import UsageError
+from engine.settings import DistillSettings
 
-
-class Decoder(Protocol):
-    """How stored images become those that networks see."""
-
-    @property
-    def views(self) -> int:
-        """Images that one stored image decodes to."""
-
-    def decode(self, stored: Tensor, view: Tensor) -> Tensor:
-        """One view of every stored image.
-
-        Args:
-            stored: `(B, C, H, W)` in the input space.
-            view: which, `(B,)`, int64 in 0 .. views - 1, on the same device.
-
-        Returns:
-            `(B, C, H, W)`; a linear, differentiable map with deterministic derivatives.
-        """
-
-    def pack(self, images: Tensor) -> Tensor:
-        """Stored images `(N, C, H, W)` from full-size images `(N * views, C, H, W)`, the views of each in a row."""
-
-
-class Whole:
-    """`Decoder` of images that are stored as they are seen."""
-
-    views = 1
-
-    def decode(self, stored: Tensor, view: Tensor) -> Tensor:
-        """See `Decoder`."""
-        return stored
-
-    def pack(self, images: Tensor) -> Tensor:
-        """See `Decoder`."""
-        return images
+MOST = 16
+"""Largest f, as `distill.formation` says."""
 
 
 class Formation:
@@ -82,6 +47,10 @@ class Formation:
         packed: Tensor = tiles.permute(0, 3, 1, 4, 2, 5).reshape(count, channels, self.side, self.side)
         return packed
 
+    def picture(self, stored: Tensor) -> Tensor:
+        """See `Decoder`. As it is: f x f small images."""
+        return stored
+
     def _enlarging(self, like: Tensor) -> Tensor:
         """`(f, side, side)`: row y of matrix i has the weights of the stored rows in row y of view i, enlarged."""
         key = (like.device, like.dtype)
@@ -101,44 +70,23 @@ class Formation:
         return self._weights[key]
 
 
-@dataclass(frozen=True, eq=False)
-class View:
-    """A deterministic map of stored images to what a student sees of them: one view of each, augmented."""
-
-    decoder: Decoder
-    view: Tensor
-    """Which view of each image, `(B,)`, on the device."""
-    augment: Callable[[Tensor], Tensor]
-
-    def __call__(self, stored: Tensor) -> Tensor:
-        """Augmented images `(B, C, H, W)`; the same bits for the same images."""
-        return self.augment(self.decoder.decode(stored, self.view))
-
-
-def decoder(factor: int, side: int) -> Decoder:
+def formation(distill: DistillSettings, shape: tuple[int, int, int]) -> Decoder:
     """The decoder of `distill.formation`.
 
     Args:
-        factor: f; 1 for images that are stored as they are seen.
-        side: of the images, pixels.
+        distill: the settings.
+        shape: (C, H, W) of the images; H = W.
 
     Raises:
         UsageError: the side is not a multiple of f.
     """
+    factor, side = distill.formation, shape[2]
     if factor == 1:
         return Whole()
     if side % factor:
-        fits = ", ".join(str(f) for f in range(2, side // 2 + 1) if side % f == 0)
+        fits = ", ".join(str(f) for f in range(2, min(side // 2, MOST) + 1) if side % f == 0)
         raise UsageError(
             f"distill.formation = {factor} does not divide the side of the images, {side} pixels.",
             f"Set one of {fits}." if fits else "Set distill.formation = 1.",
         )
     return Formation(factor, side)
-
-
-def decode_all(decoder: Decoder, stored: Tensor) -> Tensor:
-    """Every view of every stored image, `(N * views, C, H, W)`, the views of an image in a row."""
-    if decoder.views == 1:
-        return stored
-    views = torch.arange(decoder.views, device=stored.device).repeat(len(stored))
-    return decoder.decode(stored.repeat_interleave(decoder.views, dim=0), views)
