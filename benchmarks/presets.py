@@ -19,7 +19,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from engine.events import EvaluationDone, StageStarted
+from engine.events import StageFinished, StageStarted
 from engine.runs.workspace import Workspace
 from engine.session.session import drive
 from engine.settings import resolve_settings
@@ -97,19 +97,15 @@ def searched(workspace: Workspace, dataset: str, ipc: int, chosen: Values) -> Va
     values = {**shared(dataset), **chosen}
     run = workspace.run(run_name(ipc, chosen))
     overrides = [f"{key}={json.dumps(value)}" for key, value in values.items()]
-    begun, held = time.monotonic(), dict[int, EvaluationDone]()
+    begun = time.monotonic()
     events = drive(workspace, run, workspace.settings(ipc=ipc, overrides=overrides, run=run))
     for event in events:
-        if isinstance(event, StageStarted) and event.stage == "teachers":
-            begun = time.monotonic()
-        elif isinstance(event, StageStarted) and event.stage == "distillation":
-            begun = time.monotonic()  # teachers are shared by all runs
-        elif isinstance(event, StageStarted) and event.stage == "evaluation":
-            events.close()  # this is where the test images would be read
-        elif isinstance(event, EvaluationDone) and event.subject == "distilled":
-            held[event.iteration] = event
+        if isinstance(event, StageStarted) and event.stage == "distillation":
+            begun = time.monotonic()  # the teachers before it are shared by all runs
+        elif isinstance(event, StageFinished) and event.stage == "distillation":
+            events.close()  # before the test
     seconds = time.monotonic() - begun
-    held = {done.iteration: done for done in run.evaluations() if done.split == "holdout" and done.subject == "distilled"}
+    held = {one.iteration: one for one in run.evaluations() if (one.split, one.subject) == ("holdout", "distilled")}
     best = max(held.values(), key=lambda done: done.mean)
     return {
         "dataset": dataset,
