@@ -73,9 +73,12 @@ ITERATIONS = "distill.iterations"
 FEW: Values = {ITERATIONS: 100, "evaluate.every": 50}
 
 SEARCHES = [
-    Search("digits", 1, {FORMATION: (1, 2), LR: (10.0, 100.0, 1000.0)}),
-    Search("digits", 10, {FORMATION: (1, 2), LR: (100.0, 1000.0)}, FEW),
-    Search("digits", 1, {FORMATION: (2,), LR: (30.0,), STEPS: (10, 20, 40), START: (3, 10, 25)}),
+    Search("digits", 1, {FORMATION: (1,), LR: (10.0, 100.0, 1000.0)}),
+    Search("digits", 1, {FORMATION: (2,), LR: (10.0, 100.0)}),
+    Search("digits", 10, {FORMATION: (1,), LR: (100.0, 1000.0)}, FEW),
+    Search("digits", 10, {FORMATION: (2,), LR: (300.0,)}, FEW),
+    Search("digits", 1, {LR: (30.0,), STEPS: (10, 20, 40)}),
+    Search("digits", 1, {LR: (30.0,), START: (3, 25)}),
 ]
 
 

@@ -16,7 +16,7 @@ from engine.errors import SettingsError, UsageError
 from engine.settings.facts import FIELDS
 from engine.settings.methods import check_method, fixed_table, method_traits, published_tables
 from engine.settings.overrides import command_layer
-from engine.settings.presets import preset_layers
+from engine.settings.presets import preset_layers, whole_where_needed
 from engine.settings.settings import Settings
 from engine.settings.sized import Counted
 from engine.settings.tables import FORMAT, Flat, flatten, read_toml
@@ -91,6 +91,7 @@ def resolve_settings(
     ]
     file.check_rows()
     values, origins = _merged(layers)
+    whole_where_needed(values, origins)
     _settle(values, origins, settled or {})
     return EffectiveSettings(validated(values, origins), origins)
 
