@@ -10,7 +10,6 @@ images are never looked at. Resumable: a run that the JSON has is not repeated, 
 import argparse
 import hashlib
 import json
-import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -19,10 +18,14 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from engine.events import StageFinished, StageStarted
+from engine.runs.create import plan_data, plan_workspace
 from engine.runs.workspace import Workspace
+from engine.runtime.generators import run_to_end
 from engine.session.session import drive
-from engine.settings import resolve_settings
+from engine.settings import EffectiveSettings
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "data" / "presets.json"
@@ -38,12 +41,24 @@ DIGITS: Values = {
     "evaluate.every": 100, "evaluate.epochs": 300,
 }  # fmt: skip
 FASHION: Values = {
-    "network.width": 32, "teachers.count": 20, "teachers.epochs": 5, "teachers.batch": 256, "teachers.seed": 0,
+    "network.width": 32, "teachers.count": 8, "teachers.epochs": 5, "teachers.batch": 256, "teachers.seed": 0,
     "distill.iterations": 100, "distill.steps": 20, "distill.teacher_epochs": 2, "distill.max_start_epoch": 3,
     "distill.lr_images": 100.0, "distill.lr_student_lr": 1e-5, "distill.formation": 1,
     "evaluate.every": 50, "evaluate.epochs": 300,
 }  # fmt: skip
 COMMON: Values = {"evaluate.selection_repeats": 3, "evaluate.baseline": False, "compute.threads": 1}
+
+
+FOLDERS = {"folder-300": 300, "folder-2000": 2_000}
+"""Folders of pictures, as small as people's own: how many of the first training images of Fashion-MNIST."""
+
+RECORDED = (
+    "network.width", "dataset.holdout", "teachers.count", "teachers.epochs", "teachers.batch", "teachers.seed",
+    "distill.iterations", "distill.steps", "distill.teacher_epochs", "distill.max_start_epoch", "distill.formation",
+    "distill.batch", "distill.lr_images", "distill.lr_student_lr", "distill.student_lr",
+    "evaluate.epochs", "evaluate.every", "evaluate.selection_repeats", "compute.threads", "seed",
+)  # fmt: skip
+"""Settings whose effective values stand in the JSON and tell runs apart."""
 
 
 @dataclass(frozen=True)
@@ -79,12 +94,38 @@ SEARCHES = [
     Search("digits", 10, {FORMATION: (2,), LR: (300.0,)}, FEW),
     Search("digits", 1, {LR: (30.0,), STEPS: (10, 20, 40)}),
     Search("digits", 1, {LR: (30.0,), START: (3, 25)}),
+    Search("fashion-mnist", 1, {FORMATION: (2,), LR: (300.0,)}),
+    Search("fashion-mnist", 10, {FORMATION: (2,), LR: (1000.0, 3000.0)}, {ITERATIONS: 30, "evaluate.every": 30}),
+    Search("fashion-mnist", 1, {FORMATION: (1, 2), LR: (100.0, 1000.0)}),
 ]
 
 
 def shared(dataset: str) -> Values:
-    """The settings of every run of a dataset, where its search does not say otherwise."""
-    return {**(DIGITS if dataset == "digits" else FASHION), **COMMON}
+    """The settings of every run of a dataset, where its search does not say otherwise. A folder's are its preset's."""
+    return {**{"digits": DIGITS, "fashion-mnist": FASHION}.get(dataset, {}), **COMMON}
+
+
+def make_folder(count: int, place: Path) -> None:
+    """Write a folder of pictures, one subfolder per class."""
+    source = plan_data("fashion-mnist", []).located.open().train
+    for number in range(count):
+        kind = place / f"class-{source.labels[number]}"
+        kind.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(source.image(number)).save(kind / f"{number:05}.png")
+
+
+def opened_workspace(dataset: str, folder: Path) -> Workspace:
+    """The workspace of a dataset's searches, as `tesla init` makes it."""
+    place = folder / dataset
+    if not (place / "tesla.toml").exists():
+        source = dataset
+        if dataset in FOLDERS:
+            source = str(folder / f"{dataset}-pictures")
+            make_folder(FOLDERS[dataset], Path(source))
+        plan = plan_workspace(place, source, [])
+        found = run_to_end(plan.data.look())
+        return plan.make(found.report if found else None)
+    return Workspace(place)
 
 
 def run_name(ipc: int, chosen: Values) -> str:
@@ -98,13 +139,17 @@ def commit() -> str:
     return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def searched(workspace: Workspace, dataset: str, ipc: int, chosen: Values) -> Values:
-    """Run one setting up to its test, and describe what was measured."""
-    values = {**shared(dataset), **chosen}
+def effective(workspace: Workspace, dataset: str, ipc: int, chosen: Values) -> EffectiveSettings:
+    """The settings of one run."""
+    overrides = [f"{key}={json.dumps(value)}" for key, value in {**shared(dataset), **chosen}.items()]
+    return workspace.settings(ipc=ipc, overrides=tuple(overrides))
+
+
+def searched(workspace: Workspace, ipc: int, chosen: Values, settings: EffectiveSettings) -> Values:
+    """Do one run up to its test, and describe what was measured."""
     run = workspace.run(run_name(ipc, chosen))
-    overrides = [f"{key}={json.dumps(value)}" for key, value in values.items()]
     begun = time.monotonic()
-    events = drive(workspace, run, workspace.settings(ipc=ipc, overrides=overrides, run=run))
+    events = drive(workspace, run, settings)
     for event in events:
         if isinstance(event, StageStarted) and event.stage == "distillation":
             begun = time.monotonic()  # the teachers before it are shared by all runs
@@ -114,15 +159,11 @@ def searched(workspace: Workspace, dataset: str, ipc: int, chosen: Values) -> Va
     held = {one.iteration: one for one in run.evaluations() if (one.split, one.subject) == ("holdout", "distilled")}
     best = max(held.values(), key=lambda done: done.mean)
     return {
-        "dataset": dataset,
-        "ipc": ipc,
-        "settings": {key: values[key] for key in sorted(values)},
         "chosen": chosen,
         "held_out": round(best.mean, 4),
         "n": len(best.accuracies),
         "images": best.images,
         "curve": {str(at): round(done.mean, 4) for at, done in sorted(held.items())},
-        "iterations": max(held),
         "seconds": round(seconds),
         "commit": commit(),
     }
@@ -136,21 +177,24 @@ def known(path: Path) -> list[Values]:
 
 def search(dataset: str, folder: Path, results: Path) -> None:
     """Do the searches of a dataset that the JSON lacks."""
-    place = folder / dataset
-    if not (place / "tesla.toml").exists():
-        Workspace.create(place, resolve_settings(overrides=[f"dataset.name={dataset}"]), {"dataset.name"})
-    workspace = Workspace(place)
+    workspace = opened_workspace(dataset, folder)
     for wanted in SEARCHES:
         for chosen in wanted.runs() if wanted.dataset == dataset else ():
-            values = {**shared(dataset), **chosen}
-            if any((row["dataset"], row["ipc"], row["settings"]) == (dataset, wanted.ipc, values) for row in known(results)):
+            settings = effective(workspace, dataset, wanted.ipc, chosen)
+            flat = settings.flat()
+            which = {"dataset": dataset, "ipc": wanted.ipc, "settings": {key: flat[key] for key in RECORDED}}
+            if any(which.items() <= row.items() for row in known(results)):
                 continue
-            row = searched(workspace, dataset, wanted.ipc, chosen)
-            rows = [*known(results), row]
-            part = results.with_suffix(".part")
-            part.write_text("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")
-            os.replace(part, results)
+            row = {**which, **searched(workspace, wanted.ipc, chosen, settings)}
+            keep(results, [*known(results), row])
             print(f"{100 * row['held_out']:.1f} %  IPC {wanted.ipc}  {chosen}  {row['seconds']} s", flush=True)
+
+
+def keep(results: Path, rows: list[Values]) -> None:
+    """Write the JSON, a run on a line."""
+    part = results.with_suffix(".part")
+    part.write_text("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")
+    part.replace(results)
 
 
 def table(results: Path) -> str:
@@ -167,7 +211,7 @@ def table(results: Path) -> str:
 def main() -> None:
     """Search, or show what was found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("dataset", nargs="?", choices=sorted({one.dataset for one in SEARCHES}))
+    parser.add_argument("dataset", nargs="?", choices=["digits", "fashion-mnist", *FOLDERS])
     parser.add_argument("--folder", type=Path, default=Path("searches"), help="where the runs are kept")
     parser.add_argument("--results", type=Path, default=RESULTS, help="the JSON")
     parser.add_argument("--table", action="store_true", help="show the JSON's runs")
