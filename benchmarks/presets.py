@@ -11,17 +11,18 @@ import argparse
 import hashlib
 import json
 import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import groupby, product
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from engine.events import StageFinished, StageStarted
+from engine.events import StageFinished
 from engine.runs.create import plan_data, plan_workspace
+from engine.runs.history import read_history
+from engine.runs.run import Run
 from engine.runs.workspace import Workspace
 from engine.runtime.generators import run_to_end
 from engine.session.session import drive
@@ -145,27 +146,32 @@ def effective(workspace: Workspace, dataset: str, ipc: int, chosen: Values) -> E
     return workspace.settings(ipc=ipc, overrides=tuple(overrides))
 
 
-def searched(workspace: Workspace, ipc: int, chosen: Values, settings: EffectiveSettings) -> Values:
-    """Do one run up to its test, and describe what was measured."""
+def searched(workspace: Workspace, ipc: int, chosen: Values, settings: EffectiveSettings) -> Run:
+    """Do one run up to its test."""
     run = workspace.run(run_name(ipc, chosen))
-    begun = time.monotonic()
     events = drive(workspace, run, settings)
     for event in events:
-        if isinstance(event, StageStarted) and event.stage == "distillation":
-            begun = time.monotonic()  # the teachers before it are shared by all runs
-        elif isinstance(event, StageFinished) and event.stage == "distillation":
+        if isinstance(event, StageFinished) and event.stage == "distillation":
             events.close()  # before the test
-    seconds = time.monotonic() - begun
+    return run
+
+
+def measured(run: Run, dataset: str) -> Values:
+    """What a run measured on the held-out part, by its files."""
+    flat, history = run.frozen().flat(), read_history(run)
     held = {one.iteration: one for one in run.evaluations() if (one.split, one.subject) == ("holdout", "distilled")}
     best = max(held.values(), key=lambda done: done.mean)
     return {
-        "chosen": chosen,
+        "dataset": dataset,
+        "ipc": flat["distill.ipc"],
+        "settings": {key: flat[key] for key in RECORDED},
         "held_out": round(best.mean, 4),
         "n": len(best.accuracies),
         "images": best.images,
         "curve": {str(at): round(done.mean, 4) for at, done in sorted(held.items())},
-        "seconds": round(seconds),
-        "commit": commit(),
+        "seconds": round(history.costs.distillation),
+        "device": history.environment["device_name"],
+        "torch": history.environment["torch"],
     }
 
 
@@ -185,9 +191,19 @@ def search(dataset: str, folder: Path, results: Path) -> None:
             which = {"dataset": dataset, "ipc": wanted.ipc, "settings": {key: flat[key] for key in RECORDED}}
             if any(which.items() <= row.items() for row in known(results)):
                 continue
-            row = {**which, **searched(workspace, wanted.ipc, chosen, settings)}
+            at = commit()
+            row = {**measured(searched(workspace, wanted.ipc, chosen, settings), dataset), "commit": at}
             keep(results, [*known(results), row])
             print(f"{100 * row['held_out']:.1f} %  IPC {wanted.ipc}  {chosen}  {row['seconds']} s", flush=True)
+
+
+def add(folders: list[Path], results: Path) -> None:
+    """Add runs of other workspaces, by their folders, as far as the JSON lacks them."""
+    for folder in folders:
+        run = Run(folder)
+        row = measured(run, run.frozen().settings.dataset.name)
+        if row not in known(results):
+            keep(results, [*known(results), row])
 
 
 def keep(results: Path, rows: list[Values]) -> None:
@@ -198,13 +214,15 @@ def keep(results: Path, rows: list[Values]) -> None:
 
 
 def table(results: Path) -> str:
-    """The runs of a JSON, the best of every dataset and IPC first."""
+    """The runs of a JSON, the best of every dataset and IPC first, with the settings in which its runs differ."""
     rows = sorted(known(results), key=lambda row: (row["dataset"], row["ipc"], -row["held_out"]))
     lines = []
-    for row in rows:
-        chosen = ", ".join(f"{key.partition('.')[2] or key} {value}" for key, value in row["chosen"].items())
-        words = f"{row['dataset']}  IPC {row['ipc']:<3} {100 * row['held_out']:5.1f} %  {row['seconds']:>5} s  {chosen}"
-        lines.append(words)
+    for (dataset, ipc), group in groupby(rows, key=lambda row: (row["dataset"], row["ipc"])):
+        some = list(group)
+        differ = [key for key in RECORDED if len({json.dumps(row["settings"][key]) for row in some}) > 1]
+        for row in some:
+            words = ", ".join(f"{key.rpartition('.')[2]} {row['settings'][key]}" for key in differ)
+            lines.append(f"{dataset}  IPC {ipc:<3} {100 * row['held_out']:5.1f} %  {row['seconds']:>5} s  {words}")
     return "\n".join(lines)
 
 
@@ -214,8 +232,10 @@ def main() -> None:
     parser.add_argument("dataset", nargs="?", choices=["digits", "fashion-mnist", *FOLDERS])
     parser.add_argument("--folder", type=Path, default=Path("searches"), help="where the runs are kept")
     parser.add_argument("--results", type=Path, default=RESULTS, help="the JSON")
+    parser.add_argument("--add", type=Path, nargs="+", default=[], help="folders of other runs to add to the JSON")
     parser.add_argument("--table", action="store_true", help="show the JSON's runs")
     options = parser.parse_args()
+    add(options.add, options.results)
     if options.dataset:
         search(options.dataset, options.folder, options.results)
     if options.table or not options.dataset:
