@@ -45,7 +45,7 @@ FASHION: Values = {
     "network.width": 32, "teachers.count": 8, "teachers.epochs": 5, "teachers.batch": 256, "teachers.seed": 0,
     "distill.iterations": 100, "distill.steps": 20, "distill.teacher_epochs": 2, "distill.max_start_epoch": 3,
     "distill.lr_images": 100.0, "distill.lr_student_lr": 1e-5, "distill.formation": 1,
-    "evaluate.every": 50, "evaluate.epochs": 300,
+    "evaluate.every": 100, "evaluate.epochs": 100, "compute.compile": "off",
 }  # fmt: skip
 COMMON: Values = {"evaluate.selection_repeats": 3, "evaluate.baseline": False, "compute.threads": 1}
 
@@ -96,7 +96,7 @@ SEARCHES = [
     Search("digits", 1, {LR: (30.0,), STEPS: (10, 20, 40)}),
     Search("digits", 1, {LR: (30.0,), START: (3, 25)}),
     Search("fashion-mnist", 1, {FORMATION: (2,), LR: (300.0,)}),
-    Search("fashion-mnist", 10, {FORMATION: (2,), LR: (1000.0, 3000.0)}, {ITERATIONS: 30, "evaluate.every": 30}),
+    Search("fashion-mnist", 10, {FORMATION: (2,), LR: (1000.0, 3000.0)}, {ITERATIONS: 30, "evaluate.every": 30, "evaluate.epochs": 50}),
     Search("fashion-mnist", 1, {FORMATION: (1, 2), LR: (100.0, 1000.0)}),
 ]
 
