@@ -33,6 +33,10 @@ MANY = 50_000
 """Training images from which the ConvNet is 64 wide; below, 32."""
 MOST_BATCH = 1_000
 """Synthetic images up to which a matching step takes all of them."""
+LATER = {1: 1, 10: 2, 50: 3}
+"""By IPC, how many times STEPS starts may be away from the beginning: more images can follow a teacher further."""
+FORMED = {1: 2, 50: 1}
+"""By IPC, views on a side of every synthetic image, where those of 8 pixels or more are left."""
 
 
 @dataclass(frozen=True)
@@ -42,38 +46,41 @@ class Counted:
     images: int
     """Training images, the held-out part included."""
     classes: int
+    side: int | None = None
+    """Of the square images, pixels; None where it is not known."""
 
     @property
     def origin(self) -> str:
         """The name of the preset's layer."""
-        return f"preset for {self.images} images of {self.classes} classes"
+        size = "" if self.side is None else f", {self.side}x{self.side}"
+        return f"preset for {self.images} images of {self.classes} classes{size}"
 
     @classmethod
     def from_origin(cls, origin: str) -> Self | None:
         """The counts in the name of a layer; None for another layer."""
-        found = re.fullmatch(r"preset for (\d+) images of (\d+) classes", origin)
-        return None if found is None else cls(int(found[1]), int(found[2]))
+        found = re.fullmatch(r"preset for (\d+) images of (\d+) classes(?:, (\d+)x\d+)?", origin)
+        return None if found is None else cls(int(found[1]), int(found[2]), int(found[3]) if found[3] else None)
 
     @classmethod
     def from_table(cls, table: Any, path: Path) -> Self | None:
         """The counts in a settings file; None where it has none.
 
         Raises:
-            SettingsError: not a table of two counts.
+            SettingsError: not a table of counts.
         """
         if table is None:
             return None
-        least = {"images": 1, "classes": 1}
         if (
             not isinstance(table, Mapping)
-            or table.keys() != least.keys()
+            or not {"images", "classes"} <= table.keys() <= {"images", "classes", "side"}
             or any(type(value) is not int or not 1 <= value <= 10**9 for value in table.values())
         ):
             raise SettingsError(
-                f"`counted` in {path} must have the keys images and classes, both whole numbers above 0.",
+                f"`counted` in {path} must have the keys images and classes, and may have side, all whole numbers "
+                "above 0.",
                 "Correct them, or remove the table: the fixed preset is then used.",
             )
-        return cls(table["images"], table["classes"])
+        return cls(table["images"], table["classes"], table.get("side"))
 
 
 def sized_preset(counted: Counted, ipc: Any) -> Flat:
@@ -87,7 +94,8 @@ def sized_preset(counted: Counted, ipc: Any) -> Flat:
     batch = min(LARGEST, max(SMALLEST, 2 ** int(math.log2(max(1, seen / STEPS_AN_EPOCH)))))
     steps = math.ceil(seen / batch)  # of an epoch
     apart = max(2, math.ceil(APART / steps))
-    starts = min(MOST_STARTS, max(4, round(STEPS * math.sqrt(max(1, counted.classes / 10)) / steps)))
+    reach = STEPS * _row(LATER, ipc) * math.sqrt(max(1, counted.classes / 10))
+    starts = min(MOST_STARTS, max(4, round(reach / steps)))
     preset: Flat = {
         "network.width": 32 if counted.images < MANY else 64,
         "teachers.batch": batch,
@@ -98,6 +106,14 @@ def sized_preset(counted: Counted, ipc: Any) -> Flat:
         "distill.iterations": 500,
         "evaluate.every": 100,
     }
+    if counted.side is not None and counted.side % 2 == 0 and counted.side >= 16:
+        preset["distill.formation"] = _row(FORMED, ipc)
     if isinstance(ipc, int) and counted.classes * ipc > MOST_BATCH:
         preset["distill.batch"] = MOST_BATCH // 4
     return preset
+
+
+def _row(rows: Mapping[int, int], ipc: Any) -> int:
+    """The value of the greatest IPC up to this one."""
+    known = [row for row in rows if isinstance(ipc, int) and row <= ipc]
+    return rows[max(known, default=1)]
