@@ -89,15 +89,17 @@ ITERATIONS = "distill.iterations"
 FEW: Values = {ITERATIONS: 100, "evaluate.every": 50}
 # Batches of 20 cost a fifth of whole ones; a rate suits both, as each image still gets T / N of the loss.
 SHORT: Values = {ITERATIONS: 20, "evaluate.every": 20, "evaluate.epochs": 50, "distill.batch": 20}
+SMALL: Values = {ITERATIONS: 40, "evaluate.every": 40, "evaluate.epochs": 100, "teachers.count": 5}
 
 SEARCHES = [
     Search("digits", 1, {FORMATION: (1,), LR: (10.0, 100.0, 1000.0)}),
     Search("digits", 1, {FORMATION: (2,), LR: (10.0, 100.0)}),
     Search("digits", 10, {FORMATION: (1,), LR: (100.0,)}, FEW),
     Search("fashion-mnist", 10, {FORMATION: (2,), LR: (1000.0, 3000.0)}, SHORT),
-    Search("digits", 1, {LR: (30.0,), STEPS: (10, 40)}),
+    Search("digits", 1, {LR: (30.0,), STEPS: (20, 10)}),
     Search("digits", 10, {LR: (1000.0,)}, {**FEW, "distill.batch": 20}),
     Search("digits", 1, {LR: (30.0,), START: (3,)}),
+    Search("folder-300", 1, {FORMATION: (2, 1)}, SMALL),
 ]
 
 
