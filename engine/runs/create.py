@@ -55,8 +55,8 @@ class DataPlan:
         """What the preset follows; None where it does not, or where the size is not known yet."""
         if report is None or not self.sized:
             return None
-        images = sum(one.train for one in report.classes)
-        return Counted(images, len(report.classes), int(report.resolution.value))
+        sizes = [one.train for one in report.classes]
+        return Counted(sum(sizes), len(sizes), min(sizes), int(report.resolution.value))
 
 
 @dataclass(frozen=True)

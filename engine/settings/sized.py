@@ -36,7 +36,13 @@ MOST_BATCH = 1_000
 LATER = {1: 1, 10: 2, 50: 3}
 """By IPC, how many times STEPS starts may be away from the beginning: more images can follow a teacher further."""
 FORMED = {1: 2, 50: 1}
-"""By IPC, views on a side of every synthetic image, where those of 8 pixels or more are left."""
+"""By IPC, views on a side of every synthetic image, where it can hold four."""
+LEAST_VIEW = 8
+"""Side of a view, pixels. Four views of 4x4 in digits of 8x8 are much worse than one image."""
+
+
+ORIGIN = r"preset for (\d+) images of (\d+) classes(?:, (\d+) or more each)?(?:, (\d+)x\d+)?"
+"""The name of a preset's layer."""
 
 
 @dataclass(frozen=True)
@@ -46,20 +52,27 @@ class Counted:
     images: int
     """Training images, the held-out part included."""
     classes: int
+    smallest: int | None = None
+    """Training images of the smallest class; None, as `side`, where an older version counted."""
     side: int | None = None
-    """Of the square images, pixels; None where it is not known."""
+    """Of the square images, pixels."""
 
     @property
     def origin(self) -> str:
         """The name of the preset's layer."""
-        size = "" if self.side is None else f", {self.side}x{self.side}"
-        return f"preset for {self.images} images of {self.classes} classes{size}"
+        words = [f"preset for {self.images} images of {self.classes} classes"]
+        words += [] if self.smallest is None else [f"{self.smallest} or more each"]
+        words += [] if self.side is None else [f"{self.side}x{self.side}"]
+        return ", ".join(words)
 
     @classmethod
     def from_origin(cls, origin: str) -> Self | None:
         """The counts in the name of a layer; None for another layer."""
-        found = re.fullmatch(r"preset for (\d+) images of (\d+) classes(?:, (\d+)x\d+)?", origin)
-        return None if found is None else cls(int(found[1]), int(found[2]), int(found[3]) if found[3] else None)
+        found = re.fullmatch(ORIGIN, origin)
+        if found is None:
+            return None
+        images, classes, smallest, side = (None if number is None else int(number) for number in found.groups())
+        return None if images is None or classes is None else cls(images, classes, smallest, side)
 
     @classmethod
     def from_table(cls, table: Any, path: Path) -> Self | None:
@@ -72,15 +85,15 @@ class Counted:
             return None
         if (
             not isinstance(table, Mapping)
-            or not {"images", "classes"} <= table.keys() <= {"images", "classes", "side"}
+            or not {"images", "classes"} <= table.keys() <= {"images", "classes", "smallest", "side"}
             or any(type(value) is not int or not 1 <= value <= 10**9 for value in table.values())
         ):
             raise SettingsError(
-                f"`counted` in {path} must have the keys images and classes, and may have side, all whole numbers "
-                "above 0.",
+                f"`counted` in {path} must have the keys images and classes, and may have smallest and side, all "
+                "whole numbers above 0.",
                 "Correct them, or remove the table: the fixed preset is then used.",
             )
-        return cls(table["images"], table["classes"], table.get("side"))
+        return cls(**table)
 
 
 def sized_preset(counted: Counted, ipc: Any) -> Flat:
@@ -106,11 +119,19 @@ def sized_preset(counted: Counted, ipc: Any) -> Flat:
         "distill.iterations": 500,
         "evaluate.every": 100,
     }
-    if counted.side is not None and counted.side % 2 == 0 and counted.side >= 16:
+    if _can_hold_four(counted, ipc):
         preset["distill.formation"] = _row(FORMED, ipc)
     if isinstance(ipc, int) and counted.classes * ipc > MOST_BATCH:
         preset["distill.batch"] = MOST_BATCH // 4
     return preset
+
+
+def _can_hold_four(counted: Counted, ipc: Any) -> bool:
+    """Whether the views are large enough, and the smallest class has the images that fill the first ones."""
+    if counted.side is None or counted.smallest is None or not isinstance(ipc, int):
+        return False
+    kept = counted.smallest - math.ceil((1 - TRAINED) * counted.smallest)
+    return counted.side % 2 == 0 and counted.side >= 2 * LEAST_VIEW and kept >= 4 * ipc
 
 
 def _row(rows: Mapping[int, int], ipc: Any) -> int:

@@ -23,9 +23,9 @@ HEAD = """\
 
 
 COUNTED = """\
-# What `tesla init` counted: training images, classes, and the side of the images in pixels. Presets for datasets of
-# your own follow these numbers (`tesla config` shows which values); change them if the dataset grows, before the next
-# new run.
+# What `tesla init` counted: training images, classes, images of the smallest class, and the side of the images in
+# pixels. Presets for datasets of your own follow these numbers (`tesla config` shows which values); change them if the
+# dataset grows, before the next new run.
 [counted]
 """
 
