@@ -1,8 +1,15 @@
 """What a newcomer gets: presets by dataset and IPC, and where a preset's formation does not apply."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from engine.settings import EffectiveSettings, resolve_settings
+
+SEARCHES = Path(__file__).parents[3] / "docs" / "data" / "presets.json"
+"""What `python -m benchmarks.presets` found."""
+SEARCHED = ("distill.formation", "distill.lr_images", "distill.steps")
 
 
 def fashion(*overrides: str, ipc: int = 1) -> EffectiveSettings:
@@ -51,3 +58,13 @@ def test_a_presets_formation_holds_where_several_images_fit_in_one(choice: str) 
 def test_a_formation_that_a_person_sets_is_never_taken_back() -> None:
     found = fashion("distill.formation=4", "dataset.resolution=16")
     assert (found.settings.distill.formation, found.origins["distill.formation"]) == (4, "command line")
+
+
+@pytest.mark.parametrize(("dataset", "ipc"), [("digits", 1), ("digits", 10), ("fashion-mnist", 1)])
+def test_measured_rows_are_among_the_best_of_their_searches(dataset: str, ipc: int) -> None:
+    found = [row for row in json.loads(SEARCHES.read_text()) if (row["dataset"], row["ipc"]) == (dataset, ipc)]
+    flat = resolve_settings(ipc=ipc, overrides=[f"dataset.name={dataset}"]).flat()
+    chosen = [row for row in found if all(row["settings"][key] == flat[key] for key in SEARCHED)]
+    assert chosen
+    assert all(row["n"] == 3 for row in found)
+    assert max(row["held_out"] for row in found) - max(row["held_out"] for row in chosen) < 0.005
