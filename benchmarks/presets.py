@@ -82,6 +82,7 @@ class Search:
 LR = "distill.lr_images"
 FORMATION = "distill.formation"
 STEPS = "distill.steps"
+START = "distill.max_start_epoch"
 ITERATIONS = "distill.iterations"
 
 FEW: Values = {ITERATIONS: 100, "evaluate.every": 50}
@@ -96,6 +97,7 @@ SEARCHES = [
     Search("fashion-mnist", 10, {FORMATION: (2,), LR: (1000.0, 3000.0)}, SHORT),
     Search("digits", 1, {LR: (30.0,), STEPS: (20, 10)}),
     Search("digits", 10, {LR: (1000.0,)}, {**FEW, "distill.batch": 20}),
+    Search("digits", 10, {LR: (100.0,), START: (10, 20)}, {**FEW, "distill.batch": 20}),
     Search("folder-300", 1, {FORMATION: (2, 1)}, SMALL),
 ]
 
