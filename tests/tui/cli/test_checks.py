@@ -233,7 +233,10 @@ def test_a_class_of_one_image(
 def test_a_preset_follows_the_size_of_a_folder(tesla: Tesla, tmp_path: Path) -> None:
     pictures(tmp_path / "data", {"cat": 150, "dog": 150})
     assert tesla("init", "ws", "--dataset", "./data")[0] == 0
-    assert "[counted]\nimages = 240\nclasses = 2\nsmallest = 120\nside = 8\n" in (tmp_path / "ws" / "tesla.toml").read_text()
+    assert (
+        "[counted]\nimages = 240\nclasses = 2\nsmallest = 120\nside = 8\n"
+        in (tmp_path / "ws" / "tesla.toml").read_text()
+    )
     origin = "preset for 240 images of 2 classes, 120 or more each, 8x8"
     rows = json.loads(tesla("config", "ws", "--ipc", 1, "--json")[1])
     assert rows["teachers.batch"] == {"value": 8, "origin": origin}
