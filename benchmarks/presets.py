@@ -88,6 +88,7 @@ ITERATIONS = "distill.iterations"
 FEW: Values = {ITERATIONS: 100, "evaluate.every": 50}
 # Batches of 20 cost a fifth of whole ones; a rate suits both, as each image still gets T / N of the loss.
 SHORT: Values = {ITERATIONS: 20, "evaluate.every": 20, "evaluate.epochs": 50, "distill.batch": 20}
+LARGE: Values = {ITERATIONS: 60, "evaluate.every": 60, "evaluate.epochs": 100, "distill.batch": 100, START: 20}
 SMALL: Values = {ITERATIONS: 40, "evaluate.every": 40, "evaluate.epochs": 100, "teachers.count": 5}
 
 SEARCHES = [
@@ -98,6 +99,7 @@ SEARCHES = [
     Search("digits", 1, {LR: (30.0,), STEPS: (20, 10)}),
     Search("digits", 10, {LR: (1000.0,)}, {**FEW, "distill.batch": 20}),
     Search("digits", 10, {LR: (100.0,), START: (10, 20)}, {**FEW, "distill.batch": 20}),
+    Search("digits", 50, {LR: (100.0, 1000.0)}, LARGE),
     Search("folder-300", 1, {FORMATION: (2, 1)}, SMALL),
 ]
 
