@@ -96,6 +96,8 @@ SEARCHES = [
     Search("digits", 1, {FORMATION: (2,), LR: (10.0, 100.0)}),
     Search("digits", 10, {FORMATION: (1,), LR: (100.0,)}, FEW),
     Search("fashion-mnist", 10, {FORMATION: (2,), LR: (1000.0, 3000.0)}, SHORT),
+    # The same number of SGD steps in an evaluation.
+    Search("fashion-mnist", 10, {FORMATION: (1,), LR: (1000.0,)}, {**SHORT, "evaluate.epochs": 100}),
     Search("digits", 1, {LR: (30.0,), STEPS: (20, 10)}),
     Search("digits", 10, {LR: (1000.0,)}, {**FEW, "distill.batch": 20}),
     Search("digits", 10, {LR: (100.0,), START: (10, 20)}, {**FEW, "distill.batch": 20}),
