@@ -53,6 +53,7 @@ def resolve_settings(
     settled: Mapping[str, Any] | None = None,
     buffer_layer: BufferLayer | None = None,
     counted: Counted | None = None,
+    begun: "EffectiveSettings | None" = None,
 ) -> EffectiveSettings:
     """Read and merge all layers.
 
@@ -64,6 +65,7 @@ def resolve_settings(
         settled: values that this run fixed at its start, of those that can be left open.
         buffer_layer: what an imported teacher buffer of that name declares; above the presets, below tesla.toml.
         counted: the size of the dataset of a workspace that has no tesla.toml yet.
+        begun: what an existing run was started with: it keeps the presets of then.
 
     Raises:
         SettingsError: not TOML, an unknown key (with the nearest known one), a wrong type or range, or settings that
@@ -80,7 +82,7 @@ def resolve_settings(
     if isinstance(method, str):
         check_method(method)
     layers: list[Layer] = [
-        *_preset_layers(dataset, wanted_ipc, chosen.get("network.name", "convnet"), counted or file.counted),
+        *_preset_layers(dataset, wanted_ipc, chosen.get("network.name", "convnet"), counted or file.counted, begun),
         *_buffer_layers({**row, **chosen}.get("teachers.buffer"), buffer_layer, method),
         *((origin, flatten(table)) for origin, table in published_tables(method, dataset, wanted_ipc)),
         (file.name, file.values),
@@ -129,12 +131,27 @@ def _read_file(toml: Path | None) -> _File:
     return _File(toml.name, flatten(table), {ipc: flatten(row) for ipc, row in rows.items()}, counted)
 
 
-def _preset_layers(dataset: Any, ipc: Any, network: Any, counted: Counted | None) -> list[Layer]:
+def _preset_layers(
+    dataset: Any, ipc: Any, network: Any, counted: Counted | None, begun: EffectiveSettings | None
+) -> list[Layer]:
     """The dataset's preset. It sizes the ConvNet; another network has its own default width and depth."""
     layers = preset_layers(dataset, ipc, counted)
+    if begun is not None:
+        layers = _presets_of_then(layers, begun)
     if network == "convnet":
         return layers
     return [(name, {k: v for k, v in layer.items() if not k.startswith("network.")}) for name, layer in layers]
+
+
+def _presets_of_then(layers: Sequence[Layer], begun: EffectiveSettings) -> list[Layer]:
+    """Presets as a run was started with them: another version of tesla may have others, and the run must resume."""
+    flat, origins = begun.flat(), begun.origins
+    kept = [
+        (name, {k: v for k, v in layer.items() if origins.get(k, "default") != "default"}) for name, layer in layers
+    ]
+    # In the order of their names the general one comes first; no key is in two.
+    frozen = sorted({origin for origin in origins.values() if origin.startswith("preset ")})
+    return kept + [(origin, {k: flat[k] for k, given in origins.items() if given == origin}) for origin in frozen]
 
 
 def _buffer_layers(buffer: Any, buffer_layer: BufferLayer | None, method: Any) -> list[Layer]:
