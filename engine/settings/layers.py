@@ -53,7 +53,7 @@ def resolve_settings(
     settled: Mapping[str, Any] | None = None,
     buffer_layer: BufferLayer | None = None,
     counted: Counted | None = None,
-    begun: "EffectiveSettings | None" = None,
+    started: "EffectiveSettings | None" = None,
 ) -> EffectiveSettings:
     """Read and merge all layers.
 
@@ -65,7 +65,7 @@ def resolve_settings(
         settled: values that this run fixed at its start, of those that can be left open.
         buffer_layer: what an imported teacher buffer of that name declares; above the presets, below tesla.toml.
         counted: the size of the dataset of a workspace that has no tesla.toml yet.
-        begun: what an existing run was started with: it keeps the presets of then.
+        started: what an existing run was started with: it keeps the presets of then.
 
     Raises:
         SettingsError: not TOML, an unknown key (with the nearest known one), a wrong type or range, or settings that
@@ -82,7 +82,7 @@ def resolve_settings(
     if isinstance(method, str):
         check_method(method)
     layers: list[Layer] = [
-        *_preset_layers(dataset, wanted_ipc, chosen.get("network.name", "convnet"), counted or file.counted, begun),
+        *_preset_layers(dataset, wanted_ipc, chosen.get("network.name", "convnet"), counted or file.counted, started),
         *_buffer_layers({**row, **chosen}.get("teachers.buffer"), buffer_layer, method),
         *((origin, flatten(table)) for origin, table in published_tables(method, dataset, wanted_ipc)),
         (file.name, file.values),
@@ -132,20 +132,20 @@ def _read_file(toml: Path | None) -> _File:
 
 
 def _preset_layers(
-    dataset: Any, ipc: Any, network: Any, counted: Counted | None, begun: EffectiveSettings | None
+    dataset: Any, ipc: Any, network: Any, counted: Counted | None, started: EffectiveSettings | None
 ) -> list[Layer]:
     """The dataset's preset. It sizes the ConvNet; another network has its own default width and depth."""
     layers = preset_layers(dataset, ipc, counted)
-    if begun is not None:
-        layers = _presets_of_then(layers, begun)
+    if started is not None:
+        layers = _presets_of_then(layers, started)
     if network == "convnet":
         return layers
     return [(name, {k: v for k, v in layer.items() if not k.startswith("network.")}) for name, layer in layers]
 
 
-def _presets_of_then(layers: Sequence[Layer], begun: EffectiveSettings) -> list[Layer]:
+def _presets_of_then(layers: Sequence[Layer], started: EffectiveSettings) -> list[Layer]:
     """Presets as a run was started with them: another version of tesla may have others, and the run must resume."""
-    flat, origins = begun.flat(), begun.origins
+    flat, origins = started.flat(), started.origins
     kept = [
         (name, {k: v for k, v in layer.items() if origins.get(k, "default") != "default"}) for name, layer in layers
     ]
