@@ -50,7 +50,7 @@ FASHION: Values = {
 COMMON: Values = {"evaluate.selection_repeats": 3, "evaluate.baseline": False, "compute.threads": 1}
 
 
-FOLDERS = {"folder-300": 300, "folder-2000": 2_000}
+FOLDERS = {"folder-300": 300}
 """Folders of pictures, as small as people's own: how many of the first training images of Fashion-MNIST."""
 
 RECORDED = (
