@@ -1,5 +1,6 @@
 """The scripts in benchmarks/ still run: at the smallest size, from another folder, as their own text says."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import presets
 from benchmarks.cuda.groups import Group
 from benchmarks.cuda.markdown import page
 from benchmarks.cuda.rows import Rows, read_rows
 from benchmarks.cuda.runner import Runner
+from engine.runs.workspace import Workspace
 from tests.processes import HANGS
 
 pytestmark = pytest.mark.slow
@@ -26,6 +29,7 @@ FOLDER = Path(__file__).parents[1] / "benchmarks"
         ("decoding", "--images 300 --files 2 --side 16", "images/s"),
         ("plan", "--size digits --set distill.iterations=2 --set evaluate.epochs=2", "planned / run"),
         ("gradient_memory", "--width 16 --batch 2 --steps 1", "checkpoint"),
+        ("presets", "--table", "digits  IPC 10 "),
     ],
 )
 def test_benchmark_runs(name: str, options: str, said: str, tmp_path: Path) -> None:
@@ -33,6 +37,25 @@ def test_benchmark_runs(name: str, options: str, said: str, tmp_path: Path) -> N
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=HANGS)
     assert done.returncode == 0, done.stderr
     assert said in done.stdout
+
+
+def test_a_search_ends_before_the_test_and_is_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny = {
+        "teachers.count": 1, "distill.iterations": 2, "distill.steps": 2, "distill.teacher_epochs": 1,
+        "distill.max_start_epoch": 1, "evaluate.every": 1, "evaluate.epochs": 2, "network.width": 4,
+    }  # fmt: skip
+    monkeypatch.setattr(presets, "DIGITS", tiny)
+    monkeypatch.setattr(presets, "SEARCHES", [presets.Search("digits", 1, {presets.LR: (1.0, 2.0)})])
+    monkeypatch.setattr(presets, "commit", lambda: "0000000")
+    results = tmp_path / "rows.json"
+    for _ in range(2):
+        presets.search("digits", tmp_path, results)
+        rows = json.loads(results.read_text())
+        assert [row["settings"][presets.LR] for row in rows] == [1.0, 2.0]
+    assert all(set(row["curve"]) == {"0", "1", "2"} and row["n"] == 3 for row in rows)
+    found = [one for run in Workspace(tmp_path / "digits").runs() for one in run.evaluations()]
+    assert len(found) == 6
+    assert {one.split for one in found} == {"holdout"}
 
 
 def cuda(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:

@@ -55,7 +55,8 @@ class DataPlan:
         """What the preset follows; None where it does not, or where the size is not known yet."""
         if report is None or not self.sized:
             return None
-        return Counted(sum(one.train for one in report.classes), len(report.classes))
+        sizes = [one.train for one in report.classes]
+        return Counted(sum(sizes), len(sizes), min(sizes), int(report.resolution.value))
 
 
 @dataclass(frozen=True)

@@ -169,6 +169,7 @@ class Workspace:
             overrides=overrides,
             frozen_overrides=earlier,
             settled=run.values_from(SETTLED) if run is not None and begun else {},
+            started=run.frozen() if run is not None and begun else None,
             buffer_layer=partial(self._buffer_layer, teachers),
         )
 

@@ -18,7 +18,7 @@ from engine.errors import SettingsError, UsageError
 from engine.settings.facts import FIELDS
 from engine.settings.methods import check_method, fixed_table, method_traits, published_tables
 from engine.settings.overrides import command_layer
-from engine.settings.presets import preset_layers
+from engine.settings.presets import preset_layers, whole_where_needed
 from engine.settings.profiles import NONE, ProfileRow, profile_row, profile_rows
 from engine.settings.settings import Settings
 from engine.settings.sized import Counted
@@ -56,6 +56,7 @@ def resolve_settings(
     settled: Mapping[str, Any] | None = None,
     buffer_layer: BufferLayer | None = None,
     counted: Counted | None = None,
+    started: "EffectiveSettings | None" = None,
 ) -> EffectiveSettings:
     """Read and merge all layers.
 
@@ -67,6 +68,7 @@ def resolve_settings(
         settled: values that this run fixed at its start, of those that can be left open.
         buffer_layer: what an imported teacher buffer of that name declares; above the presets, below tesla.toml.
         counted: the size of the dataset of a workspace that has no tesla.toml yet.
+        started: what an existing run was started with: it keeps the defaults and presets of then.
 
     Raises:
         SettingsError: not TOML, an unknown key (with the nearest known one), a wrong type or range, or settings that
@@ -90,6 +92,7 @@ def resolve_settings(
         *(presets if network == "convnet" else _without_sizes(presets)),
         *_buffer_layers({**row, **chosen}.get("teachers.buffer"), buffer_layer, method),
         *((origin, flatten(table)) for origin, table in published),
+        *_layers_of_then(started, file.name),
         (file.name, file.values),
         (f"{file.name} [ipc.{wanted_ipc}]", row),
         ("command line", earlier),
@@ -98,6 +101,7 @@ def resolve_settings(
     ]
     file.check_rows()
     values, origins = _merged(layers)
+    whole_where_needed(values, origins)
     _settle(values, origins, settled or {})
     return EffectiveSettings(validated(values, origins), origins)
 
@@ -154,6 +158,24 @@ def _profile_row(profile: Any, dataset: Any, ipc: Any) -> ProfileRow | None:
 def _without_sizes(layers: Sequence[Layer]) -> list[Layer]:
     """Layers that size the ConvNet, for another network: it has its own default width and depth."""
     return [(name, {k: v for k, v in layer.items() if not k.startswith("network.")}) for name, layer in layers]
+
+
+def _layers_of_then(started: EffectiveSettings | None, file: str) -> list[Layer]:
+    """What an existing run has from defaults, presets, its method and its profile: another version of tesla may have
+    others, and the run must resume.
+
+    Args:
+        started: what the run was started with.
+        file: the name of the settings file, whose values may have changed since.
+    """
+    if started is None:
+        return []
+    said = (file, "command line", SETTLED)
+    flat, found = started.flat(), dict[str, Flat]()
+    for key, origin in started.origins.items():
+        if not origin.startswith(said):
+            found.setdefault(origin, {})[key] = flat[key]
+    return list(found.items())
 
 
 def _buffer_layers(buffer: Any, buffer_layer: BufferLayer | None, method: Any) -> list[Layer]:

@@ -4,6 +4,7 @@ from typing import Any
 
 from engine.errors import SettingsError
 from engine.settings.datasets import preset_tables
+from engine.settings.methods import method_traits, own_methods
 from engine.settings.sized import Counted, sized_preset
 from engine.settings.tables import Flat, flatten
 
@@ -53,3 +54,27 @@ def preset_layers(dataset: Any, ipc: Any, counted: Counted | None = None) -> lis
     if name == "folder" and counted is not None:
         layers.append((counted.origin, sized_preset(counted, ipc)))
     return layers
+
+
+def whole_where_needed(values: Flat, origins: dict[str, str]) -> None:
+    """Take back a preset's `distill.formation` where images must be stored whole; what a person sets is refused there.
+
+    That is: for methods but `random` and our own with teachers, for labels that a teacher gives, for imported sets, and where it does not divide `dataset.resolution`.
+
+    Args:
+        values: the merged settings, flat; not validated yet.
+        origins: the layer of each value.
+    """
+    key = "distill.formation"
+    factor, method = values.get(key, 1), values.get("distill.method", "tesla")
+    if not origins[key].startswith("preset ") or not isinstance(method, str):
+        return
+    side = values.get("dataset.resolution")
+    fits = (
+        (method == "random" or (method in own_methods() and method_traits(method).teachers))
+        and values.get("labels.kind", "hard") in ("hard", "learned")
+        and not (isinstance(side, int) and side % factor)
+    )
+    if not fits:
+        del values[key]
+        origins[key] = "default"

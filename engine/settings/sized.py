@@ -33,6 +33,16 @@ MANY = 50_000
 """Training images from which the ConvNet is 64 wide; below, 32."""
 MOST_BATCH = 1_000
 """Synthetic images up to which a matching step takes all of them."""
+LATER = {1: 1, 10: 2, 50: 3}
+"""By IPC, how many times STEPS starts may be away from the beginning: more images can follow a teacher further."""
+FORMED = {1: 2, 50: 1}
+"""By IPC, views on a side of every synthetic image, where it can hold four."""
+LEAST_VIEW = 8
+"""Side of a view, pixels. Four views of 4x4 in digits of 8x8 are much worse than one image."""
+
+
+ORIGIN = r"preset for (\d+) images of (\d+) classes(?:, (\d+) or more each)?(?:, (\d+)x\d+)?"
+"""The name of a preset's layer."""
 
 
 @dataclass(frozen=True)
@@ -42,38 +52,48 @@ class Counted:
     images: int
     """Training images, the held-out part included."""
     classes: int
+    smallest: int | None = None
+    """Training images of the smallest class; None, as `side`, where an older version counted."""
+    side: int | None = None
+    """Of the square images, pixels."""
 
     @property
     def origin(self) -> str:
         """The name of the preset's layer."""
-        return f"preset for {self.images} images of {self.classes} classes"
+        words = [f"preset for {self.images} images of {self.classes} classes"]
+        words += [] if self.smallest is None else [f"{self.smallest} or more each"]
+        words += [] if self.side is None else [f"{self.side}x{self.side}"]
+        return ", ".join(words)
 
     @classmethod
     def from_origin(cls, origin: str) -> Self | None:
         """The counts in the name of a layer; None for another layer."""
-        found = re.fullmatch(r"preset for (\d+) images of (\d+) classes", origin)
-        return None if found is None else cls(int(found[1]), int(found[2]))
+        found = re.fullmatch(ORIGIN, origin)
+        if found is None:
+            return None
+        images, classes, smallest, side = (None if number is None else int(number) for number in found.groups())
+        return None if images is None or classes is None else cls(images, classes, smallest, side)
 
     @classmethod
     def from_table(cls, table: Any, path: Path) -> Self | None:
         """The counts in a settings file; None where it has none.
 
         Raises:
-            SettingsError: not a table of two counts.
+            SettingsError: not a table of counts.
         """
         if table is None:
             return None
-        least = {"images": 1, "classes": 1}
         if (
             not isinstance(table, Mapping)
-            or table.keys() != least.keys()
+            or not {"images", "classes"} <= table.keys() <= {"images", "classes", "smallest", "side"}
             or any(type(value) is not int or not 1 <= value <= 10**9 for value in table.values())
         ):
             raise SettingsError(
-                f"`counted` in {path} must have the keys images and classes, both whole numbers above 0.",
+                f"`counted` in {path} must have the keys images and classes, and may have smallest and side, all "
+                "whole numbers above 0.",
                 "Correct them, or remove the table: the fixed preset is then used.",
             )
-        return cls(table["images"], table["classes"])
+        return cls(**table)
 
 
 def sized_preset(counted: Counted, ipc: Any) -> Flat:
@@ -87,7 +107,8 @@ def sized_preset(counted: Counted, ipc: Any) -> Flat:
     batch = min(LARGEST, max(SMALLEST, 2 ** int(math.log2(max(1, seen / STEPS_AN_EPOCH)))))
     steps = math.ceil(seen / batch)  # of an epoch
     apart = max(2, math.ceil(APART / steps))
-    starts = min(MOST_STARTS, max(4, round(STEPS * math.sqrt(max(1, counted.classes / 10)) / steps)))
+    reach = STEPS * _row(LATER, ipc) * math.sqrt(max(1, counted.classes / 10))
+    starts = min(MOST_STARTS, max(4, round(reach / steps)))
     preset: Flat = {
         "network.width": 32 if counted.images < MANY else 64,
         "teachers.batch": batch,
@@ -98,6 +119,22 @@ def sized_preset(counted: Counted, ipc: Any) -> Flat:
         "distill.iterations": 500,
         "evaluate.every": 100,
     }
+    if _can_hold_four(counted, ipc):
+        preset["distill.formation"] = _row(FORMED, ipc)
     if isinstance(ipc, int) and counted.classes * ipc > MOST_BATCH:
         preset["distill.batch"] = MOST_BATCH // 4
     return preset
+
+
+def _can_hold_four(counted: Counted, ipc: Any) -> bool:
+    """Whether the views are large enough, and the smallest class has the images that fill the first ones."""
+    if counted.side is None or counted.smallest is None or not isinstance(ipc, int):
+        return False
+    kept = counted.smallest - math.ceil((1 - TRAINED) * counted.smallest)
+    return counted.side % 2 == 0 and counted.side >= 2 * LEAST_VIEW and kept >= 4 * ipc
+
+
+def _row(rows: Mapping[int, int], ipc: Any) -> int:
+    """The value of the greatest IPC up to this one."""
+    known = [row for row in rows if isinstance(ipc, int) and row <= ipc]
+    return rows[max(known, default=1)]

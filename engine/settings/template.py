@@ -1,6 +1,7 @@
 """The commented tesla.toml that `tesla init` writes: every setting, its meaning, its value; only a few switched on."""
 
 import textwrap
+from dataclasses import asdict
 from typing import Any
 
 import tomli_w
@@ -22,11 +23,10 @@ HEAD = """\
 
 
 COUNTED = """\
-# What `tesla init` counted: training images and classes. Presets for datasets of your own follow these two numbers
-# (`tesla config` shows which values); change them if the dataset grows, before the next new run.
+# What `tesla init` counted: training images, classes, images of the smallest class, and the side of the images in
+# pixels. Presets for datasets of your own follow these numbers (`tesla config` shows which values); change them if the
+# dataset grows, before the next new run.
 [counted]
-images = {images}
-classes = {classes}
 """
 
 
@@ -52,7 +52,8 @@ def settings_template(effective: EffectiveSettings, active: set[str], counted: C
         ),
     ]
     if counted is not None:
-        lines.append(f"\n{COUNTED.format(images=counted.images, classes=counted.classes)}".rstrip("\n"))
+        known = {key: value for key, value in asdict(counted).items() if value is not None}
+        lines.append(f"\n{COUNTED}" + "\n".join(f"{key} = {value}" for key, value in known.items()))
     for section, model in sections():
         lines.append(f"\n[{section}]  # {(model.__doc__ or '').splitlines()[0]}")
         for name, inner in model.model_fields.items():

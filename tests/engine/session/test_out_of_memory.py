@@ -275,9 +275,9 @@ def limited(workspace: Workspace, megabytes: int, *overrides: str) -> subprocess
 
 
 LARGE = (
-    "network.width=64", "distill.ipc=100", "distill.steps=2", "distill.iterations=2", "teachers.count=1",
-    "teachers.batch=64", "evaluate.epochs=1", "evaluate.repeats=1", "evaluate.baseline=false", "dataset.holdout=0",
-    "compute.memory=flat",
+    "network.width=64", "distill.ipc=100", "distill.batch=full", "distill.steps=2", "distill.iterations=2",
+    "teachers.count=1", "teachers.batch=64", "evaluate.epochs=1", "evaluate.repeats=1", "evaluate.baseline=false",
+    "dataset.holdout=0", "compute.memory=flat",
 )  # fmt: skip
 """Steps of 1000 images with 64 channels; everything else is small beside them."""
 

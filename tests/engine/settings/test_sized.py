@@ -1,6 +1,7 @@
 """The preset that follows a dataset's size."""
 
 import math
+from pathlib import Path
 
 import pytest
 
@@ -26,9 +27,37 @@ def test_the_preset_is_valid_at_any_size(images: int, classes: int) -> None:
 
 def test_an_origin_gives_its_counts_back() -> None:
     counted = Counted(206, 6)
-    assert Counted.from_origin(counted.origin) == counted
+    for one in (counted, Counted(206, 6, 20, 32)):
+        assert Counted.from_origin(one.origin) == one
     assert Counted.from_origin("preset folder") is None
+    # Written before smallest and side were counted.
+    assert Counted.from_table({"images": 206, "classes": 6}, Path("tesla.toml")) == counted
     assert sized_preset(counted, 1)["teachers.batch"] == 8
+
+
+def test_images_hold_several_where_half_their_side_is_enough() -> None:
+    factors = {
+        (side, ipc): sized_preset(Counted(2_000, 10, 200, side), ipc).get("distill.formation", 1)
+        for side in (None, 8, 27, 28, 64)
+        for ipc in (1, 10, 50)
+    }
+    assert {where for where, factor in factors.items() if factor == 2} == {(28, 1), (28, 10), (64, 1), (64, 10)}
+
+
+def test_images_hold_several_where_the_smallest_class_can_fill_them() -> None:
+    for smallest in range(1, 60):
+        kept = smallest - max(1, round(0.1 * smallest))  # as the held-out part is cut
+        for ipc in (1, 3, 10):
+            factor = sized_preset(Counted(2_000, 10, smallest, 32), ipc).get("distill.formation", 1)
+            assert factor == 1 or kept >= 4 * ipc
+    assert sized_preset(Counted(60, 10, 5, 32), 1)["distill.formation"] == 2
+
+
+def test_more_images_per_class_follow_a_teacher_further() -> None:
+    starts = [
+        sized_preset(Counted(20_000, 10, 2_000, 32), ipc)["distill.max_start_epoch"] for ipc in (1, 9, 10, 50, 100)
+    ]
+    assert starts[0] == starts[1] < starts[2] < starts[3] == starts[4]
 
 
 def test_a_published_preset_stays_as_it_is() -> None:

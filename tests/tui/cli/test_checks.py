@@ -233,11 +233,14 @@ def test_a_class_of_one_image(
 def test_a_preset_follows_the_size_of_a_folder(tesla: Tesla, tmp_path: Path) -> None:
     pictures(tmp_path / "data", {"cat": 150, "dog": 150})
     assert tesla("init", "ws", "--dataset", "./data")[0] == 0
-    assert "[counted]\nimages = 240\nclasses = 2\n" in (tmp_path / "ws" / "tesla.toml").read_text()
-    origin = "preset for 240 images of 2 classes"
+    assert (
+        "[counted]\nimages = 240\nclasses = 2\nsmallest = 120\nside = 8\n"
+        in (tmp_path / "ws" / "tesla.toml").read_text()
+    )
+    origin = "preset for 240 images of 2 classes, 120 or more each, 8x8"
     rows = json.loads(tesla("config", "ws", "--ipc", 1, "--json")[1])
     assert rows["teachers.batch"] == {"value": 8, "origin": origin}
-    assert rows["distill.lr_images"]["origin"] == "preset folder"
+    assert rows["distill.lr_images"]["origin"] == "preset folder, IPC 1"
     # Below the method's own rates, tesla.toml and the command line, as every preset.
     rows = json.loads(tesla("config", "ws", "--ipc", 1, "--set", "teachers.batch=16", "--json")[1])
     assert rows["teachers.batch"] == {"value": 16, "origin": "command line"}
@@ -258,7 +261,7 @@ def test_a_folder_without_counts_has_the_preset_it_had(tesla: Tesla, tmp_path: P
     pictures(tmp_path / "data", {"cat": 20, "dog": 20})
     tesla("init", "ws", "--dataset", "./data")
     toml = tmp_path / "ws" / "tesla.toml"
-    toml.write_text(toml.read_text().replace("[counted]\nimages = 32\nclasses = 2\n", ""))
+    toml.write_text(toml.read_text().replace("[counted]\nimages = 32\nclasses = 2\nsmallest = 16\nside = 8\n", ""))
     rows = json.loads(tesla("config", "ws", "--ipc", 1, "--json")[1])
     assert (rows["network.width"]["value"], rows["teachers.batch"]["origin"]) == (64, "default")
     toml.write_text(toml.read_text() + "\n[counted]\nimages = 0\nclasses = 2\n")

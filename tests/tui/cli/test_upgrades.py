@@ -17,6 +17,7 @@ from engine.runs.preview_frames import read_frame
 from engine.runs.run import Run
 from engine.runs.workspace import Workspace
 from engine.runtime.generators import run_to_end
+from engine.settings.datasets import preset_tables
 from engine.training.teacher_buffer import TeacherBuffer
 from tesla_tui.main import main
 from tests.conftest import TINY
@@ -50,6 +51,20 @@ def tesla(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -
 
 def contents(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_a_run_keeps_the_presets_of_its_version(old: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = old.run("old")
+    tables = {name: dict(table) for name, table in preset_tables().items()}
+    tables["digits"]["distill"] = {"lr_student_lr": 0.5, "formation": 2}
+    tables["digits"]["ipc"] = {"1": {"augment": {"ops": ["crop"]}}}
+    monkeypatch.setattr("engine.settings.presets.preset_tables", lambda: tables)
+    fresh = old.settings(ipc=1).flat()
+    assert (fresh["distill.lr_student_lr"], fresh["distill.formation"], fresh["augment.ops"]) == (0.5, 2, ["crop"])
+    again = old.settings(run=run)
+    run.check(again)
+    assert again.flat() == run.frozen().flat()
+    assert again.origins["distill.lr_student_lr"] == "preset digits"
 
 
 def test_it_opens_goes_on_evaluates_and_exports(old: Workspace, tesla: Tesla, tmp_path: Path) -> None:
