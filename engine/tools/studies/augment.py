@@ -24,7 +24,7 @@ from engine.storage.atomic import sha256_file
 from engine.tools.studies.members import STAGE, heading, value_of
 from engine.tools.studies.outcome import Cell, Chart, Column, Curve, Outcome, Value
 from engine.tools.studies.points import Points
-from engine.tools.studies.runs import ACCURACY, COUNT, GAIN, RANDOM, Study
+from engine.tools.studies.tables import ACCURACY, GAIN, OF_ONE_RUN, RANDOM, Study
 from engine.training.evaluation import evaluate_distilled, evaluate_random
 from engine.training.task import Task
 from engine.training.teacher_buffer import TeacherBuffer
@@ -78,7 +78,7 @@ def augment(workspace: Workspace, name: str, runs: Sequence[Run], overrides: Seq
     yield StageFinished(stage=STAGE, seconds=time.monotonic() - began)
     columns = [
         Column("run", "run"), Column("method", "method"), Column("ipc", "IPC", "count"),
-        Column("augment", "augmentation"), ACCURACY, RANDOM, GAIN, COUNT,
+        Column("augment", "augmentation"), ACCURACY, RANDOM, GAIN, OF_ONE_RUN,
     ]  # fmt: skip
     return Outcome(
         study="augment",
@@ -89,7 +89,7 @@ def augment(workspace: Workspace, name: str, runs: Sequence[Run], overrides: Seq
         rows=rows,
         charts=[Chart("Test accuracy", "", "accuracy, %", [*curves, *baselines], names=list(POLICIES), percent=True)],
         notes=[
-            "The selected checkpoint of every run; ± is the sample standard deviation over n fresh networks. The "
+            "The selected checkpoint of every run; ± is the sample standard deviation of the networks of one run. The "
             "learning rate is the one that the run learned, under the augmentation of its own matching steps.",
             "Every row is measured on the test images: the table compares augmentations, it selects nothing. The "
             "run's own results are not changed.",

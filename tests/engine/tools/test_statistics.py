@@ -45,5 +45,5 @@ def test_what_seeds_share_does_not_widen_a_paired_difference() -> None:
 
 @pytest.mark.parametrize(("a", "b"), [([], []), ([1.0, 2.0], [1.0])])
 def test_bad_pairs(a: list[float], b: list[float]) -> None:
-    with pytest.raises(ValueError, match="at least one|shorter|longer"):
+    with pytest.raises(ValueError, match=r"at least one|shorter|longer"):
         paired_difference(a, b)
