@@ -282,6 +282,8 @@ class EvaluationDone(Event):
     """How many images were measured; 0 if not known (results of older versions)."""
     guessing: float | None = None
     """Share of their most frequent class, 0..1: the accuracy of always answering it. None if not known."""
+    lr: float | None = None
+    """Learning rate of networks on random real images; None for other sets, and for results of older versions."""
 
 
 @dataclass(frozen=True, kw_only=True)

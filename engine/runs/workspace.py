@@ -169,6 +169,7 @@ class Workspace:
             overrides=overrides,
             frozen_overrides=earlier,
             settled=run.values_from(SETTLED) if run is not None and begun else {},
+            defaults=run.values_from("default") if run is not None and begun else {},
             buffer_layer=partial(self._buffer_layer, teachers),
         )
 
@@ -205,7 +206,9 @@ class Workspace:
         from engine.data import fit_space, prepare_dataset, split_holdout
 
         dataset = yield from prepare_dataset(self.data_request(settings))
-        kept, held = split_holdout(dataset.train_labels, settings.dataset.holdout, settings.teacher_seed, dataset.classes)
+        kept, held = split_holdout(
+            dataset.train_labels, settings.dataset.holdout, settings.teacher_seed, dataset.classes
+        )
         fitting = run_in_thread(lambda: fit_space(dataset, kept, settings.dataset.zca))
         at = Progress(stage="data", done=1, total=1, unit="datasets")
         return OpenDataset(dataset, (yield from with_progress(fitting, at, "fitting the input space")), kept, held)

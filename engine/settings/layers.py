@@ -51,6 +51,7 @@ def resolve_settings(
     overrides: Sequence[str] = (),
     frozen_overrides: Mapping[str, Any] | None = None,
     settled: Mapping[str, Any] | None = None,
+    defaults: Mapping[str, Any] | None = None,
     buffer_layer: BufferLayer | None = None,
     counted: Counted | None = None,
 ) -> EffectiveSettings:
@@ -62,6 +63,7 @@ def resolve_settings(
         overrides: `key=value` texts of the command line.
         frozen_overrides: dotted keys that an earlier command line set for this run; below this command line.
         settled: values that this run fixed at its start, of those that can be left open.
+        defaults: values that this run has from the defaults, of the version that started it; below everything.
         buffer_layer: what an imported teacher buffer of that name declares; above the presets, below tesla.toml.
         counted: the size of the dataset of a workspace that has no tesla.toml yet.
 
@@ -80,6 +82,7 @@ def resolve_settings(
     if isinstance(method, str):
         check_method(method)
     layers: list[Layer] = [
+        ("default", dict(defaults or {})),
         *_preset_layers(dataset, wanted_ipc, chosen.get("network.name", "convnet"), counted or file.counted),
         *_buffer_layers({**row, **chosen}.get("teachers.buffer"), buffer_layer, method),
         *((origin, flatten(table)) for origin, table in published_tables(method, dataset, wanted_ipc)),

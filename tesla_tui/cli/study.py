@@ -205,6 +205,24 @@ def cross(
 
 
 @study.command()
+def ranking(
+    workspace: WorkspacePath, run: Runs = None, whole: Whole = True, name: Name = None, overrides: Overrides = None
+) -> None:
+    """Measure hard label recovery and improvement over random, the two measures of DD-Ranking.
+
+    Example:
+
+        tesla study ranking my-run --run ipc-10
+    """
+    from engine.tools.studies.ranking import ranking as ranked
+
+    answer(
+        workspace, name or "ranking",
+        lambda opened, called: ranked(opened, called, named_runs(opened, run), overrides or (), whole),
+    )  # fmt: skip
+
+
+@study.command()
 def augment(workspace: WorkspacePath, run: Runs = None, name: Name = None, overrides: Overrides = None) -> None:
     """Evaluate runs with DSA, AutoAugment, RandAugment and no augmentation: the paper's App. A.9.
 

@@ -78,5 +78,8 @@ def answer(folder: Path, name: str, begin: "Callable[[Workspace, str], Generator
 
 
 def _say_where(console: "Console", target: Path, charts: int) -> None:
+    if charts == 0:
+        console.print(f"Wrote table.md and study.json to [bold]{target}[/].", highlight=False)
+        return
     words = f"{charts} charts as PNG and SVG" if charts > 1 else "a chart as PNG and SVG"
     console.print(f"Wrote table.md, study.json and {words} to [bold]{target}[/].", highlight=False)

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from engine.errors import UsageError
 from engine.events import Event, Progress, with_progress
 from engine.methods.registry import method_of
@@ -83,11 +85,13 @@ def exporting(
     for dead in leftovers(to.parent):
         if dead.name.startswith(f"{to.name}{TEMP_MARK}"):
             disk.remove_tree(dead)
-    facts = _recipe(task, run, chosen, state.student_lr.item())
     results = [r for r in run.evaluations() if r.split == "test" and (r.subject == "random" or r.iteration == chosen)]
+    tuned = next((r.lr for r in results if r.subject == "distilled" and r.lr is not None), None)
+    student_lr = state.student_lr if tuned is None else torch.full_like(state.student_lr, tuned)
+    facts = _recipe(task, run, chosen, student_lr.item())
     with _as_new(to), publishing_folder(to) as temp:
         if layout == "pt":
-            write_published(temp, task, state.images, labels, state.student_lr, facts)
+            write_published(temp, task, state.images, labels, student_lr, facts)
         else:
             yield from write_folder(temp, task, state.images, labels, facts, results, with_test=with_test)
     return Exported(len(state.images), task.classes, chosen)

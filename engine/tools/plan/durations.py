@@ -7,6 +7,7 @@ from engine.methods.tesla_labels import MOST_SHIP
 from engine.settings import Settings
 from engine.tools.plan.problem import Found, Problem, epochs_of, kept_vectors, step_note, step_units
 from engine.tools.plan.report import Duration, How
+from engine.training.evaluation import RATES
 
 MATCHING_SHARE, TRAINING_SHARE = 0.36, 0.54
 """Time of compiled steps over that of eager ones, for those that could not be measured. Found on 2 CPU cores, ConvNets
@@ -140,7 +141,8 @@ def _selection(
     own = evaluations[settings.network.name]
     one = _evaluation_seconds(problem, own, problem.facts.holdout)
     one *= settings.evaluate.selection_repeats
-    count = states + (1 if baseline else 0)
+    rates = len(RATES) if settings.evaluate.random_lr == "tuned" else 1
+    count = states + (rates if baseline else 0)
     note = f"{count} of {span(one)}" + (f", and {span(shipped)} of labels" if shipped else "")
     note += _words(problem, own, TRAINING_SHARE)
     return Duration("evaluations that select", count * one + states * shipped, how_of(own), note)

@@ -19,6 +19,7 @@ from engine.runs.workspace import Workspace
 from engine.session.evaluations import training_set
 from engine.session.memory_hints import explain_out_of_memory
 from engine.session.open_task import open_finished
+from engine.session.random_images import random_rate
 from engine.settings import EffectiveSettings, EvaluateSettings, Settings
 from engine.storage.atomic import sha256_file
 from engine.tools.studies.members import STAGE, heading, value_of
@@ -89,8 +90,9 @@ def augment(workspace: Workspace, name: str, runs: Sequence[Run], overrides: Seq
         rows=rows,
         charts=[Chart("Test accuracy", "", "accuracy, %", [*curves, *baselines], names=list(POLICIES), percent=True)],
         notes=[
-            "The selected checkpoint of every run; ± is the sample standard deviation of the networks of one run. The "
-            "learning rate is the one that the run learned, under the augmentation of its own matching steps.",
+            "The selected checkpoint of every run; ± is the sample standard deviation of one run's networks. The "
+            "learning rate is the one that the run learned, under the augmentation of its own matching steps; that of "
+            "random real images the one tuned for the run's own augmentation.",
             "Every row is measured on the test images: the table compares augmentations, it selects nothing. The "
             "run's own results are not changed.",
         ],
@@ -125,8 +127,11 @@ def _measured(
             evaluated = settings.evaluate.model_copy(update={"augment": policy})
             there = replace(task, settings=settings.model_copy(update={"evaluate": evaluated}))
             repeats, network = settings.evaluate.repeats, task.network_name
-            if subject == "random":
-                evaluation = evaluate_random(there, split="test", network=network, repeats=repeats)
+            if subject == "random" or settings.draws_random:
+                rate = yield from random_rate(task, run, subject, 0)
+                evaluation = evaluate_random(
+                    there, split="test", network=network, repeats=repeats, lr=rate, subject=subject
+                )
             else:
                 small = small or (yield from training_set(task, buffer, state))
                 evaluation = evaluate_distilled(
