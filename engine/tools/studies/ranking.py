@@ -108,8 +108,8 @@ def ranking(
     ]  # fmt: skip
     labelled = sorted({one.random_labels for one in found})
     notes = [
-        "IOR: test accuracy minus that of random real images. HLR: the whole dataset minus the set with one-hot labels; "
-        "in points of accuracy (DD-Ranking, Li et al., 2025).",
+        "IOR: accuracy minus that of random real images. HLR: the whole dataset minus the set with one-hot labels. "
+        "Both in points of accuracy (DD-Ranking, Li et al., 2025).",
         f"Learning rates: the run's own for its set; for the others that of {', '.join(map(str, RATES))} (for the set "
         "with one-hot labels also the run's own) with the best held-out accuracy. Tested once, after the last epoch.",
         f"Labels of random real images: {'; '.join(labelled)}.",

@@ -6,9 +6,16 @@ import statistics
 from pathlib import Path
 
 import pytest
+import torch
 
 from engine.runs.workspace import Workspace
+from engine.runtime.generators import run_to_end
+from engine.session.open_task import open_finished
 from engine.tools.studies.statistics import mean_interval, paired_difference
+from engine.training.evaluation import RATES, evaluate_distilled
+from engine.training.labels import class_index, hard_labels
+from engine.training.real_images import random_real, real_images
+from engine.training.training_set import SmallSet
 from tests.forks import ForkedTesla
 from tests.processes import HANGS, wait_for
 from tests.tui.cli.test_cli import SETS, Tesla, one_paragraph, tesla
@@ -153,3 +160,82 @@ def test_cross_groups_the_runs_of_several_seeds(tesla: Tesla, tmp_path: Path) ->
     assert (several["run"], several["n"], one["run"], one["n"]) == ("a", 2, "b", 1)
     assert several["accuracy"]["count"] == 2 and "low" in several["accuracy"]  # type: ignore[index, operator]
     assert "std" in one["accuracy"]  # type: ignore[operator]
+
+
+def test_random_images_are_tuned_on_the_held_out_part(tesla: Tesla, tmp_path: Path) -> None:
+    tesla("init", "ws", "--dataset", "digits")
+    code, out, err = tesla("run", "ws", "--run", "a", *SETS)
+    assert code == 0, err
+    run = Workspace(tmp_path / "ws").existing_run("a")
+    held = {
+        p["lr"] if "lr" in p else 0.01: r for r, p in run.measured() if r.split == "holdout" and r.subject == "random"
+    }
+    tuned = held.pop("tuned")
+    assert set(held) == set(RATES)
+    best = max(held, key=lambda rate: held[rate].mean)
+    assert tuned.lr == best and tuned.accuracies == held[best].accuracies and len(tuned.accuracies) == 3
+    (test,) = (r for r in run.evaluations() if r.split == "test" and r.subject == "random")
+    assert test.lr == best, "the test has one rate, chosen without it"
+    words = one_paragraph(out)
+    assert f"learning rate {best:g}, by held-out accuracy of 3 networks each: 0.003 (" in words
+    # The run's own are the tuned ones; another run of the workspace measures nothing again.
+    assert [r for r in run.evaluations() if r.subject == "random" and r.split == "holdout"] == [tuned]
+    code, out, _ = tesla("run", "ws", "--run", "b", *SETS, "--set", "distill.lr_images=5")
+    assert code == 0 and "by held-out accuracy" not in one_paragraph(out)
+    (again,) = (r for r in Workspace(tmp_path / "ws").existing_run("b").evaluations() if r.split == "test" and r.lr)
+    assert again == test
+    # Fixed, as published tables have it.
+    code, out, _ = tesla("run", "ws", "--run", "c", *SETS, "--set", "evaluate.random_lr=0.01")
+    assert code == 0 and "learning rate 0.01)" in one_paragraph(out)
+
+
+def test_the_method_random_draws_for_every_network(tesla: Tesla, tmp_path: Path) -> None:
+    tesla("init", "ws", "--dataset", "digits")
+    sets = [word for pair in zip(SETS[::2], SETS[1::2], strict=True) if "evaluate" in pair[1] or "compute" in pair[1]
+            or "network" in pair[1] for word in pair]  # fmt: skip
+    more = ("--set", "distill.method=random", "--set", "evaluate.repeats=3")
+    code, _, err = tesla("run", "ws", "--run", "a", *sets, *more)
+    assert code == 0, err
+    run = Workspace(tmp_path / "ws").existing_run("a")
+    (result,) = (r for r in run.evaluations() if r.split == "test" and r.subject == "distilled")
+    # By hand: each network on its own draw, the first of which is the set, at the rate that was chosen.
+    task, _ = run_to_end(open_finished(Workspace(tmp_path / "ws"), run.frozen().settings))
+    labels = hard_labels(class_index(task.classes, 1, task.device), task.classes, task.dtype)
+    draws = [random_real(task, 1, "init-real"), *(random_real(task, 1, "init-real", k) for k in (1, 2))]
+    assert len({tuple(draw.tolist()) for draw in draws}) == 3
+    assert torch.equal(run.load_checkpoint(0)[0]["images"], real_images(task, draws[0]))
+    assert result.lr in RATES
+    for repeat, draw in enumerate(draws):
+        small = SmallSet(real_images(task, draw), labels, result.lr)
+        one = run_to_end(
+            evaluate_distilled(task, small, iteration=0, split="test", network="convnet", repeats=repeat + 1)
+        )
+        assert one.accuracies[repeat] == result.accuracies[repeat]
+    # What is exported trains at that rate.
+    assert tesla("export", "ws", "--run", "a", "--to", "out")[0] == 0
+    assert f"Learning rate {result.lr:.6g}" in Path("out/README.md").read_text()
+
+
+def test_ranking_gives_both_measures_of_dd_ranking(tesla: Tesla, tmp_path: Path) -> None:
+    tesla("init", "ws", "--dataset", "digits")
+    tesla("run", "ws", "--run", "hard", *SETS)
+    tesla("run", "ws", "--run", "soft", "--set", "labels.kind=target", *SETS)
+    command = ("study", "ranking", "ws", "--run", "hard", "--run", "soft", "--set", "evaluate.whole_epochs=1")
+    code, out, err = tesla(*command)
+    assert code == 0, err
+    folder = tmp_path / "ws"
+    hard, soft = study_rows(folder, "ranking")
+    whole = statistics.fmean(accuracies(folder, "ranking-whole"))
+    for row, name in ((hard, "hard"), (soft, "soft")):
+        ours = statistics.fmean(accuracies(folder, name))
+        assert row["accuracy"]["mean"] == pytest.approx(ours)  # type: ignore[index]
+        assert row["ior"] == pytest.approx(ours - row["random"]["mean"])  # type: ignore[index]
+        assert row["hlr"] == pytest.approx(whole - row["hard"]["mean"])  # type: ignore[index]
+    # With hard labels random is the baseline; with soft ones it is labelled by the teachers.
+    assert hard["random"]["mean"] == pytest.approx(statistics.fmean(accuracies(folder, "hard", "random")))  # type: ignore[index]
+    assert "the teachers' mean at the target epochs" in one_paragraph(out)
+    points = {path: path.stat().st_mtime_ns for path in (folder / "studies" / "ranking" / "points").rglob("*.json")}
+    tests = [path for path in points if path.name in ("one-hot-test.json", "random-test.json")]
+    assert len(tests) == 3, "one-hot for both, random for the one with soft labels"
+    assert tesla(*command)[0] == 0 and study_rows(folder, "ranking") == [hard, soft]
+    assert {path: path.stat().st_mtime_ns for path in points} == points, "nothing is measured again"
