@@ -276,6 +276,7 @@ class EvaluationDone(Event):
     mean: float
     """Accuracy, 0..1."""
     std: float
+    """Sample standard deviation over these networks of one run (divided by n - 1); 0 for a single network."""
     accuracies: list[float] = field(default_factory=list)
     seconds: float
     images: int = 0

@@ -25,7 +25,7 @@ from engine.storage.atomic import sha256_file
 from engine.tools.studies.members import STAGE, heading, value_of
 from engine.tools.studies.outcome import Cell, Chart, Column, Curve, Outcome, Value
 from engine.tools.studies.points import Points
-from engine.tools.studies.tables import ACCURACY, GAIN, OF_ONE_RUN, RANDOM, Study
+from engine.tools.studies.tables import ACCURACY, GAIN, NETWORK_SPREAD, OF_ONE_RUN, RANDOM, Study
 from engine.training.evaluation import evaluate_distilled, evaluate_random
 from engine.training.task import Task
 from engine.training.teacher_buffer import TeacherBuffer
@@ -88,7 +88,17 @@ def augment(workspace: Workspace, name: str, runs: Sequence[Run], overrides: Seq
         "App. A.9).",
         columns=[column for column in columns if any(row[column.key] is not None for row in rows)],
         rows=rows,
-        charts=[Chart("Test accuracy", "", "accuracy, %", [*curves, *baselines], names=list(POLICIES), percent=True)],
+        charts=[
+            Chart(
+                "Test accuracy",
+                "",
+                "accuracy, %",
+                [*curves, *baselines],
+                names=list(POLICIES),
+                percent=True,
+                spread=NETWORK_SPREAD,
+            )
+        ],
         notes=[
             "The selected checkpoint of every run; ± is the sample standard deviation of one run's networks. The "
             "learning rate is the one that the run learned, under the augmentation of its own matching steps; that of "

@@ -22,6 +22,7 @@ from engine.tools.studies.seeds import seeds_notes
 from engine.tools.studies.tables import (
     ACCURACY,
     GAIN,
+    NETWORK_SPREAD,
     OF_ONE_RUN,
     OF_WHOLE,
     PUBLISHED,
@@ -31,6 +32,7 @@ from engine.tools.studies.tables import (
     published_notes,
     shown,
     spread_note,
+    spread_words,
 )  # fmt: skip
 from engine.training.evaluation import BASELINE_LR, evaluate_distilled
 from engine.training.labels import class_index, hard_labels, mean_labels
@@ -94,7 +96,16 @@ def sla_only(workspace: Workspace, name: str, ipc: int | None, overrides: Sequen
         question="Fixed random real images with the mean of all teachers' labels at an epoch (paper: Figure 5).",
         columns=[Column("labels", "labels"), ACCURACY, OF_ONE_RUN],
         rows=rows,
-        charts=[Chart("Test accuracy", "teacher epoch the labels are from", "accuracy, %", curves, percent=True)],
+        charts=[
+            Chart(
+                "Test accuracy",
+                "teacher epoch the labels are from",
+                "accuracy, %",
+                curves,
+                percent=True,
+                spread=NETWORK_SPREAD,
+            )
+        ],
         notes=[
             f"Learning rate {BASELINE_LR:g} in every row. ± is the sample standard deviation over the networks of one "
             "set of images.",
@@ -169,7 +180,17 @@ def cross(workspace: Workspace, runs: Sequence[Run], networks: Sequence[str], ov
         question="Networks of other architectures trained on images that were distilled with one (paper: Table 2).",
         columns=shown(columns, rows),
         rows=rows,
-        charts=[Chart("Test accuracy", "", "accuracy, %", curves, names=list(networks), percent=True)],
+        charts=[
+            Chart(
+                "Test accuracy",
+                "",
+                "accuracy, %",
+                curves,
+                names=list(networks),
+                percent=True,
+                spread=spread_words(groups),
+            )
+        ],
         notes=notes + published_notes(records),
         setting=shared_setting(records),
     )

@@ -37,6 +37,7 @@ from engine.tools.studies.tables import (
     mean_curve,
     notes_of,
     shown,
+    spread_words,
 )  # fmt: skip
 from engine.training.labels import class_index, hard_labels
 from engine.training.task import Task
@@ -110,7 +111,7 @@ def gradient(
         charts=[
             _chart("Cosine of the two image gradients", "cosine", "cosine", points, chosen, starts),
             _chart("dL/dstudent_lr, paper / exact", "ratio", "student_lr_ratio", points, chosen, starts),
-            Chart("Held-out accuracy", "iteration", "accuracy, %", curves, percent=True),
+            Chart("Held-out accuracy", "iteration", "accuracy, %", curves, percent=True, spread=spread_words(groups)),
         ],
         notes=[*notes, *notes_of(groups, plan, whole)],
         setting=shared_setting(shared_by(groups)),
@@ -129,7 +130,7 @@ def _chart(
             Curve(f"start epoch {start}", steps, [v.mean for v in values], [v.std or 0.0 for v in values])
         )  # fmt: skip
     curves.append(Curve("equal", [steps[0], steps[-1]], [1, 1], reference=True))
-    return Chart(title, "matching steps T", y_label, curves)
+    return Chart(title, "matching steps T", y_label, curves, spread=f"standard deviation of {DRAWS} drawn iterations")
 
 
 def _compared(

@@ -73,6 +73,8 @@ class Chart:
     """Names of the places 0, 1, ... of the x axis: bars instead of lines."""
     percent: bool = False
     """y is a share 0..1, shown in percent."""
+    spread: str = ""
+    """What error bars and bands are, in words."""
 
 
 @dataclass(frozen=True)

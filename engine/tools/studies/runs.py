@@ -23,6 +23,7 @@ from engine.tools.studies.tables import (
     curves,
     notes_of,
     shown,
+    spread_words,
 )  # fmt: skip
 
 LABEL_KINDS = ("hard", "target", "last", "learned")
@@ -177,4 +178,4 @@ def _method_chart(groups: Sequence[Group], methods: Sequence[str]) -> Chart:
                 )
             )
     names = [f"IPC {count}" for count in counts]
-    return Chart("Test accuracy", "", "accuracy, %", lines, names=names, percent=True)
+    return Chart("Test accuracy", "", "accuracy, %", lines, names=names, percent=True, spread=spread_words(groups))

@@ -25,6 +25,7 @@ from engine.tools.studies.tables import (
     curves,
     notes_of,
     shown,
+    spread_words,
 )  # fmt: skip
 
 GRADIENTS = ("exact", "paper")
@@ -81,7 +82,15 @@ def start(workspace: Workspace, name: str, ipc: int | None, overrides: Sequence[
         columns=shown(columns, rows),
         rows=rows,
         charts=[
-            Chart("Test accuracy", "", "accuracy, %", bars, names=[key for key, *_ in variants], percent=True),
+            Chart(
+                "Test accuracy",
+                "",
+                "accuracy, %",
+                bars,
+                names=[key for key, *_ in variants],
+                percent=True,
+                spread=spread_words(groups),
+            ),
             *(
                 curves(f"Held-out accuracy, best so far, {mode} gradient", groups[place :: len(GRADIENTS)])
                 for place, mode in enumerate(GRADIENTS)

@@ -20,12 +20,19 @@ DIFFERENCE = Column("difference", "against the first row", "gain")
 PUBLISHED = Column("published", "published, %", "percent")
 PACE = Column("pace", "an iteration", "seconds")
 OF_ONE_RUN = Column("n", "networks, one run", "count")
+NETWORK_SPREAD = "standard deviation of the networks of one run"
 RUNS = Column("n", "runs", "count")
 
 
 def count_column(plan: Plan) -> Column:
     """n, and what it counts: ± is the spread over these networks, or the interval over these runs."""
     return OF_ONE_RUN if plan.seeds.count == 1 else RUNS
+
+
+def spread_words(groups: Sequence[Group]) -> str:
+    """What error bars and bands of these groups are."""
+    count = max((len(group.records) for group in groups), default=1)
+    return NETWORK_SPREAD if count == 1 else f"95 % interval over {count} runs"
 
 
 def shown(columns: Sequence[Column], rows: Sequence[dict[str, Cell]]) -> list[Column]:
@@ -82,8 +89,7 @@ def curves(title: str, groups: Sequence[Group]) -> Chart:
     most = max((group.settings.distill.iterations for group in groups), default=1)
     if baseline is not None:
         lines.append(Curve("random real images (test)", [0, most], [baseline.mean] * 2, reference=True))
-    over = "" if all(len(group.records) == 1 for group in groups) else f", {len(groups[0].records)} runs, 95 %"
-    return Chart(title + over, "iteration", "accuracy, %", lines, percent=True)
+    return Chart(title, "iteration", "accuracy, %", lines, percent=True, spread=spread_words(groups))
 
 
 def mean_curve(group: Group, best: bool = True) -> Curve:

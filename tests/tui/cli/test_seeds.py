@@ -167,9 +167,8 @@ def test_random_images_are_tuned_on_the_held_out_part(tesla: Tesla, tmp_path: Pa
     code, out, err = tesla("run", "ws", "--run", "a", *SETS)
     assert code == 0, err
     run = Workspace(tmp_path / "ws").existing_run("a")
-    held = {
-        p["lr"] if "lr" in p else 0.01: r for r, p in run.measured() if r.split == "holdout" and r.subject == "random"
-    }
+    random = [(r, p) for r, p in run.measured() if r.split == "holdout" and r.subject == "random"]
+    held = {p.get("lr", 0.01): r for r, p in random}
     tuned = held.pop("tuned")
     assert set(held) == set(RATES)
     best = max(held, key=lambda rate: held[rate].mean)
