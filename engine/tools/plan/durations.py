@@ -158,6 +158,11 @@ def _test(problem: Problem, evaluations: dict[str, Found], shipped: float) -> Du
     if settings.evaluate.baseline:
         total += sum(repeats * _evaluation_seconds(problem, evaluations[n], measured, random=True) for n in networks)
         count *= 2
+    if problem.facts.holdout and not settings.traits.iterates and settings.evaluate.random_lr == "tuned":
+        # Nothing is selected, so random real images are tuned now.
+        own = _evaluation_seconds(problem, evaluations[settings.network.name], problem.facts.holdout, random=True)
+        subjects = settings.evaluate.baseline + settings.draws_random
+        total += subjects * len(RATES) * settings.evaluate.selection_repeats * own
     note = f"{count} of {repeats} networks, {span(tests[0])}"
     note += _words(problem, evaluations[networks[0]], TRAINING_SHARE)
     return Duration("test", total + shipped, how_of(evaluations[networks[0]]), note)

@@ -53,13 +53,13 @@ def seed_overrides(settings: Settings, number: int, seeds: Seeds) -> tuple[str, 
     return f"seed={own}", f"teachers.seed={shared}"
 
 
-def seeds_notes(count: int, own_teachers: bool) -> list[str]:
-    """How to read an interval over runs."""
+def seeds_notes(count: int, own_teachers: bool, teachers: bool = True) -> list[str]:
+    """How to read an interval over runs; `teachers`: whether any of them has teachers."""
     notes = [
         f"Means over n = {count} runs that differ in their seed; ± is half the 95 % interval (Student's t, "
         f"{count - 1} degree{'s' if count > 2 else ''} of freedom). Differences are paired by seed."
     ]
-    if not own_teachers:
+    if not own_teachers and teachers:
         notes.append(
             "The runs share the teachers and the held-out part, so the interval does not include what other teachers "
             "would change (--own-teachers)."
@@ -107,7 +107,7 @@ def summary(name: str, records: Sequence[Record], seeds: Seeds) -> Outcome:
         columns=[column for column in columns if any(row.get(column.key) is not None for row in rows)],
         rows=rows,
         notes=[
-            f"In the line of a run, ± is the sample standard deviation over {each} networks of that run.",
-            *seeds_notes(len(records), seeds.own_teachers),
+            *([f"In the line of a run, ± is the sample standard deviation over {each} networks."] if each > 1 else []),
+            *seeds_notes(len(records), seeds.own_teachers, any(r.settings.needs_teachers for r in records)),
         ],
     )

@@ -50,7 +50,7 @@ def notes_of(groups: Sequence[Group], plan: Plan, whole: Record | None) -> list[
     notes = ["Test accuracy of the checkpoint that the held-out part of the training images selected."]
     networks = max((record.accuracy.count for g in groups for record in g.records if record.accuracy), default=0)
     if plan.seeds.count > 1:
-        notes += seeds_notes(plan.seeds.count, plan.seeds.own_teachers)
+        notes += seeds_notes(plan.seeds.count, plan.seeds.own_teachers, any(g.settings.needs_teachers for g in groups))
     elif networks:
         notes.append(spread_note(networks))
     if whole is not None and whole.accuracy is not None:
