@@ -279,8 +279,8 @@ class EvaluationDone(Event):
     mean: float
     """Accuracy, 0..1."""
     std: float
-    """Sample standard deviation (n - 1) over the networks; 0 for a single one. Published code mostly divides by n
-    (numpy's default): at n = 5, its values are smaller by a factor of 1.118."""
+    """Sample standard deviation (n - 1) over these networks of one run; 0 for a single one. Published code mostly
+    divides by n (numpy's default): at n = 5, its values are smaller by a factor of 1.118."""
     accuracies: list[float] = field(default_factory=list)
     seconds: float
     images: int = 0
@@ -289,6 +289,8 @@ class EvaluationDone(Event):
     """Share of their most frequent class, 0..1: the accuracy of always answering it. None if not known."""
     formation: int = 1
     """f: each image that was trained on is one of f x f in a stored one."""
+    lr: float | None = None
+    """Learning rate of networks on random real images; None for other sets, and for results of older versions."""
 
 
 @dataclass(frozen=True, kw_only=True)

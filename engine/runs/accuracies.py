@@ -23,7 +23,7 @@ class Accuracies:
 
     def measured(self, event: EvaluationDone) -> None:
         """Add an evaluation; if one was repeated, the later counts."""
-        key = (event.iteration, event.subject, event.split, event.network, *self._protocol(event.split))
+        key = (event.iteration, event.subject, event.split, event.network, *self._protocol(event.split, event.subject))
         if len(self.evaluations) < MOST_EVALUATIONS or key in self.evaluations:
             self.evaluations[key] = event
 
@@ -51,10 +51,11 @@ class Accuracies:
 
     def _own(self, split: str, subject: str) -> list[EvaluationDone]:
         """Those that count, in the order they were first measured."""
-        protocol = self._protocol(split)
+        protocol = self._protocol(split, subject)
         found = [(key, e) for key, e in self.evaluations.items() if e.split == split and e.subject == subject]
         return [e for key, e in found if key[4:] == protocol]
 
-    def _protocol(self, split: str) -> tuple[object, ...]:
+    def _protocol(self, split: str, subject: str) -> tuple[object, ...]:
         repeats = "repeats" if split == "test" else "selection_repeats"
-        return tuple(repr({**LATER, **self.settings}.get(f"evaluate.{key}")) for key in (*KEYS, repeats))
+        more = ("random_lr",) if subject == "random" else ()
+        return tuple(repr({**LATER, **self.settings}.get(f"evaluate.{key}")) for key in (*KEYS, *more, repeats))

@@ -12,11 +12,11 @@ from engine.storage.untrusted import typed
 from engine.storage.versions import check_format
 
 
-def write_evaluation(folder: Path, result: EvaluationDone, protocol: dict[str, Any]) -> None:
-    """Save a result with its protocol, beside those of other protocols."""
+def write_evaluation(folder: Path, result: EvaluationDone, protocol: dict[str, Any], *, apart: bool = False) -> None:
+    """Save a result with its protocol, beside those of other protocols; `apart`: it leaves them the plain name."""
     path = _plain_path(folder, result.iteration, result.subject, result.split, result.network)
     there = _read(path)
-    if there is not None and there[1] != protocol:
+    if apart or (there is not None and there[1] != protocol):
         path = _told_apart(path, protocol)
     write_json(path, {"format": FORMAT, "protocol": protocol, "result": asdict(result)})
 

@@ -6,7 +6,7 @@ checkpoint, and what is reported about the run is about them.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from engine.events import EvaluationDone
@@ -14,21 +14,33 @@ from engine.settings import Settings
 from engine.settings.facts import AFFECTS, may_change, record
 from engine.settings.tables import flatten
 
+FIXED_RATE = {"lr": 0.01}
+"""Of random real images, where a protocol does not name it: what was asked for, or what an older version used."""
+
 
 def distilled_protocol(settings: Settings, repeats: int) -> dict[str, Any]:
     """What the accuracy of a distilled set depends on besides its checkpoint and the network it is trained with."""
-    return {**record(settings, "distilled", _unused(settings, "distilled")), "repeats": repeats}
+    drawn = {"draws": "per network", **_tuning(settings)} if settings.draws_random else {}
+    return {**record(settings, "distilled", _unused(settings, "distilled")), **drawn, "repeats": repeats}
 
 
 def random_protocol(settings: Settings, repeats: int) -> dict[str, Any]:
     """What the accuracy of random real images depends on besides the dataset, for any run."""
-    return {**record(settings, "random", _unused(settings, "random")), "repeats": repeats}
+    return {**record(settings, "random", _unused(settings, "random")), **_tuning(settings), "repeats": repeats}
+
+
+def _tuning(settings: Settings) -> dict[str, int]:
+    """Networks that each learning rate of random real images was judged by, where it was chosen."""
+    evaluate = settings.evaluate
+    return {"tuning": evaluate.selection_repeats} if evaluate.random_lr == "tuned" else {}
 
 
 def _unused(settings: Settings, subject: str) -> set[str]:
     """Settings of the protocol that have no effect, given the value of another."""
     whole = subject == "distilled" and settings.traits.all_images
     unused = {"evaluate.epochs" if whole else "evaluate.whole_epochs"}
+    if subject == "distilled" and not settings.draws_random:
+        unused.add("evaluate.random_lr")
     return unused if settings.evaluate.augment == "dsa" else {*unused, "augment.ops"}
 
 
@@ -43,9 +55,22 @@ def is_own(result: EvaluationDone, protocol: Mapping[str, Any], settings: Settin
     """
     repeats = settings.evaluate.repeats if result.split == "test" else settings.evaluate.selection_repeats
     of = random_protocol if result.subject == "random" else distilled_protocol
-    asked = {**_UNNAMED, **of(settings, repeats)}
+    asked = {**_UNNAMED, **FIXED_RATE, **of(settings, repeats)}
     found = {**_UNNAMED, **protocol}
     return all(_same(found[key], asked[key]) for key in asked.keys() & found.keys())
+
+
+def own_results(records: Iterable[tuple[EvaluationDone, dict[str, Any]]], settings: Settings) -> list[EvaluationDone]:
+    """The results that were measured as the settings say, in order; of several for the same thing one.
+
+    That is the one whose protocol names most: an older version's result counts until there is another.
+    """
+    found: dict[tuple[object, ...], tuple[int, EvaluationDone]] = {}
+    for result, protocol in records:
+        key, names = (result.iteration, result.subject, result.split, result.network), len(flatten(protocol))
+        if is_own(result, protocol, settings) and names > found.get(key, (0,))[0]:
+            found[key] = names, result
+    return [result for _, result in found.values()]
 
 
 def _same(found: Any, asked: Any) -> bool:

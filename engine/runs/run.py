@@ -9,7 +9,7 @@ from engine.errors import CorruptFileError, DivergedError, SettingsError, UsageE
 from engine.events import EvaluationDone, RunStarted
 from engine.runs.evaluations import find_evaluation, read_evaluations, write_evaluation
 from engine.runs.journal import check_schema, read_journal
-from engine.runs.protocol import is_own
+from engine.runs.protocol import own_results
 from engine.runs.provenance import SetOrigin, set_origin
 from engine.runtime.finite import non_finite
 from engine.settings import EffectiveSettings, Settings, frozen_settings, recovered_settings, settings_to_toml
@@ -259,10 +259,10 @@ class Run:
                     disk.remove(path.with_suffix(".json"))
         sweep(folder)
 
-    def save_evaluation(self, result: EvaluationDone, protocol: dict[str, Any]) -> None:
-        """Save a result with its protocol, beside those of other protocols."""
+    def save_evaluation(self, result: EvaluationDone, protocol: dict[str, Any], *, apart: bool = False) -> None:
+        """Save a result with its protocol, beside those of other protocols; see `write_evaluation`."""
         self.guard()
-        write_evaluation(self.evaluation_folder, result, protocol)
+        write_evaluation(self.evaluation_folder, result, protocol, apart=apart)
 
     def evaluation(
         self, iteration: int, subject: str, split: str, network: str, protocol: dict[str, Any]
@@ -279,7 +279,7 @@ class Run:
             with suppress(SettingsError):
                 settings = self.frozen().settings
         records = self.measured()
-        return [result for result, protocol in records if settings is None or is_own(result, protocol, settings)]
+        return [result for result, _ in records] if settings is None else own_results(records, settings)
 
     def measured(self) -> list[tuple[EvaluationDone, dict[str, Any]]]:
         """Every result on disk that this version can read, of whichever protocol, with its protocol; by iteration."""

@@ -11,9 +11,9 @@ from typing import Any
 from engine.events import EvaluationDone, Event, Progress, stage_events
 from engine.methods.method import State
 from engine.methods.registry import method_of
-from engine.runs.evaluations import find_in_other_runs
-from engine.runs.protocol import distilled_protocol, random_protocol
+from engine.runs.protocol import distilled_protocol
 from engine.runs.run import Run
+from engine.session.random_images import held_out_random, protocol_of, random_rate, recalled
 from engine.training.evaluation import STAGE, Evaluation, evaluate
 from engine.training.real_images import check_ipc
 from engine.training.task import Task
@@ -27,6 +27,9 @@ def held_out(task: Task, buffer: TeacherBuffer, run: Run, state: State) -> Event
     """The held-out accuracy of this state, unless it is known or nothing is held out. All ranks call this."""
     repeats = task.settings.evaluate.selection_repeats
     if len(task.holdout) == 0 or task.ranks.led(evaluation_known(task, run, state.iteration)):
+        return
+    if task.settings.draws_random:
+        yield from stage_events("evaluation", _unreturned(held_out_random(task, run, "distilled", state.iteration)))
         return
     small = yield from training_set(task, buffer, state)
     wanted = Evaluation("distilled", state.iteration, "holdout", task.network_name, repeats, small)
@@ -44,25 +47,16 @@ def baseline(task: Task, run: Run) -> Events:
 
     Runs of a workspace that draw the same images share it. All ranks call this.
     """
-    repeats, network = task.settings.evaluate.selection_repeats, task.network_name
     if len(task.holdout) == 0 or not task.settings.evaluate.baseline:
         return
-    if task.ranks.led((yield from _recalled(task, run, "holdout", network, _protocol(task, "random", repeats)))):
-        return
-    wanted = Evaluation("random", 0, "holdout", network, repeats)
-    yield from stage_events("evaluation", _kept(task, run, [wanted]))
+    protocol = protocol_of(task, "random", task.settings.evaluate.selection_repeats)
+    known = yield from recalled(task, run, "random", 0, "holdout", task.network_name, protocol)
+    if not task.ranks.led(known is not None):
+        yield from stage_events("evaluation", _unreturned(held_out_random(task, run)))
 
 
-def _recalled(task: Task, run: Run, split: str, network: str, protocol: dict[str, Any]) -> Generator[Event, None, bool]:
-    """Whether the accuracy of random real images is known; the result of another run of the workspace is used."""
-    if run.evaluation(0, "random", split, network, protocol):
-        return True
-    shared = find_in_other_runs(run.evaluation_folder, 0, "random", split, network, protocol)
-    if shared is None:
-        return False
-    if task.ranks.writes:
-        yield from _written(run, shared, protocol)
-    return True
+def _unreturned(events: Generator[Event, None, float]) -> Events:
+    yield from events
 
 
 def _kept(task: Task, run: Run, wanted: Sequence[Evaluation]) -> Events:
@@ -73,7 +67,7 @@ def _kept(task: Task, run: Run, wanted: Sequence[Evaluation]) -> Events:
         if not isinstance(event, EvaluationDone):
             yield event
         elif task.ranks.writes:
-            yield from _written(run, event, _protocol(task, event.subject, repeats[event.split]))
+            yield from _written(run, event, protocol_of(task, event.subject, repeats[event.split]))
 
 
 def _written(run: Run, result: EvaluationDone, protocol: dict[str, Any]) -> Events:
@@ -91,22 +85,25 @@ def final_test(task: Task, buffer: TeacherBuffer, run: Run, iteration: int, netw
     subjects = [("distilled", iteration), *([("random", 0)] if settings.evaluate.baseline else [])]
     missing = []
     for network, (subject, at) in itertools.product(networks, subjects):
-        protocol = _protocol(task, subject, repeats)
-        if subject == "random":
-            known = yield from _recalled(task, run, "test", network, protocol)
-        else:
-            known = run.evaluation(at, subject, "test", network, protocol) is not None
-        if not known:
+        protocol = protocol_of(task, subject, repeats)
+        if (yield from recalled(task, run, subject, at, "test", network, protocol)) is None:
             missing.append((network, subject, at))
     missing = task.ranks.led(missing)
     _check_possible(task, [(network, subject) for network, subject, _ in missing])
+    drawn = {"random", "distilled"} if settings.draws_random else {"random"}
+    rates: dict[str, float] = {}
+    for subject, at in subjects:
+        if subject in drawn and any(subject == one for _, one, _ in missing):
+            rates[subject] = yield from random_rate(task, run, subject, at)
     small: TrainingSet | None = None
-    if any(subject == "distilled" for _, subject, _ in missing):
+    if any(subject not in drawn for _, subject, _ in missing):
         # Soft labels need up to a hundred teachers: once, and only if required.
         state = method_of(settings).restore_state(*run.load_checkpoint(iteration), task)
         small = yield from training_set(task, buffer, state)
     wanted = [
-        Evaluation(subject, at, "test", network, repeats, small if subject == "distilled" else None)
+        Evaluation(subject, at, "test", network, repeats, lr=rates[subject])
+        if subject in rates
+        else Evaluation(subject, at, "test", network, repeats, small)
         for network, subject, at in missing
     ]
     yield from _kept(task, run, wanted)
@@ -135,9 +132,3 @@ def training_set(task: Task, buffer: TeacherBuffer, state: State) -> Generator[E
     at = Progress(stage=STAGE, done=0, total=1, unit="networks", detail="labels")
     labels = yield from method.export_labels(task, buffer, state, at)
     return small_set(SmallSet(state.images, labels, state.student_lr.item()), task.decoder)
-
-
-def _protocol(task: Task, subject: str, repeats: int) -> dict[str, Any]:
-    if subject == "distilled":
-        return distilled_protocol(task.settings, repeats)
-    return {**random_protocol(task.settings, repeats), "dataset": task.dataset.fingerprint}

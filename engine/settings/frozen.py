@@ -6,7 +6,7 @@ from pathlib import Path
 import tomli_w
 
 from engine.errors import CorruptFileError, SettingsError
-from engine.settings.facts import FIELDS
+from engine.settings.facts import AFFECTS, FIELDS
 from engine.settings.layers import EffectiveSettings, resolve_settings
 from engine.settings.tables import FORMAT, MOST_TOML, Flat, flatten, nest, read_toml
 from engine.settings.validation import check_keys, validated
@@ -52,7 +52,17 @@ def frozen_settings(path: Path) -> EffectiveSettings:
     if not values or not set(values) <= set(origins):  # every value has its origin
         raise SettingsError(f"{path} is truncated.", "`tesla doctor WORKSPACE --repair` restores it from the journal.")
     check_keys(values, str(path))
+    values = {**_before(values), **values}
     return EffectiveSettings(validated(values, origins), {key: origins.get(key, "default") for key in FIELDS})
+
+
+def _before(values: Flat) -> Flat:
+    """What a run of an older version did where a setting did not exist yet, if the default is something else."""
+    return {
+        key: affects.unnamed[0]
+        for key, affects in AFFECTS.items()
+        if key not in values and affects.unnamed and FIELDS[key].default not in affects.unnamed
+    }
 
 
 def recovered_settings(values: Flat, toml: Path | None) -> EffectiveSettings:
@@ -64,6 +74,7 @@ def recovered_settings(values: Flat, toml: Path | None) -> EffectiveSettings:
         SettingsError: not the settings of this version.
     """
     check_keys(values, "journal")
+    values = {**_before(values), **values}
     settings = validated(values, dict.fromkeys(values, "journal"))
     effective = EffectiveSettings(settings, dict.fromkeys(FIELDS, "command line"))
     try:

@@ -59,7 +59,8 @@ def preset_layers(dataset: Any, ipc: Any, counted: Counted | None = None) -> lis
 def whole_where_needed(values: Flat, origins: dict[str, str]) -> None:
     """Take back a preset's `distill.formation` where images must be stored whole; what a person sets is refused there.
 
-    That is: for methods but `random` and our own with teachers, for labels that a teacher gives, for imported sets, and where it does not divide `dataset.resolution`.
+    That is: for methods but `random` and our own with teachers, for labels that a teacher gives, for imported sets, and
+    where it does not divide `dataset.resolution`.
 
     Args:
         values: the merged settings, flat; not validated yet.

@@ -280,7 +280,7 @@ class EvaluateSettings(Section):
     """Whether the momentum is cleared when the learning rate falls: published code makes a new optimiser there."""
     repeats: Annotated[PositiveInt, Affects(distilled="repeats", random="repeats", change="any time")] = 5
     """Fresh networks for the final test accuracy."""
-    selection_repeats: Annotated[PositiveInt, Affects(distilled="repeats", random="repeats", change="any time")] = 1
+    selection_repeats: Annotated[PositiveInt, Affects(distilled="repeats", random="repeats", change="any time")] = 3
     """Fresh networks for each evaluation on the held-out part."""
     augment: Annotated[
         Literal["dsa", "autoaugment", "randaugment", "none"],
@@ -293,6 +293,12 @@ class EvaluateSettings(Section):
     """Networks of the final test. Unset: the teachers' network."""
     baseline: Annotated[bool, ANY_TIME] = True
     """Also evaluate random real images at the same IPC."""
+    random_lr: Annotated[
+        PositiveFloat | Literal["tuned"],
+        Affects(distilled="random.lr", random="lr", unnamed=(0.01,), change="any time"),
+    ] = "tuned"
+    """Learning rate for random real images, the baseline and the method random. tuned: the one of 0.003, 0.01, 0.03 and
+    0.1 with the best held-out accuracy (0.01 without a held-out part)."""
 
 
 class ComputeSettings(Section):

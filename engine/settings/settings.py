@@ -49,6 +49,11 @@ class Settings(Section):
         return self.seed if self.teachers.seed is None else self.teachers.seed
 
     @property
+    def draws_random(self) -> bool:
+        """Whether every network of an evaluation is trained on its own draw of real images (the method random)."""
+        return self.distill.method == "random" and self.labels.kind != "given"
+
+    @property
     def traits(self) -> MethodTraits:
         """What is known about the method of this run."""
         return method_traits(self.distill.method)

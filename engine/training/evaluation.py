@@ -32,7 +32,9 @@ STAGE = "evaluation"
 
 RULE = SgdRule(momentum=0.9, weight_decay=5e-4)
 BASELINE_LR = 0.01
-"""Learning rate for random real images, which have none of their own: that of DC, DM and MTT."""
+"""Learning rate for real images that have none of their own and are not tuned: that of DC, DM and MTT."""
+RATES = (0.003, 0.01, 0.03, 0.1)
+"""Learning rates that random real images are tuned over."""
 MEASURE = 1024
 """Real images per forward pass, at most ..."""
 MEASURE_PIXELS = 2**20
@@ -52,8 +54,11 @@ class Evaluation:
     """`holdout` or `test`."""
     network: str
     repeats: int
-    small: TrainingSet | None = None
-    """What is trained on. None: as many random real images, one-hot labels, another draw in every repeat."""
+    small: TrainingSet | Callable[[int], TrainingSet] | None = None
+    """What is trained on, the same or by repeat. None: as many random real images with one-hot labels, drawn anew in
+    every repeat."""
+    lr: float = BASELINE_LR
+    """Learning rate for random real images."""
 
 
 def evaluate(task: Task, evaluations: Sequence[Evaluation]) -> Generator[Event, None, None]:
@@ -117,15 +122,26 @@ def _noting(warnings: list[str], event: Event) -> Event:
 
 
 def evaluate_distilled(
-    task: Task, small: TrainingSet, *, iteration: int, split: str, network: str, repeats: int
+    task: Task,
+    small: TrainingSet | Callable[[int], TrainingSet],
+    *,
+    iteration: int,
+    split: str,
+    network: str,
+    repeats: int,
 ) -> Generator[Event, None, EvaluationDone]:
-    """Train `repeats` fresh networks on the distilled images and measure them on `split` (holdout or test)."""
+    """Train `repeats` fresh networks on a set, or each on its own, and measure them on `split` (holdout or test)."""
     return (yield from _result(task, Evaluation("distilled", iteration, split, network, repeats, small)))
 
 
-def evaluate_random(task: Task, *, split: str, network: str, repeats: int) -> Generator[Event, None, EvaluationDone]:
-    """The baseline: random real images at the same IPC, one-hot labels, another draw in every repeat."""
-    return (yield from _result(task, Evaluation("random", 0, split, network, repeats)))
+def evaluate_random(
+    task: Task, *, split: str, network: str, repeats: int, lr: float = BASELINE_LR, subject: str = "random"
+) -> Generator[Event, None, EvaluationDone]:
+    """Random real images at the same IPC, one-hot labels, another draw in every repeat.
+
+    The baseline; or with the subject `distilled` the method random, whose draws are others.
+    """
+    return (yield from _result(task, Evaluation(subject, 0, split, network, repeats, lr=lr)))
 
 
 def _result(task: Task, evaluation: Evaluation) -> Generator[Event, None, EvaluationDone]:
@@ -139,17 +155,21 @@ def _result(task: Task, evaluation: Evaluation) -> Generator[Event, None, Evalua
     return results[0]
 
 
-def _random_set(task: Task, repeat: int) -> TrainingSet:
+def _random_set(task: Task, evaluation: Evaluation, repeat: int) -> TrainingSet:
     ipc = task.settings.distill.ipc
     labels = hard_labels(class_index(task.classes, ipc, task.device), task.classes, task.dtype)
-    images = packed_images(task, random_real(task, ipc * task.decoder.views, "baseline", repeat))
-    return small_set(SmallSet(images, labels, BASELINE_LR), task.decoder)
+    # The method random is exported with its first draw; its baseline is other draws.
+    purpose = "baseline" if evaluation.subject == "random" else "init-real"
+    counters = () if purpose == "init-real" and repeat == 0 else (repeat,)
+    images = packed_images(task, random_real(task, ipc * task.decoder.views, purpose, *counters))
+    return small_set(SmallSet(images, labels, evaluation.lr), task.decoder)
 
 
 def _one(task: Task, evaluation: Evaluation, repeat: int) -> Generator[Event, None, float]:
     network, repeats = evaluation.network, evaluation.repeats
     what = f"{evaluation.subject}, {network}"
-    small = evaluation.small or _random_set(task, repeat)
+    given = evaluation.small
+    small = _random_set(task, evaluation, repeat) if given is None else given(repeat) if callable(given) else given
     seed = task.settings.seed
     model = task.fresh_network(counted_seed(seed, "evaluate-init", repeat), network).train()
     yield from say_spelling(task, network)
@@ -196,7 +216,8 @@ def planned_steps(task: Task, network: str, count: int, length: int | None = Non
     if network in (settings.evaluate.networks or (task.network_name,)):
         networks += subjects * settings.evaluate.repeats
     if network == task.network_name:
-        selections = settings.distill.iterations // settings.evaluate.every + subjects
+        rates = len(RATES) if settings.evaluate.random_lr == "tuned" else 1
+        selections = settings.distill.iterations // settings.evaluate.every + 1 + (subjects - 1) * rates
         networks += selections * settings.evaluate.selection_repeats
     epochs = max(networks, settings.evaluate.repeats) * (length or settings.evaluate.epochs)
     batch = settings.evaluate.batch
@@ -268,4 +289,5 @@ def _done(task: Task, evaluation: Evaluation, accuracies: list[float], started: 
         images=len(measured),
         guessing=guessing(measured.labels),
         formation=task.settings.distill.formation,
+        lr=evaluation.lr if evaluation.small is None else None,
     )

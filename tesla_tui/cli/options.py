@@ -23,6 +23,17 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", help="Override a setting, e.g. distill.steps=30. Repeatable.", metavar="KEY=VALUE"),
 ]
+Seeds = Annotated[
+    int,
+    typer.Option(
+        "--seeds", min=1, max=1000,
+        help="Runs that differ in their seed, NAME-seed-0 and so on. They share the teachers. The result is their "
+        "mean with its 95 % interval.",
+    ),
+]  # fmt: skip
+OwnTeachers = Annotated[
+    bool, typer.Option("--own-teachers", help="With --seeds: train teachers for every seed.")
+]  # fmt: skip
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Iteration = Annotated[
     int | None, typer.Option("--iteration", min=0, help="Checkpoint to use. Default: the selected one.")
@@ -49,3 +60,15 @@ def with_names(text: str) -> str:
     from engine.settings import dataset_names
 
     return text.replace(DATASETS, ", ".join(name for name in dataset_names() if name != "folder"))
+
+
+def check_own_teachers(seeds: int, own_teachers: bool) -> None:
+    """Refuse `--own-teachers` without several seeds.
+
+    Raises:
+        UsageError: there is a single run.
+    """
+    from engine.errors import UsageError
+
+    if own_teachers and seeds == 1:
+        raise UsageError("--own-teachers needs several seeds.", "Add --seeds 5, or leave it out.")

@@ -33,6 +33,12 @@ def print_result(console: Console, workspace: Workspace, run: Run, *, pictures: 
             console.print(Text(words, style="yellow"), soft_wrap=not is_bounded(console))
     if status.test:
         print_table(console, results_table(status.test, status.random, status.outcomes, status.ipc, console.width))
+    tuned = run.frozen().settings.evaluate.random_lr == "tuned"
+    for which, results in (("random real images", status.random), ("this run's own draws", status.test)):
+        rate = next((result.lr for result in results if result.lr is not None), None)
+        if rate is not None:
+            how = " (best held-out accuracy)" if tuned and run.frozen().settings.dataset.holdout else ""
+            console.print(f"Learning rate for {which}: {rate:g}{how}.", highlight=False)
     if status.selected is not None and status.iterations:
         why = "the last one"
         if status.holdout is not None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tesla_tui.cli.options import Ipc, Overrides, RunName, WorkspacePath
+from tesla_tui.cli.options import Ipc, Overrides, OwnTeachers, RunName, Seeds, WorkspacePath, check_own_teachers
 from tesla_tui.cli.profile import Profile, with_profile
 from tesla_tui.render.commands import command, set_options
 from tesla_tui.render.words import literal, saved_words
@@ -43,11 +43,13 @@ def run(
             show_default="1",
         ),
     ] = None,
+    seeds: Seeds = 1,
+    own_teachers: OwnTeachers = False,
 ) -> None:
     """Start or resume a run.
 
     Does whatever is missing: data, teachers, distillation, evaluation. Ctrl-C saves and stops; run the same command
-    to resume.
+    to resume. With --seeds 5 there are five runs, NAME-seed-0 to NAME-seed-4, and a mean with its interval.
 
     Examples:
 
@@ -62,6 +64,8 @@ def run(
         tesla run my-run --ipc 10 --detach
 
         tesla run my-run --ipc 10 --workers 4
+
+        tesla run my-run --ipc 10 --seeds 5
 
         torchrun --nproc-per-node 4 -m -- tesla_tui.main run my-run --ipc 10
     """
@@ -79,6 +83,12 @@ def run(
     console = Console(quiet=not place.writes)
     opened = Workspace(workspace)
     given = with_profile(overrides, profile)
+    check_own_teachers(seeds, own_teachers)
+    if seeds > 1:
+        code = _seeds(workspace, opened, run, ipc, given, (seeds, own_teachers), workers, detach, place, console)
+        if code is not ExitCode.OK:
+            raise typer.Exit(code)
+        return
     chosen, effective = chosen_run(opened, run, ipc, given)
     if _is_finished(opened, chosen, effective, console):
         return
@@ -90,7 +100,7 @@ def run(
         console.print(f"[bold]{chosen.name}[/] in {literal(workspace)}", highlight=False)
     # Both load PyTorch: after everything that can fail at once.
     if workers is not None and workers > 1:
-        code = launch(workers, worker_arguments(workspace, chosen, options), effective.settings.compute)
+        code = launch(workers, worker_arguments(workspace, chosen.name, options), effective.settings.compute)
     else:
         code = _driven(opened, chosen, effective, place, console)
     if place.size > 1 and (not place.writes or LAUNCHER in os.environ):  # who started the workers speaks last
@@ -100,6 +110,40 @@ def run(
         _say_stopped(chosen, again, console)
         raise typer.Exit(code)
     print_result(console, opened, chosen)
+
+
+def _seeds(
+    folder: "Path", workspace: "Workspace", name: str | None, ipc: int | None, overrides: tuple[str, ...],
+    asked: tuple[int, bool], workers: int | None, detach: bool, place: "RankEnvironment", console: "Console",
+) -> "ExitCode":  # fmt: skip
+    """Several runs that differ in their seed, one after the other, here or in the background."""
+    from engine.errors import ExitCode
+    from engine.tools.studies.seeds import Seeds as Plan
+    from tesla_tui.cli.result import print_commands
+    from tesla_tui.cli.seeds import Planned, check_alone, drive_series, series_of, unfinished
+    from tesla_tui.process.detached import start_detached, worker_arguments
+    from tesla_tui.process.workers import launch
+
+    check_alone(place.size)
+    series, planned = series_of(folder, workspace, name, ipc, overrides, Plan(*asked), workers)
+    left = unfinished(planned)
+    if detach and left:
+        first = left[0][0]
+        pid = start_detached(folder, first, series.options, series.name)
+        words = f"{len(left)} runs, the first is [bold]{first.name}[/], run one after the other in the background "
+        words += f"(process {pid}). Watch them, stop them, or print their mean when they are finished:"
+        commands = (command("tui", folder), command("stop", folder), series.again)
+        print_commands(console, words, *commands)
+        return ExitCode.OK
+
+    def drive(one: Planned) -> ExitCode:
+        run, effective, given = one
+        if workers is None or workers == 1:
+            return _driven(workspace, run, effective, place, console)
+        options = ["--ipc", str(series.ipc), *set_options(given)]
+        return launch(workers, worker_arguments(folder, run.name, options), effective.settings.compute)
+
+    return drive_series(workspace, series, planned, drive, console)
 
 
 def chosen_run(

@@ -1,20 +1,11 @@
 """`tesla study`: a question answered by a set of runs, which can be stopped and resumed."""
 
-from collections.abc import Callable, Generator
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from tesla_tui.cli.options import NETWORK_HELP, Ipc, Overrides, WorkspacePath
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from engine.events import Event
-    from engine.runs.run import Run
-    from engine.runs.workspace import Workspace
-    from engine.tools.studies import Outcome
+from tesla_tui.cli.options import NETWORK_HELP, Ipc, Overrides, OwnTeachers, Seeds, WorkspacePath
+from tesla_tui.cli.studying import answer, named_runs, study_plan
 
 study = typer.Typer(
     name="study",
@@ -29,8 +20,18 @@ Name = Annotated[
     typer.Option("--name", help="Folder in studies/ and prefix of the run names.", show_default="the study's"),
 ]
 Runs = Annotated[
-    list[str] | None, typer.Option("--run", help="Run to include. Default: every run with a checkpoint. Repeatable.")
+    list[str] | None,
+    typer.Option(
+        "--run",
+        help="Run to include; NAME includes NAME-seed-0 and so on. Default: every run with a checkpoint. Repeatable.",
+    ),
 ]
+Whole = Annotated[
+    bool,
+    typer.Option(
+        "--whole/--no-whole", help="Also train networks on the whole dataset, once for all studies, for % of whole."
+    ),
+]  # fmt: skip
 Networks = Annotated[
     list[str] | None,
     typer.Option(
@@ -40,7 +41,10 @@ Networks = Annotated[
 
 
 @study.command()
-def labels(workspace: WorkspacePath, ipc: Ipc = None, name: Name = None, overrides: Overrides = None) -> None:
+def labels(
+    workspace: WorkspacePath, ipc: Ipc = None, seeds: Seeds = 1, own_teachers: OwnTeachers = False,
+    whole: Whole = True, name: Name = None, overrides: Overrides = None,
+) -> None:  # fmt: skip
     """Compare hard, target (SLA), last and learned labels: the paper's Figure 4 and Table 3.
 
     Example:
@@ -49,7 +53,8 @@ def labels(workspace: WorkspacePath, ipc: Ipc = None, name: Name = None, overrid
     """
     from engine.tools.studies import runs
 
-    _answer(workspace, name or "labels", lambda opened, called: runs.labels(opened, called, ipc, overrides or ()))
+    plan = study_plan(seeds, own_teachers, whole)
+    answer(workspace, name or "labels", lambda opened, called: runs.labels(opened, called, ipc, overrides or (), plan))
 
 
 @study.command(name="ipc")
@@ -62,6 +67,9 @@ def images_per_class(
         list[str] | None,
         typer.Option("--method", help="A distill.method. Repeatable.", show_default="all"),
     ] = None,
+    seeds: Seeds = 1,
+    own_teachers: OwnTeachers = False,
+    whole: Whole = True,
     name: Name = None,
     overrides: Overrides = None,
 ) -> None:
@@ -79,11 +87,19 @@ def images_per_class(
     for wrong in (word for word in method or () if word not in known):
         raise UsageError(f"Unknown method {wrong!r}.", f"Methods: {', '.join(known)}.")
     methods, counts = tuple(dict.fromkeys(method or known)), tuple(sorted(set(ipc or (1, 10))))
-    _answer(workspace, name or "ipc", lambda opened, called: runs.ipc(opened, called, methods, counts, overrides or ()))
+    plan = study_plan(seeds, own_teachers, whole)
+    answer(
+        workspace,
+        name or "ipc",
+        lambda opened, called: runs.ipc(opened, called, methods, counts, overrides or (), plan),
+    )
 
 
 @study.command()
-def lr(workspace: WorkspacePath, ipc: Ipc = None, name: Name = None, overrides: Overrides = None) -> None:
+def lr(
+    workspace: WorkspacePath, ipc: Ipc = None, seeds: Seeds = 1, own_teachers: OwnTeachers = False,
+    whole: Whole = True, name: Name = None, overrides: Overrides = None,
+) -> None:  # fmt: skip
     """Track the learned student_lr from 0.1, 1 and 10 times its initial value: the paper's Figure 7.
 
     Example:
@@ -92,7 +108,8 @@ def lr(workspace: WorkspacePath, ipc: Ipc = None, name: Name = None, overrides: 
     """
     from engine.tools.studies import runs
 
-    _answer(workspace, name or "lr", lambda opened, called: runs.lr(opened, called, ipc, overrides or ()))
+    plan = study_plan(seeds, own_teachers, whole)
+    answer(workspace, name or "lr", lambda opened, called: runs.lr(opened, called, ipc, overrides or (), plan))
 
 
 @study.command()
@@ -107,6 +124,9 @@ def gradient(
         list[int] | None,
         typer.Option("--epoch", min=0, help="Start epoch. Repeatable.", show_default="first, middle and last drawn"),
     ] = None,
+    seeds: Seeds = 1,
+    own_teachers: OwnTeachers = False,
+    whole: Whole = True,
     name: Name = None,
     overrides: Overrides = None,
 ) -> None:
@@ -118,15 +138,19 @@ def gradient(
     """
     from engine.tools.studies.gradient import gradient as compared
 
-    _answer(
+    plan = study_plan(seeds, own_teachers, whole)
+    answer(
         workspace,
         name or "gradient",
-        lambda opened, called: compared(opened, called, ipc, steps or (), epoch or (), overrides or ()),
+        lambda opened, called: compared(opened, called, ipc, steps or (), epoch or (), overrides or (), plan),
     )
 
 
 @study.command()
-def start(workspace: WorkspacePath, ipc: Ipc = None, name: Name = None, overrides: Overrides = None) -> None:
+def start(
+    workspace: WorkspacePath, ipc: Ipc = None, seeds: Seeds = 1, own_teachers: OwnTeachers = False,
+    whole: Whole = True, name: Name = None, overrides: Overrides = None,
+) -> None:  # fmt: skip
     """Compare start epochs (early, late, all, growing) and initial labels (one-hot, teacher): DATM's two ideas.
 
     Runs each variant with the exact and the paper's gradient: twelve runs.
@@ -137,7 +161,8 @@ def start(workspace: WorkspacePath, ipc: Ipc = None, name: Name = None, override
     """
     from engine.tools.studies import starts
 
-    _answer(workspace, name or "start", lambda opened, called: starts.start(opened, called, ipc, overrides or ()))
+    plan = study_plan(seeds, own_teachers, whole)
+    answer(workspace, name or "start", lambda opened, called: starts.start(opened, called, ipc, overrides or (), plan))
 
 
 @study.command(name="sla-only")
@@ -150,7 +175,7 @@ def sla_only(workspace: WorkspacePath, ipc: Ipc = None, name: Name = None, overr
     """
     from engine.tools.studies import evaluations
 
-    _answer(
+    answer(
         workspace, name or "sla-only", lambda opened, called: evaluations.sla_only(opened, called, ipc, overrides or ())
     )
 
@@ -172,11 +197,29 @@ def cross(
     from engine.tools.studies import evaluations
 
     networks = tuple(dict.fromkeys(network or evaluations.NETWORKS))
-    _answer(
+    answer(
         workspace,
         name or "cross",
-        lambda opened, called: evaluations.cross(opened, _runs(opened, run), networks, overrides or ()),
+        lambda opened, called: evaluations.cross(opened, named_runs(opened, run), networks, overrides or ()),
     )
+
+
+@study.command()
+def ranking(
+    workspace: WorkspacePath, run: Runs = None, whole: Whole = True, name: Name = None, overrides: Overrides = None
+) -> None:
+    """Measure hard label recovery and improvement over random, the two measures of DD-Ranking.
+
+    Example:
+
+        tesla study ranking my-run --run ipc-10
+    """
+    from engine.tools.studies.ranking import ranking as ranked
+
+    answer(
+        workspace, name or "ranking",
+        lambda opened, called: ranked(opened, called, named_runs(opened, run), overrides or (), whole),
+    )  # fmt: skip
 
 
 @study.command()
@@ -191,9 +234,9 @@ def augment(workspace: WorkspacePath, run: Runs = None, name: Name = None, overr
     """
     from engine.tools.studies.augment import augment as compared
 
-    _answer(
+    answer(
         workspace, name or "augment",
-        lambda opened, called: compared(opened, called, _runs(opened, run), overrides or ()),
+        lambda opened, called: compared(opened, called, named_runs(opened, run), overrides or ()),
     )  # fmt: skip
 
 
@@ -218,7 +261,7 @@ def gallery(workspace: WorkspacePath, run: Runs = None, name: Name = None) -> No
     console = Console()
     opened = Workspace(workspace)
     folder = study_folder(opened, opened.run(name or "gallery").name)
-    for chosen in _runs(opened, run):
+    for chosen in named_runs(opened, run):
         settings = chosen.frozen().settings
         at = checkpoint_to_use(chosen, settings, None)
         found = decoded_images(opened, chosen, at)
@@ -228,45 +271,3 @@ def gallery(workspace: WorkspacePath, run: Runs = None, name: Name = None) -> No
             title += f", {words}"
         pages = contact_sheets(found.pixels, found.classes, settings.distill.ipc, title, folder / chosen.name)
         console.print(f"{clean(title)}: [bold]{pages[0]}[/]" + (f" and {len(pages) - 1} more" if pages[1:] else ""))
-
-
-def _runs(workspace: "Workspace", names: list[str] | None) -> "list[Run]":
-    """The runs named on the command line, or every run with a checkpoint."""
-    if names:
-        return [workspace.existing_run(name) for name in dict.fromkeys(names)]
-    return [run for run in workspace.runs() if run.checkpoints()]
-
-
-def _answer(folder: Path, name: str, begin: "Callable[[Workspace, str], Generator[Event, Any, Outcome]]") -> None:
-    """Drive a study with progress; print its table, write its files, draw its charts."""
-    from rich.console import Console
-
-    from engine.errors import ExitCode
-    from engine.runs.workspace import Workspace
-    from engine.tools.studies.written import study_folder, write_outcome
-    from tesla_tui.cli.follow import follow
-    from tesla_tui.render.study import print_outcome
-    from tesla_tui.render.study_chart import draw_charts
-
-    console = Console()
-    opened = Workspace(folder)
-    target = study_folder(opened, opened.run(name).name)  # a name for a run is one for a study
-    found: list[Outcome] = []
-
-    def answering() -> "Generator[Event, Any, None]":
-        found.append((yield from begin(opened, name)))
-
-    code = follow(answering(), console)
-    if code is not ExitCode.OK:
-        console.print("[yellow]Stopped; what was measured is kept.[/] Run the same command to resume.", highlight=False)
-        raise typer.Exit(code)
-    outcome = found[0]
-    print_outcome(console, outcome)
-    write_outcome(target, outcome)
-    charts = draw_charts(outcome, target)
-    _say_where(console, target, len(charts) // 2)
-
-
-def _say_where(console: "Console", target: Path, charts: int) -> None:
-    words = f"{charts} charts as PNG and SVG" if charts > 1 else "a chart as PNG and SVG"
-    console.print(f"Wrote table.md, study.json and {words} to [bold]{target}[/].", highlight=False)

@@ -22,18 +22,19 @@ START_WITHIN = 20.0
 """Seconds to wait for the run to start; decoding a dataset may take longer."""
 
 
-def worker_arguments(workspace: Path, run: Run, options: Sequence[str]) -> list[str]:
+def worker_arguments(workspace: Path, name: str, options: Sequence[str]) -> list[str]:
     """The command line of `tesla run` for a process that is not started from this folder."""
-    return ["run", str(workspace.resolve()), "--run", run.name, *options]
+    return ["run", str(workspace.resolve()), "--run", name, *options]
 
 
-def start_detached(workspace: Path, run: Run, arguments: Sequence[str]) -> int:
+def start_detached(workspace: Path, run: Run, arguments: Sequence[str], name: str | None = None) -> int:
     """Start `tesla run` for a run in a new session; its process id. Returns when it drives, or is still preparing.
 
     Args:
         workspace: the workspace's folder.
         run: the run.
         arguments: further options of `tesla run`.
+        name: that the command is given; unset: the run's. With --seeds it is not that of the first run.
 
     Raises:
         UsageError: another process is driving the run.
@@ -48,7 +49,7 @@ def start_detached(workspace: Path, run: Run, arguments: Sequence[str]) -> int:
         )
     check_links(workspace, run.folders)
     disk.make_folder(run.folder)
-    command = [sys.executable, "-P", "-m", "tesla_tui.main", *worker_arguments(workspace, run, arguments)]
+    command = [sys.executable, "-P", "-m", "tesla_tui.main", *worker_arguments(workspace, name or run.name, arguments)]
     before = file_stamp(run.heartbeat_file)
     log = run.folder / LOG
     disk.remove(log)  # a link of that name would be written through

@@ -181,7 +181,8 @@ def _lines(event: ev.Event) -> list[tuple[str, str]]:
             split = "held-out" if event.split == "holdout" else "test"
             which = random_words(event.formation) if event.subject == "random" else f"iteration {event.iteration}"
             accuracy = plus_minus(event.mean, event.std, len(event.accuracies))
-            return [(f"  {which}: {split} accuracy {accuracy} % ({clean(event.network)})", "")]
+            rate = "" if event.lr is None else f", learning rate {event.lr:g}"
+            return [(f"  {which}: {split} accuracy {accuracy} % ({clean(event.network)}{rate})", "")]
         case ev.IterationSkipped():
             loss = "" if event.loss is None else f", loss {event.loss:.3g}"
             return [(f"! iteration {event.iteration} skipped: {event.reason}{loss}", "yellow")]

@@ -41,7 +41,7 @@ def _figure(chart: Chart, outcome: Outcome) -> Figure:
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     figure.suptitle(chart.title, x=0.015, ha="left", fontsize=14, weight="bold", color=INK)
-    axes.set_title(_words(outcome), loc="left", fontsize=9, color=FAINT, pad=8)
+    axes.set_title(_words(outcome, chart), loc="left", fontsize=9, color=FAINT, pad=8)
     if chart.names is None:
         _lines(axes, chart)
     else:
@@ -57,14 +57,16 @@ def _figure(chart: Chart, outcome: Outcome) -> Figure:
     return figure
 
 
-def _words(outcome: Outcome) -> str:
-    """The setting in a line."""
+def _words(outcome: Outcome, chart: Chart) -> str:
+    """The setting in a line, and what error bars are."""
     shown = {
         "dataset.name": "{}", "distill.ipc": "IPC {}", "network.name": "{}", "network.width": "width {}",
         "teachers.count": "{} teachers", "distill.iterations": "{} iterations",
     }  # fmt: skip
     values = ((words, outcome.setting.get(key)) for key, words in shown.items())
-    return ", ".join(words.format(value) for words, value in values if value is not None)
+    said = [words.format(value) for words, value in values if value is not None]
+    drawn = any(any(curve.spread or ()) for curve in chart.curves)
+    return ", ".join([*said, f"± {chart.spread}"] if chart.spread and drawn else said)
 
 
 def _scaled(values: Sequence[float], chart: Chart) -> list[float]:

@@ -9,7 +9,7 @@ from typing import Any
 from engine.errors import CorruptFileError, TeslaError
 from engine.events import EvaluationDone
 from engine.runs.data_record import DataDetails, read_details
-from engine.runs.protocol import is_own
+from engine.runs.protocol import own_results
 from engine.runs.provenance import ImportedBuffer, SetOrigin, imported_buffer
 from engine.runs.run import Run
 from engine.runs.selection import is_unimproved, selected_iteration
@@ -79,7 +79,8 @@ def gather(workspace: Workspace, run: Run) -> Facts:
         selected = best.iteration  # its checkpoints were removed
     found = [m for m in _measured(run) if m.result.subject == "random" or m.result.iteration == selected]
     found.sort(key=lambda m: (m.result.network != settings.network.name, m.result.network, m.result.subject))
-    own = [is_own(m.result, m.protocol, settings) for m in found]
+    ours = {id(result) for result in own_results([(m.result, m.protocol) for m in found], settings)}
+    own = [id(m.result) in ours for m in found]
     tests = [m for m, mine in zip(found, own, strict=True) if m.result.split == "test" and mine]
     others = [m for m, mine in zip(found, own, strict=True) if m.result.split == "test" and not mine]
     held = [m.result for m, mine in zip(found, own, strict=True) if m.result.split == "holdout" and mine]

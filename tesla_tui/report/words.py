@@ -56,7 +56,7 @@ def summary(facts: Facts) -> str:
         words = f"Networks trained on {images} reach {_percent(best)} on the test images of {name}"
         if base is not None:
             words += f"; on as many {random_words(factor)}, {_percent(base)}"
-        words += f" (± is the sample standard deviation over {counted(len(best.accuracies), 'network')}). "
+        words += f" (± is the sample standard deviation over {counted(len(best.accuracies), 'network')} of this run). "
         return words + clean(outcome_words(outcomes([best], [base] if base else [], unimproved=facts.unimproved)))
     if facts.holdout is not None:
         words = f"Not measured on the test images yet. Networks trained on {images} reach {_percent(facts.holdout)}"

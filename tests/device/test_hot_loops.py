@@ -13,7 +13,7 @@ from engine.networks import flatten_parameters
 from engine.runs.workspace import Workspace
 from engine.runtime.generators import run_to_end
 from engine.session.open_task import open_task
-from engine.training.evaluation import BATCH, RULE, measure, train_on_small
+from engine.training.evaluation import RULE, measure, train_on_small
 from engine.training.labels import CHUNK, labelling
 from engine.training.sgd import EagerTrainer
 from engine.training.teachers import train_teachers
@@ -86,7 +86,7 @@ def test_a_step_on_all_training_images_waits_for_nothing(device: Device, device_
     task, _ = open_tiny(device_workspace, "distill.method=random")
     learner = EagerTrainer(task.fresh_network(0).train(), RULE)
     steps = waits(device, train_on_small(task, learner, WholeSet(task.train, 0.01, 1), 0))
-    assert [lines for _, lines in steps] == [[]] * -(-len(task.train) // BATCH)
+    assert [lines for _, lines in steps] == [[]] * -(-len(task.train) // task.settings.evaluate.batch)
 
 
 def test_measuring_waits_once_at_the_end(device: Device, device_workspace: Workspace) -> None:

@@ -52,9 +52,10 @@ configs:
 ## Measured
 
 {_table(results)}
-Accuracy on the {dataset["test_images"]:,} real test images: mean and sample standard deviation over newly initialised networks, trained
-for {training["epochs"]} epochs. The checkpoint (iteration {facts["iteration"]}) was selected on held-out training images; the test
-images were used once.{_policy(training)} `random` is the same number of real images per class, drawn at random{f", {factor} x {factor} shrunk ones in each" if factor > 1 else ""}.
+Accuracy on the {dataset["test_images"]:,} real test images: mean and sample standard deviation over newly initialised networks of
+one run, trained for {training["epochs"]} epochs. The checkpoint (iteration {facts["iteration"]}) was selected on held-out training images; the test
+images were used once.{_policy(training)} `random` is the same number of real images per class, drawn at random for each
+network{_rate(results)}{f", {factor} x {factor} shrunk ones in each" if factor > 1 else ""}.
 
 ## Use
 
@@ -161,6 +162,12 @@ def _made(facts: dict[str, Any]) -> str:
         f"They were made by {facts['method']} with\n{with_what}, so that a network trained on them alone does\n"
         "well on real images. They are training data and need not look like anything."
     )
+
+
+def _rate(results: list[EvaluationDone]) -> str:
+    """The learning rate of random real images, where it is known."""
+    rate = next((r.lr for r in results if r.subject == "random" and r.lr is not None), None)
+    return "" if rate is None else f" and trained at a learning rate of {rate:g}"
 
 
 def _table(results: list[EvaluationDone]) -> str:

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from engine.data.decoder import Whole, decode_all
 from engine.data.formation import Formation
 from engine.errors import UsageError
@@ -89,16 +91,18 @@ def exporting(
     for dead in leftovers(to.parent):
         if dead.name.startswith(f"{to.name}{TEMP_MARK}"):
             disk.remove_tree(dead)
-    facts = _recipe(task, run, chosen, state.student_lr.item())
+    results = [r for r in run.evaluations() if r.split == "test" and (r.subject == "random" or r.iteration == chosen)]
+    tuned = next((r.lr for r in results if r.subject == "distilled" and r.lr is not None), None)
+    student_lr = state.student_lr if tuned is None else torch.full_like(state.student_lr, tuned)
+    facts = _recipe(task, run, chosen, student_lr.item())
     images = state.images
     if layout == "pt" or not isinstance(task.decoder, Whole | Formation):
         # What is beside the files, published code or train.py, knows no such decoder.
         images, labels = decode_all(task.decoder, images), labels.repeat_interleave(task.decoder.views, dim=0)
         facts |= {"ipc": facts["ipc"] * task.decoder.views, "formation": 1}
-    results = [r for r in run.evaluations() if r.split == "test" and (r.subject == "random" or r.iteration == chosen)]
     with _as_new(to), publishing_folder(to) as temp:
         if layout == "pt":
-            write_published(temp, task, images, labels, state.student_lr, facts)
+            write_published(temp, task, images, labels, student_lr, facts)
         else:
             yield from write_folder(temp, task, images, labels, facts, results, with_test=with_test)
     return Exported(len(images), task.classes, chosen, facts["formation"], len(state.images))

@@ -9,6 +9,7 @@ from engine.settings import Settings
 from engine.storage.filesystem import format_bytes
 from engine.tools.plan.problem import Found, Problem, epochs_of, kept_vectors, step_note, step_units
 from engine.tools.plan.report import Duration, How
+from engine.training.evaluation import RATES
 
 MATCHING_SHARE, TRAINING_SHARE = 0.36, 0.54
 """Time of compiled steps over that of eager ones, for those that could not be measured. Found on 2 CPU cores, ConvNets
@@ -153,7 +154,8 @@ def _selection(
     own = evaluations[settings.network.name]
     one = _evaluation_seconds(problem, own, problem.facts.holdout)
     one *= settings.evaluate.selection_repeats
-    count = states + (1 if baseline else 0)
+    rates = len(RATES) if settings.evaluate.random_lr == "tuned" else 1
+    count = states + (rates if baseline else 0)
     note = f"{count} of {span(one)}" + (f", and {span(shipped)} of labels" if shipped else "")
     note += _words(problem, own, TRAINING_SHARE)
     return Duration("evaluations that select", count * one + states * shipped, how_of(own), note)
@@ -169,6 +171,11 @@ def _test(problem: Problem, evaluations: dict[str, Found], shipped: float) -> Du
     if settings.evaluate.baseline:
         total += sum(repeats * _evaluation_seconds(problem, evaluations[n], measured, random=True) for n in networks)
         count *= 2
+    if problem.facts.holdout and not settings.traits.iterates and settings.evaluate.random_lr == "tuned":
+        # Nothing is selected, so random real images are tuned now.
+        own = _evaluation_seconds(problem, evaluations[settings.network.name], problem.facts.holdout, random=True)
+        subjects = settings.evaluate.baseline + settings.draws_random
+        total += subjects * len(RATES) * settings.evaluate.selection_repeats * own
     note = f"{count} of {repeats} networks, {span(tests[0])}"
     note += _words(problem, evaluations[networks[0]], TRAINING_SHARE)
     return Duration("test", total + shipped, how_of(evaluations[networks[0]]), note)

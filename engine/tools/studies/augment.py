@@ -19,13 +19,14 @@ from engine.runs.workspace import Workspace
 from engine.session.evaluations import training_set
 from engine.session.memory_hints import explain_out_of_memory
 from engine.session.open_task import open_finished
+from engine.session.random_images import random_rate
 from engine.settings import EffectiveSettings, EvaluateSettings, Settings
 from engine.settings.decoders import packed_words
 from engine.storage.atomic import sha256_file
 from engine.tools.studies.members import STAGE, heading, value_of
 from engine.tools.studies.outcome import Cell, Chart, Column, Curve, Outcome, Value
 from engine.tools.studies.points import Points
-from engine.tools.studies.runs import ACCURACY, COUNT, GAIN, RANDOM, Study
+from engine.tools.studies.tables import ACCURACY, GAIN, NETWORK_SPREAD, OF_ONE_RUN, RANDOM, Study
 from engine.training.evaluation import evaluate_distilled, evaluate_random
 from engine.training.task import Task
 from engine.training.teacher_buffer import TeacherBuffer
@@ -80,7 +81,7 @@ def augment(workspace: Workspace, name: str, runs: Sequence[Run], overrides: Seq
     yield StageFinished(stage=STAGE, seconds=time.monotonic() - began)
     columns = [
         Column("run", "run"), Column("method", "method"), Column("ipc", "IPC", "count"),
-        Column("augment", "augmentation"), ACCURACY, RANDOM, GAIN, COUNT,
+        Column("augment", "augmentation"), ACCURACY, RANDOM, GAIN, OF_ONE_RUN,
     ]  # fmt: skip
     return Outcome(
         study="augment",
@@ -89,10 +90,21 @@ def augment(workspace: Workspace, name: str, runs: Sequence[Run], overrides: Seq
         "App. A.9).",
         columns=[column for column in columns if any(row[column.key] is not None for row in rows)],
         rows=rows,
-        charts=[Chart("Test accuracy", "", "accuracy, %", [*curves, *baselines], names=list(POLICIES), percent=True)],
+        charts=[
+            Chart(
+                "Test accuracy",
+                "",
+                "accuracy, %",
+                [*curves, *baselines],
+                names=list(POLICIES),
+                percent=True,
+                spread=NETWORK_SPREAD,
+            )
+        ],
         notes=[
-            "The selected checkpoint of every run; ± is the sample standard deviation over n fresh networks. The "
-            "learning rate is the one that the run learned, under the augmentation of its own matching steps.",
+            "The selected checkpoint of every run; ± is the sample standard deviation of one run's networks. The "
+            "learning rate is the one that the run learned, under the augmentation of its own matching steps; that of "
+            "random real images the one tuned for the run's own augmentation.",
             "Every row is measured on the test images: the table compares augmentations, it selects nothing. The "
             "run's own results are not changed.",
         ],
@@ -127,8 +139,11 @@ def _measured(
             evaluated = settings.evaluate.model_copy(update={"augment": policy})
             there = replace(task, settings=settings.model_copy(update={"evaluate": evaluated}))
             repeats, network = settings.evaluate.repeats, task.network_name
-            if subject == "random":
-                evaluation = evaluate_random(there, split="test", network=network, repeats=repeats)
+            if subject == "random" or settings.draws_random:
+                rate = yield from random_rate(task, run, subject, 0)
+                evaluation = evaluate_random(
+                    there, split="test", network=network, repeats=repeats, lr=rate, subject=subject
+                )
             else:
                 small = small or (yield from training_set(task, buffer, state))
                 evaluation = evaluate_distilled(

@@ -14,10 +14,26 @@ from engine.session.open_task import open_task
 from engine.session.session import evaluate_run
 from engine.settings import EffectiveSettings
 from engine.tools.studies import paper_results
+from engine.tools.studies.groups import Group, by_seed, find_whole, gain_over, over_runs, share_of
 from engine.tools.studies.members import STAGE, Record, heading, read_record, shared_setting, value_of
-from engine.tools.studies.outcome import Cell, Chart, Column, Curve, Outcome
+from engine.tools.studies.outcome import Cell, Chart, Column, Curve, Outcome, spread_of
 from engine.tools.studies.points import Points
-from engine.tools.studies.runs import ACCURACY, COUNT, GAIN, PUBLISHED, RANDOM, Study, notes_of
+from engine.tools.studies.seeds import seeds_notes
+from engine.tools.studies.tables import (
+    ACCURACY,
+    GAIN,
+    NETWORK_SPREAD,
+    OF_ONE_RUN,
+    OF_WHOLE,
+    PUBLISHED,
+    RANDOM,
+    RUNS,
+    Study,
+    published_notes,
+    shown,
+    spread_note,
+    spread_words,
+)  # fmt: skip
 from engine.training.evaluation import BASELINE_LR, evaluate_distilled
 from engine.training.labels import class_index, hard_labels, mean_labels
 from engine.training.real_images import random_real, real_images
@@ -80,12 +96,21 @@ def sla_only(workspace: Workspace, name: str, ipc: int | None, overrides: Sequen
         study="sla-only",
         title="What soft labels alone contribute",
         question="Fixed random real images with the mean of all teachers' labels at an epoch (paper: Figure 5).",
-        columns=[Column("labels", "labels"), ACCURACY, COUNT],
+        columns=[Column("labels", "labels"), ACCURACY, OF_ONE_RUN],
         rows=rows,
-        charts=[Chart("Test accuracy", "teacher epoch the labels are from", "accuracy, %", curves, percent=True)],
+        charts=[
+            Chart(
+                "Test accuracy",
+                "teacher epoch the labels are from",
+                "accuracy, %",
+                curves,
+                percent=True,
+                spread=NETWORK_SPREAD,
+            )
+        ],
         notes=[
-            f"Learning rate {BASELINE_LR:g}, that of random real images. ± is the sample standard deviation over n "
-            "fresh networks.",
+            f"Learning rate {BASELINE_LR:g} in every row. ± is the sample standard deviation over the networks of one "
+            "set of images.",
             "Every point is measured on the test images: it shows a curve, it selects nothing.",
         ],
         setting=_setting(effective, ("distill.ipc", "teachers.count", "evaluate.epochs", "evaluate.repeats")),
@@ -114,42 +139,69 @@ def cross(workspace: Workspace, runs: Sequence[Run], networks: Sequence[str], ov
         yield from _within(evaluate_run(workspace, run, settings, None, networks), at)
         records.append(read_record(run, settings))
     yield StageFinished(stage=STAGE, seconds=time.monotonic() - began)
+    groups = by_seed(records)
+    several = max(len(group.records) for group in groups)
+    whole = find_whole(workspace, groups[0].settings)
     rows: list[dict[str, Cell]] = []
-    for record in records:
+    for group in groups:
         for network in networks:
-            value, random = value_of(record.test.get(network)), value_of(record.random.get(network))
+            values = [value_of(record.test.get(network)) for record in group.records]
+            randoms = [value_of(record.random.get(network)) for record in group.records]
+            value = over_runs(values)
             rows.append({
-                "run": record.run.name, "method": record.settings.distill.method, "ipc": record.settings.distill.ipc,
-                "network": network, "accuracy": value, "random": random,
-                "gain": value.mean - random.mean if value and random else None,
-                "published": paper_results.cross_accuracy(record.settings, network),
-                "n": value.count if value else None,
+                "run": group.member.label, "method": group.settings.distill.method, "ipc": group.settings.distill.ipc,
+                "network": network, "accuracy": value, "random": over_runs(randoms), "gain": gain_over(values, randoms),
+                "of_whole": share_of(value, group.settings, whole, network),
+                "published": paper_results.cross_accuracy(group.settings, network),
+                "n": len(values), "networks": next((value.count for value in values if value), None),
             })  # fmt: skip
     curves = []
-    for record in records:
-        there = [network for network in networks if network in record.test]
+    for group in groups:
+        found = [over_runs([value_of(record.test.get(network)) for record in group.records]) for network in networks]
+        there = [(place, value) for place, value in enumerate(found) if value is not None]
         curves.append(
             Curve(
-                record.run.name,
-                [networks.index(network) for network in there],
-                [record.test[network].mean for network in there],
-                [record.test[network].std for network in there],
+                group.member.label,
+                [place for place, _ in there],
+                [value.mean for _, value in there],
+                [spread_of(value) or 0.0 for _, value in there],
             )
         )
     columns = [
         Column("run", "run"), Column("method", "method"), Column("ipc", "IPC", "count"), Column("network", "network"),
-        ACCURACY, RANDOM, GAIN, PUBLISHED, COUNT,
+        ACCURACY, OF_WHOLE, RANDOM, GAIN, PUBLISHED, RUNS, Column("networks", "networks of each", "count"),
     ]  # fmt: skip
+    each = max((int(str(row["networks"] or 0)) for row in rows), default=0)
+    notes = ["Test accuracy of the checkpoint that the held-out part of the training images selected."]
+    notes += [spread_note(each)] if several == 1 else seeds_notes(several, own_teachers=_own_teachers(groups))
+    if several > 1 and any(len(group.records) == 1 for group in groups):
+        notes.append("In a row of a single run, ± is the sample standard deviation of its networks.")
     return Outcome(
         study="cross",
         title="Distilled images under other networks",
         question="Networks of other architectures trained on images that were distilled with one (paper: Table 2).",
-        columns=[column for column in columns if any(row[column.key] is not None for row in rows)],
+        columns=shown(columns, rows),
         rows=rows,
-        charts=[Chart("Test accuracy", "", "accuracy, %", curves, names=list(networks), percent=True)],
-        notes=notes_of(records),
+        charts=[
+            Chart(
+                "Test accuracy",
+                "",
+                "accuracy, %",
+                curves,
+                names=list(networks),
+                percent=True,
+                spread=spread_words(groups),
+            )
+        ],
+        notes=notes + published_notes(records),
         setting=shared_setting(records),
     )
+
+
+def _own_teachers(groups: Sequence[Group]) -> bool:
+    """Whether no two runs of any group share teachers."""
+    seeds = [[record.settings.teacher_seed for record in group.records] for group in groups]
+    return all(len(set(found)) == len(found) for found in seeds)
 
 
 def _within(events: Generator[Event, None, None], at: Progress) -> Generator[Event, None, None]:

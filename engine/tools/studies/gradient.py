@@ -20,10 +20,25 @@ from engine.methods.teacher_init import init_state
 from engine.runs.workspace import Workspace
 from engine.runtime.generators import map_events, run_to_end
 from engine.session.open_task import open_task
-from engine.tools.studies.members import STAGE, Member, drive_members, shared_setting
-from engine.tools.studies.outcome import Cell, Chart, Column, Curve, Outcome, Value
+from engine.tools.studies.groups import PLAIN, Plan, drive_groups, row_of, shared_by, whole_row
+from engine.tools.studies.members import STAGE, Member, shared_setting
+from engine.tools.studies.outcome import Cell, Chart, Column, Curve, Outcome, Table, Value
 from engine.tools.studies.points import Points
-from engine.tools.studies.runs import Study, notes_of
+from engine.tools.studies.tables import (
+    ACCURACY,
+    DIFFERENCE,
+    GAIN,
+    OF_WHOLE,
+    PACE,
+    RANDOM,
+    Study,
+    against_first,
+    count_column,
+    mean_curve,
+    notes_of,
+    shown,
+    spread_words,
+)  # fmt: skip
 from engine.training.labels import class_index, hard_labels
 from engine.training.task import Task
 from engine.training.teacher_buffer import TeacherBuffer
@@ -42,6 +57,7 @@ def gradient(
     steps: Sequence[int],
     epochs: Sequence[int],
     overrides: Sequence[str],
+    plan: Plan = PLAIN,
 ) -> Study:
     """Measure both gradients over T and start epoch, then drive a run with each.
 
@@ -52,6 +68,7 @@ def gradient(
         steps: values of T; none for some up to `distill.steps`.
         epochs: start epochs; none for the first, the middle and the last that a distillation draws.
         overrides: `key=value` texts.
+        plan: seeds of the runs, and whether the whole dataset is trained on.
     """
     settings = workspace.settings(ipc=ipc, overrides=tuple(overrides)).settings
     most, first, last = settings.distill.steps, settings.distill.min_start_epoch, settings.distill.max_start_epoch - 1
@@ -65,23 +82,20 @@ def gradient(
     members = [
         Member(f"{name}-ipc-{count}-{mode}", mode, count, (f"distill.gradient={mode}",)) for mode in ("exact", "paper")
     ]
-    records = yield from drive_members(workspace, members, overrides)
+    groups, whole = yield from drive_groups(workspace, name, members, overrides, plan)
     notes = [
         f"cosine, norms and student_lr: paper against exact at the first images, mean ± sample standard deviation over "
         f"{DRAWS} drawn iterations; hard labels. A ratio of 1 and a cosine of 1 mean that the gradients are equal.",
     ]
-    for member, record in zip(members, records, strict=True):
-        if record.accuracy is not None:
-            value = record.accuracy
-            spread = "" if value.std is None else f" ± {100 * value.std:.1f}"
-            notes.append(
-                f"After {record.settings.distill.iterations} iterations with distill.gradient = {member.label}: test "
-                f"accuracy {100 * value.mean:.1f}{spread} % (n = {value.count})."
-            )
-    curves = [
-        Curve(member.label, [at for at, _ in record.holdout], [accuracy for _, accuracy in record.holdout])
-        for member, record in zip(members, records, strict=True)
+    ends: list[dict[str, Cell]] = [
+        {"gradient": group.member.label, **row_of(group, whole), **against_first(group, groups)} for group in groups
     ]
+    ends += whole_row("gradient", whole, plan)
+    after = [
+        Column("gradient", "distill.gradient"), ACCURACY, DIFFERENCE, OF_WHOLE, RANDOM, GAIN, PACE, count_column(plan),
+    ]  # fmt: skip
+    curves = [mean_curve(group, best=False) for group in groups]
+    iterations = groups[0].settings.distill.iterations
     return Outcome(
         study="gradient",
         title="The paper's gradient against the exact one",
@@ -97,10 +111,11 @@ def gradient(
         charts=[
             _chart("Cosine of the two image gradients", "cosine", "cosine", points, chosen, starts),
             _chart("dL/dstudent_lr, paper / exact", "ratio", "student_lr_ratio", points, chosen, starts),
-            Chart("Held-out accuracy", "iteration", "accuracy, %", curves, percent=True),
+            Chart("Held-out accuracy", "iteration", "accuracy, %", curves, percent=True, spread=spread_words(groups)),
         ],
-        notes=[*notes, *notes_of(records)],
-        setting=shared_setting(records),
+        notes=[*notes, *notes_of(groups, plan, whole)],
+        setting=shared_setting(shared_by(groups)),
+        tables=[Table(f"After {iterations} iterations with each", shown(after, ends), ends)],
     )  # fmt: skip
 
 
@@ -115,7 +130,7 @@ def _chart(
             Curve(f"start epoch {start}", steps, [v.mean for v in values], [v.std or 0.0 for v in values])
         )  # fmt: skip
     curves.append(Curve("equal", [steps[0], steps[-1]], [1, 1], reference=True))
-    return Chart(title, "matching steps T", y_label, curves)
+    return Chart(title, "matching steps T", y_label, curves, spread=f"standard deviation of {DRAWS} drawn iterations")
 
 
 def _compared(

@@ -181,4 +181,7 @@ def shared_setting(records: Sequence[Record]) -> dict[str, Any]:
         "distill.gradient", "labels.kind", "evaluate.epochs", "evaluate.repeats", "seed",
     )  # fmt: skip
     flats = [EffectiveSettings(record.settings, {}).flat() for record in records]
-    return {key: flats[0][key] for key in keys if flats and all(flat.get(key) == flats[0][key] for flat in flats)}
+    seeds = list(dict.fromkeys(flat["seed"] for flat in flats))
+    several = {"seeds": ", ".join(map(str, seeds))} if len(seeds) > 1 else {}
+    shared = {key: flats[0][key] for key in keys if flats and all(flat.get(key) == flats[0][key] for flat in flats)}
+    return {**shared, **several}

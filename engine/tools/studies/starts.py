@@ -9,9 +9,24 @@ from collections.abc import Sequence
 from engine.errors import UsageError
 from engine.runs.workspace import Workspace
 from engine.settings import Settings
-from engine.tools.studies.members import Member, drive_members, shared_setting
-from engine.tools.studies.outcome import Chart, Column, Curve, Outcome
-from engine.tools.studies.runs import ACCURACY, COUNT, GAIN, PACE, RANDOM, Study, curves, notes_of, row_of, shown
+from engine.tools.studies.groups import PLAIN, Plan, drive_groups, row_of, shared_by, whole_row
+from engine.tools.studies.members import Member, shared_setting
+from engine.tools.studies.outcome import Cell, Chart, Column, Curve, Outcome, spread_of
+from engine.tools.studies.tables import (
+    ACCURACY,
+    DIFFERENCE,
+    GAIN,
+    OF_WHOLE,
+    PACE,
+    RANDOM,
+    Study,
+    against_first,
+    count_column,
+    curves,
+    notes_of,
+    shown,
+    spread_words,
+)  # fmt: skip
 
 GRADIENTS = ("exact", "paper")
 
@@ -19,7 +34,7 @@ LABELS = {"one-hot": "learned, from one-hot", "teacher": "learned, from a teache
 """By `labels.init`."""
 
 
-def start(workspace: Workspace, name: str, ipc: int | None, overrides: Sequence[str]) -> Study:
+def start(workspace: Workspace, name: str, ipc: int | None, overrides: Sequence[str], plan: Plan = PLAIN) -> Study:
     """Early, late and all start epochs, and a curriculum; and learned labels from one-hot and from a teacher.
 
     Raises:
@@ -39,25 +54,25 @@ def start(workspace: Workspace, name: str, ipc: int | None, overrides: Sequence[
         for key, _, _, keys in variants
         for mode in GRADIENTS
     ]
-    records = yield from drive_members(workspace, members, overrides)
-    rows = [
-        {"start": words, "labels": labels, "gradient": mode, **row_of(record)}
-        for (words, labels, mode), record in zip(
-            [(words, labels, mode) for _, words, labels, _ in variants for mode in GRADIENTS], records, strict=True
-        )
+    groups, over_all = yield from drive_groups(workspace, name, members, overrides, plan)
+    kinds = [(words, labels, mode) for _, words, labels, _ in variants for mode in GRADIENTS]
+    rows: list[dict[str, Cell]] = [
+        {"start": words, "labels": labels, "gradient": mode, **row_of(group, over_all), **against_first(group, groups)}
+        for (words, labels, mode), group in zip(kinds, groups, strict=True)
     ]
+    rows += whole_row("start", over_all, plan)
     bars = []
     for place, mode in enumerate(GRADIENTS):
-        found = [record.accuracy for record in records[place :: len(GRADIENTS)]]
+        found = [group.accuracy for group in groups[place :: len(GRADIENTS)]]
         there = [(x, value) for x, value in enumerate(found) if value is not None]
         bars.append(
-            Curve(mode, [x for x, _ in there], [v.mean for _, v in there], [v.std or 0.0 for _, v in there])
+            Curve(mode, [x for x, _ in there], [v.mean for _, v in there], [spread_of(v) or 0.0 for _, v in there])
         )  # fmt: skip
     columns = [
-        Column("start", "start epochs"), Column("labels", "labels"), Column("gradient", "gradient"), ACCURACY, RANDOM,
-        GAIN, PACE, COUNT,
+        Column("start", "start epochs"), Column("labels", "labels"), Column("gradient", "gradient"), ACCURACY,
+        DIFFERENCE, OF_WHOLE, RANDOM, GAIN, PACE, count_column(plan),
     ]  # fmt: skip
-    curriculum = records[len(GRADIENTS) * list(ranges(settings)).index("curriculum")].settings.distill
+    curriculum = groups[len(GRADIENTS) * list(ranges(settings)).index("curriculum")].settings.distill
     return Outcome(
         study="start",
         title="Where students start",
@@ -67,19 +82,27 @@ def start(workspace: Workspace, name: str, ipc: int | None, overrides: Sequence[
         columns=shown(columns, rows),
         rows=rows,
         charts=[
-            Chart("Test accuracy", "", "accuracy, %", bars, names=[key for key, *_ in variants], percent=True),
+            Chart(
+                "Test accuracy",
+                "",
+                "accuracy, %",
+                bars,
+                names=[key for key, *_ in variants],
+                percent=True,
+                spread=spread_words(groups),
+            ),
             *(
-                curves(f"Held-out accuracy, best so far, {mode} gradient", members[place::2], records[place::2])
+                curves(f"Held-out accuracy, best so far, {mode} gradient", groups[place :: len(GRADIENTS)])
                 for place, mode in enumerate(GRADIENTS)
             ),
         ],
         notes=[
-            *notes_of(records),
+            *notes_of(groups, plan, over_all),
             f"The curriculum has grown to the whole range at iteration {curriculum.expansion_end} of "
             f"{curriculum.iterations} (distill.expansion_end). The rows named by what learned labels start from use "
             f"with images that a teacher classifies correctly; the others with distill.init = {settings.distill.init}.",
         ],
-        setting=shared_setting(records),
+        setting=shared_setting(shared_by(groups)),
     )
 
 

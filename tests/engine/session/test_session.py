@@ -22,7 +22,8 @@ from engine.runs.selection import selected_iteration
 from engine.runs.workspace import Workspace, acquire_run
 from engine.runtime.generators import run_to_end
 from engine.session import evaluations as assessments
-from engine.training.evaluation import Evaluation
+from engine.session import random_images
+from engine.training.evaluation import RATES, Evaluation
 from engine.training.task import Task
 from tests.conftest import Drive
 from tests.runs import assert_same_bits, in_the_middle, newest, stop_at_iteration
@@ -172,7 +173,7 @@ def test_evaluations_are_not_repeated(tiny_run: Drive) -> None:
     tiny_run()
     assert times == {path: path.stat().st_mtime_ns for path in (run.folder / "evaluations").iterdir()}
     done = [e for e, _ in read_journal(run.journal_file) if isinstance(e.event, EvaluationDone)]
-    assert len(done) == len(times)
+    assert len(done) == len(run.evaluations()) == len(times) - len(RATES)  # each rate is kept, its best is a result
     assert sum(isinstance(e.event, RunStarted) for e, _ in read_journal(run.journal_file)) == 2
 
 
@@ -185,20 +186,22 @@ def test_runs_of_a_workspace_share_the_random_baseline(tiny_run: Drive, monkeypa
         drawn.extend(evaluation.split for evaluation in wanted if evaluation.subject == "random")
         return real(task, wanted)
 
-    monkeypatch.setattr(assessments, "evaluate", counted)
+    for module in (assessments, random_images):
+        monkeypatch.setattr(module, "evaluate", counted)
+    each = ["holdout"] * len(RATES) + ["test"]
 
     def random(run: Run) -> list[EvaluationDone]:
         return [result for result in run.evaluations() if result.subject == "random"]
 
     first = tiny_run("first")
-    assert drawn == ["holdout", "test"]
+    assert drawn == each
     second = tiny_run("second", "distill.gradient=paper", "labels.kind=learned")
-    assert drawn == ["holdout", "test"]
+    assert drawn == each
     assert random(second) == random(first)
     told = [e.event for e, _ in read_journal(second.journal_file) if isinstance(e.event, EvaluationDone)]
     assert sum(event.subject == "random" for event in told) == 2
     third = tiny_run("third", "distill.ipc=2")
-    assert drawn == ["holdout", "test"] * 2
+    assert drawn == each * 2
     assert random(third) != random(first)
 
 

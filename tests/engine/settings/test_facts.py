@@ -120,7 +120,7 @@ def as_json(value: Any) -> Any:
 
 @pytest.mark.parametrize("overrides", VARIANTS, ids=" ".join)
 def test_records_are_those_of_released_versions(workspace: Workspace, overrides: tuple[str, ...]) -> None:
-    s = settings_of(overrides)
+    s = settings_of((*overrides, "evaluate.random_lr=0.01"))  # the only rate there was
     dataset = cast(Dataset, SimpleNamespace(fingerprint="f1", name="digits"))
     identity = workspace.buffer_identity(s, dataset)
     assert identity == old_teachers(s, "f1", "digits")
@@ -152,6 +152,27 @@ def test_a_protocol_names_what_later_versions_added_where_it_is_not_the_default(
     for measured, asked in ((plain, s), (s, plain)):
         assert is_own(result, distilled_protocol(measured, measured.evaluate.repeats), measured)
         assert not is_own(result, distilled_protocol(measured, measured.evaluate.repeats), asked)
+
+
+def test_a_tuned_rate_is_part_of_what_random_images_depend_on() -> None:
+    s = settings_of(())
+    tuned = {"lr": "tuned", "tuning": s.evaluate.selection_repeats}
+    assert random_protocol(s, 4) == {**old_random(s, 4), **tuned}
+    assert distilled_protocol(s, 4) == old_distilled(s, 4)
+    own = settings_of(("distill.method=random",))
+    drawn = {"random": {"lr": "tuned"}, "draws": "per network", "tuning": s.evaluate.selection_repeats}
+    assert distilled_protocol(own, 4) == {**old_distilled(own, 4), **drawn}
+    assert random_protocol(settings_of(("evaluate.random_lr=0.03",)), 4) == {**old_random(s, 4), "lr": 0.03}
+
+
+def test_a_run_of_an_older_version_keeps_its_selection_and_its_rate_for_random_images() -> None:
+    workspace = Workspace(OLD)
+    run = workspace.run("old")
+    for settings in (run.frozen().settings, workspace.settings(run=run).settings):
+        assert (settings.evaluate.selection_repeats, settings.evaluate.random_lr) == (1, 0.01)
+    assert workspace.settings(overrides=("evaluate.random_lr=tuned",), run=run).settings.evaluate.random_lr == "tuned"
+    fresh = workspace.settings().settings.evaluate
+    assert (fresh.selection_repeats, fresh.random_lr) == (3, "tuned")
 
 
 def test_teachers_and_results_of_0_1_0_are_still_those_asked_for() -> None:

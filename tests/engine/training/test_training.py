@@ -164,10 +164,10 @@ def test_compiling_is_decided_by_the_work_of_the_whole_stage(workspace: Workspac
     wide = initialised_network("convnet", seed=1, channels=3, classes=10, resolution=32, width=64)
     big = torch.zeros(100, 3, 32, 32)
     assert training.worth_compiling(wide, big, 9000) and not training.worth_compiling(model, images, 9000)
-    # 6 iterations, one evaluation every 3, the start, the baseline: 4 networks; then 2 repeats of 2 subjects.
-    assert planned_steps(task, "convnet", 10) == {10: 8 * 8}
+    # 6 iterations, one evaluation every 3, the start, the baseline at 4 rates: 7 of 3 networks; then 2 of 2.
+    assert planned_steps(task, "convnet", 10) == {10: 25 * 8}
     assert planned_steps(task, "vit", 10) == {10: 2 * 8}
-    assert planned_steps(task, "convnet", 2 * 256 + 3) == {256: 2 * 8 * 8, 3: 8 * 8}
+    assert planned_steps(task, "convnet", 2 * 256 + 3) == {256: 2 * 25 * 8, 3: 25 * 8}
     assert planned_steps(task_with(workspace, "evaluate.batch=4"), "vit", 10) == {4: 2 * 2 * 8, 2: 2 * 8}
 
 

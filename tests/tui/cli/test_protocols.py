@@ -9,6 +9,7 @@ import pytest
 from engine.runs.run import Run
 from engine.runs.selection import selected_iteration
 from engine.runs.workspace import Workspace
+from engine.training.evaluation import RATES
 from tesla_tui.watch.feed import RunFeed
 from tests.tui.cli.test_cli import SETS, Tesla, one_paragraph, tesla  # noqa: F401
 
@@ -53,7 +54,10 @@ def test_another_protocol_replaces_nothing(tesla: Tesla, tmp_path: Path) -> None
     assert distilled_row(out) == words_of(other["distilled"]) != words_of(own["distilled"])
 
     after = files(run)
-    assert {name: after[name] for name in before} == before and len(after) == len(before) + 2
+    assert {name: after[name] for name in before} == before
+    new = after.keys() - before.keys()
+    tuning = {name for name in new if "-holdout-random-" in name}  # every rate, and the best
+    assert len(new - tuning) == 2 and len(tuning) == 1 + len(RATES)
     assert json.loads(tesla("status", "ws", "--json")[1])["runs"][0]["test"] == status["runs"][0]["test"]
     assert {r.subject: r.accuracies for r in run.evaluations() if r.split == "test"} == own
     assert selected_iteration(run, run.frozen().settings) == selected
@@ -85,7 +89,9 @@ def test_a_run_that_is_measured_otherwise_from_now_on(tesla: Tesla) -> None:  # 
     second = run.evaluations()
     measured = {(r.iteration, r.split, r.subject) for r in first} & {(r.iteration, r.split, r.subject) for r in second}
     assert {(0, "holdout", "random"), (0, "test", "random"), (6, "holdout", "distilled")} <= measured
-    assert len(run.measured()) == len(first) + len(second), "none was replaced"
+    each = [r for r, p in run.measured() if r.subject == "random" and p.get("lr") != "tuned"]
+    assert len(each) == 2 * len(RATES)
+    assert len(run.measured()) == len(first) + len(second) + len(each), "none was replaced"
     scored = {r.mean: r.iteration for r in second if r.split == "holdout" and r.subject == "distilled"}
     assert scored[max(scored)] == selected_iteration(run, run.frozen().settings)
 

@@ -43,7 +43,7 @@ def rows_of(folder: Path, name: str) -> list[dict[str, object]]:
 
 def test_labels_ends_in_a_table_a_chart_and_runs_like_any_other(tesla: Tesla, tmp_path: Path) -> None:
     tesla("init", "ws", "--dataset", "digits")
-    code, out, err = tesla("study", "labels", "ws", *SETS)
+    code, out, err = tesla("study", "labels", "ws", "--no-whole", *SETS)
     assert code == 0, err
     folder = tmp_path / "ws" / "studies" / "labels"
     rows = rows_of(tmp_path / "ws", "labels")
@@ -57,7 +57,7 @@ def test_labels_ends_in_a_table_a_chart_and_runs_like_any_other(tesla: Tesla, tm
     with Image.open(folder / "chart-1.png") as picture:
         assert picture.width > 1000
     assert "<text" in (folder / "chart-1.svg").read_text()  # words stay words
-    code, again, _ = tesla("study", "labels", "ws", *SETS)
+    code, again, _ = tesla("study", "labels", "ws", "--no-whole", *SETS)
     assert code == 0 and again.count("already finished") == 4
     assert rows_of(tmp_path / "ws", "labels") == rows
 
@@ -66,7 +66,7 @@ def test_a_stopped_study_goes_on_and_ends_in_the_same_numbers(tesla: Tesla, tmp_
     for name in ("whole", "stopped"):
         tesla("init", name, "--dataset", "digits")
     sets = [word.replace("iterations=6", "iterations=24") for word in SETS]
-    process = ForkedTesla("study", "gradient", tmp_path / "stopped", *sets)
+    process = ForkedTesla("study", "gradient", tmp_path / "stopped", "--no-whole", *sets)
     second = tmp_path / "stopped" / "runs" / "gradient-ipc-1-paper" / "checkpoints"
     wait_for(second.exists, process)
     process.send_signal(signal.SIGTERM)
@@ -74,7 +74,7 @@ def test_a_stopped_study_goes_on_and_ends_in_the_same_numbers(tesla: Tesla, tmp_
     assert process.returncode == 143, out
     assert not (tmp_path / "stopped" / "studies" / "gradient" / "study.json").exists()
     for name in ("whole", "stopped"):
-        code, out, err = tesla("study", "gradient", name, *sets)
+        code, out, err = tesla("study", "gradient", name, "--no-whole", *sets)
         assert code == 0, err
     assert "exact): already finished" in out
     assert rows_of(tmp_path / "stopped", "gradient") == rows_of(tmp_path / "whole", "gradient")
@@ -83,7 +83,7 @@ def test_a_stopped_study_goes_on_and_ends_in_the_same_numbers(tesla: Tesla, tmp_
 def test_gradient_measures_what_the_unrolled_gradient_says(tesla: Tesla, tmp_path: Path) -> None:
     tesla("init", "ws", "--dataset", "digits")
     sets = [*SETS, "--set", "compute.dtype=float64"]
-    code, _, err = tesla("study", "gradient", "ws", "--steps", 1, "--steps", 3, "--epoch", 1, *sets)
+    code, _, err = tesla("study", "gradient", "ws", "--steps", 1, "--steps", 3, "--epoch", 1, "--no-whole", *sets)
     assert code == 0, err
     one, three = rows_of(tmp_path / "ws", "gradient")
     assert (one["steps"], three["steps"], three["epoch"]) == (1, 3, 1)
@@ -158,7 +158,7 @@ def test_cross_evaluates_runs_with_other_networks(tesla: Tesla, tmp_path: Path) 
 def test_start_drives_every_range_and_labels_with_both_gradients(tesla: Tesla, tmp_path: Path) -> None:
     tesla("init", "ws", "--dataset", "digits")
     sets = [*SETS, "--set", "distill.max_start_epoch=3", "--set", "evaluate.repeats=1", "--set", "evaluate.every=6"]
-    code, _, err = tesla("study", "start", "ws", *sets)
+    code, _, err = tesla("study", "start", "ws", "--no-whole", *sets)
     assert code == 0, err
     rows = rows_of(tmp_path / "ws", "start")
     assert [(row["start"], row["labels"], row["gradient"]) for row in rows] == [
@@ -187,7 +187,7 @@ def test_start_drives_every_range_and_labels_with_both_gradients(tesla: Tesla, t
     assert rows[-1]["accuracy"] == {"mean": result.mean, "std": None, "count": 1}
     folder = tmp_path / "ws" / "studies" / "start"
     assert sorted(path.name for path in folder.glob("*.png")) == ["chart-1.png", "chart-2.png", "chart-3.png"]
-    code, again, _ = tesla("study", "start", "ws", *sets)
+    code, again, _ = tesla("study", "start", "ws", "--no-whole", *sets)
     assert code == 0 and again.count("already finished") == 12
     assert rows_of(tmp_path / "ws", "start") == rows
 

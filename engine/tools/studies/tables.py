@@ -1,0 +1,111 @@
+"""What the tables, notes and charts of studies have in common."""
+
+from collections.abc import Generator, Sequence
+
+from engine.events import Event
+from engine.tools.studies import paper_results
+from engine.tools.studies.groups import Group, Plan
+from engine.tools.studies.members import Record, best_so_far
+from engine.tools.studies.outcome import Cell, Chart, Column, Curve, Outcome
+from engine.tools.studies.seeds import seeds_notes
+from engine.tools.studies.statistics import mean_interval
+
+Study = Generator[Event, None, Outcome]
+
+ACCURACY = Column("accuracy", "test accuracy, %", "percent")
+OF_WHOLE = Column("of_whole", "% of whole", "percent")
+RANDOM = Column("random", "random real images, %", "percent")
+GAIN = Column("gain", "gained", "gain")
+DIFFERENCE = Column("difference", "against the first row", "gain")
+PUBLISHED = Column("published", "published, %", "percent")
+PACE = Column("pace", "an iteration", "seconds")
+OF_ONE_RUN = Column("n", "networks, one run", "count")
+NETWORK_SPREAD = "standard deviation of the networks of one run"
+RUNS = Column("n", "runs", "count")
+
+
+def count_column(plan: Plan) -> Column:
+    """n, and what it counts: ± is the spread over these networks, or the interval over these runs."""
+    return OF_ONE_RUN if plan.seeds.count == 1 else RUNS
+
+
+def spread_words(groups: Sequence[Group]) -> str:
+    """What error bars and bands of these groups are."""
+    count = max((len(group.records) for group in groups), default=1)
+    return NETWORK_SPREAD if count == 1 else f"95 % interval over {count} runs"
+
+
+def shown(columns: Sequence[Column], rows: Sequence[dict[str, Cell]]) -> list[Column]:
+    """Those that have anything to show."""
+    return [column for column in columns if any(row.get(column.key) is not None for row in rows)]
+
+
+def against_first(group: Group, groups: Sequence[Group]) -> dict[str, Cell]:
+    """The cell of `DIFFERENCE`, empty in the first row, and where there is one run of each."""
+    return {"difference": group.against(groups[0])}
+
+
+def notes_of(groups: Sequence[Group], plan: Plan, whole: Record | None) -> list[str]:
+    """How to read the table."""
+    notes = ["Test accuracy of the checkpoint that the held-out part of the training images selected."]
+    networks = max((record.accuracy.count for g in groups for record in g.records if record.accuracy), default=0)
+    if plan.seeds.count > 1:
+        notes += seeds_notes(plan.seeds.count, plan.seeds.own_teachers, any(g.settings.needs_teachers for g in groups))
+    elif networks:
+        notes.append(spread_note(networks))
+    if whole is not None and whole.accuracy is not None:
+        count = whole.accuracy.count
+        notes.append(
+            f"Whole dataset: one run ({whole.run.name}), {count} networks trained on all training images for "
+            f"{whole.settings.evaluate.whole_epochs} epochs."
+        )
+    return notes + published_notes([record for group in groups for record in group.records])
+
+
+def spread_note(networks: int) -> str:
+    """What ± is where there is one run of each."""
+    if networks == 1:
+        return "One run and one network each: there is no spread (--seeds 5 gives means and intervals over runs)."
+    return (
+        f"One run each: ± is the sample standard deviation of {networks} networks of one run. It does not include what "
+        "another seed would change (--seeds 5 gives means and intervals over runs)."
+    )
+
+
+def published_notes(records: Sequence[Record]) -> list[str]:
+    """Why published numbers are missing, and what was skipped."""
+    notes = []
+    reasons = sorted({reason for record in records for reason in paper_results.difference(record.settings)})
+    if reasons:
+        notes.append(f"Published numbers are omitted where the settings differ: {'; '.join(reasons)}.")
+    notes += sorted({words for record in records for words in paper_results.sources(record.settings)})
+    skipped = {record.run.name: record.skipped for record in records if record.skipped}
+    return notes + [f"{name} skipped {count} iterations with bad numbers." for name, count in skipped.items()]
+
+
+def curves(title: str, groups: Sequence[Group]) -> Chart:
+    """Held-out accuracy by iteration, with random real images to compare with."""
+    lines = [mean_curve(group) for group in groups]
+    baseline = next((group.baseline for group in groups if group.baseline), None)
+    most = max((group.settings.distill.iterations for group in groups), default=1)
+    if baseline is not None:
+        lines.append(Curve("random real images (test)", [0, most], [baseline.mean] * 2, reference=True))
+    return Chart(title, "iteration", "accuracy, %", lines, percent=True, spread=spread_words(groups))
+
+
+def mean_curve(group: Group, best: bool = True) -> Curve:
+    """Held-out accuracy of a run, or its mean over runs with its interval where all were measured.
+
+    Args:
+        group: one member.
+        best: the best so far instead of the accuracy at each iteration.
+    """
+    found = []
+    for record in group.records:
+        one = best_so_far(record, group.member.label)
+        heights = one.y if best else [accuracy for _, accuracy in record.holdout]
+        found.append(dict(zip(one.x, heights, strict=True)))
+    shared = [x for x in found[0] if all(x in heights for heights in found)]
+    means = [mean_interval([heights[x] for heights in found]) for x in shared]
+    spread = None if len(found) == 1 else [mean.half or 0.0 for mean in means]
+    return Curve(group.member.label, shared, [mean.mean for mean in means], spread)
