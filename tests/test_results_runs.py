@@ -8,11 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.results.collect import collect
-from benchmarks.results.commits import ROOT
 from benchmarks.results.driver import Driver, chosen_rates
 from benchmarks.results.experiments import Experiment, load_experiments
-from benchmarks.results.records import read_data
+from benchmarks.results.records import ROOT, collect, read_records
 from engine.events import RunStarted
 from engine.runs.history import read_history
 from engine.runs.run import Run
@@ -78,17 +76,15 @@ def test_an_experiment_from_its_runs_to_its_table(tmp_path: Path) -> None:
     for key in ("T", "D"):
         done = results(file, "--root", tmp_path, "collect", key, "--folder", folder, "--machine", "a box")
         assert (done.returncode, done.stderr) == (0, "")
-    data = read_data(tmp_path, "T")
-    assert data is not None
-    run = data.of("a")[0]
+    run = next(record for record in read_records(tmp_path, "T") if record.run == "a-seed-0")
     own = Workspace(folder).run("a-seed-0")
     assert (run.finished, run.iteration, run.machine, run.threads) == (True, 6, "a box", 1)
-    assert data.setting(run, "distill.lr_images") == chosen
+    assert run.settings["distill.lr_images"] == chosen
     measured = {(r.split, r.subject, r.network): r for r in own.evaluations()}
     assert run.test["convnet"] == pytest.approx(measured["test", "distilled", "convnet"].accuracies, abs=1e-5)
     assert run.random["convnet"] == pytest.approx(measured["test", "random", "convnet"].accuracies, abs=1e-5)
     assert [at for at, _ in run.holdout] == [0, 3, 6]
-    assert set(read_data(tmp_path, "D").of("a")[0].test) == {"convnet", "mlp"}  # type: ignore[union-attr]
+    assert set(read_records(tmp_path, "D")[0].test) == {"convnet", "mlp"}
 
     done = results(file, "--root", tmp_path, "tables")
     assert done.returncode == 0, done.stderr
@@ -96,11 +92,12 @@ def test_an_experiment_from_its_runs_to_its_table(tmp_path: Path) -> None:
     assert f"| exact | {chosen:g} |" in text
     assert "| test accuracy, % | convnet | mlp |" in text
     listed = results(file, "run", "T", "--folder", folder, "--list")
-    assert f"--set distill.lr_images={chosen:g}\n" in listed.stdout
+    assert f"--set distill.lr_images={chosen}\n" in listed.stdout
     # Checkpoints take the room; without them the figures are the same.
     for path in own.folder.glob("checkpoints/*"):
         path.unlink()
-    assert collect(known["T"], folder, None, "a box").data.of("a")[0].test == run.test
+    again = {record.run: record for record in collect(known["T"], folder).records}
+    assert again["a-seed-0"].test == run.test
 
 
 def test_ctrl_c_saves_and_the_same_command_resumes(tmp_path: Path) -> None:
@@ -124,7 +121,7 @@ def test_ctrl_c_saves_and_the_same_command_resumes(tmp_path: Path) -> None:
     assert started == [None, reached[1]]
     assert 0 < reached[1] < reached[2]
     found = collect(known["T"], folder)
-    stopped = next(record for record in found.data.runs if record.run == run.name)
+    stopped = next(record for record in found.records if record.run == run.name)
     assert (stopped.finished, stopped.complete, stopped.test) == (False, False, {})
     assert "r-seed-0" in found.missing
 
@@ -136,7 +133,7 @@ def test_a_run_with_other_settings_is_left_out(tmp_path: Path) -> None:
     assert Driver(known["T"], folder, ("r",), 2, told.append).run() == 0
     _, changed = experiments(tmp_path, TINY_TOML.replace("network.width=4", "network.width=8"))
     found = collect(changed["T"], folder)
-    assert found.data.runs == ()
+    assert found.records == []
     assert found.wrong[0] == "r-seed-0: network.width is 4, the experiment has 8"
     done = results(file, "--root", tmp_path, "collect", "T", "--folder", folder)
     assert (done.returncode, done.stdout.strip()) == (1, f"{folder} has no run of experiment T; nothing was written.")

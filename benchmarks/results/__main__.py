@@ -4,12 +4,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks.results.collect import collect
-from benchmarks.results.commands import script
-from benchmarks.results.commits import ROOT
-from benchmarks.results.driver import Driver, chosen_rates
+from benchmarks.results.driver import Driver, commands
 from benchmarks.results.experiments import FILE, Experiment, load_experiments
-from benchmarks.results.records import write_data
+from benchmarks.results.pages import keep_study, rebuild
+from benchmarks.results.records import ROOT, collect, write_records
 from engine.errors import TeslaError
 
 
@@ -19,17 +17,15 @@ def main(arguments: list[str] | None = None) -> int:
     experiments = load_experiments(options.experiments)
     try:
         if options.command == "tables":
-            from benchmarks.results.pages import rebuild
-
             for path in rebuild(options.root, experiments):
                 print(f"rewritten: {path.relative_to(options.root)}")
             return 0
         if options.command == "gradient":
-            from benchmarks.results.gradient_study import keep
-
-            print(f"written: {keep(options.root, options.study)}")
+            print(f"written: {keep_study(options.root, options.study)}")
             return 0
-        experiment = _named(options.experiment, experiments)
+        if options.experiment not in experiments:
+            raise SystemExit(f"There is no experiment {options.experiment!r}. There are: {', '.join(experiments)}.")
+        experiment = experiments[options.experiment]
         return _run(experiment, options) if options.command == "run" else _collect(experiment, options)
     except TeslaError as error:
         print(f"Error: {error}", file=sys.stderr)
@@ -38,13 +34,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(experiment: Experiment, options: argparse.Namespace) -> int:
     folder = options.folder or Path(experiment.workspace)
-    unknown = set(options.only) - {member.name for member in experiment.members}
-    if unknown:
-        names = ", ".join(member.name for member in experiment.members)
-        raise SystemExit(f"Experiment {experiment.key} has no member {', '.join(sorted(unknown))}. It has: {names}.")
+    names = [member.name for member in experiment.members]
+    if unknown := sorted(set(options.only) - set(names)):
+        raise SystemExit(f"Experiment {experiment.key} has no member {', '.join(unknown)}. It has: {', '.join(names)}.")
     if options.list:
-        there = (folder / "tesla.toml").exists()
-        print(*script(experiment, chosen_rates(experiment, folder) if there else {}, str(folder)), sep="\n")
+        print(*commands(experiment, folder, options.only), sep="\n")
         return 0
     return Driver(experiment, folder, options.only, options.workers, lambda line: print(line, flush=True)).run()
 
@@ -54,19 +48,13 @@ def _collect(experiment: Experiment, options: argparse.Namespace) -> int:
     found = collect(experiment, folder, options.commit, options.machine)
     for words in found.wrong:
         print(f"left out: {words}", file=sys.stderr)
-    if found.data.runs:
-        file = write_data(options.root, found.data)
-        finished = sum(run.finished for run in found.data.runs)
-        print(f"{file}: {len(found.data.runs)} runs, {finished} finished, {len(found.missing)} not started")
-    else:
+    if not found.records:
         print(f"{folder} has no run of experiment {experiment.key}; nothing was written.")
-    return 1 if found.wrong or not found.data.runs else 0
-
-
-def _named(key: str, experiments: dict[str, Experiment]) -> Experiment:
-    if key not in experiments:
-        raise SystemExit(f"There is no experiment {key!r}. There are: {', '.join(experiments)}.")
-    return experiments[key]
+        return 1
+    file = write_records(options.root, experiment.key, found.records)
+    finished = sum(run.finished for run in found.records)
+    print(f"{file}: {len(found.records)} runs, {finished} finished, {len(found.missing)} not started")
+    return 1 if found.wrong else 0
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
@@ -75,21 +63,20 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--experiments", type=Path, default=FILE, metavar="FILE", help="default: experiments.toml")
     parser.add_argument("--root", type=Path, default=ROOT, metavar="FOLDER", help="of the documentation to rewrite")
-    commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("run", help="run an experiment, or resume it")
-    run.add_argument("experiment", metavar="EXPERIMENT")
-    run.add_argument("--folder", type=Path, metavar="WORKSPACE", help="default: the experiment's name for it")
+    subparsers = parser.add_subparsers(dest="command", required=True)
+    one = argparse.ArgumentParser(add_help=False)
+    one.add_argument("experiment", metavar="EXPERIMENT")
+    one.add_argument("--folder", type=Path, metavar="WORKSPACE", help="default: the experiment's name for it")
+    run = subparsers.add_parser("run", parents=[one], help="run an experiment, or resume it")
     run.add_argument("--only", nargs="+", default=[], metavar="MEMBER", help="run these members only")
     run.add_argument("--workers", type=int, default=2, metavar="N", help="runs at once, one thread each (default 2)")
     run.add_argument("--list", action="store_true", help="print the commands instead")
-    kept = commands.add_parser("collect", help="keep what its runs measured in docs/data")
-    kept.add_argument("experiment", metavar="EXPERIMENT")
-    kept.add_argument("--folder", type=Path, metavar="WORKSPACE", help="default: the experiment's name for it")
+    kept = subparsers.add_parser("collect", parents=[one], help="keep what its runs measured in docs/data")
     kept.add_argument("--commit", help="of the code that made the runs, where `run` did not record it")
     kept.add_argument("--machine", help="the machine, as text; default: the processor or GPU that each run recorded")
-    study = commands.add_parser("gradient", help="keep the numbers of `tesla study gradient` in docs/data")
+    study = subparsers.add_parser("gradient", help="keep the numbers of `tesla study gradient` in docs/data")
     study.add_argument("study", type=Path, metavar="STUDY.JSON")
-    commands.add_parser("tables", help="rebuild every table and plot of the documentation from docs/data")
+    subparsers.add_parser("tables", help="rebuild every table and plot of the documentation from docs/data")
     return parser.parse_args(arguments)
 
 

@@ -1,20 +1,18 @@
-"""Running an experiment: ordinary runs through `tesla run`, several at once, what is finished is skipped."""
+"""Running an experiment: ordinary runs through `tesla run`, several at once; what is finished is skipped."""
 
+import shlex
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from benchmarks.results.collect import differences
-from benchmarks.results.commits import write_commit
-from benchmarks.results.experiments import Experiment, Planned, choose_rate
-from benchmarks.results.rows import duration
+from benchmarks.results.experiments import Experiment, Planned
+from benchmarks.results.records import LOGS, collect, differences, this_commit
+from benchmarks.results.tables import best_rate, duration
 from engine.errors import TeslaError
-from engine.runs.history import read_history
 from engine.runs.status import run_status
 from engine.runs.workspace import Workspace
 
@@ -22,14 +20,39 @@ TESLA = (sys.executable, "-m", "tesla_tui.main")
 POLL = 0.2
 TAIL = 15
 """Lines of a log that are shown where a run failed."""
+UNKNOWN = "RATE"
+"""Stands for a rate that the search has not decided yet."""
 
 
-@dataclass(frozen=True)
-class Job:
-    """A command, and the run that it is for."""
+def chosen_rates(experiment: Experiment, folder: Path) -> dict[str, float | None]:
+    """The rate that the search found, by member; None where it is not finished."""
+    searched = [member for member in experiment.members if member.search]
+    records = collect(experiment, folder).records if searched and (folder / "tesla.toml").exists() else []
+    return {member.name: best_rate(experiment, member, records) for member in searched}
 
-    name: str
-    words: Sequence[str]
+
+def commands(experiment: Experiment, folder: Path, only: Sequence[str] = ()) -> list[str]:
+    """The command of the workspace and of every run, for a shell."""
+    chosen, calls = chosen_rates(experiment, folder), []
+    if not experiment.runs_of:
+        calls.append(_init(experiment, folder))
+    for run in experiment.planned:
+        if experiment.runs_of:
+            words = _evaluate(folder, run, experiment.networks)
+        else:
+            words = run.words(folder, chosen.get(run.member.name) or UNKNOWN)
+        if not only or run.member.name in only:
+            calls.append(words)
+    return [shlex.join(["tesla", *words]) for words in calls]
+
+
+def _init(experiment: Experiment, folder: Path) -> list[str]:
+    sets = [word for text in experiment.init for word in ("--set", text)]
+    return ["init", str(folder), "--dataset", experiment.dataset, *sets]
+
+
+def _evaluate(folder: Path, run: Planned, networks: Sequence[str]) -> list[str]:
+    return ["evaluate", str(folder), "--run", run.name, *(word for name in networks for word in ("--network", name))]
 
 
 class Driver:
@@ -67,50 +90,42 @@ class Driver:
             self.say("Stopped and saved. Run the same command to resume.")
             return 130
         if self.failed:
-            self.say(f"{len(self.failed)} failed: {', '.join(self.failed)}. Logs are in {self.folder / 'logs'}.")
+            self.say(f"{len(self.failed)} failed: {', '.join(self.failed)}. Logs are in {self.folder / LOGS}.")
         return 1 if self.failed else 0
 
     def _measure(self) -> None:
         """The searches, and then the runs whose rates they found."""
         if not (self.folder / "tesla.toml").exists():
-            sets = [word for text in self.experiment.init for word in ("--set", text)]
-            words = ["init", str(self.folder), "--dataset", self.experiment.dataset, *sets]
-            done = subprocess.run([*TESLA, *words], capture_output=True, text=True)
+            done = subprocess.run([*TESLA, *_init(self.experiment, self.folder)], capture_output=True, text=True)
             if done.returncode:
                 raise SystemExit(f"The workspace was not created:\n{done.stdout}{done.stderr}")
-        self._work([self._job(run, None) for run in self.planned if run.rate is not None and not self.done(run)])
+        left = [run for run in self.planned if not self.done(run)]
+        self._work({run.name: run.words(self.folder, None) for run in left if run.rate is not None})
         if self._stopping:
             return
-        chosen = chosen_rates(self.experiment, self.folder)
-        jobs = []
-        for run in self.planned:
-            if run.rate is not None or self.done(run):
-                continue
+        chosen, jobs = chosen_rates(self.experiment, self.folder), {}
+        for run in (run for run in left if run.rate is None):
             rate = chosen.get(run.member.name)
             if run.waits and rate is None:
                 self.say(f"{run.name}: not started, the search of its rate is not finished")
                 self.failed.append(run.name)
             else:
-                jobs.append(self._job(run, rate))
+                jobs[run.name] = run.words(self.folder, rate)
         self._work(jobs)
 
-    def _evaluations(self) -> list[Job]:
+    def _evaluations(self) -> dict[str, list[str]]:
         """Tests with other networks, of the finished runs that lack one."""
-        workspace, jobs = Workspace(self.folder), []
+        jobs = {}
         for planned in self.planned:
-            run = workspace.run(planned.name)
             if not self.done(planned):
-                self.say(f"{run.name}: not finished; run experiment {self.experiment.runs_of} first")
-                self.failed.append(run.name)
+                self.say(f"{planned.name}: not finished; run experiment {self.experiment.runs_of} first")
+                self.failed.append(planned.name)
                 continue
-            measured = {r.network for r in run.evaluations() if (r.split, r.subject) == ("test", "distilled")}
+            results = Workspace(self.folder).run(planned.name).evaluations()
+            measured = {r.network for r in results if (r.split, r.subject) == ("test", "distilled")}
             if wanted := [name for name in self.experiment.networks if name not in measured]:
-                networks = [word for name in wanted for word in ("--network", name)]
-                jobs.append(Job(run.name, ["evaluate", str(self.folder), "--run", run.name, *networks]))
+                jobs[planned.name] = _evaluate(self.folder, planned, wanted)
         return jobs
-
-    def _job(self, run: Planned, rate: float | None) -> Job:
-        return Job(run.name, run.words(str(self.folder), rate))
 
     def done(self, planned: Planned) -> bool:
         """Whether a run is finished, with the settings of the experiment. Otherwise `tesla run` says what is wrong."""
@@ -122,12 +137,12 @@ class Driver:
         except TeslaError:
             return False
 
-    def _work(self, jobs: Sequence[Job]) -> None:
-        """Run jobs, `workers` at once, until all have ended or it is stopped."""
-        waiting, began, ended = list(jobs), time.monotonic(), 0
+    def _work(self, jobs: dict[str, list[str]]) -> None:
+        """Run commands of `tesla`, `workers` at once, until all have ended or it is stopped."""
+        waiting, began, ended = list(jobs.items()), time.monotonic(), 0
         while (waiting and not self._stopping) or self._running:
             while waiting and not self._stopping and len(self._running) < self.workers:
-                self._start(waiting.pop(0))
+                self._start(*waiting.pop(0))
             time.sleep(POLL)
             for name, process in list(self._running.items()):
                 if process.poll() is None:
@@ -142,38 +157,22 @@ class Driver:
                 self.say(f"[{ended}/{len(jobs)}] {name} {words}{about}")
                 if process.returncode:
                     self.failed.append(name)
-                    self.say(self._tail(name))
+                    lines = (self.folder / LOGS / f"{name}.log").read_text(errors="replace").splitlines()
+                    self.say("\n".join(f"    {line}" for line in lines[-TAIL:]))
 
-    def _start(self, job: Job) -> None:
-        log = self.folder / "logs" / f"{job.name}.log"
+    def _start(self, name: str, words: Sequence[str]) -> None:
+        log = self.folder / LOGS / f"{name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
-        write_commit(self.folder, job.name)
+        recorded, commit = log.with_suffix(".commit"), this_commit()
+        if commit and not recorded.exists():  # a run that resumes keeps the commit that it was started with
+            recorded.write_text(commit)
         with log.open("ab") as file:
             # Its own session: Ctrl-C in the terminal reaches it once, through `_stop`.
-            self._running[job.name] = subprocess.Popen(
-                [*TESLA, *job.words], stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
+            self._running[name] = subprocess.Popen(
+                [*TESLA, *words], stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
             )
-
-    def _tail(self, name: str) -> str:
-        lines = (self.folder / "logs" / f"{name}.log").read_text(errors="replace").splitlines()
-        return "\n".join(f"    {line}" for line in lines[-TAIL:])
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self._stopping = True
         for process in self._running.values():
             process.send_signal(signal.SIGINT)
-
-
-def chosen_rates(experiment: Experiment, folder: Path) -> dict[str, float | None]:
-    """The rate that the search found, by member; None where it is not finished."""
-    workspace = Workspace(folder)
-    held_out: dict[str, float] = {}
-    for planned in experiment.planned:
-        run = workspace.run(planned.name)
-        if planned.rate is None or not run.exists:
-            continue
-        history = read_history(run)
-        best = history.best()
-        if best is not None and history.iteration >= history.iterations:
-            held_out[planned.name] = best.mean
-    return {member.name: choose_rate(experiment, member, held_out) for member in experiment.members if member.search}

@@ -1,29 +1,42 @@
-"""What is kept of an experiment: docs/data/results-KEY.json, a few kilobytes, a line for each run, in stable order."""
+"""What is kept of an experiment's runs: docs/data/results-KEY.json, a line for each run, in stable order."""
 
 import json
-from collections.abc import Sequence
+import math
+import subprocess
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-FORMAT = 1
+from benchmarks.results.experiments import Experiment, Planned
+from engine.errors import TeslaError
+from engine.events import EvaluationDone
+from engine.runs.history import read_history
+from engine.runs.run import Run
+from engine.runs.workspace import Workspace
+from engine.settings.overrides import parse_override
+
+ROOT = Path(__file__).parents[2]
 DATA = Path("docs") / "data"
+FORMAT = 1
+LOGS = "logs"
+"""Folder of a workspace with a log of each run, and the commit of the code that started it."""
+NOT_KEPT = ("seed", "dataset.path", "compute.room", "compute.memory", "compute.image_memory")
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Record(_Table):
+class Record(BaseModel):
     """A run."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     run: str
     member: str
     seed: int
     ipc: int
     rate: float | None
-    """The rate that it tried for a search; None: it is measured."""
+    """The rate that it tries in a search; None: it is measured."""
     finished: bool
     """Unset: it has its held-out curve only."""
     iteration: int
@@ -33,7 +46,7 @@ class Record(_Table):
     selected: int | None
     """The checkpoint with the best held-out accuracy."""
     test: dict[str, tuple[float, ...]]
-    """Test accuracies of the selected checkpoint: those of every network that was trained, by the network's name."""
+    """Test accuracies of the selected checkpoint, one for each network trained, by the network's name."""
     random: dict[str, tuple[float, ...]]
     """The same of random real images, measured in the same run."""
     random_holdout: float | None
@@ -52,7 +65,6 @@ class Record(_Table):
     machine: str
     threads: int
     settings: dict[str, Any]
-    """Those that not all runs share."""
 
     @property
     def complete(self) -> bool:
@@ -64,73 +76,168 @@ class Record(_Table):
         """The held-out accuracy of the selected checkpoint."""
         return max((accuracy for _, accuracy in self.holdout), default=None)
 
+    @property
+    def network(self) -> str:
+        """That of teachers and students."""
+        return str(self.settings["network.name"])
 
-class Data(_Table):
-    """The runs of an experiment."""
-
-    format: int
-    experiment: str
-    settings: dict[str, Any]
-    """Shared by all runs."""
-    runs: tuple[Record, ...]
-
-    def of(self, member: str) -> list[Record]:
-        """The measured runs of a member, by seed."""
-        return [run for run in self.runs if run.member == member and run.rate is None]
-
-    def searching(self, member: str) -> list[Record]:
-        """The runs that searched its rate, by rate."""
-        found = [run for run in self.runs if run.member == member and run.rate is not None]
-        return sorted(found, key=lambda run: run.rate or 0)
-
-    def setting(self, run: Record, key: str) -> Any:
-        """A setting of a run."""
-        return run.settings[key] if key in run.settings else self.settings.get(key)
+    @property
+    def formation(self) -> int:
+        """f of its images; runs of versions without formation have 1."""
+        return int(self.settings.get("distill.formation", 1))
 
 
-def data_file(root: Path, key: str) -> Path:
-    """Where the runs of an experiment are kept."""
-    return root / DATA / f"results-{key}.json"
-
-
-def read_data(root: Path, key: str) -> Data | None:
-    """The runs that were collected; None if there are none.
+def read_records(root: Path, key: str) -> list[Record]:
+    """The runs that were collected of an experiment.
 
     Raises:
         SystemExit: the file is damaged.
     """
-    file = data_file(root, key)
+    file = root / DATA / f"results-{key}.json"
     if not file.exists():
-        return None
+        return []
     try:
-        data = Data.model_validate_json(file.read_text())
-    except (ValidationError, ValueError) as error:
+        value = json.loads(file.read_text())
+        if value["format"] != FORMAT:
+            raise ValueError(f"format {value['format']}, this version reads {FORMAT}")
+        shared = value["settings"]
+        return [Record(**{**run, "settings": {**shared, **run["settings"]}}) for run in value["runs"]]
+    except (ValidationError, ValueError, KeyError, TypeError) as error:
         raise SystemExit(f"{file}: {error}\nCollect it again.") from error
-    if data.format != FORMAT:
-        raise SystemExit(f"{file} has format {data.format}, this version reads {FORMAT}. Collect it again.")
-    return data
 
 
-def divided(records: Sequence[tuple[Record, dict[str, Any]]], key: str) -> Data:
-    """Data of runs with all their settings: what they share is kept once."""
-    shared: dict[str, Any] = {}
-    if records:
-        first = records[0][1]
-        shared = {name: v for name, v in first.items() if all(flat.get(name) == v for _, flat in records)}
-    runs = [
-        run.model_copy(update={"settings": {name: v for name, v in flat.items() if name not in shared}})
-        for run, flat in records
-    ]
-    return Data(format=FORMAT, experiment=key, settings=shared, runs=tuple(runs))
-
-
-def write_data(root: Path, data: Data) -> Path:
-    """Replace the file at once."""
-    file = data_file(root, data.experiment)
+def write_records(root: Path, key: str, records: Sequence[Record]) -> Path:
+    """Replace the file at once. Settings that all runs share are written once."""
+    first = records[0].settings
+    shared = {name: v for name, v in first.items() if all(run.settings.get(name) == v for run in records)}
+    head = json.dumps({"format": FORMAT, "experiment": key, "settings": shared})
+    lines = []
+    for run in records:
+        own = {name: v for name, v in run.settings.items() if name not in shared}
+        lines.append(json.dumps({**run.model_dump(mode="json"), "settings": own}))
+    file = root / DATA / f"results-{key}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
-    head = json.dumps({"format": data.format, "experiment": data.experiment, "settings": data.settings})
-    lines = ",\n".join(json.dumps(run.model_dump(mode="json")) for run in data.runs)
     draft = file.with_name(f".{file.name}.draft")
-    draft.write_text(f'{head[:-1]}, "runs": [\n{lines}\n]}}\n')
+    draft.write_text(f'{head[:-1]}, "runs": [\n' + ",\n".join(lines) + "\n]}\n")
     draft.replace(file)
     return file
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What was found in a workspace."""
+
+    records: list[Record]
+    missing: list[str]
+    """Runs that do not exist."""
+    wrong: list[str]
+    """Runs that were left out, with the reason: their settings are not the experiment's."""
+
+
+def collect(experiment: Experiment, folder: Path, commit: str | None = None, machine: str | None = None) -> Collected:
+    """Read every run of an experiment that exists.
+
+    Args:
+        experiment: the experiment.
+        folder: its workspace.
+        commit: of the code that made the runs, for those where it was not recorded.
+        machine: the machine as text; unset: the processor or the accelerator that each run recorded.
+
+    Raises:
+        TeslaError: the folder is no workspace.
+    """
+    if not (folder / "runs").is_dir():
+        Workspace(folder)  # says what is wrong with the folder
+    found = Collected([], [], [])
+    for planned in experiment.planned:
+        run = Run(folder / "runs" / planned.name)
+        if not run.exists:
+            found.missing.append(planned.name)
+            continue
+        try:
+            differing = "; ".join(differences(experiment, planned, run.frozen().flat()))
+        except TeslaError as error:
+            differing = str(error)
+        if differing:
+            found.wrong.append(f"{planned.name}: {differing}")
+        else:
+            found.records.append(_record(planned, run, commit, machine))
+    return found
+
+
+def differences(experiment: Experiment, planned: Planned, flat: dict[str, Any]) -> list[str]:
+    """What a run's settings are, where the experiment says otherwise; the machine's own settings may differ."""
+    asked = dict(map(parse_override, (*experiment.init, *planned.settings)))
+    asked |= {"seed": planned.seed, "distill.ipc": planned.ipc}
+    return [
+        f"{key} is {flat[key]}, the experiment has {value}"
+        for key, value in sorted(asked.items())
+        if not key.startswith("compute.") and _plain(flat[key]) != _plain(value)
+    ]
+
+
+def _record(planned: Planned, run: Run, commit: str | None, machine: str | None) -> Record:
+    """A run as it is kept. One whose checkpoints were removed since is read as well."""
+    frozen, history = run.frozen(), read_history(run)
+    settings, environment = frozen.settings, history.environment
+    results = run.evaluations(settings)
+    held = sorted((r.iteration, _short(r.mean)) for r in results if (r.split, r.subject) == ("holdout", "distilled"))
+    tests = [r for r in results if (r.split, r.subject) == ("test", "distilled")]
+    if held:
+        selected = max(held, key=lambda point: (point[1], point[0]))[0]
+    else:  # nothing is selected of what is not distilled
+        selected = max((r.iteration for r in tests), default=None)
+    tests = [r for r in tests if r.iteration == selected]
+    finished = history.ending == "finished" and history.iteration >= settings.distill.iterations and bool(tests)
+    random = [r for r in results if r.subject == "random"]
+    guessed = [_short(r.mean) for r in random if (r.split, r.network) == ("holdout", settings.network.name)]
+    recorded, spent = run.folder.parents[1] / LOGS / f"{run.name}.commit", history.costs.teachers
+    return Record(
+        run=run.name,
+        member=planned.member.name,
+        seed=planned.seed,
+        ipc=planned.ipc,
+        rate=planned.rate,
+        finished=finished,
+        iteration=history.iteration,
+        iterations=settings.distill.iterations,
+        selected=selected,
+        test=_by_network(tests) if finished else {},
+        random=_by_network(r for r in random if r.split == "test") if finished else {},
+        random_holdout=guessed[0] if guessed else None,
+        holdout=tuple(held),
+        hours=round(max((history.driven_seconds() or 0.0) - spent, 0.0) / 3600, 3),
+        teacher_hours=round(spent / 3600, 3),
+        version=str(environment.get("tesla", "unknown")),
+        commit=recorded.read_text() if recorded.exists() else commit,
+        torch=str(environment.get("torch", "unknown")),
+        machine=machine or str(environment.get("device_name", "unknown")),
+        threads=int(environment.get("threads", 0)),
+        settings={
+            key: _plain(value)
+            for key, value in frozen.flat().items()
+            if key not in NOT_KEPT and value is not None and not (isinstance(value, float) and math.isinf(value))
+        },
+    )
+
+
+def _by_network(results: Iterable[EvaluationDone]) -> dict[str, tuple[float, ...]]:
+    return {r.network: tuple(map(_short, r.accuracies or [r.mean])) for r in sorted(results, key=lambda r: r.network)}
+
+
+def _short(accuracy: float) -> float:
+    return round(accuracy, 5)
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it."""
+    return list(value) if isinstance(value, tuple) else value
+
+
+def this_commit() -> str | None:
+    """The commit of this checkout, with `+` where files differ from it; None outside of git."""
+    words = ["git", "describe", "--always", "--abbrev=10", "--exclude=*", "--dirty=+"]
+    try:
+        return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

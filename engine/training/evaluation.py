@@ -55,7 +55,7 @@ class Evaluation:
     network: str
     repeats: int
     small: TrainingSet | Callable[[int], TrainingSet] | None = None
-    """What is trained on, the same or by repeat. None: as many random real images with one-hot labels, drawn anew in
+    """What is trained on, the same or by repeat. None: as many random real images with one-hot labels, drawn again in
     every repeat."""
     lr: float = BASELINE_LR
     """Learning rate for random real images."""

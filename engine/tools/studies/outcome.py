@@ -74,7 +74,7 @@ class Chart:
     percent: bool = False
     """y is a share 0..1, shown in percent."""
     spread: str = ""
-    """What error bars and bands are, in words."""
+    """What error bars and bands are, as text."""
 
 
 @dataclass(frozen=True)
@@ -142,9 +142,9 @@ def cell_words(cell: Cell, form: str) -> str:
 def markdown(outcome: Outcome) -> str:
     """The outcome as a page of Markdown; charts are pictures beside it, `chart-1.png` and so on."""
     lines = [f"# {outcome.title}", "", outcome.question, ""]
-    lines += _table_lines(outcome.columns, outcome.rows)
+    lines += table_lines(outcome.columns, outcome.rows)
     for table in outcome.tables:
-        lines += ["", f"## {table.title}", "", *_table_lines(table.columns, table.rows)]
+        lines += ["", f"## {table.title}", "", *table_lines(table.columns, table.rows)]
     lines += ["", *(f"* {note}" for note in outcome.notes), ""]
     lines += [f"![{chart.title}](chart-{number}.png)\n" for number, chart in enumerate(outcome.charts, 1)]
     lines += ["| setting | |", "|---|---|"]
@@ -152,7 +152,8 @@ def markdown(outcome: Outcome) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _table_lines(columns: Sequence[Column], rows: Sequence[Mapping[str, Cell]]) -> list[str]:
+def table_lines(columns: Sequence[Column], rows: Sequence[Mapping[str, Cell]]) -> list[str]:
+    """A table in Markdown."""
     lines = ["| " + " | ".join(column.heading for column in columns) + " |"]
     lines += ["|" + "|".join("---" if column.form == "text" else "---:" for column in columns) + "|"]
     for row in rows:
