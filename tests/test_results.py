@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.results.driver import commands
 from benchmarks.results.experiments import RATE, Experiment, Member, Pair, Search, load_experiments
-from benchmarks.results.pages import Pages, keep_study, rebuild, stale
+from benchmarks.results.pages import Pages, rebuild, stale
 from benchmarks.results.records import ROOT, Record, read_records, write_records
 from benchmarks.results.tables import best_rate, main_rows, names, pair_table, paired, verdict
 from engine.settings import resolve_settings
@@ -290,17 +290,14 @@ def test_two_runs_with_one_name_are_refused(tmp_path: Path) -> None:
         load_experiments(tmp_path / "e.toml")
 
 
-def test_a_gradient_study_is_kept(tmp_path: Path) -> None:
+def test_a_gradient_study_is_a_table_and_two_plots(tmp_path: Path) -> None:
     value = {"mean": 1.0, "std": 0.0, "count": 4}
     row = {"steps": 1, "epoch": 0, "cosine": value, "norm_ratio": value, "student_lr_ratio": value, "loss": 0.9}
-    study = tmp_path / "study.json"
-    study.write_text(json.dumps({"study": "gradient", "rows": [row], "setting": SHARED}))
     (tmp_path / "docs" / "data").mkdir(parents=True)
+    study = {"study": "gradient", "rows": [{**row, "other": None}], "setting": SHARED}
+    (tmp_path / "docs" / "data" / "gradient-study.json").write_text(json.dumps(study))
     page = tmp_path / "docs" / "gradient.md"
     page.write_text("<!-- results:gradient-study -->\n<!-- end -->\n")
-    keep_study(tmp_path, study)
-    rebuild(tmp_path, {})
+    assert len(rebuild(tmp_path, {})) == 3
     assert "| 1 | 0 | 1.0000 ± 0.0000 |" in page.read_text()
-    study.write_text("{}")
-    with pytest.raises(SystemExit, match=r"study\.json"):
-        keep_study(tmp_path, study)
+    assert rebuild(tmp_path, {}) == []

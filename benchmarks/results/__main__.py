@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmarks.results.driver import Driver, commands
 from benchmarks.results.experiments import FILE, Experiment, load_experiments
-from benchmarks.results.pages import keep_study, rebuild
+from benchmarks.results.pages import rebuild
 from benchmarks.results.records import ROOT, collect, write_records
 from engine.errors import TeslaError
 
@@ -19,9 +19,6 @@ def main(arguments: list[str] | None = None) -> int:
         if options.command == "tables":
             for path in rebuild(options.root, experiments):
                 print(f"rewritten: {path.relative_to(options.root)}")
-            return 0
-        if options.command == "gradient":
-            print(f"written: {keep_study(options.root, options.study)}")
             return 0
         if options.experiment not in experiments:
             raise SystemExit(f"There is no experiment {options.experiment!r}. There are: {', '.join(experiments)}.")
@@ -74,8 +71,6 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     kept = subparsers.add_parser("collect", parents=[one], help="keep what its runs measured in docs/data")
     kept.add_argument("--commit", help="of the code that made the runs, where `run` did not record it")
     kept.add_argument("--machine", help="the machine, as text; default: the processor or GPU that each run recorded")
-    study = subparsers.add_parser("gradient", help="keep the numbers of `tesla study gradient` in docs/data")
-    study.add_argument("study", type=Path, metavar="STUDY.JSON")
     subparsers.add_parser("tables", help="rebuild every table and plot of the documentation from docs/data")
     return parser.parse_args(arguments)
 

@@ -39,6 +39,7 @@ FIRST = ("C", "B", "A", "C-h200", "E")
 """Experiments by what a newcomer wants to see; the README has the first one with a distilled set that was tested."""
 NOT_MEASURED = "Not measured yet."
 STUDY = DATA / "gradient-study.json"
+"""The study.json of `tesla study gradient`."""
 STUDY_COLUMNS = (
     Column("steps", "T", "count"), Column("epoch", "start epoch", "count"),
     Column("cosine", "cosine of dL/dimages", "ratio"), Column("norm_ratio", "norm, paper / exact", "ratio"),
@@ -178,8 +179,9 @@ class Pages:
         if not file.exists():
             return [NOT_MEASURED]
         study = json.loads(file.read_text())
+        keys = [column.key for column in STUDY_COLUMNS]
         rows = [
-            {key: Value(**cell) if isinstance(cell, dict) else cell for key, cell in row.items()}
+            {key: Value(**row[key]) if isinstance(row[key], dict) else row[key] for key in keys}
             for row in sorted(study["rows"], key=lambda row: (row["epoch"], row["steps"]))
         ]
         lines = []
@@ -215,24 +217,6 @@ def stale(pages: Pages) -> list[Path]:
     """Pages and plots that differ from the numbers in docs/data; empty if all are up to date."""
     plots = [path for path, drawn in pages.plots.items() if not _is_of(path, _digest(*drawn))]
     return [path for path, text in pages.texts.items() if path.read_text() != text] + plots
-
-
-def keep_study(root: Path, study: Path) -> Path:
-    """Keep rows and setting of the study.json of `tesla study gradient` in docs/data.
-
-    Raises:
-        SystemExit: it is another file.
-    """
-    try:
-        value = json.loads(study.read_text())
-        rows = [{column.key: row[column.key] for column in STUDY_COLUMNS} for row in value["rows"]]
-        text = (
-            f'{{"setting": {json.dumps(value["setting"])}, "rows": [\n' + ",\n".join(map(json.dumps, rows)) + "\n]}\n"
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SystemExit(f"{study} is not the study.json of `tesla study gradient`: {error!r}") from error
-    (root / STUDY).write_text(text)
-    return root / STUDY
 
 
 def _origin(records: Sequence[Record]) -> list[str]:
