@@ -12,9 +12,9 @@ from engine.events import Event
 from engine.runs.run import Run
 from engine.runs.workspace import Workspace
 from engine.session.session import drive
-from engine.settings import resolve_settings
 from tests import simulated_device
 from tests.device.devices import NAMES, Device, named_device
+from tests.runs import digits_workspace
 
 TINY = (
     "network.width=4",
@@ -102,7 +102,7 @@ def nothing_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
     """An empty workspace for digits."""
-    return Workspace.create(tmp_path / "ws", resolve_settings(overrides=["dataset.name=digits"]), {"dataset.name"})
+    return digits_workspace(tmp_path / "ws")
 
 
 Drive = Callable[..., Run]

@@ -1,6 +1,7 @@
 """What tests ask about a run."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,6 +10,13 @@ from torch import Tensor
 from engine.events import Event, IterationDone, Progress
 from engine.runs.journal import read_journal
 from engine.runs.run import Run
+from engine.runs.workspace import Workspace
+from engine.settings import resolve_settings
+
+
+def digits_workspace(folder: Path) -> Workspace:
+    """A new workspace of the digits, in their preset."""
+    return Workspace.create(folder, resolve_settings(overrides=["dataset.name=digits"]), {"dataset.name"})
 
 
 def events(run: Run, *kinds: type[Event]) -> list[Any]:

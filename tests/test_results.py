@@ -223,7 +223,7 @@ def test_the_search_shows_its_evidence_and_a_rate_that_is_not_the_best() -> None
     ]
     text = part("T", *tried)
     assert text.startswith("Not measured yet.")
-    assert "| exact | 10 | 70.0 | 9 | 10 | `a-lr10-seed-9` | chosen | 50.0 (1 networks) |" in text
+    assert "| exact | 10 | 70.0 | 9 | 10 | `a-lr10-seed-9` | chosen | 50.0 (1 network) |" in text
     ours = record("a-seed-0", "a", 0, (0.7,), {"distill.lr_images": 100.0})
     text = part("T", *tried, ours)
     assert "`a-lr10-seed-9` | best |" in text

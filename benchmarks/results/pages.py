@@ -61,6 +61,9 @@ class Pages:
     Args:
         root: the folder with README.md and docs.
         experiments: all, by key.
+
+    Raises:
+        SystemExit: a marker without its end, or of no known part; names the page.
     """
 
     def __init__(self, root: Path, experiments: Mapping[str, Experiment]) -> None:
@@ -69,11 +72,6 @@ class Pages:
         self.plots: dict[Path, tuple[Chart, dict[str, Any]]] = {}
         """Chart and settings of every plot that a page shows."""
         self.texts = {path: self._text(path) for path in (root / name for name in PAGES) if path.exists()}
-        """The text of every page.
-
-        Raises:
-            SystemExit: a marker without its end, or of no known part; names the page.
-        """
 
     def _text(self, path: Path) -> str:
         text = path.read_text()
@@ -110,7 +108,9 @@ class Pages:
         repeat += [f"    python -m benchmarks.results {command} {where}" for command in ("run", "collect")]
         searches = search_table(experiment, records)
         if searches:
-            searches = ["How the rates were chosen, one run for each:", "", *searches, ""]
+            searches = ["How the rates are chosen, one run for each:", "", *searches, ""]
+        if records:
+            repeat = [f"Every run, with its settings: [results-{key}.json](data/results-{key}.json).", "", *repeat]
         if not any(run.complete and run.rate is None for run in records):
             return [NOT_MEASURED, "", *searches, *repeat]
         lines = [experiment.note, ""] if experiment.note else []

@@ -231,7 +231,7 @@ def search_table(experiment: Experiment, records: Sequence[Record]) -> list[str]
                 "verdict": words.get(run.rate, ""),
             }  # fmt: skip
             if test and not tested:
-                row["test"] = f"{percent_words(fmean(test))} ({len(test)} networks)"
+                row["test"] = f"{percent_words(fmean(test))} ({len(test)} network{'s' if len(test) > 1 else ''})"
             rows.append(row)
     columns = SEARCH_COLUMNS if any("test" in row for row in rows) else SEARCH_COLUMNS[:-1]
     return table_lines(columns, rows) if rows else []

@@ -3,11 +3,10 @@
 import pytest
 
 from engine.runs.workspace import Workspace
-from engine.settings import resolve_settings
+from tests.runs import digits_workspace
 
 
 @pytest.fixture(scope="session")
 def device_workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A workspace for digits."""
-    effective = resolve_settings(overrides=["dataset.name=digits"])
-    return Workspace.create(tmp_path_factory.mktemp("device") / "ws", effective, {"dataset.name"})
+    return digits_workspace(tmp_path_factory.mktemp("device") / "ws")

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from engine.runs.workspace import Workspace
-from engine.settings import resolve_settings
 from tests.processes import HANGS, NEVER, sets
+from tests.runs import digits_workspace
 
 pytestmark = pytest.mark.slow
 
@@ -45,7 +45,7 @@ def tesla_without(what: str, *words: object, **variables: str) -> Ended:
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("platforms") / "ws"
-    return Workspace.create(folder, resolve_settings(overrides=["dataset.name=digits"]), {"dataset.name"}).folder
+    return digits_workspace(folder).folder
 
 
 @pytest.mark.parametrize("what", ["sysconf affinity getloadavg", "fallocate", "proc", "glibc", "resource"])

@@ -13,8 +13,6 @@ import torch
 import torchgen
 import yaml
 from torch import Tensor, nn
-from torch._ops import OpOverload
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from engine.data import free_memory
 from engine.data.augment import draw_augment
@@ -24,7 +22,6 @@ from engine.matching import matching_gradient
 from engine.methods.frepo import regression_loss
 from engine.methods.registry import METHODS
 from engine.networks import flatten_parameters, initialised_network
-from engine.runs.workspace import Workspace
 from engine.runtime.device import resolve_device
 from engine.runtime.finite import is_finite
 from engine.runtime.mps import mps_notice, mps_words
@@ -38,6 +35,8 @@ from engine.tools.doctor.device_check import difference_from_cpu
 from engine.tools.doctor.machine import examine_machine
 from engine.training.compile_policy import matching_compiles
 from tests.conftest import TINY
+from tests.operators import Operators
+from tests.runs import digits_workspace
 
 MPS = torch.device("mps")
 ON_THE_HOST = {
@@ -55,23 +54,6 @@ VARIANTS = (
 )  # fmt: skip
 OPS = ("color", "flip", "crop", "cutout", "scale", "rotate")
 NETWORKS = {"convnet": 4, "resnet18": 4, "vgg11": 4, "alexnet": 4, "vit": 8, "lenet": None, "mlp": 4}
-
-
-class Recorder(TorchDispatchMode):
-    """Which operations run, and which of them give float64."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.ran: set[OpOverload] = set()
-        self.double: set[OpOverload] = set()
-
-    def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        found = op(*args, **(kwargs or {}))
-        self.ran.add(op)
-        results = found if isinstance(found, Sequence) and not isinstance(found, Tensor) else [found]
-        if any(isinstance(value, Tensor) and value.dtype is torch.float64 for value in results):
-            self.double.add(op)
-        return found
 
 
 @cache
@@ -97,9 +79,9 @@ def test_the_list_tells_kernels_apart() -> None:
 
 
 @pytest.fixture(scope="module")
-def recorded(tmp_path_factory: pytest.TempPathFactory, dataset_cache: None) -> Recorder:
+def recorded(tmp_path_factory: pytest.TempPathFactory, dataset_cache: None) -> Operators:
     """Tiny runs with every method, label kind and augmentation, and a gradient and a step of every network."""
-    recorder = Recorder()
+    recorder = Operators()
     with recorder:
         for name, width in NETWORKS.items():
             learn(name, width)
@@ -129,7 +111,7 @@ def learn(name: str, width: int | None) -> None:
 
 
 def run_to_the_end(folder: Path, changes: Sequence[str]) -> None:
-    workspace = Workspace.create(folder, resolve_settings(overrides=["dataset.name=digits"]), {"dataset.name"})
+    workspace = digits_workspace(folder)
     method = next((word.partition("=")[2] for word in changes if word.startswith("distill.method=")), "tesla")
     given = TINIEST if method_traits(method).iterates else [t for t in TINIEST if not t.startswith("distill.")]
     run = workspace.run("r")
@@ -138,8 +120,8 @@ def run_to_the_end(folder: Path, changes: Sequence[str]) -> None:
 
 
 @pytest.mark.slow
-def test_every_operation_has_a_kernel_for_mps(recorded: Recorder) -> None:
-    names = {op.name() for op in recorded.ran if op.namespace == "aten"}
+def test_every_operation_has_a_kernel_for_mps(recorded: Operators) -> None:
+    names = {op.name() for op in recorded.ops if op.namespace == "aten"}
     assert {"aten::convolution_backward", "aten::native_group_norm_backward", "aten::linalg_lu_solve"} <= names
     assert {"aten::gather", "aten::addcmul"} <= names
     lacking = {name for name in names if not has_kernel(name.removeprefix("aten::"))}
@@ -147,7 +129,7 @@ def test_every_operation_has_a_kernel_for_mps(recorded: Recorder) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_in_float32_computes_nothing_in_float64(recorded: Recorder) -> None:
+def test_a_run_in_float32_computes_nothing_in_float64(recorded: Operators) -> None:
     assert not recorded.double, recorded.double
 
 

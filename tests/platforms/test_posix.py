@@ -15,7 +15,6 @@ import pytest
 from engine.errors import UsageError
 from engine.runs.workspace import Workspace
 from engine.runtime import allocator
-from engine.settings import resolve_settings
 from engine.storage import filesystem, processes
 from engine.storage.filesystem import disk, other_spelling
 from engine.storage.holder import Holder, this_process
@@ -23,6 +22,7 @@ from engine.storage.lock import KernelLock
 from tesla_tui.process import detached
 from tesla_tui.web import peer
 from tesla_tui.web.server import choose_token
+from tests.runs import digits_workspace
 
 FULLFSYNC, GETPATH = 51, 50
 
@@ -121,7 +121,7 @@ def test_a_driver_is_stopped_after_its_host_changed_its_name(tmp_path: Path, mon
 
 
 def workspace_in(folder: Path) -> Workspace:
-    return Workspace.create(folder / "ws", resolve_settings(overrides=["dataset.name=digits"]), {"dataset.name"})
+    return digits_workspace(folder / "ws")
 
 
 @pytest.fixture

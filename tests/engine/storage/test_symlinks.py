@@ -13,9 +13,9 @@ from engine.errors import TeslaError, UsageError
 from engine.runs.run import Run
 from engine.runs.workspace import Workspace
 from engine.session.session import drive, evaluate_run, teach
-from engine.settings import resolve_settings
 from engine.storage.symlinks import MARK
 from tests.conftest import TINY
+from tests.runs import digits_workspace
 
 Contents = dict[str, bytes]
 
@@ -24,7 +24,7 @@ Contents = dict[str, bytes]
 def finished(tmp_path_factory: pytest.TempPathFactory, dataset_cache: None) -> Path:
     """A finished tiny run."""
     folder = tmp_path_factory.mktemp("links") / "ws"
-    made = Workspace.create(folder, resolve_settings(overrides=["dataset.name=digits"]), {"dataset.name"})
+    made = digits_workspace(folder)
     run = made.run("r")
     list(drive(made, run, made.settings(overrides=TINY, run=run)))
     return folder

@@ -12,12 +12,12 @@ from textual.pilot import Pilot
 
 from engine.runs.workspace import Workspace
 from engine.session.session import drive
-from engine.settings import resolve_settings
 from tesla_tui.live.app import TeslaApp
 from tesla_tui.live.preferences import Preferences
 from tesla_tui.watch.devices import Devices
 from tests.conftest import TINY
 from tests.processes import HANGS
+from tests.runs import digits_workspace
 
 Body = Callable[[Pilot[str]], Awaitable[None]]
 
@@ -35,7 +35,7 @@ def drive_run(workspace: Workspace, name: str, *overrides: str, until: int | Non
 def made(tmp_path_factory: pytest.TempPathFactory, dataset_cache: None) -> Path:
     """A workspace with a finished run with soft labels, and one that was stopped."""
     folder = tmp_path_factory.mktemp("live") / "ws"
-    workspace = Workspace.create(folder, resolve_settings(overrides=["dataset.name=digits"]), {"dataset.name"})
+    workspace = digits_workspace(folder)
     drive_run(workspace, "soft", "labels.kind=target", "distill.ipc=2")
     drive_run(workspace, "stopped", until=3)
     return folder
