@@ -160,8 +160,9 @@ def test_an_unfinished_run_counts_nowhere() -> None:
     (row,) = main_rows(experiment(), [record("a-seed-0", "a", 0)], 1)
     assert (row.test, shown(row.held_out)) == (None, "60.0")
     text = part("T", stopped)
-    assert text.startswith("Not measured yet.\n\nTo repeat it")
+    assert text.startswith("Not measured yet.\n\nEvery run")
     assert "![" not in text
+    assert part("T").startswith("Not measured yet.\n\nTo repeat it")
     assert "Not tested yet: exact; paper." in part("T", record("a-seed-0", "a", 0))
 
 
