@@ -76,7 +76,7 @@ def compare(folder: Path, size: str, compiled: bool, more: Sequence[str]) -> dic
     dataset, ipc, sets = SIZES[size]
     sets = (*COMMON, *sets, f"compute.compile={'on' if compiled else 'off'}", *more)
     if dataset == "folder":
-        make_folder(folder / "images")
+        make_folder(folder / "images", CLASSES, IMAGES, 5, 64)
         sets += (f"dataset.path={folder / 'images'}",)
     environment = {**os.environ, "TESLA_COMPILED": str(folder / "compiled"), "TESLA_CACHE": str(folder / "cache")}
     environment.pop("TORCHINDUCTOR_CACHE_DIR", None)
@@ -94,15 +94,15 @@ def compare(folder: Path, size: str, compiled: bool, more: Sequence[str]) -> dic
     return rows
 
 
-def make_folder(root: Path) -> None:
-    """A class-per-folder tree of noise."""
+def make_folder(root: Path, classes: int, train: int, test: int, side: int) -> None:
+    """A class-per-folder tree of RGB noise; `train` and `test` images of each class."""
     noise = np.random.default_rng(0)
-    for split, count in (("train", IMAGES), ("test", 5)):
-        for number in range(CLASSES):
+    for split, count in (("train", train), ("test", test)):
+        for number in range(classes):
             place = root / split / f"class{number:03}"
             place.mkdir(parents=True)
             for image in range(count):
-                pixels = noise.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+                pixels = noise.integers(0, 256, (side, side, 3), dtype=np.uint8)
                 Image.fromarray(pixels).save(place / f"{image}.png")
 
 

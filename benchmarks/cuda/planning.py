@@ -6,11 +6,10 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 
 from benchmarks.cuda.check import Check
+from benchmarks.plan import make_folder
 from engine.events import EvaluationDone, Event, IterationDone, TeacherEpoch
 from engine.runs.workspace import Workspace
 from engine.runtime.generators import run_to_end
@@ -47,7 +46,8 @@ def run(check: Check, part: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         data: tuple[str, ...] = ("dataset.name=digits",)
         if part == "cifar":
-            pictures = _pictures(Path(folder) / "noise", 20 if check.tiny else 800)
+            pictures, count = Path(folder) / "noise", 20 if check.tiny else 800
+            make_folder(pictures, 10, count, count // 10, 32)
             data = ("dataset.name=folder", f"dataset.path={pictures}")
         # Random pixels teach nothing, so the loss may be anything.
         base = (*data, f"compute.device={check.device.type}", "distill.max_loss=1e30")
@@ -64,19 +64,6 @@ def run(check: Check, part: str) -> None:
         spent = _seconds(drive(workspace, workspace.run("r"), effective))
         spent["everything"] = time.monotonic() - began
         _compare(check, plan, spent)
-
-
-def _pictures(folder: Path, count: int) -> Path:
-    """Ten classes of random pixels, 3x32x32."""
-    noise = np.random.default_rng(0)
-    for number in range(10):
-        for split in ("train", "test"):
-            place = folder / split / f"class{number}"
-            place.mkdir(parents=True)
-            for picture in range(count if split == "train" else count // 10):
-                pixels = noise.integers(0, 256, (32, 32, 3), dtype=np.uint8)
-                Image.fromarray(pixels).save(place / f"{picture}.png", compress_level=0)
-    return folder
 
 
 def _seconds(events: Any) -> dict[str, float]:
