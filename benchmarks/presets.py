@@ -10,6 +10,7 @@ images are never looked at. Resumable: a run that the JSON has is not repeated, 
 import argparse
 import hashlib
 import json
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import groupby, product
@@ -18,7 +19,6 @@ from typing import Any
 
 from PIL import Image
 
-from benchmarks.results.records import ROOT, this_commit
 from engine.events import StageFinished
 from engine.runs.create import plan_data, plan_workspace
 from engine.runs.history import read_history
@@ -28,6 +28,7 @@ from engine.runtime.generators import run_to_end
 from engine.session.session import drive
 from engine.settings import EffectiveSettings
 
+ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "data" / "presets.json"
 
 Values = dict[str, Any]
@@ -138,6 +139,12 @@ def run_name(ipc: int, chosen: Values) -> str:
     return f"t-{ipc}-" + hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:10]
 
 
+def commit() -> str:
+    """The commit of the code, with a plus sign if files differ from it."""
+    words = ["git", "describe", "--always", "--abbrev=7", "--dirty=+"]
+    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+
 def effective(workspace: Workspace, dataset: str, ipc: int, chosen: Values) -> EffectiveSettings:
     """The settings of one run."""
     overrides = [f"{key}={json.dumps(value)}" for key, value in {**shared(dataset), **chosen}.items()]
@@ -189,7 +196,7 @@ def search(dataset: str, folder: Path, results: Path) -> None:
             which = {"dataset": dataset, "ipc": wanted.ipc, "settings": {key: flat[key] for key in RECORDED}}
             if any(which.items() <= row.items() for row in known(results)):
                 continue
-            at = this_commit()
+            at = commit()
             row = {**measured(searched(workspace, wanted.ipc, chosen, settings), dataset), "commit": at}
             keep(results, [*known(results), row])
             print(f"{100 * row['held_out']:.1f} %  IPC {wanted.ipc}  {chosen}  {row['seconds']} s", flush=True)
