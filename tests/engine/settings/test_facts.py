@@ -107,11 +107,8 @@ OLD_READS = {
         "peers.decay_end", "peers.label_margin", "peers.lr_end", "peers.mirror", "peers.network_batch",
     ),
 }  # fmt: skip
-CORRECTED = {
-    "mtt": {"labels.loss"}, "datm": {"labels.ship"}, "random": {"distill.formation"}, "whole": {"distill.formation"},
-}  # fmt: skip
-"""Where the lists were wrong: mtt's students minimise labels.loss, and learned labels ship as they are. And methods
-that read what came later."""
+CORRECTED = {"mtt": {"labels.loss"}, "datm": {"labels.ship"}}
+"""Where the lists were wrong: mtt's students minimise labels.loss, and learned labels ship as they are."""
 
 
 def as_json(value: Any) -> Any:
