@@ -264,6 +264,7 @@ def test_a_run_refuses_other_settings_and_says_what_another_run_costs(workspace:
     run = workspace.run("r")
     run.freeze(workspace.settings())
     run.check(workspace.settings(overrides=("compute.threads=1", "evaluate.epochs=3", "distill.keep=1")))
+    run.check(workspace.settings(overrides=("profile=none",), run=run))
     for override, ending in (
         ("distill.steps=3", r"--run NAME\."),
         ("dataset.zca=true", r"--run NAME \(with other teachers, because of dataset\.zca\)\."),
