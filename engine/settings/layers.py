@@ -103,7 +103,8 @@ def resolve_settings(
     values, origins = _merged(layers)
     if values.get("profile") == NONE:
         values["profile"] = None  # the same run as one that names none
-    whole_where_needed(values, origins)
+    if started is None:
+        whole_where_needed(values, origins)
     _settle(values, origins, settled or {})
     return EffectiveSettings(validated(values, origins), origins)
 
