@@ -4,12 +4,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engine.events import EvaluationDone
+from engine.settings.facts import value_before
 
 MOST_EVALUATIONS = 2000
 KEYS = ("epochs", "whole_epochs", "augment", "batch", "reset_momentum")
 """Settings `evaluate.*`, besides the repeats, that may change between two starts and change what is measured."""
-LATER = {"evaluate.batch": 256, "evaluate.reset_momentum": False}
-"""What versions without these settings did."""
 
 
 @dataclass
@@ -58,4 +57,5 @@ class Accuracies:
     def _protocol(self, split: str, subject: str) -> tuple[object, ...]:
         repeats = "repeats" if split == "test" else "selection_repeats"
         more = ("random_lr",) if subject == "random" else ()
-        return tuple(repr({**LATER, **self.settings}.get(f"evaluate.{key}")) for key in (*KEYS, *more, repeats))
+        keys = (f"evaluate.{key}" for key in (*KEYS, *more, repeats))
+        return tuple(repr(self.settings.get(key, value_before(key))) for key in keys)

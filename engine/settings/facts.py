@@ -38,6 +38,12 @@ def may_change(key: str) -> bool:
     return AFFECTS[key].change != "never"
 
 
+def value_before(key: str) -> Any:
+    """What a run of a version without this setting did."""
+    unnamed, default = AFFECTS[key].unnamed, FIELDS[key].default
+    return unnamed[0] if unnamed and default not in unnamed else default
+
+
 def needs_other_teachers(key: str) -> bool:
     """Whether a run with another value cannot share the teachers."""
     return AFFECTS[key].images or bool(AFFECTS[key].teachers)

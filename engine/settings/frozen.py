@@ -6,7 +6,7 @@ from pathlib import Path
 import tomli_w
 
 from engine.errors import CorruptFileError, SettingsError
-from engine.settings.facts import AFFECTS, FIELDS
+from engine.settings.facts import AFFECTS, FIELDS, value_before
 from engine.settings.layers import EffectiveSettings, resolve_settings
 from engine.settings.tables import FORMAT, MOST_TOML, Flat, flatten, nest, read_toml
 from engine.settings.validation import check_keys, validated
@@ -58,11 +58,8 @@ def frozen_settings(path: Path) -> EffectiveSettings:
 
 def _before(values: Flat) -> Flat:
     """What a run of an older version did where a setting did not exist yet, if the default is something else."""
-    return {
-        key: affects.unnamed[0]
-        for key, affects in AFFECTS.items()
-        if key not in values and affects.unnamed and FIELDS[key].default not in affects.unnamed
-    }
+    before = {key: value_before(key) for key in AFFECTS if key not in values}
+    return {key: value for key, value in before.items() if value != FIELDS[key].default}
 
 
 def recovered_settings(values: Flat, toml: Path | None) -> EffectiveSettings:

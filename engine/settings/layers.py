@@ -101,7 +101,10 @@ def resolve_settings(
     ]
     file.check_rows()
     values, origins = _merged(layers)
-    whole_where_needed(values, origins)
+    if values.get("profile") == NONE:
+        values["profile"] = None  # the same run as one that names none
+    if started is None:
+        whole_where_needed(values, origins)
     _settle(values, origins, settled or {})
     return EffectiveSettings(validated(values, origins), origins)
 

@@ -1,11 +1,12 @@
 """The presets of datasets: published rows by IPC, from presets.toml."""
 
+from dataclasses import replace
 from typing import Any
 
 from engine.errors import SettingsError
 from engine.settings.datasets import preset_tables
 from engine.settings.methods import method_traits, own_methods
-from engine.settings.sized import Counted, sized_preset
+from engine.settings.sized import TRAINED, Counted, can_hold, sized_preset
 from engine.settings.tables import Flat, flatten
 
 
@@ -59,8 +60,9 @@ def preset_layers(dataset: Any, ipc: Any, counted: Counted | None = None) -> lis
 def whole_where_needed(values: Flat, origins: dict[str, str]) -> None:
     """Take back a preset's `distill.formation` where images must be stored whole; what a person sets is refused there.
 
-    That is: for methods but `random` and our own with teachers, for labels that a teacher gives, for imported sets, and
-    where it does not divide `dataset.resolution`.
+    That is: for methods but `random` and our own with teachers, for labels that a teacher gives, for imported sets,
+    where it does not divide `dataset.resolution`, and where that or `dataset.holdout` leaves fewer pixels or images of
+    a class than the preset of a size counts on.
 
     Args:
         values: the merged settings, flat; not validated yet.
@@ -68,14 +70,23 @@ def whole_where_needed(values: Flat, origins: dict[str, str]) -> None:
     """
     key = "distill.formation"
     factor, method = values.get(key, 1), values.get("distill.method", "tesla")
-    if not origins[key].startswith("preset ") or not isinstance(method, str):
+    if factor == 1 or not origins[key].startswith("preset ") or not isinstance(method, str):
         return
-    side = values.get("dataset.resolution")
+    counted, side, holdout = Counted.from_origin(origins[key]), values.get("dataset.resolution"), _holdout(values)
+    if counted is not None:
+        counted = replace(counted, side=side if isinstance(side, int) else counted.side)
     fits = (
         (method == "random" or (method in own_methods() and method_traits(method).teachers))
         and values.get("labels.kind", "hard") in ("hard", "learned")
         and not (isinstance(side, int) and side % factor)
+        and (counted is None or can_hold(factor, counted, values.get("distill.ipc", 1), holdout))
     )
     if not fits:
         del values[key]
         origins[key] = "default"
+
+
+def _holdout(values: Flat) -> float:
+    """The share that is held out; the default where it is none, which validation will say."""
+    held = values.get("dataset.holdout")
+    return float(held) if isinstance(held, int | float) and 0 <= held < 1 else 1 - TRAINED

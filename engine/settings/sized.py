@@ -119,19 +119,26 @@ def sized_preset(counted: Counted, ipc: Any) -> Flat:
         "distill.iterations": 500,
         "evaluate.every": 100,
     }
-    if _can_hold_four(counted, ipc):
+    if can_hold(2, counted, ipc):
         preset["distill.formation"] = _row(FORMED, ipc)
     if isinstance(ipc, int) and counted.classes * ipc > MOST_BATCH:
         preset["distill.batch"] = MOST_BATCH // 4
     return preset
 
 
-def _can_hold_four(counted: Counted, ipc: Any) -> bool:
-    """Whether the views are large enough, and the smallest class has the images that fill the first ones."""
+def can_hold(factor: int, counted: Counted, ipc: Any, holdout: float = 1 - TRAINED) -> bool:
+    """Whether factor x factor views are large enough, and the smallest class has the images that fill the first ones.
+
+    Args:
+        factor: views on a side.
+        counted: the size of the dataset.
+        ipc: images per class, as the settings have it.
+        holdout: share of the training images that teachers do not see.
+    """
     if counted.side is None or counted.smallest is None or not isinstance(ipc, int):
         return False
-    kept = counted.smallest - math.ceil((1 - TRAINED) * counted.smallest)
-    return counted.side % 2 == 0 and counted.side >= 2 * LEAST_VIEW and kept >= 4 * ipc
+    kept = counted.smallest - math.ceil(holdout * counted.smallest)
+    return counted.side % factor == 0 and counted.side >= factor * LEAST_VIEW and kept >= factor**2 * ipc
 
 
 def _row(rows: Mapping[int, int], ipc: Any) -> int:

@@ -96,7 +96,7 @@ def _epoch_of_data(task: Task, resident: bool) -> Callable[[], int]:
     settings = task.settings
     images = task.train.images
     if not resident:
-        kept, _ = split_holdout(task.dataset.train_labels, settings.dataset.holdout, settings.seed)
+        kept, _ = split_holdout(task.dataset.train_labels, settings.dataset.holdout, settings.teacher_seed)
         images = ResidentImages(task.dataset.train_images, kept, task.space, task.device, budget=0)
 
     def run() -> int:

@@ -3,6 +3,7 @@
 import json
 import random
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,7 +32,10 @@ from engine.events import (
 from engine.runs import accuracies, tallies
 from engine.runs.history import LATELY, MOST_DRIVES, RunHistory
 from engine.runs.iteration_lines import iteration_columns
-from engine.runs.journal import Entry, entry_from_json
+from engine.runs.journal import Entry, entry_from_json, read_journal
+from engine.runs.workspace import Workspace
+
+OLD = Path(__file__).parents[2] / "data" / "workspace-0.1.0"
 
 
 def start(resumed: int | None = None, **settings: object) -> RunStarted:
@@ -192,6 +196,14 @@ def test_what_older_starts_did_not_record_was_the_default() -> None:
     assert folded(*first, start(3, **{"evaluate.batch": 256, "evaluate.reset_momentum": False})).held_out()
     assert not folded(*first, start(3, **{"evaluate.batch": 128, "evaluate.reset_momentum": False})).held_out()
     assert not folded(*first, start(3, **{"evaluate.batch": 256, "evaluate.reset_momentum": True})).held_out()
+
+
+def test_an_old_run_that_goes_on_keeps_its_accuracies() -> None:
+    run = Workspace(OLD).run("old")
+    events = [entry.event for entry, _ in read_journal(run.journal_file)]
+    then, now = folded(*events), folded(*events, start(3, **run.frozen().flat()))
+    assert then.best() is not None and then.baseline() is not None and then.tests()
+    assert (now.held_out(), now.baseline(), now.tests()) == (then.held_out(), then.baseline(), then.tests())
 
 
 def test_evaluations_survive_going_back() -> None:

@@ -107,11 +107,8 @@ OLD_READS = {
         "peers.decay_end", "peers.label_margin", "peers.lr_end", "peers.mirror", "peers.network_batch",
     ),
 }  # fmt: skip
-CORRECTED = {
-    "mtt": {"labels.loss"}, "datm": {"labels.ship"}, "random": {"distill.formation"}, "whole": {"distill.formation"},
-}  # fmt: skip
-"""Where the lists were wrong: mtt's students minimise labels.loss, and learned labels ship as they are. And methods
-that read what came later."""
+CORRECTED = {"mtt": {"labels.loss"}, "datm": {"labels.ship"}}
+"""Where the lists were wrong: mtt's students minimise labels.loss, and learned labels ship as they are."""
 
 
 def as_json(value: Any) -> Any:
@@ -267,6 +264,7 @@ def test_a_run_refuses_other_settings_and_says_what_another_run_costs(workspace:
     run = workspace.run("r")
     run.freeze(workspace.settings())
     run.check(workspace.settings(overrides=("compute.threads=1", "evaluate.epochs=3", "distill.keep=1")))
+    run.check(workspace.settings(overrides=("profile=none",), run=run))
     for override, ending in (
         ("distill.steps=3", r"--run NAME\."),
         ("dataset.zca=true", r"--run NAME \(with other teachers, because of dataset\.zca\)\."),

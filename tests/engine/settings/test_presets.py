@@ -42,7 +42,7 @@ def test_a_row_is_used_up_to_the_next() -> None:
 @pytest.mark.parametrize(
     "choice",
     [
-        "distill.method=dm", "distill.method=whole", "distill.method=k-means", "distill.method=datm",
+        "distill.method=dm", "distill.method=whole", "distill.method=k-means",
         "labels.kind=target", "labels.kind=last", "labels.kind=given", "dataset.resolution=15",
     ],
 )  # fmt: skip
@@ -51,9 +51,16 @@ def test_a_presets_formation_gives_way_where_images_are_stored_whole(choice: str
     assert (found.settings.distill.formation, found.origins["distill.formation"]) == (1, "default")
 
 
-@pytest.mark.parametrize("choice", ["distill.method=random", "distill.method=mtt", "labels.kind=learned"])
+@pytest.mark.parametrize(
+    "choice", ["distill.method=random", "distill.method=mtt", "distill.method=datm", "labels.kind=learned"]
+)
 def test_a_presets_formation_holds_where_several_images_fit_in_one(choice: str) -> None:
     assert fashion(choice).settings.distill.formation == 2
+
+
+def test_an_existing_run_keeps_its_formation_whatever_presets_would_do_now() -> None:
+    arguments = ("dataset.name=fashion-mnist", "dataset.resolution=15")
+    assert resolve_settings(ipc=1, overrides=arguments, started=fashion()).settings.distill.formation == 2
 
 
 def test_a_formation_that_a_person_sets_is_never_taken_back() -> None:

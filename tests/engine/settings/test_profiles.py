@@ -224,6 +224,7 @@ def test_a_profile_stands_above_presets_and_below_what_is_said(tmp_path: Path) -
     none = resolve_settings(toml, ipc=10, overrides=["profile=none"])
     assert (none.settings.distill.method, none.settings.evaluate.epochs) == ("tesla", 1000)
     assert none.origins["distill.max_start_epoch"] == "preset cifar10, IPC 10"
+    assert none.settings.profile is None and none.origins["profile"] == "command line"
 
 
 def test_a_profile_does_not_take_from_a_preset() -> None:

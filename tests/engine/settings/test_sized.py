@@ -53,6 +53,14 @@ def test_images_hold_several_where_the_smallest_class_can_fill_them() -> None:
     assert sized_preset(Counted(60, 10, 5, 32), 1)["distill.formation"] == 2
 
 
+@pytest.mark.parametrize("choice", ["dataset.holdout=0.5", "dataset.resolution=14"])
+def test_images_hold_one_where_choices_leave_too_few_images_or_pixels(choice: str) -> None:
+    folder, counted = ("dataset.name=folder", "dataset.path=x"), Counted(100, 2, 50, 32)
+    assert resolve_settings(ipc=10, overrides=folder, counted=counted).settings.distill.formation == 2
+    found = resolve_settings(ipc=10, overrides=(*folder, choice), counted=counted)
+    assert (found.settings.distill.formation, found.origins["distill.formation"]) == (1, "default")
+
+
 def test_more_images_per_class_follow_a_teacher_further() -> None:
     starts = [
         sized_preset(Counted(20_000, 10, 2_000, 32), ipc)["distill.max_start_epoch"] for ipc in (1, 9, 10, 50, 100)
