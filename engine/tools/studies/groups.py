@@ -110,8 +110,8 @@ def drive_groups(
         TeslaError: see `drive`.
     """
     count = plan.seeds.count
-    runs = [one for member in members for one in _of_seeds(workspace, member, overrides, plan.seeds)]
     base = workspace.settings(ipc=members[0].ipc, overrides=tuple(overrides)).settings
+    runs = [one for member in members for one in _of_seeds(member, base, plan.seeds)]
     found = next((r for r in _whole_runs(workspace) if is_beside(r.settings, base)), None)
     asked = any("distill.method=whole" in member.overrides for member in members)
     added = plan.whole and found is None and not asked
@@ -132,10 +132,9 @@ def drive_groups(
     return groups, whole
 
 
-def _of_seeds(workspace: Workspace, member: Member, overrides: Sequence[str], seeds: Seeds) -> list[Member]:
+def _of_seeds(member: Member, settings: Settings, seeds: Seeds) -> list[Member]:
     if seeds.count == 1:
         return [member]
-    settings = workspace.settings(ipc=member.ipc, overrides=(*overrides, *member.overrides)).settings
     return [
         Member(
             seed_name(member.name, number), f"{member.label}, seed {settings.seed + number}", member.ipc,

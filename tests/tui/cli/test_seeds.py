@@ -150,6 +150,15 @@ def test_a_study_of_several_seeds_gives_means_and_paired_differences(tesla: Tesl
     assert "networks, one run" in (folder / "studies" / "lr" / "table.md").read_text()
 
 
+def test_a_method_of_several_seeds_leaves_out_what_it_fixes(tesla: Tesla, tmp_path: Path) -> None:
+    tesla("init", "ws", "--dataset", "digits")
+    sets = ("--set", "evaluate.epochs=1", "--set", "evaluate.repeats=1", "--set", "distill.iterations=6")
+    command = ("study", "ipc", "ws", "--ipc", 1, "--method", "random", "--seeds", 2, "--no-whole", *sets)
+    code, _, err = tesla(*command)
+    assert code == 0, err
+    assert [row["n"] for row in study_rows(tmp_path / "ws", "ipc")] == [2]
+
+
 def test_cross_groups_the_runs_of_several_seeds(tesla: Tesla, tmp_path: Path) -> None:
     tesla("init", "ws", "--dataset", "digits")
     tesla("run", "ws", "--run", "a", "--seeds", 2, *SETS)
