@@ -112,15 +112,16 @@ def drive_groups(
     count = plan.seeds.count
     base = workspace.settings(ipc=members[0].ipc, overrides=tuple(overrides)).settings
     runs = [one for member in members for one in _of_seeds(member, base, plan.seeds)]
-    found = next((r for r in _whole_runs(workspace) if is_beside(r.settings, base)), None)
+    epochs = base.evaluate.whole_epochs
+    beside = (r for r in _whole_runs(workspace) if is_beside(r.settings, base))
+    found = next((r for r in beside if r.settings.evaluate.whole_epochs == epochs), None)
     asked = any("distill.method=whole" in member.overrides for member in members)
     added = plan.whole and found is None and not asked
     if added:
         runs.append(whole_member(name, members[0].ipc))
-        settings = base.evaluate
         yield Notice(level="info", message=(
-            f"For % of whole, {settings.repeats} networks are trained on the whole dataset, {settings.whole_epochs} "
-            "epochs each (--no-whole leaves them out)."
+            f"For % of whole, {base.evaluate.repeats} networks are trained on the whole dataset, {epochs} epochs each "
+            "(--no-whole leaves them out)."
         ))  # fmt: skip
     records = yield from drive_members(workspace, runs, overrides)
     whole = records.pop() if added else found
@@ -160,8 +161,9 @@ def _whole_runs(workspace: Workspace) -> list[Record]:
 
 
 def find_whole(workspace: Workspace, settings: Settings) -> Record | None:
-    """A finished run on the whole dataset with the same images, network and augmentation."""
-    return next((record for record in _whole_runs(workspace) if is_beside(record.settings, settings)), None)
+    """The finished run on the whole dataset with the same images, network and augmentation; of several the longest."""
+    found = [record for record in _whole_runs(workspace) if is_beside(record.settings, settings)]
+    return max(found, key=lambda record: record.settings.evaluate.whole_epochs, default=None)
 
 
 def is_beside(whole: Settings, settings: Settings) -> bool:
@@ -228,3 +230,9 @@ def by_seed(records: Sequence[Record]) -> list[Group]:
         Group(Member(name, name if len(runs) > 1 else runs[0].run.name), tuple(runs))
         for (name, _), runs in found.items()
     ]
+
+
+def own_teachers(groups: Sequence[Group]) -> bool:
+    """Whether no two runs of any group share teachers."""
+    seeds = [[record.settings.teacher_seed for record in group.records] for group in groups]
+    return all(len(set(found)) == len(found) for found in seeds)

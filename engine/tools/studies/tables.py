@@ -53,13 +53,17 @@ def notes_of(groups: Sequence[Group], plan: Plan, whole: Record | None) -> list[
         notes += seeds_notes(plan.seeds.count, plan.seeds.own_teachers, any(g.settings.needs_teachers for g in groups))
     elif networks:
         notes.append(spread_note(networks))
-    if whole is not None and whole.accuracy is not None:
-        count = whole.accuracy.count
-        notes.append(
-            f"Whole dataset: one run ({whole.run.name}), {count} networks trained on all training images for "
-            f"{whole.settings.evaluate.whole_epochs} epochs."
-        )
-    return notes + published_notes([record for group in groups for record in group.records])
+    return [*notes, *whole_notes(whole), *published_notes([record for group in groups for record in group.records])]
+
+
+def whole_notes(whole: Record | None) -> list[str]:
+    """What was trained on the whole dataset, if anything was."""
+    if whole is None or whole.accuracy is None:
+        return []
+    return [
+        f"Whole dataset: one run ({whole.run.name}), {whole.accuracy.count} networks trained on all training images "
+        f"for {whole.settings.evaluate.whole_epochs} epochs."
+    ]
 
 
 def spread_note(networks: int) -> str:

@@ -53,10 +53,10 @@ def test_a_run_of_several_seeds_ends_in_the_mean_over_runs(tesla: Tesla, tmp_pat
     ours = [statistics.fmean(accuracies(folder, name)) for name in names]
     random = [statistics.fmean(accuracies(folder, name, "random")) for name in names]
     mean, gain = mean_interval(ours), paired_difference(ours, random)
-    assert mean.half is not None and gain.low is not None and gain.high is not None
+    assert mean.half is not None and gain.half is not None
     assert f"{100 * mean.mean:.1f} ± {100 * mean.half:.1f}" in out
     words = one_paragraph(out)
-    assert f"{100 * gain.mean:+.1f} ({100 * gain.low:+.1f} to" in words and "n = 3 runs" in words
+    assert f"{100 * gain.mean:+.1f} ± {100 * gain.half:.1f}" in words and "n = 3 runs" in words
     assert "do not include" in words or "does not include what other teachers" in words
     for name, value in zip(names, ours, strict=True):
         assert name in out and f"{100 * value:.1f} ± " in out
@@ -169,6 +169,26 @@ def test_cross_groups_the_runs_of_several_seeds(tesla: Tesla, tmp_path: Path) ->
     assert (several["run"], several["n"], one["run"], one["n"]) == ("a", 2, "b", 1)
     assert several["accuracy"]["count"] == 2 and "low" in several["accuracy"]  # type: ignore[index, operator]
     assert "std" in one["accuracy"]  # type: ignore[operator]
+
+
+def test_ranking_of_several_seeds_says_what_they_share(tesla: Tesla, tmp_path: Path) -> None:
+    tesla("init", "ws", "--dataset", "digits")
+    tesla("run", "ws", "--run", "a", "--seeds", 2, *SETS)
+    code, out, err = tesla("study", "ranking", "ws", "--run", "a", "--set", "evaluate.whole_epochs=1")
+    assert code == 0, err
+    assert "The runs share the teachers" in one_paragraph(out)
+    assert "Whole dataset: one run (ranking-whole)" in one_paragraph(out)
+
+
+def test_a_study_takes_the_run_on_the_whole_dataset_of_its_own_length(tesla: Tesla, tmp_path: Path) -> None:
+    tesla("init", "ws", "--dataset", "digits")
+    whole = [word for word in SETS if word != "--set" and word.startswith(("evaluate", "compute", "network"))]
+    shared = [part for word in whole for part in ("--set", word)]
+    for epochs, name in ((1, "brief"), (2, "long")):
+        more = ("--name", name, "--ipc", 1, "--method", "random", "--set", f"evaluate.whole_epochs={epochs}")
+        code, out, err = tesla("study", "ipc", "ws", *more, *shared)
+        assert code == 0, err
+        assert f"({name}-whole)" in one_paragraph(out) and f"for {epochs} epochs" in one_paragraph(out)
 
 
 def test_random_images_are_tuned_on_the_held_out_part(tesla: Tesla, tmp_path: Path) -> None:
