@@ -33,6 +33,7 @@ from engine.tools.studies.tables import (
     shown,
     spread_note,
     spread_words,
+    unequal_words,
     whole_notes,
 )  # fmt: skip
 from engine.training.evaluation import BASELINE_LR, evaluate_distilled
@@ -174,9 +175,15 @@ def cross(workspace: Workspace, runs: Sequence[Run], networks: Sequence[str], ov
     ]  # fmt: skip
     each = max((int(str(row["networks"] or 0)) for row in rows), default=0)
     notes = ["Test accuracy of the checkpoint that the held-out part of the training images selected."]
-    notes += [spread_note(each)] if several == 1 else seeds_notes(several, own_teachers(groups))
+    notes += (
+        [spread_note(each)]
+        if several == 1
+        else seeds_notes([len(group.records) for group in groups], own_teachers(groups))
+    )
     if several > 1 and any(len(group.records) == 1 for group in groups):
         notes.append("In a row of a single run, ± is the sample standard deviation of its networks.")
+    if unequal := unequal_words(records):
+        notes.append(unequal)
     return Outcome(
         study="cross",
         title="Distilled images under other networks",

@@ -115,7 +115,11 @@ def ranking(
         "with one-hot labels also the run's own) with the best held-out accuracy. Tested once, after the last epoch.",
         f"Labels of random real images: {'; '.join(labelled)}.",
     ]
-    notes += [spread_note(networks)] if several == 1 else seeds_notes(several, own_teachers(groups))
+    notes += (
+        [spread_note(networks)]
+        if several == 1
+        else seeds_notes([len(group.records) for group in groups], own_teachers(groups))
+    )
     notes += whole_notes(upper)
     if upper is None:
         notes.append("HLR needs a run on the whole dataset: leave out --no-whole.")

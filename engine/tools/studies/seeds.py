@@ -1,7 +1,7 @@
 """Runs that differ in the seed alone: their names and settings, and what they say together."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from engine.errors import UsageError
@@ -53,11 +53,19 @@ def seed_overrides(settings: Settings, number: int, seeds: Seeds) -> tuple[str, 
     return f"seed={own}", f"teachers.seed={shared}"
 
 
-def seeds_notes(count: int, own_teachers: bool, teachers: bool = True) -> list[str]:
-    """How to read an interval over runs; `teachers`: whether any of them has teachers."""
+def seeds_notes(counts: Collection[int], own_teachers: bool, teachers: bool = True) -> list[str]:
+    """How to read intervals over runs.
+
+    Args:
+        counts: of the runs of each mean; 1 is no mean.
+        own_teachers: whether each run has its own.
+        teachers: whether any run has teachers.
+    """
+    several = {count for count in counts if count > 1}
+    n, freedom = ("n = " + str(max(several)), str(max(several) - 1)) if len(several) == 1 else ("n", "n - 1")
     notes = [
-        f"Means over n = {count} runs that differ in their seed; ± is half the 95 % interval (Student's t, "
-        f"{count - 1} degree{'s' if count > 2 else ''} of freedom). Differences are paired by seed."
+        f"Means over {n} runs that differ in their seed; ± is half the 95 % interval (Student's t, {freedom} "
+        f"degree{'' if freedom == '1' else 's'} of freedom). Differences are paired by seed."
     ]
     if not own_teachers and teachers:
         notes.append(
@@ -108,6 +116,6 @@ def summary(name: str, records: Sequence[Record], seeds: Seeds) -> Outcome:
         rows=rows,
         notes=[
             *([f"In the line of a run, ± is the sample standard deviation over {each} networks."] if each > 1 else []),
-            *seeds_notes(len(records), seeds.own_teachers, any(r.settings.needs_teachers for r in records)),
+            *seeds_notes([len(records)], seeds.own_teachers, any(r.settings.needs_teachers for r in records)),
         ],
     )

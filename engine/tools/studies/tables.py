@@ -1,8 +1,10 @@
 """What the tables, notes and charts of studies have in common."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Sequence, Set
 
 from engine.events import Event
+from engine.settings.overrides import parse_override
+from engine.settings.tables import flatten, value_words
 from engine.tools.studies import paper_results
 from engine.tools.studies.groups import Group, Plan
 from engine.tools.studies.members import Record, best_so_far
@@ -22,6 +24,8 @@ PACE = Column("pace", "an iteration", "seconds")
 OF_ONE_RUN = Column("n", "networks, one run", "count")
 NETWORK_SPREAD = "standard deviation of the networks of one run"
 RUNS = Column("n", "runs", "count")
+UNCOMPARED = ("teachers.seed", "distill.expansion_end", "evaluate.every", "evaluate.whole_epochs", "evaluate.baseline")
+"""Settings that may differ: what they make of a run is seen elsewhere, or does not matter beside another."""
 
 
 def count_column(plan: Plan) -> Column:
@@ -50,10 +54,34 @@ def notes_of(groups: Sequence[Group], plan: Plan, whole: Record | None) -> list[
     notes = ["Test accuracy of the checkpoint that the held-out part of the training images selected."]
     networks = max((record.accuracy.count for g in groups for record in g.records if record.accuracy), default=0)
     if plan.seeds.count > 1:
-        notes += seeds_notes(plan.seeds.count, plan.seeds.own_teachers, any(g.settings.needs_teachers for g in groups))
+        notes += seeds_notes(
+            [plan.seeds.count], plan.seeds.own_teachers, any(g.settings.needs_teachers for g in groups)
+        )
     elif networks:
         notes.append(spread_note(networks))
-    return [*notes, *whole_notes(whole), *published_notes([record for group in groups for record in group.records])]
+    records = [record for group in groups for record in group.records]
+    unequal = unequal_words(records, {parse_override(text)[0] for group in groups for text in group.member.overrides})
+    if unequal:
+        notes.append(f"{unequal} A run that exists keeps its settings; --name starts a study with new runs.")
+    return [*notes, *whole_notes(whole), *published_notes(records)]
+
+
+def unequal_words(records: Sequence[Record], studied: Set[str] = frozenset()) -> str:
+    """Which settings differ besides those that are compared; empty if none does.
+
+    Of runs of several methods or IPCs, whose presets differ, only how they are evaluated.
+    """
+    runs = [record.settings for record in records if not record.settings.traits.all_images]
+    alike = len({(settings.distill.method, settings.distill.ipc) for settings in runs}) == 1
+    parts = ("dataset.", "network.", "teachers.", "augment.", "distill.", "labels.", "evaluate.")
+    flats = [flatten(settings.model_dump(mode="json")) for settings in runs]
+    found = []
+    for key in flats[0] if flats else ():
+        values = dict.fromkeys(value_words(flat.get(key)) for flat in flats)
+        read = key.startswith(parts if alike else "evaluate.") and key not in {*studied, *UNCOMPARED}
+        if read and len(values) > 1:
+            found.append(f"{key} ({' or '.join(values)})")
+    return f"The runs are not equal in {', '.join(found)}." if found else ""
 
 
 def whole_notes(whole: Record | None) -> list[str]:

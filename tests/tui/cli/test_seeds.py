@@ -163,12 +163,31 @@ def test_cross_groups_the_runs_of_several_seeds(tesla: Tesla, tmp_path: Path) ->
     tesla("init", "ws", "--dataset", "digits")
     tesla("run", "ws", "--run", "a", "--seeds", 2, *SETS)
     tesla("run", "ws", "--run", "b", *SETS)
-    code, _, err = tesla("study", "cross", "ws", "--run", "a", "--run", "b", "--network", "convnet")
+    code, out, err = tesla("study", "cross", "ws", "--run", "a", "--run", "b", "--network", "convnet")
     assert code == 0, err
     several, one = study_rows(tmp_path / "ws", "cross")
     assert (several["run"], several["n"], one["run"], one["n"]) == ("a", 2, "b", 1)
     assert several["accuracy"]["count"] == 2 and "low" in several["accuracy"]  # type: ignore[index, operator]
     assert "std" in one["accuracy"]  # type: ignore[operator]
+    assert "n = 2 runs" in one_paragraph(out) and "not equal" not in one_paragraph(out)
+
+    # Of unequal runs the notes say so, and give no single n.
+    tesla("run", "ws", "--run", "c", "--seeds", 3, *SETS, "--set", "evaluate.selection_repeats=1")
+    code, out, err = tesla("study", "cross", "ws", "--run", "a", "--run", "c", "--network", "convnet")
+    assert code == 0, err
+    words = one_paragraph(out)
+    assert "Means over n runs" in words and "n - 1 degrees of freedom" in words
+    assert "not equal in evaluate.selection_repeats (3 or 1)." in words
+
+
+def test_a_study_says_where_its_runs_are_unequal(tesla: Tesla, tmp_path: Path) -> None:
+    tesla("init", "ws", "--dataset", "digits")
+    tesla("run", "ws", "--run", "labels-ipc-1-hard", *SETS)
+    frozen = tmp_path / "ws" / "runs" / "labels-ipc-1-hard" / "settings.toml"
+    frozen.write_text(frozen.read_text().replace("max_jump = 1000.0", "max_jump = 900.0"))
+    code, out, err = tesla("study", "labels", "ws", "--no-whole", *SETS)
+    assert code == 0, err
+    assert "The runs are not equal in distill.max_jump (900.0 or 1000.0)." in one_paragraph(out)
 
 
 def test_ranking_of_several_seeds_says_what_they_share(tesla: Tesla, tmp_path: Path) -> None:
