@@ -142,7 +142,8 @@ def cross(workspace: Workspace, runs: Sequence[Run], networks: Sequence[str], ov
         records.append(read_record(run, settings))
     yield StageFinished(stage=STAGE, seconds=time.monotonic() - began)
     groups = by_seed(records)
-    several = max(len(group.records) for group in groups)
+    counts = [len(group.records) for group in groups]
+    several = max(counts)
     whole = find_whole(workspace, groups[0].settings)
     rows: list[dict[str, Cell]] = []
     for group in groups:
@@ -180,7 +181,7 @@ def cross(workspace: Workspace, runs: Sequence[Run], networks: Sequence[str], ov
         if several == 1
         else seeds_notes([len(group.records) for group in groups], own_teachers(groups))
     )
-    if several > 1 and any(len(group.records) == 1 for group in groups):
+    if several > 1 and 1 in counts:
         notes.append("In a row of a single run, ± is the sample standard deviation of its networks.")
     if unequal := unequal_words(records):
         notes.append(unequal)
