@@ -9,9 +9,9 @@ from engine.runs.workspace import Workspace
 from engine.settings import Settings
 from engine.settings.methods import fixed_table
 from engine.settings.tables import flatten
-from engine.tools.studies.members import Member, Record, drive_members, read_record
+from engine.tools.studies.members import Member, Record, drive_members, planned_runs, read_record
 from engine.tools.studies.outcome import Cell, Value
-from engine.tools.studies.seeds import ONE, Seeds, name_without_seed, seed_name, seed_overrides
+from engine.tools.studies.seeds import ONE, Seeds, check_equal, name_without_seed, seed_name, seed_overrides
 from engine.tools.studies.statistics import Interval, mean_interval, paired_difference
 
 
@@ -112,6 +112,9 @@ def drive_groups(
     count = plan.seeds.count
     base = workspace.settings(ipc=members[0].ipc, overrides=tuple(overrides)).settings
     runs = [one for member in members for one in _of_seeds(member, base, plan.seeds)]
+    planned = [effective.settings for _, effective in planned_runs(workspace, runs, overrides)]
+    for place, member in enumerate(members):
+        check_equal(member.name, planned[count * place : count * (place + 1)])
     epochs = base.evaluate.whole_epochs
     beside = (r for r in _whole_runs(workspace) if is_beside(r.settings, base))
     found = next((r for r in beside if r.settings.evaluate.whole_epochs == epochs), None)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from engine.errors import UsageError
 from engine.settings import Settings
+from engine.settings.tables import flatten, value_words
 from engine.tools.studies.members import Record, value_of
 from engine.tools.studies.outcome import Cell, Column, Outcome
 from engine.tools.studies.statistics import mean_interval, paired_difference
@@ -23,6 +24,10 @@ class Seeds:
 
 
 ONE = Seeds()
+COMPARED = ("dataset.", "network.", "teachers.", "augment.", "distill.", "labels.", "peers.", "evaluate.")
+"""Where settings are that decide a result."""
+UNCOMPARED = ("teachers.seed", "distill.expansion_end", "evaluate.every", "evaluate.whole_epochs", "evaluate.baseline")
+"""Settings that may differ: what they make of a run is seen elsewhere, or does not matter beside another."""
 
 
 def seed_name(name: str, number: int) -> str:
@@ -51,6 +56,30 @@ def seed_overrides(settings: Settings, number: int, seeds: Seeds) -> tuple[str, 
     if seeds.own_teachers or own == shared:  # then nothing has to be said
         return (f"seed={own}",)
     return f"seed={own}", f"teachers.seed={shared}"
+
+
+def unequal(runs: Sequence[Settings], studied: Collection[str] = (), parts: tuple[str, ...] = COMPARED) -> list[str]:
+    """Settings that runs do not share, `key (one value or another)`, besides those that are studied."""
+    flats = [flatten(settings.model_dump(mode="json")) for settings in runs]
+    found = []
+    for key in flats[0] if flats else ():
+        values = dict.fromkeys(value_words(flat.get(key)) for flat in flats)
+        if len(values) > 1 and key.startswith(parts) and key not in {*studied, *UNCOMPARED}:
+            found.append(f"{key} ({' or '.join(values)})")
+    return found
+
+
+def check_equal(name: str, runs: Sequence[Settings]) -> None:
+    """Refuse a mean over runs that differ in more than their seed.
+
+    Raises:
+        UsageError: some exist, with settings that this command does not give.
+    """
+    if found := unequal(runs):
+        raise UsageError(
+            f"The runs of {name} are not equal in {', '.join(found)}: those that exist keep their settings.",
+            "Give the same --set to all, or start new ones under another name.",
+        )
 
 
 def seeds_notes(counts: Collection[int], own_teachers: bool, teachers: bool = True) -> list[str]:

@@ -4,12 +4,11 @@ from collections.abc import Generator, Sequence, Set
 
 from engine.events import Event
 from engine.settings.overrides import parse_override
-from engine.settings.tables import flatten, value_words
 from engine.tools.studies import paper_results
 from engine.tools.studies.groups import Group, Plan
 from engine.tools.studies.members import Record, best_so_far
 from engine.tools.studies.outcome import Cell, Chart, Column, Curve, Outcome
-from engine.tools.studies.seeds import seeds_notes
+from engine.tools.studies.seeds import COMPARED, seeds_notes, unequal
 from engine.tools.studies.statistics import mean_interval
 
 Study = Generator[Event, None, Outcome]
@@ -24,8 +23,6 @@ PACE = Column("pace", "an iteration", "seconds")
 OF_ONE_RUN = Column("n", "networks, one run", "count")
 NETWORK_SPREAD = "standard deviation of the networks of one run"
 RUNS = Column("n", "runs", "count")
-UNCOMPARED = ("teachers.seed", "distill.expansion_end", "evaluate.every", "evaluate.whole_epochs", "evaluate.baseline")
-"""Settings that may differ: what they make of a run is seen elsewhere, or does not matter beside another."""
 
 
 def count_column(plan: Plan) -> Column:
@@ -73,14 +70,7 @@ def unequal_words(records: Sequence[Record], studied: Set[str] = frozenset()) ->
     """
     runs = [record.settings for record in records if not record.settings.traits.all_images]
     alike = len({(settings.distill.method, settings.distill.ipc) for settings in runs}) == 1
-    parts = ("dataset.", "network.", "teachers.", "augment.", "distill.", "labels.", "evaluate.")
-    flats = [flatten(settings.model_dump(mode="json")) for settings in runs]
-    found = []
-    for key in flats[0] if flats else ():
-        values = dict.fromkeys(value_words(flat.get(key)) for flat in flats)
-        read = key.startswith(parts if alike else "evaluate.") and key not in {*studied, *UNCOMPARED}
-        if read and len(values) > 1:
-            found.append(f"{key} ({' or '.join(values)})")
+    found = unequal(runs, studied, COMPARED if alike else ("evaluate.",))
     return f"The runs are not equal in {', '.join(found)}." if found else ""
 
 

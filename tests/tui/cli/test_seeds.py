@@ -110,6 +110,14 @@ def test_settings_are_checked_before_anything_runs(tesla: Tesla, tmp_path: Path)
     code, _, err = tesla("run", "ws", "--run", "a", "--seeds", 2, *SETS)
     assert code == 2 and "seed was 9, now 1" in err
     assert not (tmp_path / "ws" / "runs" / "a-seed-0").exists()
+    # A run keeps what it was started with, so the mean would be over different things.
+    tesla("run", "ws", "--run", "b", "--seeds", 2, *SETS, "--set", "distill.init=noise")
+    code, _, err = tesla("run", "ws", "--run", "b", "--seeds", 3, *SETS)
+    assert code == 2 and "The runs of b are not equal in distill.init (noise or real)" in err
+    assert not (tmp_path / "ws" / "runs" / "b-seed-2").exists()
+    tesla("run", "ws", "--run", "labels-ipc-1-hard-seed-0", *SETS, "--set", "distill.init=noise", "--set", "seed=0")
+    code, _, err = tesla("study", "labels", "ws", "--no-whole", "--seeds", 2, *SETS)
+    assert code == 2 and "The runs of labels-ipc-1-hard are not equal in distill.init (noise or real)" in err
 
 
 def test_a_study_of_several_seeds_gives_means_and_paired_differences(tesla: Tesla, tmp_path: Path) -> None:
