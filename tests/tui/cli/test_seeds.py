@@ -173,6 +173,8 @@ def test_cross_groups_the_runs_of_several_seeds(tesla: Tesla, tmp_path: Path) ->
     tesla("run", "ws", "--run", "b", *SETS)
     code, out, err = tesla("study", "cross", "ws", "--run", "a", "--run", "b", "--network", "convnet")
     assert code == 0, err
+    code, _, shown = tesla("show", "ws", "--run", "a")
+    assert code == 2 and "has no run 'a'. It has: a-seed-0, a-seed-1." in shown
     several, one = study_rows(tmp_path / "ws", "cross")
     assert (several["run"], several["n"], one["run"], one["n"]) == ("a", 2, "b", 1)
     assert several["accuracy"]["count"] == 2 and "low" in several["accuracy"]  # type: ignore[index, operator]
