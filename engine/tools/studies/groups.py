@@ -3,6 +3,7 @@
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
+from engine.data.report import counted
 from engine.events import Event, Notice
 from engine.runs.status import run_status
 from engine.runs.workspace import Workspace
@@ -123,8 +124,8 @@ def drive_groups(
     if added:
         runs.append(whole_member(name, members[0].ipc))
         yield Notice(level="info", message=(
-            f"For % of whole, {base.evaluate.repeats} networks are trained on the whole dataset, {epochs} epochs each "
-            "(--no-whole leaves them out)."
+            f"For % of whole, the study also trains {counted(base.evaluate.repeats, 'network')} on the whole dataset, "
+            f"{counted(epochs, 'epoch')} each (--no-whole leaves them out)."
         ))  # fmt: skip
     records = yield from drive_members(workspace, runs, overrides)
     whole = records.pop() if added else found

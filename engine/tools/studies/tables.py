@@ -2,6 +2,7 @@
 
 from collections.abc import Generator, Sequence, Set
 
+from engine.data.report import counted
 from engine.events import Event
 from engine.settings.overrides import parse_override
 from engine.tools.studies import paper_results
@@ -78,10 +79,9 @@ def whole_notes(whole: Record | None) -> list[str]:
     """What was trained on the whole dataset, if anything was."""
     if whole is None or whole.accuracy is None:
         return []
-    return [
-        f"Whole dataset: one run ({whole.run.name}), {whole.accuracy.count} networks trained on all training images "
-        f"for {whole.settings.evaluate.whole_epochs} epochs."
-    ]
+    networks, epochs = whole.accuracy.count, whole.settings.evaluate.whole_epochs
+    words = f"{counted(networks, 'network')} trained on all training images for {counted(epochs, 'epoch')}"
+    return [f"Whole dataset: one run ({whole.run.name}), {words}."]
 
 
 def spread_note(networks: int) -> str:

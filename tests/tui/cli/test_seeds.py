@@ -215,7 +215,9 @@ def test_a_study_takes_the_run_on_the_whole_dataset_of_its_own_length(tesla: Tes
         more = ("--name", name, "--ipc", 1, "--method", "random", "--set", f"evaluate.whole_epochs={epochs}")
         code, out, err = tesla("study", "ipc", "ws", *more, *shared)
         assert code == 0, err
-        assert f"({name}-whole)" in one_paragraph(out) and f"for {epochs} epochs" in one_paragraph(out)
+        assert f"({name}-whole)" in one_paragraph(out) and f"for {epochs} epoch{'s' * (epochs - 1)}." in one_paragraph(
+            out
+        )
 
 
 def test_random_images_are_tuned_on_the_held_out_part(tesla: Tesla, tmp_path: Path) -> None:
