@@ -147,7 +147,7 @@ def _outcome(ours: EvaluationDone, base: EvaluationDone | None, unimproved: bool
         said = {
             "gained": f"Better than {random}",
             "worse": f"Worse than {random}",
-            "none": f"No difference from {random} found",
+            "none": f"No difference found from {random}",
             "unknown": f"Difference from {random}",
         }[kind]
         words = f"{said}: {100 * gap:+.1f} points with {ours.network} ({more})."

@@ -148,7 +148,10 @@ class Workspace:
         for run in runs:
             if run.name == name:
                 return run
-        raise UsageError(f"{self.folder} has no run {name!r}.", f"It has: {', '.join(run.name for run in runs)}.")
+        names = [run.name for run in runs]
+        names = [one for one in names if one.startswith(f"{name}-seed-")] or names  # of a series
+        more = f" and {len(names) - 10} more (tesla status)" if len(names) > 10 else ""
+        raise UsageError(f"{self.folder} has no run {name!r}.", f"It has: {', '.join(names[:10])}{more}.")
 
     def settings(
         self, *, ipc: int | None = None, overrides: tuple[str, ...] = (), run: Run | None = None, teachers: bool = True

@@ -53,9 +53,9 @@ def series_of(
     """The runs of all seeds, their settings checked before anything runs.
 
     Raises:
-        UsageError: a run was started with other settings.
+        UsageError: a run was started with other settings, or has others than the rest.
     """
-    from engine.tools.studies.seeds import seed_name, seed_overrides
+    from engine.tools.studies.seeds import check_equal, seed_name, seed_overrides
 
     base = workspace.settings(ipc=ipc, overrides=overrides).settings
     shared = workspace.run(name or f"ipc-{base.distill.ipc}").name
@@ -67,6 +67,7 @@ def series_of(
         if run.exists:
             run.check(effective)
         planned.append((run, effective, given))
+    check_equal(shared, [effective.settings for _, effective, _ in planned])
     return Series(folder, shared, base.distill.ipc, overrides, seeds, workers), planned
 
 

@@ -37,7 +37,8 @@ def draw_charts(outcome: Outcome, folder: Path) -> list[Path]:
 
 
 def _figure(chart: Chart, outcome: Outcome) -> Figure:
-    figure = Figure(figsize=(8.4, 5.0), dpi=140, facecolor="white", layout="constrained")
+    height = max(5.0, 1.5 + 0.22 * len(chart.curves))  # for the legend
+    figure = Figure(figsize=(8.4, height), dpi=140, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     figure.suptitle(chart.title, x=0.015, ha="left", fontsize=14, weight="bold", color=INK)

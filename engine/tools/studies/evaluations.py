@@ -14,7 +14,7 @@ from engine.session.open_task import open_task
 from engine.session.session import evaluate_run
 from engine.settings import EffectiveSettings
 from engine.tools.studies import paper_results
-from engine.tools.studies.groups import Group, by_seed, find_whole, gain_over, over_runs, share_of
+from engine.tools.studies.groups import by_seed, find_whole, gain_over, over_runs, own_teachers, share_of
 from engine.tools.studies.members import STAGE, Record, heading, read_record, shared_setting, value_of
 from engine.tools.studies.outcome import Cell, Chart, Column, Curve, Outcome, spread_of
 from engine.tools.studies.points import Points
@@ -33,6 +33,8 @@ from engine.tools.studies.tables import (
     shown,
     spread_note,
     spread_words,
+    unequal_words,
+    whole_notes,
 )  # fmt: skip
 from engine.training.evaluation import BASELINE_LR, evaluate_distilled
 from engine.training.labels import class_index, hard_labels, mean_labels
@@ -140,7 +142,8 @@ def cross(workspace: Workspace, runs: Sequence[Run], networks: Sequence[str], ov
         records.append(read_record(run, settings))
     yield StageFinished(stage=STAGE, seconds=time.monotonic() - began)
     groups = by_seed(records)
-    several = max(len(group.records) for group in groups)
+    counts = [len(group.records) for group in groups]
+    several = max(counts)
     whole = find_whole(workspace, groups[0].settings)
     rows: list[dict[str, Cell]] = []
     for group in groups:
@@ -173,9 +176,15 @@ def cross(workspace: Workspace, runs: Sequence[Run], networks: Sequence[str], ov
     ]  # fmt: skip
     each = max((int(str(row["networks"] or 0)) for row in rows), default=0)
     notes = ["Test accuracy of the checkpoint that the held-out part of the training images selected."]
-    notes += [spread_note(each)] if several == 1 else seeds_notes(several, own_teachers=_own_teachers(groups))
-    if several > 1 and any(len(group.records) == 1 for group in groups):
+    notes += (
+        [spread_note(each)]
+        if several == 1
+        else seeds_notes([len(group.records) for group in groups], own_teachers(groups))
+    )
+    if several > 1 and 1 in counts:
         notes.append("In a row of a single run, ± is the sample standard deviation of its networks.")
+    if unequal := unequal_words(records):
+        notes.append(unequal)
     return Outcome(
         study="cross",
         title="Distilled images under other networks",
@@ -193,15 +202,9 @@ def cross(workspace: Workspace, runs: Sequence[Run], networks: Sequence[str], ov
                 spread=spread_words(groups),
             )
         ],
-        notes=notes + published_notes(records),
+        notes=[*notes, *whole_notes(whole), *published_notes(records)],
         setting=shared_setting(records),
     )
-
-
-def _own_teachers(groups: Sequence[Group]) -> bool:
-    """Whether no two runs of any group share teachers."""
-    seeds = [[record.settings.teacher_seed for record in group.records] for group in groups]
-    return all(len(set(found)) == len(found) for found in seeds)
 
 
 def _within(events: Generator[Event, None, None], at: Progress) -> Generator[Event, None, None]:

@@ -3,15 +3,16 @@
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
+from engine.data.report import counted
 from engine.events import Event, Notice
 from engine.runs.status import run_status
 from engine.runs.workspace import Workspace
 from engine.settings import Settings
 from engine.settings.methods import fixed_table
 from engine.settings.tables import flatten
-from engine.tools.studies.members import Member, Record, drive_members, read_record
+from engine.tools.studies.members import Member, Record, drive_members, planned_runs, read_record
 from engine.tools.studies.outcome import Cell, Value
-from engine.tools.studies.seeds import ONE, Seeds, name_without_seed, seed_name, seed_overrides
+from engine.tools.studies.seeds import ONE, Seeds, check_equal, name_without_seed, seed_name, seed_overrides
 from engine.tools.studies.statistics import Interval, mean_interval, paired_difference
 
 
@@ -110,17 +111,21 @@ def drive_groups(
         TeslaError: see `drive`.
     """
     count = plan.seeds.count
-    runs = [one for member in members for one in _of_seeds(workspace, member, overrides, plan.seeds)]
     base = workspace.settings(ipc=members[0].ipc, overrides=tuple(overrides)).settings
-    found = next((r for r in _whole_runs(workspace) if is_beside(r.settings, base)), None)
+    runs = [one for member in members for one in _of_seeds(member, base, plan.seeds)]
+    planned = [effective.settings for _, effective in planned_runs(workspace, runs, overrides)]
+    for place, member in enumerate(members):
+        check_equal(member.name, planned[count * place : count * (place + 1)])
+    epochs = base.evaluate.whole_epochs
+    beside = (r for r in _whole_runs(workspace) if is_beside(r.settings, base))
+    found = next((r for r in beside if r.settings.evaluate.whole_epochs == epochs), None)
     asked = any("distill.method=whole" in member.overrides for member in members)
     added = plan.whole and found is None and not asked
     if added:
         runs.append(whole_member(name, members[0].ipc))
-        settings = base.evaluate
         yield Notice(level="info", message=(
-            f"For % of whole, {settings.repeats} networks are trained on the whole dataset, {settings.whole_epochs} "
-            "epochs each (--no-whole leaves them out)."
+            f"For % of whole, the study also trains {counted(base.evaluate.repeats, 'network')} on the whole dataset, "
+            f"{counted(epochs, 'epoch')} each (--no-whole leaves them out)."
         ))  # fmt: skip
     records = yield from drive_members(workspace, runs, overrides)
     whole = records.pop() if added else found
@@ -132,10 +137,9 @@ def drive_groups(
     return groups, whole
 
 
-def _of_seeds(workspace: Workspace, member: Member, overrides: Sequence[str], seeds: Seeds) -> list[Member]:
+def _of_seeds(member: Member, settings: Settings, seeds: Seeds) -> list[Member]:
     if seeds.count == 1:
         return [member]
-    settings = workspace.settings(ipc=member.ipc, overrides=(*overrides, *member.overrides)).settings
     return [
         Member(
             seed_name(member.name, number), f"{member.label}, seed {settings.seed + number}", member.ipc,
@@ -161,8 +165,9 @@ def _whole_runs(workspace: Workspace) -> list[Record]:
 
 
 def find_whole(workspace: Workspace, settings: Settings) -> Record | None:
-    """A finished run on the whole dataset with the same images, network and augmentation."""
-    return next((record for record in _whole_runs(workspace) if is_beside(record.settings, settings)), None)
+    """The finished run on the whole dataset with the same images, network and augmentation; of several the longest."""
+    found = [record for record in _whole_runs(workspace) if is_beside(record.settings, settings)]
+    return max(found, key=lambda record: record.settings.evaluate.whole_epochs, default=None)
 
 
 def is_beside(whole: Settings, settings: Settings) -> bool:
@@ -229,3 +234,9 @@ def by_seed(records: Sequence[Record]) -> list[Group]:
         Group(Member(name, name if len(runs) > 1 else runs[0].run.name), tuple(runs))
         for (name, _), runs in found.items()
     ]
+
+
+def own_teachers(groups: Sequence[Group]) -> bool:
+    """Whether no two runs of any group share teachers."""
+    seeds = [[record.settings.teacher_seed for record in group.records] for group in groups]
+    return all(len(set(found)) == len(found) for found in seeds)

@@ -85,14 +85,7 @@ def drive_members(
         UsageError: settings that are wrong, or a run of that name that was started with others. Before anything runs.
         TeslaError: see `drive`.
     """
-    planned: list[tuple[Run, EffectiveSettings]] = []
-    for member in members:
-        run = workspace.run(member.name)
-        shared = [text for text in overrides if parse_override(text)[0] not in member.leaves]
-        effective = workspace.settings(ipc=member.ipc, overrides=(*shared, *member.overrides), run=run)
-        if run.exists:
-            run.check(effective)
-        planned.append((run, effective))
+    planned = planned_runs(workspace, members, overrides)
     began = time.monotonic()
     yield StageStarted(stage=STAGE)
     records = []
@@ -106,6 +99,25 @@ def drive_members(
         records.append(read_record(run))
     yield StageFinished(stage=STAGE, seconds=time.monotonic() - began)
     return records
+
+
+def planned_runs(
+    workspace: Workspace, members: Sequence[Member], overrides: Sequence[str]
+) -> list[tuple[Run, EffectiveSettings]]:
+    """The runs of members and their settings, checked against those that exist.
+
+    Raises:
+        UsageError: settings that are wrong, or a run of that name that was started with others.
+    """
+    planned: list[tuple[Run, EffectiveSettings]] = []
+    for member in members:
+        run = workspace.run(member.name)
+        shared = [text for text in overrides if parse_override(text)[0] not in member.leaves]
+        effective = workspace.settings(ipc=member.ipc, overrides=(*shared, *member.overrides), run=run)
+        if run.exists:
+            run.check(effective)
+        planned.append((run, effective))
+    return planned
 
 
 def heading(run: Run, label: str, number: int, count: int, finished: bool) -> Notice:

@@ -113,12 +113,10 @@ def percent_words(value: Value | Interval | float) -> str:
 
 
 def gain_words(value: Interval | float) -> str:
-    """`+1.2`, or with its interval `+1.2 (-0.3 to +2.7)`."""
+    """`+1.2`, or with half its interval `+1.2 ± 1.5`."""
     if not isinstance(value, Interval):
         return f"{100 * value:+.1f}"
-    if value.low is None or value.high is None:
-        return f"{100 * value.mean:+.1f}"
-    return f"{100 * value.mean:+.1f} ({100 * value.low:+.1f} to {100 * value.high:+.1f})"
+    return f"{100 * value.mean:+.1f}" + ("" if value.half is None else f" ± {100 * value.half:.1f}")
 
 
 def cell_words(cell: Cell, form: str) -> str:

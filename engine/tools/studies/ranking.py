@@ -24,7 +24,7 @@ from engine.session.open_task import open_finished
 from engine.session.session import evaluate_run
 from engine.settings import EffectiveSettings, Settings
 from engine.storage.atomic import sha256_file
-from engine.tools.studies.groups import by_seed, find_whole, gain_over, over_runs, whole_member
+from engine.tools.studies.groups import Group, by_seed, find_whole, gain_over, over_runs, own_teachers, whole_member
 from engine.tools.studies.members import (
     STAGE,
     Member,
@@ -38,7 +38,7 @@ from engine.tools.studies.members import (
 from engine.tools.studies.outcome import Cell, Column, Outcome, Value
 from engine.tools.studies.points import Points
 from engine.tools.studies.seeds import seeds_notes
-from engine.tools.studies.tables import RUNS, Study, shown, spread_note
+from engine.tools.studies.tables import RUNS, Study, shown, spread_note, whole_notes
 from engine.training.evaluation import BASELINE_LR, RATES, evaluate_distilled
 from engine.training.labels import class_index, hard_labels, mean_labels
 from engine.training.real_images import packed_images, random_real
@@ -97,7 +97,8 @@ def ranking(
     upper = find_whole(workspace, found[0].record.settings)
     if upper is None and whole:
         (upper,) = yield from drive_members(workspace, [_whole_beside(name, found[0].record.settings)], overrides)
-    rows = _rows(found, upper)
+    groups = by_seed([one.record for one in found])
+    rows = _rows(found, groups, upper)
     several = max(int(str(row["n"])) for row in rows)
     networks = max((one.record.accuracy.count for one in found if one.record.accuracy), default=1)
     columns = [
@@ -114,7 +115,12 @@ def ranking(
         "with one-hot labels also the run's own) with the best held-out accuracy. Tested once, after the last epoch.",
         f"Labels of random real images: {'; '.join(labelled)}.",
     ]
-    notes += [spread_note(networks)] if several == 1 else seeds_notes(several, own_teachers=True)
+    notes += (
+        [spread_note(networks)]
+        if several == 1
+        else seeds_notes([len(group.records) for group in groups], own_teachers(groups))
+    )
+    notes += whole_notes(upper)
     if upper is None:
         notes.append("HLR needs a run on the whole dataset: leave out --no-whole.")
     return Outcome(
@@ -129,11 +135,11 @@ def ranking(
     )
 
 
-def _rows(found: Sequence[Ranked], upper: Record | None) -> list[dict[str, Cell]]:
+def _rows(found: Sequence[Ranked], groups: Sequence[Group], upper: Record | None) -> list[dict[str, Cell]]:
     by_name = {one.record.run.name: one for one in found}
     most = upper.accuracy if upper else None
     rows: list[dict[str, Cell]] = []
-    for group in by_seed([one.record for one in found]):
+    for group in groups:
         ranked = [by_name[record.run.name] for record in group.records]
         ours, hard = [record.accuracy for record in group.records], [one.hard for one in ranked]
         random = [one.random for one in ranked]

@@ -1,11 +1,12 @@
 """Runs that differ in the seed alone: their names and settings, and what they say together."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from engine.errors import UsageError
 from engine.settings import Settings
+from engine.settings.tables import flatten, value_words
 from engine.tools.studies.members import Record, value_of
 from engine.tools.studies.outcome import Cell, Column, Outcome
 from engine.tools.studies.statistics import mean_interval, paired_difference
@@ -23,6 +24,10 @@ class Seeds:
 
 
 ONE = Seeds()
+COMPARED = ("dataset.", "network.", "teachers.", "augment.", "distill.", "labels.", "peers.", "evaluate.")
+"""Where settings are that decide a result."""
+UNCOMPARED = ("teachers.seed", "distill.expansion_end", "evaluate.every", "evaluate.whole_epochs", "evaluate.baseline")
+"""Settings that may differ: what they make of a run is seen elsewhere, or does not matter beside another."""
 
 
 def seed_name(name: str, number: int) -> str:
@@ -53,11 +58,43 @@ def seed_overrides(settings: Settings, number: int, seeds: Seeds) -> tuple[str, 
     return f"seed={own}", f"teachers.seed={shared}"
 
 
-def seeds_notes(count: int, own_teachers: bool, teachers: bool = True) -> list[str]:
-    """How to read an interval over runs; `teachers`: whether any of them has teachers."""
+def unequal(runs: Sequence[Settings], studied: Collection[str] = (), parts: tuple[str, ...] = COMPARED) -> list[str]:
+    """Settings that runs do not share, `key (one value or another)`, besides those that are studied."""
+    flats = [flatten(settings.model_dump(mode="json")) for settings in runs]
+    found = []
+    for key in flats[0] if flats else ():
+        values = dict.fromkeys(value_words(flat.get(key)) for flat in flats)
+        if len(values) > 1 and key.startswith(parts) and key not in {*studied, *UNCOMPARED}:
+            found.append(f"{key} ({' or '.join(values)})")
+    return found
+
+
+def check_equal(name: str, runs: Sequence[Settings]) -> None:
+    """Refuse a mean over runs that differ in more than their seed.
+
+    Raises:
+        UsageError: some exist, with settings that this command does not give.
+    """
+    if found := unequal(runs):
+        raise UsageError(
+            f"The runs of {name} are not equal in {', '.join(found)}: those that exist keep their settings.",
+            "Give the same --set to all, or start new ones under another name.",
+        )
+
+
+def seeds_notes(counts: Collection[int], own_teachers: bool, teachers: bool = True) -> list[str]:
+    """How to read intervals over runs.
+
+    Args:
+        counts: of the runs of each mean; 1 is no mean.
+        own_teachers: whether each run has its own.
+        teachers: whether any run has teachers.
+    """
+    several = {count for count in counts if count > 1}
+    n, freedom = ("n = " + str(max(several)), str(max(several) - 1)) if len(several) == 1 else ("n", "n - 1")
     notes = [
-        f"Means over n = {count} runs that differ in their seed; ± is half the 95 % interval (Student's t, "
-        f"{count - 1} degree{'s' if count > 2 else ''} of freedom). Differences are paired by seed."
+        f"Means over {n} runs that differ in their seed; ± is half the 95 % interval (Student's t, {freedom} "
+        f"degree{'' if freedom == '1' else 's'} of freedom). Differences are paired by seed."
     ]
     if not own_teachers and teachers:
         notes.append(
@@ -108,6 +145,6 @@ def summary(name: str, records: Sequence[Record], seeds: Seeds) -> Outcome:
         rows=rows,
         notes=[
             *([f"In the line of a run, ± is the sample standard deviation over {each} networks."] if each > 1 else []),
-            *seeds_notes(len(records), seeds.own_teachers, any(r.settings.needs_teachers for r in records)),
+            *seeds_notes([len(records)], seeds.own_teachers, any(r.settings.needs_teachers for r in records)),
         ],
     )

@@ -99,8 +99,8 @@ def start(workspace: Workspace, name: str, ipc: int | None, overrides: Sequence[
         notes=[
             *notes_of(groups, plan, over_all),
             f"The curriculum has grown to the whole range at iteration {curriculum.expansion_end} of "
-            f"{curriculum.iterations} (distill.expansion_end). The rows named by what learned labels start from use "
-            f"with images that a teacher classifies correctly; the others with distill.init = {settings.distill.init}.",
+            f"{curriculum.iterations} (distill.expansion_end). Learned labels start with images that a teacher "
+            f"classifies correctly, the other rows with distill.init = {settings.distill.init}.",
         ],
         setting=shared_setting(shared_by(groups)),
     )

@@ -1,13 +1,15 @@
 """What the tables, notes and charts of studies have in common."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Sequence, Set
 
+from engine.data.report import counted
 from engine.events import Event
+from engine.settings.overrides import parse_override
 from engine.tools.studies import paper_results
 from engine.tools.studies.groups import Group, Plan
 from engine.tools.studies.members import Record, best_so_far
 from engine.tools.studies.outcome import Cell, Chart, Column, Curve, Outcome
-from engine.tools.studies.seeds import seeds_notes
+from engine.tools.studies.seeds import COMPARED, seeds_notes, unequal
 from engine.tools.studies.statistics import mean_interval
 
 Study = Generator[Event, None, Outcome]
@@ -50,16 +52,36 @@ def notes_of(groups: Sequence[Group], plan: Plan, whole: Record | None) -> list[
     notes = ["Test accuracy of the checkpoint that the held-out part of the training images selected."]
     networks = max((record.accuracy.count for g in groups for record in g.records if record.accuracy), default=0)
     if plan.seeds.count > 1:
-        notes += seeds_notes(plan.seeds.count, plan.seeds.own_teachers, any(g.settings.needs_teachers for g in groups))
+        notes += seeds_notes(
+            [plan.seeds.count], plan.seeds.own_teachers, any(g.settings.needs_teachers for g in groups)
+        )
     elif networks:
         notes.append(spread_note(networks))
-    if whole is not None and whole.accuracy is not None:
-        count = whole.accuracy.count
-        notes.append(
-            f"Whole dataset: one run ({whole.run.name}), {count} networks trained on all training images for "
-            f"{whole.settings.evaluate.whole_epochs} epochs."
-        )
-    return notes + published_notes([record for group in groups for record in group.records])
+    records = [record for group in groups for record in group.records]
+    unequal = unequal_words(records, {parse_override(text)[0] for group in groups for text in group.member.overrides})
+    if unequal:
+        notes.append(f"{unequal} A run that exists keeps its settings; --name starts a study with new runs.")
+    return [*notes, *whole_notes(whole), *published_notes(records)]
+
+
+def unequal_words(records: Sequence[Record], studied: Set[str] = frozenset()) -> str:
+    """Which settings differ besides those that are compared; empty if none does.
+
+    Of runs of several methods or IPCs, whose presets differ, only how they are evaluated.
+    """
+    runs = [record.settings for record in records if not record.settings.traits.all_images]
+    alike = len({(settings.distill.method, settings.distill.ipc) for settings in runs}) == 1
+    found = unequal(runs, studied, COMPARED if alike else ("evaluate.",))
+    return f"The runs are not equal in {', '.join(found)}." if found else ""
+
+
+def whole_notes(whole: Record | None) -> list[str]:
+    """What was trained on the whole dataset, if anything was."""
+    if whole is None or whole.accuracy is None:
+        return []
+    networks, epochs = whole.accuracy.count, whole.settings.evaluate.whole_epochs
+    words = f"{counted(networks, 'network')} trained on all training images for {counted(epochs, 'epoch')}"
+    return [f"Whole dataset: one run ({whole.run.name}), {words}."]
 
 
 def spread_note(networks: int) -> str:

@@ -86,7 +86,7 @@ def test_a_gain_is_one_only_if_its_interval_says_so() -> None:
     base = result([0.5, 0.52, 0.54], 0, "random")
     for ours, kind, words in (
         ([0.7, 0.72, 0.71], "gained", "Better than random real images: +19.0 points with convnet (95 % interval +"),
-        ([0.5, 0.53, 0.56], "none", "No difference from random real images found: +1.0 points"),
+        ([0.5, 0.53, 0.56], "none", "No difference found from random real images: +1.0 points"),
         ([0.2, 0.21, 0.22], "worse", "Worse than random real images: -31.0 points"),
         ([0.7], "unknown", "no interval from 1 and 3 networks; set evaluate.repeats"),
     ):

@@ -53,10 +53,10 @@ def test_a_run_of_several_seeds_ends_in_the_mean_over_runs(tesla: Tesla, tmp_pat
     ours = [statistics.fmean(accuracies(folder, name)) for name in names]
     random = [statistics.fmean(accuracies(folder, name, "random")) for name in names]
     mean, gain = mean_interval(ours), paired_difference(ours, random)
-    assert mean.half is not None and gain.low is not None and gain.high is not None
+    assert mean.half is not None and gain.half is not None
     assert f"{100 * mean.mean:.1f} ± {100 * mean.half:.1f}" in out
     words = one_paragraph(out)
-    assert f"{100 * gain.mean:+.1f} ({100 * gain.low:+.1f} to" in words and "n = 3 runs" in words
+    assert f"{100 * gain.mean:+.1f} ± {100 * gain.half:.1f}" in words and "n = 3 runs" in words
     assert "do not include" in words or "does not include what other teachers" in words
     for name, value in zip(names, ours, strict=True):
         assert name in out and f"{100 * value:.1f} ± " in out
@@ -110,6 +110,14 @@ def test_settings_are_checked_before_anything_runs(tesla: Tesla, tmp_path: Path)
     code, _, err = tesla("run", "ws", "--run", "a", "--seeds", 2, *SETS)
     assert code == 2 and "seed was 9, now 1" in err
     assert not (tmp_path / "ws" / "runs" / "a-seed-0").exists()
+    # A run keeps what it was started with, so the mean would be over different things.
+    tesla("run", "ws", "--run", "b", "--seeds", 2, *SETS, "--set", "distill.init=noise")
+    code, _, err = tesla("run", "ws", "--run", "b", "--seeds", 3, *SETS)
+    assert code == 2 and "The runs of b are not equal in distill.init (noise or real)" in err
+    assert not (tmp_path / "ws" / "runs" / "b-seed-2").exists()
+    tesla("run", "ws", "--run", "labels-ipc-1-hard-seed-0", *SETS, "--set", "distill.init=noise", "--set", "seed=0")
+    code, _, err = tesla("study", "labels", "ws", "--no-whole", "--seeds", 2, *SETS)
+    assert code == 2 and "The runs of labels-ipc-1-hard are not equal in distill.init (noise or real)" in err
 
 
 def test_a_study_of_several_seeds_gives_means_and_paired_differences(tesla: Tesla, tmp_path: Path) -> None:
@@ -150,16 +158,66 @@ def test_a_study_of_several_seeds_gives_means_and_paired_differences(tesla: Tesl
     assert "networks, one run" in (folder / "studies" / "lr" / "table.md").read_text()
 
 
+def test_a_method_of_several_seeds_leaves_out_what_it_fixes(tesla: Tesla, tmp_path: Path) -> None:
+    tesla("init", "ws", "--dataset", "digits")
+    sets = ("--set", "evaluate.epochs=1", "--set", "evaluate.repeats=1", "--set", "distill.iterations=6")
+    command = ("study", "ipc", "ws", "--ipc", 1, "--method", "random", "--seeds", 2, "--no-whole", *sets)
+    code, _, err = tesla(*command)
+    assert code == 0, err
+    assert [row["n"] for row in study_rows(tmp_path / "ws", "ipc")] == [2]
+
+
 def test_cross_groups_the_runs_of_several_seeds(tesla: Tesla, tmp_path: Path) -> None:
     tesla("init", "ws", "--dataset", "digits")
     tesla("run", "ws", "--run", "a", "--seeds", 2, *SETS)
     tesla("run", "ws", "--run", "b", *SETS)
-    code, _, err = tesla("study", "cross", "ws", "--run", "a", "--run", "b", "--network", "convnet")
+    code, out, err = tesla("study", "cross", "ws", "--run", "a", "--run", "b", "--network", "convnet")
     assert code == 0, err
+    code, _, shown = tesla("show", "ws", "--run", "a")
+    assert code == 2 and "has no run 'a'. It has: a-seed-0, a-seed-1." in shown
     several, one = study_rows(tmp_path / "ws", "cross")
     assert (several["run"], several["n"], one["run"], one["n"]) == ("a", 2, "b", 1)
     assert several["accuracy"]["count"] == 2 and "low" in several["accuracy"]  # type: ignore[index, operator]
     assert "std" in one["accuracy"]  # type: ignore[operator]
+    assert "n = 2 runs" in one_paragraph(out) and "not equal" not in one_paragraph(out)
+
+    # Of unequal runs the notes say so, and give no single n.
+    tesla("run", "ws", "--run", "c", "--seeds", 3, *SETS, "--set", "evaluate.selection_repeats=1")
+    code, out, err = tesla("study", "cross", "ws", "--run", "a", "--run", "c", "--network", "convnet")
+    assert code == 0, err
+    words = one_paragraph(out)
+    assert "Means over n runs" in words and "n - 1 degrees of freedom" in words
+    assert "not equal in evaluate.selection_repeats (3 or 1)." in words
+
+
+def test_a_study_says_where_its_runs_are_unequal(tesla: Tesla, tmp_path: Path) -> None:
+    tesla("init", "ws", "--dataset", "digits")
+    tesla("run", "ws", "--run", "labels-ipc-1-hard", *SETS, "--set", "distill.init=noise")
+    code, out, err = tesla("study", "labels", "ws", "--no-whole", *SETS)
+    assert code == 0, err
+    assert "The runs are not equal in distill.init (noise or real)." in one_paragraph(out)
+
+
+def test_ranking_of_several_seeds_says_what_they_share(tesla: Tesla, tmp_path: Path) -> None:
+    tesla("init", "ws", "--dataset", "digits")
+    tesla("run", "ws", "--run", "a", "--seeds", 2, *SETS)
+    code, out, err = tesla("study", "ranking", "ws", "--run", "a", "--set", "evaluate.whole_epochs=1")
+    assert code == 0, err
+    assert "The runs share the teachers" in one_paragraph(out)
+    assert "Whole dataset: one run (ranking-whole)" in one_paragraph(out)
+
+
+def test_a_study_takes_the_run_on_the_whole_dataset_of_its_own_length(tesla: Tesla, tmp_path: Path) -> None:
+    tesla("init", "ws", "--dataset", "digits")
+    whole = [word for word in SETS if word != "--set" and word.startswith(("evaluate", "compute", "network"))]
+    shared = [part for word in whole for part in ("--set", word)]
+    for epochs, name in ((1, "brief"), (2, "long")):
+        more = ("--name", name, "--ipc", 1, "--method", "random", "--set", f"evaluate.whole_epochs={epochs}")
+        code, out, err = tesla("study", "ipc", "ws", *more, *shared)
+        assert code == 0, err
+        assert f"({name}-whole)" in one_paragraph(out) and f"for {epochs} epoch{'s' * (epochs - 1)}." in one_paragraph(
+            out
+        )
 
 
 def test_random_images_are_tuned_on_the_held_out_part(tesla: Tesla, tmp_path: Path) -> None:

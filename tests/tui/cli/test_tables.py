@@ -1,7 +1,14 @@
 """Tables in narrow terminals, files and pipes: what is shown is whole."""
 
-import pytest
+import io
 
+import pytest
+from rich.console import Console
+
+from engine.tools.studies.outcome import Column, Outcome
+from engine.tools.studies.statistics import Interval
+from engine.tools.studies.tables import ACCURACY, DIFFERENCE, GAIN, OF_WHOLE, PACE, RANDOM, RUNS
+from tesla_tui.render.study import print_outcome
 from tests.tui.cli.test_cli import SETS, Tesla, tesla  # noqa: F401
 
 
@@ -46,3 +53,33 @@ def test_what_goes_into_a_pipe_is_neither_cut_nor_wrapped(
     out = tesla("config", "ws", "--run", name, "--set", "distill.iterations=7")[1]
     (line,) = [line for line in out.splitlines() if line.startswith("augment.ops")]
     assert "color, crop, cutout, scale, rotate" in line and "preset digits" in line
+
+
+@pytest.mark.parametrize(
+    ("width", "dropped"),
+    [
+        (120, ""),
+        (96, ""),
+        (80, "random real images; an iteration"),
+        (60, "% of whole; random real images; gained; an iteration"),
+    ],
+)
+def test_a_study_is_shown_in_whole_words_and_numbers(width: int, dropped: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    accuracy, gain = Interval(0.221, -0.54, 0.982, 2), Interval(-0.263, -0.741, 0.215, 2)
+    row = {"accuracy": accuracy, "difference": gain, "of_whole": 0.503, "random": accuracy, "gain": gain, "pace": 0.2}
+    columns = [
+        Column("gradient", "distill.gradient"), ACCURACY, DIFFERENCE, OF_WHOLE, RANDOM, GAIN, PACE, RUNS,
+    ]  # fmt: skip
+    outcome = Outcome("x", "Title", "Which?", columns, [{"gradient": "exact", "n": 2, **row}])
+    monkeypatch.setenv("COLUMNS", str(width))
+    file = io.StringIO()
+    print_outcome(Console(file=file, width=width), outcome)
+    table, _, said = file.getvalue().partition("Not shown in")
+    assert max(map(len, table.splitlines())) <= width
+    assert " ".join(said.split()) == (f"{width} characters: {dropped}." if dropped else "")
+    (line,) = (line for line in table.splitlines() if "exact" in line)
+    assert "22.1 ± 76.1" in line and "-26.3 ± 47.8" in line
+    words = set(table.replace("┃", " ").split())
+    for column in columns:
+        if column.heading.removesuffix(", %") not in dropped.split("; "):
+            assert set(column.heading.split()) <= words
