@@ -1,7 +1,7 @@
 """Random real images: their learning rate is the one with the best held-out accuracy; distilled sets learn theirs.
 
 It is chosen once, with the network that images are distilled with, and used for every network of the test: a learned
-step size is found that way too. Each rate's accuracy is kept, and shared by the runs of a workspace.
+step size is found that way too. Every rate's accuracy is kept; runs of a workspace share the chosen one.
 """
 
 from collections.abc import Generator

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from engine.settings.decoders import formation_words
 from tesla_tui.cli.options import ExistingRun, Iteration, WorkspacePath
 
 if TYPE_CHECKING:
@@ -89,6 +88,8 @@ def export(
 
 def _holding(exported: "Exported") -> str:
     """How they stand for the images of the run, where that is not one for one."""
+    from engine.settings.decoders import formation_words
+
     if exported.formation > 1:
         return f"; {formation_words(exported.formation)}, decoded in decoded/ and data/"
     if exported.images > exported.stored:

@@ -37,7 +37,7 @@ def print_result(console: Console, workspace: Workspace, run: Run, *, pictures: 
     for which, results in (("random real images", status.random), ("this run's own draws", status.test)):
         rate = next((result.lr for result in results if result.lr is not None), None)
         if rate is not None:
-            how = " (best held-out accuracy)" if tuned and run.frozen().settings.dataset.holdout else ""
+            how = " (chosen on the held-out part)" if tuned and run.frozen().settings.dataset.holdout else ""
             console.print(f"Learning rate for {which}: {rate:g}{how}.", highlight=False)
     if status.selected is not None and status.iterations:
         why = "the last one"

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from engine.settings.decoders import formation_words
 from tesla_tui.cli.options import ExistingRun, Iteration, WorkspacePath
 
 if TYPE_CHECKING:
@@ -68,6 +67,8 @@ def show(
 
 def _holding(factor: int, decoded: bool) -> str:
     """What the pictures are, where they hold several; for the end of a line."""
+    from engine.settings.decoders import formation_words
+
     if factor == 1:
         return ""
     if decoded:

@@ -27,7 +27,7 @@ from engine.runtime.distributed.ranks import Ranks
 from engine.runtime.generators import run_to_end
 from engine.session.open_task import open_task
 from engine.settings import resolve_settings
-from engine.training.evaluation import _random_set
+from engine.training.evaluation import Evaluation, _random_set
 from engine.training.task import Task
 from engine.training.teacher_buffer import TeacherBuffer
 from tests.conftest import TINY
@@ -140,7 +140,7 @@ def test_labels_of_a_teacher_are_the_mean_over_the_views(workspace: Workspace, t
 
 def test_the_baseline_is_packed_as_the_set_is(workspace: Workspace) -> None:
     task, _ = opened(workspace, "distill.formation=2")
-    packed = _random_set(task, 0)
+    packed = _random_set(task, Evaluation("random", 0, "test", "convnet", 1, lr=0.01), 0)
     assert len(packed) == 40
     images, labels = packed.batch(torch.arange(40))
     assert labels.argmax(dim=1).equal(torch.arange(10).repeat_interleave(4))

@@ -137,6 +137,7 @@ def test_a_peer_beats_its_start(tiny_run: RunIt, method: str) -> None:
     common = (
         f"distill.method={method}", f"distill.lr_images={RATES[method]}", "network.width=16", "peers.batch_real=128",
         "evaluate.epochs=60", "evaluate.repeats=3", "evaluate.every=1000", "distill.init=real",
+        "evaluate.random_lr=0.01",  # the step size of these few iterations too
     )  # fmt: skip
     start = tiny_run("start", *common, "distill.iterations=0")
     run = tiny_run("run", *common, f"distill.iterations={QUICK[method]}")

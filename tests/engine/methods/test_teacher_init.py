@@ -193,7 +193,7 @@ def test_first_images_are_the_first_that_the_teacher_knows_and_labels_its_logits
     assert not torch.equal(first["images"], task.train.images.encoded(random_real(task, 3, "init-real")))
     torch.testing.assert_close(first["logits"], model(first["images"]).detach())
     assert first["logits"].argmax(dim=1).tolist() == [k for k in range(10) for _ in range(3)]
-    assert notices_of(run) == []
+    assert not any("distill.init" in words or "labels.init" in words for words in notices_of(run))
 
 
 @pytest.mark.slow
@@ -257,8 +257,13 @@ def test_the_methods_published_rows() -> None:
     def settings(dataset: str, ipc: int) -> tuple[object, ...]:
         found = resolve_settings(ipc=ipc, overrides=[f"dataset.name={dataset}", "distill.method=datm"]).settings
         d = found.distill
-        assert found.labels.kind == "learned" and found.labels.init == "teacher" and d.init == "correct"
-        assert d.max_loss == 1 and d.gradient == "exact" and found.needs_teachers
+        assert found.labels.kind == "learned" and found.labels.init == "teacher"
+        assert d.init == ("real" if (dataset, ipc) == ("cifar100", 50) else "correct")
+        assert (
+            d.max_loss == (1.1 if (dataset, ipc) == ("cifar10", 1) else 1)
+            and d.gradient == "exact"
+            and found.needs_teachers
+        )
         return d.steps, d.teacher_epochs, d.min_start_epoch, d.current_max_start_epoch, d.max_start_epoch, d.batch
 
     assert settings("cifar10", 10) == (80, 2, 0, 10, 20, "full")

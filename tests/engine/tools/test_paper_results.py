@@ -10,7 +10,7 @@ from engine.settings.facts import is_read
 from engine.settings.profiles import profile_names, profile_row, profile_rows, protocol_keys
 from engine.settings.tables import flatten, nest
 from engine.tools.studies import paper_results
-from engine.tools.studies.runs import notes_of
+from engine.tools.studies.tables import published_notes
 
 PRINTED = {  # test accuracy in percent at IPC 1, 10, 50, as the publications print it
     ("mtt", "cifar10"): (46.3, 65.3, 71.6),
@@ -169,7 +169,7 @@ def test_a_number_names_its_source_and_what_is_not_the_same() -> None:
     assert paper_results.accuracy(last) == pytest.approx(0.653)
     assert "dataset.holdout" not in paper_results.sources(last)[0]
     assert paper_results.sources(Settings()) == []
-    assert notes_of([]) == notes_of([])[:1]
+    assert published_notes([]) == []
 
 
 def test_every_number_belongs_to_a_row() -> None:

@@ -209,7 +209,9 @@ def test_every_stage_s_time_by_hand() -> None:
     assert times["compilation"] == 35
     assert "compilation" not in {d.name for d in durations(plain, found(), 1, None, {"convnet": EVALUATION}, (0, 1))}
     one = 1000 * 2.0 * 50_000 / 250 + 128_117 * 0.001 + 0.5
-    assert times["evaluations that select"] == pytest.approx((3 + 1) * one)  # 0, 500, 1000, and random images
+    assert times["evaluations that select"] == pytest.approx(
+        (3 + 4) * 3 * one
+    )  # 0, 500, 1000, and random images at 4 rates; 3 networks
     test = 5 * (1000 * 2.0 * 50_000 / 250 + 50_000 * 0.001 + 0.5)
     assert times["test"] == pytest.approx(2 * test)
     more = 2 * 50_000 * 12288 * 4 - found()["state_bytes"]
@@ -217,7 +219,7 @@ def test_every_stage_s_time_by_hand() -> None:
     half = {d.name: d.seconds for d in durations(plain, found(), 1, None, evaluations, (0, 500))}
     assert half["distillation"] == pytest.approx(500 * 48 * 1197 / 21)
     assert "teachers" not in half
-    assert half["evaluations that select"] == pytest.approx(2 * one)
+    assert half["evaluations that select"] == pytest.approx(2 * 3 * one)
     soft = problem("distill.iterations=1000", "distill.store=device")
     with_labels = {d.name: d.seconds for d in durations(soft, found(), 1, None, evaluations, (0, 1000))}
     assert with_labels["test"] == pytest.approx(2 * test + 100 * 50_000 * 0.004)

@@ -25,9 +25,9 @@ def chosen(seed: int = 0) -> Tensor:
         classes=2, class_members=[torch.arange(COUNT), torch.arange(COUNT, 2 * COUNT)],
         dataset=SimpleNamespace(channels=1, resolution=5),
         train=SimpleNamespace(images=SimpleNamespace(encoded=lambda index: images[index])),
-        settings=SimpleNamespace(seed=seed, distill=SimpleNamespace(ipc=IPC)),
+        settings=SimpleNamespace(seed=seed),
     )  # fmt: skip
-    return nearest_to_centres(task)
+    return nearest_to_centres(task, IPC)
 
 
 def test_empty_clusters_move_no_generator_and_the_choice_repeats(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,7 +106,8 @@ def test_a_card_is_valid_whatever_the_names() -> None:
             "name": 'x"\n---\nlicense: evil\\', "source": "<script>![](http://tracker)", "test_images": 1,
             "train_images": 1, "fingerprint": "0",
         },
-        "image": {"channels": 1, "resolution": 8, "space": "normalise"}, "ipc": 1, "iteration": 1, "made_by": "t",
+        "image": {"channels": 1, "resolution": 8, "space": "normalise"}, "ipc": 1, "formation": 1, "iteration": 1,
+        "made_by": "t",
         "made_at": "now", "run": "r", "origin": None, "method": "<b>m</b>",
         "settings": {
             "distill.gradient": "exact", "labels.kind": "hard", "distill.iterations": 5, "distill.method": "tesla",

@@ -19,6 +19,7 @@ from PIL import Image
 from engine.events import CheckpointSaved, IterationDone, TeacherEpoch
 from engine.runs.history import read_history
 from engine.runs.judgement import outcomes
+from engine.runs.status import run_status
 from engine.runs.workspace import Workspace
 from engine.runtime.generators import run_to_end
 from engine.settings.overrides import parse_override
@@ -91,13 +92,13 @@ def page_of(workspace: Workspace, run: str, to: Path) -> Page:
 
 @pytest.mark.slow
 def test_it_says_what_was_measured(tiny_run: Drive, workspace: Workspace, tmp_path: Path) -> None:
-    run = tiny_run("r", "distill.ipc=2")
+    run = tiny_run("r", "distill.ipc=2", "evaluate.selection_repeats=1")
     page = page_of(workspace, "r", tmp_path / "r.html")
     results = {r.subject: r for r in run.evaluations() if r.split == "test"}
     ours, base = results["distilled"], results["random"]
     for result in (ours, base):
         assert f"{100 * result.mean:.1f} ± {100 * result.std:.1f} %" in page.text
-    (outcome,) = outcomes([ours], [base], unimproved=False)
+    (outcome,) = outcomes([ours], [base], unimproved=run_status(run).unimproved)
     assert f"{100 * (ours.mean - base.mean):+.1f} points with convnet (95 % interval" in outcome.words
     assert outcome.words in page.text
     teachers = read_history(run).teachers
