@@ -182,7 +182,7 @@ def test_random_images_are_a_row_for_each_packing() -> None:
     ]  # fmt: skip
     found = {row.label: row for row in main_rows(experiment(), runs, 1)}
     assert shown(found["random real images"].test).startswith("45.0")
-    assert shown(found["random real images, packed 2x2"].test) == "60.0"
+    assert shown(found["random real images, packed 2 x 2"].test) == "60.0"
 
 
 def test_all_training_images_come_from_another_experiment_of_the_same_task() -> None:

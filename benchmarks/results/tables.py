@@ -102,7 +102,7 @@ def random_runs(records: Sequence[Record], ipc: int) -> dict[int, list[Record]]:
 
 def random_label(views: int) -> str:
     """The row's name."""
-    return "random real images" + (f", packed {views}x{views}" if views > 1 else "")
+    return "random real images" + (f", packed {views} x {views}" if views > 1 else "")
 
 
 def whole_row(experiments: Mapping[str, Experiment], records: Mapping[str, list[Record]], key: str) -> Row | None:

@@ -64,14 +64,9 @@ def published(settings: Settings, network: str = "") -> Published | None:
 
 
 def accuracy(settings: Settings) -> float | None:
-    """Published accuracy of the settings' method, 0..1."""
+    """Published accuracy of the settings' method with their kind of labels, 0..1."""
     found = published(settings)
     return None if found is None else found.accuracy
-
-
-def label_accuracy(settings: Settings) -> float | None:
-    """Published accuracy with the settings' kind of labels, 0..1."""
-    return accuracy(settings)
 
 
 def cross_accuracy(settings: Settings, network: str) -> float | None:

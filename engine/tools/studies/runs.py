@@ -39,7 +39,7 @@ def labels(workspace: Workspace, name: str, ipc: int | None, overrides: Sequence
     groups, whole = yield from drive_groups(workspace, name, members, overrides, plan)
     rows: list[dict[str, Cell]] = [
         {"labels": group.member.label, **row_of(group, whole), **against_first(group, groups),
-         "published": paper_results.label_accuracy(group.settings)}
+         "published": paper_results.accuracy(group.settings)}
         for group in groups
     ]  # fmt: skip
     rows += whole_row("labels", whole, plan)

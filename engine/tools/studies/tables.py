@@ -80,8 +80,10 @@ def whole_notes(whole: Record | None) -> list[str]:
     if whole is None or whole.accuracy is None:
         return []
     networks, epochs = whole.accuracy.count, whole.settings.evaluate.whole_epochs
-    words = f"{counted(networks, 'network')} trained on all training images for {counted(epochs, 'epoch')}"
-    return [f"Whole dataset: one run ({whole.run.name}), {words}."]
+    return [
+        f"Whole dataset: one run ({whole.run.name}), {counted(networks, 'network')} trained on all training images that "
+        f"are not held out, for {counted(epochs, 'epoch')}."
+    ]
 
 
 def spread_note(networks: int) -> str:

@@ -140,10 +140,10 @@ def test_another_network_of_frepo_keeps_its_numbers_away() -> None:
 
 def test_hard_labels_have_the_number_of_table_3() -> None:
     settings = resolved("tesla-paper", "imagenet", 1, "labels.kind=hard").settings
-    assert paper_results.label_accuracy(settings) == pytest.approx(0.007)
-    assert paper_results.label_accuracy(resolved("tesla-paper", "imagenet", 1).settings) == pytest.approx(0.077)
-    assert paper_results.label_accuracy(resolved("tesla-paper", "imagenet", 1, "labels.kind=last").settings) is None
-    assert paper_results.label_accuracy(resolved("tesla-paper", "cifar10", 1, "labels.kind=target").settings) is None
+    assert paper_results.accuracy(settings) == pytest.approx(0.007)
+    assert paper_results.accuracy(resolved("tesla-paper", "imagenet", 1).settings) == pytest.approx(0.077)
+    assert paper_results.accuracy(resolved("tesla-paper", "imagenet", 1, "labels.kind=last").settings) is None
+    assert paper_results.accuracy(resolved("tesla-paper", "cifar10", 1, "labels.kind=target").settings) is None
 
 
 def test_other_networks_are_those_of_the_benchmark() -> None:
