@@ -118,7 +118,7 @@ def test_a_run_is_one_observation_and_differences_are_paired() -> None:
     assert rows[0].runs == "`a-seed-{0..2}`"
     found = paired(experiment().pairs[0], measured())
     assert found is not None
-    assert gain_words(found) == "+3.0 (+0.5 to +5.5)"  # s = 1: unpaired it would be far wider
+    assert gain_words(found) == "+3.0 ± 2.5"  # s = 1: unpaired it would be far wider
     assert pair_table(experiment(), measured())[-1].endswith("| 3 | 10 | 10 | exact is better |")
 
 
@@ -131,7 +131,7 @@ def test_the_first_page_has_the_answer(tmp_path: Path) -> None:
     write_records(tmp_path, "A", measured())
     rebuild(tmp_path, {"A": experiment(key="A")})
     text = " ".join(page.read_text().split())
-    assert "* Test, pair: +3.0 (+0.5 to +5.5) points of test accuracy, 3 pairs of runs: exact is better." in text
+    assert "* Test, pair: +3.0 ± 2.5 points of test accuracy, 3 pairs of runs: exact is better." in text
     assert "| exact | 74.0 ± 5.0 |  | 60.0 ± 0.0 | 3 | 30 min |" in page.read_text()
     assert "3.0 h in all" in text or "180 min in all" in text
     assert "[All results](docs/results.md)" in text
