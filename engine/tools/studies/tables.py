@@ -81,8 +81,8 @@ def whole_notes(whole: Record | None) -> list[str]:
         return []
     networks, epochs = whole.accuracy.count, whole.settings.evaluate.whole_epochs
     return [
-        f"Whole dataset: one run ({whole.run.name}), {counted(networks, 'network')} trained on all training images that "
-        f"are not held out, for {counted(epochs, 'epoch')}."
+        f"Whole dataset: one run ({whole.run.name}), {counted(networks, 'network')} trained on all training images "
+        f"that are not held out, for {counted(epochs, 'epoch')}."
     ]
 
 
