@@ -101,17 +101,14 @@ class Experiment(_Table):
                 settings = _merged(self.set, member.set, self.search.set, (f"{RATE}={rate:g}",))
                 yield Planned(name, member, self.search.seed, member.ipc or self.ipc, settings, rate)
 
-    def _measuring(self) -> Iterator["Planned"]:
-        for member in self.members:
-            for seed in member.seeds or self.seeds:
-                yield Planned(
-                    f"{member.name}-seed-{seed}",
-                    member,
-                    seed,
-                    member.ipc or self.ipc,
-                    _merged(self.set, member.set),
-                    None,
-                )
+    def _measuring(self) -> list["Planned"]:
+        """By seed: what is stopped early has pairs of equal seeds."""
+        runs = [
+            Planned(f"{one.name}-seed-{seed}", one, seed, one.ipc or self.ipc, _merged(self.set, one.set), None)
+            for one in self.members
+            for seed in one.seeds or self.seeds
+        ]
+        return sorted(runs, key=lambda run: run.seed)
 
 
 def _merged(*layers: Sequence[str]) -> tuple[str, ...]:
