@@ -23,7 +23,7 @@ from engine.session.random_images import random_rate
 from engine.settings import EffectiveSettings, EvaluateSettings, Settings
 from engine.settings.decoders import packed_words
 from engine.storage.atomic import sha256_file
-from engine.tools.studies.members import STAGE, heading, value_of
+from engine.tools.studies.members import STAGE, check_runs, heading, value_of
 from engine.tools.studies.outcome import Cell, Chart, Column, Curve, Outcome, Value
 from engine.tools.studies.points import Points
 from engine.tools.studies.tables import ACCURACY, GAIN, NETWORK_SPREAD, OF_ONE_RUN, RANDOM, Study
@@ -44,11 +44,7 @@ def augment(workspace: Workspace, name: str, runs: Sequence[Run], overrides: Seq
     Raises:
         UsageError: no runs, one without a checkpoint, or an augmentation among the overrides.
     """
-    if not runs:
-        raise UsageError(
-            f"{workspace.folder} has no run with a checkpoint yet.",
-            f"Start one with: tesla run {workspace.folder} --ipc 10",
-        )
+    check_runs(workspace, runs)
     if any(text.partition("=")[0].strip() == "evaluate.augment" for text in overrides):
         raise UsageError(f"The study runs evaluate.augment = {', '.join(POLICIES)}.", "Leave it out.")
     planned = []

@@ -5,7 +5,6 @@ from collections.abc import Generator, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from engine.errors import UsageError, tesla
 from engine.events import EvaluationDone, Event, Progress, StageFinished, StageStarted, stage_events
 from engine.runs.run import Run
 from engine.runs.workspace import Workspace
@@ -15,7 +14,7 @@ from engine.session.session import evaluate_run
 from engine.settings import EffectiveSettings
 from engine.tools.studies import paper_results
 from engine.tools.studies.groups import by_seed, find_whole, gain_over, over_runs, own_teachers, share_of
-from engine.tools.studies.members import STAGE, Record, heading, read_record, shared_setting, value_of
+from engine.tools.studies.members import STAGE, Record, check_runs, heading, read_record, shared_setting, value_of
 from engine.tools.studies.outcome import Cell, Chart, Column, Curve, Outcome, spread_of
 from engine.tools.studies.points import Points
 from engine.tools.studies.seeds import seeds_notes
@@ -125,11 +124,7 @@ def cross(workspace: Workspace, runs: Sequence[Run], networks: Sequence[str], ov
     Raises:
         UsageError: no runs.
     """
-    if not runs:
-        raise UsageError(
-            f"{workspace.folder} has no run with a checkpoint yet.",
-            f"Start one with: {tesla('run', workspace.folder, '--ipc', 10)}",
-        )
+    check_runs(workspace, runs)
     began = time.monotonic()
     yield StageStarted(stage=STAGE)
     records: list[Record] = []

@@ -5,6 +5,7 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from engine.errors import UsageError, tesla
 from engine.events import EvaluationDone, Event, Notice, Progress, StageFinished, StageStarted
 from engine.runs.history import read_history
 from engine.runs.run import Run
@@ -118,6 +119,19 @@ def planned_runs(
             run.check(effective)
         planned.append((run, effective))
     return planned
+
+
+def check_runs(workspace: Workspace, runs: Sequence[Run]) -> None:
+    """Check that there are runs to study.
+
+    Raises:
+        UsageError: there are none.
+    """
+    if not runs:
+        raise UsageError(
+            f"{workspace.folder} has no run with a checkpoint yet.",
+            f"Start one with: {tesla('run', workspace.folder, '--ipc', 10)}",
+        )
 
 
 def heading(run: Run, label: str, number: int, count: int, finished: bool) -> Notice:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from engine.errors import UsageError, tesla
 from engine.events import EvaluationDone, Event, Progress, StageFinished, StageStarted
 from engine.methods.registry import method_of
 from engine.methods.tesla_labels import MOST_SHIP
@@ -29,6 +28,7 @@ from engine.tools.studies.members import (
     STAGE,
     Member,
     Record,
+    check_runs,
     drive_members,
     heading,
     read_record,
@@ -78,11 +78,7 @@ def ranking(
     Raises:
         UsageError: no runs.
     """
-    if not runs:
-        raise UsageError(
-            f"{workspace.folder} has no run with a checkpoint yet.",
-            f"Start one with: {tesla('run', workspace.folder, '--ipc', 10)}",
-        )
+    check_runs(workspace, runs)
     began = time.monotonic()
     yield StageStarted(stage=STAGE)
     found: list[Ranked] = []

@@ -6,7 +6,7 @@ from engine.data.report import counted
 from engine.events import Event
 from engine.settings.overrides import parse_override
 from engine.tools.studies import paper_results
-from engine.tools.studies.groups import Group, Plan
+from engine.tools.studies.groups import Group, Plan, shared_by
 from engine.tools.studies.members import Record, best_so_far
 from engine.tools.studies.outcome import Cell, Chart, Column, Curve, Outcome
 from engine.tools.studies.seeds import COMPARED, seeds_notes, unequal
@@ -57,7 +57,7 @@ def notes_of(groups: Sequence[Group], plan: Plan, whole: Record | None) -> list[
         )
     elif networks:
         notes.append(spread_note(networks))
-    records = [record for group in groups for record in group.records]
+    records = shared_by(groups)
     unequal = unequal_words(records, {parse_override(text)[0] for group in groups for text in group.member.overrides})
     if unequal:
         notes.append(f"{unequal} A run that exists keeps its settings; --name starts a study with new runs.")
