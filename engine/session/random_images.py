@@ -12,6 +12,7 @@ from engine.events import EvaluationDone, Event, Notice
 from engine.runs.evaluations import find_in_other_runs
 from engine.runs.protocol import distilled_protocol, random_protocol
 from engine.runs.run import Run
+from engine.settings.decoders import random_words
 from engine.training.evaluation import BASELINE_LR, RATES, Evaluation, evaluate
 from engine.training.task import Task
 
@@ -72,7 +73,8 @@ def held_out_random(task: Task, run: Run, subject: str = "random", iteration: in
             run.save_evaluation(event, protocols[event.lr], apart=True)
     best = max(rates, key=lambda rate: found[rate].mean)
     if len(rates) > 1:
-        yield Notice(level="info", message=_words({rate: found[rate].mean for rate in rates}, best, repeats))
+        words = _words({rate: found[rate].mean for rate in rates}, best, repeats)
+        yield Notice(level="info", message=f"{random_words(task.settings.distill.formation)}: {words}")
     result = replace(found[best], lr=best)
     if task.ranks.writes:
         run.save_evaluation(result, own)
@@ -98,4 +100,4 @@ def _at_rate(task: Task, rate: float) -> Task:
 def _words(means: dict[float, float], best: float, repeats: int) -> str:
     tried = ", ".join(f"{rate:g} ({100 * mean:.1f} %)" for rate, mean in means.items())
     networks = "1 network" if repeats == 1 else f"{repeats} networks"
-    return f"random real images: learning rate {best:g}, by held-out accuracy of {networks} each: {tried}"
+    return f"learning rate {best:g}, by held-out accuracy of {networks} each: {tried}"
