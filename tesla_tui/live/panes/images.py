@@ -190,7 +190,10 @@ With multi-formation each picture holds several smaller ones; `d` shows them as 
             factor = self._factor()
             frame, first = (None if stored is None else decoded_frame(stored, factor) for stored in (frame, first))
         self.query_one("#images-empty").display = frame is None
-        self.query_one("#images-grids").display = frame is not None
+        grids = self.query_one("#images-grids")
+        if frame is not None and not grids.display:
+            self.call_after_refresh(self.update_view)  # the grid has no size before it is shown
+        grids.display = frame is not None
         self.query_one("#scrub-line").display = frame is not None
         self.query_one("#initial-half").display = self._compare
         self.query_one("#now-title").display = self._compare

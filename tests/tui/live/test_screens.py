@@ -395,3 +395,17 @@ def test_changed_settings_are_said_and_the_run_is_shown(show: Show, ws: Workspac
         assert "› stopped" in screen_text(pilot) and not app_of(pilot).bench.driving  # type: ignore[union-attr]
 
     show(body, run="stopped", watch=False)
+
+
+def test_pictures_are_laid_out_for_the_room_they_get_when_they_appear(show: Show) -> None:
+    async def body(pilot: Pilot[str]) -> None:
+        await pilot.press("2")
+        await pilot.pause(0.3)
+        pane = pilot.app.screen.query_one(ImagesPane)
+        pane.query_one("#images-grids").display = False  # as before the first frame is read
+        await pilot.pause(0.1)
+        pane.update_view()
+        await pilot.pause(0.3)
+        assert "page" not in screen_text(pilot)
+
+    show(body, run="stopped", size=(80, 24))
