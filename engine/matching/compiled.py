@@ -18,6 +18,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from engine.matching.draws import draws_random
 from engine.matching.graphs import Memory, Replayed, launch_bound
 from engine.matching.steps import Derivatives, EagerSteps, Steps, student_loss
 from engine.matching.tolerance import disagreement, tolerance
@@ -34,6 +35,8 @@ COARSE_TOLERANCE = 5e-2
 
 REPLAYS = 3
 """Calls of recorded steps that are compared with eager, each with other numbers."""
+
+UNCOMPILED = "torch.compile is not used: the network draws random numbers (dropout?), which eager steps replay"
 
 CpuKernels = Literal["auto", "off"]
 """The setting `compute.cpu_kernels`."""
@@ -193,6 +196,8 @@ def checked_steps(
         cpu_kernels: see `fused`.
     """
     eager = EagerSteps(network)
+    if draws_random(network, theta, batches[0][0]):
+        return eager, UNCOMPILED
     for forward in (True, False):
         try:
             compiled = CompiledSteps(network, hessian=hessian, forward=forward, cpu_kernels=cpu_kernels)

@@ -7,15 +7,20 @@ import copy
 import warnings
 from collections.abc import Generator
 from dataclasses import replace
+from functools import partial
+from numbers import Integral
 from typing import get_args
 from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
 
-from engine.matching.compiled import checked_steps
+from engine.matching.arguments import check_model, check_values
+from engine.matching.compiled import UNCOMPILED, checked_steps, in_words
+from engine.matching.draws import draws_random
 from engine.matching.parameter_store import Store
 from engine.matching.problem import MatchingGradient, Mode, Problem, Schedule, checked_problem
 from engine.matching.rank_shares import WHOLE, Whole
+from engine.matching.repeats import check_augmentation
 from engine.matching.steps import Steps
 from engine.matching.sweeps import sweep
 from engine.networks.flat import FlatNetwork, LossName
@@ -37,34 +42,51 @@ def matching_gradient(
     store: Store = "auto",
     compile: bool = False,  # noqa: A002 - the name torch and the settings use
     loss: LossName = "cross-entropy",
+    seed: int | None = None,
 ) -> MatchingGradient:
     """The matching loss after T student steps, and its gradient with respect to images, labels and step size.
 
+    A call changes nothing: not the model, its buffers or its mode, and no generator. What model and augmentations draw
+    (dropout, stochastic depth, random crops) differs from step to step and is the same in every sweep over a step.
+
     Args:
-        model: the student network, any module; only its shape is used, never its parameter values.
+        model: the student network, any module; only its shape is used, never its parameter values. Parameters with
+            `requires_grad = False` are constants, with their values in `start`; buffers keep the model's.
         start: theta_0 `(P,)`, teacher parameters the student starts from, in `model.parameters()` order.
         target: theta* `(P,)`, teacher parameters the student should reach.
         images: synthetic images `(N, C, H, W)` in the network's input space.
-        labels: class probabilities `(N, K)`.
+        labels: class probabilities `(N, K)`; any numbers for `mse`.
         student_lr: beta, the student's step size, a positive scalar.
         schedule: T pairs `(index, augment)`; batches may repeat images, overlap, and need not cover all.
         mode: `exact` (default), `paper` (eq. 6 of the paper) or `unrolled` (all T graphs; the reference).
         store: where `exact` keeps the T parameter vectors: `device`, `host`, `checkpoint` or `auto`.
         compile: fuse the steps with torch.compile, as a run with `compute.compile = on` does (not for `unrolled`).
             The first call for a model, mode and batch size compiles and checks against eager; where the compiler
-            fails, a warning says why and the result is eager's.
+            fails, or the model draws random numbers, a warning says why and the result is eager's.
         loss: what the student minimises: `cross-entropy` or `mse` (half the squared distance of logits to labels).
+        seed: of what model and augmentations draw: equal seeds, equal draws. None: a function of the state of
+            PyTorch's global generator, which a call does not change; give every iteration its own seed.
 
     Returns:
         Loss and gradients of the *whole* loss L (published code uses half the image gradient).
 
     Raises:
-        ValueError: shapes that do not fit, an empty schedule, an unknown mode, store or loss.
+        ValueError: arguments that do not fit each other or have no gradient; a model or an augmentation that gives two
+            results for one batch and cannot be replayed.
     """
     if loss not in LOSSES:
         raise ValueError(f"loss must be one of {', '.join(LOSSES)}; got {loss!r}.")
+    if seed is not None and not isinstance(seed, Integral):
+        raise ValueError(f"seed is a {type(seed).__name__}; it must be a whole number or None.")
+    seed = None if seed is None else int(seed)
+    check_model(model)
     network = FlatNetwork(model, loss=loss)
-    problem = checked_problem(network, start, target, images, labels, student_lr, schedule, mode, store)
+    problem = checked_problem(network, start, target, images, labels, student_lr, schedule, mode, store, seed=seed)
+    check_values(
+        problem.start, problem.target, problem.images, problem.labels, problem.student_lr, schedule,
+        probabilities=loss == "cross-entropy",
+    )  # fmt: skip
+    check_augmentation(problem)
     if compile and mode != "unrolled":
         problem = replace(problem, steps=_fused_steps(problem, model, hessian=mode == "exact"))
     return run_to_end(sweep(problem, mode, store))
@@ -83,8 +105,11 @@ def matching_sweeps(
     store: Store = "auto",
     reuse: MatchingGradient | None = None,
     shares: Whole = WHOLE,
+    seed: int | None = None,
 ) -> Generator[float, None, MatchingGradient]:
     """As `matching_gradient`, but pausing after every student step, so that the caller can stop or report.
+
+    Numbers are not read from the device to check them, but once for each model: whether it repeats.
 
     Args (besides those of `matching_gradient`):
         reuse: an earlier result for images of the same shape, which is overwritten: at 50,000 images of 3x64x64 the
@@ -94,7 +119,7 @@ def matching_sweeps(
     Yields:
         The share of the work done, 0..1.
     """
-    problem = checked_problem(model, start, target, images, labels, student_lr, schedule, mode, store, shares)
+    problem = checked_problem(model, start, target, images, labels, student_lr, schedule, mode, store, shares, seed)
     return (yield from sweep(problem, mode, store, reuse))
 
 
@@ -109,9 +134,17 @@ def _fused_steps(problem: Problem, model: nn.Module, *, hessian: bool) -> Steps:
     key = (hessian, loss, model.training, *sorted(sizes), problem.images.shape[1:], *where)
     known = _fused.setdefault(model, {})
     if key not in known:
-        batches = [problem.batch(step) for step in sizes.values()]
-        # The model itself must not be a value in its own weak dictionary: its shape is all the steps use.
-        network = FlatNetwork(copy.deepcopy(model), loss=loss)
+        batches = [problem.draws.watched(step, partial(problem.batch, step)) for step in sizes.values()]
+        if draws_random(problem.steps.network, problem.start, batches[0][0]):
+            # Not kept: a share of dropout may change. And a generator that a module has cannot be copied.
+            warnings.warn(f"{UNCOMPILED}.", stacklevel=3)
+            return problem.steps
+        try:
+            # The model itself must not be a value in its own weak dictionary: its shape is all the steps use.
+            network = FlatNetwork(copy.deepcopy(model), loss=loss)
+        except Exception as error:  # a user's class decides how it is copied
+            warnings.warn(f"torch.compile is not used: model cannot be copied ({in_words(error)}).", stacklevel=3)
+            return problem.steps
         known[key], reason = checked_steps(network, problem.start, batches, hessian=hessian)
         if reason:
             warnings.warn(f"{reason}.", stacklevel=3)

@@ -2,22 +2,27 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from engine.matching.arguments import check_augmented, check_model, check_schedule, check_tensors
+from engine.matching.draws import Draws
 from engine.matching.parameter_store import STORES
 from engine.matching.rank_shares import WHOLE, Whole
-from engine.matching.steps import EagerSteps, Steps
-from engine.networks.dropout import has_dropout
+from engine.matching.steps import Derivatives, EagerSteps, Steps
 from engine.networks.flat import FlatNetwork
 
 Mode = Literal["exact", "paper", "unrolled"]
 MODES = ("exact", "paper", "unrolled")
 
 Schedule = Sequence[tuple[Tensor, Callable[[Tensor], Tensor]]]
-"""T pairs `(index, augment)`: a LongTensor `(B,)` into the images and a deterministic, replayable augmentation."""
+"""T pairs `(index, augment)`: a LongTensor `(B,)` into the images, and a function of the batch.
+
+An augmentation may draw from PyTorch's, Python's or NumPy's global generator: it draws the same in every sweep.
+"""
 
 
 @dataclass(frozen=True)
@@ -46,17 +51,51 @@ class Problem:
     student_lr: Tensor
     schedule: Schedule
     shares: Whole = WHOLE
+    seed: int | None = None
+
+    @cached_property
+    def draws(self) -> Draws:
+        """What the student and the augmentations draw."""
+        return Draws(self.steps.network.model, self.images.device, self.seed)
+
+    def augmented(self, step: int, chosen: Tensor) -> Tensor:
+        """What the augmentation of a step makes of its images `(B, C, H, W)`."""
+        version = chosen._version
+        with self.draws.at("augment", step):
+            found = self.schedule[step][1](chosen)
+        check_augmented(step, chosen, found, changed=chosen._version != version)
+        return found
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """The augmented images and labels of a step, without a graph."""
-        index, augment = self.schedule[step]
+        index, _ = self.schedule[step]
         with torch.no_grad():
-            return augment(self.images[index]), self.labels[index]
+            return self.augmented(step, self.images[index]), self.labels[index]
+
+    def gradient(self, theta: Tensor, step: int) -> Tensor:
+        """g_i `(P,)` of a step, or of this rank's part of it."""
+        batch = self.batch(step)
+        with self.draws.at("student", step):
+            return self.steps.gradient(theta, *batch)
+
+    def first(self, theta: Tensor, step: int) -> Tensor:
+        """`advance`, when the step is visited for the first time."""
+        return self._stepped(theta, step, self.draws.watched(step, lambda: self.gradient(theta, step)))
 
     def advance(self, theta: Tensor, step: int) -> Tensor:
         """The student step theta_{i+1} = theta_i - beta g_i."""
-        gradient = self.shares.vector(step, self.steps.gradient(theta, *self.batch(step)))
-        return torch.addcmul(theta, gradient, self.student_lr, value=-1)
+        return self._stepped(theta, step, self.gradient(theta, step))
+
+    def _stepped(self, theta: Tensor, step: int, gradient: Tensor) -> Tensor:
+        return torch.addcmul(theta, self.shares.vector(step, gradient), self.student_lr, value=-1)
+
+    def derivatives(
+        self, theta: Tensor, step: int, batch: tuple[Tensor, Tensor], adjoint: Tensor, *, hessian: bool
+    ) -> Derivatives:
+        """See `Steps.derivatives`, for the augmented batch of that step."""
+        with self.draws.at("student", step):
+            found = self.steps.derivatives(theta, *batch, adjoint, hessian=hessian)
+        return self.shares.derivatives(step, found)
 
     def loss_and_adjoint(self, end: Tensor) -> tuple[Tensor, Tensor]:
         """L and dL/dtheta_T at theta_T."""
@@ -76,12 +115,16 @@ def checked_problem(
     mode: str,
     store: str,
     shares: Whole = WHOLE,
+    seed: int | None = None,
 ) -> Problem:
     """The problem that the arguments of `matching_gradient` describe, detached from any graph.
 
+    Nothing on a device is read: see `check_values` for what needs it.
+
     Raises:
-        ValueError: see `matching_gradient`; `unrolled` with batches that are not whole; dropout in training mode.
+        ValueError: see `matching_gradient`; `unrolled` with batches that are not whole.
     """
+    check_model(model)
     if isinstance(model, nn.Module):
         model = FlatNetwork(model)
     steps: Steps = EagerSteps(model) if isinstance(model, FlatNetwork) else model
@@ -92,20 +135,8 @@ def checked_problem(
         raise ValueError(f"mode must be one of {', '.join(MODES)}; got {mode!r}.")
     if store not in STORES:
         raise ValueError(f"store must be one of {', '.join(STORES)}; got {store!r}.")
-    if mode != "unrolled" and network.model.training and has_dropout(network.model):
-        raise ValueError(
-            "The model has dropout, so two sweeps would not see the same function. Call model.eval(), or use mode = "
-            "unrolled, which passes once."
-        )
-    if not schedule:
-        raise ValueError("The schedule is empty: matching needs at least one student step.")
-    for name, vector in (("start", start), ("target", target)):
-        if vector.shape != (network.size,):
-            raise ValueError(f"{name} has shape {tuple(vector.shape)}; the model needs ({network.size},).")
-    if images.ndim != 4 or labels.ndim != 2 or len(images) != len(labels):
-        raise ValueError(
-            f"images must be (N, C, H, W) and labels (N, K); got {tuple(images.shape)} and {tuple(labels.shape)}."
-        )
+    check_tensors(network, start, target, images, labels, student_lr)
+    check_schedule(schedule, images)
     return Problem(
         steps=steps,
         start=start.detach(),
@@ -115,4 +146,5 @@ def checked_problem(
         student_lr=torch.as_tensor(student_lr, dtype=start.dtype, device=start.device).detach(),
         schedule=schedule,
         shares=shares,
+        seed=seed,
     )

@@ -16,6 +16,7 @@ stored parameters at all. `unrolled` (MTT) keeps all T graphs and calls backward
 """
 
 from collections.abc import Generator
+from functools import partial
 from weakref import WeakKeyDictionary
 
 import torch
@@ -23,6 +24,7 @@ from torch import Tensor
 
 from engine.matching.parameter_store import Store, make_trace
 from engine.matching.problem import MatchingGradient, Mode, Problem
+from engine.matching.repeats import check_repeats
 from engine.matching.steps import saved_bytes, student_loss
 from engine.networks.flat import FlatNetwork
 from engine.runtime.allocator import choose_memory
@@ -37,6 +39,7 @@ def sweep(
     """Solve a checked problem, pausing after every student step; see `matching_sweeps`."""
     if problem.images.device.type == "cpu":
         choose_memory("flat")  # unless the program has chosen already, as a session has
+    check_repeats(problem)
     if mode == "exact":
         return (yield from _exact(problem, store, reuse))
     if mode == "paper":
@@ -53,7 +56,7 @@ def _exact(problem: Problem, store: Store, reuse: MatchingGradient | None) -> Ge
     trace = make_trace(store, steps, theta, graph_bytes)
     for step in range(steps):
         trace.put(step, theta)
-        theta = problem.advance(theta, step)
+        theta = problem.first(theta, step)
         yield (step + 1) / work
     loss, adjoint = problem.loss_and_adjoint(theta)
     del theta
@@ -76,7 +79,7 @@ def _paper(problem: Problem, reuse: MatchingGradient | None) -> Generator[float,
     work = 4.0 * steps
     theta = problem.start
     for step in range(steps):
-        theta = problem.advance(theta, step)
+        theta = problem.first(theta, step)
         yield (step + 1) / work
     loss, adjoint = problem.loss_and_adjoint(theta)
     totals = GradientAccumulator(problem, reuse)
@@ -97,14 +100,22 @@ def _unrolled(problem: Problem) -> Generator[float, None, MatchingGradient]:
     student_lr = problem.student_lr.detach().requires_grad_()
     theta = problem.start.detach().requires_grad_()
     with torch.enable_grad():
-        for step, (index, augment) in enumerate(problem.schedule):
-            loss = student_loss(problem.steps.network, theta, augment(images[index]), labels[index])
+        for step in range(len(problem.schedule)):
+            loss = problem.draws.watched(step, partial(_loss, problem, step, theta, images, labels))
             (gradient,) = torch.autograd.grad(loss, theta, create_graph=True)
             theta = theta - student_lr * gradient
             yield (step + 1) / (len(problem.schedule) + 1)
         loss, _ = problem.loss_and_adjoint(theta)
         found = torch.autograd.grad(loss, (images, labels, student_lr), materialize_grads=True)
     return MatchingGradient(loss.detach(), found[0], found[1], found[2])
+
+
+def _loss(problem: Problem, step: int, theta: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+    """The student's loss in a step, with the graph of its augmentation."""
+    index, _ = problem.schedule[step]
+    augmented = problem.augmented(step, images[index])
+    with problem.draws.at("student", step):
+        return student_loss(problem.steps.network, theta, augmented, labels[index])
 
 
 class GradientAccumulator:
@@ -127,8 +138,7 @@ class GradientAccumulator:
         small = self.problem.images[0].nbytes * len(index) <= SMALL_BATCH
         graph = self._augmented(step) if small else None
         batch = (graph[1].detach(), self.problem.labels[index]) if graph else self.problem.batch(step)
-        found = self.problem.steps.derivatives(theta, *batch, adjoint, hessian=hessian)
-        found = self.problem.shares.derivatives(step, found)
+        found = self.problem.derivatives(theta, step, batch, adjoint, hessian=hessian)
         chosen, augmented = graph or self._augmented(step)
         (pulled,) = torch.autograd.grad(augmented, chosen, grad_outputs=found.images, materialize_grads=True)
         self.images.index_add_(0, index, pulled)
@@ -140,10 +150,10 @@ class GradientAccumulator:
 
     def _augmented(self, step: int) -> tuple[Tensor, Tensor]:
         """The images of a batch, and what the augmentation makes of them, with its graph."""
-        index, augment = self.problem.schedule[step]
+        index, _ = self.problem.schedule[step]
         with torch.enable_grad():
             chosen = self.problem.images[index].requires_grad_()
-            return chosen, augment(chosen)
+            return chosen, self.problem.augmented(step, chosen)
 
     def result(self, loss: Tensor) -> MatchingGradient:
         """The factor -beta, common to all steps, comes last."""
@@ -158,13 +168,18 @@ _graphs: WeakKeyDictionary[FlatNetwork, dict[torch.Size, int]] = WeakKeyDictiona
 
 def _graph_bytes(problem: Problem) -> int:
     """Bytes that one first-order graph of this problem keeps alive; costs one forward pass the first time."""
-    images, labels = problem.batch(0)
-    rows = problem.steps.rows(len(images))
-    images, labels = images[:rows], labels[:rows]
+    index, _ = problem.schedule[0]
+    rows = problem.steps.rows(len(index))
     known = _graphs.setdefault(problem.steps.network, {})
-    if images.shape not in known:
-        theta = problem.start.detach().requires_grad_()
-        with torch.enable_grad():
-            _, size = saved_bytes(lambda: student_loss(problem.steps.network, theta, images, labels))
-        known[images.shape] = problem.shares.agreed(size)
-    return known[images.shape]
+    shape = torch.Size((rows, *problem.images.shape[1:]))
+    if shape not in known:
+        known[shape] = problem.shares.agreed(problem.draws.watched(0, partial(_counted_bytes, problem, rows)))
+    return known[shape]
+
+
+def _counted_bytes(problem: Problem, rows: int) -> int:
+    images, labels = problem.batch(0)
+    images, labels = images[:rows], labels[:rows]
+    theta = problem.start.detach().requires_grad_()
+    with torch.enable_grad(), problem.draws.at("student", 0):
+        return saved_bytes(lambda: student_loss(problem.steps.network, theta, images, labels))[1]

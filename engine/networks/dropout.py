@@ -4,6 +4,9 @@ PyTorch's dropout draws from the global generator of the device. Here the mask o
 network's seed, the layer's number and how often the layer was called in training mode, drawn on the host.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 
@@ -74,15 +77,48 @@ def replace_dropout(model: nn.Module) -> None:
                 setattr(parent, name, layer.train(child.training))
 
 
+def set_dropout_calls(model: nn.Module, calls: int) -> None:
+    """Let the counted layers of a network continue as after that many calls in training mode."""
+    for module in model.modules():
+        if isinstance(module, Dropout):
+            module.calls = calls
+
+
 def has_dropout(model: nn.Module) -> bool:
     """Whether a network draws masks in training mode. Layers are looked at; `F.dropout` in a module is not seen."""
-    shares = [module.share for module in model.modules() if isinstance(module, Dropout)]
-    shares += [module.p for module in model.modules() if isinstance(module, (nn.Dropout, *WHOLE_CHANNELS, *UNCOUNTED))]
-    return any(share > 0 for share in shares)
+    return any(True for _ in _layers(model))
+
+
+@contextmanager
+def without_dropout(model: nn.Module) -> Iterator[None]:
+    """Switch the layers of `has_dropout` off inside the block. The rest keeps its mode: norms see their batch."""
+    layers = [layer for layer in _layers(model) if layer.training]
+    for layer in layers:
+        layer.training = False
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.training = True
+
+
+def _layers(model: nn.Module) -> Iterator[nn.Module]:
+    """Those that drop something in training mode."""
+    for module in model.modules():
+        if isinstance(module, Dropout):
+            share = module.share
+        elif isinstance(module, nn.MultiheadAttention):
+            share = module.dropout
+        elif isinstance(module, (nn.Dropout, *WHOLE_CHANNELS, *UNCOUNTED)):
+            share = module.p
+        else:
+            continue
+        if share > 0:
+            yield module
 
 
 def check_student(name: str, model: nn.Module, method: str) -> None:
-    """Refuse a network with dropout as teacher or student: its sweeps would not see the same function.
+    """Refuse a network with dropout in a method that does not replay its masks.
 
     Raises:
         UsageError: it has dropout.
@@ -92,5 +128,5 @@ def check_student(name: str, model: nn.Module, method: str) -> None:
             f"The network {name} has dropout: with new masks in every pass, distill.method = {method} cannot "
             "differentiate its training.",
             f"Use it to evaluate: evaluate.networks, or `tesla evaluate WORKSPACE --network {name}`. Choose "
-            "another network.name, or one with dropout 0.",
+            "another network.name, one with dropout 0, or a method that matches trajectories (tesla, mtt, datm).",
         )

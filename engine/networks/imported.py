@@ -50,7 +50,7 @@ def imported_network(path: str, arguments: dict[str, Any]) -> nn.Module:
     names = _keywords(path, factory, arguments)
     try:
         model = factory(**{name: arguments[key] for key, name in names.items()})
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(f"{path} failed when it was called: {type(error).__name__}: {error}.") from error
     if not isinstance(model, nn.Module):
         raise UsageError(f"{path} returned an object of type {type(model).__name__}, not a torch.nn.Module.")
@@ -146,7 +146,7 @@ def _import(path: str) -> Callable[..., Any]:
                 f"Run from the folder that contains it (you are in {here}), or install it.",
             ) from error
         raise UsageError(f"{module_name} needs the module {error.name}, which is not installed.") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script that ends itself would end the command, with success
         raise UsageError(f"{module_name} failed to import: {type(error).__name__}: {error}.") from error
     finally:
         if nearby:

@@ -54,8 +54,8 @@ class Block(nn.Module):
 class BenchmarkViT(nn.Module):
     """Patches of 4x4, class token, learned positions, blocks, layer norm and linear head on the class token.
 
-    9,523,722 parameters for 32x32 RGB images of 10 classes. Dropout 0.1 after the positions and in every block, so it
-    evaluates but is no teacher or student (`check_student`). The masks are counted; nothing is kept in buffers.
+    9,523,722 parameters for 32x32 RGB images of 10 classes. Dropout 0.1 after the positions and in every block, with
+    counted masks (see dropout.py); nothing is kept in buffers.
 
     Args:
         channels: C of the images.
