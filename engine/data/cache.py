@@ -29,11 +29,12 @@ from engine.data.report import DataReport
 from engine.data.request import DataRequest
 from engine.data.resolve import ResolvedData, resolving
 from engine.data.sources import Source
-from engine.errors import CorruptFileError, DataError, NewerFormatError, system_reason
+from engine.errors import CorruptFileError, DataError, NewerFormatError, UnreadableFileError, system_reason
 from engine.events import Event, Notice, Progress, with_progress
 from engine.runtime.threads import run_in_thread
 from engine.storage.atomic import FORMAT, disk, read_json, sha256_file, sweep, write_json
 from engine.storage.lock import KernelLock
+from engine.storage.reading import exists, status_of, told_reads
 from engine.storage.temp_files import leftovers
 from engine.storage.untrusted import open_regular, typed, whole_number
 from engine.storage.versions import check_format
@@ -95,7 +96,7 @@ def _beside(work: Callable[[], Result], what: str) -> Generator[Event, None, Res
 
 def _problems(folder: Path) -> Generator[Event, None, list[str] | None]:
     """What is wrong with an entry; None if there is no entry."""
-    if not folder.exists():
+    if status_of(folder) is None:
         return None
     return (yield from _beside(lambda: verify_cache(folder, hash_up_to=MOST_HASHED), "checking the cached dataset"))
 
@@ -130,7 +131,7 @@ def _made_under_lock(source: Source, folder: Path, request: DataRequest) -> Gene
                 level="warning", message=f"The cached dataset is damaged and is being decoded again: {problems[0]}"
             )
             disk.remove_tree(folder)
-        if not folder.exists():
+        if status_of(folder) is None:
             with suppress(OSError):  # what others left is no reason to fail
                 sweep_unfinished(folder.parent)
             data = yield from resolving(source, request)
@@ -139,7 +140,7 @@ def _made_under_lock(source: Source, folder: Path, request: DataRequest) -> Gene
             except OSError as error:
                 # Without locks two processes may decode the same: the first result is as good.
                 taken = isinstance(error, FileExistsError) or error.errno == errno.ENOTEMPTY
-                if not taken or not (folder / "manifest.json").exists():
+                if not taken or not exists(folder / "manifest.json"):
                     raise
         sweep(folder)  # of the input spaces fitted to it
 
@@ -167,7 +168,7 @@ def _build(source: Source, data: ResolvedData, folder: Path, *, locked: bool) ->
 def cached_dataset(request: DataRequest, *, cache: Path | None = None) -> Dataset | None:
     """The dataset if the cache has it, not verified; nothing is downloaded or written. See `prepare_dataset`."""
     folder = _entry(find_source(request), request, cache)
-    return open_cache(folder) if (folder / "manifest.json").exists() else None
+    return open_cache(folder) if exists(folder / "manifest.json") else None
 
 
 def _entry(source: Source, request: DataRequest, cache: Path | None) -> Path:
@@ -185,6 +186,7 @@ def open_cache(folder: Path) -> Dataset:
     Raises:
         CorruptFileError: its manifest or an array is damaged.
         NewerFormatError: a newer version made it.
+        UnreadableFileError: the system refuses to read it now.
     """
     try:
         manifest = read_json(folder / "manifest.json")
@@ -194,8 +196,10 @@ def open_cache(folder: Path) -> Dataset:
         for name in ARRAYS:
             path = folder / f"{name}.npy"
             open_regular(path).close()
-            # Mapped, labels too: a header that claims more than the file holds is refused before anything is allocated.
-            arrays[name] = np.load(path, mmap_mode="r", allow_pickle=False)
+            with told_reads(path):
+                # Mapped, labels too: a header that claims more than the file holds is refused before anything is
+                # allocated.
+                arrays[name] = np.load(path, mmap_mode="r", allow_pickle=False)
         image = (facts.channels, facts.resolution, facts.resolution)
         for split in ("train", "test"):
             images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
@@ -207,7 +211,7 @@ def open_cache(folder: Path) -> Dataset:
         report = None
         with suppress(ValueError):  # another version's: the arrays are as good
             report = None if facts.report is None else DataReport.from_json(facts.report)
-    except NewerFormatError:
+    except (NewerFormatError, UnreadableFileError):
         raise
     except Exception as error:  # NumPy raises any exception on a damaged header
         raise CorruptFileError(
@@ -237,6 +241,7 @@ def verify_cache(folder: Path, hash_up_to: int | None = None) -> list[str]:
 
     Raises:
         NewerFormatError: a newer version made it.
+        UnreadableFileError: the system refuses to read a file now.
     """
     try:
         manifest = read_json(folder / "manifest.json")
@@ -250,10 +255,10 @@ def verify_cache(folder: Path, hash_up_to: int | None = None) -> list[str]:
     problems = []
     for name, facts in expected.items():
         path = folder / name
-        if not path.exists():
+        if (status := status_of(path)) is None:
             problems.append(f"{path} is missing")
-        elif path.stat().st_size != facts["bytes"]:
-            problems.append(f"{path} has {path.stat().st_size} bytes instead of {facts['bytes']}")
+        elif status.st_size != facts["bytes"]:
+            problems.append(f"{path} has {status.st_size} bytes instead of {facts['bytes']}")
         elif (hash_up_to is None or facts["bytes"] <= hash_up_to) and sha256_file(path) != facts["sha256"]:
             problems.append(f"{path} does not match its checksum")
     return problems

@@ -2,7 +2,7 @@
 
 import difflib
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from engine.storage.untrusted import read_bounded
 
 MOST_BYTES = 2**24
 """Bytes of a class list; 20,000 long names take a tenth of it."""
+MOST_LINE = 10_000
+"""Characters of a line."""
 SHOWN = 8
 """Classes that an error lists."""
 
@@ -51,7 +53,13 @@ def read_class_list(path: Path, known: Sequence[str]) -> ClassChoice:
         UsageError: the file cannot be read, a class is unknown or listed twice, two classes get the same name without
             saying so, or it lists fewer than two.
     """
-    lines = [_parsed(number, text, known, path) for number, text in _texts(path, known)]
+    exact = {name: k for k, name in enumerate(known)}
+    loose = {_plain(name): k for k, name in enumerate(known)}
+
+    def find(name: str) -> int | None:
+        return exact.get(name, loose.get(_plain(name)))
+
+    lines = [_parsed(number, text, known, path, find) for number, text in _texts(path, known)]
     seen: dict[int, int] = {}
     for line in lines:
         if line.known in seen:
@@ -99,13 +107,12 @@ def _texts(path: Path, known: Sequence[str]) -> list[tuple[int, str]]:
     return found
 
 
-def _parsed(number: int, text: str, known: Sequence[str], path: Path) -> _Line:
-    exact = {name: k for k, name in enumerate(known)}
-    loose = {_plain(name): k for k, name in enumerate(known)}
-
-    def find(name: str) -> int | None:
-        return exact.get(name, loose.get(_plain(name)))
-
+def _parsed(number: int, text: str, known: Sequence[str], path: Path, find: Callable[[str], int | None]) -> _Line:
+    if len(text) > MOST_LINE:
+        raise UsageError(
+            f"{path}, line {number} has {len(text):,} characters; a line has at most {MOST_LINE:,}.",
+            "Write a class per line: `name`, or `name = new name`.",
+        )
     whole = find(text)
     if whole is not None:
         return _Line(number, whole, known[whole], renamed=False)

@@ -14,6 +14,7 @@ from engine.data.report import Listing, SplitFacts
 from engine.data.request import DataRequest
 from engine.data.sources import OpenSource, Source, SourceSplit, file_key
 from engine.errors import CorruptFileError, DataError, UsageError
+from engine.storage.reading import exists, is_folder
 from engine.storage.untrusted import open_regular
 
 FASHION_CLASSES = (
@@ -41,7 +42,7 @@ class IdxDataset:
     def __call__(self, request: DataRequest) -> Source | None:
         """The source, if the files exist."""
         for folder in (request.path,) if request.path is not None else self.folders:
-            found = _idx_files(folder) if folder.is_dir() else None
+            found = _idx_files(folder) if is_folder(folder) else None
             if found:
                 return _idx_source(request, found, self.classes)
         return None
@@ -97,7 +98,7 @@ def _idx_files(folder: Path) -> dict[str, tuple[Path, Path]] | None:
         pair = []
         for stem in stems:
             names = (f"{stem}.gz", stem, f"{stem.replace('-idx', '.idx')}.gz", stem.replace("-idx", ".idx"))
-            path = next((folder / name for name in names if (folder / name).exists()), None)
+            path = next((folder / name for name in names if exists(folder / name)), None)
             if path is None:
                 return None
             pair.append(path)

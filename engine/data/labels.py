@@ -9,10 +9,10 @@ import numpy as np
 
 from engine.data.class_list import ClassChoice, read_class_list
 from engine.data.dataset import Classes
-from engine.data.report import LeftOut, counted
+from engine.data.report import LeftOut
 from engine.data.request import DataRequest
 from engine.data.sources import OpenSource, SourceSplit
-from engine.errors import DataError
+from engine.errors import DataError, counted
 
 EXAMPLES = 5
 

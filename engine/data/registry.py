@@ -18,6 +18,7 @@ from engine.settings.code import load_object
 from engine.settings.datasets import DatasetFacts, dataset_facts, dataset_names, dataset_plugins, own_datasets
 from engine.settings.plugins import refusals
 from engine.settings.trust import load_plugin
+from engine.storage.reading import unreadable
 from engine.storage.untrusted import open_regular
 
 Find = Callable[[DataRequest], Source | None]
@@ -109,7 +110,7 @@ def _kinds_in(folder: Path) -> tuple[str, str]:
     """The first Parquet file and the first picture below a folder, as relative paths; empty where there is none."""
     tables = pictures = ""
     looked = 0
-    for place, folders, files in os.walk(folder):
+    for place, folders, files in os.walk(folder, onerror=_refused):
         looked += len(files)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         deep = len(Path(place).relative_to(folder).parts)
@@ -124,6 +125,11 @@ def _kinds_in(folder: Path) -> tuple[str, str]:
         if (tables and pictures) or looked > MOST_FILES:
             break
     return tables, pictures
+
+
+def _refused(error: OSError) -> None:
+    if not isinstance(error, PermissionError):  # that is for the reader of the pictures, which may skip the folder
+        raise unreadable(error, Path(error.filename)) from error
 
 
 def _finder(name: str, facts: DatasetFacts) -> Find:

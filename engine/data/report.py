@@ -14,11 +14,6 @@ FORMAT = 1
 """Version of a report as JSON."""
 
 
-def counted(number: int, one: str, many: str = "") -> str:
-    """`1 image`, `2,000 images`; `many` for irregular plurals."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
-
-
 BAD_REASON = "no readable image"
 """Why bad files are left out (`dataset.on_bad_file`): the only kind whose examples are all of them."""
 

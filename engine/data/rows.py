@@ -7,11 +7,13 @@ leaves them in the system's page cache alone, which is as quick but for the syst
 import mmap
 import os
 import weakref
+from pathlib import Path
 
 import numpy as np
 
 from engine.data.dataset import Classes, Pixels
 from engine.errors import CorruptFileError
+from engine.storage.reading import close_quietly, told_reads
 
 MOST_BUFFERS = 1024
 """Buffers one system call may fill (IOV_MAX of Linux and macOS)."""
@@ -34,8 +36,9 @@ class Rows:
         whole = isinstance(pixels, np.memmap) and isinstance(pixels.base, mmap.mmap) and pixels.flags.c_contiguous
         if isinstance(pixels, np.memmap) and whole and not mapped and pixels.size:
             self._path, self._offset = str(pixels.filename), pixels.offset
-            self._file = os.open(self._path, os.O_RDONLY)
-            weakref.finalize(self, os.close, self._file)
+            with told_reads(Path(self._path)):
+                self._file = os.open(self._path, os.O_RDONLY)
+            weakref.finalize(self, close_quietly, self._file)
 
     def read(self, index: Classes) -> Pixels:
         """The rows `(n, C, H, W)` with these numbers `(n,)`, in separate memory."""
@@ -48,6 +51,7 @@ class Rows:
 
         Raises:
             CorruptFileError: the file is shorter than it was.
+            UnreadableFileError: the system refuses to read it now.
         """
         if self._file is None:
             np.take(self._pixels, index, axis=0, out=found, mode="clip")  # "raise" would make a copy first
@@ -72,7 +76,8 @@ class Rows:
         """Read from there until the buffers are full: one call may return less, as on network file systems."""
         assert self._file is not None
         while buffers:
-            count = os.preadv(self._file, buffers, offset)
+            with told_reads(Path(self._path)):
+                count = os.preadv(self._file, buffers, offset)
             if not count:
                 raise CorruptFileError(
                     f"{self._path} is shorter than when it was opened.",

@@ -16,6 +16,7 @@ from engine.data.whitening import KORNIAS, MOST_ZCA, fit_whitening, whitening_by
 from engine.errors import CorruptFileError, UsageError
 from engine.storage.atomic import read_tensors, write_tensors
 from engine.storage.filesystem import format_bytes
+from engine.storage.reading import exists
 
 CHUNK = 4096
 
@@ -116,7 +117,7 @@ def space_path(dataset: Dataset, index: Classes | None, zca: bool) -> Path:
 def fitting_words(dataset: Dataset, index: Classes, zca: bool) -> str:
     """What fitting the input space takes, for its progress."""
     numbers = dataset.channels * dataset.resolution**2
-    if not zca or numbers <= KORNIAS or space_path(dataset, index, zca).exists():
+    if not zca or numbers <= KORNIAS or exists(space_path(dataset, index, zca)):
         return "fitting the input space"
     minutes = max(1, round(whitening_seconds(len(index), numbers) / 60))
     needed = format_bytes(whitening_bytes(len(index), numbers))

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from engine.data.decoding.pictures import BAD_FILE, GREY_MODES, Fit, Header, header_of_array
 from engine.data.decoding.value_range import Ranges, measure, value_range
-from engine.data.report import SKIPPED, Choice, LeftOut, counted
+from engine.data.report import SKIPPED, Choice, LeftOut
 from engine.data.sources import SourceSplit
-from engine.errors import DataError
+from engine.errors import DataError, counted
 
 MOST_LOOKED = 100_000
 """Images whose header is read, of all splits; of more, an even share. Decoding checks what was not looked at."""

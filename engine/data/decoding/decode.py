@@ -28,6 +28,7 @@ from engine.events import Event, Notice, Progress, with_progress
 from engine.runtime.threads import SingleWorker, run_in_thread
 from engine.storage.atomic import disk
 from engine.storage.filesystem import FULL, Write, format_bytes
+from engine.storage.reading import exists, told_reads
 
 STAGE = "data"
 BATCH = 256
@@ -84,11 +85,12 @@ def decode(data: ResolvedData, key: str, folder: Path) -> Generator[Event, None,
         record = Record(record.format, record.plan, 3)
         yield from _decode_splits(data, record, folder)
     for split in ("train", "test"):
-        _check_classes(np.load(folder / f"{split}_labels.npy"), data.classes, split, data.request.name)
+        with told_reads(folder / f"{split}_labels.npy"):
+            labels = np.load(folder / f"{split}_labels.npy")
+        _check_classes(labels, data.classes, split, data.request.name)
     yield from warn_after(data, record)
-    listed = [
-        example for kind in data.report.listing.left_out if kind.reason == BAD_REASON for example in kind.examples
-    ]
+    bad = (kind for kind in data.report.listing.left_out if kind.reason == BAD_REASON)
+    listed = [example for kind in bad for example in kind.examples]
     return Outcome(record.channels, tuple(listed + record.messages), report_after(data, record))
 
 
@@ -186,7 +188,7 @@ class _Split:
         record = self.record.splits[self.name]
         shape = _shape(self.record, self.data)
         whole = (len(self.part.index), *shape)
-        if record.done < len(self.part.index) or not self.path.exists():
+        if record.done < len(self.part.index) or not exists(self.path):
             start = record.done - len(record.bad)
             with _images_file(self.path, whole, start) as (write, digest):
                 for found in decoders.decode(self._batches(record.done)):

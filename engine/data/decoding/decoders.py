@@ -18,6 +18,7 @@ import numpy as np
 from engine.data.decoding.decode_worker import Decoded, Item, decode_items
 from engine.data.decoding.pictures import Target
 from engine.errors import WorkerLostError
+from engine.runtime.parent import child_environment
 
 LOOK = 0.1
 """Seconds between two looks at images that are waited for."""
@@ -34,11 +35,15 @@ class _Process:
     def __init__(self, target: Target, lock: int) -> None:
         self._pipe, theirs = Pipe()
         self._errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 (closed by close)
-        code = f"from engine.data.decoding.decode_worker import serve; serve({theirs.fileno()}, {lock})"
-        # A session of its own: Ctrl-C is for the process that started it, whose end closes the pipe and so ends it.
+        code = (
+            "from engine.runtime.parent import end_with_parent; end_with_parent(); "
+            f"from engine.data.decoding.decode_worker import serve; serve({theirs.fileno()}, {lock})"
+        )
+        # A session of its own: Ctrl-C is for the process that started it, whose end ends it.
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-c", code], pass_fds=(theirs.fileno(), lock), start_new_session=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._errors,
+            env=child_environment(),
         )  # fmt: skip
         theirs.close()
         self._pipe.send(target)

@@ -6,9 +6,10 @@ from dataclasses import replace
 import numpy as np
 
 from engine.data.decoding.unfinished import Record
-from engine.data.report import BAD_REASON, SKIPPED, Choice, ClassFacts, DataReport, LeftOut, counted
+from engine.data.report import BAD_REASON, SKIPPED, Choice, ClassFacts, DataReport, LeftOut
 from engine.data.resolve import ResolvedData
 from engine.data.survey import fit_words
+from engine.errors import counted
 from engine.events import Event, Notice
 
 EXAMPLES = 10

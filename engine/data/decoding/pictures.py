@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from engine.data.decoding import deep
-from engine.errors import DataError
+from engine.errors import DataError, UnreadableFileError
 from engine.storage.untrusted import open_regular
 
 WIDE_MODES = {"I", "I;16", "I;16L", "I;16B", "I;16N", "F"}
@@ -79,15 +79,14 @@ def open_header(path: Path) -> Header:
     """The header of a picture file.
 
     Raises:
-        DataError: not a picture, no permission, or too large.
+        DataError: not a picture, or too large.
+        UnreadableFileError: the system refuses to read it now; it is no bad file to be skipped.
     """
     try:
         with open_regular(path) as file, opened(file) as picture:
             return header_of(picture)
-    except PermissionError as error:
-        raise DataError(
-            f"{path} cannot be read: permission denied.", "Change its mode with chmod, or run as its owner."
-        ) from error
+    except UnreadableFileError:
+        raise
     except Exception as error:  # Pillow raises any exception on a damaged header
         raise DataError(f"{path} is not a readable image ({reason(error)}).", BAD_FILE) from error
 
@@ -143,6 +142,8 @@ def load_picture(path: Path) -> Any:
     try:
         with open_regular(path) as file, opened(file) as picture:
             return decoded(picture, upright=True)
+    except UnreadableFileError:
+        raise
     except Exception as error:  # Pillow raises any exception on damaged data
         raise DataError(f"{path} cannot be decoded ({reason(error)}).", BAD_FILE) from error
 

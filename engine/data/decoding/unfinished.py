@@ -14,10 +14,12 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from engine.errors import DataError, TeslaError
+from engine.errors import CorruptFileError, DataError, NewerFormatError
 from engine.storage.atomic import FORMAT, disk, publish_folder, read_json, replace_bytes, sealed_json
 from engine.storage.lock import KernelLock
+from engine.storage.reading import exists
 from engine.storage.temp_files import OLD, TEMP_MARK, begin_temp, end_temp, is_leftover, leftovers
+from engine.storage.untrusted import open_regular
 from engine.storage.versions import check_format
 
 RECORD = "progress.json"
@@ -64,7 +66,7 @@ class Record:
 
 def read_record(folder: Path, plan: str, channels: int) -> Record:
     """The record in a folder, or a new one where it has none of this plan; nothing in it is verified."""
-    with suppress(FileNotFoundError, TeslaError, ValueError):
+    with suppress(FileNotFoundError, CorruptFileError, NewerFormatError, ValueError):
         found = TypeAdapter(Record).validate_python(read_json(folder / RECORD))
         check_format(found.format, FORMAT, folder / RECORD)
         if found.plan == plan and set(found.splits) == {"train", "test"}:
@@ -82,7 +84,7 @@ def write_record(folder: Path, data: bytes) -> None:
 def sha256_part(path: Path, start: int, size: int) -> "hashlib._Hash | None":
     """The sha256 of `size` bytes of a file from `start` on, to be continued; None if it has fewer."""
     digest = hashlib.sha256()
-    with suppress(FileNotFoundError), open(path, "rb") as file:
+    with suppress(FileNotFoundError, CorruptFileError), open_regular(path) as file:
         file.seek(start)
         while size and (piece := file.read(min(size, 2**22))):
             digest.update(piece)
@@ -113,7 +115,7 @@ def unfinished_folder(target: Path, *, locked: bool) -> Iterator[Path]:
         disk.remove(temp / RECORD)
         publish_folder(temp, target)
     except BaseException as error:
-        if isinstance(error, DataError) or not (temp / RECORD).exists():
+        if isinstance(error, DataError) or not exists(temp / RECORD):
             with suppress(OSError):
                 disk.remove_tree(temp)
         raise
@@ -128,7 +130,7 @@ def _taken_over(target: Path, temp: Path, *, locked: bool) -> bool:
     for path in found:
         if not locked and not is_leftover(path):
             continue
-        if taken or not (path / RECORD).exists():
+        if taken or not exists(path / RECORD):
             disk.remove_tree(path)
         else:
             with suppress(FileNotFoundError):  # without locks, another process was faster

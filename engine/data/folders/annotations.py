@@ -3,7 +3,7 @@
 from engine.data.folders.filenames import text_of
 from engine.data.folders.tree import Folder, Tree, left_out
 from engine.data.report import LeftOut
-from engine.errors import DataError, TeslaError
+from engine.errors import CorruptFileError, DataError
 
 MOST_TEXT = 2**28
 """Bytes of a file of labels."""
@@ -57,7 +57,7 @@ def readable_names(tree: Tree, root: Folder, classes: tuple[str, ...]) -> list[s
         return []
     try:
         pairs = [line.split("\t", 1) for line in lines_of(tree, root.join("words.txt"))]
-    except TeslaError:
+    except DataError:
         return []  # it is for people only
     words = {pair[0]: pair[1].strip() for pair in pairs if len(pair) == 2}
     known = [f"{name} is {words[name].split(',')[0]}" for name in classes if name in words]
@@ -77,6 +77,6 @@ def lines_of(tree: Tree, path: str) -> list[str]:
     """
     try:
         text = tree.reader.read(path, MOST_TEXT).decode("utf-8-sig")
-    except (OSError, ValueError, TeslaError) as error:
+    except (OSError, ValueError, CorruptFileError) as error:
         raise DataError(f"{tree.shown(path)} cannot be read: {error}.", "Replace it.") from error
     return [line for line in text.splitlines() if line.strip()]

@@ -1,7 +1,6 @@
 """A zip archive as a tree of pictures, read where it is: nothing is unpacked to the disk."""
 
 import io
-import os
 import struct
 import zipfile
 import zlib
@@ -12,7 +11,8 @@ from engine.data.decoding.pictures import BAD_FILE, decoded, header_of, opened, 
 from engine.data.folders.filenames import kind_of_file
 from engine.data.folders.tree import MOST_FILES, MOST_LEVELS, Folder, Tree, digest_of, note
 from engine.data.sources import Header
-from engine.errors import DataError
+from engine.errors import DataError, UnreadableFileError
+from engine.storage.reading import open_to_read
 from engine.storage.untrusted import open_regular
 
 MOST_PICTURE = 2**28
@@ -48,6 +48,8 @@ def list_zip(path: Path) -> Tree:
     try:
         with open_regular(path) as file, zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
+    except UnreadableFileError:
+        raise
     except Exception as error:  # zipfile raises any exception on a damaged archive
         raise DataError(f"{path} cannot be read as a zip archive ({error}).", "Download it again.") from error
     if len(entries) > MOST_FILES:
@@ -156,17 +158,13 @@ class _Zip:
         size = info.file_size if first is None else min(first, info.file_size)
         if info.file_size > MOST_PICTURE:
             raise ValueError(f"it claims {info.file_size:,} bytes; at most {MOST_PICTURE:,} are unpacked")
-        descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            signature, name, extra = _LOCAL.unpack(os.pread(descriptor, _LOCAL.size, info.header_offset))
+        with open_to_read(self._path) as file:
+            file.seek(info.header_offset)
+            signature, name, extra = _LOCAL.unpack(file.read(_LOCAL.size))
             if signature != b"PK\3\4":
                 raise ValueError("the archive is damaged")
-            start = info.header_offset + _LOCAL.size + name + extra
-            packed = os.pread(
-                descriptor, info.compress_size if first is None else min(first, info.compress_size), start
-            )
-        finally:
-            os.close(descriptor)
+            file.seek(info.header_offset + _LOCAL.size + name + extra)
+            packed = file.read(info.compress_size if first is None else min(first, info.compress_size))
         # Never more than the entry claims, which is bounded: a megabyte of zeros unpacks from a kilobyte.
         data = packed[:size] if info.compress_type == 0 else zlib.decompressobj(-15).decompress(packed, size or 1)
         if first is None and (len(data) != size or zlib.crc32(data) != info.CRC):

@@ -50,5 +50,5 @@ def extension(name: str) -> str:
 
 
 def text_of(name: str) -> str:
-    """A file's name as text: bytes that are not UTF-8 could not be stored or shown."""
-    return name.encode(errors="surrogateescape").decode(errors="replace")
+    """A file's name as text: bytes that are not UTF-8, and halves of a surrogate pair, could not be stored or shown."""
+    return name.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

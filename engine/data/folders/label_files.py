@@ -11,7 +11,7 @@ from typing import Any
 from engine.data.folders.annotations import MOST_TEXT, lines_of
 from engine.data.folders.filenames import extension, text_of
 from engine.data.folders.tree import LABELS, Tree
-from engine.errors import DataError, TeslaError
+from engine.errors import CorruptFileError, DataError
 from engine.storage.untrusted import parse_json
 
 MOST_UNPACKED = 2**30
@@ -75,7 +75,7 @@ def read_label_file(tree: Tree, path: str) -> LabelFile:
             f"{tree.shown(path)} cannot be read as a table: it is not UTF-8 (byte {error.start:,}).",
             f"Convert it, for example with `iconv -f latin1 -t utf8 {text_of(path.rpartition('/')[2])} > new.csv`.",
         ) from error
-    except (OSError, ValueError, csv.Error, TeslaError) as error:
+    except (OSError, ValueError, csv.Error, CorruptFileError) as error:
         raise DataError(f"{tree.shown(path)} cannot be read as a table: {error}.", "Fix or remove it.") from error
     return LabelFile(path, columns, rows)
 

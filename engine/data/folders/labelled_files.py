@@ -19,7 +19,7 @@ from engine.data.folders.tree import Tree, left_out
 from engine.data.report import ColumnFacts
 from engine.data.request import DataRequest
 from engine.data.splits import ALL, KEYWORDS, find_splits, kind_of, split_words
-from engine.errors import DataError, TeslaError, UsageError
+from engine.errors import DataError, TeslaError, UnreadableFileError, UsageError
 
 FEW = 3
 """Different values that may be classes, even where nearly every picture has its own."""
@@ -70,6 +70,8 @@ def _layout(tree: Tree, request: DataRequest) -> Found | None:
     """What the folders say, if they say something."""
     try:
         found = read_layout(tree, request)
+    except UnreadableFileError:
+        raise
     except TeslaError:
         return None
     return found if len({label for _, label in _pairs(found)} - {None}) > 1 else None

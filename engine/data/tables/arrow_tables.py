@@ -7,7 +7,7 @@ import bisect
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,8 +15,9 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.errors import CorruptFileError, DataError
+from engine.errors import CorruptFileError, DataError, UnreadableFileError
 from engine.storage.filesystem import format_bytes
+from engine.storage.reading import told_reads
 from engine.storage.untrusted import open_regular, parse_json
 
 MOST_ROWS = 10**9
@@ -240,13 +241,12 @@ def reading(path: Path) -> Iterator[None]:
     """Errors of reading a Parquet file, with its name."""
     try:
         yield
-    except (DataError, CorruptFileError):
+    except (DataError, CorruptFileError, UnreadableFileError):
         raise
-    except PermissionError as error:
-        raise DataError(
-            f"{path} cannot be read: permission denied.", "Change its mode with chmod, or run as its owner."
-        ) from error
     except Exception as error:  # pyarrow raises errors of its own, and OSError and ValueError, on damaged files
+        if isinstance(error, OSError):
+            with suppress(OSError), told_reads(path):  # wrong bytes have no number
+                raise
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")[:200]
         raise DataError(
             f"{path} cannot be read as a Parquet file: {reason}.",

@@ -11,7 +11,7 @@ from typing import Any
 from engine.data.report import Choice
 from engine.data.splits import KEYWORDS, FoundSplit, FoundSplits, find_splits, split_parents, split_words
 from engine.data.tables.arrow_tables import Features
-from engine.data.tables.readme import read_readme
+from engine.data.tables.readme import read_readme, unusable
 from engine.errors import UsageError
 
 ALL = "all"
@@ -209,7 +209,11 @@ def _default_of(listed: Mapping[str, Mapping[str, Any]], full: Mapping[str, Any]
 
 
 def _by_patterns(root: Path, paths: Sequence[str], params: Mapping[str, Any]) -> tuple[str, FoundSplits]:
-    """The folder and splits of a configuration in README.md; patterns match data files below `root`, and no others."""
+    """The folder and splits of a configuration in README.md; patterns match data files below `root`, and no others.
+
+    Raises:
+        DataError: its patterns are not what the library knows.
+    """
     from datasets.data_files import resolve_pattern, sanitize_patterns
 
     folder = str(params.get("data_dir") or "").removeprefix("./").strip("/")
@@ -218,7 +222,11 @@ def _by_patterns(root: Path, paths: Sequence[str], params: Mapping[str, Any]) ->
         return folder, find_splits(inside)
     places = {str(root / folder / path): path for path in inside}
     splits = []
-    for split, patterns in sanitize_patterns(params["data_files"]).items():
+    try:
+        listed = sanitize_patterns(params["data_files"])
+    except Exception as error:  # any value can stand there
+        raise unusable(root / "README.md", error) from error
+    for split, patterns in listed.items():
         matched: set[str] = set()
         for pattern in map(str, patterns):
             # Not the library's to follow: README.md came with the data, and may name any place or address.

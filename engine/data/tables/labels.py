@@ -1,5 +1,6 @@
 """Class numbers from a column of a table: class labels, integers, names, booleans; one class an image."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -205,7 +206,7 @@ def class_names(feature: Any) -> tuple[str, ...] | None:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         return None
     if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = next(name for name, count in Counter(names).items() if count > 1)
         raise ValueError(f"is a ClassLabel with the name {twice!r} twice")
     return tuple(names)
 
@@ -230,9 +231,9 @@ def _texts(values: pa.ChunkedArray, single: bool) -> _Values:
     names: list[str] = encoded.dictionary.to_pylist()
     numbers = np.asarray(pc.fill_null(encoded.indices, MISSING)).astype(np.int64)
     if "" in names:  # as good as none
-        numbers = np.where(numbers == names.index(""), MISSING, numbers)
         kept = [name for name in names if name]
-        table = np.array([kept.index(name) if name else MISSING for name in names], dtype=np.int64)
+        place = {name: number for number, name in enumerate(kept)}
+        table = np.array([place.get(name, MISSING) for name in names], dtype=np.int64)
         numbers, names = np.where(numbers >= 0, table[numbers], MISSING), kept
     return _Values("texts", numbers, tuple(names), int((numbers < 0).sum()), single)
 

@@ -54,11 +54,16 @@ def read_readme(folder: Path) -> Readme:
     except DataError:
         raise
     except Exception as error:  # of YAML, and of any value that the library did not expect
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise DataError(
-            f"The configurations in {path} cannot be read: {reason[0].rstrip('.')}.",
-            "Correct its tables `configs` and `dataset_info`, or remove README.md to go by the names of files.",
-        ) from error
+        raise unusable(path, error) from error
+
+
+def unusable(path: Path, error: Exception) -> DataError:
+    """Tables of README.md that the library for them refuses."""
+    reason = str(error).strip().splitlines() or [type(error).__name__]
+    return DataError(
+        f"The configurations in {path} cannot be read: {reason[0].rstrip('.')}.",
+        "Correct its tables `configs` and `dataset_info`, or remove README.md to go by the names of files.",
+    )
 
 
 def _infos(folder: Path) -> dict[str, Features]:

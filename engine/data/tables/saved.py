@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from engine.data.request import DataRequest
 from engine.data.sources import OpenSource, Source, file_key
 from engine.data.tables.arrow_tables import ArrowTable, features_of
@@ -49,9 +51,29 @@ def _open(request: DataRequest, facts: DatasetFacts, folder: Path) -> OpenSource
 
 
 def library_table(part: Any, roots: tuple[Path, ...]) -> ArrowTable:
-    """A `datasets.Dataset` as a table; rows that it only points at are gathered."""
+    """A `datasets.Dataset` as a table; rows that it only points at are gathered.
+
+    Raises:
+        DataError: its Arrow files are damaged.
+    """
+    _check(part.data.table, roots[0])
     if part._indices is not None:
+        _check(part._indices.table, roots[0])
         part = part.flatten_indices()
-    table = part.data.table
-    features = features_of(part.features.arrow_schema)
-    return ArrowTable(table, features, roots, str(part.info.builder_name or part.info.dataset_name or "the dataset"))
+    name = str(part.info.builder_name or part.info.dataset_name or "the dataset")
+    return ArrowTable(part.data.table, features_of(part.features.arrow_schema), roots, name)
+
+
+def _check(table: pa.Table, folder: Path) -> None:
+    """Arrow files are mapped into memory and taken at their word: a wrong offset would end the process at a read.
+
+    Raises:
+        DataError: an offset, an index or a text is wrong.
+    """
+    try:
+        table.validate(full=True)
+    except pa.ArrowInvalid as error:
+        reason = str(error).splitlines()[0].rstrip(".")[:200]
+        raise DataError(
+            f"An Arrow file in {folder} is damaged: {reason}.", "Save the dataset again, or download it again."
+        ) from error

@@ -4,8 +4,8 @@ Rounds go round over many such processes, so that other load on the machine affe
 process for each keeps allocators, caches and peaks apart, and lives on so that each compiles only once.
 
 The child calls `prepare(**arguments)`, which gives a function, and says that it is ready; each line on its standard
-input calls that function, and the dictionary it returns goes back as one line of JSON. The end of its input ends it, so
-it cannot outlive its parent.
+input calls that function, and the dictionary it returns goes back as one line of JSON. It ends with its input or with
+its parent.
 """
 
 import importlib
@@ -17,7 +17,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from engine.errors import TeslaError
-from engine.runtime.subprocesses import MARK
+from engine.runtime.parent import child_environment, end_with_parent
+from engine.runtime.subprocesses import MARK, found_or_raised, passing_errors
 
 
 class Worker:
@@ -36,6 +37,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._complaints,
+            env=child_environment(),
             text=True,
             bufsize=1,
             start_new_session=True,  # Ctrl-C is for the parent, which ends its children itself
@@ -67,8 +69,7 @@ class Worker:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             if line.startswith(MARK):
-                found: dict[str, Any] = json.loads(line[len(MARK) :])
-                return found
+                return found_or_raised(json.loads(line[len(MARK) :]))
         raise self._failure()
 
     def _failure(self) -> TeslaError:
@@ -87,6 +88,7 @@ class Worker:
 
 
 def _main() -> None:
+    end_with_parent()
     path, arguments = sys.argv[1:3]
     module, _, name = path.partition(":")
     run = getattr(importlib.import_module(module), name)(**json.loads(arguments))
@@ -101,4 +103,5 @@ def _say(answer: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    _main()
+    with passing_errors():
+        _main()

@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from engine.errors import UnreadableFileError
 from engine.storage.atomic import disk
+from engine.storage.reading import exists, is_folder
 from engine.storage.temp_files import is_leftover, set_aside
 
 
@@ -31,12 +33,12 @@ Lock = Callable[[], AbstractContextManager[object]]
 
 def damaged(what: str, words: str, *paths: Path, then: str = "") -> Finding:
     """Damage that is repaired by moving files aside; `then`: what happens after that, a sentence."""
-    folders = [path for path in paths if path.is_dir()]
+    folders = [path for path in paths if is_folder(path)]
 
     def repair() -> str:
-        there = [path for path in paths if path.exists() or path.is_symlink()]
+        there = [path for path in paths if exists(path) or path.is_symlink()]
         # A file that took the place of a folder since is none of the damage.
-        moved = [str(set_aside(path)) for path in there if path not in folders or path.is_dir()]
+        moved = [str(set_aside(path)) for path in there if path not in folders or is_folder(path)]
         return f"Moved to {' and '.join(moved)}." if moved else "It is gone already."
 
     return Finding(False, what, f"{words} {then}".strip(), repair)
@@ -55,13 +57,13 @@ def left(what: str, *paths: Path, words: str) -> Finding:
 
 def left_by(what: str, path: Path, words: str) -> Iterator[Finding]:
     """A temporary file, if the process that wrote it has exited."""
-    if (path.exists() or path.is_symlink()) and is_leftover(path):
+    if (exists(path) or path.is_symlink()) and is_leftover(path):
         yield left(what, path, words=words)
 
 
 def lock_folder(what: str, lock: Path) -> Iterator[Finding]:
     """A folder in the place of a lock file."""
-    if lock.is_dir():
+    if is_folder(lock):
         yield damaged(what, f"{lock} is a folder; a lock file belongs there.", lock)
 
 
@@ -74,13 +76,21 @@ def examined(examine: Examine, lock: Lock = nullcontext) -> list[Finding]:
     """
     return [
         replace(found, repair=partial(_repaired, found, examine, lock)) if found.repair else found
-        for found in examine()
+        for found in looked(examine)
     ]
+
+
+def looked(examine: Examine) -> Iterator[Finding]:
+    """What an examination finds. Of what cannot be read now nothing is known, and nothing is repaired."""
+    try:
+        yield from examine()
+    except UnreadableFileError as error:
+        yield Finding(False, error.path.name, f"{error.message} {error.hint}")
 
 
 def _repaired(finding: Finding, examine: Examine, lock: Lock) -> str:
     with lock():
-        for found in examine():
+        for found in looked(examine):
             if found.repair is not None and (found.what, found.words) == (finding.what, finding.words):
                 return found.repair()
     return "It is no longer as it was examined; nothing was changed."

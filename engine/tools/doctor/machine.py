@@ -15,6 +15,7 @@ from engine.runtime.cuda import driver_version
 from engine.storage.atomic import read_tensors
 from engine.storage.filesystem import disk, format_bytes
 from engine.storage.lock import KernelLock
+from engine.storage.reading import exists, is_folder
 from engine.storage.temp_files import ASIDE, TEMP_MARK, leftovers
 from engine.tools.doctor.finding import Finding, damaged, examined, left, left_by, lock_folder
 from engine.tools.doctor.platform import examine_platform
@@ -53,7 +54,7 @@ def examine_machine() -> list[Finding]:
 
 
 def _examine_cache(folder: Path) -> list[Finding]:
-    if not folder.is_dir():
+    if not is_folder(folder):
         return []
     findings = []
     for entry in sorted(folder.iterdir()):
@@ -68,7 +69,7 @@ def _examine_cache(folder: Path) -> list[Finding]:
             found += _spaces(entry, what)
         findings += found
     for path in leftovers(folder):
-        if (path / RECORD).exists():
+        if exists(path / RECORD):
             findings.append(Finding(True, f"cached {path.name}", "decoding was stopped; the next use resumes it"))
             continue
         words = "left by a killed process; nothing uses it"
@@ -114,7 +115,7 @@ def _space(path: Path, what: str) -> Iterator[Finding]:
         yield Finding(False, what, str(error))
     except CorruptFileError as error:
         record = path.with_suffix(".json")
-        if not record.exists():
+        if not exists(record):
             yield left(what, path, words=f"{path} was left unfinished by a killed process")
         else:
             yield damaged(what, error.message, record, path, then="It is fitted again.")

@@ -7,9 +7,12 @@ from functools import partial
 from pathlib import Path
 
 from engine.errors import BusyError, CorruptFileError, NewerFormatError
+from engine.runs.names import IMPORTING
 from engine.storage.atomic import read_json, read_tensors
 from engine.storage.holder import read_holder
+from engine.storage.reading import exists, is_file, is_folder, paths_in
 from engine.storage.temp_files import set_aside
+from engine.storage.untrusted import open_regular
 from engine.tools.doctor.finding import Examine, Finding, Lock, damaged, examined, left, lock_folder
 from engine.training.teacher_accuracy import FILE
 from engine.training.teacher_buffer import TeacherBuffer
@@ -32,7 +35,7 @@ def examine_buffer(
     what = f"teachers {folder.name}"
     findings = undriven(partial(_manifest, buffer, what, rebuild), partial(_unclaimed, buffer))
     findings += examined(partial(_accuracy, buffer, what))
-    numbers = sorted({number for path in folder.glob("trajectory-*") if (number := _number(path)) is not None})
+    numbers = sorted({number for path in _files(folder) if (number := _number(path)) is not None})
     bad = []
     for number in numbers:
         try:
@@ -48,6 +51,10 @@ def examine_buffer(
     return findings
 
 
+def _files(folder: Path) -> list[Path]:
+    return [path for path in paths_in(folder) if path.name.startswith("trajectory-")]
+
+
 def _number(path: Path) -> int | None:
     """Which trajectory a file belongs to; None if it is not of one."""
     digits = path.name.removeprefix(".").removeprefix("trajectory-").partition(".")[0]
@@ -59,7 +66,7 @@ def _manifest(buffer: TeacherBuffer, what: str, rebuild: Callable[[], bool]) -> 
     try:
         if buffer.manifest() is not None:
             return []
-        if not any(buffer.folder.glob("trajectory-*")):
+        if not _files(buffer.folder):
             return []  # its process was killed before it wrote anything
         words, found = f"{path} is missing.", False
     except NewerFormatError as error:
@@ -95,16 +102,19 @@ def _trajectory(buffer: TeacherBuffer, what: str, number: int) -> list[Finding]:
         findings.append(
             left(what, making, part, words=f"{part} belongs to a finished teacher; a killed process left it")
         )
-    elif making.exists() or part.exists():
+    elif exists(making) or exists(part):
         findings += _making(what, part, making)
-    if position.exists() or position.with_suffix(".safetensors").exists():
+    if exists(position) or exists(position.with_suffix(".safetensors")):
         findings += _position(what, position)
-    if record.exists() and not path.exists():
+    if exists(record) and not exists(path):
         findings.append(_lost(buffer, number, what, f"{path} is missing."))
-    elif path.exists() and not record.exists():
-        if not making.exists():
+    elif exists(path) and not exists(record):
+        if buffer.folder.name.endswith(IMPORTING):
+            words = f"{record} is not written yet: the import was interrupted here, and the same command resumes it."
+            findings.append(Finding(True, what, words))
+        elif not exists(making):
             findings.append(_lost(buffer, number, what, f"{record} is missing."))
-    elif path.exists():
+    elif exists(path):
         words = buffer.damage(number)
         try:
             for epoch in range(0 if words else buffer.epochs(number) + 1):
@@ -146,15 +156,15 @@ def _unclaimed(buffer: TeacherBuffer) -> Iterator[None]:
 
 
 def _making(what: str, part: Path, making: Path) -> list[Finding]:
-    if not making.exists():
-        if part.is_dir():
+    if not exists(making):
+        if is_folder(part):
             return [damaged(what, f"{part} is a folder.", part)]
         return [left(what, part, words=f"{part} was left by a killed process; its training starts over")]
     try:
         record = read_record(making)
-        if not part.is_file():
-            raise CorruptFileError(f"{part} is {'a folder' if part.exists() else 'missing'}.")
-        with open(part, "rb") as file:
+        if not is_file(part):
+            raise CorruptFileError(f"{part} is {'a folder' if exists(part) else 'missing'}.")
+        with open_regular(part) as file:
             for epoch, checksum in enumerate(record.checksums):
                 if hashlib.sha256(file.read(record.parameters * 4)).hexdigest() != checksum:
                     raise CorruptFileError(f"{part}: the snapshot of epoch {epoch} does not match its checksum.")
@@ -165,7 +175,7 @@ def _making(what: str, part: Path, making: Path) -> list[Finding]:
 
 def _position(what: str, position: Path) -> list[Finding]:
     tensors = position.with_suffix(".safetensors")
-    if not (position.exists() and tensors.exists()):
+    if not (exists(position) and exists(tensors)):
         words = "half of a mid-epoch save that was interrupted; that epoch starts over"
         return [left(what, position, tensors, words=words)]
     try:

@@ -10,16 +10,18 @@ from engine.data import cached_dataset
 from engine.errors import CorruptFileError, NewerFormatError, TeslaError, system_reason
 from engine.runs.data_record import FILE as DATA
 from engine.runs.data_record import check_record
+from engine.runs.lease import acquire_run
 from engine.runs.liveness import driver_alive
 from engine.runs.run import Run
-from engine.runs.workspace import Workspace, acquire_run
+from engine.runs.workspace import Workspace
 from engine.runtime.generators import run_to_end
 from engine.settings import settings_template
 from engine.settings.sized import Counted
 from engine.storage.atomic import write_bytes
 from engine.storage.filesystem import format_bytes
+from engine.storage.reading import exists, is_file, is_folder, paths_in
 from engine.storage.temp_files import ASIDE, leftovers, set_aside
-from engine.tools.doctor.finding import Examine, Finding, Lock, examined, left_by
+from engine.tools.doctor.finding import Examine, Finding, Lock, examined, left_by, looked
 from engine.tools.doctor.runs import examine_run
 from engine.tools.doctor.teachers import examine_buffer
 from engine.training.teacher_buffer import TeacherBuffer
@@ -39,16 +41,16 @@ def examine_workspace(folder: Path) -> list[Finding]:
     undriven = partial(_undriven, workspace)
     findings = undriven(partial(_toml, workspace))
     findings += undriven(partial(_data_record, workspace))
-    for buffer in sorted((folder / "buffers").glob("*")):
-        if buffer.is_dir() and buffer.name != ASIDE:
-            findings += examine_buffer(buffer, partial(_rebuilt, workspace, buffer), undriven)
+    for buffer in paths_in(folder / "buffers"):
+        if is_folder(buffer) and buffer.name != ASIDE:
+            findings += looked(partial(examine_buffer, buffer, partial(_rebuilt, workspace, buffer), undriven))
     for run in workspace.runs():
-        findings += examine_run(run)
+        findings += looked(partial(examine_run, run))
     for path in leftovers(folder, deep=True):
         words = f"{path} was left by a process that has exited; nothing uses it"
         findings += examined(partial(left_by, "leftover", path, words))
-    if (folder / FORMERLY_COMPILED).is_dir():
-        size = sum(path.stat().st_size for path in (folder / FORMERLY_COMPILED).rglob("*") if path.is_file())
+    if is_folder(folder / FORMERLY_COMPILED):
+        size = sum(path.stat().st_size for path in (folder / FORMERLY_COMPILED).rglob("*") if is_file(path))
         words = f"{format_bytes(size)} in {folder / FORMERLY_COMPILED}, from an earlier version: not used, delete it"
         findings.append(Finding(True, "compiler's cache", words))
     return findings
@@ -64,7 +66,7 @@ def runs_in(folder: Path) -> list[Run]:
 
 
 def _opened(folder: Path) -> Workspace:
-    if not any((folder / name).is_dir() for name in ("runs", "buffers")):
+    if not any(is_folder(folder / name) for name in ("runs", "buffers")):
         return Workspace(folder)
     workspace = Workspace.__new__(Workspace)  # without a look for tesla.toml
     workspace.folder = folder
@@ -74,7 +76,7 @@ def _opened(folder: Path) -> Workspace:
 def _toml(workspace: Workspace) -> list[Finding]:
     path = workspace.toml
     runs = workspace.runs()
-    if path.is_file() and path.stat().st_size:
+    if is_file(path) and path.stat().st_size:
         try:
             workspace.settings()
         except TeslaError as error:
@@ -86,15 +88,15 @@ def _toml(workspace: Workspace) -> list[Finding]:
             except TeslaError as error:
                 found.append(Finding(True, FROM_TOML, f"no longer matches the run {run.name}. {error}"))
         return found
-    words = f"{path} is {'a folder' if path.is_dir() else 'empty' if path.exists() else 'missing'}."
-    newest = max(runs, key=lambda run: run.last_change, default=None)
+    words = f"{path} is {'a folder' if is_folder(path) else 'empty' if exists(path) else 'missing'}."
+    newest = max((run for run in runs if not run.broken), key=lambda run: run.last_change, default=None)
     if newest is None:
         return [
             Finding(False, FROM_TOML, f"{words} No run has a copy of its settings; create a new one with `tesla init`.")
         ]
 
     def repair() -> str:
-        moved = f"Moved to {set_aside(path)}. " if path.exists() else ""
+        moved = f"Moved to {set_aside(path)}. " if exists(path) else ""
         effective = newest.frozen()
         active = {key for key, origin in effective.origins.items() if origin == FROM_TOML} | {"dataset.name"}
         counted = next(filter(None, map(Counted.from_origin, effective.origins.values())), None)
@@ -106,7 +108,7 @@ def _toml(workspace: Workspace) -> list[Finding]:
 
 def _data_record(workspace: Workspace) -> list[Finding]:
     path = workspace.folder / DATA
-    if not path.exists() and not path.is_symlink():
+    if not exists(path) and not path.is_symlink():
         return []  # of an earlier version
     try:
         return [Finding(True, DATA, check_record(workspace.folder).words)]
@@ -133,7 +135,7 @@ def _undriven(workspace: Workspace, examine: Examine, lock: Lock = nullcontext) 
     if not driven:
         return examined(examine, partial(_all_taken, workspace, lock))
     later = f" The run {', '.join(driven)} is being driven now: stop it first."
-    return [Finding(f.good, f.what, f.words + (later if f.repair else "")) for f in examine()]
+    return [Finding(f.good, f.what, f.words + (later if f.repair else "")) for f in looked(examine)]
 
 
 @contextmanager

@@ -1,18 +1,24 @@
 # ruff: noqa: E501 - the text of a card is not code
 """The dataset card, README.md of an export: contents, provenance, measured accuracy, use."""
 
-import json
 import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engine.events import EvaluationDone
 from engine.settings import method_traits
+from engine.settings.datasets import UNKNOWN
 
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
 def dataset_card(
-    facts: dict[str, Any], results: list[EvaluationDone], classes: tuple[str, ...], with_test: bool
+    facts: dict[str, Any],
+    results: list[EvaluationDone],
+    classes: tuple[str, ...],
+    tables: Mapping[str, str],
+    with_test: bool,
 ) -> str:
     """Markdown with the hub's YAML header.
 
@@ -20,28 +26,14 @@ def dataset_card(
         facts: the recipe.
         results: test accuracies of this checkpoint and of the random baseline.
         classes: their names.
+        tables: the Parquet file of each configuration.
         with_test: whether test.safetensors is there.
     """
     dataset, image, training = facts["dataset"], facts["image"], facts["training"]
     count, factor = facts["ipc"] * len(classes), facts["formation"]
-    size = next((name for most, name in SIZES if count * factor**2 < most), "1M<n<10M")
-    name = _text(dataset["name"])
-    shown = ", ".join(_text(c) for c in classes[:20]) + (", ..." if len(classes) > 20 else "")
-    return f"""---
-pretty_name: {json.dumps(f"{_plain(dataset['name'])}, distilled to {facts['ipc']} image{'s' if facts['ipc'] > 1 else ''} per class", ensure_ascii=False)}
-task_categories:
-- image-classification
-size_categories:
-- {size}
-tags:
-- dataset-distillation
-configs:
-- config_name: default
-  data_files:
-  - split: train
-    path: data/train-*.parquet
-{_stored_config(factor)}---
-
+    name = card_text(dataset["title"])
+    shown = ", ".join(card_text(c) for c in classes[:20]) + (", ..." if len(classes) > 20 else "")
+    return f"""{_header(facts, classes, tables)}
 # {name}, distilled to {facts["ipc"]} image{"s" if facts["ipc"] > 1 else ""} per class
 
 ![all images](grid.png)
@@ -63,29 +55,63 @@ network{_rate(results)}{f", {factor} x {factor} shrunk ones in each" if factor >
 
 trains a network in plain PyTorch, in the same way as the accuracy above was measured{"" if with_test else " (export with `--with-test` for the test images)"}. In your own code:
 
-    from safetensors.torch import load_file
-    data = load_file("distilled.safetensors")
-    data["images"]   # ({count}, {image["channels"]}, {image["resolution"]}, {image["resolution"]}) float, in the network's input space: {"decode these as below" if factor > 1 else "train on these"}
-    data["labels"]   # ({count}, {len(classes)}) class probabilities
-    data["pixels"]   # the same images in the scale of [0, 1], not clamped
-{_decode(factor)}
+{_loading(facts, len(classes))}
+
 Or use `datasets.load_dataset(".")` for 8-bit pictures with `label` and `soft_label`{_parquet(factor)}. Convert real images to the same input space
  ({image["space"]}; tensors `space.*`, as train.py does). Learning rate {training["student_lr"]:.6g}, momentum {training["momentum"]}, weight decay
 {training["weight_decay"]}, batch {training["batch"]}, {training["lr_decay"]}.
 
 ## Provenance
 
-Real data: {_text(dataset["source"])}, {dataset["train_images"]:,} training images, sha256 {dataset["fingerprint"]}.
-{_data(dataset.get("report"))}Made by {facts["made_by"]} at {facts["made_at"]}, run {facts["run"]}; every setting is in recipe.json.
-The licence of the real data applies.
+Real data: {card_text(dataset["source"])}, {dataset["train_images"]:,} training images, sha256 {dataset["fingerprint"]}.
+{_data(dataset.get("report"))}Made by {facts["made_by"]}, run {facts["run"]}; every setting is in recipe.json.
+{licence_words(dataset["license"])}
 """
 
 
-def _stored_config(factor: int) -> str:
-    """The second configuration of `datasets`."""
-    if factor == 1:
-        return ""
-    return "- config_name: stored\n  data_files:\n  - split: train\n    path: stored/train-*.parquet\n"
+def hub_header(facts: dict[str, Any], *more: str) -> str:
+    """The YAML header that the hub reads: title, licence, task, tags; `more` lines at its end."""
+    dataset, ipc = facts["dataset"], facts["ipc"]
+    count = ipc * len(dataset["classes"]) * facts["formation"] ** 2
+    size = next((name for most, name in SIZES if count < most), "1M<n<10M")
+    title = f"{dataset['title']}, distilled to {ipc} image{'s' if ipc > 1 else ''} per class"
+    return "\n".join((
+        "---", f"pretty_name: {_quoted(_plain(title))}", f"license: {dataset['license']}", "task_categories:", "- image-classification",
+        "size_categories:", f"- {size}", "tags:", "- dataset-distillation", *more, "---\n",
+    ))  # fmt: skip
+
+
+def _header(facts: dict[str, Any], classes: tuple[str, ...], tables: Mapping[str, str]) -> str:
+    """With the configurations of `datasets` and their columns: names of classes, the length of soft labels."""
+    configs, columns = ["configs:"], ["dataset_info:"]
+    names = [f"        '{k}': {_quoted(name)}" for k, name in enumerate(distinct(classes))]
+    for config, path in tables.items():
+        configs += [
+            f"- config_name: {config}",
+            "  data_files:",
+            "  - split: train",
+            f"    path: {path}",
+        ]
+        columns += [
+            f"- config_name: {config}", "  features:", "  - name: image", "    dtype: image", "  - name: label",
+            "    dtype:", "      class_label:", "        names:", *(f"  {name}" for name in names),
+            # In this order: `datasets` takes the first key for the type.
+            "  - name: soft_label", "    list: float32", f"    length: {len(classes)}",
+        ]  # fmt: skip
+    return hub_header(facts, *configs, *columns)
+
+
+def distinct(classes: Sequence[str]) -> list[str]:
+    """Names for a ClassLabel, which must differ: classes with the same name get their numbers."""
+    times = Counter(classes)
+    return [name if times[name] == 1 else f"{name} ({k})" for k, name in enumerate(classes)]
+
+
+def licence_words(name: str) -> str:
+    """The last sentence of a card."""
+    if name == UNKNOWN:
+        return "The licence of the real data applies; it is not known here (`tesla export --license` names it)."
+    return f"Licence of the real data: {card_text(name)}."
 
 
 def _formation(factor: int, count: int, side: int) -> str:
@@ -100,16 +126,37 @@ def _formation(factor: int, count: int, side: int) -> str:
     )
 
 
+def _loading(facts: dict[str, Any], classes: int) -> str:
+    """A PyTorch `Dataset` of the tensors, in ten lines without formation."""
+    image, factor = facts["image"], facts["formation"]
+    return f"""```python
+from safetensors.torch import load_file
+{_import(factor)}from torch.utils.data import Dataset
+
+class Distilled(Dataset):
+    def __init__(self, file="distilled.safetensors"):
+        data = load_file(file)  # "pixels": the images in the scale of [0, 1], not clamped
+        self.images = data["images"].float()  # ({facts["ipc"] * classes}, {image["channels"]}, {image["resolution"]}, {image["resolution"]}), in the network's input space
+        self.labels = data["labels"].float()  # ({facts["ipc"] * classes}, {classes}), class probabilities
+{_decode(factor)}    def __len__(self):
+        return len(self.images)
+    def __getitem__(self, index):
+        return self.images[index], self.labels[index]
+```"""
+
+
+def _import(factor: int) -> str:
+    return "" if factor == 1 else "from torch.nn.functional import interpolate\n"
+
+
 def _decode(factor: int) -> str:
     """How to decode, as code."""
     if factor == 1:
         return ""
     f = factor
-    return f"""
-    from torch.nn.functional import interpolate
-    small = data["images"].unflatten(3, ({f}, -1)).unflatten(2, ({f}, -1)).permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
-    images = interpolate(small, size=data["images"].shape[2:], mode="bilinear")   # train on these
-    labels = data["labels"].repeat_interleave({f * f}, 0)
+    return f"""        small = self.images.unflatten(3, ({f}, -1)).unflatten(2, ({f}, -1)).permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
+        self.images = interpolate(small, size=self.images.shape[2:], mode="bilinear")  # {f * f} from each stored one
+        self.labels = self.labels.repeat_interleave({f * f}, 0)
 """
 
 
@@ -123,14 +170,14 @@ def _data(report: dict[str, Any] | None) -> str:
     if report is None:
         return ""
     lines = [
-        f"{_text(split['role'])}: {split['count']:,} {split['unit']} of `{_code(split['name'])}` ({_text(split['why'])})"
+        f"{card_text(split['role'])}: {split['count']:,} {split['unit']} of `{_code(split['name'])}` ({card_text(split['why'])})"
         for split in report["splits"]
         if split["role"] != "unused"
     ]
     if report["class_order"]:
-        lines.append(f"order of the classes: {_text(report['class_order'])}")
-    lines += [f"left out: {_text(item['what'])} ({_text(item['reason'])})" for item in report["left_out"]]
-    lines += [_text(note) for note in report["notes"]]
+        lines.append(f"order of the classes: {card_text(report['class_order'])}")
+    lines += [f"left out: {card_text(item['what'])} ({card_text(item['reason'])})" for item in report["left_out"]]
+    lines += [card_text(note) for note in report["notes"]]
     return "\n" + "".join(f"* {line}\n" for line in lines) + "\n"
 
 
@@ -144,7 +191,7 @@ def _policy(training: dict[str, Any]) -> str:
 def _made(facts: dict[str, Any]) -> str:
     """How the images were made."""
     if facts.get("origin") is not None:
-        names = " and ".join(_text(str(file["name"])) for file in facts["origin"]["files"])
+        names = " and ".join(card_text(str(file["name"])) for file in facts["origin"]["files"])
         return (
             f"They were made elsewhere and imported from {names} (their sha256 is in recipe.json),\n"
             "so that a network trained on them alone does well on real images. They are training data and need not\n"
@@ -179,7 +226,7 @@ def _table(results: list[EvaluationDone]) -> str:
     for result in distilled:
         base = random.get(result.network)
         rows.append(
-            f"| {_text(result.network)} | {_percent(base) if base else ''} | **{_percent(result)}** "
+            f"| {card_text(result.network)} | {_percent(base) if base else ''} | **{_percent(result)}** "
             f"| {len(result.accuracies)} |"
         )
     return "\n".join(rows) + "\n"
@@ -190,6 +237,12 @@ def _percent(result: EvaluationDone) -> str:
     return f"{100 * result.mean:.1f}{spread} %"
 
 
+def _quoted(text: str) -> str:
+    """Any text as a YAML scalar."""
+    marked = ("\\" + c if c in '"\\' else c if c.isprintable() else f"\\U{ord(c):08x}" for c in text)
+    return f'"{"".join(marked)}"'
+
+
 def _plain(text: str) -> str:
     return "".join(c for c in text if c.isprintable()).replace("|", "/")
 
@@ -198,6 +251,6 @@ def _code(text: str) -> str:
     return _plain(text).replace("`", "'")
 
 
-def _text(text: str) -> str:
+def card_text(text: str) -> str:
     """Untrusted text in Markdown: without links, pictures, code or HTML."""
     return re.sub(r"([\\`*_\[\]#!~])", r"\\\1", _plain(text)).replace("&", "&amp;").replace("<", "&lt;")

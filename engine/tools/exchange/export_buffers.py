@@ -21,6 +21,11 @@ from engine.networks.registry import initialised_network
 from engine.runs.workspace import Workspace
 from engine.settings import Settings
 from engine.storage.atomic import disk, publishing_folder
+from engine.storage.reading import told_reads
+from engine.storage.untrusted import open_regular
+from engine.tools.exchange.card import card_text
+from engine.tools.exchange.data_facts import dataset_title
+from engine.tools.exchange.torch_writer import save_tensors
 from engine.training.teacher_buffer import TeacherBuffer
 from engine.training.teachers import teacher_rule
 
@@ -62,8 +67,8 @@ def export_buffers(
             f"There are no teachers in {buffer.folder}.", f"Train them first: {tesla('teach', workspace.folder)}"
         )
     network = _network(settings, dataset)
-    disk.make_folder(to.parent)
     epochs = min(buffer.epochs(number) for number in numbers)
+    title = card_text(dataset_title(settings.dataset, workspace.folder))
     with publishing_folder(to) as temp:
         groups = [numbers[i : i + per_file] for i in range(0, len(numbers), per_file)]
         done = 0
@@ -75,8 +80,8 @@ def export_buffers(
                 yield Progress(
                     stage=STAGE, done=done, total=len(numbers), unit="trajectories", detail=f"file {place + 1}"
                 )
-            torch.save(trajectories, temp / f"replay_buffer_{place}.pt")
-        disk.write(temp / "README.md", _card(settings, dataset, network, len(numbers), epochs, groups).encode())
+            save_tensors(temp / f"replay_buffer_{place}.pt", trajectories)
+        disk.write(temp / "README.md", _card(title, settings, dataset, network, len(numbers), epochs, groups).encode())
     return BuffersExported(len(groups), len(numbers), epochs)
 
 
@@ -96,25 +101,27 @@ def _trajectory(buffer: TeacherBuffer, number: int, network: FlatNetwork) -> lis
         raise CorruptFileError(f"{path} does not belong to this network.", "Run `tesla doctor` on the workspace.")
     for epoch in range(record.rows):
         buffer.read(number, epoch)  # against its checksum
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         start = 8 + int.from_bytes(file.read(8), "little")
-    # Copy on write: PyTorch needs writable memory, and nothing writes it.
-    rows: np.memmap[Any, np.dtype[np.float32]] = np.memmap(
-        path, dtype="<f4", mode="c", offset=start, shape=(record.rows, record.parameters)
-    )
+    with told_reads(path):
+        # Copy on write: PyTorch needs writable memory, and nothing writes it.
+        rows: np.memmap[Any, np.dtype[np.float32]] = np.memmap(
+            path, dtype="<f4", mode="c", offset=start, shape=(record.rows, record.parameters)
+        )
     return [list(network.unflatten(row).values()) for row in torch.from_numpy(rows)]
 
 
 def _card(
-    settings: Settings, dataset: Dataset, network: FlatNetwork, count: int, epochs: int, groups: list[list[int]]
-) -> str:
+    title: str, settings: Settings, dataset: Dataset, network: FlatNetwork, count: int, epochs: int,
+    groups: list[list[int]],
+) -> str:  # fmt: skip
     from engine import __version__
 
     shapes = "\n".join(
         f"    {name:<28} {tuple(shape)}" for name, shape in zip(network.names, network.shapes, strict=True)
     )
     teachers = settings.teachers
-    return f"""# Teacher trajectories of {dataset.name}
+    return f"""# Teacher trajectories of {title}
 
 {count} trajectories of {epochs} epochs in {len(groups)} file{"s" if len(groups) > 1 else ""}, as MTT's buffer.py writes them and TESLA, FTD and DATM read them:
 

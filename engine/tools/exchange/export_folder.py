@@ -24,6 +24,7 @@ from engine.data.decoder import decode_all
 from engine.events import EvaluationDone, Event, Progress
 from engine.runs.preview_frames import enlarged, image_grid
 from engine.runs.preview_writer import png_bytes, to_pixels
+from engine.session.finished import STAGE
 from engine.storage.atomic import disk
 from engine.storage.checksums import SUMS, folder_sums
 from engine.storage.tensors import file_parts
@@ -31,8 +32,6 @@ from engine.tools.exchange.card import dataset_card
 from engine.tools.exchange.parquet import write_parquet
 from engine.training.labels import class_index
 from engine.training.task import Task
-
-STAGE = "export"
 
 
 def write_folder(
@@ -70,14 +69,15 @@ def write_folder(
     at = Progress(stage=STAGE, done=0, total=1, unit="datasets")
     yield replace(at, detail="Parquet")
     soft = labels.float().cpu().numpy()
+    tables: dict[str, str] = {}
     if factor > 1:
-        write_parquet(folder / "stored", pictures, folder, soft, names, ipc)
+        tables["stored"] = write_parquet(folder / "stored", pictures, folder, soft, names, ipc)
         ipc, soft = ipc * factor**2, soft.repeat(factor**2, axis=0)
         seen = to_pixels(decode_all(task.decoder, images), task.space)
         pictures = yield from _write_pictures(folder / "decoded", seen, folders, ipc)
-    write_parquet(folder / "data", pictures, folder, soft, names, ipc)
+    tables = {"default": write_parquet(folder / "data", pictures, folder, soft, names, ipc), **tables}
     yield at
-    disk.write(folder / "README.md", dataset_card(facts, results, names, with_test).encode())
+    disk.write(folder / "README.md", dataset_card(facts, results, names, tables, with_test).encode())
     disk.write(folder / "train.py", files("engine.tools.exchange").joinpath("train.py.txt").read_bytes())
     disk.write(folder / SUMS, folder_sums(folder).encode())
 

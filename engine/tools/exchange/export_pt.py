@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from engine.storage.atomic import disk
+from engine.tools.exchange.card import card_text, hub_header, licence_words
+from engine.tools.exchange.torch_writer import save_tensors
 from engine.training.task import Task
 
 
@@ -25,11 +27,11 @@ def write_published(
         student_lr: the learned step size, a scalar.
         facts: the recipe.
     """
-    torch.save(images.cpu().clone(), folder / "images_best.pt")
+    save_tensors(folder / "images_best.pt", images.cpu().clone())
     classes = labels.argmax(dim=1)
     hard = bool((labels == torch.nn.functional.one_hot(classes, labels.shape[1])).all())
-    torch.save((classes if hard else labels).cpu().clone(), folder / "labels_best.pt")
-    torch.save(student_lr.cpu().clone(), folder / "lr_best.pt")
+    save_tensors(folder / "labels_best.pt", (classes if hard else labels).cpu().clone())
+    save_tensors(folder / "lr_best.pt", student_lr.cpu().clone())
     if task.space.kind == "normalise":
         facts = {**facts, "space": {name: tensor.tolist() for name, tensor in task.space.tensors().items()}}
     disk.write(folder / "recipe.json", (json.dumps(facts, indent=2, ensure_ascii=False) + "\n").encode())
@@ -44,8 +46,13 @@ def _card(task: Task, images: Tensor, hard: bool, facts: dict[str, Any]) -> str:
     else:
         mean, std = (", ".join(f"{v:.6f}" for v in task.space.tensors()[name].tolist()) for name in ("mean", "std"))
         space = f"normalised by channel, (x - mean) / std with mean {mean} and std {std}"
-    kind = f"class numbers ({len(images)},)" if hard else f"probabilities ({len(images)}, {task.classes})"
-    return f"""# {task.dataset.name}, {facts["ipc"]} image{"s" if facts["ipc"] > 1 else ""} per class
+    kind = (
+        f"class numbers ({len(images)},)"
+        if hard
+        else f"probabilities ({len(images)}, {task.classes}); code that takes logits (DATM, DD-Ranking): labels.clamp_min(1e-30).log()"
+    )
+    return f"""{hub_header(facts)}
+# {card_text(facts["dataset"]["title"])}, {facts["ipc"]} image{"s" if facts["ipc"] > 1 else ""} per class
 
 The layout of MTT, TESLA and DATM:
 
@@ -54,9 +61,10 @@ The layout of MTT, TESLA and DATM:
     labels = torch.load("labels_best.pt", weights_only=True)   # {kind}
     lr = torch.load("lr_best.pt", weights_only=True)           # learned step size, {training["student_lr"]:.6g}
 
-The images are {space}: convert real images to the same space. Measured here with: SGD, learning rate
-`lr`, momentum {training["momentum"]}, weight decay {training["weight_decay"]}, batch {training["batch"]}, {training["epochs"]} epochs, {training["lr_decay"]},
+The images are {space}.
+Convert real images to the same space. Measured here with: SGD, learning rate `lr`, momentum {training["momentum"]}, weight decay {training["weight_decay"]}, batch {training["batch"]}, {training["epochs"]} epochs, {training["lr_decay"]},
 augmentation {", ".join(training["augment"]) or "none"}. Classes in order: recipe.json, with every setting.
+{licence_words(facts["dataset"]["license"])}
 
 {_formation(facts)}To import it into a workspace of the same dataset and settings, where it measures the same to the last bit:
 

@@ -19,11 +19,13 @@ from torch import Tensor
 from engine.data import prepare_dataset
 from engine.errors import BusyError, CorruptFileError, DataError, UsageError
 from engine.events import Event, Notice, Progress
-from engine.runs.provenance import DECLARABLE, MAKING, ImportedBuffer, identity_of, imported_buffer
-from engine.runs.workspace import NAME, Workspace
+from engine.runs.names import IMPORTING, check_name
+from engine.runs.provenance import DECLARABLE, ImportedBuffer, identity_of, imported_buffer
+from engine.runs.workspace import Workspace
 from engine.settings import EffectiveSettings
-from engine.storage.atomic import FORMAT, disk, read_json, write_json
+from engine.storage.atomic import FORMAT, disk, read_json, sweep, write_json
 from engine.storage.filesystem import format_bytes
+from engine.storage.reading import exists
 from engine.tools.exchange.buffer_outline import Outline, outlines_of
 from engine.tools.exchange.torch_reader import STAGE, load
 from engine.tools.exchange.torch_shapes import same_shapes
@@ -60,8 +62,7 @@ def import_buffers(
         DataError: a file is damaged, hostile, for another network, or its values cannot be teachers.
         BusyError: another process imports it now.
     """
-    if not NAME.fullmatch(name) or name.endswith(MAKING):
-        raise UsageError(f"{name!r} is not a valid buffer name.", "Use letters, digits, dot, dash and underscore.")
+    check_name(name, "buffer")
     settings = effective.settings
     dataset = yield from prepare_dataset(workspace.data_request(settings))
     outlines = yield from outlines_of(files, settings, dataset)
@@ -160,19 +161,20 @@ def _written(
 
 def _folder(target: Path, identity: Mapping[str, Any], facts: Mapping[str, Any]) -> Path:
     """The folder to write to, with its manifest: the existing buffer if it is the same and incomplete."""
-    if target.exists():
-        found = read_json(target / "manifest.json") if (target / "manifest.json").exists() else {}
+    if exists(target):
+        found = read_json(target / "manifest.json") if exists(target / "manifest.json") else {}
         same = ("trajectories", "epochs")
         there = found.get("imported") or {}
         if found.get("identity") == identity and all(there.get(key) == facts[key] for key in same):
+            sweep(target)
             return target
         raise UsageError(
             f"The workspace already has a different teacher buffer named {target.name} ({target}).",
             "Choose another --name, or remove that folder.",
         )
-    making = target.with_name(target.name + MAKING)
+    making = target.with_name(target.name + IMPORTING)
     manifest = making / "manifest.json"
-    if making.exists():
+    if exists(making):
         try:
             found = read_json(manifest)
             if found["identity"] == identity:
@@ -182,6 +184,7 @@ def _folder(target: Path, identity: Mapping[str, Any], facts: Mapping[str, Any])
         except (OSError, CorruptFileError, KeyError, TypeError):
             disk.remove_tree(making)
     disk.make_folder(making)
+    sweep(making)
     write_json(manifest, {"format": FORMAT, "identity": identity, "imported": facts})
     return making
 

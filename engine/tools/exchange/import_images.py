@@ -1,7 +1,8 @@
 """Published distilled sets as runs of a workspace: to evaluate, show, compare, export.
 
 A set becomes a run with one checkpoint, at iteration 0, that carries its labels; `origin.json` records its source.
-Its settings file is written last and makes it a run. It is never distilled further, since how it was made is unknown.
+The run is built beside its name, which it gets when it is whole. It is never distilled further, since how it was made
+is unknown.
 
 Reading goes in steps, a module each: the files (`set_files`, `set_pictures`), which tensors (`set_choice`), labels and
 classes (`set_contents` calls these), values. Nothing is written before all of it is checked.
@@ -11,8 +12,6 @@ import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from engine.data.decoder import decoder_of
 from engine.errors import DataError, UsageError
@@ -25,8 +24,8 @@ from engine.tools.exchange.set_contents import Contents, Wanted, read_contents
 from engine.tools.exchange.set_files import SetFiles, read_files
 from engine.tools.exchange.set_labels import order_by_class
 from engine.tools.exchange.set_report import SetReport
-from engine.tools.exchange.set_run import PreparedSet
-from engine.tools.exchange.set_values import Values, encoded, judge, publisher_statistics
+from engine.tools.exchange.set_run import PreparedSet, is_unfinished_import
+from engine.tools.exchange.set_values import LARGEST_INPUT, Values, encoded, judge, publisher_statistics
 from engine.tools.exchange.torch_reader import SourceFile
 from engine.training.evaluation import BASELINE_LR
 
@@ -55,7 +54,7 @@ def prepare_images(
         UsageError, DataError: as `import_images`.
     """
     run = workspace.run(name)
-    if run.exists:
+    if run.exists and not is_unfinished_import(run):
         raise UsageError(f"The run {name} already exists.", "Choose another name with --run NAME.")
     if (wanted.mean is None) != (wanted.std is None) or (wanted.mean and wanted.space not in (None, "normalised")):
         raise UsageError("--mean and --std must be used together, with --space normalised.")
@@ -76,8 +75,12 @@ def prepare_images(
         contents.chosen.images[index], values, opened.space,
         publisher_statistics(wanted.mean, wanted.std, opened.dataset.channels), wanted.formation,
     )  # fmt: skip
-    if not torch.isfinite(images).all():
-        raise DataError(f"{files.path} has values that are infinite or NaN in this workspace's input space.")
+    if not images.abs().max() <= LARGEST_INPUT:  # NaN is not, either
+        raise DataError(
+            f"{files.path} has values beyond {LARGEST_INPUT:g}, or that are no numbers, in this workspace's input "
+            "space, which no image has.",
+            "Check --mean and --std, if you gave them; otherwise use an earlier file from that run.",
+        )
     several = wanted.formation**2
     if several > 1:
         counts = f"{len(images) // len(names)} per class, {several} in each stored one ({counts})"

@@ -1,11 +1,13 @@
 """Parquet that Hugging Face `datasets` loads: image, label, soft_label."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from engine.storage.atomic import disk
+from engine.tools.exchange.card import distinct
 
 
 def write_parquet(
@@ -15,8 +17,11 @@ def write_parquet(
     labels: npt.NDArray[np.float32],
     classes: tuple[str, ...],
     ipc: int,
-) -> None:
-    """Write `folder/train-00000-of-00001.parquet`.
+) -> str:
+    """Write `folder/train-00000-of-00001-DIGEST.parquet`.
+
+    The card names the file, so the card is another one for other contents: `datasets` takes what it has in its cache
+    for another folder of the same name with an equal card.
 
     Args:
         folder: where.
@@ -25,12 +30,15 @@ def write_parquet(
         labels: soft labels `(N, K)`.
         classes: K names.
         ipc: images per class.
+
+    Returns:
+        The file's path, relative to `root`.
     """
     import datasets
 
     features = datasets.Features(
         image=datasets.Image(),
-        label=datasets.ClassLabel(names=_unique(classes)),
+        label=datasets.ClassLabel(names=distinct(classes)),
         soft_label=datasets.List(datasets.Value("float32"), length=len(classes)),
     )
     rows = {
@@ -45,9 +53,7 @@ def write_parquet(
 
     sink = pyarrow.BufferOutputStream()
     pyarrow.parquet.write_table(table, sink)
-    disk.write_parts(folder / "train-00000-of-00001.parquet", (memoryview(sink.getvalue()),))
-
-
-def _unique(classes: tuple[str, ...]) -> list[str]:
-    """ClassLabel needs distinct names; classes with the same name get their numbers."""
-    return [name if classes.count(name) == 1 else f"{name} ({k})" for k, name in enumerate(classes)]
+    data = memoryview(sink.getvalue())
+    path = folder / f"train-00000-of-00001-{hashlib.sha256(data).hexdigest()[:16]}.parquet"
+    disk.write_parts(path, (data,))
+    return path.relative_to(root).as_posix()

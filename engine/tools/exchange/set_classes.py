@@ -1,12 +1,14 @@
 """Which class of the dataset each class number of a published set means."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engine.errors import DataError, UsageError, system_reason
 from engine.storage.untrusted import read_bounded
+from engine.tools.exchange.card import distinct
 
 MOST = 2**22
 """Bytes of a file of class names."""
@@ -84,8 +86,8 @@ def _matched(
     classes: Sequence[str], named: Sequence[str], source: str, kind: type[UsageError] | type[DataError]
 ) -> list[str]:
     """The dataset's spelling of each name."""
-    if sorted(named) == sorted(classes) or list(named) == _numbered(classes):
-        return list(classes) if list(named) == _numbered(classes) else list(named)
+    if sorted(named) == sorted(classes) or list(named) == distinct(classes):
+        return list(classes) if list(named) == distinct(classes) else list(named)
     if len(named) != len(classes):
         raise kind(
             f"{source} names {len(named)} classes ({_shown(named)}); the dataset has {len(classes)} "
@@ -95,7 +97,7 @@ def _matched(
     spelled = {_folded(name): name for name in classes}
     unknown = [name for name in named if _folded(name) not in spelled]
     if unknown or len({_folded(name) for name in named}) != len(named):
-        odd = unknown[0] if unknown else next(name for name in named if list(named).count(name) > 1)
+        odd = unknown[0] if unknown else next(name for name, count in Counter(named).items() if count > 1)
         raise kind(
             f"{source} names the class {odd!r}, which the dataset does not have{' twice' if not unknown else ''}; its "
             f"classes are {_shown(classes)}.",
@@ -103,11 +105,6 @@ def _matched(
             "with --classes FILE; or use --classes dataset if the order is this dataset's.",
         )
     return [spelled[_folded(name)] for name in named]
-
-
-def _numbered(classes: Sequence[str]) -> list[str]:
-    """Names as an export writes them, where two classes have the same."""
-    return [name if list(classes).count(name) == 1 else f"{name} ({k})" for k, name in enumerate(classes)]
 
 
 def _folded(name: str) -> str:

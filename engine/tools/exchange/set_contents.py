@@ -1,6 +1,5 @@
 """What is in the files of a set, by the class numbers of the dataset: images, labels, their order, the step size."""
 
-import math
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,9 @@ from engine.tools.exchange.set_labels import ReadLabels, read_labels, renumbered
 from engine.tools.exchange.set_pictures import read_pictures
 from engine.tools.exchange.set_tree import dotted, shapes
 from engine.training.evaluation import BASELINE_LR
+
+SMALLEST_RATE, LARGEST_RATE = 1e-12, 1e4
+"""Step sizes that can have been learned: networks do not change with less, and diverge with more."""
 
 
 @dataclass(frozen=True)
@@ -166,8 +168,11 @@ def _rate(files: SetFiles, chosen: Chosen, wanted: Wanted) -> Generator[Event, N
     else:
         lr, source = BASELINE_LR, "not in the files: the default for training on real images"
         known = False
-    if not (math.isfinite(lr) and lr > 0):
-        raise DataError(f"The step size is {lr} ({source}); it must be positive.", "Give one with --lr.")
+    if not SMALLEST_RATE <= lr <= LARGEST_RATE:
+        raise DataError(
+            f"The step size is {lr} ({source}); it must be positive, from {SMALLEST_RATE:g} to {LARGEST_RATE:g}.",
+            "Give one with --lr.",
+        )
     return lr, source, known
 
 

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from engine.errors import CorruptFileError, DataError, UsageError
+from engine.errors import CorruptFileError, DataError, UnreadableFileError, UsageError
 from engine.events import Event
+from engine.storage.reading import exists, is_file, is_folder, open_to_read, told_reads
 from engine.storage.tensors import read_file
 from engine.storage.untrusted import number, parse_json, read_bounded, whole_number
 from engine.tools.exchange.numpy_pickle import as_plain
@@ -104,15 +105,15 @@ def read_number(path: Path) -> Generator[Event, None, float]:
 
 
 def _located(images: Path, labels: Path | None) -> SetFiles:
-    if not images.exists():
+    if not exists(images):
         raise UsageError(f"{images} does not exist.")
     path = images
-    if path.is_dir():
+    if is_folder(path):
         _refuse_relabelling(path)
-        path = next((path / name for name in EXPORTS if (path / name).is_file()), path)
-    if not path.is_dir():
+        path = next((path / name for name in EXPORTS if is_file(path / name)), path)
+    if not is_folder(path):
         file_size(path)  # refuses what is no file
-    if path.is_dir() or path.suffix == ".parquet":
+    if is_folder(path) or path.suffix == ".parquet":
         return SetFiles(path, True, labels_path=_pictures_labels(labels))
     beside = labels or sibling(path, "labels")
     return SetFiles(path, False, labels_path=beside, lr_path=sibling(path, "lr"))
@@ -129,11 +130,11 @@ def sibling(images: Path, what: str) -> Path | None:
     if "images" not in images.name:
         return None
     path = images.with_name(images.name.replace("images", what, 1))
-    return path if path.is_file() else None
+    return path if is_file(path) else None
 
 
 def _refuse_relabelling(path: Path) -> None:
-    if FKD_FILE.fullmatch(path.name) or (path.is_dir() and any(child.is_dir() for child in path.glob("epoch_*"))):
+    if FKD_FILE.fullmatch(path.name) or (is_folder(path) and any(is_folder(child) for child in path.glob("epoch_*"))):
         raise _relabelling(path)
 
 
@@ -147,10 +148,10 @@ def _relabelling(path: Path) -> DataError:
 
 def _refuse_archive(path: Path) -> None:
     """An archive of many files is not a file of tensors, although `torch.save` writes a zip archive too."""
-    if path.suffix == ".npz" or not path.is_file() or not is_archive(path):
+    if path.suffix == ".npz" or not is_file(path) or not is_archive(path):
         return
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_to_read(path) as file, zipfile.ZipFile(file) as archive:
             names = archive.namelist()
     except (zipfile.BadZipFile, ValueError, NotImplementedError):
         return  # `examine` says what is wrong
@@ -192,11 +193,12 @@ def _is_relabelling(value: Any) -> bool:
 
 def _arrays(path: Path) -> dict[str, Any]:
     try:
-        found = np.load(path, allow_pickle=False, mmap_mode="c" if path.suffix == ".npy" else None)
+        with told_reads(path):
+            found = np.load(path, allow_pickle=False, mmap_mode="c" if path.suffix == ".npy" else None)
         if isinstance(found, np.ndarray):
             return {".": as_plain(found)}
         return {name: as_plain(found[name]) for name in found.files}
-    except (MemoryError, OSError):
+    except (MemoryError, OSError, UnreadableFileError):
         raise
     except Exception as error:  # any exception that a hostile file causes
         first = " ".join(str(error).split())[:160]

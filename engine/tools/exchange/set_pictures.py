@@ -18,9 +18,11 @@ import torch
 
 from engine.data.decoding.pictures import decoded, load_picture, opened, to_square
 from engine.data.sources import natural_key
-from engine.errors import DataError, UsageError
+from engine.errors import CorruptFileError, DataError, UsageError
 from engine.events import Event, Progress
 from engine.storage.filesystem import format_bytes
+from engine.storage.reading import is_file, paths_in, told_reads
+from engine.storage.untrusted import open_regular
 from engine.tools.exchange.set_choice import Shape
 from engine.tools.exchange.set_files import EXPORTS
 from engine.tools.exchange.set_tree import Tree
@@ -49,7 +51,7 @@ def read_pictures(
         UsageError: nothing of the kind is there.
         DataError: a picture cannot be read, or a class has none.
     """
-    tables = [path] if path.is_file() else sorted([*path.glob("*.parquet"), *path.glob("data/*.parquet")])
+    tables = [path] if is_file(path) else [*paths_in(path, ".parquet"), *paths_in(path / "data", ".parquet")]
     if tables:
         return (yield from _read_tables(tables, shape))
     return (yield from _read_folders(path, shape, names))
@@ -82,7 +84,8 @@ def _read_folders(
             loaded = _loaded(picture)
             sizes.add(loaded.size)
             images.append(to_square(loaded, shape.channels, shape.side))
-            content = picture.read_bytes()
+            with told_reads(picture):
+                content = picture.read_bytes()
             digest.update(f"{folder.name}/{picture.name} {hashlib.sha256(content).hexdigest()}\n".encode())
             size += len(content)
             done += 1
@@ -103,10 +106,10 @@ def _read_folders(
 
 def _pictures_of(folder: Path, left_out: list[str]) -> list[Path]:
     found = []
-    for child in sorted(folder.iterdir(), key=lambda child: natural_key(child.name)):
+    for child in sorted(paths_in(folder), key=lambda child: natural_key(child.name)):
         if child.name.startswith("."):
             continue
-        if child.is_file() and child.suffix.lower() in SUFFIXES:
+        if is_file(child) and child.suffix.lower() in SUFFIXES:
             found.append(child)
         elif len(left_out) < 6:
             left_out.append(f"{folder.name}/{child.name}: not a picture")
@@ -181,13 +184,14 @@ def _table(path: Path) -> tuple[tuple[str, ...] | None, list[dict[str, Any]]]:
     import pyarrow.parquet
 
     try:
+        open_regular(path).close()
         groups = pyarrow.parquet.read_metadata(path)
         size = sum(groups.row_group(i).total_byte_size for i in range(groups.num_row_groups))
         if size > psutil.virtual_memory().available // 2:
             raise DataError(f"{path} claims {format_bytes(size)}, more than half of the free memory.")
         table = pyarrow.parquet.read_table(path)
         return _label_names(table.schema), table.to_pylist()
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
+    except (pyarrow.ArrowException, OSError, ValueError, CorruptFileError) as error:
         first = " ".join(str(error).split())[:160]
         raise DataError(f"{path} cannot be read as Parquet ({first}).", "Download it again.") from error
 

@@ -68,7 +68,7 @@ def _walk(value: Any, path: Path, tree: Tree, where: str) -> None:
     if isinstance(value, Array):
         value = value.plain()
     if isinstance(value, Tensor):
-        tree.tensors[path] = plain_tensor(value, f"{dotted(path)} in {where}")
+        tree.tensors[path] = plain_tensor(value, f"{dotted(path, 'The tensor')} in {where}")
     elif isinstance(value, bool | int | float):
         tree.tensors[path] = torch.tensor(value)
     elif isinstance(value, Mapping) and value:
@@ -156,7 +156,8 @@ def number_texts(tree: Tree, names: frozenset[str]) -> None:
     for path, texts in list(tree.texts.items()):
         if (path[-1:] or ("labels",))[0].lower() in names:
             called = sorted(set(texts))
-            tree.tensors[path] = torch.tensor([called.index(text) for text in texts])
+            place = {text: number for number, text in enumerate(called)}
+            tree.tensors[path] = torch.tensor([place[text] for text in texts])
             tree.texts[(*path[:-1], "classes")] = tuple(called)
             del tree.texts[path]
 

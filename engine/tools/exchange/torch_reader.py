@@ -8,7 +8,9 @@ A mapped file is not verified by PyTorch, so the archive's own checksums are che
 
 import errno
 import hashlib
+import os
 import re
+import stat
 import zipfile
 import zlib
 from collections.abc import Generator
@@ -23,6 +25,8 @@ from torch import Tensor
 from engine.errors import DataError, UsageError
 from engine.events import Event, Progress
 from engine.storage.filesystem import format_bytes
+from engine.storage.reading import open_to_read, status_of, unreadable
+from engine.storage.untrusted import emptiness
 from engine.tools.exchange.numpy_pickle import Array, stand_ins
 
 STAGE = "import"
@@ -62,7 +66,7 @@ def examine(path: Path, done: int, total: int, *, strict: bool = True) -> Genera
     """
     size = file_size(path)
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with open_to_read(path) as file:
         while piece := file.read(PIECE):
             digest.update(piece)
             done += len(piece)
@@ -70,7 +74,7 @@ def examine(path: Path, done: int, total: int, *, strict: bool = True) -> Genera
                 continue  # fails before anything can read it
             yield Progress(stage=STAGE, done=done / 1e6, total=total / 1e6, unit="MB", detail=f"checking {path.name}")
     mapped = is_archive(path)
-    with open(path, "rb") as file:
+    with open_to_read(path) as file:
         if not mapped and file.read(4) == b"PK\x03\x04":
             raise DataError(f"{path} is damaged: the end of the archive is missing.", "Download it again.")
     if mapped:
@@ -85,7 +89,8 @@ def is_archive(path: Path) -> bool:
         DataError: it is part of one.
     """
     try:
-        return zipfile.is_zipfile(path)
+        with open_to_read(path) as file:  # given a path, it takes a refusal for another kind of file
+            return zipfile.is_zipfile(file)
     except zipfile.BadZipFile as error:
         raise DataError(f"{path} is damaged ({error}).", "Download it again.") from error
 
@@ -95,15 +100,20 @@ def file_size(path: Path) -> int:
 
     Raises:
         UsageError: it is not one.
+        DataError: it is empty, or huge and nearly all hole.
+        UnreadableFileError: the system refuses.
     """
-    if not path.exists():
+    status = status_of(path)
+    if status is None:
         raise UsageError(f"{path} does not exist.")
-    if not path.is_file():
+    if not stat.S_ISREG(status.st_mode):
         folder = "Give the .pt files themselves, e.g. buffers/replay_buffer_*.pt"
-        raise UsageError(f"{path} is not a file.", folder if path.is_dir() else "Give an ordinary file.")
-    if path.stat().st_size == 0:
+        raise UsageError(f"{path} is not a file.", folder if stat.S_ISDIR(status.st_mode) else "Give an ordinary file.")
+    if status.st_size == 0:
         raise DataError(f"{path} is empty.", "Download it again.")
-    return path.stat().st_size
+    if words := emptiness(status):
+        raise DataError(f"{path} {words}.", "Its download is probably unfinished: download it again.")
+    return status.st_size
 
 
 def load(source: SourceFile) -> Any:
@@ -111,6 +121,7 @@ def load(source: SourceFile) -> Any:
 
     Raises:
         DataError: not a file of tensors in plain containers; nothing in it was run.
+        UnreadableFileError: the system refuses to read it now.
     """
     if not source.mapped:
         free = psutil.virtual_memory().available
@@ -126,6 +137,8 @@ def load(source: SourceFile) -> Any:
     except MemoryError:
         raise
     except Exception as error:  # any exception that a hostile file causes
+        if number := _system_error(error):
+            raise unreadable(OSError(number, os.strerror(number)), source.path) from error
         raise DataError(*_refusal(source.path, error)) from error
 
 
@@ -142,8 +155,8 @@ def plain_tensor(value: Any, where: str) -> Tensor:
             f"{where} is a {type(value).__name__}, not a tensor.", "Use a file that holds tensors in lists."
         )
     if value.is_nested or value.layout != torch.strided or value.is_meta or value.is_quantized or value.is_complex():
-        kind = "nested" if value.is_nested else f"{value.dtype}, {value.layout}"
-        raise DataError(f"{where} is not a plain dense tensor ({kind}).")
+        kind = "nested" if value.is_nested else "without data" if value.is_meta else f"{value.dtype}, {value.layout}"
+        raise DataError(f"{where} is not a plain dense tensor ({kind}).", "Save it as a dense torch.float32 tensor.")
     tensor = value.detach()
     if tensor.dtype not in TYPES:
         raise DataError(f"{where} has the type {tensor.dtype}, which is not read here.", "Save it as torch.float32.")
@@ -155,7 +168,7 @@ def plain_tensor(value: Any, where: str) -> Tensor:
 
 def _check_archive(path: Path, size: int, strict: bool) -> None:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_to_read(path) as file, zipfile.ZipFile(file) as archive:
             members = archive.infolist()
             compressed = any(info.compress_type != zipfile.ZIP_STORED for info in members)
             grown = sum(info.file_size for info in members)
@@ -173,6 +186,14 @@ def _check_archive(path: Path, size: int, strict: bool) -> None:
         if error.errno != errno.EINVAL:
             raise
         raise DataError(f"{path} is damaged: its list of contents points outside.", "Download it again.") from error
+
+
+def _system_error(error: Exception) -> int:
+    """The system's number for a file that PyTorch could not open or map; 0 if it says something else."""
+    if isinstance(error, OSError):
+        return error.errno or 0
+    found = re.search(r"^unable to (?:open|f?stat|mmap|read)\b.*\((\d+)\)", str(error), re.DOTALL)
+    return int(found[1]) if found else 0
 
 
 def _refusal(path: Path, error: Exception) -> tuple[str, str]:

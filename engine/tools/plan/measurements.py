@@ -4,8 +4,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 from engine.events import Event, Progress, with_progress
 from engine.runtime.subprocesses import run_isolated
 from engine.settings import Settings
-from engine.storage.temp_files import temp_name
+from engine.storage.temp_files import scratch_folder
 from engine.tools.plan.facts import Facts
 from engine.tools.plan.growing import busy
 from engine.tools.plan.peers import at_run_size, real_per_class
@@ -73,7 +72,7 @@ def take_measurements(
     networks = evaluated(settings, facts)
     last = "matching" if settings.needs_teachers else "iteration"
     ahead = [*(["teachers"] if teachers_left else []), *("evaluation" for _ in networks), last]
-    with _scratch(folder) as scratch:
+    with scratch_folder(folder, ".plan") as scratch:  # on the disk of the workspace
         bench = _Bench(settings, facts, scratch, seconds, int(BOLD * available), time.monotonic() + budget, ahead)
         teachers: Found | None = None
         if teachers_left:
@@ -185,10 +184,3 @@ def _peer(bench: _Bench) -> Measuring:
         per_class=real_per_class(settings, bench.facts),
     )  # fmt: skip
     return at_run_size(found, settings)
-
-
-@contextmanager
-def _scratch(folder: Path) -> Iterator[Path]:
-    """A folder for the measurements' files on the workspace's disk; always removed at the end."""
-    with tempfile.TemporaryDirectory(prefix=f"{temp_name('.plan')}-", dir=folder) as name:
-        yield Path(name)

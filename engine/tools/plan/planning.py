@@ -5,6 +5,7 @@ import tempfile
 import time
 from collections.abc import Generator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import psutil
 import torch
@@ -20,6 +21,7 @@ from engine.runtime.disk_space import bytes_in
 from engine.runtime.subprocesses import run_isolated
 from engine.session.open_task import check_distils
 from engine.settings import EffectiveSettings, Settings
+from engine.storage.temp_files import scratch_folder
 from engine.tools.plan.calculate import EFFICIENCY, calculate, check_calculable
 from engine.tools.plan.disk import disk_room, disk_uses
 from engine.tools.plan.durations import durations, iteration_seconds
@@ -129,10 +131,10 @@ def _measured(
 
 def _calculated(known: _Known, machine: Machine) -> Generator[Event, None, Measured]:
     """Calculate for a machine that is not there, from the shapes of the run."""
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder(Path(tempfile.gettempdir()), "tesla-plan") as folder:
         arguments = {
             "settings": known.settings.model_dump_json(), "shape": known.facts.shape, "train": known.facts.train,
-            "networks": evaluated(known.settings, known.facts), "folder": folder,
+            "networks": evaluated(known.settings, known.facts), "folder": str(folder),
         }  # fmt: skip
         waiting = run_isolated("engine.tools.plan.measure_shapes:shapes", arguments)
         at = Progress(stage=STAGE, done=0, total=1, unit="calculations")

@@ -195,7 +195,7 @@ def _point(
         for place, mode in enumerate(modes):
             sweeps = matching_sweeps(
                 network, start=theta, target=target, images=images, labels=labels, student_lr=distill.student_lr,
-                schedule=draw.schedule, mode=mode,
+                schedule=draw.schedule, mode=mode, seed=number,
             )  # fmt: skip
             before = at.done + (number + place / 2) / DRAWS
             both[mode] = yield from map_events(sweeps, _later(at, before, 1 / (2 * DRAWS)))

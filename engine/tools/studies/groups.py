@@ -3,9 +3,9 @@
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
-from engine.data.report import counted
+from engine.errors import counted
 from engine.events import Event, Notice
-from engine.runs.status import run_status
+from engine.runs.upper_bound import is_beside, whole_runs
 from engine.runs.workspace import Workspace
 from engine.settings import Settings
 from engine.settings.methods import fixed_table
@@ -157,26 +157,13 @@ def whole_member(name: str, ipc: int | None) -> Member:
 
 def _whole_runs(workspace: Workspace) -> list[Record]:
     """The finished runs on the whole dataset."""
-    found = []
-    for run in workspace.runs():
-        if not run.settings_damage and run.frozen().settings.traits.all_images and run_status(run).finished:
-            found.append(read_record(run))
-    return found
+    return [read_record(run) for run in whole_runs(workspace)]
 
 
 def find_whole(workspace: Workspace, settings: Settings) -> Record | None:
     """The finished run on the whole dataset with the same images, network and augmentation; of several the longest."""
     found = [record for record in _whole_runs(workspace) if is_beside(record.settings, settings)]
     return max(found, key=lambda record: record.settings.evaluate.whole_epochs, default=None)
-
-
-def is_beside(whole: Settings, settings: Settings) -> bool:
-    """Whether a run on the whole dataset is the upper bound of runs with these settings."""
-
-    def parts(of: Settings) -> tuple[object, ...]:
-        return of.dataset, of.network, of.augment, of.evaluate.augment
-
-    return parts(whole) == parts(settings)
 
 
 def share_of(

@@ -10,7 +10,7 @@ from engine.events import EvaluationDone, Event, Notice, Progress, StageFinished
 from engine.runs.history import read_history
 from engine.runs.run import Run
 from engine.runs.selection import selected_iteration
-from engine.runs.status import run_status
+from engine.runs.status import is_finished
 from engine.runs.workspace import Workspace
 from engine.session.session import drive
 from engine.settings import EffectiveSettings, Settings
@@ -138,11 +138,6 @@ def heading(run: Run, label: str, number: int, count: int, finished: bool) -> No
     """The notice before a run."""
     words = f"Run {number + 1} of {count}: {run.name} ({label})"
     return Notice(level="info", message=f"{words}: already finished" if finished else words)
-
-
-def is_finished(run: Run, effective: EffectiveSettings) -> bool:
-    """Whether nothing is left to do for these settings."""
-    return run.exists and run.frozen().settings == effective.settings and run_status(run).finished
 
 
 def _within(events: Generator[Event, None, None], at: Progress) -> Generator[Event, None, None]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from engine.errors import CorruptFileError
 from engine.storage.atomic import read_json, write_json
+from engine.storage.reading import exists
 
 
 class Points:
@@ -33,6 +34,6 @@ class Points:
 
     def put(self, key: str, value: Mapping[str, Any]) -> None:
         """Keep a point."""
-        if not (self._folder / "identity.json").exists():
-            write_json(self._folder / "identity.json", json.loads(json.dumps(self._identity, default=str)))
-        write_json(self._folder / f"{key}.json", dict(value))
+        if not exists(self._folder / "identity.json"):
+            write_json(self._folder / "identity.json", json.loads(json.dumps(self._identity, default=str)), tidy=True)
+        write_json(self._folder / f"{key}.json", dict(value), tidy=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Generator, Sequence, Set
 
-from engine.data.report import counted
+from engine.errors import counted
 from engine.events import Event
 from engine.settings.overrides import parse_override
 from engine.tools.studies import paper_results

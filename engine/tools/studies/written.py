@@ -18,5 +18,5 @@ def write_outcome(folder: Path, outcome: Outcome) -> None:
     Raises:
         OSError: the disk is full, or may not be written to.
     """
-    write_json(folder / "study.json", outcome.as_json())
-    write_bytes(folder / "table.md", markdown(outcome).encode())
+    write_json(folder / "study.json", outcome.as_json(), tidy=True)
+    write_bytes(folder / "table.md", markdown(outcome).encode(), tidy=True)

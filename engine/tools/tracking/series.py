@@ -11,7 +11,7 @@ DISTILLATION = "distillation/"
 """Prefix of the curves that have a point for each iteration."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Number:
     """One point of one curve."""
 
@@ -24,6 +24,11 @@ class Number:
     """Wall time, seconds since 1970."""
     trajectory: int | None = None
     """Of teachers: which."""
+
+    @property
+    def name(self) -> str:
+        """Its curve where there is one list of all: `teachers/loss/0003` for that trajectory, else the series."""
+        return self.series if self.trajectory is None else f"{self.series}/{self.trajectory:04d}"
 
     @property
     def lasting(self) -> bool:
@@ -55,14 +60,32 @@ def numbers_of(entry: Entry) -> Iterator[Number]:
 
 def final_numbers(entries: Iterable[Entry]) -> list[Number]:
     """All points that count, in the journal's order: lost ones are left out, and of repeated ones the later stays."""
+    return [number for _, number in _final(enumerate(entries, 1))]
+
+
+def lost_lines(entries: Iterable[Entry]) -> set[int]:
+    """Lines with points none of which counts, numbered from 1."""
+    having = set[int]()
+
+    def noted() -> Iterator[tuple[int, Entry]]:
+        for line, entry in enumerate(entries, 1):
+            if next(numbers_of(entry), None) is not None:
+                having.add(line)
+            yield line, entry
+
+    counting = {line for line, _ in _final(noted())}
+    return having - counting
+
+
+def _final(lines: Iterable[tuple[int, Entry]]) -> list[tuple[int, Number]]:
     history = RunHistory()
-    found: dict[tuple[str, int | None, int], Number] = {}
-    for entry in entries:
+    found: dict[tuple[str, int | None, int], tuple[int, Number]] = {}
+    for line, entry in lines:
         back = history.add(entry)
         if back is not None:
-            found = {key: number for key, number in found.items() if number.lasting or number.step <= back}
+            found = {key: point for key, point in found.items() if point[1].lasting or point[1].step <= back}
         for number in numbers_of(entry):
             key = (number.series, number.trajectory, number.step)
             found.pop(key, None)
-            found[key] = number
+            found[key] = line, number
     return list(found.values())

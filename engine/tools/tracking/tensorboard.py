@@ -6,153 +6,136 @@
 Everything is read from the run's files, as the live screens do; its driver does not notice.
 """
 
-import time
-from collections.abc import Generator
-from contextlib import suppress
+import os
+import threading
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from filelock import FileLock, Timeout
 
-from engine.errors import BusyError, CorruptFileError, UsageError
-from engine.events import Event, Progress, RunStarted
-from engine.runs.history import RunHistory
-from engine.runs.journal import Entry, read_journal
-from engine.runs.liveness import is_driven
-from engine.runs.preview_frames import enlarged, frame_iterations, frame_path, image_grid, read_frame
+from engine.errors import DiskError, UnreadableFileError
+from engine.events import Event, RunStarted
+from engine.runs.preview_frames import frame_iterations, frame_path
 from engine.runs.run import Run
 from engine.storage.atomic import disk
-from engine.tools.tracking.series import Number, numbers_of
+from engine.storage.filesystem import disk_error
+from engine.tools.tracking.follow import End, Row, Tracker, follow, missing, only_one, read_picture
+from engine.tools.tracking.series import Number
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 SUFFIX = ".tesla"
 """Ends the names of the event files that `tesla log` writes and may replace."""
-LOOK = 2.0
-"""Seconds between two reads of a run that is being driven."""
-LINES = 500
-"""Journal lines between two reports of progress."""
 
 
 def log_to_tensorboard(run: Run, folder: Path, *, once: bool = False) -> Generator[Event, None, int]:
     """Write a run to `folder/<run>`, and follow it for as long as it is driven; the number of points written.
 
-    What an earlier call wrote there is replaced. Closing the generator leaves whole files.
+    Closing the generator leaves whole files. Arguments and errors are those of `open_tensorboard` and `follow`.
+    """
+    with open_tensorboard(run, folder) as tracker:
+        yield from follow(run, [tracker], once=once)
+        return tracker.points
+
+
+@contextmanager
+def open_tensorboard(run: Run, folder: Path) -> Iterator[Tracker]:
+    """A tracker that writes a run to `folder/<run>`. What an earlier one wrote there is replaced.
 
     Args:
         run: an existing run.
         folder: TensorBoard's `--logdir`; created if missing.
-        once: do not wait for more.
 
     Raises:
         UsageError: the package `tensorboard` is not installed.
         BusyError: another process writes this run there.
+        DiskError: the system refuses to write.
     """
-    _check_installed()
-    target = folder / run.name
-    target.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(target / ".tesla-log.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise BusyError(
-            f"Another `tesla log` writes to {target}.", "Stop it, or choose another folder with --tensorboard."
-        ) from error
-    writers = _Writers(target)
-    total = run.frozen().settings.distill.iterations
-    try:
-        for path in sorted(target.rglob(f"*.tfevents.*{SUFFIX}")):
-            disk.remove(path)
-        offset = 0
-        while True:
-            driven = is_driven(run) and not once  # checked before reading: what its driver wrote last is read below
-            for lines, (entry, after) in enumerate(read_journal(run.journal_file, offset), 1):
-                offset = after
-                writers.take(entry)
-                if lines % LINES == 0:
-                    yield writers.progress(total)
-            writers.take_frames(run)
-            writers.flush()
-            yield writers.progress(total)
-            if not driven:
-                return writers.points
-            time.sleep(LOOK)
-    finally:
-        writers.close()
-        lock.release()
-
-
-def _check_installed() -> None:
     try:
         import tensorboard  # noqa: F401 - only whether it is there
     except ModuleNotFoundError as error:
-        raise UsageError(
-            "The package tensorboard is not installed.",
-            "Install it with: pip install 'tesla-tui[tensorboard]' - or use --csv, which needs no package.",
-        ) from error
+        raise missing("tensorboard") from error
+    target = folder / run.name
+    hint = "Stop it, or choose another folder with --tensorboard."
+    with _told_once(target), only_one(target / ".tesla-log.lock", f"to {target}", hint):
+        for path in sorted(target.rglob(f"*.tfevents.*{SUFFIX}")):
+            disk.remove(path)
+        yield _Writers(target, f"View them with: tensorboard --logdir {folder}")
 
 
-class _Writers:
+@contextmanager
+def _told_once(target: Path) -> Iterator[None]:
+    """What a writer's thread raises, it prints, and raises it in our thread too: one sentence is enough."""
+    before = threading.excepthook
+
+    def hook(raised: threading.ExceptHookArgs) -> None:
+        if not isinstance(raised.exc_value, OSError):
+            before(raised)
+
+    threading.excepthook = hook
+    try:
+        yield
+    except (DiskError, UnreadableFileError):
+        raise
+    except OSError as error:
+        raise disk_error(error, Path(os.fsdecode(error.filename)) if error.filename else target) from error
+    finally:
+        threading.excepthook = before
+
+
+class _Writers(Tracker):
     """One writer for the run and one for every trajectory."""
 
-    def __init__(self, folder: Path) -> None:
-        self.points = 0
+    rewinds: ClassVar[bool] = True
+
+    def __init__(self, folder: Path, view: str) -> None:
+        self.where = str(folder)
+        self.view = view
         self._folder = folder
         self._open: dict[int | None, SummaryWriter] = {}
         self._frames: set[int] = set()
-        self._history = RunHistory()
         self._accuracies: list[Number] = []
         """Those written so far: they stay when the run goes back."""
 
-    def take(self, entry: Entry) -> None:
+    def take(self, row: Row) -> None:
         """Write what a journal line has to plot."""
-        event = entry.event
-        back = self._history.add(entry)
-        if back is not None:
-            self._go_back(back)
+        event = row.entry.event
+        if row.back is not None:
+            self._go_back(row.back)
         if isinstance(event, RunStarted):
             words = "\n".join(f"    {key} = {value!r}" for key, value in event.settings.items())
-            self._writer().add_text("settings", words, event.resumed_from or 0, walltime=entry.time)
-        for number in numbers_of(entry):
+            self._writer().add_text("settings", words, event.resumed_from or 0, walltime=row.entry.time)
+        for number in row.numbers:
             self._write(number)
             if number.lasting and number.trajectory is None:
                 self._accuracies.append(number)
 
-    def take_frames(self, run: Run) -> None:
-        """Write the frames of the film that are new."""
+    def flush(self, run: Run) -> None:
+        """Write the frames of the film that are new, and make everything visible to TensorBoard."""
         for iteration in frame_iterations(run.film):
-            if iteration in self._frames:
-                continue
-            path = frame_path(run.film, iteration)
-            with suppress(CorruptFileError, FileNotFoundError):  # thinned out meanwhile, or damaged: there are others
-                frame, changed = read_frame(path), path.stat().st_mtime
-                picture = np.asarray(enlarged(image_grid(frame.pixels, frame.shown), frame.pixels.shape[1]))
-                grey = picture.ndim == 2
-                self._writer().add_image(
-                    "images", picture, iteration, walltime=changed, dataformats="HW" if grey else "HWC"
-                )
-                self.points += 1
-            self._frames.add(iteration)
-
-    def progress(self, total: int) -> Progress:
-        """How far the log is."""
-        return Progress(
-            stage="log", done=min(self._history.iteration, total), total=total, unit="iterations",
-            detail=f"{self.points:,} points",
-        )  # fmt: skip
-
-    def flush(self) -> None:
-        """Make everything visible to TensorBoard."""
+            if iteration not in self._frames:
+                self._frames.add(iteration)
+                self._write_frame(frame_path(run.film, iteration))
         for writer in self._open.values():
             writer.flush()
 
-    def close(self) -> None:
-        """Close the files."""
-        for writer in self._open.values():
-            writer.close()
+    def close(self, end: End) -> None:
+        """Close the files, all of them even if one cannot be."""
+        with ExitStack() as closing:
+            for writer in self._open.values():
+                closing.callback(writer.close)
         self._open.clear()
+
+    def _write_frame(self, path: Path) -> None:
+        picture = read_picture(path)
+        if picture is not None:
+            pixels = np.asarray(picture.image)
+            layout = "HW" if pixels.ndim == 2 else "HWC"
+            self._writer().add_image("images", pixels, picture.iteration, walltime=picture.time, dataformats=layout)
+            self.points += 1
 
     def _write(self, number: Number) -> None:
         writer = self._writer(number.trajectory)
