@@ -15,12 +15,14 @@ class ExitCode(IntEnum):
     HANGUP = 129
     OUT_OF_MEMORY = 12
     """As the system's own error of that meaning, ENOMEM."""
+    INTERNAL = 70
+    """An unexpected error, as EX_SOFTWARE of sysexits.h."""
     INTERRUPTED = 130
     TERMINATED = 143
 
 
 class TeslaError(Exception):
-    """An error with a message for the user; any other exception that escapes is a bug.
+    """An error with a message for the user; any other exception that escapes is a bug, and ends with exit code 70.
 
     `message` says what happened and where, `hint` says what to do next. Both are complete sentences.
     """
@@ -63,6 +65,18 @@ class DiskError(TeslaError, OSError):
         return f"{self.message} {self.hint}".strip()
 
 
+class UnreadableFileError(TeslaError):
+    """The system refused to read a file now: too many open files, no permission, a share that is away.
+
+    It says nothing about the file's contents. No OSError: what handles a missing file must not handle this.
+    """
+
+    def __init__(self, message: str, hint: str, number: int | None, path: Path) -> None:
+        super().__init__(message, hint)
+        self.errno = number
+        self.path = path
+
+
 class DamagedTrajectoryError(CorruptFileError):
     """A teacher's file is damaged. It can be trained again, to the same bits."""
 
@@ -100,7 +114,11 @@ class OutOfMemoryError(TeslaError):
 
 
 class WorkerLostError(TeslaError):
-    """Another process of this run failed or disappeared."""
+    """Another process of this run failed or disappeared. `ended` is the rank of one that ended without a word."""
+
+    def __init__(self, message: str, hint: str = "", ended: int | None = None) -> None:
+        super().__init__(message, hint)
+        self.ended = ended
 
 
 class WorkersStoppedError(TeslaError):
@@ -114,6 +132,11 @@ class WorkersStoppedError(TeslaError):
 def system_reason(error: OSError) -> str:
     """What the system said, for the brackets of a message; never empty and never `None`."""
     return error.strerror or str(error) or type(error).__name__
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """`1 epoch`, `1,200 epochs`; `many` is the plural where it is not just an s."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def tesla(*words: object) -> str:

@@ -83,6 +83,10 @@ class RunStopped(Event):
     lasting: ClassVar[bool] = True
     reason: str
     iteration: int | None
+    peak_bytes: int | None = None
+    """Greatest resident memory of the driver since it started; None in older journals."""
+    peak_device_bytes: int | None = None
+    """Most that PyTorch took of its CUDA device; None without one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +118,9 @@ class RunFinished(Event):
     seconds: float
     outcome: str = ""
     """What was gained over random real images, as text."""
+    peak_bytes: int | None = None
+    """As in `RunStopped`."""
+    peak_device_bytes: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 import torch
 
 from engine.errors import UsageError
+from engine.networks.dropout import without_dropout
 from engine.networks.flat import FlatNetwork, flatten_parameters
 from engine.runtime.rng import counted_generator, counted_seed
 from engine.training.task import Task
@@ -55,6 +56,7 @@ def couples_images(network: FlatNetwork, task: Task) -> bool:
     theta = flatten_parameters(task.fresh_network(counted_seed(seed, "coupling")))
     noise = torch.randn((4, *task.image_shape), generator=counted_generator(seed, "coupling"))
     images = noise.to(task.device, task.dtype)
-    whole = network(theta, images)
-    halves = torch.cat([network(theta, half) for half in images.split(2)])
+    with without_dropout(network.model):  # masks differ by the place in a batch, and that is no coupling
+        whole = network(theta, images)
+        halves = torch.cat([network(theta, half) for half in images.split(2)])
     return bool((whole - halves).norm() > COUPLED * whole.norm())

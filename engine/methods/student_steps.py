@@ -8,6 +8,7 @@ from engine.methods.batch_coupling import batch_sizes, couples_images
 from engine.methods.draws import draw_iteration
 from engine.methods.tesla_state import DistillState
 from engine.networks import flatten_parameters
+from engine.networks.dropout import has_dropout
 from engine.runtime.compiler_cache import compiled_key, remember
 from engine.runtime.out_of_memory import asked_bytes, free_bytes, is_out_of_memory
 from engine.runtime.rng import counted_seed
@@ -99,10 +100,11 @@ def smaller_parts(task: Task, state: DistillState, error: Exception) -> Notice |
     asked = asked_bytes(error)
     where = "" if task.device.type == "cpu" else f" on {task.device}"
     free = f"{format_bytes(free_bytes(task.device))} free{where}"
+    same = "with other masks of dropout" if has_dropout(task.flat_network().model) else "the same but for rounding"
     words = "" if asked is None else f" ({format_bytes(asked)} asked for, {free})"
     return Notice(
         level="warning",
         message=f"Out of memory in a matching step of {now} images{words}: from now on, {now // 2} are differentiated "
-        "at once and their gradients are summed; the result is the same but for rounding. The run keeps this "
+        f"at once and their gradients are summed; the result is {same}. The run keeps this "
         f"(compute.micro_batch = {now // 2} sets it for a new run).",
     )

@@ -22,6 +22,7 @@ from engine.methods.tesla_labels import export_labels, fixed_labels
 from engine.methods.tesla_recovery import recover, skip
 from engine.methods.tesla_state import DistillState, next_student_lr, outcome, restore_state, update
 from engine.runtime.generators import map_events
+from engine.runtime.rng import counted_seed
 from engine.runtime.transfer import to_device
 from engine.settings import Settings
 from engine.training import labels as label_rules
@@ -165,6 +166,7 @@ def matching_gradient_of(
         student_lr=state.student_lr, schedule=draw.schedule, mode=settings.distill.gradient,
         store=store, reuse=reuse,
         shares=WHOLE if task.ranks.size == 1 else Parts(task.ranks, draw.shares, labels=kind == "learned"),
+        seed=counted_seed(settings.seed, "student", state.iteration, task.ranks.rank),
     )  # fmt: skip
     if kind != "hard":
         state.labels = (

@@ -84,10 +84,11 @@ class WorkspacePlan:
         effective = self.data.effective
         if counted is not None:
             effective = resolve_settings(overrides=self.data.texts, counted=counted)
-        workspace = Workspace.create(self.folder, effective, set(self.data.active), counted)
+        Workspace.check_new(self.folder)
         if report is not None:
             write_record(self.folder, self.data.request, report)
-        return workspace
+        # Last, since it makes a workspace: killed before, the same command starts over.
+        return Workspace.create(self.folder, effective, set(self.data.active), counted)
 
 
 def plan_data(dataset: str, overrides: Sequence[str], *, preset: str | None = None) -> DataPlan:

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.errors import CorruptFileError, NewerFormatError
+from engine.errors import CorruptFileError, NewerFormatError, UnreadableFileError
 from engine.storage.atomic import FORMAT, read_json, write_json
 from engine.storage.untrusted import typed
 from engine.storage.versions import check_format
@@ -52,14 +52,14 @@ class DataDetails:
 
 def write_record(folder: Path, request: "DataRequest", report: "DataReport") -> None:
     """Write dataset.json into a workspace."""
-    write_json(folder / FILE, _content(request, report))
+    write_json(folder / FILE, _content(request, report), tidy=True)
 
 
 def read_summary(folder: Path) -> DataSummary | None:
     """The summary in a workspace's dataset.json; None if there is none that can be read."""
     try:
         return check_record(folder)
-    except (OSError, CorruptFileError, NewerFormatError):
+    except (OSError, CorruptFileError, NewerFormatError, UnreadableFileError):
         return None
 
 
@@ -76,7 +76,7 @@ def read_details(folder: Path) -> DataDetails | None:
             tuple(f"{item['what']} ({item['reason']})" for item in report["left_out"]),
             f"{report['value_range']['value']}, {report['fit']['value']}: {report['fit']['why']}",
         )
-    except (OSError, CorruptFileError, NewerFormatError, KeyError, TypeError, ValueError):
+    except (OSError, CorruptFileError, NewerFormatError, UnreadableFileError, KeyError, TypeError, ValueError):
         return None
 
 
@@ -113,7 +113,7 @@ def update_record(folder: Path, request: "DataRequest", report: "DataReport") ->
         old = {}
     if all(old.get(key) == new[key] for key in ("asked", "report")):
         return ""
-    write_json(path, new)
+    write_json(path, new, tidy=True)
     changes = _changes(old, new) if old else []
     return f"The dataset has changed since {FILE} was written: {'; '.join(changes)}." if changes else ""
 

@@ -8,6 +8,7 @@ from engine.errors import CorruptFileError, NewerFormatError
 from engine.events import EvaluationDone
 from engine.runs.protocol import protocol_digest
 from engine.storage.atomic import FORMAT, read_json, write_json
+from engine.storage.reading import paths_in
 from engine.storage.untrusted import typed
 from engine.storage.versions import check_format
 
@@ -18,12 +19,12 @@ def write_evaluation(folder: Path, result: EvaluationDone, protocol: dict[str, A
     there = _read(path)
     if apart or (there is not None and there[1] != protocol):
         path = _told_apart(path, protocol)
-    write_json(path, {"format": FORMAT, "protocol": protocol, "result": asdict(result)})
+    write_json(path, {"format": FORMAT, "protocol": protocol, "result": asdict(result)}, tidy=True)
 
 
 def read_evaluations(folder: Path) -> list[tuple[EvaluationDone, dict[str, Any]]]:
     """Every result that this version can read, of whichever protocol, with its protocol; by iteration."""
-    records = map(_read, sorted(folder.glob("*.json")))
+    records = map(_read, paths_in(folder, ".json"))
     return [record for record in records if record is not None]
 
 
@@ -42,7 +43,7 @@ def find_in_other_runs(
     folder: Path, iteration: int, subject: str, split: str, network: str, protocol: dict[str, Any]
 ) -> EvaluationDone | None:
     """A result of the same protocol that another run of the workspace already has; `folder` is this run's."""
-    for run in sorted(folder.parents[1].iterdir()):
+    for run in paths_in(folder.parents[1]):
         if run != folder.parent:
             found = find_evaluation(run / folder.name, iteration, subject, split, network, protocol)
             if found is not None:

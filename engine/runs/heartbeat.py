@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from engine.errors import CorruptFileError
+from engine.errors import CorruptFileError, UnreadableFileError
 from engine.events import Event, Progress, RunPaused, RunResumed
 from engine.runtime.out_of_memory import available_bytes, process_bytes
 from engine.storage.atomic import disk, replace_bytes
@@ -118,7 +118,7 @@ def read_heartbeat(path: Path) -> Heartbeat | None:
     """The last beat; None if there is none or it cannot be read."""
     try:
         return typed(Heartbeat, parse_json(read_bounded(path, MOST)))
-    except (OSError, ValueError, CorruptFileError):
+    except (OSError, ValueError, CorruptFileError, UnreadableFileError):
         return None
 
 

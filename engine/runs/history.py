@@ -70,7 +70,7 @@ class RunHistory(Accuracies):
     started: float | None = None
     """When the first driver started, seconds since 1970."""
     drives: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=MOST_DRIVES))
-    """Start and last sign of every drive, seconds since 1970."""
+    """Start and last sign of every drive, seconds since 1970; moved together where the clock was set back."""
     costs: Costs = field(default_factory=Costs)
     evaluation_seconds: float | None = None
     """Of the last evaluation between iterations."""
@@ -143,7 +143,7 @@ class RunHistory(Accuracies):
         """Total time it was driven; `now`: it still is. None if it never was."""
         if not self.drives:
             return None
-        last = 0.0 if now is None else now - self.drives[-1][1]
+        last = 0.0 if now is None else max(0.0, now - self.drives[-1][1])
         return sum(end - begin for begin, end in self.drives) + last
 
     def fold(self, values: Iterable[dict[str, Any]]) -> None:
@@ -195,7 +195,9 @@ class RunHistory(Accuracies):
         self.costs.distillation += sum(seconds)
         self.iteration, self.iterations = x[-1], columns["iterations"][-1]
         self.stage, self.distilling, self.open, self.ending = "distillation", True, True, ""
-        self._sign(columns["time"][-1])
+        times = columns["time"]
+        for time in times if any(b < a for a, b in pairwise(times)) else times[-1:]:
+            self._sign(time)
         return back
 
     def see(self, entry: Entry) -> int | None:
@@ -241,11 +243,13 @@ class RunHistory(Accuracies):
                 self.paused = isinstance(event, ev.RunPaused)
             case ev.RunStopped():
                 self._end("stopped")
+                self.costs.peaked(event.peak_bytes, event.peak_device_bytes)
                 self.checkpoints = event.iteration or self.checkpoints
             case ev.RunFailed():
                 self._end("failed", event.message)
             case ev.RunFinished():
                 self._end("finished")
+                self.costs.peaked(event.peak_bytes, event.peak_device_bytes)
         return back
 
     def _start(self, event: ev.RunStarted, time: float) -> int | None:
@@ -280,7 +284,10 @@ class RunHistory(Accuracies):
     def _sign(self, time: float) -> None:
         """The driver lived at that time."""
         if self.drives:
-            self.drives[-1] = (self.drives[-1][0], time)
+            begin, last = self.drives[-1]
+            if time < last:  # the clock was set back: what passed until then still counts
+                begin = time - (last - begin)
+            self.drives[-1] = (begin, time)
 
     def _reach(self, iteration: int) -> int | None:
         """An iteration is reported: one at or below the last one is a repetition."""

@@ -25,6 +25,7 @@ from engine.events import (
     event_to_json,
 )
 from engine.storage.atomic import disk, set_aside, write_bytes
+from engine.storage.reading import is_file, status_of
 from engine.storage.untrusted import moment, open_regular, parse_json, whole_number
 from engine.storage.versions import check_format
 
@@ -64,11 +65,11 @@ class JournalWriter:
         self._path = path
         if path.is_dir():
             set_aside(path)
-        if not path.exists():
+        if status_of(path) is None:
             disk.append(path, b"")
             disk.fsync(path.parent)
         self._seq = last.seq + 1 if (last := last_entry(path)) else 0
-        if path.exists() and _last_byte(path) not in (b"", b"\n"):
+        if _last_byte(path) not in (b"", b"\n"):
             disk.append(path, b"\n")  # a torn line of a driver that was killed: close it, readers skip it
 
     def append(self, event: Event) -> None:
@@ -90,7 +91,7 @@ def read_journal(path: Path, offset: int = 0) -> Iterator[tuple[Entry, int]]:
     Raises:
         CorruptFileError: it is not a regular file.
     """
-    if not path.is_file():
+    if not is_file(path):
         return
     with open_regular(path) as file:
         file.seek(offset)
@@ -160,7 +161,7 @@ def entry_from_json(value: dict[str, Any]) -> Entry | None:
 
 def last_entry(path: Path) -> Entry | None:
     """The newest readable line."""
-    if not path.is_file():
+    if not is_file(path):
         return None
     window = 64 * 1024
     while True:
@@ -224,7 +225,8 @@ def unread_lines(path: Path) -> Unread:
 
 def repair_journal(path: Path) -> Path:
     """Rewrite a journal that no process is writing, with its readable lines; the path where the original is kept."""
-    good = [line for line in path.read_bytes().splitlines(keepends=True) if _parse(line) is not None]
+    with open_regular(path) as file:
+        good = [line for line in file.read().splitlines(keepends=True) if _parse(line) is not None]
     kept = set_aside(path)
     # Renumbered, or the gap would be found again.
     values = [json.loads(line) for line in good]
@@ -252,7 +254,7 @@ def check_schema(path: Path) -> None:
 
 def _last_schema(path: Path) -> int | None:
     """Version of the newest line that has one, among the last ones; None if there is none."""
-    if not path.is_file():
+    if not is_file(path):
         return None
     with open_regular(path) as file:
         file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))

@@ -5,11 +5,13 @@ from collections.abc import Iterator, Sequence
 
 import psutil
 
+from engine.errors import UnreadableFileError
 from engine.runs.heartbeat import read_heartbeat
 from engine.runs.run import Run
 from engine.storage.beats import EVERY, WATCHER, file_stamp
 from engine.storage.holder import UNKNOWN, Holder, read_holder
 from engine.storage.lock import LeaseLock, is_locked
+from engine.storage.reading import exists
 
 LOCK, DRIVER = ".driver.lock", "driver.json"
 
@@ -42,14 +44,14 @@ def driver_alive(run: Run) -> bool | None:
         locked = is_locked(run.folder / LOCK)
     except FileNotFoundError:
         locked = False  # no process of this machine has what is not there
-    except OSError:
+    except (OSError, UnreadableFileError):  # OSError: a link
         locked = None  # not ours to read, or out of reach just now
     if locked:
         return True
     driver = driver_of(run)
     if driver is None or driver.released is not None:
         return False
-    if driver != UNKNOWN and not driver.machine and not run.heartbeat_file.exists():
+    if driver != UNKNOWN and not driver.machine and not exists(run.heartbeat_file):
         return False  # version 0.1.0 did not record that it had stopped, but removed its heartbeat file
     return driver.alive(run.folder / DRIVER, run.heartbeat_file, unlocked=locked is False)
 

@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
-from engine.errors import CorruptFileError
+from engine.errors import CorruptFileError, UnreadableFileError
 from engine.storage.atomic import disk, replace_bytes, write_bytes
+from engine.storage.reading import paths_in
 from engine.storage.untrusted import iteration_of, number, open_regular, parse_json, typed, whole_number
 
 Pixels = npt.NDArray[np.uint8]
@@ -153,7 +154,7 @@ def read_frame(path: Path) -> Frame:
         pixels = cells[:, :, :side, :side].reshape(rows * width, side, side, -1)[:count]
         labels = None if layout.top is None else _top_labels(layout.top, count)
         return Frame(layout.iteration, pixels, shown, labels)
-    except CorruptFileError:
+    except (CorruptFileError, UnreadableFileError):
         raise
     except Exception as error:  # Pillow raises any exception on a damaged chunk
         # Its own words name the open file by its number, which differs from look to look.
@@ -167,7 +168,7 @@ def frame_problem(path: Path) -> str:
     """What is wrong with a frame's file, checksums included, as a message; empty if nothing is."""
     try:
         read_frame(path)
-        with Image.open(path, formats=["PNG"]) as picture:
+        with open_regular(path) as file, Image.open(file, formats=["PNG"]) as picture:
             picture.verify()  # the checksums of all its parts
     except CorruptFileError as error:
         return error.message
@@ -177,11 +178,12 @@ def frame_problem(path: Path) -> str:
 
 
 def frame_iterations(folder: Path) -> list[int]:
-    """Iterations that have a frame, ascending."""
-    try:
-        found = [iteration_of(path) for path in folder.iterdir() if path.suffix == ".png"]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+    """Iterations that have a frame, ascending.
+
+    Raises:
+        UnreadableFileError: the system refuses to list them now.
+    """
+    found = [iteration_of(path) for path in paths_in(folder, ".png")]
     return sorted(iteration for iteration in found if iteration is not None)
 
 

@@ -37,7 +37,7 @@ def to_pixels(images: Tensor, space: InputSpace) -> Pixels:
 
 def save_picture(path: Path, picture: Image.Image) -> None:
     """Write a picture as PNG."""
-    write_bytes(path, png_bytes(picture))
+    write_bytes(path, png_bytes(picture), tidy=True)
 
 
 def png_bytes(picture: Image.Image) -> bytes:

@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.errors import CorruptFileError, NewerFormatError, UsageError
+from engine.errors import CorruptFileError, NewerFormatError, UnreadableFileError, UsageError
+from engine.runs.names import IMPORTING
 from engine.settings import Settings
 from engine.settings.facts import record
 from engine.storage.atomic import read_json
-
-MAKING = ".importing"
-"""Ends the name of a buffer's folder until it is whole."""
+from engine.storage.reading import paths_in
 
 DECLARABLE = ("teachers.lr", "teachers.batch", "augment.ops", "dataset.holdout")
 """Settings of the teachers' training that only the person who imports them can know."""
@@ -138,11 +137,11 @@ def imported_buffer(folder: Path) -> ImportedBuffer:
 def imported_folders(buffers: Path) -> list[Path]:
     """Folders of a workspace's imported buffers, by name."""
     found = []
-    for path in sorted(buffers.glob("*/manifest.json")):
+    for path in (folder / "manifest.json" for folder in paths_in(buffers)):
         try:
-            if "imported" in read_json(path) and not path.parent.name.endswith(MAKING):
+            if "imported" in read_json(path) and not path.parent.name.endswith(IMPORTING):
                 found.append(path.parent)
-        except (NewerFormatError, CorruptFileError, OSError, TypeError):
+        except (NewerFormatError, CorruptFileError, UnreadableFileError, OSError, TypeError):
             continue
     return found
 

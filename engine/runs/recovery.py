@@ -14,6 +14,7 @@ from engine.events import CheckpointSaved, RunStopped
 from engine.runs.journal import read_journal
 from engine.runs.run import Run
 from engine.storage.atomic import disk, read_json, set_aside, sweep
+from engine.storage.reading import exists, paths_in
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,20 +34,18 @@ class Half:
 def orphaned_checkpoint_files(run: Run) -> list[Half]:
     """Checkpoints with only one file, by iteration."""
     folder = run.folder / "checkpoints"
-    if not folder.is_dir():
-        return []
     whole = run.checkpoints()
     newest = max(whole, default=-1)
-    alone = sorted({int(path.stem) for path in folder.iterdir() if path.stem.isdigit() and len(path.suffixes) == 1})
+    alone = sorted({int(path.stem) for path in paths_in(folder) if path.stem.isdigit() and len(path.suffixes) == 1})
     alone = [iteration for iteration in alone if iteration not in whole]
     saved = _saved(run) if alone else set()
     found = []
     for iteration in alone:
         tensors = run.checkpoint_path(iteration)
         record = tensors.with_suffix(".json")
-        if tensors.exists():  # its record comes last in a save
+        if exists(tensors):  # its record comes last in a save
             found.append(Half(iteration, tensors, record if iteration in saved else None))
-        elif record.exists():  # its tensors go first in a removal, which takes place below newer ones
+        elif exists(record):  # its tensors go first in a removal, which takes place below newer ones
             found.append(Half(iteration, record, tensors if iteration > newest else None))
     return found
 
@@ -76,7 +75,7 @@ def clean_up(run: Run) -> list[str]:
             words.append(
                 f"{half.lost} is missing; the other half of this checkpoint was moved to {set_aside(half.path)}."
             )
-    for path in sorted(run.evaluation_folder.glob("*.json")):
+    for path in paths_in(run.evaluation_folder, ".json"):
         try:
             read_json(path)
         except CorruptFileError as error:
@@ -107,6 +106,6 @@ def set_checkpoint_aside(run: Run, iteration: int) -> Path:
     """Move both files of a checkpoint to `damaged`; the folder."""
     tensors = run.checkpoint_path(iteration)
     for path in (tensors.with_suffix(".json"), tensors):  # first what makes it valid
-        if path.exists() or path.is_symlink():
+        if exists(path) or path.is_symlink():
             set_aside(path)
     return tensors.parent / "damaged"

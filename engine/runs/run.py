@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.errors import CorruptFileError, DivergedError, SettingsError, UsageError, system_reason
+from engine.errors import CorruptFileError, DivergedError, SettingsError, TeslaError, UsageError, system_reason, tesla
 from engine.events import EvaluationDone, RunStarted
 from engine.runs.evaluations import find_evaluation, read_evaluations, write_evaluation
 from engine.runs.journal import check_schema, read_journal
@@ -24,10 +24,14 @@ from engine.storage.atomic import (
     write_bytes,
     write_tensors,
 )
+from engine.storage.reading import exists, is_file, paths_in, status_of
+from engine.storage.temp_files import ASIDE
 from engine.storage.untrusted import iteration_of
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+NOWHERE = "The journal does not have its settings either."
 
 CLASSES = "dataset.classes"
 """May be set on a run that was started without it, to restore the classes: `engine.runs.same_data` checks them."""
@@ -89,13 +93,14 @@ class Run:
     @property
     def exists(self) -> bool:
         """Whether it was ever started: it has settings, or a journal or checkpoints without them."""
-        return self.settings_file.exists() or self.journal_file.exists() or bool(self.checkpoints())
+        files = (self.settings_file, self.journal_file)
+        return any(status_of(file) is not None for file in files) or bool(self.checkpoints())
 
     @property
     def last_change(self) -> float:
         """When it was last written to, seconds since 1970."""
         for file in (self.journal_file, self.settings_file):
-            if file.exists():
+            if exists(file):
                 return file.stat().st_mtime
         return self.folder.stat().st_mtime
 
@@ -111,13 +116,22 @@ class Run:
             journaled = self._journaled()
             if journaled is not None:
                 return journaled
-            if isinstance(error, SettingsError):
-                raise
-            raise SettingsError(
-                f"{self.settings_file} cannot be read ({system_reason(error)}), and the journal does not have its "
-                "settings.",
-                f"Move the folder {self.folder} away, or start another run beside it with --run NAME.",
-            ) from error
+            raise SettingsError(f"{self.settings_damage} {NOWHERE}", self.way_out) from error
+
+    @property
+    def way_out(self) -> str:
+        """What to do with a run whose settings are nowhere: `tesla doctor` does it too."""
+        aside = tesla("doctor", self.folder.parents[1], "--repair")
+        return f"Start another run beside it with --run NAME; to move this one to {self.folder.parent / ASIDE}: {aside}"
+
+    @property
+    def broken(self) -> str:
+        """Why its settings cannot be had, as a message; empty if they can."""
+        try:
+            self.frozen()
+        except TeslaError as error:
+            return error.message
+        return ""
 
     @property
     def settings_damage(self) -> str:
@@ -138,7 +152,7 @@ class Run:
                 found = entry.event.settings
         toml = self.folder.parents[1] / "tesla.toml"
         try:
-            return None if found is None else recovered_settings(found, toml if toml.is_file() else None)
+            return None if found is None else recovered_settings(found, toml if is_file(toml) else None)
         except SettingsError:
             return None
 
@@ -182,7 +196,7 @@ class Run:
             if not self.settings_damage:
                 if self.frozen() == effective:
                     return
-            elif self.settings_file.exists():
+            elif exists(self.settings_file):
                 set_aside(self.settings_file)
         write_bytes(self.settings_file, settings_to_toml(effective).encode())
 
@@ -192,9 +206,9 @@ class Run:
 
     def checkpoints(self) -> list[int]:
         """Iterations with a checkpoint, ascending; not verified. An interrupted save does not count."""
-        paths = (self.folder / "checkpoints").glob("*.safetensors")
-        named = [(iteration_of(path), path) for path in paths]
-        return sorted(number for number, path in named if number is not None and path.with_suffix(".json").exists())
+        found = set(paths_in(self.folder / "checkpoints", ".safetensors", ".json"))
+        named = [(iteration_of(path), path) for path in found if path.suffix == ".safetensors"]
+        return sorted(number for number, path in named if number is not None and path.with_suffix(".json") in found)
 
     def save_checkpoint(self, tensors: dict[str, "Tensor"], record: dict[str, Any]) -> Path:
         """Publish a checkpoint; `record["iteration"]` names it.
@@ -236,8 +250,8 @@ class Run:
             NewerFormatError: names the first such file.
         """
         check_schema(self.journal_file)
-        for pattern in ("checkpoints/*.json", "evaluations/*.json"):
-            for path in sorted(self.folder.glob(pattern)):
+        for folder in ("checkpoints", "evaluations"):
+            for path in paths_in(self.folder / folder, ".json"):
                 refuse_newer(path)
 
     def newest_valid(self, until: int | None = None) -> "tuple[dict[str, Tensor], dict[str, Any]] | None":

@@ -1,7 +1,10 @@
 """The state of a run in one object, read from its files only: while another process drives it, and without PyTorch."""
 
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
+from engine.errors import TeslaError, system_reason
 from engine.events import EvaluationDone, TeachersMeasured
 from engine.runs.heartbeat import crash_description
 from engine.runs.history import RunHistory, read_history
@@ -9,6 +12,8 @@ from engine.runs.judgement import Outcome, outcomes
 from engine.runs.liveness import liveness
 from engine.runs.run import Run
 from engine.runs.selection import is_unimproved, selected_iteration
+from engine.settings import EffectiveSettings
+from engine.storage.reading import exists
 
 
 @dataclass(frozen=True)
@@ -18,7 +23,8 @@ class RunStatus:
     name: str
     state: str
     """`running`, `paused`, `stalled` (its driver is alive but makes no progress, or is silent), `stopped`, `failed`,
-    `finished`, `imported` (a set made elsewhere), or `interrupted` (its driver crashed or was killed)."""
+    `finished`, `imported` (a set made elsewhere), `interrupted` (its driver crashed or was killed), or `broken` (its
+    files cannot be read: see `read_statuses`)."""
     stage: str
     """`teachers`, `distillation`, `evaluation` or `done`."""
     dataset: str
@@ -56,10 +62,14 @@ class RunStatus:
     """It compiles, or is in the iteration it compiled for: the time left is not known yet."""
     eta: float | None
     """Seconds of distillation left, evaluations included, while it runs."""
+    peak_bytes: int | None
+    """Greatest resident memory of its driver."""
+    peak_device_bytes: int | None
+    """Most that PyTorch took of its CUDA device."""
     updated: float
     """When the journal was last written, seconds since 1970."""
     message: str
-    """The error of a failed run; how the driver of an interrupted one ended."""
+    """The error of a failed or broken run; how the driver of an interrupted one ended."""
 
     @property
     def finished(self) -> bool:
@@ -80,7 +90,7 @@ def read_state(run: Run, history: RunHistory, live: str, tested: bool = True) ->
         return live
     if not run.exists:
         return "new"
-    if run.origin_file.exists():
+    if exists(run.origin_file):
         return "imported"
     if history.ending == "finished":
         done = tested and history.iteration >= history.iterations
@@ -101,7 +111,7 @@ def run_status(run: Run) -> RunStatus:
     state = read_state(run, history, liveness(run), bool(test))
     unimproved = is_unimproved(run, settings, selected)
     random = tuple(result for result in results if result.split == "test" and result.subject == "random")
-    total = 0 if run.origin_file.exists() else settings.distill.iterations
+    total = 0 if exists(run.origin_file) else settings.distill.iterations
     asked = settings.teachers.count if settings.needs_teachers and state != "imported" else 0
     teachers = history.plan.count if history.plan else asked
     stage = _stage(state, history.teachers_done < teachers, history.iteration < total)
@@ -133,9 +143,42 @@ def run_status(run: Run) -> RunStatus:
         seconds_per_iteration=history.pace,
         compiling=state == "running" and history.compiling,
         eta=history.eta if state == "running" and stage == "distillation" else None,
+        peak_bytes=history.costs.peak_bytes,
+        peak_device_bytes=history.costs.peak_device_bytes,
         updated=run.last_change,
         message=message,
     )
+
+
+def is_finished(run: Run, effective: EffectiveSettings) -> bool:
+    """Whether nothing is left to do for these settings: its own, and it is finished."""
+    return run.exists and run.frozen().settings == effective.settings and run_status(run).finished
+
+
+def read_statuses(runs: Sequence[Run]) -> list[RunStatus]:
+    """The status of each run; one that cannot be read is `broken`, and its message says why: the others are shown."""
+    found = []
+    for run in runs:
+        try:
+            found.append(run_status(run))
+        except (TeslaError, OSError) as error:
+            said = error.message if isinstance(error, TeslaError) else f"{run.folder}: {system_reason(error)}."
+            hint = error.hint if isinstance(error, TeslaError) else ""
+            found.append(_broken(run, f"{said} {hint}".strip()))
+    return found
+
+
+def _broken(run: Run, message: str) -> RunStatus:
+    updated = 0.0
+    with suppress(OSError):
+        updated = run.last_change
+    return RunStatus(
+        name=run.name, state="broken", stage="", dataset="", ipc=0, method="", gradient="", labels="", iteration=0,
+        iterations=0, loss=None, student_lr=None, selected=None, unimproved=False, holdout=None, test=(), random=(),
+        outcomes=(), teachers=None, teachers_done=0, teachers_total=0, skipped=0, recoveries=0,
+        seconds_per_iteration=None, compiling=False, eta=None, peak_bytes=None, peak_device_bytes=None,
+        updated=updated, message=message,
+    )  # fmt: skip
 
 
 def _stage(state: str, teachers_missing: bool, iterations_missing: bool) -> str:

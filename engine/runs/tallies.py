@@ -21,6 +21,16 @@ class Costs:
     evaluation: float = 0.0
     evaluated: int = 0
     """Networks trained for evaluations."""
+    peak_bytes: int | None = None
+    """Greatest resident memory of a driver that ended by itself; None if none said."""
+    peak_device_bytes: int | None = None
+    """Most that PyTorch took of its CUDA device."""
+
+    def peaked(self, process: int | None, device: int | None) -> None:
+        """Count the peaks of a driver, bytes."""
+        self.peak_bytes = max((peak for peak in (self.peak_bytes, process) if peak is not None), default=None)
+        both = (self.peak_device_bytes, device)
+        self.peak_device_bytes = max((peak for peak in both if peak is not None), default=None)
 
 
 class Marks:

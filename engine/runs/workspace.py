@@ -8,31 +8,29 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-from engine.errors import BusyError, LostHoldError, TeslaError, UsageError, tesla
+from engine.errors import TeslaError, UnreadableFileError, UsageError, tesla
 from engine.events import Event, Progress, with_progress
-from engine.runs.data_record import update_record
-from engine.runs.liveness import DRIVER, LOCK, run_lease
+from engine.runs.data_record import FILE as DATA_FILE
+from engine.runs.data_record import read_summary, update_record
+from engine.runs.names import NAME, check_name
 from engine.runs.provenance import checked_identity, settings_layer
-from engine.runs.run import Run, nobody_else
+from engine.runs.run import Run
 from engine.runtime.threads import run_in_thread
 from engine.settings import EffectiveSettings, Settings, resolve_settings, settings_template
 from engine.settings.facts import record
 from engine.settings.layers import SETTLED
 from engine.settings.sized import Counted
-from engine.storage.atomic import disk, set_aside, sweep, write_bytes
-from engine.storage.beats import LATE
+from engine.storage.atomic import sweep, write_bytes
 from engine.storage.filesystem import other_spelling
-from engine.storage.lock import LeaseLock
+from engine.storage.reading import exists, is_file, is_folder, names_in
 from engine.storage.symlinks import check_links
+from engine.storage.temp_files import is_temp_name
 
 if TYPE_CHECKING:  # engine.data loads PyTorch, which a reader does not need
     from engine.data import DataRequest, Dataset, InputSpace
     from engine.data.dataset import Classes
-
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,12 +55,12 @@ class Workspace:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        if not folder.exists():
+        if not exists(folder):
             raise UsageError(
                 f"There is no folder {folder}.",
                 f"Create a workspace with: {tesla('init', folder, '--dataset', 'digits')}",
             )
-        if not self.toml.is_file():
+        if not is_file(self.toml):
             raise UsageError(
                 f"{folder} is not a workspace: it has no tesla.toml.",
                 f"Create one with: {tesla('init', folder, '--dataset', 'digits')}",
@@ -80,10 +78,12 @@ class Workspace:
         Raises:
             UsageError: the folder is not empty.
         """
-        if (folder / "tesla.toml").exists():
+        if exists(folder / "tesla.toml"):
             raise UsageError(f"{folder} is already a workspace.", f"Resume with: {tesla('run', folder)}")
         sweep(folder)  # of an `init` that was killed
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        # Its record of the dataset comes first; a file of that name that is not ours is not touched.
+        ours = {DATA_FILE} if is_folder(folder) and read_summary(folder) is not None else set()
+        if exists(folder) and (not is_folder(folder) or {path.name for path in folder.iterdir()} - ours):
             raise UsageError(f"{folder} exists and is not empty.", "Choose another name.")
 
     @staticmethod
@@ -103,14 +103,12 @@ class Workspace:
         """A run by name, existing or not.
 
         Raises:
-            UsageError: not a name for a folder, or differing only in case from a run, where that is the same folder.
+            UsageError: not a name for a folder, or differing only in case from a run, where that is the same folder;
+                a reserved name, of a run that does not exist.
         """
-        if not NAME.fullmatch(name):
-            raise UsageError(
-                f"{name!r} is not a valid run name.",
-                "Use letters, digits, dot, dash and underscore, at most 64 of them.",
-            )
         run = Run(self.folder / "runs" / name)
+        if not NAME.fullmatch(name) or not run.exists:
+            check_name(name, "run")
         if other := other_spelling(run.folder):
             raise UsageError(
                 f"There is a run {other}, and the file system does not distinguish it from {name}.",
@@ -127,16 +125,18 @@ class Workspace:
         check_links(self.folder, folders)
 
     def runs(self) -> list[Run]:
-        """Existing runs, by name."""
+        """Existing runs, by name. One that is still being built under a temporary name is none."""
         folder = self.folder / "runs"
-        names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-        return [run for run in (Run(folder / name) for name in names if NAME.fullmatch(name)) if run.exists]
+        names = [name for name in names_in(folder) if NAME.fullmatch(name) and not is_temp_name(name)]
+        return [run for run in map(Run, (folder / name for name in names)) if _there(run)]
 
     def existing_run(self, name: str | None) -> Run:
         """The run of that name; without a name the only one, or the one that was written to last.
 
         Raises:
             UsageError: there is none (the message lists the existing ones).
+            TeslaError: without a name, the settings of that run cannot be read (the hint names the newest run whose
+                settings can); another one is never taken silently.
         """
         runs = self.runs()
         if not runs:
@@ -144,7 +144,7 @@ class Workspace:
                 f"{self.folder} has no runs yet.", f"Start one with: {tesla('run', self.folder, '--ipc', 1)}"
             )
         if name is None:
-            return max(runs, key=lambda run: run.last_change)
+            return _readable(sorted(runs, key=_last_change, reverse=True))
         for run in runs:
             if run.name == name:
                 return run
@@ -179,7 +179,7 @@ class Workspace:
     def _buffer_layer(self, needed: bool, name: str) -> dict[str, Any]:
         folder = self.folder / "buffers" / name
         # An invalid name is left to the validation of teachers.buffer.
-        if not NAME.fullmatch(name) or not (needed or (folder / "manifest.json").exists()):
+        if not NAME.fullmatch(name) or not (needed or exists(folder / "manifest.json")):
             return {}
         return settings_layer(folder)
 
@@ -239,81 +239,44 @@ class Workspace:
         return self.folder / "buffers" / f"{name}-{digest}"
 
 
-def acquire_run(run: Run) -> Generator[Event, None, "RunLease"]:
-    """Become the run's driver; other processes may only watch. Use as `yield from`; a context manager comes back.
+def _readable(runs: list[Run]) -> Run:
+    """The first of these runs, newest first.
 
     Raises:
-        BusyError: another process drives it; the message says which, and since when.
+        TeslaError: its settings cannot be read.
     """
-    disk.make_folder(run.folder)
-    for name in (LOCK, DRIVER):
-        if (run.folder / name).is_dir():
-            set_aside(run.folder / name)
-    lease = run_lease(run)
-    started = time.monotonic()
-    for owner in lease.attempts():
-        detail = "waiting for the run's lock"
-        if lease.watching:
-            detail = f"waiting up to {LATE:.0f} s for a heartbeat of {owner.words}: {time.monotonic() - started:.0f} s"
-        yield Progress(stage="data", done=1, total=1, unit="datasets", detail=detail)
-    if not lease.held:
-        raise BusyError(
-            f"The run {run.name} is already being driven by {owner.words}.",
-            f"Watch it with: {tesla('tui', run.folder.parents[1], '--run', run.name)}",
+    newest, *others = runs
+    try:
+        newest.frozen()
+    except TeslaError as error:
+        healthy = next((run.name for run in others if not run.broken), None)
+        if healthy is None:
+            raise
+        refused = TeslaError(
+            f"The newest run is {newest.name}, and it cannot be used: {error.message}",
+            f"To use the newest one that can, add: --run {healthy}. `tesla doctor` says more about {newest.name}.",
         )
-    return RunLease(run, lease)
+        refused.exit_code = error.exit_code
+        raise refused from error
+    return newest
 
 
-class RunLease:
-    """The lock of a run, held while a block runs; the run's own writes are refused once it is lost."""
+def _last_change(run: Run) -> float:
+    """When it was last written to, seconds since 1970; now if that cannot be found out, so that it is not skipped.
 
-    def __init__(self, run: Run, lease: LeaseLock) -> None:
-        self._run = run
-        self._lease = lease
-        self._checked = 0.0
+    A run that was deleted since it was listed comes last.
+    """
+    try:
+        return run.last_change
+    except FileNotFoundError:
+        return 0.0
+    except (OSError, UnreadableFileError):
+        return time.time()
 
-    def __enter__(self) -> Self:
-        self._run.guard = self.check
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._run.guard = nobody_else
-        self._lease.release()
-
-    def stands(self) -> bool:
-        """Whether this process is still the run's driver by its record: asked before each beat, it raises nothing."""
-        return self._lease.stands
-
-    def glance(self) -> None:
-        """Check at most once a second."""
-        if time.monotonic() - self._checked > 1:
-            self.check()
-
-    def check(self) -> None:
-        """Refuse to write to a run that this process no longer drives.
-
-        Raises:
-            BusyError: another process drives it.
-            UsageError: its folder was renamed or deleted.
-        """
-        self._checked = time.monotonic()
-        try:
-            self._lease.check()
-        except LostHoldError as lost:
-            name, workspace = self._run.name, self._run.folder.parents[1]
-            if lost.owner is not None:
-                raise BusyError(
-                    f"The run {name} was taken over by {lost.owner}, which saw no heartbeat of this process.",
-                    f"Nothing has been written since. Watch it with: {tesla('tui', workspace, '--run', name)}",
-                ) from lost
-            if lost.place is not None and lost.place != self._run.folder:
-                raise UsageError(
-                    f"The folder of the run {name} was moved to {lost.place} while the run was driven.",
-                    f"It is saved as of its last checkpoint. Resume with: "
-                    f"{tesla('run', lost.place.parents[1], '--run', lost.place.name)}",
-                ) from lost
-            raise UsageError(
-                f"The folder of the run {name} was deleted while the run was driven.", "Nothing more is written."
-            ) from lost
+def _there(run: Run) -> bool:
+    """Whether it exists; one that cannot be looked at now does, and says so where it is read."""
+    try:
+        return run.exists
+    except UnreadableFileError:
+        return True

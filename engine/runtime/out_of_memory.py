@@ -5,17 +5,20 @@ PyTorch raises its own error on accelerators and a plain RuntimeError on the CPU
 
 import errno
 import re
-from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
+
+from engine.runtime.memory_limits import tightest_bound
 
 if TYPE_CHECKING:
     import torch
 
 WORDS = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory", "bad_alloc")
 """In the message of a RuntimeError that is about memory: of CUDA and MPS, of PyTorch's CPU allocator, of C++."""
+
+UNMAPPED = ("failed to map segment", "cannot allocate memory")
+"""In the message of an ImportError that is about memory, of the system's loader."""
 
 METAL = "invalid buffer size"
 """The same of Metal, for more than it gives in one piece."""
@@ -39,9 +42,11 @@ def is_out_of_memory(error: BaseException) -> bool:
         return error.errno == errno.ENOMEM
     if any(kind.__name__ == "OutOfMemoryError" and kind.__module__.startswith("torch") for kind in type(error).__mro__):
         return True
+    said = str(error).lower()
+    if isinstance(error, ImportError):
+        return any(words in said for words in UNMAPPED)
     if not isinstance(error, RuntimeError):
         return False
-    said = str(error).lower()
     return any(words in said for words in (*WORDS, METAL)) or (said.startswith(MUTE) and available_bytes() < LITTLE)
 
 
@@ -57,21 +62,8 @@ def process_bytes() -> int:
 
 
 def available_bytes() -> int:
-    """Host memory this process can still get: by the machine, by its control group, by its own limit."""
-    found = [int(psutil.virtual_memory().available)]
-    if hasattr(psutil, "RLIMIT_AS"):  # not on macOS, which holds no process to it
-        limit = psutil.Process().rlimit(psutil.RLIMIT_AS)[0]
-        if limit != psutil.RLIM_INFINITY:
-            found.append(limit - psutil.Process().memory_info().vms)
-    # Version 2 of control groups, and version 1; a container sees its own under the root.
-    for most, used in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-    ):
-        with suppress(OSError, ValueError):
-            group = Path("/sys/fs/cgroup")
-            found.append(int((group / most).read_text()) - int((group / used).read_text()))
-    return max(0, min(found))
+    """Host memory this process can still get: by the machine, by its control group, by its own limits."""
+    return tightest_bound().left
 
 
 def free_bytes(device: "torch.device") -> int:

@@ -9,22 +9,26 @@ the process added.
 import contextlib
 import importlib
 import json
-import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from engine.errors import TeslaError
+from engine.errors import ExitCode, OutOfMemoryError, TeslaError
+from engine.runtime.memory_limits import memory_words
+from engine.runtime.out_of_memory import is_out_of_memory
+from engine.runtime.parent import child_environment, end_with_parent
 
 _running: set["subprocess.Popen[str]"] = set()
 
 MARK = "\x1eresult "
 """Starts the output line with the answer, since libraries may print others."""
+
+ERROR = "error"
+"""Key of an answer that is an error."""
 
 
 def run_isolated(
@@ -44,7 +48,8 @@ def run_isolated(
         What the function returned, and `peak_bytes`: the greatest resident size of the process, bytes.
 
     Raises:
-        TeslaError: the process failed; the message has the end of its error output.
+        TeslaError: what the function raised; or a signal ended the process.
+        ProcessError: the function raised an unexpected error; its traceback is in the notes.
     """
     command = [
         sys.executable,
@@ -53,7 +58,6 @@ def run_isolated(
         "engine.runtime.subprocesses",
         function,
         json.dumps(dict(arguments)),
-        str(os.getpid()),
     ]
     started = time.monotonic()
     # Files, not pipes: nothing reads while the process runs. A new session: Ctrl-C is for the caller.
@@ -62,7 +66,7 @@ def run_isolated(
             command,
             stdout=out,
             stderr=err,
-            env={**os.environ, **(environment or {})},
+            env=child_environment(environment),
             start_new_session=True,
             text=True,
         )
@@ -82,25 +86,47 @@ def run_isolated(
         lines, words_said = out.read().split("\n"), err.read()  # not splitlines(): it splits at the mark itself
     answers = [line[len(MARK) :] for line in lines if line.startswith(MARK)]
     if process.returncode or not answers:
-        words = " ".join(words_said.strip().splitlines()[-2:])
+        words = words_said.strip().splitlines()[-2:]
         if process.returncode < 0:
-            words = f"ended by signal {-process.returncode} (9: usually out of memory). {words}"
-        raise TeslaError(f"Measuring {function} failed: {words.strip() or 'no error output'}")
-    found: dict[str, Any] = json.loads(answers[-1])
-    return found
+            ended = f"ended by signal {-process.returncode} (9: usually out of memory). {' '.join(words)}"
+            raise TeslaError(f"Measuring {function} failed: {ended.strip()}")
+        error = ProcessError(f"{function} in a process of its own: {words[-1] if words else 'no error output'}")
+        error.add_note(words_said)
+        raise error
+    return found_or_raised(json.loads(answers[-1]))
+
+
+class ProcessError(Exception):
+    """An unexpected error in a process that `run_isolated` started; its notes have what that process wrote."""
+
+
+@contextlib.contextmanager
+def passing_errors() -> Iterator[None]:
+    """Give the caller's process an error that has a message for the user, instead of an answer."""
+    try:
+        yield
+    except Exception as error:
+        if is_out_of_memory(error):
+            error = OutOfMemoryError(*memory_words(error))
+        elif not isinstance(error, TeslaError):
+            raise
+        sys.stdout.write(f"{MARK}{json.dumps({ERROR: [error.message, error.hint, error.exit_code]})}\n")
+
+
+def found_or_raised(answer: dict[str, Any]) -> dict[str, Any]:
+    """An answer, unless it is an error of `passing_errors`, which is raised."""
+    if ERROR in answer:
+        message, hint, code = answer[ERROR]
+        error = TeslaError(message, hint)
+        error.exit_code = ExitCode(code)
+        raise error
+    return answer
 
 
 def end_all() -> None:
     """Kill all processes started here; for a caller that ends without closing its generators."""
     for process in list(_running):
         process.kill()
-
-
-def _end_with(parent: int) -> None:
-    # A caller that is killed cannot end what it started.
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
 
 
 def peak_bytes() -> int:
@@ -119,12 +145,13 @@ def peak_bytes() -> int:
 
 
 def _main() -> None:
-    path, arguments, parent = sys.argv[1:4]
-    threading.Thread(target=_end_with, args=(int(parent),), name="tesla-parent", daemon=True).start()
+    end_with_parent()
+    path, arguments = sys.argv[1:3]
     module, _, name = path.partition(":")
     found = getattr(importlib.import_module(module), name)(**json.loads(arguments))
     sys.stdout.write(f"{MARK}{json.dumps({**found, 'peak_bytes': peak_bytes()})}\n")
 
 
 if __name__ == "__main__":
-    _main()
+    with passing_errors():
+        _main()

@@ -15,7 +15,8 @@ from engine.matching.parameter_store import resolve_store
 from engine.matching.steps import saved_bytes, student_loss
 from engine.methods.batch_coupling import batch_sizes, couples_images
 from engine.networks import flatten_parameters
-from engine.runtime.out_of_memory import asked_bytes, available_bytes, free_bytes, is_out_of_memory, process_bytes
+from engine.runtime.memory_limits import tightest_bound
+from engine.runtime.out_of_memory import asked_bytes, free_bytes, is_out_of_memory, process_bytes
 from engine.storage.filesystem import format_bytes
 from engine.training.task import Task
 
@@ -78,7 +79,9 @@ def _tried(error: Exception, task: Task | None) -> str:
     if task is not None and task.device.type == "cuda":
         free, total = free_bytes(task.device), torch.cuda.mem_get_info(task.device)[1]
         return f"{words}; {task.device} has {format_bytes(total)}, of which {format_bytes(free)} were free"
-    return f"{words}; this process had {format_bytes(process_bytes())}, and {format_bytes(available_bytes())} were free"
+    bound = tightest_bound()
+    said = f"{words}; this process had {format_bytes(process_bytes())}, and {format_bytes(bound.left)} were free"
+    return f"{said}. {bound.words.rstrip('.')}" if bound.words else said
 
 
 def explained(stage: str, tried: str, task: Task | None) -> OutOfMemoryError:

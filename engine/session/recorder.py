@@ -1,16 +1,18 @@
 """What a driver records: every event of its session in the run's journal, and how it ended."""
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 
 from engine.errors import LostHoldError, TeslaError, WorkersStoppedError
 from engine.events import Event, Progress, RunFailed, RunPaused, RunResumed, RunStopped
 from engine.runs.heartbeat import HeartbeatWriter
 from engine.runs.journal import JournalWriter
+from engine.runs.lease import RunLease
 from engine.runs.run import Run
-from engine.runs.workspace import RunLease
 from engine.runtime.distributed.ranks import Ranks
+from engine.runtime.peak_memory import PeakMemory
 from engine.session.control import Control
 
 Events = Generator[Event, None, None]
@@ -66,8 +68,14 @@ class Recorder:
 
 
 @contextmanager
-def recording(run: Run, held: RunLease, heart: HeartbeatWriter) -> Iterator[Recorder]:
+def recording(run: Run, held: RunLease, heart: HeartbeatWriter, peak: Callable[[], PeakMemory]) -> Iterator[Recorder]:
     """A recorder for the duration of a session. An early end of the session is recorded as its last event.
+
+    Args:
+        run: whose journal it is.
+        held: the lease of its driver.
+        heart: takes the progress.
+        peak: the driver's peak memory so far.
 
     Raises:
         BusyError, UsageError: instead of an OSError, if the run's folder was taken away meanwhile.
@@ -77,7 +85,8 @@ def recording(run: Run, held: RunLease, heart: HeartbeatWriter) -> Iterator[Reco
         yield Recorder(journal, held, heart)
     except (GeneratorExit, WorkersStoppedError) as stop:
         reason = stop.message if isinstance(stop, WorkersStoppedError) else "asked to stop"
-        journal.append(RunStopped(reason=reason, iteration=max(run.checkpoints(), default=None)))
+        saved = max(run.checkpoints(), default=None)
+        journal.append(RunStopped(reason=reason, iteration=saved, **asdict(peak())))
         raise
     except BaseException as error:
         if isinstance(error, OSError):

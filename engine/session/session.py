@@ -6,6 +6,8 @@ itself is in `engine.session.loop`.
 
 import time
 from collections.abc import Generator, Sequence
+from dataclasses import asdict
+from functools import partial
 
 from engine.errors import UsageError
 from engine.events import Event, Notice, RunFinished, RunStarted, stage_events
@@ -14,14 +16,16 @@ from engine.methods.registry import method_of
 from engine.runs.heartbeat import crash_description, heartbeat
 from engine.runs.history import read_history
 from engine.runs.judgement import outcome_words
+from engine.runs.lease import acquire_run
 from engine.runs.recovery import clean_up
 from engine.runs.run import Run
 from engine.runs.same_data import check_data
 from engine.runs.selection import checkpoint_to_use, read_outcomes
-from engine.runs.workspace import Workspace, acquire_run
+from engine.runs.workspace import Workspace
 from engine.runtime.determinism import with_operators
 from engine.runtime.device import environment
 from engine.runtime.distributed.ranks import ALONE, Ranks
+from engine.runtime.peak_memory import forget_peak, peak_memory
 from engine.session.control import Control
 from engine.session.evaluations import final_test
 from engine.session.loop import run_stages
@@ -69,6 +73,7 @@ def drive(
     task, buffer = yield from _opened(workspace, effective, ranks, early)
     check_data(run, task.dataset.classes, task.dataset.fingerprint)
     workspace.check_links(*run.folders, buffer.folder)
+    forget_peak(task.device)  # of another run of this process
     hold = yield from acquire_run(run)
     crash = crash_description(run.heartbeat_file)  # before this driver's heartbeat replaces it
     with hold as held, heartbeat(run.heartbeat_file, held.stands) as heart:
@@ -84,7 +89,8 @@ def drive(
             environment=here,
         )
         begun = time.monotonic()
-        with recording(run, held, heart) as recorder:
+        peak = partial(peak_memory, task.device)
+        with recording(run, held, heart, peak) as recorder:
             for event in (started, *early, *notices):
                 recorder.record(event)
             yield started
@@ -94,7 +100,8 @@ def drive(
             stages = explain_out_of_memory(stages, task)
             yield from recorder.recorded(stages, control, ranks)
             outcome = outcome_words(read_outcomes(run, effective.settings))
-            finished = recorder.record(RunFinished(seconds=time.monotonic() - begun, outcome=outcome))
+            seconds = time.monotonic() - begun
+            finished = recorder.record(RunFinished(seconds=seconds, outcome=outcome, **asdict(peak())))
         yield finished  # outside: closing the generator here must not record a stop
 
 

@@ -15,6 +15,9 @@ from engine.errors import SettingsError
 from engine.settings.plugins import Plugin, usable
 from engine.storage.untrusted import typed
 
+UNKNOWN = "unknown"
+"""A licence that is not known, as the hub spells it."""
+
 
 @dataclass(frozen=True)
 class DatasetFacts:
@@ -38,6 +41,8 @@ class DatasetFacts:
     """Column of the hub's dataset with the classes; empty for the first of that type."""
     offline: str = ""
     """What to do without a network, in one sentence."""
+    license: str = UNKNOWN
+    """Its id on the Hugging Face hub, such as `cc-by-4.0`."""
     classes: int = 0
     channels: int = 0
     resolution: int = 0

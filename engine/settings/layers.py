@@ -130,7 +130,12 @@ class _File:
 def _read_file(toml: Path | None) -> _File:
     if toml is None:
         return _File("tesla.toml", {}, {})
-    table = read_toml(toml)
+    try:
+        table = read_toml(toml)
+    except FileNotFoundError as error:
+        raise UsageError(
+            f"There is no {toml}.", "The workspace was deleted or moved, or its disk is away: check its folder."
+        ) from error
     check_format(table.pop("format", None), FORMAT, toml)
     counted = Counted.from_table(table.pop("counted", None), toml)
     rows = table.pop("ipc", {})

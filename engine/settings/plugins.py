@@ -8,24 +8,24 @@ form of those in methods.toml and presets.toml. The code itself needs consent: `
 
 import re
 import sys
-import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.machinery import PathFinder
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, distributions, entry_points
 from pathlib import Path
 from typing import Any, Literal
 
-from engine.errors import CorruptFileError
-from engine.storage.untrusted import read_bounded
+from engine.errors import CorruptFileError, SettingsError
+from engine.settings.tables import LONGEST, read_toml
 
 Kind = Literal["method", "dataset"]
 GROUPS: dict[Kind, str] = {"method": "tesla.methods", "dataset": "tesla.datasets"}
 FILE = "tesla-plugin.toml"
-MOST = 2**18
-"""Bytes of a plugin's tables."""
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+DAMAGE = (ValueError, TypeError, OSError)
+"""What reading the description of a damaged package raises; the library checks nothing."""
+COUNT = re.compile(r"[1-9][0-9]{0,8}")
 TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
@@ -58,7 +58,10 @@ class Plugin:
 @cache
 def installed(kind: Kind) -> tuple[Plugin, ...]:
     """Every entry point of a group, usable or not, in the order of their names."""
-    found = [_described(kind, point) for point in entry_points(group=GROUPS[kind])]
+    try:
+        found = [_described(kind, point) for point in entry_points(group=GROUPS[kind])]
+    except DAMAGE:  # the entry points of any package, not only of plugins: the others still count
+        found = list(_one_by_one(kind))
     return tuple(sorted(found, key=lambda plugin: (plugin.name, plugin.package)))
 
 
@@ -92,8 +95,23 @@ def is_target(target: str) -> bool:
     return any(plugin.target == target for kind in GROUPS for plugin in installed(kind))
 
 
+def _one_by_one(kind: Kind) -> Iterator[Plugin]:
+    """The plugins of a group, and one with a problem for every package whose description is damaged."""
+    seen = set()
+    for package in distributions():
+        name = str(package.locate_file(""))
+        try:
+            name = package.name or name
+            if name in seen:
+                continue
+            seen.add(name)
+            yield from [_described(kind, point) for point in package.entry_points.select(group=GROUPS[kind])]
+        except DAMAGE as error:
+            yield Plugin(kind, "?", "", name, "", problem=f"entry_points.txt cannot be read ({error}); reinstall it")
+
+
 def _described(kind: Kind, point: EntryPoint) -> Plugin:
-    package, version = (point.dist.name, point.dist.version) if point.dist else ("unknown", "")
+    package, version = (point.dist.name or "unknown", point.dist.version or "") if point.dist else ("unknown", "")
     plugin = Plugin(kind, point.name, point.value, package, version)
     if not NAME.fullmatch(point.name):
         return replace(
@@ -103,13 +121,30 @@ def _described(kind: Kind, point: EntryPoint) -> Plugin:
         return replace(plugin, problem=f"{point.value!r} is not package.module:object")
     try:
         table = _tables(point.value.partition(":")[0].partition(".")[0]).get(f"{kind}s", {}).get(point.name, {})
-        if not isinstance(table, dict):
-            raise ValueError(f"{kind}s.{point.name} is not a table")
-        if not isinstance(table.get("about", {}), dict):
-            raise ValueError(f"{kind}s.{point.name}.about is not a table")
+        _check_table(f"{kind}s.{point.name}", table, rows_by_dataset=kind == "method")
     except (CorruptFileError, OSError, ValueError, AttributeError, RecursionError) as error:
         return replace(plugin, problem=f"{FILE} cannot be read: {error}")
+    except SettingsError as error:
+        return replace(plugin, problem=f"{FILE} cannot be read: {error.message.rstrip('.')}")
     return replace(plugin, table=table)
+
+
+def _check_table(where: str, table: Any, *, rows_by_dataset: bool) -> None:
+    """Refuse what does not have the form of methods.toml or presets.toml; whether settings exist is checked later.
+
+    Raises:
+        ValueError: a part is no table, or a row is for no number of images.
+    """
+    parts = {key: table.get(key, {}) for key in ("about", "fixed", "ipc")} if isinstance(table, dict) else {"": table}
+    for key, part in parts.items():
+        if not isinstance(part, dict):
+            raise ValueError(f"{where}{'.' if key else ''}{key} is not a table")
+    for ipc, row in parts.get("ipc", {}).items():
+        if not COUNT.fullmatch(ipc) or not isinstance(row, dict):
+            raise ValueError(f"{where}.ipc.{ipc[:LONGEST]} is not a table for a number of images per class")
+    if rows_by_dataset:
+        for dataset, own in table.get("dataset", {}).items():
+            _check_table(f"{where}.dataset.{dataset[:LONGEST]}", own, rows_by_dataset=False)
 
 
 def _tables(top: str) -> dict[str, Any]:
@@ -118,5 +153,5 @@ def _tables(top: str) -> dict[str, Any]:
     for folder in (found.submodule_search_locations or ()) if found is not None else ():
         path = Path(folder) / FILE
         if path.exists():
-            return tomllib.loads(read_bounded(path, MOST).decode())
+            return read_toml(path)
     return {}

@@ -165,7 +165,7 @@ def profile_row(name: str, dataset: Any, ipc: Any) -> ProfileRow:
         SettingsError: there is no such profile, or it has no such row; says which exist.
     """
     rows = {(row.dataset, row.ipc): row for row in profile_rows(name)}
-    if (dataset, ipc) in rows:
+    if isinstance(dataset, str) and isinstance(ipc, int) and (dataset, ipc) in rows:
         return rows[dataset, ipc]
     others = [other for other in profile_names() if _has(other, dataset, ipc)]
     instead = f" Profiles with this one: {', '.join(others)}." if others else ""

@@ -4,6 +4,7 @@ Everything the engine writes permanently goes through one object, `disk` (see fi
 everything else is JSON with its own checksum; there is no pickle.
 """
 
+import errno
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -11,10 +12,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.errors import CorruptFileError, system_reason
+from engine.errors import CorruptFileError, UsageError, system_reason
 from engine.storage.filesystem import disk
-from engine.storage.temp_files import TEMP_MARK, begin_temp, end_temp, set_aside, sweep
-from engine.storage.untrusted import MOST_JSON, parse_json, read_bounded
+from engine.storage.temp_files import TEMP_MARK, begin_temp, end_temp, set_aside, sweep, sweep_target
+from engine.storage.untrusted import MOST_JSON, open_regular, parse_json, read_bounded
 from engine.storage.versions import check_format
 
 if TYPE_CHECKING:
@@ -84,14 +85,27 @@ def removing(path: Path) -> Iterator[None]:
 def publishing_folder(target: Path) -> Iterator[Path]:
     """As `atomic_write`, for a whole folder: every file in it is synced before the folder gets its name.
 
+    What dead writers of this folder left beside it is removed first: killed at any moment, the same work done again
+    ends in the same state.
+
     Raises:
-        FileExistsError: `target` exists and is not an empty folder.
+        UsageError: `target` exists and is not an empty folder, by now.
     """
+    disk.make_folder(target.parent)
+    sweep_target(target)
     temp = begin_temp(target)
     try:
         disk.make_folder(temp)
         yield temp
-        publish_folder(temp, target)
+        try:
+            publish_folder(temp, target)
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY) and not isinstance(error, FileExistsError):
+                raise
+            raise UsageError(
+                f"{target} was created by another process in the meantime.",
+                "It was left unchanged. Choose another name.",
+            ) from error
     except BaseException:
         with suppress(OSError):
             disk.remove_tree(temp)
@@ -121,8 +135,16 @@ def _clear(target: Path) -> None:
         set_aside(target)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Publish `data` under `path`."""
+def write_bytes(path: Path, data: bytes, *, tidy: bool = False) -> None:
+    """Publish `data` under `path`.
+
+    Args:
+        path: of the file.
+        data: its bytes.
+        tidy: first remove what dead writers of this file left beside it; for a folder that nothing else sweeps.
+    """
+    if tidy:
+        sweep_target(path)
     with atomic_write(path) as temp:
         disk.write(temp, data)
 
@@ -142,9 +164,12 @@ def replace_bytes(path: Path, data: bytes) -> None:
         end_temp(temp)
 
 
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Publish an object as readable JSON, sealed with its checksum. Non-finite numbers are not JSON and are refused."""
-    write_bytes(path, sealed_json(value))
+def write_json(path: Path, value: Mapping[str, Any], *, tidy: bool = False) -> None:
+    """Publish an object as readable JSON, sealed with its checksum. Non-finite numbers are not JSON and are refused.
+
+    `tidy`: see `write_bytes`.
+    """
+    write_bytes(path, sealed_json(value), tidy=tidy)
 
 
 def sealed_json(value: Mapping[str, Any]) -> bytes:
@@ -164,6 +189,7 @@ def read_json(path: Path) -> Any:
     Raises:
         CorruptFileError: not JSON, not a regular file, too large, or changed since it was written.
         NewerFormatError: changed, and in a format that this version does not know.
+        UnreadableFileError: the system refuses to read it now.
         FileNotFoundError: absent.
     """
     try:
@@ -206,8 +232,8 @@ def refuse_newer(path: Path) -> None:
 
 def sha256_file(path: Path) -> str:
     """Hexadecimal sha256 of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 def write_tensors(path: Path, tensors: Mapping[str, "Tensor"], record: Mapping[str, Any]) -> None:
@@ -236,6 +262,7 @@ def read_tensors(path: Path) -> tuple[dict[str, "Tensor"], dict[str, Any]]:
 
     Raises:
         CorruptFileError: a file of the pair is missing, truncated or altered.
+        UnreadableFileError: the system refuses to read one now.
         NewerFormatError: a newer version wrote it.
     """
     from engine.storage.tensors import read_file

@@ -1,4 +1,4 @@
-"""The only access to the file system for everything the program writes permanently.
+"""The only access to the file system for everything the program writes permanently; reading.py is for reading.
 
 `System` is the operating system's calls, one by one; a test replaces `disk.system` to kill the process, fill the disk
 or cut the power at any of them. `Disk` is what the engine calls: it finishes short writes, and turns what the system
@@ -20,8 +20,8 @@ NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
 AT_END = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
 INSIDE = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""Errors of a full disk, a used-up quota and a limit on file sizes."""
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Errors of a full disk and a used-up quota."""
 FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 NO_FULL_SYNC = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOTTY)
@@ -31,7 +31,23 @@ Write = Callable[["bytes | memoryview"], None]
 
 
 class System:
-    """The system's calls behind a durable write."""
+    """The system's calls behind a durable write, and behind a read."""
+
+    def open_to_read(self, path: Path) -> int:
+        """Open for reading; a pipe does not wait for its writer."""
+        return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def read_into(self, descriptor: int, buffer: memoryview) -> int:
+        """One `read(2)`; how many bytes it gave, 0 at the end."""
+        return os.readv(descriptor, [buffer])
+
+    def names(self, folder: Path) -> list[str]:
+        """Names in a folder."""
+        return [entry.name for entry in folder.iterdir()]
+
+    def status(self, path: Path) -> os.stat_result:
+        """What is there, links followed."""
+        return path.stat()
 
     def open(self, path: Path, flags: int) -> int:
         """Open for writing; the user's umask sets the mode of a new file."""
@@ -239,8 +255,11 @@ def disk_error(error: OSError, path: Path, size: int | None = None) -> DiskError
     """
     reason = system_reason(error)
     again = "then run the same command again: it resumes from what was saved, which is intact."
-    if error.errno in FULL:
-        needed = f" It takes {format_bytes(size)}" if size else ""
+    needed = f" It takes {format_bytes(size)}" if size else ""
+    if error.errno == errno.EFBIG:  # of a process, or of a file system; the disk may be empty
+        message = f"{path} may not become so large ({reason}).{needed}{'.' if needed else ''}"
+        hint = f"Raise the limit on the size of files (ulimit -f), or use another disk, {again}"
+    elif error.errno in FULL:
         free = disk.free(path.parent)
         room = "" if free is None else f"; {format_bytes(free)} are free there" if needed else ""
         message = f"Not enough disk space for {path} ({reason}).{needed}{room}{'.' if needed else ''}"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from engine.errors import TeslaError
+from engine.errors import TeslaError, UnreadableFileError
 from engine.storage.atomic import FORMAT, read_json, sealed_json
 from engine.storage.beats import WATCHER, file_stamp
 from engine.storage.processes import process_alive, start_ticks, this_machine
@@ -77,7 +77,21 @@ class Holder:
 def read_holder(record: Path) -> Holder | None:
     """The record; None if there is none, `UNKNOWN` if it cannot be read just now, or is damaged."""
     try:
+        return load_holder(record)
+    except UnreadableFileError:
+        return UNKNOWN
+
+
+def load_holder(record: Path) -> Holder | None:
+    """The record; None if there is none, `UNKNOWN` if it is damaged.
+
+    Raises:
+        UnreadableFileError: the system refuses to read it now.
+    """
+    try:
         found = typed(Holder, read_json(record))
+    except UnreadableFileError:
+        raise
     except FileNotFoundError:
         return None
     except (OSError, TeslaError, ValueError):

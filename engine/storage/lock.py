@@ -27,7 +27,8 @@ from typing import Self
 from engine.errors import LostHoldError
 from engine.storage import beats
 from engine.storage.atomic import disk, write_bytes
-from engine.storage.holder import UNKNOWN, Holder, read_holder, this_process
+from engine.storage.holder import UNKNOWN, Holder, load_holder, read_holder, this_process
+from engine.storage.reading import close_quietly, told_reads
 from engine.storage.temp_files import begin_temp, end_temp, set_aside
 
 SETTLE = 0.2
@@ -76,7 +77,7 @@ class KernelLock:
     def close(self) -> None:
         """Release it."""
         if self._descriptor >= 0:
-            os.close(self._descriptor)  # the lock goes with it
+            close_quietly(self._descriptor)  # the lock goes with it
             self._descriptor = -1
 
     def __enter__(self) -> Self:
@@ -94,15 +95,17 @@ def is_locked(path: Path) -> bool | None:
     Checks with a shared lock on a descriptor for reading: any reader may check, and disturbs no process.
 
     Raises:
-        OSError: there is no such file, or it cannot be read.
+        FileNotFoundError: there is no such file.
+        UnreadableFileError: the system refuses to open it.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with told_reads(path):
+        descriptor = disk.system.open_to_read(path)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError as error:
         return True if error.errno in TAKEN else None
     finally:
-        os.close(descriptor)
+        close_quietly(descriptor)
     return False
 
 
@@ -128,13 +131,17 @@ class LeaseLock:
         """Whether the holder is on another machine, and is watched for a heartbeat."""
 
     def try_acquire(self) -> Holder | None:
-        """Try once; None if it is held now, else who has it."""
+        """Try once; None if it is held now, else who has it.
+
+        Raises:
+            UnreadableFileError: the record of its holder cannot be read now.
+        """
         disk.make_folder(self._lock_path.parent)
         lock = KernelLock(self._lock_path)
         taken = False
         try:
             locked = lock.try_acquire()
-            owner = read_holder(self._record)
+            owner = load_holder(self._record)
             self.alive, self.watching = None, False
             if locked is False:
                 return owner or UNKNOWN
@@ -236,7 +243,7 @@ class LeaseLock:
                 return standing or UNKNOWN
         # Through a descriptor: another's record of the same name is not touched.
         descriptor = os.open(self._record, os.O_RDONLY | os.O_CLOEXEC)
-        self._beating.callback(os.close, descriptor)
+        self._beating.callback(close_quietly, descriptor)
         self._beating.enter_context(beats.beating(partial(os.utime, descriptor)))
         return None
 
@@ -250,7 +257,7 @@ class LeaseLock:
                 if (found.token if found else "") != before.token:  # another process was faster: this is its record
                     with suppress(FileExistsError):
                         os.link(old, self._record)
-                if found == UNKNOWN:
+                if found == UNKNOWN == before:
                     set_aside(old, self._record.name)
                 else:
                     disk.remove(old)

@@ -8,9 +8,11 @@ import functools
 import hashlib
 import os
 import re
+import shutil
 import time
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from engine.storage.filesystem import disk
@@ -37,6 +39,11 @@ def temp_name(name: str) -> str:
     return f"{name}{TEMP_MARK}{_machine()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
 
 
+def is_temp_name(name: str) -> bool:
+    """Whether this version gave the name to a file or folder that is being written."""
+    return OURS.search(name) is not None
+
+
 def begin_temp(target: Path) -> Path:
     """A temporary path beside `target`; release it with `end_temp`."""
     temp = target.with_name(temp_name(target.name))
@@ -47,6 +54,28 @@ def begin_temp(target: Path) -> Path:
 def end_temp(temp: Path) -> None:
     """The temporary path is no longer written to."""
     _mine.discard(temp.name)
+
+
+@contextmanager
+def scratch_folder(parent: Path, name: str) -> Iterator[Path]:
+    """A folder for files of this process alone, removed at the end. Those that killed ones left are removed first.
+
+    Args:
+        parent: may be one that all users write to, such as the system's folder for temporary files.
+        name: what its name begins with.
+    """
+    with suppress(OSError):
+        for path in leftovers(parent):
+            # In a shared folder, what is inside another user's folder can be exchanged while it is removed.
+            if path.name.startswith(f"{name}{TEMP_MARK}") and path.lstat().st_uid == os.geteuid():
+                disk.remove_tree(path)
+    temp = begin_temp(parent / name)
+    try:
+        temp.mkdir(mode=0o700)
+        yield temp
+    finally:
+        shutil.rmtree(temp, ignore_errors=True)
+        end_temp(temp)
 
 
 def is_leftover(path: Path) -> bool:
@@ -77,6 +106,14 @@ def sweep(folder: Path) -> None:
     """Remove what dead writers left in a folder."""
     for path in leftovers(folder):
         disk.remove_tree(path)
+
+
+def sweep_target(target: Path) -> None:
+    """Remove what dead writers of one file or folder left beside it, in a folder of any user."""
+    with suppress(OSError):  # what others left is no reason to fail
+        for path in leftovers(target.parent):
+            if path.name.startswith(f"{target.name}{TEMP_MARK}"):
+                disk.remove_tree(path)
 
 
 def set_aside(path: Path, name: str = "") -> Path:

@@ -16,7 +16,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, TypeGuard, TypeVar
 
-from engine.errors import CorruptFileError
+from engine.errors import CorruptFileError, UnreadableFileError
+from engine.storage.filesystem import format_bytes
+from engine.storage.reading import SPECIAL, open_to_read, told_reads
 
 Made = TypeVar("Made")
 
@@ -26,24 +28,53 @@ LATEST = 2.0**33
 """Latest plausible time, in seconds since 1970 (the year 2242)."""
 MOST_INT = 2**63
 """Largest plausible integer."""
+HUGE = 2**34
+"""Bytes above which a file that takes next to no space on its disk is not read: it would take hours to find nothing."""
+SHARE = 100
+"""A huge file takes at least this part of its size on the disk; one of real numbers does under any compression."""
 
 
 def open_regular(path: Path) -> BinaryIO:
     """Open a file for reading, if it is a file: neither a pipe, nor a device, nor a folder.
 
     Raises:
-        CorruptFileError: it is something else.
-        OSError: absent, or no permission.
+        CorruptFileError: it is something else, or huge and empty.
+        UnreadableFileError: the system refuses, now or at a later read.
+        OSError: absent.
     """
     try:
-        # Without O_NONBLOCK opening a pipe waits for a writer.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        file = open_to_read(path)
     except ValueError as error:  # a null character
         raise CorruptFileError(f"{str(path)!r} is not the name of a file.") from error
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise CorruptFileError(f"{path} is not a regular file.", "Remove it; a workspace contains no pipes or devices.")
-    return open(descriptor, "rb")
+    except UnreadableFileError as error:
+        if error.errno in SPECIAL:
+            raise _not_regular(path) from error
+        raise
+    with told_reads(path):
+        status = os.fstat(file.fileno())
+    if not stat.S_ISREG(status.st_mode):
+        file.close()
+        raise _not_regular(path)
+    if words := emptiness(status):
+        file.close()
+        raise CorruptFileError(f"{path} {words}.", "Remove it, or replace it with a whole copy.")
+    return file
+
+
+def emptiness(status: os.stat_result) -> str:
+    """What is odd about a huge file that is nearly all hole, as an interrupted download may leave; else empty.
+
+    Args:
+        status: of a regular file.
+    """
+    there = status.st_blocks * 512
+    if status.st_size < HUGE or there >= status.st_size // SHARE:
+        return ""
+    return f"has {format_bytes(status.st_size)}, of which only {format_bytes(there)} are on the disk"
+
+
+def _not_regular(path: Path) -> CorruptFileError:
+    return CorruptFileError(f"{path} is not a regular file.", "Remove it; a workspace contains no pipes or devices.")
 
 
 def read_bounded(path: Path, most: int) -> bytes:
@@ -51,7 +82,8 @@ def read_bounded(path: Path, most: int) -> bytes:
 
     Raises:
         CorruptFileError: not a regular file, or larger than `most` bytes.
-        OSError: absent, or no permission.
+        UnreadableFileError: the system refuses.
+        OSError: absent.
     """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size

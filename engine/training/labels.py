@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Iterable
 import torch
 from torch import Tensor
 
+from engine.networks.dropout import without_dropout
 from engine.networks.flat import FlatNetwork
 from engine.runtime.distributed.ranks import ALONE, Ranks
 from engine.runtime.generators import map_events
@@ -82,7 +83,7 @@ def labelling(
 ) -> Generator[int, None, Tensor]:
     """Probabilities `(N, K)` that the network with parameters `theta` gives `images`, in chunks; ranks divide the work.
 
-    With `logits`, the values before the softmax.
+    With `logits`, the values before the softmax. Dropout is off.
 
     Networks with running statistics keep training mode: snapshots hold parameters only, so a snapshot's own
     statistics are those of the batch.
@@ -94,7 +95,8 @@ def labelling(
     size = _chunk(images)
 
     def answers(part: Tensor) -> Tensor:
-        found = network(theta, part)
+        with without_dropout(network.model):
+            found = network(theta, part)
         return found if logits else found.softmax(dim=1)
 
     first = answers(mine[:size])

@@ -109,7 +109,7 @@ class Task:
         of teachers and students.
 
         Raises:
-            UsageError: no such network, sizes that it does not have, or a teacher or student with dropout.
+            UsageError: no such network, sizes that it does not have, or dropout in a method that does not replay it.
         """
         own = name is None or name == self.network_name
         network = self.settings.network
@@ -123,7 +123,8 @@ class Task:
             depth=network.depth if own else None,
         )
         model = module_to_device(model, self.device, self.dtype)
-        if name is None and self.settings.traits.iterates:
+        traits = self.settings.traits
+        if name is None and traits.iterates and not traits.teachers:
             check_student(network.name, model, self.settings.distill.method)
         return model
 

@@ -140,4 +140,8 @@ def _stored(buffer: TeacherBuffer, measured_on: dict[str, Any]) -> dict[str, flo
 def _store(buffer: TeacherBuffer, measured_on: dict[str, Any], accuracies: dict[str, float]) -> None:
     if _stored(buffer, measured_on) != accuracies:
         with suppress(OSError):  # a buffer that is read-only: measured each time
-            write_json(buffer.folder / FILE, {"format": FORMAT, "measured_on": measured_on, "accuracies": accuracies})
+            write_json(
+                buffer.folder / FILE,
+                {"format": FORMAT, "measured_on": measured_on, "accuracies": accuracies},
+                tidy=True,
+            )

@@ -23,6 +23,7 @@ from engine.errors import CorruptFileError, DamagedTrajectoryError, DivergedErro
 from engine.runtime.finite import is_finite
 from engine.storage.atomic import FORMAT, atomic_write, disk, read_json, refuse_newer, set_aside, sweep, write_json
 from engine.storage.lock import LeaseLock
+from engine.storage.reading import exists, is_file, is_folder, paths_in, status_of, told_reads
 from engine.storage.temp_files import ASIDE
 from engine.storage.tensors import read_rows, row_parts
 from engine.storage.versions import check_format
@@ -99,23 +100,24 @@ class TeacherBuffer:
             record = self.record(trajectory)
             if record is None:
                 return ""
-            size, wanted = path.stat().st_size, record.rows * record.parameters * 4
         except CorruptFileError as error:
             return error.message
-        if not path.is_file():
+        if not is_file(path):
             return f"{path} is not a file."
+        with told_reads(path):
+            size, wanted = path.stat().st_size, record.rows * record.parameters * 4
         return f"{path} has {size} bytes; its snapshots have {wanted}." if size < wanted else ""
 
     def cut_off(self, trajectory: int) -> bool:
         """Whether a published trajectory still has the rows it was made of: its writer was killed removing them."""
         part, record = self.path(trajectory).with_suffix(".part"), self.path(trajectory).with_suffix(".part.json")
-        if not (part.exists() or record.exists()):
+        if not (exists(part) or exists(record)):
             return False
         published = self.record(trajectory)
-        if published is None or part.with_suffix(".position.json").exists():
+        if published is None or exists(part.with_suffix(".position.json")):
             return False  # being trained, or about to be trained for more epochs
         try:
-            return not record.exists() or read_record(record).rows <= published.rows
+            return not exists(record) or read_record(record).rows <= published.rows
         except CorruptFileError:
             return True
 
@@ -136,7 +138,7 @@ class TeacherBuffer:
         """Move a damaged trajectory to the folder `damaged`; it is trained again."""
         path = self.path(trajectory)
         for part in (path.with_suffix(".json"), path):  # first what makes it valid
-            if part.exists():
+            if exists(part):
                 set_aside(part)
         self.forget(trajectory)
         return self.folder / ASIDE
@@ -147,7 +149,7 @@ class TeacherBuffer:
         Raises:
             NewerFormatError: names the first such file.
         """
-        for path in sorted(self.folder.glob("*.json")):
+        for path in paths_in(self.folder, ".json"):
             refuse_newer(path)
 
     def path(self, trajectory: int) -> Path:
@@ -158,7 +160,7 @@ class TeacherBuffer:
         """What a worker holds while it trains this trajectory."""
         name = f".trajectory-{trajectory:04d}"
         path = self.folder / f"{name}.lock"
-        if path.is_dir():
+        if is_folder(path):
             set_aside(path)
         return LeaseLock(path, self.folder / f"{name}.owner.json")
 
@@ -166,7 +168,7 @@ class TeacherBuffer:
         """The record of a published trajectory, None if there is none."""
         if trajectory not in self._records:
             path = self.path(trajectory)
-            if not path.exists() or not path.with_suffix(".json").exists():
+            if status_of(path) is None or status_of(path.with_suffix(".json")) is None:
                 return None
             self._records[trajectory] = read_record(path.with_suffix(".json"))
         return self._records[trajectory]
@@ -180,7 +182,8 @@ class TeacherBuffer:
         """Snapshots `(P,)` of the given epochs; nothing else of the file is read.
 
         Raises:
-            CorruptFileError: a row does not match its checksum, or the file is damaged or missing.
+            DamagedTrajectoryError: a row does not match its checksum, or the file is damaged or missing.
+            UnreadableFileError: the system refuses to read it now.
             DivergedError: a row has numbers that are not finite.
         """
 
@@ -190,7 +193,7 @@ class TeacherBuffer:
             raise DamagedTrajectoryError(f"{path} is missing.", REPAIR, trajectory)
         try:
             shape, dtype, rows = read_rows(path, "parameters", epochs)
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError) as error:  # wrong bytes, or no such file; a refusal is neither
             raise DamagedTrajectoryError(f"{path} cannot be read ({error}).", REPAIR, trajectory) from error
         except CorruptFileError as error:
             raise DamagedTrajectoryError(error.message, REPAIR, trajectory) from error

@@ -18,11 +18,12 @@ import time
 from collections.abc import Generator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from engine.data.augment import draw_augment
 from engine.errors import DivergedError, LostHoldError, UsageError
 from engine.events import Event, Notice, Progress, TeacherEpoch, TeacherPublished, TeachersPlanned
+from engine.networks.dropout import set_dropout_calls
 from engine.networks.flat import flatten_parameters
 from engine.runtime.disk_space import buffer_bytes, bytes_in, check_room
 from engine.runtime.finite import is_finite
@@ -157,7 +158,7 @@ def _train_one(
             started = time.monotonic()
             done = trajectory * epochs + epoch - 1
             loss, accuracy = yield from _train_epoch(
-                task, learner, writer, writing, trajectory, epoch, done, count * epochs
+                task, model, learner, writer, writing, trajectory, epoch, done, count * epochs
             )
             # The last step's parameters are in no loss yet.
             shown = loss if is_finite(learner.theta()) else math.nan
@@ -216,7 +217,7 @@ def _snapshot(
 
 
 def _train_epoch(
-    task: Task, learner: Trainer, writer: TrajectoryWriter, writing: SingleWorker,
+    task: Task, model: nn.Module, learner: Trainer, writer: TrajectoryWriter, writing: SingleWorker,
     trajectory: int, epoch: int, done: int, total: int,
 ) -> Generator[Event, None, tuple[float, float]]:  # fmt: skip
     settings = task.settings
@@ -233,6 +234,8 @@ def _train_epoch(
     if position is not None:
         learner.load(position.theta.to(task.device, task.dtype))
         first, loss_before, correct_before = position.step, position.loss, position.correct
+    # Where a teacher is resumed, its masks continue too.
+    set_dropout_calls(model, ((epoch - 1) * len(batches) + first) * teacher_rule(settings).gradients)
     step = first
     try:
         for step in range(first, len(batches)):

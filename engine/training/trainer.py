@@ -117,7 +117,8 @@ def say_spelling(task: Task, network: str) -> Iterator[Event]:
 def may_compile(settings: Settings, model: nn.Module) -> bool:
     """Whether training steps of that network are compiled where it pays."""
     # Running statistics are changed by a forward pass, and dropout counts it, which a pure function cannot do.
-    return not (settings.compute.stays_eager or any(True for _ in model.buffers()) or has_dropout(model))
+    frozen = not all(parameter.requires_grad for parameter in model.parameters())  # weight decay would change them
+    return not (settings.compute.stays_eager or frozen or any(True for _ in model.buffers()) or has_dropout(model))
 
 
 def training_words(rule: SgdRule) -> str:

@@ -25,6 +25,7 @@ from engine.storage.atomic import (
     write_json,
     write_tensors,
 )
+from engine.storage.reading import exists, is_file, is_folder, told_reads
 from engine.storage.tensors import file_parts
 from engine.storage.untrusted import open_regular, typed
 from engine.storage.versions import check_format
@@ -101,7 +102,7 @@ class TrajectoryWriter:
         self._part_record = self._target.with_suffix(".part.json")
         self._position = self._target.with_suffix(".position.safetensors")
         self.record = TrajectoryRecord(parameters)
-        if self._part.exists() and self._part_record.exists():
+        if exists(self._part) and exists(self._part_record):
             self._resume_part()
         if published is not None and published.rows > self.record.rows and published.parameters == parameters:
             self._extend(published, read(published.rows))
@@ -111,7 +112,7 @@ class TrajectoryWriter:
         if self.record.rows == 0:
             return None
         size = self.record.parameters * 4
-        with open(self._part, "rb") as file:
+        with open_regular(self._part) as file:
             file.seek((self.record.rows - 1) * size)
             return torch.from_numpy(np.frombuffer(file.read(size), dtype="<f4").copy())
 
@@ -159,7 +160,8 @@ class TrajectoryWriter:
         """Give the finished trajectory its name. The JSON record comes last and makes it valid."""
         shape = (self.record.rows, self.record.parameters)
         # Mapped as memory that may be written to, which PyTorch asks for; what is written would not reach the file.
-        rows = torch.from_numpy(np.memmap(self._part, dtype="<f4", mode="c", shape=shape))
+        with told_reads(self._part):
+            rows = torch.from_numpy(np.memmap(self._part, dtype="<f4", mode="c", shape=shape))
         with atomic_write(self._target) as temp:
             disk.write_parts(temp, file_parts({"parameters": rows}), rows.nbytes)
         write_json(self._target.with_suffix(".json"), asdict(self.record))
@@ -170,7 +172,7 @@ class TrajectoryWriter:
     def _begin_part(self) -> None:
         """Remove what an earlier attempt left; set aside what is not a trajectory's file."""
         for path in (self._part_record, self._part):
-            if path.is_dir():
+            if is_folder(path):
                 set_aside(path)
             disk.remove(path)
 
@@ -179,7 +181,7 @@ class TrajectoryWriter:
             record = read_record(self._part_record)
         except CorruptFileError:
             return
-        if not self._part.is_file():
+        if not is_file(self._part):
             return
         size = record.parameters * 4
         if record.parameters != self.record.parameters or self._part.stat().st_size < record.rows * size:

@@ -8,24 +8,36 @@ evaluate or be paused for hours. The watchdog ends it: `STUCK` seconds after a l
 import json
 import math
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
+import psutil
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch._C._distributed_c10d import PrefixStore
+from torch._C._distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from engine.errors import ExitCode, TeslaError, WorkerLostError, WorkersStoppedError
 from engine.runtime.distributed.environment import RankEnvironment
 from engine.runtime.distributed.ranks import ALONE, Ranks
 from engine.runtime.distributed.watchdog import DONE, FAILED, FOLLOWED, STOPPED, Watchdog
+from engine.runtime.parent import allow_saving
+from engine.runtime.threads import run_in_thread
+
+Result = TypeVar("Result")
 
 MEETING = timedelta(minutes=10)
-"""Longest wait for all processes to connect."""
+"""Longest wait for all processes to start."""
+
+MEETING_SOON = timedelta(seconds=30)
+"""The same where this process started quickly: a launcher starts all at the same moment."""
+
+SLOWER = 3
+"""How many times as long as that of this process a start may take: the disk and the processor are shared."""
 
 PATIENCE = timedelta(days=365)
 """A collective may wait as long as the first rank evaluates or is paused; the watchdog sees whether it is alive."""
@@ -47,19 +59,33 @@ class Group(Ranks):
         super().__init__(place)
         # An NCCL error shall end the collective, not the process: the state is saved first.
         os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "2")
-        try:
-            store = next(iter(rendezvous("env://", timeout=MEETING)))[0]
-        except RuntimeError as error:
-            raise WorkerLostError(f"The workers could not connect: {error}") from error
-        self._watchdog = Watchdog(PrefixStore("watchdog", store), place, dist.distributed_c10d._abort_process_group)
-        self._nccl = _choose_nccl(PrefixStore("device", store), place)
-        dist.init_process_group(
-            "cpu:gloo,cuda:nccl" if self._nccl else "cpu:gloo,cuda:gloo" if torch.cuda.is_available() else "gloo",
-            store=PrefixStore("group", store), rank=place.rank, world_size=place.size, timeout=PATIENCE,
-        )  # fmt: skip
-        # The first collective connects all with all; after it a missing process is one that was there.
-        self.sum_(torch.zeros(1))
+        self._patience = _patience(time.time() - psutil.Process().create_time())
+        self._store = _waited_for(lambda: _connected(self._patience), lambda: None)
+        watched = PrefixStore("watchdog", self._store)
+        self._watchdog = Watchdog(watched, place, dist.distributed_c10d._abort_process_group)
         self._watchdog.start()
+
+    def connect(self) -> None:
+        """Wait for the other ranks and connect to them, watched by the watchdog.
+
+        Raises:
+            WorkerLostError: one did not start in time, or was lost.
+        """
+        self._watchdog.await_others(self._patience.total_seconds())
+        try:
+            self._nccl = _waited_for(self._join, self.check)
+        except RuntimeError as error:
+            raise self._watchdog.reason() from error
+        self.sum_(torch.zeros(1))  # the first collective connects all with all
+        allow_saving()
+
+    def _join(self) -> bool:
+        nccl = _choose_nccl(PrefixStore("device", self._store), self.place)
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if nccl else "cpu:gloo,cuda:gloo" if torch.cuda.is_available() else "gloo",
+            store=PrefixStore("group", self._store), rank=self.rank, world_size=self.size, timeout=PATIENCE,
+        )  # fmt: skip
+        return nccl
 
     def sum_(self, *tensors: Tensor) -> None:
         """See `Ranks`. On CUDA nothing waits here but the stream."""
@@ -144,6 +170,37 @@ class Group(Ranks):
         return json.loads(buffer.numpy().tobytes())
 
 
+def _waited_for(work: Callable[[], Result], check: Callable[[], object]) -> Result:
+    """Do what cannot be interrupted, in a thread: meanwhile this one hears signals, and `check` may raise."""
+    working = run_in_thread(work)
+    while True:
+        try:
+            next(working)
+        except StopIteration as end:
+            found: Result = end.value
+            return found
+        check()
+
+
+def _patience(started_within: float) -> timedelta:
+    """How long to wait for another process to start.
+
+    Args:
+        started_within: seconds that this one took.
+    """
+    return min(MEETING, max(MEETING_SOON, timedelta(seconds=SLOWER * max(0.0, started_within))))
+
+
+def _connected(patience: timedelta) -> Store:
+    """A connection to the store of the job; one that the launcher keeps was there before this process."""
+    kept = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    try:
+        store: Store = next(iter(rendezvous("env://", timeout=patience if kept else MEETING)))[0]
+    except RuntimeError as error:
+        raise WorkerLostError(f"The workers could not connect: {error}") from error
+    return store
+
+
 def _choose_nccl(store: Any, place: RankEnvironment) -> bool:
     """Whether NCCL is used; all ranks decide alike.
 
@@ -170,6 +227,7 @@ def joined(place: RankEnvironment) -> Iterator[Ranks]:
         return
     group = Group(place)
     try:
+        group.connect()
         yield group
     except WorkersStoppedError as stop:
         group.stopped(stop.exit_code)

@@ -8,17 +8,21 @@ dies and its host lives, its closed connections tell the others at once; the hea
 import json
 import math
 import os
+import signal
 import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
+import psutil
 from torch._C._distributed_c10d import Store
 
 from engine.errors import ExitCode, TeslaError, WorkerLostError, WorkersStoppedError
 from engine.runtime.distributed.environment import RankEnvironment
+from engine.runtime.parent import SAVE_WITHIN, parent_ended
 from engine.storage.beats import EVERY, BeatWatcher
 from engine.storage.processes import process_alive
 
@@ -58,8 +62,25 @@ class Watchdog:
         self._thread = threading.Thread(target=self._watch, name="tesla-watchdog", daemon=True)
 
     def start(self) -> None:
-        """Start watching, once every process has announced itself."""
+        """Start watching those that have announced themselves, and the launcher."""
         self._thread.start()
+
+    def await_others(self, seconds: float) -> None:
+        """Wait until every process has announced itself, at most so long.
+
+        Raises:
+            WorkerLostError: one did not do so in time, or another was lost meanwhile.
+        """
+        begun = time.monotonic()
+        try:
+            while missing := [rank for rank in self._others() if not self._announced(rank)]:
+                self.check()
+                waited = time.monotonic() - begun
+                if waited > seconds:
+                    raise WorkerLostError(f"Worker {missing[0]} did not start within {waited:.0f} seconds.", RESUME)
+                time.sleep(0.1)
+        except RuntimeError:
+            raise _launcher_gone() from None
 
     def check(self) -> None:
         """Raise what the thread found, if anything."""
@@ -74,6 +95,9 @@ class Watchdog:
             self._put("left", {"how": how, "message": message, "code": code})
         except RuntimeError:
             return  # the store is gone, and with it all who could read the note
+        finally:
+            if how != DONE:
+                _continue_stopped()
 
     def reason(self) -> TeslaError:
         """Why a collective failed: waits a little for the note of a process that left."""
@@ -86,7 +110,7 @@ class Watchdog:
                     self._problem = self._problem or self._left(rank) or self._dead_here(rank)
                 time.sleep(0.1)
             silent = [rank for rank, beat in before.items() if self._store.get(f"beat/{rank}") == beat]
-            self._problem = self._problem or (self._lost(silent[0]) if silent else None)
+            self._problem = self._problem or (self._silent(silent[0]) if silent else None)
         except RuntimeError:
             self._problem = self._problem or _launcher_gone()
         return self._problem or WorkerLostError("The connection to another worker was lost.", RESUME)
@@ -98,25 +122,32 @@ class Watchdog:
         # The first process watches all and the others watch it: it leaves when one has died, and then all do.
         watched = self._others() if self._place.writes else [0]
         found = math.inf
+        unblocked = False
         while not self._stop.wait(EVERY):
             try:
                 self._beat()
-                self._problem = self._problem or self._look(watched)
+                self._problem = self._problem or (_launcher_gone() if parent_ended() else self._look(watched))
             except RuntimeError:
                 self._problem = self._problem or _launcher_gone()
-            found = min(found, time.monotonic()) if self._problem else math.inf
-            if time.monotonic() - found > STUCK and not self._noticed:
+            if self._problem is None or self._noticed:
+                continue
+            found = min(found, time.monotonic())
+            if time.monotonic() - found > STUCK and not unblocked:
                 self._unblock()
-                return
+                unblocked = True
+            if time.monotonic() - found > SAVE_WITHIN and not self._place.writes:  # it has nothing to save
+                os._exit(ExitCode.FAILURE)
 
     def _look(self, watched: list[int]) -> TeslaError | None:
         """What is wrong with one of the processes; those that are done are removed from the list."""
         for rank in watched[:]:
+            if not self._announced(rank):
+                continue
             if self._is_done(rank):
                 watched.remove(rank)
                 continue
             silent = self._watcher.look(rank, self._store.get(f"beat/{rank}")) is False
-            problem = self._left(rank) or self._dead_here(rank) or (self._lost(rank) if silent else None)
+            problem = self._left(rank) or self._dead_here(rank) or (self._silent(rank) if silent else None)
             if problem:
                 return problem
         return None
@@ -133,14 +164,19 @@ class Watchdog:
 
     def _dead_here(self, rank: int) -> TeslaError | None:
         """A process of the same launcher that ended without a note, which shows sooner than its silence."""
-        first = self._place.rank - self._place.local_rank
-        if not first <= rank < first + self._place.local_size:
+        if not self._is_here(rank) or process_alive(self._who(rank)["pid"]) or self._note(rank) is not None:
             return None
-        ended = not process_alive(self._who(rank)["pid"]) and self._note(rank) is None
-        return self._lost(rank) if ended else None
+        return WorkerLostError(f"{self._name(rank)} was lost: it has ended.", RESUME, ended=rank)
 
-    def _lost(self, rank: int) -> TeslaError:
-        return WorkerLostError(f"{self._name(rank)} was lost.", RESUME)
+    def _silent(self, rank: int) -> TeslaError:
+        return WorkerLostError(f"{self._name(rank)} was lost: it does not respond.", RESUME)
+
+    def _is_here(self, rank: int) -> bool:
+        first = self._place.rank - self._place.local_rank
+        return first <= rank < first + self._place.local_size
+
+    def _announced(self, rank: int) -> bool:
+        return bool(self._store.check([f"who/{rank}"]))
 
     def _is_done(self, rank: int) -> bool:
         note = self._note(rank)
@@ -172,4 +208,13 @@ RESUME = "What was saved is intact. The same command resumes, with any number of
 
 
 def _launcher_gone() -> TeslaError:
-    return WorkerLostError("The launcher of the workers has exited.", RESUME)
+    words = "has exited" if parent_ended() else "has exited, or does not answer"
+    return WorkerLostError(f"The launcher of the workers {words}.", RESUME)
+
+
+def _continue_stopped() -> None:
+    """Continue what SIGSTOP holds among the processes of this launcher: it could not hear that it is to end."""
+    with suppress(psutil.Error):
+        for process in psutil.Process(os.getppid()).children():
+            if "RANK" in process.environ() and process.status() == psutil.STATUS_STOPPED:
+                process.send_signal(signal.SIGCONT)
