@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
-from textual.app import App, SystemCommand
+from textual.app import SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
@@ -15,7 +15,8 @@ from engine.errors import ExitCode, TeslaError
 from engine.runs.run import Run
 from engine.runs.workspace import Workspace
 from tesla_tui.live.dialogs.basic import Ask, Choice, HelpScreen
-from tesla_tui.live.engine_thread import EngineThread
+from tesla_tui.live.engine_thread import EngineThread, unexpected
+from tesla_tui.live.keys import TypedApp, replace_bad_bytes
 from tesla_tui.live.preferences import Preferences, preferences_file
 from tesla_tui.live.screens.workbench import TABS, Workbench
 from tesla_tui.live.screens.workspaces import WorkspacesScreen
@@ -25,12 +26,13 @@ from tesla_tui.process.detached import start_detached
 from tesla_tui.render.commands import command
 from tesla_tui.render.words import saved_words
 from tesla_tui.watch.devices import Devices
+from tesla_tui.watch.now import Now
 
 WEB = "TEXTUAL_DRIVER"
 """Set in the environment of an app that is shown in a browser."""
 
 
-class TeslaApp(App[str]):
+class TeslaApp(TypedApp):
     """Exits with the text to print once the terminal is restored.
 
     Args:
@@ -38,7 +40,7 @@ class TeslaApp(App[str]):
         workspace: to open; None lists those below `folder`.
         run: name of the run to open; None for the one written to last.
         ipc: images per class of the run to open or start.
-        watch: never drive anything.
+        watch: read-only: start and stop no run.
         folder: where workspaces are looked for.
         devices: looks at the machine; a stand-in in tests.
     """
@@ -92,6 +94,9 @@ class TeslaApp(App[str]):
         """Themes, keys, signals, first screen."""
         for theme in THEMES:
             self.register_theme(theme)
+        for theme in self.available_themes.values():
+            if theme.ansi:  # its colours are names that only the terminal can resolve: charts could not mix them
+                self.unregister_theme(theme.name)
         known = self.available_themes
         self.theme = self.preferences.theme if self.preferences.theme in known else "tesla-dark"
         if self.preferences.theme not in known:
@@ -118,7 +123,7 @@ class TeslaApp(App[str]):
 
     def open_workspace(self, workspace: Workspace) -> None:
         """Show a workspace; drive the run it was opened for, unless another process does or it is finished."""
-        bench = Workbench(workspace, self.preferences, self._devices)
+        bench = Workbench(workspace, self.preferences, self._devices, read_only=self._watch)
         self.bench = bench
         self.push_screen(bench)
         self.call_after_refresh(self._open_run, bench)
@@ -137,6 +142,8 @@ class TeslaApp(App[str]):
                 run = workspace.run(name)
             bench.open_run(run, None if self._watch else lambda: self._drive(bench, run, ipc))
         except TeslaError as error:
+            if name is None and ipc is None:  # there are runs
+                bench.context.empty = Now("No run is open. Press 4 to choose one.")
             bench.report("cannot start", error)
 
     def _drive(self, bench: Workbench, run: Run, ipc: int | None) -> None:
@@ -217,6 +224,7 @@ class TeslaApp(App[str]):
             yield SystemCommand("Evaluate now", "Measure the accuracy of the current images", screen.action_evaluate)
             yield SystemCommand("Save a checkpoint", "When this iteration is complete", screen.action_save)
             yield SystemCommand("Export", "PNGs, tensors, labels, Parquet, a card, a script", screen.action_export)
+            yield SystemCommand("Film", "Write the images over the iterations as a WebP", screen.action_film)
             yield SystemCommand("New run", "Choose settings, check them, start", screen.action_new)
             yield SystemCommand("Take over", "Stop the run's driver and continue here", screen.action_take_over)
             yield SystemCommand("Workspaces", "Choose or create a workspace", self.action_workspaces)
@@ -279,9 +287,11 @@ def run_app(app: TeslaApp) -> int:
     """Run the app; when this returns, the engine has stopped and saved, even if the screens crashed.
 
     In a browser a page that is closed detaches instead: the run continues in its own process.
+    Raises what ended the screens or the engine, but no error of the engine with a hint, which was on the screen.
     """
     signals = SignalHandler(lambda: app.engine, app.leave_now)
     signals.install()
+    replace_bad_bytes()
     try:
         words = app.run()
     finally:
@@ -292,6 +302,10 @@ def run_app(app: TeslaApp) -> int:
             if WEB in os.environ and engine.error is None:
                 start_detached(engine.workspace.folder, engine.driven, ())
         signals.restore()
+    shown = app.bench.run_actions.failure if app.bench is not None else None
+    errors = (app.failure, engine.error if engine is not None else None, unexpected(shown))
+    if error := next(filter(None, errors), None):
+        raise error
     if words:
         print(words, file=sys.stderr if app.return_code else sys.stdout)
     return app.return_code or 0

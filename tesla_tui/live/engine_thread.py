@@ -2,18 +2,14 @@
 
 import threading
 import time
-import traceback
-from contextlib import suppress
+from pathlib import Path
 
 from engine.errors import TeslaError
 from engine.runs.run import Run
 from engine.runs.workspace import Workspace
 from engine.session.control import Control
 from engine.settings import EffectiveSettings
-from engine.storage.atomic import write_bytes
-
-REPORT = "crash.txt"
-"""Where the traceback of an unexpected error goes, in the run's folder."""
+from tesla_tui.crash import save_error
 
 
 class EngineThread(threading.Thread):
@@ -26,6 +22,8 @@ class EngineThread(threading.Thread):
         self.effective = effective
         self.control = Control()
         self.error: BaseException | None = None
+        self.report: Path | None = None
+        """Where the traceback of an unexpected error is."""
         self.preparing = ""
         """What it does before it takes the run's lock, as text; empty afterwards."""
         self._stopping = threading.Event()
@@ -57,11 +55,13 @@ class EngineThread(threading.Thread):
             events.close()
         except BaseException as error:
             self.error = error
-            if not isinstance(error, TeslaError | OSError | MemoryError):
-                self._report()
+            if unexpected(self) is not None:
+                self.report, _ = save_error(error)
         finally:
             self.preparing = ""
 
-    def _report(self) -> None:
-        with suppress(OSError):
-            write_bytes(self.driven.folder / REPORT, traceback.format_exc().encode())
+
+def unexpected(engine: EngineThread | None) -> BaseException | None:
+    """The error that ended an engine, unless that is one with a message for the user."""
+    error = None if engine is None else engine.error
+    return None if isinstance(error, TeslaError | OSError | MemoryError) else error

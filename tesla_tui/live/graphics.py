@@ -31,6 +31,11 @@ def choose_protocol(wanted: str) -> str:
     global _protocol
     if wanted == "auto":
         wanted = _detected()
+    if wanted == "kitty":
+        # The colour of a character says which picture it belongs to. Over SSH a terminal does not say that it has all
+        # colours, and Textual would send the nearest of 256; without colours there is no way to say it.
+        os.environ["COLORTERM"] = "truecolor"
+        wanted = "blocks" if os.environ.get("NO_COLOR") else wanted
     if wanted != "blocks":
         try:
             import textual_image.widget  # noqa: F401

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from engine.errors import SettingsError
 from engine.settings.tables import read_toml
 from engine.storage.versions import check_format
+from tesla_tui.render.alert import Alert
 
 Images = Literal["auto", "blocks", "kitty", "sixel"]
 
@@ -26,7 +27,7 @@ class Preferences(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, strict=True)
 
     theme: str = "tesla-dark"
-    """tesla-dark, tesla-light, high-contrast, colour-blind, or any theme of Textual."""
+    """tesla-dark, tesla-light, high-contrast, colour-blind, or a theme of Textual, except its ansi- ones."""
     images: Images = "auto"
     """How images are drawn: blocks (two pixels per character, works anywhere), kitty, sixel, or auto to detect."""
     refresh: Annotated[float, Field(ge=0.1, le=60)] = 0.5
@@ -35,6 +36,8 @@ class Preferences(BaseModel):
     """Draw the matching loss on a logarithmic scale from the start."""
     smoothing: Annotated[int, Field(ge=0, le=3)] = 2
     """Smoothing of the trend: 0 off, 1 low, 2 mid, 3 high."""
+    alert: Alert = "bell"
+    """When a run of a minute or more ends or fails: bell, osc9 (a notification of the desktop) or off."""
     keys: dict[str, str] = Field(default_factory=dict)
     """Key bindings by the action ids listed in the help (?): `pause = "p"`, several with commas."""
 

@@ -53,7 +53,7 @@ def draw_gradient(bench: GradientBench, title: str, rows: Sequence[Row], where: 
     figure.text(0.02, 0.03, _footnote(bench, where), fontsize=8.5, color=FAINT)
     picture = io.BytesIO()
     figure.savefig(picture, format=path.suffix.lstrip(".") or "png")
-    write_bytes(path, picture.getvalue())
+    write_bytes(path, picture.getvalue(), tidy=True)
 
 
 def _footnote(bench: GradientBench, where: dict[str, Any]) -> str:

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from rich.cells import cell_len
 
 from engine.runs.preview_writer import save_picture
+from tesla_tui.render.cells import cut
 from tesla_tui.render.grid import Pixels
 from tesla_tui.render.words import clean, one_line
 
@@ -17,6 +19,8 @@ IN_ROWS = 10
 TILE = 96
 """Side of an image on the page, about: whole multiples of its own pixels."""
 GAP, CAPTION, MARGIN = 8, 18, 24
+LABEL = 240
+"""Pixels of a name beside its row, at most."""
 PAPER, INK, FAINT = (255, 255, 255), (34, 34, 34), (119, 119, 119)
 
 
@@ -46,12 +50,13 @@ def _rows(pixels: Pixels, classes: Sequence[str], ipc: int, chosen: range) -> Im
     """A row for every class: its name, and as many of its images as fit."""
     most = min(ipc, IN_ROWS)
     tile = _side(pixels)
-    label = 8 + max(round(_font().getlength(one_line(classes[k]))) for k in chosen)
+    names = [_fitted(one_line(classes[k]), LABEL) for k in chosen]
+    label = 8 + max(round(_font().getlength(name)) for name in names)
     page = Image.new("RGB", (label + most * (tile + GAP), len(chosen) * (tile + GAP)), PAPER)
     draw = ImageDraw.Draw(page)
     for row, k in enumerate(chosen):
         top = row * (tile + GAP)
-        draw.text((0, top + tile // 2), one_line(classes[k]), INK, _font(), anchor="lm")
+        draw.text((0, top + tile // 2), names[row], INK, _font(), anchor="lm")
         for i in range(most):
             page.paste(_tile(pixels[k * ipc + i], tile), (label + i * (tile + GAP), top))
     return page
@@ -93,9 +98,10 @@ def _font(size: int = 12) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def _fitted(text: str, width: int) -> str:
-    """The text, cut short with dots where it is too long."""
+    """The text, cut in the middle where it is too long."""
     if _font().getlength(text) <= width:
         return text
-    while text and _font().getlength(text + "…") > width:
-        text = text[:-1]
-    return text + "…"
+    columns = min(cell_len(text), width)
+    while columns and _font().getlength(cut(text, columns)) > width:
+        columns -= 1
+    return cut(text, columns)

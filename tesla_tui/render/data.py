@@ -8,8 +8,9 @@ from rich.text import Text
 
 from engine.data.report import ClassFacts, DataReport, LeftOut, Listing
 from engine.data.sources import Preview
+from engine.errors import counted
 from tesla_tui.render.tables import is_bounded
-from tesla_tui.render.words import clean, counted, one_line
+from tesla_tui.render.words import clean, one_line
 
 MOST_CLASSES = 20
 """Classes that are listed with their counts; of more, the first and last few."""

@@ -4,22 +4,24 @@ import time
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.table import Column
 from rich.text import Text
 
 from engine import events as ev
+from engine.errors import counted
 from engine.settings.decoders import random_words
 from engine.storage.filesystem import format_bytes
 from tesla_tui.render.eta import Clock
-from tesla_tui.render.words import clean, counted, duration, plus_minus, recovered_words, teachers_words
+from tesla_tui.render.words import accuracy_of, clean, duration, recovered_words, teachers_words
 
 PLAIN_EVERY = 10.0
 """Seconds between progress lines where there is no terminal."""
 WIDE = 100
 """Characters from which on the live line has room for student_lr."""
+ECHO = len("^C^C^C")
 WIDEST_LEFT = len("59 min 59 s left")
 STAGES = {
     "data": "Data",
@@ -41,6 +43,24 @@ class _Left(ProgressColumn):
         return Text("" if left is None or task.finished else f"{duration(left)} left", style="cyan")
 
 
+class _Short:
+    """Leaves the end of the line to the terminal, which writes `^C` there: on a full line that would begin a new one.
+
+    Then the line above could not be erased any more.
+    """
+
+    def __init__(self, renderable: RenderableType) -> None:
+        self._renderable = renderable
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield from console.render(self._renderable, options.update_width(max(1, options.max_width - ECHO)))
+
+
+class _Bars(Progress):
+    def get_renderable(self) -> RenderableType:
+        return _Short(super().get_renderable())
+
+
 class Display:
     """Shows events. Use as a context manager around the loop that iterates them."""
 
@@ -52,7 +72,7 @@ class Display:
         self._shown = 0.0
         self._words = ""
         self._distilling = False
-        self._bars = Progress(
+        self._bars = _Bars(
             TextColumn("{task.description:<11}"),
             BarColumn(bar_width=None, complete_style="green", finished_style="green"),
             TextColumn("[progress.percentage]{task.percentage:>3.0f}%"),
@@ -180,7 +200,7 @@ def _lines(event: ev.Event) -> list[tuple[str, str]]:
         case ev.EvaluationDone():
             split = "held-out" if event.split == "holdout" else "test"
             which = random_words(event.formation) if event.subject == "random" else f"iteration {event.iteration}"
-            accuracy = plus_minus(event.mean, event.std, len(event.accuracies))
+            accuracy = accuracy_of(event)
             rate = "" if event.lr is None else f", learning rate {event.lr:g}"
             return [(f"  {which}: {split} accuracy {accuracy} % ({clean(event.network)}{rate})", "")]
         case ev.IterationSkipped():

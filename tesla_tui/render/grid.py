@@ -10,7 +10,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.segment import Segment
 from rich.style import Style
 
-from tesla_tui.render.words import one_line
+from tesla_tui.render.cells import caption, centred
 
 RAMP = " .:-=+*#%@"
 SMALLEST, LARGEST = 12, 32
@@ -30,7 +30,7 @@ class ImageGrid:
 
     def __init__(self, pixels: Pixels, captions: list[str], per_row: int | None = None) -> None:
         self._pixels = pixels
-        self._captions = [one_line(caption) for caption in captions]
+        self._captions = [caption(text) for text in captions]
         self._per_row = per_row
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -48,7 +48,7 @@ class ImageGrid:
             yield from _row(row, side, colour)
             names = self._captions[start : start + per_row]
             if any(names):
-                text = " ".join(name[:side].center(side) for name in names)
+                text = " ".join(centred(name, side) for name in names)
                 yield Segment(text.rstrip(), Style(dim=True) if colour else None)
                 yield Segment.line()
 

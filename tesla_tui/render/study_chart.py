@@ -31,7 +31,7 @@ def draw_charts(outcome: Outcome, folder: Path) -> list[Path]:
             with rc_context({"svg.fonttype": "none", "svg.hashsalt": outcome.study}):
                 figure.savefig(buffer, format=kind, metadata={"Date": None} if kind == "svg" else None)
             path = folder / f"chart-{number}.{kind}"
-            write_bytes(path, buffer.getvalue())
+            write_bytes(path, buffer.getvalue(), tidy=True)
             paths.append(path)
     return paths
 

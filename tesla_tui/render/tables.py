@@ -11,7 +11,7 @@ from engine.events import EvaluationDone
 from engine.runs.judgement import Outcome
 from engine.runs.status import RunStatus
 from engine.settings.decoders import formation_words, random_words
-from tesla_tui.render.words import ago, clean, percent, plus_minus, short_duration
+from tesla_tui.render.words import accuracy_of, ago, clean, percent, short_duration
 
 STATE_STYLE = {
     "running": "green",
@@ -21,6 +21,7 @@ STATE_STYLE = {
     "imported": "cyan",
     "failed": "bold red",
     "interrupted": "yellow",
+    "broken": "bold red",
 }
 COLUMNS = ("run", "state", "progress", "loss", "held out %", "test %", "random %", "updated")
 LEAST_WANTED = ("updated", "loss", "random %", "held out %", "progress")
@@ -97,7 +98,7 @@ def gain_cell(outcome: Outcome) -> Text:
 
 
 def _cell(result: EvaluationDone) -> str:
-    return plus_minus(result.mean, result.std, len(result.accuracies)) + " %"
+    return accuracy_of(result) + " %"
 
 
 def runs_table(runs: list[RunStatus], console: Console) -> Table:
@@ -136,13 +137,13 @@ def _runs_table(runs: list[RunStatus], without: set[str]) -> Table:
 
 
 def _measured(results: tuple[EvaluationDone, ...]) -> str:
-    return plus_minus(results[0].mean, results[0].std, len(results[0].accuracies)) if results else ""
+    return accuracy_of(results[0]) if results else ""
 
 
 def progress_words(run: RunStatus) -> str:
     """How far a run is, with the time left where it is known."""
-    if run.state == "imported":
-        return "made elsewhere"
+    if run.state in ("imported", "broken"):
+        return "made elsewhere" if run.state == "imported" else ""
     if run.stage == "teachers":
         return f"teachers {run.teachers_done}/{run.teachers_total}"
     words = f"{run.iteration}/{run.iterations}"

@@ -1,15 +1,23 @@
 """Numbers, times and untrusted text, formatted for people."""
 
 import math
+import os
 import time
 import unicodedata
 
-from engine.events import RunRecovered, TeachersMeasured
+from engine.errors import UnreadableFileError, counted
+from engine.events import EvaluationDone, RunRecovered, TeachersMeasured
 
 
 def clean(text: str) -> str:
     """Untrusted text (class names, file names) without terminal control characters."""
     return "".join(c if unicodedata.category(c)[0] != "C" or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def unread_words(error: UnreadableFileError) -> str:
+    """That a file cannot be read now, in a short line; the paths of screens are long."""
+    reason = os.strerror(error.errno) if error.errno else error.message
+    return f"{clean(error.path.name)} cannot be read now ({reason}); what was read before is shown."
 
 
 def one_line(text: str) -> str:
@@ -32,6 +40,11 @@ def percent(value: float) -> str:
 def plus_minus(mean: float, std: float, count: int) -> str:
     """Mean and sample standard deviation in percent; a single measurement has none."""
     return f"{100 * mean:.1f} ± {100 * std:.1f}" if count > 1 else percent(mean)
+
+
+def accuracy_of(result: EvaluationDone) -> str:
+    """Mean of a result in percent, with ± where there are several networks."""
+    return plus_minus(result.mean, result.std, len(result.accuracies))
 
 
 def duration(seconds: float) -> str:
@@ -79,11 +92,6 @@ def recovered_words(event: RunRecovered) -> str:
     if event.rolled_back_to is None:
         return f"student_lr halved to {event.student_lr:.3g}, momentum cleared"
     return f"rolled back to iteration {event.rolled_back_to}, student_lr {event.student_lr:.3g}, momentum cleared"
-
-
-def counted(number: int, one: str, many: str = "") -> str:
-    """`1 epoch`, `1,200 epochs`; `many` is the plural where it is not just an s."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def ago(moment: float) -> str:

@@ -1,7 +1,9 @@
 """Following a run from its files: the journal's new lines, the heartbeat, and its state."""
 
+from contextlib import suppress
 from pathlib import Path
 
+from engine.errors import UnreadableFileError
 from engine.runs.heartbeat import Heartbeat, read_heartbeat
 from engine.runs.history import SLICE
 from engine.runs.journal import read_lines
@@ -9,6 +11,7 @@ from engine.runs.liveness import driver_of, liveness
 from engine.runs.run import Run
 from engine.runs.status import read_state
 from engine.storage.holder import Holder
+from tesla_tui.render.words import unread_words
 from tesla_tui.watch.view import RunView
 
 
@@ -20,7 +23,9 @@ class RunFeed:
         self.view = RunView()
         self.heartbeat: Heartbeat | None = None
         self.state = "new"
-        """`new` (never started), or as in `RunStatus.state`."""
+        """`new` (never started), `gone` (what was read before is no longer there), or as in `RunStatus.state`."""
+        self.trouble = ""
+        """Why its files cannot be read now, as a sentence; what was read before is kept."""
         self.driver: Holder | None = None
         """The process that drives it, if one does."""
         self._offset = 0
@@ -48,11 +53,16 @@ class RunFeed:
 
     def poll(self) -> bool:
         """Read at most one slice; whether anything changed."""
-        before = (self.view.events, self.state, self.heartbeat)
-        if self._more():
-            self.view = self._fold_slice(self.view)
-        self._look()
-        return before != (self.view.events, self.state, self.heartbeat)
+        before = (self.view.events, self.state, self.heartbeat, self.trouble)
+        try:
+            with suppress(FileNotFoundError):  # deleted just now
+                if self._more():
+                    self.view = self._fold_slice(self.view)
+            self._look()
+            self.trouble = ""
+        except UnreadableFileError as error:  # perhaps next time
+            self.trouble = unread_words(error)
+        return before != (self.view.events, self.state, self.heartbeat, self.trouble)
 
     def _more(self) -> bool:
         """Whether the journal has grown, or is another file than it was."""
@@ -77,6 +87,8 @@ class RunFeed:
         self.heartbeat = read_heartbeat(self.run.heartbeat_file)
         was_live = self.live
         self.state = read_state(self.run, self.view, liveness(self.run))
+        if self.state == "new" and self.view.events:
+            self.state = "gone"
         if self.live and not (
             was_live and self.driver and (self.heartbeat is None or self.heartbeat.pid == self.driver.pid)
         ):

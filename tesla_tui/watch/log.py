@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from engine import events as ev
 from engine.settings.decoders import random_words
 from engine.storage.filesystem import format_bytes
-from tesla_tui.render.words import clean, duration, plus_minus, recovered_words, teachers_words
+from tesla_tui.render.words import accuracy_of, clean, duration, recovered_words, teachers_words
 
 LEVELS = ("info", "warning", "error")
 """From the least to the most serious."""
@@ -55,7 +55,9 @@ def _words(event: ev.Event) -> tuple[str, str] | None:
         case ev.RunFailed():
             return "error", event.message
         case ev.RunFinished():
-            return "info", f"finished in {duration(event.seconds)}" + (f". {event.outcome}" if event.outcome else "")
+            peak = "" if event.peak_bytes is None else f", peak memory {format_bytes(event.peak_bytes)}"
+            outcome = f". {event.outcome}" if event.outcome else ""
+            return "info", f"finished in {duration(event.seconds)}{peak}{outcome}"
         case ev.StageStarted():
             return "info", f"{event.stage} starts"
         case ev.StageFinished():
@@ -83,7 +85,7 @@ def _words(event: ev.Event) -> tuple[str, str] | None:
             return "info", f"checkpoint at iteration {event.iteration}"
         case ev.EvaluationDone():
             which = random_words(event.formation) if event.subject == "random" else f"iteration {event.iteration}"
-            accuracy = plus_minus(event.mean, event.std, len(event.accuracies))
+            accuracy = accuracy_of(event)
             split = "held-out" if event.split == "holdout" else event.split
             return "info", f"{which}: {split} accuracy {accuracy} % ({event.network})"
         case ev.Notice():

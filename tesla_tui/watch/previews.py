@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from engine.errors import CorruptFileError
+from engine.errors import CorruptFileError, UnreadableFileError
 from engine.runs.preview_frames import Frame, frame_iterations, frame_path, read_frame
 from engine.runs.run import Run
+from engine.storage.reading import status_of
 from engine.storage.untrusted import whole_number
 
 SEEN = "as networks see them"
@@ -20,10 +21,17 @@ KEPT = 24
 
 
 class Film:
-    """Frames of one run, read when they are shown; damaged ones are left out."""
+    """Frames of one run, read when they are shown; damaged ones are left out.
 
-    def __init__(self, run: Run) -> None:
+    Args:
+        run: the run.
+        again: whether it is looked at again and again, so that what cannot be read now may be left out until then.
+            Else `look` and `frame` raise UnreadableFileError.
+    """
+
+    def __init__(self, run: Run, *, again: bool = True) -> None:
         self.run = run
+        self._again = again
         self.iterations: list[int] = []
         self._bad: set[int] = set()
         self._frames: OrderedDict[int, tuple[int, Frame]] = OrderedDict()
@@ -32,25 +40,33 @@ class Film:
     def look(self) -> bool:
         """List the folder again if it changed; whether it did."""
         try:
-            changed = self.run.film.stat().st_mtime_ns
-        except OSError:
-            changed = 0
-        if changed == self._seen:
-            return False
+            status = status_of(self.run.film)
+            changed = status.st_mtime_ns if status else 0
+            if changed == self._seen:
+                return False
+            self.iterations = [i for i in frame_iterations(self.run.film) if i not in self._bad]
+        except UnreadableFileError:
+            if self._again:
+                return False
+            raise
         self._seen = changed
-        self.iterations = [i for i in frame_iterations(self.run.film) if i not in self._bad]
         return True
 
     def frame(self, iteration: int) -> Frame | None:
         """The frame of an iteration; None if it is gone or damaged."""
         path = frame_path(self.run.film, iteration)
         try:
-            written = path.stat().st_mtime_ns
+            status = status_of(path)
+            written = status.st_mtime_ns if status else 0
             known = self._frames.get(iteration)
             if known is not None and known[0] == written:
                 self._frames.move_to_end(iteration)
                 return known[1]
             frame = read_frame(path)
+        except UnreadableFileError:
+            if self._again:
+                return None
+            raise
         except (OSError, CorruptFileError):
             self._bad.add(iteration)
             self.iterations = [i for i in self.iterations if i != iteration]

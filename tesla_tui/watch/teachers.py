@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.errors import CorruptFileError
+from engine.errors import CorruptFileError, UnreadableFileError
 from engine.storage.atomic import read_json
 from engine.storage.untrusted import typed
 
@@ -70,7 +70,7 @@ class BufferReader:
                 bytes=tensors.stat().st_size,
                 changed=facts.st_mtime,
             )
-        except (OSError, ValueError, CorruptFileError):
+        except (OSError, ValueError, CorruptFileError, UnreadableFileError):
             return None
         self._known[path] = (facts.st_mtime_ns, facts.st_size, trajectory)
         return trajectory

@@ -3,6 +3,7 @@
 from collections import deque
 from dataclasses import dataclass, field
 
+from engine.events import Notice
 from engine.runs.history import RunHistory
 from engine.runs.journal import Entry
 from tesla_tui.watch.log import LogLine, log_line
@@ -16,10 +17,17 @@ class RunView(RunHistory):
     """Everything the screens know of a run. `fold` keeps it up to date, in bounded memory."""
 
     log: deque[LogLine] = field(default_factory=lambda: deque(maxlen=MOST_LINES))
+    notice: LogLine | None = None
+    """The newest notice, warning or error."""
+    warnings: int = 0
+    """Warnings and errors so far."""
 
     def see(self, entry: Entry) -> int | None:
         """Take in one entry, and its line of the log if it has one."""
         line = log_line(entry.event, entry.time)
         if line is not None:
             self.log.append(line)
+            self.warnings += line.level != "info"
+            if line.level != "info" or line.kind == Notice.__name__:
+                self.notice = line
         return super().see(entry)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 from rich.text import Text
@@ -9,9 +10,12 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.screen import ModalScreen
-from textual.widgets import Button, Input, Markdown, Static
+from textual.widgets import Button, Markdown, Static
 
+from engine.errors import TeslaError
+from tesla_tui.live.widgets.field import Field, typed_path
 from tesla_tui.live.widgets.key_line import KeyLine
+from tesla_tui.render.words import clean
 
 
 @dataclass(frozen=True)
@@ -70,8 +74,8 @@ class Ask(ModalScreen[str | None]):
         self.dismiss(None)
 
 
-class Prompt(ModalScreen[str | None]):
-    """One line of text to fill in. Ends with it, None for escape."""
+class FolderPrompt(ModalScreen[Path | None]):
+    """The path of a folder to fill in. Ends with it, None for escape."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss_none", "cancel", key_display="esc")]
 
@@ -84,13 +88,34 @@ class Prompt(ModalScreen[str | None]):
         with Vertical(classes="dialog") as dialog:
             dialog.border_title = self._title
             yield Static(Text(self._text), classes="dialog-text")
-            yield Input(self._value, id="prompt-input")
+            yield Field(self._value, id="prompt-input")
+            yield Static(id="prompt-path")
             yield Static("enter: confirm   esc: cancel", classes="quiet")
 
-    def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Done, unless it is empty."""
-        if event.value.strip():
-            self.dismiss(event.value.strip())
+    def on_input_changed(self) -> None:
+        """Say which folder that is."""
+        self._path()
+
+    def on_input_submitted(self) -> None:
+        """Done, unless it is no path."""
+        path = self._path()
+        if path is None:
+            self.app.bell()
+        else:
+            self.dismiss(path)
+
+    def _path(self) -> Path | None:
+        """The path that is typed, shown as it will be; None if it is none, and why."""
+        text, colours = self.query_one(Field).text, self.app.theme_variables
+        path, words, colour = None, "Enter a folder.", colours["error"]
+        if text:
+            try:
+                path = typed_path(text, Path.cwd())
+                words, colour = clean(str(path)), colours["quiet"]
+            except TeslaError as error:
+                words = str(error)
+        self.query_one("#prompt-path", Static).update(Text(words, style=colour))
+        return path
 
     def action_dismiss_none(self) -> None:
         """Nothing."""

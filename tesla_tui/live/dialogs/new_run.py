@@ -16,6 +16,7 @@ from engine.runs.run import Run
 from engine.runs.workspace import Workspace
 from engine.settings import EffectiveSettings, method_names
 from tesla_tui.live.setting_words import shortened, value_words
+from tesla_tui.live.widgets.field import Field
 from tesla_tui.render.commands import set_options
 
 GRADIENTS = ("exact", "paper", "unrolled")
@@ -58,7 +59,7 @@ class NewRunScreen(ModalScreen[NewRun | None]):
             with Horizontal(id="new-body"):
                 with VerticalScroll(id="new-fields", can_focus=False):
                     yield Label("images per class (IPC)")
-                    yield Input("1", id="new-ipc", type="integer", compact=True)
+                    yield Field("1", number="Images per class", id="new-ipc")
                     yield Label("method")
                     methods = [(name, name) for name in method_names()]
                     yield Select(methods, prompt=PRESET, id="new-method", compact=True)
@@ -67,11 +68,11 @@ class NewRunScreen(ModalScreen[NewRun | None]):
                     yield Label("labels")
                     yield Select([(name, name) for name in LABELS], prompt=PRESET, id="new-labels", compact=True)
                     yield Label("iterations")
-                    yield Input(placeholder=PRESET, id="new-iterations", type="integer", compact=True)
+                    yield Field(number="Iterations", optional=True, placeholder=PRESET, id="new-iterations")
                     yield Label("other settings, key=value")
-                    yield Input(placeholder="distill.steps=30 seed=1", id="new-overrides", compact=True)
+                    yield Field(placeholder="distill.steps=30 seed=1", id="new-overrides")
                     yield Label("name")
-                    yield Input("ipc-1", id="new-name", compact=True)
+                    yield Field("ipc-1", id="new-name")
                 with Vertical(id="new-effective"):
                     yield Static("resulting settings, without defaults", classes="quiet")
                     yield DataTable(id="new-table", cursor_type="row")
@@ -86,7 +87,7 @@ class NewRunScreen(ModalScreen[NewRun | None]):
         table: DataTable[Text] = self.query_one(DataTable)
         for name in ("setting", "value", "from"):
             table.add_column(name, key=name)
-        self.query_one("#new-ipc", Input).focus()
+        self.query_one("#new-ipc").focus()
         self._check()
 
     def on_input_changed(self, event: Input.Changed) -> None:
@@ -129,8 +130,8 @@ class NewRunScreen(ModalScreen[NewRun | None]):
         else:
             self.app.bell()
 
-    def _value(self, name: str) -> str:
-        return self.query_one(f"#new-{name}", Input).value.strip()
+    def _field(self, name: str) -> Field:
+        return self.query_one(f"#new-{name}", Field)
 
     def _chosen(self, name: str) -> str | None:
         value = self.query_one(f"#new-{name}", Select).value
@@ -141,15 +142,13 @@ class NewRunScreen(ModalScreen[NewRun | None]):
         if self._named:
             return
         chosen = [self._chosen(name) for name in ("method", "gradient", "labels")]
-        parts = [f"ipc-{self._value('ipc') or 1}", *chosen]
+        parts = [f"ipc-{self._field('ipc').text or 1}", *chosen]
         name = "-".join(part for part in parts if part)
         taken = {run.name for run in self._workspace.runs()}
         wanted, number = name, 2
         while wanted in taken:
             wanted, number = f"{name}-{number}", number + 1
-        field = self.query_one("#new-name", Input)
-        if field.value != wanted:
-            field.value = wanted
+        self._field("name").suggest(wanted)
 
     def _overrides(self) -> list[str]:
         found = []
@@ -159,12 +158,13 @@ class NewRunScreen(ModalScreen[NewRun | None]):
             found.append(f"distill.gradient={gradient}")
         if labels := self._chosen("labels"):
             found.append(f"labels.kind={labels}")
-        if iterations := self._value("iterations"):
+        if iterations := self._field("iterations").whole():
             found.append(f"distill.iterations={iterations}")
+        overrides = self._field("overrides").text
         try:
-            found += shlex.split(self._value("overrides"))
+            found += shlex.split(overrides)
         except ValueError:
-            found += self._value("overrides").split()
+            found += overrides.split()
         return found
 
     def _check(self) -> None:
@@ -172,15 +172,13 @@ class NewRunScreen(ModalScreen[NewRun | None]):
         self._ready = None
         colours = self.app.theme_variables
         try:
-            ipc = int(self._value("ipc") or 0)
-            if ipc < 1:
-                raise TeslaError("Images per class must be at least 1.")
-            run = self._workspace.run(self._value("name"))
+            ipc = self._field("ipc").whole()
+            run = self._workspace.run(self._field("name").text)
             if run.exists:
                 raise TeslaError(f"The run {run.name} already exists.", "Choose another name.")
             overrides = self._overrides()
             effective = self._workspace.settings(ipc=ipc, overrides=tuple(overrides))
-        except (TeslaError, ValueError) as error:
+        except TeslaError as error:
             problem.update(Text(f"✕ {error}", style=colours["error"]))
             self.query_one("#new-start", Button).disabled = True
             self.query_one("#new-detached", Button).disabled = True

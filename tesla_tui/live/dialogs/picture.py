@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
+from rich.cells import cell_len
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -18,11 +19,16 @@ from tesla_tui.live.widgets.key_line import KeyLine
 from tesla_tui.live.widgets.pictures import Layout, PictureGrid
 from tesla_tui.live.widgets.pixel_grid import picture_grid
 from tesla_tui.live.widgets.scrubber import Scrubber
-from tesla_tui.render.words import one_line
+from tesla_tui.render.cells import caption, cut, padded
 from tesla_tui.watch.previews import SEEN, decoded_frame, formation_of
+from tesla_tui.watch.selected import checkpoints_of, selected_of
 
 HISTORY = 6
 """Maximum number of pictures in the history strip."""
+MOST_BAR = 12
+"""Columns of the bar that shows a share of a soft label."""
+NARROWEST = 28
+"""Columns of the words, before the screen is laid out."""
 
 
 class PictureScreen(Screen[tuple[int, int | None]]):
@@ -122,16 +128,16 @@ it holds several smaller ones; `d` shows them as networks see them.
         if film is None or frame is None or feed is None:
             return
         self._number = min(self._number, len(frame.pixels) - 1)
-        names = feed.view.names
         k = self._number // frame.shown
-        name = one_line(names[k]) if k < len(names) else f"class {k}"
+        name = self._class_name(k)
         large = self.query_one("#picture-large", PictureGrid)
         side = max(2, min(large.size.width, 2 * (large.size.height - 1)))
         native = frame.pixels.shape[1]
-        side = native * (side // native) if side >= native else side
+        side = large.largest(side, native)
         stored, factor = frame.pixels[self._number : self._number + 1], self._factor() if self._decoded else 1
         if factor > 1:
             side = max(2, min((large.size.width + 1) // factor - 1, 2 * (large.size.height // factor - 1)))
+            side = large.largest(side, native)
             stored = decoded_frame(replace(frame, pixels=stored, shown=1, top=None), factor).pixels
         large.show(stored, [name] * len(stored), Layout(side, factor, factor), 0)
         self.query_one("#picture-facts", Static).update(
@@ -140,7 +146,10 @@ it holds several smaller ones; `d` shows them as networks see them.
         self._history()
         there = self._iterations()
         position = there.index(frame.iteration) if frame.iteration in there else len(there) - 1
-        self.query_one("#picture-scrubber", Scrubber).show(there, feed.run.checkpoints(), position)
+        selected = selected_of(feed)
+        self.query_one("#picture-scrubber", Scrubber).show(
+            there, checkpoints_of(feed), position, () if selected is None else (selected.iteration,)
+        )
 
     def _facts(self, top: object, name: str, iteration: int, native: int, shown: int) -> Text:
         colours = self.app.theme_variables
@@ -160,16 +169,19 @@ it holds several smaller ones; `d` shows them as networks see them.
             words = f"{kind} labels: none yet" if soft else f"hard label: {name}"
             return text.append(words, style="not bold")
         text.append("soft label\n", style="bold")
-        width = max((len(self._class_name(k)) for k, _ in top[self._number]), default=0)
-        for k, share in top[self._number]:
-            text.append(f"{self._class_name(k):<{width}} ", style="not bold")
-            text.append_text(bar(share, 12, colours["primary"], colours["chart-axis"]))
+        room = (self.query_one("#picture-words").size.width or NARROWEST) - len("  100.0 %")
+        length = min(MOST_BAR, room // 3)
+        names = [cut(self._class_name(k), room - length) for k, _ in top[self._number]]
+        width = max(map(cell_len, names), default=0)
+        for name, (_, share) in zip(names, top[self._number], strict=True):
+            text.append(f"{padded(name, width)} ", style="not bold")
+            text.append_text(bar(share, length, colours["primary"], colours["chart-axis"]))
             text.append(f" {100 * share:5.1f} %\n", style="not bold")
         return text
 
     def _class_name(self, k: int) -> str:
         names = self.context.feed.view.names if self.context.feed else []
-        return one_line(names[k])[:16] if k < len(names) else f"class {k}"
+        return caption(names[k]) if k < len(names) else f"class {k}"
 
     def _history(self) -> None:
         film = self.context.film
@@ -187,4 +199,5 @@ it holds several smaller ones; `d` shows them as networks see them.
         per_row = 3 if len(frames) > 3 else len(frames)
         rows = -(-len(frames) // per_row)
         side = max(4, min((strip.size.width + 1) // per_row - 1, 2 * (strip.size.height // rows - 1)))
+        side = strip.largest(side, pixels.shape[1])
         strip.show(pixels, [str(frame.iteration) for frame in frames], Layout(side, per_row, rows), 0)

@@ -10,15 +10,16 @@ from textual.timer import Timer
 from textual.widgets import Static
 
 from engine.runs.preview_frames import Frame
-from engine.settings.decoders import formation_words
 from tesla_tui.live.context import Context
 from tesla_tui.live.dialogs.picture import PictureScreen
 from tesla_tui.live.panes.pane import Pane
+from tesla_tui.live.time_line import TimeLine
+from tesla_tui.live.widgets.picture_title import captions_of, iteration_words, title_words
 from tesla_tui.live.widgets.pictures import Layout, PictureGrid, layout_for
 from tesla_tui.live.widgets.pixel_grid import picture_grid
 from tesla_tui.live.widgets.scrubber import Scrubber
-from tesla_tui.render.words import one_line
-from tesla_tui.watch.previews import SEEN, decoded_frame, formation_of
+from tesla_tui.watch.previews import decoded_frame, formation_of
+from tesla_tui.watch.selected import checkpoints_of, selected_of
 
 PLAY = 0.25
 """Seconds a frame is shown while playing; a slow terminal gets longer."""
@@ -30,7 +31,8 @@ class ImagesPane(Pane):
 
     HELP = """
 Each picture is one synthetic image, labelled with its class. The time line below shows every recorded iteration, with
-`┿` where a checkpoint is kept. `.` and `,` step through it, `p` plays it, `>` returns to live. `c` shows the initial
+`┿` where a checkpoint is kept and `◆` at the selected one, the one with the best held-out accuracy: `b` shows it, and a
+finished run opens on it. `.` and `,` step through time, `p` plays it, `>` goes to the newest. `c` shows the initial
 images for comparison. `enter` opens an image with its soft labels and its history.
 With multi-formation each picture holds several smaller ones; `d` shows them as networks see them.
 """
@@ -49,15 +51,14 @@ With multi-formation each picture holds several smaller ones; `d` shows them as 
         Binding("c", "compare", "compare", id="images.compare"),
         Binding("d", "decode", "decode", id="images.decode"),
         Binding("less_than_sign,home", "ends(0)", "first", key_display="<", show=False, id="images.first"),
-        Binding("greater_than_sign,end", "ends(1)", "live", key_display=">", id="images.live"),
+        Binding("greater_than_sign,end", "ends(1)", "last", key_display=">", id="images.live"),
         Binding("plus", "zoom(1)", "larger", key_display="+", show=False, id="images.larger"),
         Binding("minus", "zoom(-1)", "smaller", key_display="-", show=False, id="images.smaller"),
     ]
 
     def __init__(self, context: Context) -> None:
         super().__init__(context, id="images")
-        self._at: int | None = None
-        """Iteration that is shown; None follows the newest."""
+        self._line = TimeLine(context)
         self._selected = 0
         self._zoom = 0
         self._compare = False
@@ -87,8 +88,8 @@ With multi-formation each picture holds several smaller ones; `d` shows them as 
         self.query_one("#image-grid").focus()
 
     def run_changed(self) -> None:
-        """Back to live."""
-        self._at, self._selected, self._key, self._decoded = None, 0, (), False
+        """Follow it."""
+        self._line.chosen, self._selected, self._key, self._decoded = None, 0, (), False
         self._stop_playing()
 
     # --- what keys do
@@ -129,45 +130,47 @@ With multi-formation each picture holds several smaller ones; `d` shows them as 
 
     def action_step(self, by: int) -> None:
         """One remembered iteration on or back."""
-        self._stop_playing()
-        self._step(by)
+        self._go(self._line.position + by)
 
     def action_ends(self, last: int) -> None:
-        """The first iteration, or live."""
-        self._stop_playing()
-        there = self._iterations()
-        self._at = None if last or not there else there[0]
-        self.update_view()
+        """The first iteration, or the newest."""
+        self._go(len(self._line.iterations) - 1 if last else 0)
+
+    def show_selected(self) -> None:
+        """The selected checkpoint."""
+        selected = selected_of(self.context.feed)
+        if selected is None:
+            self.notify("No checkpoint is selected yet: nothing was measured.", severity="warning")
+        elif selected.iteration not in self._line.iterations:
+            self.notify(f"There is no picture of the selected checkpoint {selected.iteration}.", severity="warning")
+        else:
+            self._go(self._line.iterations.index(selected.iteration))
 
     def action_play(self) -> None:
-        """Play the film from here (from the start when at the end); again stops."""
+        """Play the film from the chosen frame (from the start when there is none after it); again stops."""
+        line = self._line
         if self._playing is not None:
             self._stop_playing()
             self.update_view()
             return
-        there = self._iterations()
-        if len(there) < 2:
+        if len(line.iterations) < 2:
             self.notify("Nothing to play yet: there is only one frame.", severity="warning")
             return
-        if self._at is None or self._at >= there[-1]:
-            self._at = there[0]
+        if line.chosen is None or line.position == len(line.iterations) - 1:
+            line.go(0)
         self._playing = self.set_interval(PLAY, self._play_on)
         self.update_view()
 
     def action_open(self) -> None:
         """The selected image, large."""
         if self.context.film is not None and self._count:
-            self.app.push_screen(
-                PictureScreen(self.context, self._selected // self._views(), self._at), self._picture_closed
-            )
+            newest = self._line.position == len(self._line.iterations) - 1
+            at = None if newest else self._line.shown
+            self.app.push_screen(PictureScreen(self.context, self._selected // self._views(), at), self._picture_closed)
 
     def on_scrubber_moved(self, message: Scrubber.Moved) -> None:
         """The scrubber was moved."""
-        self._stop_playing()
-        there = self._iterations()
-        if message.position < len(there):
-            self._at = None if message.position == len(there) - 1 else there[message.position]
-            self.update_view()
+        self._go(message.position)
 
     def on_picture_grid_chosen(self, message: PictureGrid.Chosen) -> None:
         """A picture was clicked."""
@@ -181,10 +184,8 @@ With multi-formation each picture holds several smaller ones; `d` shows them as 
     def update_view(self) -> None:
         """The frame that is due, if it is not drawn yet."""
         film, feed = self.context.film, self.context.feed
-        there = self._iterations()
-        frame = None
-        if film is not None and there:
-            frame = film.latest() if self._at is None else film.frame(self._at)
+        there = self._line.iterations
+        frame = self._line.frame()
         first = film.frame(there[0]) if film is not None and there and self._compare else None
         if self._views() > 1:
             factor = self._factor()
@@ -203,7 +204,8 @@ With multi-formation each picture holds several smaller ones; `d` shows them as 
         grid = self.query_one("#image-grid", PictureGrid)
         self._count = len(frame.pixels)
         self._selected = min(self._selected, self._count - 1)
-        self._layout = layout_for(self._count, frame.pixels.shape[1], grid.size, frame.shown, self._zoom)
+        real = grid.graphics == "pixels"
+        self._layout = layout_for(self._count, frame.pixels.shape[1], grid.size, frame.shown, self._zoom, real=real)
         page = self._selected // self._layout.per_page
         key = (
             id(frame), id(first), self._decoded, grid.size, self._zoom, page, self.app.theme, grid.graphics,
@@ -211,7 +213,7 @@ With multi-formation each picture holds several smaller ones; `d` shows them as 
         )  # fmt: skip
         if key != self._key:
             self._key = key
-            captions = self._captions(frame)
+            captions = captions_of(self.context, frame, self._views())
             grid.show(frame.pixels, captions, self._layout, page * self._layout.per_page)
             if first is not None:
                 other = self.query_one("#initial-grid", PictureGrid)
@@ -219,53 +221,34 @@ With multi-formation each picture holds several smaller ones; `d` shows them as 
                 self.query_one("#initial-title", Static).update(f"initial  iteration {first.iteration}", layout=False)
         grid.selected = self._selected
         self._words(frame, page)
-        position = there.index(frame.iteration) if frame.iteration in there else len(there) - 1
-        self.query_one("#scrubber", Scrubber).show(there, feed.run.checkpoints(), position)
+        selected = selected_of(feed)
+        self.query_one("#scrubber", Scrubber).show(
+            there, checkpoints_of(feed), self._line.position, () if selected is None else (selected.iteration,)
+        )
 
     def on_resize(self) -> None:
         """Another size, another layout."""
         self.call_after_refresh(self.update_view)
 
     def _words(self, frame: Frame, page: int) -> None:
-        colours = self.app.theme_variables
-        feed, there = self.context.feed, self._iterations()
-        assert feed is not None
-        title = Text(no_wrap=True, overflow="ellipsis")
-        title.append(f"iteration {frame.iteration}", style="bold")
-        live = self._at is None
-        if self._playing is not None:
-            title.append("  ▶ playing", style=colours["accent"])
-        elif live:
-            title.append("  live" if feed.live else "  newest", style=colours["success"])
-        name = self._captions(frame)[self._selected]
-        title.append(f"   ▸ {name}", style=colours["primary"])
-        if frame.top is not None and self._selected < len(frame.top):
-            best = ", ".join(f"{self._class(k)} {100 * p:.0f} %" for k, p in frame.top[self._selected][:3])
-            title.append(f"  {best}", style=colours["quiet"])
-        pages = -(-self._count // self._layout.per_page)
-        if pages > 1:
-            title.append(f"   page {page + 1}/{pages}", style=colours["quiet"])
-        if holding := formation_words(self._factor()):
-            title.append(f"   {SEEN if self._decoded else holding} (d)", style=colours["quiet"])
-        ipc = int(feed.view.settings.get("distill.ipc", frame.shown))
-        shown = frame.shown // self._views()
-        if shown < ipc:
-            title.append(f"   first {shown} of {ipc} per class", style=colours["quiet"])
+        colours, line = self.app.theme_variables, self._line
+        at, last = line.position + 1, len(line.iterations)
+        pages = (page + 1, -(-self._count // self._layout.per_page))
+        title = title_words(
+            self.context, frame, colours, picture=self._selected, views=self._views(),
+            playing=self._playing is not None, newest=at == last, page=pages, width=self.content_size.width,
+        )  # fmt: skip
         self.query_one("#images-title", Static).update(title, layout=False)
-        self.query_one("#now-title", Static).update(
-            f"{'now' if live else 'then'}  iteration {frame.iteration}", layout=False
-        )
-        at = there.index(frame.iteration) + 1 if frame.iteration in there else len(there)
-        self.query_one("#scrub-words", Static).update(
-            Text(f"frame {at}/{len(there)}", style=colours["quiet"]), layout=False
-        )
+        now = Text("now  " if at == last else "then  ")
+        now.append_text(iteration_words(self.context, frame.iteration, colours, short=True))
+        self.query_one("#now-title", Static).update(now, layout=False)
+        self.query_one("#scrub-words", Static).update(Text(f"frame {at}/{last}", style=colours["quiet"]), layout=False)
 
-    def _captions(self, frame: Frame) -> list[str]:
-        views = self._views()
-        numbers = [n % frame.shown for n in range(len(frame.pixels))]
-        image = [f" {n // views + 1}" * (frame.shown > views) for n in numbers]
-        view = [f"{'.' if frame.shown > views else ' '}{n % views + 1}" * (views > 1) for n in numbers]
-        return [self._class(n // frame.shown) + image[n] + view[n] for n in range(len(numbers))]
+    def _go(self, position: int) -> None:
+        """To a frame of the time line."""
+        self._stop_playing()
+        self._line.go(position)
+        self.update_view()
 
     def _factor(self) -> int:
         feed = self.context.feed
@@ -275,27 +258,11 @@ With multi-formation each picture holds several smaller ones; `d` shows them as 
         """Pictures that stand for a stored one."""
         return self._factor() ** 2 if self._decoded else 1
 
-    def _class(self, number: int) -> str:
-        names = self.context.feed.view.names if self.context.feed is not None else []
-        return one_line(names[number]) if number < len(names) else f"class {number}"
-
-    def _iterations(self) -> list[int]:
-        return self.context.film.iterations if self.context.film is not None else []
-
-    def _step(self, by: int) -> None:
-        there = self._iterations()
-        if not there:
-            return
-        index = len(there) - 1 if self._at not in there else there.index(self._at or 0)
-        index = min(max(index + by, 0), len(there) - 1)
-        self._at = None if index == len(there) - 1 else there[index]
-        self.update_view()
-
     def _play_on(self) -> None:
-        self._step(1)
-        if self._at is None:
+        self._line.go(self._line.position + 1)
+        if self._line.position == len(self._line.iterations) - 1:
             self._stop_playing()
-            self.update_view()
+        self.update_view()
 
     def _stop_playing(self) -> None:
         if self._playing is not None:
@@ -304,5 +271,6 @@ With multi-formation each picture holds several smaller ones; `d` shows them as 
 
     def _picture_closed(self, result: tuple[int, int | None] | None) -> None:
         if result is not None:
-            self._selected, self._at = result[0] * self._views(), result[1]
+            self._selected = result[0] * self._views()
+            self._line.choose(result[1])
             self.update_view()

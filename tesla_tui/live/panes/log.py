@@ -7,10 +7,11 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
-from textual.widgets import DataTable, Input, Static
+from textual.widgets import DataTable, Static
 
 from tesla_tui.live.context import Context
 from tesla_tui.live.panes.search import SearchPane
+from tesla_tui.live.widgets.field import Field
 from tesla_tui.watch.log import LEVELS, LogLine
 
 SHOWN = 300
@@ -45,7 +46,7 @@ words. `v` changes the level: everything, warnings and errors, errors only.
     def compose(self) -> ComposeResult:
         """Search, words, table."""
         with Horizontal(classes="search-line"):
-            yield Input(placeholder="/ to search, enter to finish", id="log-search", compact=True)
+            yield Field(placeholder="/ to search, enter to finish", id="log-search")
             yield Static(id="log-words")
         yield DataTable(id="log-table", cursor_type="row")
 

@@ -3,6 +3,8 @@
 from textual.containers import Vertical
 
 from tesla_tui.live.context import Context
+from tesla_tui.live.widgets.chart import Chart
+from tesla_tui.live.widgets.view import View
 
 
 class Pane(Vertical):
@@ -27,3 +29,26 @@ class Pane(Vertical):
     def focus_first(self) -> None:
         """Put the focus where keys are expected."""
         self.focus()
+
+    def action_enlarge(self) -> None:
+        """The focused chart, else the first, over the whole screen; and back."""
+        if self.screen.maximized is not None:
+            self.screen.minimize()
+            self.focus_first()
+            return
+        focused = self.screen.focused
+        charts = [focused] if isinstance(focused, Chart) else [chart for chart in self.query(Chart) if chart.display]
+        if charts:
+            charts[0].focus()
+            self.screen.maximize(charts[0])
+
+    def on_chart_looked(self, message: Chart.Looked) -> None:
+        """Charts over the same x show the same part, and read the same place off."""
+        for chart in self.query(Chart):
+            if chart is not message.chart and chart.unit == message.chart.unit:
+                chart.look(message.chart.view)
+
+    def see_everything(self) -> None:
+        """Charts without zoom and cursor: another run is shown."""
+        for chart in self.query(Chart):
+            chart.look(View())

@@ -6,13 +6,14 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
-from textual.widgets import DataTable, Input, Static
+from textual.widgets import DataTable, Static
 
 from engine.errors import TeslaError
 from engine.settings import EffectiveSettings
 from tesla_tui.live.context import Context
 from tesla_tui.live.panes.search import SearchPane
 from tesla_tui.live.setting_words import meaning, shortened, value_words
+from tesla_tui.live.widgets.field import Field
 
 EMPTY = "No runs yet. A new run in this workspace gets these settings."
 
@@ -39,7 +40,7 @@ defaults. A run's settings are frozen when it starts; to change them, edit tesla
     def compose(self) -> ComposeResult:
         """Search, table, meaning."""
         with Horizontal(classes="search-line"):
-            yield Input(placeholder="/ to search, enter to finish", id="settings-search", compact=True)
+            yield Field(placeholder="/ to search, enter to finish", id="settings-search")
             yield Static(id="settings-words")
         yield DataTable(id="settings-table", cursor_type="row")
         yield Static(id="settings-meaning")

@@ -1,13 +1,14 @@
 """Tab 3: the teacher trajectories, including those trained by other processes."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 from rich.text import Text
 from textual.app import ComposeResult
-from textual.binding import BindingType
+from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.coordinate import Coordinate
 from textual.widgets import DataTable, Static
@@ -16,9 +17,9 @@ from engine.runs.judgement import near_guessing
 from engine.settings import method_traits
 from engine.storage.filesystem import format_bytes
 from tesla_tui.live.context import Context
+from tesla_tui.live.curves import points_of, with_trend
 from tesla_tui.live.panes.pane import Pane
 from tesla_tui.live.widgets.bars import bar, strip
-from tesla_tui.live.widgets.braille import Line
 from tesla_tui.live.widgets.chart import Chart
 from tesla_tui.render.eta import Clock
 from tesla_tui.render.words import duration
@@ -27,6 +28,8 @@ from tesla_tui.watch.teachers import BufferReader, Trajectory
 EMPTY = "No teachers planned yet. They are the first stage of a run. Press space to start it, n for a new run."
 NONE = "This run has distill.method = {method}, which trains no teachers."
 COLUMNS = ("teacher", "progress", "epochs", "loss", "accuracy", "accuracy by epoch", "disk")
+FEW = 30
+"""Epochs below which each is marked."""
 READ_EVERY = 1.0
 """Seconds between two looks at the buffer's folder: it may hold hundreds of files."""
 
@@ -36,9 +39,14 @@ class TeachersPane(Pane):
 
     HELP = """
 A teacher is a network trained on the real images. Distillation matches its parameters after every epoch. Each line is
-one trajectory, including those trained by other processes and hosts. The curves below are of the selected line.
+one trajectory, including those trained by other processes and hosts. The curves below are of the selected line; `tab`
+goes to them, where arrows read values and `+` zooms.
 """
-    BINDINGS: ClassVar[list[BindingType]] = []
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("l", "toggle_log", "log scale", id="teachers.log"),
+        Binding("m", "smooth", "smoothing", id="teachers.smoothing"),
+        Binding("z", "enlarge", "enlarge chart", show=False, id="teachers.zoom"),
+    ]
 
     def __init__(self, context: Context) -> None:
         super().__init__(context, id="teachers")
@@ -46,6 +54,7 @@ one trajectory, including those trained by other processes and hosts. The curves
         self._read_at = 0.0
         self._there: dict[int, Trajectory] = {}
         self._clock = Clock()
+        self._log = context.preferences.log_scale
         self._rows: dict[int, tuple[object, ...]] = {}
 
     def compose(self) -> ComposeResult:
@@ -66,8 +75,19 @@ one trajectory, including those trained by other processes and hosts. The curves
         """The table."""
         self.query_one(DataTable).focus()
 
+    def action_toggle_log(self) -> None:
+        """The loss on a logarithmic scale, or not."""
+        self._log = not self._log
+        self._curves()
+
+    def action_smooth(self) -> None:
+        """The next degree of smoothing."""
+        self.context.smooth_more()
+        self._curves()
+
     def run_changed(self) -> None:
         """Another buffer, perhaps."""
+        self.see_everything()
         self._reader, self._read_at, self._there, self._clock = None, 0.0, {}, Clock()
         self._rows.clear()
         self.query_one(DataTable).clear()
@@ -167,6 +187,12 @@ one trajectory, including those trained by other processes and hosts. The curves
             y = np.array(values, dtype=float)
             x = np.arange(1, len(y) + 1, dtype=float)
             value = "" if len(y) == 0 else (f"{100 * y[-1]:.1f} %" if percent else f"{y[-1]:.3f}")
-            note = "" if teacher is None else f"teacher {teacher.number}"
-            lines = [Line.through(x, y, "primary", points=len(y) < 30)]
-            self.query_one(name, Chart).show(lines, value=value, notes=(note,), percent=percent)
+            which = "" if teacher is None else f"teacher {teacher.number}"
+            logarithmic = self._log and not percent
+            lines = with_trend(points_of(x, y), self.context.trend)
+            if len(y) < FEW:
+                lines[0] = replace(lines[0], points=True)
+            self.query_one(name, Chart).show(
+                lines, value=value, notes=(which, "log" if logarithmic else "", self.context.trend_note),
+                percent=percent, logarithmic=logarithmic,
+            )  # fmt: skip

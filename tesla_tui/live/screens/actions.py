@@ -7,13 +7,15 @@ from pathlib import Path
 from engine.errors import TeslaError
 from engine.runs.run import Run
 from engine.runtime.generators import run_to_end
-from tesla_tui.live.dialogs.basic import Ask, Busy, Choice, Prompt
+from tesla_tui.live.dialogs.basic import Ask, Busy, Choice, FolderPrompt
 from tesla_tui.live.dialogs.error import ErrorScreen
 from tesla_tui.live.dialogs.new_run import NewRun, NewRunScreen
-from tesla_tui.live.engine_thread import REPORT, EngineThread
+from tesla_tui.live.engine_thread import EngineThread
 from tesla_tui.live.screens.bench import Bench
 from tesla_tui.live.screens.requests import EngineRequests
 from tesla_tui.process.detached import ask_to_stop, start_detached, wait_until_free
+from tesla_tui.render.alert import WORTH, alert_sequence
+from tesla_tui.render.film import write_film
 from tesla_tui.render.words import clean, duration
 from tesla_tui.watch.feed import RunFeed
 
@@ -27,6 +29,8 @@ class RunActions:
     def __init__(self, bench: Bench, requests: EngineRequests) -> None:
         self._bench = bench
         self._requests = requests
+        self.failure: EngineThread | None = None
+        """An engine that an error ended, until the run is resumed."""
 
     # --- the run on screen
 
@@ -40,6 +44,8 @@ class RunActions:
         elif feed.state == "finished":
             more = ", or raise distill.iterations in tesla.toml" if feed.view.iterations else ""
             bench.notify(f"This run is finished. Press n for a new run{more}.", timeout=8)
+        elif feed.state == "gone":
+            bench.notify("The files of this run are gone. Press n for a new run.", severity="warning")
         elif feed.state == "imported":
             bench.notify(
                 "This set was made elsewhere. You can inspect it, export it, or evaluate it with `tesla evaluate`.",
@@ -54,6 +60,7 @@ class RunActions:
         feed = bench.context.feed
         if feed is None:
             return
+        self.failure = None
         try:
             effective = bench.context.workspace.settings(run=feed.run)
             if feed.run.exists:
@@ -101,13 +108,14 @@ class RunActions:
         bench = self._bench
         run, error = engine.driven, engine.error
         assert error is not None
-        known = isinstance(error, TeslaError | OSError | MemoryError)
+        self.alert(run, "failed")
+        self.failure = engine
         bench.app.push_screen(
             ErrorScreen(
                 run,
                 message=error.message if isinstance(error, TeslaError) else str(error) or type(error).__name__,
                 hint=error.hint if isinstance(error, TeslaError) else "",
-                report=None if known else run.folder / REPORT,
+                report=engine.report,
             ),
             lambda retry: self.resume() if retry else None,
         )
@@ -115,15 +123,23 @@ class RunActions:
     def driver_ended(self, feed: RunFeed) -> None:
         """Say that the process that drove the run on screen is gone."""
         bench = self._bench
+        press = "" if bench.context.read_only else " Press t to take over."
+        self.alert(feed.run, "is finished" if feed.state == "finished" else f"ended ({feed.state})")
         if feed.state == "finished":
             bench.notify(f"{feed.run.name} is finished.", timeout=10)
         elif feed.state == "interrupted":
-            bench.notify(
-                "The driver died. Everything up to the last checkpoint is saved. Press t to take over.",
-                severity="error", timeout=30,
-            )  # fmt: skip
+            words = f"The driver died. Everything up to the last checkpoint is saved.{press}"
+            bench.notify(words, severity="error", timeout=30)
         else:
-            bench.notify(f"The driver ended ({feed.state}). Press t to take over.", severity="warning", timeout=30)
+            bench.notify(f"The driver ended ({feed.state}).{press}", severity="warning", timeout=30)
+
+    def alert(self, run: Run, ending: str) -> None:
+        """Tell a user who looks elsewhere that a run has ended, if it took long."""
+        bench = self._bench
+        feed, driver = bench.context.feed, bench.app._driver
+        seconds = feed.view.driven_seconds(None) if feed is not None and feed.run.name == run.name else None
+        if driver is not None and (seconds or 0.0) >= WORTH:
+            driver.write(alert_sequence(bench.context.preferences.alert, f"{run.name} {ending}"))
 
     # --- export
 
@@ -135,19 +151,15 @@ class RunActions:
         if not feed.run.checkpoints():
             self._bench.notify("There is no checkpoint to export yet.", severity="warning")
             return
-        folder = self._bench.context.workspace.folder
-        suggestion = folder / f"{folder.name or 'distilled'}-{feed.run.name}"
-        number = 2
-        while suggestion.exists():
-            suggestion, number = folder / f"{folder.name}-{feed.run.name}-{number}", number + 1
+        suggestion = self._free_path(feed.run)
         words = "The selected checkpoint as PNGs, tensors, soft labels, Parquet, a card and a training script. Folder:"
-        self._bench.app.push_screen(Prompt("export", words, str(suggestion)), self._export_to)
+        self._bench.app.push_screen(FolderPrompt("export", words, str(suggestion)), self._export_to)
 
-    def _export_to(self, answer: str | None) -> None:
+    def _export_to(self, to: Path | None) -> None:
         feed = self._bench.context.feed
-        if answer is None or feed is None:
+        if to is None or feed is None:
             return
-        workspace, run, to = self._bench.context.workspace, feed.run, Path(answer).expanduser()
+        workspace, run = self._bench.context.workspace, feed.run
         words: list[str] = []
 
         def work() -> None:
@@ -160,6 +172,30 @@ class RunActions:
             self._bench.notify(clean(words[0]), timeout=10, markup=False)
 
         self._in_thread("export", f"Writing {to} …", work, done)
+
+    def film(self) -> None:
+        """Write the images over the iterations as a WebP into the workspace's folder."""
+        feed = self._bench.context.feed
+        if feed is None:
+            return
+        run, path = feed.run, self._free_path(feed.run, ".webp")
+        words: list[str] = []
+
+        def work() -> None:
+            words.append(f"Wrote {path}: {write_film(run, path)} frames.")
+
+        def done() -> None:
+            self._bench.notify(clean(words[0]), timeout=10, markup=False)
+
+        self._in_thread("film", f"Writing {path} …", work, done)
+
+    def _free_path(self, run: Run, suffix: str = "") -> Path:
+        """A path in the workspace's folder, named for the run, that does not exist yet."""
+        folder = self._bench.context.workspace.folder
+        path, number = folder / f"{folder.name or 'distilled'}-{run.name}{suffix}", 2
+        while path.exists():
+            path, number = folder / f"{folder.name}-{run.name}-{number}{suffix}", number + 1
+        return path
 
     # --- new runs, here and in other processes
 

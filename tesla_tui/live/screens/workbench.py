@@ -6,11 +6,11 @@ from typing import ClassVar
 from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.screen import ModalScreen, Screen
+from textual.screen import ModalScreen
 from textual.timer import Timer
 from textual.widgets import ContentSwitcher
 
-from engine.errors import TeslaError
+from engine.errors import TeslaError, UnreadableFileError
 from engine.runs.run import Run
 from engine.runs.workspace import Workspace
 from engine.settings import EffectiveSettings
@@ -29,11 +29,15 @@ from tesla_tui.live.panes.teachers import TeachersPane
 from tesla_tui.live.preferences import Preferences
 from tesla_tui.live.screens.actions import RunActions
 from tesla_tui.live.screens.requests import EngineRequests
+from tesla_tui.live.screens.run_screen import RunScreen
+from tesla_tui.live.widgets.device_panel import DevicePanel
 from tesla_tui.live.widgets.header import RunBar, TabBar, badge_words
 from tesla_tui.live.widgets.key_line import KeyLine
+from tesla_tui.live.widgets.status_line import StatusLine, happening
+from tesla_tui.render.words import unread_words
 from tesla_tui.watch.devices import Devices
 from tesla_tui.watch.feed import RunFeed
-from tesla_tui.watch.previews import Film
+from tesla_tui.watch.run_gpus import use_of
 
 TABS: tuple[tuple[str, Callable[[Context], Pane]], ...] = (
     ("Overview", OverviewPane),
@@ -45,25 +49,16 @@ TABS: tuple[tuple[str, Callable[[Context], Pane]], ...] = (
 )
 
 
-class Workbench(Screen[None]):
+class Workbench(RunScreen):
     """Tabs over one run."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         *(Binding(str(n), f"tab({n - 1})", name, show=False, id=f"tab.{n}") for n, (name, _) in enumerate(TABS, 1)),
-        # The footer shows them in this order, as many as fit.
-        Binding("space", "pause", "start/pause", id="run.pause"),
-        Binding("question_mark", "app.help", "help", key_display="?", id="app.help"),
-        Binding("q", "app.leave", "quit", id="app.quit"),
-        Binding("e", "evaluate", "evaluate", id="run.evaluate"),
-        Binding("s", "save", "save", id="run.save"),
-        Binding("x", "export", "export", id="run.export"),
-        Binding("n", "new", "new run", id="run.new"),
-        Binding("t", "take_over", "take over", id="run.take-over"),
     ]
 
-    def __init__(self, workspace: Workspace, preferences: Preferences, devices: Devices) -> None:
+    def __init__(self, workspace: Workspace, preferences: Preferences, devices: Devices, *, read_only: bool) -> None:
         super().__init__()
-        self.context = Context(workspace, preferences, devices)
+        self.context = Context(workspace, preferences, devices, read_only=read_only)
         self.requests = EngineRequests(self)
         self.run_actions = RunActions(self, self.requests)
         self.engine: EngineThread | None = None
@@ -73,6 +68,7 @@ class Workbench(Screen[None]):
         self._was_live = False
         self._stale = True
         self._after_stop: Callable[[], None] | None = None
+        self._keys: tuple[object, ...] = ()
 
     @property
     def driving(self) -> bool:
@@ -86,12 +82,13 @@ class Workbench(Screen[None]):
         return self.engine is not None and feed is not None and self.engine.driven.name == feed.run.name
 
     def compose(self) -> ComposeResult:
-        """Two lines, the tab, the keys."""
+        """Two lines, the tab, what happens, the keys."""
         yield RunBar()
         yield TabBar(tuple(name for name, _ in TABS))
         with ContentSwitcher(initial="overview"):
             for _, make in TABS:
                 yield make(self.context)
+        yield StatusLine()
         yield KeyLine()
 
     def on_mount(self) -> None:
@@ -108,25 +105,26 @@ class Workbench(Screen[None]):
 
     def open_run(self, run: Run, then: Callable[[], None] | None = None) -> None:
         """Show a run, existing or about to be. `then` is called when its journal is read."""
-        self.context.feed = RunFeed(run)
-        self.context.film = Film(run)
-        self.context.loading = run.journal_file.exists()
+        feed = self.context.open(run)
         for pane in self.query(Pane):
             pane.run_changed()
         self._was_live = False
         self._stale = True
-        self._catch_up(self.context.feed, then)
+        self._catch_up(feed, then)
 
     @work(thread=True, exclusive=True, group="catch-up")
     def _catch_up(self, feed: RunFeed, then: Callable[[], None] | None) -> None:
-        feed.catch_up()
+        try:
+            feed.catch_up()
+        except UnreadableFileError as error:
+            feed.trouble = unread_words(error)
+            then = None  # it is not known whether another process drives it
         self.app.call_from_thread(self._caught_up, feed, then)
 
     def _caught_up(self, feed: RunFeed, then: Callable[[], None] | None) -> None:
         if feed is self.context.feed:
             self.context.loading = False
-            self._stale = True
-            self.look_now()
+            self.redraw()
             if then is not None:
                 then()
 
@@ -155,27 +153,32 @@ class Workbench(Screen[None]):
 
     def _tick(self) -> None:
         """Read what is new, draw the open tab if anything is, and look after the engine."""
-        context = self.context
-        feed = context.feed
-        changed = self._stale
+        changed = self._stale | self.context.look()
         self._stale = False
-        if feed is not None and not context.loading:
-            changed |= feed.poll()
-        if context.film is not None:
-            changed |= context.film.look()
         changed |= self._look_after_engine()
         seen = self.app.screen is self or isinstance(self.app.screen, ModalScreen)  # dialogs let it shine through
         if seen:
             self._bar()
             if changed:
-                self.pane.update_view()
+                self._draw()
             else:
                 self.pane.look_around()
         elif changed:
             self._stale = True
+        self.query_one(DevicePanel).show(
+            self.context.devices, use_of(self.context.feed)
+        )  # on every tab, for its history
         engine = self.engine
         interval = self._pace.next_interval(driving=engine is not None, stopping=engine is not None and engine.stopping)
         self._timer = self.set_timer(interval, self._tick)
+
+    def _draw(self) -> None:
+        """Draw the open tab. If its files cannot be read now, it keeps what it shows, and is drawn again next time."""
+        try:
+            self.pane.update_view()
+            self.context.trouble = ""
+        except UnreadableFileError as error:
+            self.context.trouble, self._stale = unread_words(error), True
 
     def _look_after_engine(self) -> bool:
         context, engine = self.context, self.engine
@@ -204,68 +207,41 @@ class Workbench(Screen[None]):
         elif after is not None:
             after()
         elif not engine.stopping:
+            self.run_actions.alert(engine.driven, "is finished")
             self.notify(f"{engine.driven.name} is finished.", timeout=10)
 
     def _bar(self) -> None:
         feed = self.context.feed
-        badge = badge_words(self.drives_shown, feed is not None and feed.live, feed.driver if feed else None)
+        badge = badge_words(
+            self.drives_shown, feed is not None and feed.live, feed.driver if feed else None, self.context.read_only
+        )
         self.query_one(RunBar).show(self.context.workspace.folder.resolve().name, feed, badge)
+        self.query_one(TabBar).show(self._tab, {"Log": self.context.unread(reading=TABS[self._tab][0] == "Log")})
+        if (keys := (self.engine is None, feed and feed.state)) != self._keys:  # what keys do depends on it
+            self._keys = keys
+            self.refresh_bindings()
+        self.query_one(StatusLine).show(happening(self.context), feed.view.notice if feed is not None else None)
 
     # --- what keys do
-
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Hide keys that do nothing now."""
-        feed = self.context.feed
-        if action == "take_over":
-            return feed is not None and self.engine is None and feed.state not in ("new", "finished", "imported")
-        if action in ("evaluate", "save"):
-            return self.engine is not None
-        if action == "export":
-            return feed is not None
-        return True
 
     def action_tab(self, number: int) -> None:
         """Open a tab."""
         self._tab = number
         name = TABS[number][0].lower()
         self.query_one(ContentSwitcher).current = name
-        self.query_one(TabBar).show(number)
-        self.pane.update_view()
+        self._bar()
+        self._draw()
         self.pane.focus_first()
-        self.call_after_refresh(self.pane.update_view)
+        self.call_after_refresh(self._draw)
 
     def on_tab_bar_picked(self, message: TabBar.Picked) -> None:
         """A tab was clicked."""
         self.action_tab(message.number)
 
-    def action_pause(self) -> None:
-        """Pause, resume, or start."""
-        if self.engine is not None:
-            self.requests.pause_or_resume()
-        elif self.context.feed is None:
-            self.action_new()
-        else:
-            self.run_actions.resume_or_explain()
-
-    def action_evaluate(self) -> None:
-        """Measure the images as they are now."""
-        self.requests.evaluate()
-
-    def action_save(self) -> None:
-        """A checkpoint now."""
-        self.requests.save()
-
-    def action_export(self) -> None:
-        """Write the distilled dataset into a folder."""
-        self.run_actions.export()
-
-    def action_new(self) -> None:
-        """The form for a new run."""
-        self.run_actions.new()
-
-    def action_take_over(self) -> None:
-        """Drive the run here."""
-        self.run_actions.take_over()
+    def action_best(self) -> None:
+        """The images of the selected checkpoint."""
+        self.action_tab(next(n for n, (_, make) in enumerate(TABS) if make is ImagesPane))
+        self.query_one(ImagesPane).show_selected()
 
     def on_runs_pane_opened(self, message: RunsPane.Opened) -> None:
         """Another run."""

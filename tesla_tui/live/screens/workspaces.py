@@ -9,13 +9,14 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.screen import ModalScreen, Screen
-from textual.widgets import Button, DataTable, Input, Label, Select, Static
+from textual.widgets import Button, DataTable, Label, Select, Static
 
-from engine.errors import TeslaError
+from engine.errors import TeslaError, system_reason
 from engine.runs.create import WorkspacePlan, plan_workspace
 from engine.runs.workspace import Workspace
 from engine.runtime.generators import run_to_end
 from engine.settings import dataset_names, preset_names
+from tesla_tui.live.widgets.field import Field, typed_path
 from tesla_tui.live.widgets.key_line import KeyLine
 from tesla_tui.render.words import ago, clean
 
@@ -150,9 +151,9 @@ class WizardScreen(ModalScreen[Workspace | None]):
                 options = [(name, name) for name in names] + [(OWN, OWN), (HUB, HUB)]
                 yield Select(options, value="digits", allow_blank=False, id="wizard-dataset", compact=True)
                 yield Label("path of a folder, zip or Parquet file, or hub id owner/name", id="wizard-where-label")
-                yield Input(id="wizard-where", compact=True)
+                yield Field(id="wizard-where")
                 yield Label("resolution in pixels (empty: from the preset)")
-                yield Input(id="wizard-resolution", type="integer", compact=True)
+                yield Field(number="The resolution (dataset.resolution)", optional=True, id="wizard-resolution")
                 yield Label("preset")
                 yield Select(
                     [(name, name) for name in names if name in preset_names()],
@@ -161,7 +162,8 @@ class WizardScreen(ModalScreen[Workspace | None]):
                     compact=True,
                 )
                 yield Label("folder to create")
-                yield Input("my-run", id="wizard-name", compact=True)
+                yield Field("my-run", id="wizard-name")
+            yield Static(id="wizard-path")
             yield Static(id="wizard-problem")
             yield Button("Create", id="wizard-make", variant="primary", compact=True)
 
@@ -222,23 +224,32 @@ class WizardScreen(ModalScreen[Workspace | None]):
         elsewhere = dataset in (OWN, HUB)
         for name in ("#wizard-where", "#wizard-where-label"):
             self.query_one(name).display = elsewhere
-        where = self.query_one("#wizard-where", Input).value.strip()
+        where = self.query_one("#wizard-where", Field).text
         preset = self.query_one("#wizard-preset", Select).value
-        name = self.query_one("#wizard-name", Input).value.strip()
-        resolution = self.query_one("#wizard-resolution", Input).value.strip()
+        name = self.query_one("#wizard-name", Field).text
+        path = self.query_one("#wizard-path", Static)
+        path.update()
         try:
+            folder = typed_path(name, self._folder)
+            path.update(Text(clean(str(folder)) if name else ""))
+            resolution = self.query_one("#wizard-resolution", Field).whole()
+            if where.startswith("~"):
+                where = str(typed_path(where, Path.cwd()))
             if elsewhere and not where:
                 raise TeslaError("Enter where the images are.")
             if not name:
                 raise TeslaError("Enter a name for the folder.")
             self._plan = plan_workspace(
-                self._folder / Path(name).expanduser(),
+                folder,
                 where if elsewhere else dataset,
                 [f"dataset.resolution={resolution}"] if resolution else [],
                 preset=preset if isinstance(preset, str) else None,
             )
-        except (TeslaError, ValueError) as error:
+        except TeslaError as error:
             self._problem(str(error))
+            return
+        except OSError as error:
+            self._problem(f"This path cannot be used: {system_reason(error)}.")
             return
         words = f"✓ {self._plan.source}. Press ctrl+g to create it."
         self.query_one("#wizard-problem", Static).update(Text(words, style=self.app.theme_variables["success"]))

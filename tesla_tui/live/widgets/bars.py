@@ -20,7 +20,7 @@ def bar(share: float, width: int, colour: str, rest: str) -> Text:
 
 def strip(values: Sequence[float], width: int, top: float | None = None) -> str:
     """The last `width` values as a row of columns, scaled to `top` (their maximum if None)."""
-    shown = list(values)[-width:]
+    shown = list(values)[-width:] if width > 0 else []
     if not shown:
         return ""
     highest = top if top is not None else max(shown)

@@ -1,8 +1,8 @@
 """Lines drawn in braille dots, two by four to a character."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -22,23 +22,45 @@ class Line:
     """A curve or, where `low` and `high` differ, a band. Later lines are drawn over earlier ones."""
 
     x: Array
+    """Ascending."""
     low: Array
+    """Values that are not finite leave a gap."""
     high: Array
     colour: str
     """A variable of the theme without its `$`, or a colour."""
     dashed: bool = False
+    """A level to compare with, not a measurement."""
     points: bool = False
     """Mark every point."""
+    name: str = ""
+    """What its values are called when they are read off."""
 
     @staticmethod
-    def through(x: Array, y: Array, colour: str, *, points: bool = False) -> "Line":
+    def through(x: Array, y: Array, colour: str, *, points: bool = False, name: str = "") -> "Line":
         """A curve."""
-        return Line(x, y, y, colour, points=points)
+        return Line(x, y, y, colour, points=points, name=name)
 
     @staticmethod
     def level(y: float, left: float, right: float, colour: str) -> "Line":
         """A dashed horizontal line."""
         return Line(np.array([left, right]), np.array([y, y]), np.array([y, y]), colour, dashed=True)
+
+    @property
+    def finite(self) -> Dots:
+        """Which points have a value."""
+        return np.isfinite(self.low) & np.isfinite(self.high)
+
+    def logarithmic(self) -> "Line":
+        """With log10 of its values; a gap where there is none."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            low = np.log10(np.where(self.low > 0, self.low, np.nan))
+            high = low if self.low is self.high else np.log10(np.where(self.high > 0, self.high, np.nan))
+        return replace(self, low=low, high=high)
+
+    def part(self, start: int, end: int) -> "Line":
+        """Points `start` to `end` (excluded)."""
+        low = self.low[start:end]
+        return replace(self, x=self.x[start:end], low=low, high=low if self.low is self.high else self.high[start:end])
 
 
 def braille_rows(
@@ -72,17 +94,41 @@ def braille_rows(
 
 
 def raster(line: Line, width: int, height: int, xs: tuple[float, float], ys: tuple[float, float]) -> Dots:
-    """The dots `(height, width)` of a line, top row first."""
+    """The dots `(height, width)` of what is seen of a line, top row first."""
     dots = np.zeros((height, width), dtype=bool)
+    if line.dashed and not ys[0] <= line.low[0] <= ys[1]:
+        return dots  # a level is not pushed to the edge
+    for piece in _pieces(line, xs):
+        _draw(dots, piece, xs, ys)
+    if line.dashed:
+        dots[:, np.arange(width) % 4 >= 2] = False
+    return dots
+
+
+def _pieces(line: Line, xs: tuple[float, float]) -> Iterator[Line]:
+    """The parts without gaps of what is between two x, up to the points next to it."""
+    start = max(0, int(np.searchsorted(line.x, xs[0], "left")) - 1)
+    seen = line.part(start, int(np.searchsorted(line.x, xs[1], "right")) + 1)
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], seen.finite, [False])).astype(np.int8)))
+    for first, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
+        yield seen.part(first, end)
+
+
+def _draw(dots: Dots, line: Line, xs: tuple[float, float], ys: tuple[float, float]) -> None:
+    """Set the dots of a line without gaps."""
+    height, width = dots.shape
     span = xs[1] - xs[0]
     scale = (width - 1) / span if span > 0 else 0.0
     at = (line.x - xs[0]) * scale
 
     def row(y: Array) -> Array:
-        return np.clip((ys[1] - y) / (ys[1] - ys[0]) * height - 0.5, 0, height - 1)
+        place: Array = np.clip((ys[1] - y) / (ys[1] - ys[0]) * height - 0.5, 0, height - 1)
+        return place
 
     first, last = max(0, math.floor(at[0])), min(width - 1, math.ceil(at[-1]))
     grid = np.arange(first, last + 1)
+    if not len(grid):
+        return
     band = line.low is not line.high
     if band and len(line.x) > 2 * len(grid):  # several points a dot: their extremes
         bins = np.clip(np.rint(at).astype(int), first, last)
@@ -99,13 +145,11 @@ def raster(line: Line, width: int, height: int, xs: tuple[float, float], ys: tup
     top = np.minimum(top, np.minimum((middle + before) / 2, (middle + after) / 2))
     bottom = np.maximum(bottom, np.maximum((middle + before) / 2, (middle + after) / 2))
     rows = np.arange(height)[:, None]
-    dots[:, grid] = (rows >= np.rint(top)) & (rows <= np.rint(bottom))
-    if line.dashed:
-        dots[:, np.arange(width) % 4 >= 2] = False
-    if line.points:
+    dots[:, grid] |= (rows >= np.rint(top)) & (rows <= np.rint(bottom))
+    if line.points or len(line.x) == 1:  # a point between two gaps is one dot, which is hardly seen
         for x, y in zip(np.rint(at).astype(int), np.rint(row((line.low + line.high) / 2)).astype(int), strict=True):
-            dots[max(0, y - 1) : y + 2, max(0, x - 1) : x + 2] = True
-    return dots
+            if 0 <= x < width:
+                dots[max(0, y - 1) : y + 2, max(0, x - 1) : x + 2] = True
 
 
 def _segments(

@@ -1,6 +1,7 @@
 """The two lines on top: what run this is and how it is, and the tabs."""
 
 import time
+from collections.abc import Mapping
 
 from rich.text import Text
 from textual import events
@@ -14,6 +15,7 @@ from tesla_tui.watch.feed import RunFeed
 
 STATES = {
     "new": ("○", "quiet"),
+    "gone": ("✕", "error"),
     "running": ("●", "success"),
     "paused": ("‖", "warning"),
     "stalled": ("▲", "warning"),
@@ -59,8 +61,9 @@ class RunBar(Widget):
             if badge:
                 right.append(f"{badge} ", style=colours["quiet"])
             right.append(f" {sign} {feed.state} ", style=f"bold {colours['background']} on {colours[colour]}")
-        self._left, self._right = left, right
-        self.refresh()
+        if (left, right) != (self._left, self._right):  # else every tick would send the line again
+            self._left, self._right = left, right
+            self.refresh()
 
     def render(self) -> Text:
         """The line, the left part shortened where it must be."""
@@ -71,12 +74,12 @@ class RunBar(Widget):
         return Text.assemble(left, " ", self._right)
 
 
-def badge_words(driven_here: bool, live: bool, driver: Holder | None) -> str:
-    """Who drives a run."""
+def badge_words(driven_here: bool, live: bool, driver: Holder | None, read_only: bool) -> str:
+    """Who drives a run. `read_only`: not from here."""
     if driven_here:
         return "driven here"
     if not live:
-        return ""
+        return "READ-ONLY" if read_only else ""
     if driver is None:
         return "READ-ONLY"
     where = "" if driver.mine else f" on {clean(driver.host)}"
@@ -99,15 +102,19 @@ class TabBar(Static):
         super().__init__()
         self._names = names
         self._current = 0
+        self._counts: Mapping[str, int] = {}
 
-    def show(self, current: int) -> None:
-        """Which one is open."""
-        self._current = current
-        self.refresh()
+    def show(self, current: int, counts: Mapping[str, int]) -> None:
+        """Which one is open, and by name how many warnings wait in one."""
+        if (current, counts) != (self._current, self._counts):
+            self._current, self._counts = current, counts
+            self.refresh()
 
     def _labels(self) -> list[str]:
-        tight = self.content_size.width < sum(len(name) + 5 for name in self._names)
-        return [f" {number} {name[:4] if tight else name} " for number, name in enumerate(self._names, 1)]
+        waiting = [f" !{self._counts[name]}" if self._counts.get(name) else "" for name in self._names]
+        tight = self.content_size.width < sum(len(name) + 5 for name in (*self._names, "".join(waiting)))
+        names = [name[:4] if tight else name for name in self._names]
+        return [f" {n} {name}{more} " for n, (name, more) in enumerate(zip(names, waiting, strict=True), 1)]
 
     def render(self) -> Text:
         """The line."""
@@ -117,7 +124,8 @@ class TabBar(Static):
             if number:
                 text.append(" ")
             style = f"bold {colours['primary']} on {colours['panel']}" if number == self._current else colours["quiet"]
-            text.append(label, style=style)
+            plain, sign, count = label.partition("!")
+            text.append(plain, style=style).append(sign + count, style=f"bold {colours['warning']}")
         return text
 
     def on_click(self, event: events.Click) -> None:

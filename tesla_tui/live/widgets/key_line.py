@@ -1,4 +1,4 @@
-"""The last line: the keys of the current view, in order of importance, as many as fit. A click presses them.
+"""The last line: the keys of the current view, as many as fit, those that lead out among them. A click presses one.
 
 Why not Textual's Footer: it recreates a widget for every key whenever the focus moves, which took most of the time of
 opening a tab while an engine holds the cores. This is one line of text.
@@ -11,6 +11,8 @@ from textual.screen import Screen
 from textual.widget import Widget
 
 SEPARATOR = "  "
+ALWAYS = ("app.quit", "app.help", "run.pause")
+"""Ids of the keys that are shown first, however narrow the terminal is."""
 
 
 class KeyLine(Widget):
@@ -27,17 +29,19 @@ class KeyLine(Widget):
 
     def _shown(self) -> list[tuple[str, Binding]]:
         """Keys that fit, with how they are written."""
-        found: list[tuple[str, Binding]] = []
-        used = 0
+        found: dict[str, tuple[str, Binding]] = {}
         for _, binding, enabled, _tooltip in self.screen.active_bindings.values():
-            if not binding.show or not enabled or any(binding.action == other.action for _, other in found):
-                continue
-            key = self.app.get_key_display(binding)
-            used += len(key) + 1 + len(binding.description) + len(SEPARATOR)
-            if used - len(SEPARATOR) > self.content_size.width:
+            if binding.show and enabled:
+                found.setdefault(binding.action, (self.app.get_key_display(binding), binding))
+        room = self.content_size.width + len(SEPARATOR)
+        kept: set[str] = set()
+        # A stable sort: what one always needs, then the others as they come.
+        for key, binding in sorted(found.values(), key=lambda one: one[1].id not in ALWAYS):
+            room -= len(key) + 1 + len(binding.description) + len(SEPARATOR)
+            if room < 0:
                 break
-            found.append((key, binding))
-        return found
+            kept.add(binding.action)
+        return [one for action, one in found.items() if action in kept]
 
     def render(self) -> Text:
         """The line."""

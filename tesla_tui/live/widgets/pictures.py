@@ -17,6 +17,7 @@ from textual.reactive import reactive
 from textual.strip import Strip
 from textual.widget import Widget
 
+from tesla_tui.render.cells import centred
 from tesla_tui.render.grid import Pixels, resized
 
 SMALLEST = 8
@@ -43,8 +44,19 @@ class Layout:
         return math.ceil(self.side / 2) + 1
 
 
-def layout_for(count: int, native: int, size: Size, group: int = 1, zoom: int = 0, least: int | None = None) -> Layout:
+def layout_for(
+    count: int,
+    native: int,
+    size: Size,
+    group: int = 1,
+    zoom: int = 0,
+    least: int | None = None,
+    *,
+    real: bool = False,
+) -> Layout:
     """The largest pictures with which all are seen at once, but not smaller than legible: then they are paged.
+
+    In half blocks a picture grows by whole numbers, so that all of its pixels are equally large.
 
     Args:
         count: pictures.
@@ -53,14 +65,21 @@ def layout_for(count: int, native: int, size: Size, group: int = 1, zoom: int = 
         group: pictures of a class; rows are made of whole classes where they fit.
         zoom: steps larger (or smaller) than that.
         least: side down to which seeing all at once is worth more than size; by default what is legible.
+        real: the terminal draws real pixels, many to a character: any size will do.
     """
     least = least or max(4, min(native, SMALLEST if native <= 16 else 12))
-    sides = sorted({*range(least, 2 * max(native, 16) + 1, 2), *(native * k for k in range(1, 9))})
+    shrunk = range(least, max(8 * native, 32) if real else native, 2)
+    sides = sorted({*shrunk, *range(native, max(size.width, native) + 1, native)})
     sides = [side for side in sides if side <= size.width and math.ceil(side / 2) + 1 <= max(size.height, 1)] or [4]
     fitting = [side for side in sides if _layout(count, side, size, group).per_page >= count]
     index = sides.index(fitting[-1]) if fitting else 0
     side = sides[min(max(index + zoom, 0), len(sides) - 1)]
     return _layout(count, side, size, group)
+
+
+def whole(side: int, native: int) -> int:
+    """The largest side up to this that shows every pixel equally large; a picture that has to shrink may have any."""
+    return side - side % native if side >= native else side
 
 
 def _layout(count: int, side: int, size: Size, group: int) -> Layout:
@@ -120,6 +139,10 @@ class PictureGrid(Widget, can_focus=True):
         self._small.clear()
         self.refresh()
 
+    def largest(self, side: int, native: int) -> int:
+        """The side, at most this, at which a picture looks right here."""
+        return whole(side, native)
+
     def watch_selected(self) -> None:
         """Draw the frame elsewhere."""
         self._strips.clear()
@@ -160,14 +183,11 @@ class PictureGrid(Widget, can_focus=True):
     def _caption(self, number: int, base: Style) -> Segment:
         side = self.layout_now.side
         text = self.captions[number] if number < len(self.captions) else ""
-        if len(text) > side:
-            text = text[: side - 1] + "…"
         colours = self.app.theme_variables
         if self.selectable and number == self.selected:
-            text = f"▸{text}"[:side]
             style = Style(color=colours.get("background"), bgcolor=colours.get("primary"), bold=True)
-            return Segment(text.center(side), style)
-        return Segment(text.center(side), base + Style(color=colours.get("quiet")))
+            return Segment(centred(f"▸{text}", side), style)
+        return Segment(centred(text, side), base + Style(color=colours.get("quiet")))
 
     def _resized(self, number: int) -> Pixels:
         if number not in self._small:

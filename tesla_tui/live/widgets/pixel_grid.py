@@ -14,7 +14,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from tesla_tui.live import graphics
-from tesla_tui.live.widgets.pictures import Layout, PictureGrid
+from tesla_tui.live.widgets.pictures import Layout, PictureGrid, whole
 from tesla_tui.render.grid import Pixels, resized
 
 
@@ -51,6 +51,10 @@ class PixelGrid(PictureGrid):
             self.mount_all(self._new_rows())
         self.call_after_refresh(self._fill)
 
+    def largest(self, side: int, native: int) -> int:
+        """Any: there are many pixels to a character."""
+        return side
+
     def watch_selected(self) -> None:
         """Only captions change."""
         self._fill_captions()
@@ -78,13 +82,16 @@ class PixelGrid(PictureGrid):
     def _fill(self) -> None:
         layout = self.layout_now
         wide, high = graphics.cell_size()
+        room = (layout.side * wide, (layout.height - 1) * high)
+        paper = self.background_colors[1].rgb
         for row, image in enumerate(self.query(".pixel-row")):
             start = self.first + row * layout.per_row
             part = self.pixels[start : start + layout.per_row]
-            canvas = Image.new("RGB", ((layout.per_row * (layout.side + 1) - 1) * wide, (layout.height - 1) * high))
-            side = (layout.side * wide, (layout.height - 1) * high)
+            canvas = Image.new("RGB", ((layout.per_row * (layout.side + 1) - 1) * wide, room[1]), paper)
             for number, picture in enumerate(part):
-                canvas.paste(resized(picture, *side), (number * (layout.side + 1) * wide, 0))
+                side = whole(min(room), len(picture))
+                left = number * (layout.side + 1) * wide + (room[0] - side) // 2
+                canvas.paste(resized(picture, side, side), (left, (room[1] - side) // 2))
             image.image = canvas  # type: ignore[attr-defined]
         self._fill_captions()
 

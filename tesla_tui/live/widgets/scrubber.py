@@ -1,6 +1,6 @@
 """A line through time: which remembered iteration is shown, moved with keys and mouse."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from rich.segment import Segment
 from rich.style import Style
@@ -10,9 +10,11 @@ from textual.reactive import reactive
 from textual.strip import Strip
 from textual.widget import Widget
 
+from tesla_tui.watch.selected import SIGN
+
 
 class Scrubber(Widget):
-    """One line: `0 ━━━━●──── 500`. Marks checkpoints; a click or a drag moves it."""
+    """One line: `0 ━━━━●──◆─ 500`. Marks checkpoints and the selected one; a click or a drag moves it."""
 
     DEFAULT_CSS = "Scrubber { height: 1; width: 1fr; }"
 
@@ -30,11 +32,14 @@ class Scrubber(Widget):
         super().__init__(id=id)
         self._iterations: Sequence[int] = ()
         self._marks: frozenset[int] = frozenset()
+        self._selected: Collection[int] = ()
         self._held = False
 
-    def show(self, iterations: Sequence[int], marks: Sequence[int], position: int) -> None:
-        """The iterations there are, those with a checkpoint, and which one is shown."""
-        self._iterations, self._marks = iterations, frozenset(marks)
+    def show(
+        self, iterations: Sequence[int], marks: Sequence[int], position: int, selected: Collection[int] = ()
+    ) -> None:
+        """The iterations there are, those with a checkpoint, which one is shown, and the selected checkpoints."""
+        self._iterations, self._marks, self._selected = iterations, frozenset(marks), selected
         self.position = position
         self.refresh()
 
@@ -62,14 +67,18 @@ class Scrubber(Widget):
         for index, iteration in enumerate(self._iterations):
             if iteration in self._marks:
                 cells[self._column(index, length)] = "┿"
-        segments = [
-            Segment(left, quiet),
-            Segment("".join(cells[:at]), done),
-            Segment("●", base + Style(color=colours.get("accent"), bold=True)),
-            Segment("".join(cells[at + 1 :]), rest),
-            Segment(right, quiet),
-        ]
-        return Strip(segments).adjust_cell_length(width, base)
+        styles = [done if column < at else rest for column in range(length)]
+        accent = base + Style(color=colours.get("accent"), bold=True)
+        cells[at], styles[at] = "●", accent
+        for selected in self._selected:
+            if selected not in self._iterations:
+                continue
+            best = self._column(self._iterations.index(selected), length)
+            # Where it is the one that is shown, it is drawn as shown: reversed.
+            cells[best], styles[best] = SIGN, accent + Style(reverse=best == at)
+        track = [Segment(cell, style) for cell, style in zip(cells, styles, strict=True)]
+        segments = [Segment(left, quiet), *track, Segment(right, quiet)]
+        return Strip(segments).simplify().adjust_cell_length(width, base)
 
     def on_mouse_down(self, event: events.MouseDown) -> None:
         """Take it."""

@@ -16,6 +16,8 @@ STAGES = ("teachers", "distillation", "evaluation")
 def stages_of(view: RunView) -> tuple[str, ...]:
     """The stages a run has: not every method has teachers, and a selection has nothing to iterate."""
     method = view.settings.get("distill.method", "tesla")
+    if view.settings.get("labels.kind") == "given":  # an imported set
+        return ("evaluation",)
     without = set() if method_traits(str(method)).teachers else {"teachers"}
     if view.settings.get("distill.iterations") == 0:
         without.add("distillation")
@@ -25,7 +27,7 @@ def stages_of(view: RunView) -> tuple[str, ...]:
 class StageStrip(Widget):
     """Two lines: the stages in a row; a bar with share, speed and time left."""
 
-    DEFAULT_CSS = "StageStrip { height: 2; padding: 0 1; }"
+    DEFAULT_CSS = "StageStrip { height: 2; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }"
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,7 +37,9 @@ class StageStrip(Widget):
 
     def show(self, context: Context) -> None:
         """Take what the run's files say now."""
-        self._stages = self._row(context)
+        self._stages = self._row(context, "  ›  ")
+        if self._stages.cell_len > self.content_size.width:
+            self._stages = self._row(context, " › ")
         self._progress = self._second(context)
         self.refresh()
 
@@ -43,7 +47,7 @@ class StageStrip(Widget):
         """Both lines."""
         return Text("\n").join([self._stages, self._progress])
 
-    def _row(self, context: Context) -> Text:
+    def _row(self, context: Context, between: str) -> Text:
         colours = self.app.theme_variables
         text = Text(no_wrap=True, overflow="ellipsis")
         if context.feed is None:
@@ -53,7 +57,7 @@ class StageStrip(Widget):
         done = self._done(context)
         for number, stage in enumerate(stages_of(view)):
             if number:
-                text.append("  ›  ", style=colours["chart-axis"])
+                text.append(between, style=colours["chart-axis"])
             if stage == now and context.feed.live:
                 sign, style = "●", f"bold {colours['primary']}"
             elif stage in done:
@@ -79,7 +83,7 @@ class StageStrip(Widget):
         if view.iterations and view.iteration >= view.iterations:
             found.add("distillation")
         if view.ending == "finished":
-            found.update(STAGES if view.tests() else ())
+            found.update(STAGES if view.tests() else ())  # an imported set ends so, and is measured later
         return found
 
     def _count(self, context: Context, stage: str) -> str:
@@ -101,7 +105,8 @@ class StageStrip(Widget):
         if context.preparing:
             return text.append(f"{context.preparing} …", style=colours["accent"])
         if feed is None:
-            return text.append("No runs yet. Press n to start one.", style=f"bold {colours['accent']}")
+            key = f" {context.empty.press}" * (not context.read_only)
+            return text.append(context.empty.text + key, style=f"bold {colours['accent']}")
         view, beat = feed.view, feed.heartbeat
         share, words = 0.0, []
         if feed.live and beat is not None and beat.total:
@@ -124,10 +129,12 @@ class StageStrip(Widget):
         elif view.iterations:
             share = view.iteration / view.iterations
         elif view.ending == "finished":
-            share = 1.0
+            share = float(feed.state != "imported" or bool(view.tests()))
         if feed.state == "stalled":
             words.append("no recent progress")
-        if view.checkpoints is not None:
+        if feed.state == "finished" and (total := view.driven_seconds()) is not None:
+            words.append(duration(total))
+        elif view.checkpoints is not None and feed.state != "imported":
             words.append(f"saved at {view.checkpoints}")
         share = min(max(share, 0.0), 1.0)
         room = max(10, min(60, self.content_size.width - 7 - sum(len(word) + 3 for word in words)))
