@@ -1,8 +1,9 @@
 """The command tree of `tesla`. Importing this must stay fast: no PyTorch, and no engine package that needs it."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from tesla_tui.cli.bench import bench
 from tesla_tui.cli.config import config
@@ -25,23 +26,42 @@ from tesla_tui.cli.stop import stop
 from tesla_tui.cli.study import study
 from tesla_tui.cli.trust import trust
 from tesla_tui.cli.tui import tui
+from tesla_tui.crash import EscapedError
 
 EPILOG = """
 Quick start:
 
   tesla init my-run --dataset fashion-mnist
 
+  tesla run my-run --quick
+
   tesla run my-run --ipc 10
 
   tesla export my-run --run ipc-10 --to out/
 
-No data yet? `tesla demo` takes a minute or two on a laptop.
+--quick gives a first result in about two minutes of a CPU core. No data yet? `tesla demo` takes a minute or two.
+
+Exit codes: 0 success, 1 failure, 2 wrong usage, 12 out of memory, 70 unexpected error (its traceback is saved), 129,
+130 and 143 stopped by SIGHUP, Ctrl-C and SIGTERM.
 """
 
 RUN, INSPECT, EXCHANGE, SETUP = "Run", "Inspect", "Import & export", "Setup"
 
+
+class Commands(TyperGroup):
+    """The commands. Errors of theirs that the parser would take for its own pass it by: it says only "Aborted"."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run one."""
+        try:
+            return super().invoke(ctx)
+        except (EOFError, BrokenPipeError) as error:
+            raise EscapedError(error) from error
+
+
 app = typer.Typer(
     name="tesla",
+    cls=Commands,
     help="Distil an image dataset into a few synthetic images per class, by trajectory matching with an exact gradient "
     "in constant memory.",
     epilog=EPILOG,

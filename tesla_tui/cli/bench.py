@@ -147,6 +147,8 @@ def gradient(
 
     Examples:
 
+        tesla bench gradient --case small --mode published --mode exact --steps 5 --rounds 1
+
         tesla bench gradient --quick
 
         tesla bench gradient --case paper --precision float32 --precision tf32 --markdown paper.md
@@ -202,7 +204,7 @@ def gradient(
     if any(row.peak_bytes is not None for row in measured.rows):
         _draw(measured, where, png, console)
     if markdown is not None:
-        write_bytes(markdown, gradient_markdown(measured, where, typed()).encode())
+        write_bytes(markdown, gradient_markdown(measured, where, typed()).encode(), tidy=True)
         console.print(f"Table: [bold]{literal(markdown)}[/]", highlight=False)
     record = gradient_record(measured, where, not code, typed())
     finish(console, record, json or png.with_suffix(".json"), code)

@@ -85,7 +85,9 @@ def teachers(
 ) -> None:
     """Measure teacher training in images per second, snapshots included, next to published code.
 
-    Example:
+    Examples:
+
+        tesla bench teachers --epochs 1
 
         tesla bench teachers --dataset fashion-mnist --epochs 1
     """
@@ -113,7 +115,7 @@ def evaluate(
 
     Examples:
 
-        tesla bench evaluate --ipc 10
+        tesla bench evaluate --ipc 10 --epochs 20
 
         tesla bench evaluate --set network.width=128 --set network.depth=3 --set dataset.resolution=32 --epochs 50
     """
@@ -135,7 +137,9 @@ def data(
 ) -> None:
     """Measure decoding, normalising and augmenting in images per second, next to a DataLoader.
 
-    Example:
+    Examples:
+
+        tesla bench data
 
         tesla bench data --dataset fashion-mnist
     """
@@ -159,6 +163,7 @@ def _measure(
 
     from engine.runs.create import plan_workspace
     from engine.runtime.device import resolve_device
+    from engine.storage.temp_files import scratch_folder
     from engine.tools.bench.record import machine, stage_record
     from engine.tools.bench.stages import StageBench
     from engine.tools.bench.switches import has_allocators
@@ -168,8 +173,8 @@ def _measure(
 
     more = [f"compute.device={device}"] if device else []
     more += [f"compute.threads={threads}"] if threads else []
-    with tempfile.TemporaryDirectory(prefix="tesla-bench-") as folder:
-        plan = plan_workspace(Path(folder) / "workspace", dataset, [*sets, *more, *(overrides or [])])
+    with scratch_folder(Path(tempfile.gettempdir()), "tesla-bench") as folder:
+        plan = plan_workspace(folder / "workspace", dataset, [*sets, *more, *(overrides or [])])
         workspace = plan.make()
         settings = workspace.settings(ipc=ipc).settings
         there = resolve_device(settings.compute.device)

@@ -41,6 +41,8 @@ def data(
 
     Examples:
 
+        tesla data digits
+
         tesla data ~/pictures
 
         tesla data photos.zip --set dataset.classes=classes.txt

@@ -23,6 +23,8 @@ def evaluate(
 
     Examples:
 
+        tesla evaluate my-run --run quick --network mlp
+
         tesla evaluate my-run --run ipc-10 --network convnet --network resnet18 --network vit
 
         tesla evaluate my-run --set evaluate.repeats=10

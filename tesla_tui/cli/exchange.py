@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from tesla_tui.cli.options import ExistingRun, Ipc, Json, Overrides, WorkspacePath
+from tesla_tui.cli.options import ExistingRun, GivenWorkspace, Ipc, Json, Overrides, WorkspacePath
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,7 +36,7 @@ class Labels(StrEnum):
 
 
 def import_buffers(
-    workspace: WorkspacePath,
+    workspace: GivenWorkspace,
     files: Annotated[list[Path], typer.Argument(help="replay_buffer_*.pt, in order.", metavar="FILE...")],
     name: Annotated[str, typer.Option("--name", help="Name for the buffer in this workspace.")] = "imported",
     count: Annotated[
@@ -54,6 +54,8 @@ def import_buffers(
     how they were trained with --set teachers.lr=0.01 and the like. If stopped, run the same command to resume.
 
     Examples:
+
+        tesla import-buffers my-run buffers/replay_buffer_0.pt --name copy --set network.width=16
 
         tesla import-buffers my-run buffers/CIFAR10/ConvNet/replay_buffer_*.pt --name mtt --set network.width=128
 
@@ -95,7 +97,7 @@ def export_buffers(
 
     Example:
 
-        tesla export-buffers my-run --run ipc-10 --to buffers/
+        tesla export-buffers my-run --run quick --to buffers/
     """
     from rich.console import Console
 
@@ -118,7 +120,7 @@ def export_buffers(
 
 
 def import_images(
-    workspace: WorkspacePath,
+    workspace: GivenWorkspace,
     images: Annotated[
         Path,
         typer.Argument(
@@ -190,6 +192,8 @@ def import_images(
     compared and exported like any other.
 
     Examples:
+
+        tesla import-images my-run published/images_best.pt published/labels_best.pt --lr 0.02 --run published
 
         tesla import-images my-run images_best.pt labels_best.pt --lr 0.02 --space whitened --run mtt
 

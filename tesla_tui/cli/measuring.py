@@ -68,7 +68,7 @@ def typed() -> str:
 
 def finish(console: Console, record: dict[str, Any], path: Path, code: ExitCode) -> None:
     """Write the samples, say where, and end with the exit code."""
-    write_bytes(path, (json.dumps(record, indent=1) + os.linesep).encode())
+    write_bytes(path, (json.dumps(record, indent=1) + os.linesep).encode(), tidy=True)
     console.print(f"All samples: [bold]{literal(path)}[/]", highlight=False)
     if code is not ExitCode.OK:
         raise typer.Exit(code)

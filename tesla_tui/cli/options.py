@@ -1,10 +1,16 @@
 """Arguments and options shared by several commands."""
 
+import os
+import sys
+from itertools import takewhile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
+
+if TYPE_CHECKING:
+    from engine.runs.workspace import Workspace
 
 NETWORKS = (
     "convnet, convnet-batchnorm, convnet-layernorm, convnet-nonorm, resnet18, vgg11, alexnet, lenet, mlp, vit, "
@@ -13,7 +19,41 @@ NETWORKS = (
 """By name; any other network is an import path. Help is shown without loading `engine.networks`."""
 NETWORK_HELP = f"{NETWORKS} or package.module:callable."
 
-WorkspacePath = Annotated[Path, typer.Argument(help="Workspace folder.", metavar="WORKSPACE", show_default=False)]
+
+def workspace_here() -> Path | None:
+    """The workspace that the current folder is, or is in; None if there is none."""
+    here = Path.cwd()
+    above = next((folder for folder in (here, *here.parents) if (folder / "tesla.toml").is_file()), None)
+    return None if above is None else Path(os.path.relpath(above))
+
+
+def _workspace() -> Path:
+    """For a command line without a workspace.
+
+    Raises:
+        UsageError: the current folder is in none.
+    """
+    from engine.errors import UsageError, tesla
+
+    found = workspace_here()
+    if found is None:
+        words = takewhile(lambda word: not word.startswith("-"), sys.argv[1:])  # the command, as nothing else was given
+        raise UsageError(
+            "No workspace was given, and the current folder is not in one.",
+            f"Give one, as in: {tesla(*words, 'my-run')}",
+        )
+    return found
+
+
+WorkspacePath = Annotated[
+    Path,
+    typer.Argument(
+        help="Workspace folder. Default: the one that the current folder is in.", metavar="WORKSPACE",
+        show_default=False, default_factory=_workspace,
+    ),
+]  # fmt: skip
+GivenWorkspace = Annotated[Path, typer.Argument(help="Workspace folder.", metavar="WORKSPACE", show_default=False)]
+"""For commands with more arguments."""
 Ipc = Annotated[int | None, typer.Option("--ipc", min=1, help="Images per class.")]
 RunName = Annotated[str | None, typer.Option("--run", help="Run name. Default: ipc-N.", show_default=False)]
 ExistingRun = Annotated[
@@ -72,3 +112,14 @@ def check_own_teachers(seeds: int, own_teachers: bool) -> None:
 
     if own_teachers and seeds == 1:
         raise UsageError("--own-teachers needs several seeds.", "Add --seeds 5, or leave it out.")
+
+
+def check_watched(workspace: "Workspace | None", run: str | None, ipc: int | None, watch: bool) -> None:
+    """Refuse `--watch` for a run that is not there: without an engine it would never be.
+
+    Raises:
+        UsageError: there is no such run (the message lists the existing ones).
+    """
+    name = run if run is not None or ipc is None else f"ipc-{ipc}"
+    if watch and workspace is not None and name is not None:
+        workspace.existing_run(name)

@@ -54,6 +54,8 @@ def plan(
 
     Examples:
 
+        tesla plan my-run --ipc 1 --seconds 1
+
         tesla plan my-run --ipc 50
 
         tesla plan my-run --ipc 50 --set distill.batch=250 --set compute.memory=flat

@@ -25,7 +25,7 @@ def report(
 
     Example:
 
-        tesla report my-run --run ipc-10 --to ipc-10.html
+        tesla report my-run --run quick --to quick.html
     """
     from rich.console import Console
 

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from engine.errors import counted
 from tesla_tui.cli.options import Ipc, Overrides, OwnTeachers, RunName, Seeds, WorkspacePath, check_own_teachers
 from tesla_tui.cli.profile import Profile, with_profile
+from tesla_tui.cli.quick import Quick, quick_name, say_full, with_quick
 from tesla_tui.render.commands import command, set_options
 from tesla_tui.render.words import literal, saved_words
 
@@ -45,6 +47,7 @@ def run(
     ] = None,
     seeds: Seeds = 1,
     own_teachers: OwnTeachers = False,
+    quick: Quick = False,
 ) -> None:
     """Start or resume a run.
 
@@ -52,6 +55,8 @@ def run(
     to resume. With --seeds 5 there are five runs, NAME-seed-0 to NAME-seed-4, and a mean with its interval.
 
     Examples:
+
+        tesla run my-run --quick
 
         tesla run my-run --ipc 10
 
@@ -76,14 +81,18 @@ def run(
     from engine.runtime.distributed.environment import this_place
     from tesla_tui.cli.result import print_result
     from tesla_tui.process.detached import worker_arguments
-    from tesla_tui.process.workers import LAUNCHER, check_count, launch
+    from tesla_tui.process.speaker import LAUNCHER
+    from tesla_tui.process.workers import check_count, launch
 
     place = this_place()
     check_count(workers, place)
     console = Console(quiet=not place.writes)
     opened = Workspace(workspace)
-    given = with_profile(overrides, profile)
+    typed = given = with_profile(overrides, profile)
     check_own_teachers(seeds, own_teachers)
+    if quick:
+        run = quick_name(run, ipc)
+        given = with_quick(opened, run, ipc, given, profile, console)
     if seeds > 1:
         code = _seeds(workspace, opened, run, ipc, given, (seeds, own_teachers), workers, detach, place, console)
         if code is not ExitCode.OK:
@@ -97,7 +106,8 @@ def run(
         _detach(workspace, chosen, [*options, *(["--workers", str(workers)] if workers else [])], console)
         return
     if place.size == 1:
-        console.print(f"[bold]{chosen.name}[/] in {literal(workspace)}", highlight=False)
+        inferred = _inferred(opened.settings(overrides=given)) if ipc is None and run is None else ""
+        console.print(f"[bold]{chosen.name}[/] in {literal(workspace)}{inferred}", highlight=False)
     # Both load PyTorch: after everything that can fail at once.
     if workers is not None and workers > 1:
         code = launch(workers, worker_arguments(workspace, chosen.name, options), effective.settings.compute)
@@ -106,10 +116,18 @@ def run(
     if place.size > 1 and (not place.writes or LAUNCHER in os.environ):  # who started the workers speaks last
         raise typer.Exit(code)
     if code is not ExitCode.OK:
-        again = None if place.size > 1 else _same(workspace, ipc, run, given, workers)
+        again = None if place.size > 1 else _same(workspace, ipc, run, typed, workers, quick)
         _say_stopped(chosen, again, console)
         raise typer.Exit(code)
     print_result(console, opened, chosen)
+    if quick:
+        say_full(console, workspace, ipc, typed)
+
+
+def _inferred(effective: "EffectiveSettings") -> str:
+    """How many images per class there are, of themselves, and why."""
+    count, origin = effective.settings.distill.ipc, effective.origins["distill.ipc"]
+    return f": {counted(count, 'image')} per class ({literal(origin)}); --ipc sets another number"
 
 
 def _seeds(
@@ -235,7 +253,9 @@ def teach(
 
     To share the work, start it in several processes.
 
-    Example:
+    Examples:
+
+        tesla teach my-run --ipc 1 --set teachers.count=3
 
         tesla teach my-run --ipc 10
     """
@@ -259,10 +279,13 @@ def teach(
     print_commands(console, "The teachers are trained. Next:", distil)
 
 
-def _same(workspace: object, ipc: int | None, run: str | None, overrides: tuple[str, ...], workers: int | None) -> str:
+def _same(
+    workspace: object, ipc: int | None, run: str | None, overrides: tuple[str, ...], workers: int | None, quick: bool
+) -> str:
     """The command that was given, without its defaults."""
     words = ["run", str(workspace)]
     words += ["--ipc", str(ipc)] if ipc is not None else []
     words += ["--run", run] if run is not None else []
     words += ["--workers", str(workers)] if workers is not None else []
+    words += ["--quick"] if quick else []
     return command(*words, *set_options(overrides))

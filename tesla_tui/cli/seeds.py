@@ -73,12 +73,9 @@ def series_of(
 
 def unfinished(planned: Sequence[Planned]) -> list[Planned]:
     """The runs that have something left to do."""
-    from engine.runs.status import run_status
+    from engine.runs.status import is_finished
 
-    def done(run: Run, effective: EffectiveSettings) -> bool:
-        return run.exists and run.frozen().settings == effective.settings and run_status(run).finished
-
-    return [(run, effective, given) for run, effective, given in planned if not done(run, effective)]
+    return [(run, effective, given) for run, effective, given in planned if not is_finished(run, effective)]
 
 
 def drive_series(

@@ -27,16 +27,28 @@ def show(
     png: Annotated[
         Path | None, typer.Option("--png", help="Write the full grid to this PNG instead.", show_default=False)
     ] = None,
+    film: Annotated[
+        Path | None,
+        typer.Option(
+            "--film",
+            help="Write the images over the iterations to this .gif, .webp or .png (APNG) instead.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Show the synthetic images in the terminal.
 
-    With --png, writes them to a file instead.
+    With --png or --film, writes them to a file instead.
 
     Examples:
+
+        tesla show my-run
 
         tesla show my-run --run ipc-10 --class Sneaker
 
         tesla show my-run --iteration 0 --png start.png
+
+        tesla show my-run --run ipc-10 --film ipc-10.webp
 
         tesla show my-run --run formation-2 --decoded
     """
@@ -50,6 +62,13 @@ def show(
     opened = Workspace(workspace)
     chosen = opened.existing_run(run)
     settings = chosen.frozen().settings
+    if film is not None:
+        from tesla_tui.render.film import write_film
+
+        _check_alone(png, iteration, class_name)
+        frames = write_film(chosen, film, factor=settings.distill.formation if decoded else 1)
+        console.print(f"Wrote {literal(film)}: {chosen.name}, {frames} frames.", highlight=False)
+        return
     at = checkpoint_to_use(chosen, settings, iteration)
     holding = _holding(settings.distill.formation, decoded)
     if png is not None:
@@ -63,6 +82,19 @@ def show(
         return
     console.print(f"[bold]{chosen.name}[/], iteration {at}{holding}", highlight=False)
     console.print(grid_of(opened, chosen, at, class_name, most, views=decoded))
+
+
+def _check_alone(png: Path | None, iteration: int | None, class_name: str | None) -> None:
+    """Refuse options that a film has no use for.
+
+    Raises:
+        UsageError: one of them is given.
+    """
+    from engine.errors import UsageError
+
+    for name, value in (("--png", png), ("--iteration", iteration), ("--class", class_name)):
+        if value is not None:
+            raise UsageError(f"--film cannot be combined with {name}.", "Omit one of them.")
 
 
 def _holding(factor: int, decoded: bool) -> str:

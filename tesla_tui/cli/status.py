@@ -10,35 +10,47 @@ def status(workspace: WorkspacePath, as_json: Json = False) -> None:
 
     Shows state, progress, time left and accuracy.
 
-    Example:
+    Examples:
+
+        tesla status my-run
 
         tesla status my-run --json | jq '.runs[0].iteration'
     """
     import json
+    from contextlib import suppress
     from dataclasses import asdict
 
     from rich.console import Console
     from rich.text import Text
 
+    from engine.errors import TeslaError
     from engine.runs.data_record import read_summary
     from engine.runs.provenance import imported_buffer, imported_folders
-    from engine.runs.status import run_status
+    from engine.runs.status import read_statuses
     from engine.runs.workspace import Workspace
     from tesla_tui.cli.drivers import driver_name, watch
     from tesla_tui.cli.result import print_commands
-    from tesla_tui.render.commands import command
+    from tesla_tui.render.commands import callable_here, command
     from tesla_tui.render.tables import is_bounded, print_table, runs_table
     from tesla_tui.render.words import clean, literal, teachers_words
 
     opened = Workspace(workspace)
     silent = {run.name: driver_name(run) for run in watch(opened.runs())}
-    runs = [run_status(run) for run in opened.runs()]
-    buffers = [imported_buffer(folder) for folder in imported_folders(opened.folder / "buffers")]
-    dataset = read_summary(opened.folder)
+    runs = read_statuses(opened.runs())
+    buffers = []
+    for folder in imported_folders(opened.folder / "buffers"):
+        with suppress(TeslaError):  # `tesla doctor` says what is wrong with it
+            buffers.append(imported_buffer(folder))
+    dataset, trouble = read_summary(opened.folder), None
+    try:
+        opened.settings(teachers=False)
+    except TeslaError as error:  # the runs have their own settings, a new one cannot start
+        trouble = f"{error.message} {error.hint}".strip()
     if as_json:
         facts = {
             "workspace": str(workspace),
             "dataset": None if dataset is None else asdict(dataset),
+            "settings_error": trouble,
             "runs": [asdict(run) for run in runs],
             "imported_buffers": [asdict(buffer) for buffer in buffers],
         }
@@ -47,6 +59,8 @@ def status(workspace: WorkspacePath, as_json: Json = False) -> None:
     console = Console()
     if dataset is not None:
         console.print(Text(clean(dataset.words), style="dim"))
+    if trouble is not None:
+        console.print(f"[red]Settings:[/] {literal(trouble)}", highlight=False)
     for buffer in buffers:
         console.print(f"Teachers [bold]{buffer.name}[/]: {clean(buffer.provenance)}", highlight=False)
     if not runs:
@@ -66,5 +80,5 @@ def status(workspace: WorkspacePath, as_json: Json = False) -> None:
             console.print(Text(f"{run.name}: {clean(run.message)}", style="yellow"))
         if run.state in ("stopped", "interrupted"):
             print_commands(console, f"Resume {run.name} with:", command("run", workspace, "--run", run.name))
-        elif run.state == "failed":
-            console.print(f"[red]{run.name}:[/] {literal(run.message)}", highlight=False)
+        elif run.state in ("failed", "broken"):
+            console.print(f"[red]{run.name}:[/] {literal(callable_here(run.message))}", highlight=False)

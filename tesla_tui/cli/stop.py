@@ -18,7 +18,7 @@ def stop(
 
     Example:
 
-        tesla stop my-run --run ipc-10
+        tesla stop my-run --run quick
     """
     from rich.console import Console
 

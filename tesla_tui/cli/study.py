@@ -47,7 +47,9 @@ def labels(
 ) -> None:  # fmt: skip
     """Compare hard, target (SLA), last and learned labels: the paper's Figure 4 and Table 3.
 
-    Example:
+    Examples:
+
+        tesla study labels my-run --no-whole --set distill.iterations=20 --set teachers.count=2 --set evaluate.epochs=50
 
         tesla study labels my-run --ipc 1
     """
@@ -75,7 +77,9 @@ def images_per_class(
 ) -> None:
     """Compare methods by images per class: the rows of the paper's Table 1.
 
-    Example:
+    Examples:
+
+        tesla study ipc my-run --ipc 1 --method random --method herding --no-whole
 
         tesla study ipc my-run --ipc 1 --ipc 10 --method random --method dm --method tesla
     """
@@ -102,7 +106,9 @@ def lr(
 ) -> None:  # fmt: skip
     """Track the learned student_lr from 0.1, 1 and 10 times its initial value: the paper's Figure 7.
 
-    Example:
+    Examples:
+
+        tesla study lr my-run --no-whole --set distill.iterations=20 --set teachers.count=2 --set evaluate.epochs=50
 
         tesla study lr my-run --ipc 1
     """
@@ -132,7 +138,9 @@ def gradient(
 ) -> None:
     """Compare the paper's gradient with the exact one: by T and start epoch, and in accuracy.
 
-    Example:
+    Examples:
+
+        tesla study gradient my-run --steps 1 --steps 5 --no-whole --set distill.iterations=20 --set evaluate.epochs=50
 
         tesla study gradient my-run --ipc 1 --steps 1 --steps 10 --steps 50
     """
@@ -155,7 +163,9 @@ def start(
 
     Runs each variant with the exact and the paper's gradient: twelve runs.
 
-    Example:
+    Examples:
+
+        tesla study start my-run --no-whole --set distill.iterations=5 --set teachers.count=2 --set evaluate.epochs=20
 
         tesla study start my-run --ipc 10
     """
@@ -169,7 +179,9 @@ def start(
 def sla_only(workspace: WorkspacePath, ipc: Ipc = None, name: Name = None, overrides: Overrides = None) -> None:
     """Measure what teacher labels alone gain on unchanged images: the paper's Figure 5.
 
-    Example:
+    Examples:
+
+        tesla study sla-only my-run --set teachers.count=2 --set evaluate.epochs=50
 
         tesla study sla-only my-run --ipc 1
     """
@@ -192,7 +204,7 @@ def cross(
 
     Example:
 
-        tesla study cross my-run --run ipc-10 --network convnet --network resnet18
+        tesla study cross my-run --run quick --network convnet --network mlp
     """
     from engine.tools.studies import evaluations
 
@@ -212,7 +224,7 @@ def ranking(
 
     Example:
 
-        tesla study ranking my-run --run ipc-10
+        tesla study ranking my-run --run quick
     """
     from engine.tools.studies.ranking import ranking as ranked
 
@@ -230,7 +242,7 @@ def augment(workspace: WorkspacePath, run: Runs = None, name: Name = None, overr
 
     Example:
 
-        tesla study augment my-run --run ipc-10
+        tesla study augment my-run --run quick
     """
     from engine.tools.studies.augment import augment as compared
 
@@ -246,7 +258,7 @@ def gallery(workspace: WorkspacePath, run: Runs = None, name: Name = None) -> No
 
     Example:
 
-        tesla study gallery my-run --run ipc-10
+        tesla study gallery my-run --run quick
     """
     from rich.console import Console
 

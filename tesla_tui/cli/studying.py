@@ -32,9 +32,19 @@ def named_runs(workspace: "Workspace", names: list[str] | None) -> "list[Run]":
 
     But for runs on the whole dataset, which have no set of their own.
     """
+    from rich.console import Console
+
+    from tesla_tui.render.words import literal
+
     if names:
         return [run for name in dict.fromkeys(names) for run in _of_name(workspace, name)]
-    return [run for run in workspace.runs() if run.checkpoints() and not run.frozen().settings.traits.all_images]
+    found = []
+    for run in workspace.runs():
+        if words := run.broken:
+            Console(stderr=True).print(f"[yellow]{run.name} is left out:[/] {literal(words)}", highlight=False)
+        elif run.checkpoints() and not run.frozen().settings.traits.all_images:
+            found.append(run)
+    return found
 
 
 def _of_name(workspace: "Workspace", name: str) -> "list[Run]":

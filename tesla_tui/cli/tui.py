@@ -5,14 +5,14 @@ from typing import Annotated
 
 import typer
 
-from tesla_tui.cli.options import Ipc, Overrides, RunName
+from tesla_tui.cli.options import Ipc, Overrides, RunName, check_watched, workspace_here
 
 
 def tui(
     workspace: Annotated[
         Path | None,
         typer.Argument(
-            help="Workspace folder. Default: choose from those below the current folder.",
+            help="Workspace folder. Default: the one that the current folder is in, or a choice of those below it.",
             metavar="WORKSPACE",
             show_default=False,
         ),
@@ -20,7 +20,7 @@ def tui(
     ipc: Ipc = None,
     run: RunName = None,
     overrides: Overrides = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Read-only: never start the engine.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Read-only: start and stop no run.")] = False,
     images: Annotated[
         str | None,
         typer.Option(
@@ -41,6 +41,8 @@ def tui(
 
     Examples:
 
+        tesla tui my-run --run quick
+
         tesla tui my-run --ipc 10
 
         tesla tui my-run --run ipc-10 --watch
@@ -52,9 +54,11 @@ def tui(
     from engine.runs.workspace import Workspace
     from tesla_tui.live.preferences import load_preferences
 
+    workspace = workspace or workspace_here()
     opened = Workspace(workspace) if workspace is not None else None
     if opened is None and (ipc is not None or run is not None):
         raise UsageError("--ipc and --run need a workspace.", "Example: tesla tui my-run --ipc 10")
+    check_watched(opened, run, ipc, watch)
     preferences = load_preferences()
     changes = {name: value for name, value in (("images", images), ("theme", theme)) if value is not None}
     if images not in (None, "auto", "blocks", "kitty", "sixel"):

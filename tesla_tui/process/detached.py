@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from engine.errors import TeslaError, UsageError, tesla
+from engine.errors import ExitCode, TeslaError, UsageError, tesla
 from engine.runs.liveness import driver_alive, driver_of, driver_words, is_driven, watch_drivers
 from engine.runs.run import Run
 from engine.storage.atomic import disk
@@ -38,7 +38,7 @@ def start_detached(workspace: Path, run: Run, arguments: Sequence[str], name: st
 
     Raises:
         UsageError: another process is driving the run.
-        TeslaError: it ended at once; the message has the end of its output.
+        TeslaError: it ended at once; the message has the end of its output, and the exit code is its own.
     """
     for _ in watch_drivers([run]):
         pass
@@ -64,10 +64,12 @@ def start_detached(workspace: Path, run: Run, arguments: Sequence[str], name: st
             if code == 0:
                 return process.pid  # it had nothing left to do
             words = log.read_text(errors="replace").strip().splitlines()
-            raise TeslaError(
+            error = TeslaError(
                 f"The background run exited immediately (exit code {code}): {' '.join(words[-3:])}",
                 f"Its full output is in {log}.",
             )
+            error.exit_code = ExitCode(code) if code in set(ExitCode) else ExitCode.FAILURE
+            raise error
         if file_stamp(run.heartbeat_file) not in (None, before):  # its own, or that of the first of its workers
             break
         time.sleep(0.05)

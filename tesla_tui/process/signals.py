@@ -18,6 +18,7 @@ from types import FrameType, TracebackType
 from typing import Self
 
 from engine.errors import ExitCode
+from tesla_tui.process.speaker import has_launcher, is_first_here
 
 CODES = {
     signal.SIGINT: ExitCode.INTERRUPTED,
@@ -69,7 +70,7 @@ def end_process(code: ExitCode, words: str) -> None:
     with suppress(OSError):  # the terminal may be gone
         if os.isatty(1):
             os.write(1, b"\x1b[?25h")
-        if os.environ.get("LOCAL_RANK", "0") == "0":
+        if is_first_here() and not has_launcher():  # which says the same
             os.write(2, f"{words}\n".encode())
     os._exit(code)
 

@@ -12,11 +12,10 @@ from typing import Any
 
 from engine.errors import ExitCode, TeslaError, UsageError
 from engine.runtime.distributed.environment import RankEnvironment
+from engine.runtime.parent import child_environment
 from engine.settings import ComputeSettings
 from tesla_tui.process.signals import CODES
-
-LAUNCHER = "TESLA_LAUNCHER"
-"""Set in the environment of workers started by this launcher, which reports how they ended."""
+from tesla_tui.process.speaker import LAUNCHER
 
 SAVE_WITHIN = 600
 """Seconds that workers have to save after a signal, before they are killed."""
@@ -43,7 +42,7 @@ def launch(count: int, arguments: Sequence[str], compute: ComputeSettings) -> Ex
     own_device(compute.device, RankEnvironment(size=count, local_size=count))
     # Workers of one machine talk over the loopback device: nothing listens to the network, no host name is asked.
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
-    os.environ[LAUNCHER] = "1"
+    os.environ.update(child_environment({LAUNCHER: "1"}))
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     config = LaunchConfig(
         min_nodes=1,
@@ -55,7 +54,7 @@ def launch(count: int, arguments: Sequence[str], compute: ComputeSettings) -> Ex
         local_addr="localhost",
         max_restarts=0,
         shutdown_timeout=SAVE_WITHIN,
-        logs_specs=DefaultLogsSpecs(),
+        logs_specs=DefaultLogsSpecs(log_dir=os.devnull),  # else a folder is left in /tmp
     )
     try:
         elastic_launch(config, sys.executable)("-P", "-m", "tesla_tui.main", *arguments)
@@ -70,25 +69,28 @@ def _verdict(failures: Mapping[int, Any]) -> ExitCode:
     """What the ends of the workers mean for the job.
 
     Args:
-        failures: by rank, objects with `exitcode` (negative: the signal that ended it) and `pid`.
+        failures: by rank, in the order of their ends, objects with `exitcode` (negative: the signal that ended it)
+            and `pid`.
 
     Raises:
         TeslaError: a worker was killed; it could not say so itself.
     """
-    for rank, failure in sorted(failures.items()):
-        # The agent ends the others with SIGTERM; a worker ended by another signal failed first.
-        if failure.exitcode < 0 and -failure.exitcode != signal.SIGTERM:
-            name = signal.Signals(-failure.exitcode).name
-            cause = " (often a sign of too little memory)" if name == "SIGKILL" else ""
-            raise TeslaError(
-                f"Worker {rank} (process {failure.pid}) was ended by {name}{cause}.",
-                "Saved files are intact; run the same command to resume, with any number of workers.",
-            )
-    codes = {failure.exitcode for failure in failures.values()}
-    for code in (ExitCode.USAGE, ExitCode.FAILURE, ExitCode.INTERRUPTED, ExitCode.TERMINATED, ExitCode.HANGUP):
-        if code in codes:
-            return code  # the worker has said why
-    return ExitCode.TERMINATED if -signal.SIGTERM in codes else ExitCode.FAILURE
+    # The agent ends the others with SIGTERM, and with SIGKILL if they do not end: the first that failed is the cause.
+    stops = {*CODES.values(), -signal.SIGTERM}
+    failed = [(rank, failure) for rank, failure in failures.items() if failure.exitcode not in stops]
+    if not failed:
+        codes = {failure.exitcode for failure in failures.values()}
+        return next((code for code in CODES.values() if code in codes), ExitCode.TERMINATED)
+    rank, first = failed[0]
+    if first.exitcode > 0:  # a worker has said why; others may only have noticed it
+        known = (ExitCode(failure.exitcode) for _, failure in failed if failure.exitcode in set(ExitCode))
+        return next((code for code in known if code is not ExitCode.FAILURE), ExitCode.FAILURE)
+    name = signal.Signals(-first.exitcode).name
+    cause = " (often a sign of too little memory)" if name == "SIGKILL" else ""
+    raise TeslaError(
+        f"Worker {rank} (process {first.pid}) was ended by {name}{cause}.",
+        "Saved files are intact; run the same command to resume, with any number of workers.",
+    )
 
 
 def check_count(workers: int | None, place: RankEnvironment) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.errors import CorruptFileError, TeslaError
+from engine.errors import CorruptFileError, TeslaError, UnreadableFileError
 from engine.events import EvaluationDone
 from engine.runs.data_record import DataDetails, read_details
 from engine.runs.protocol import own_results
@@ -147,7 +147,9 @@ def _fingerprint(workspace: Workspace, run: Run, buffer: Path) -> str:
     """From the teachers' manifest, or what an evaluation of random images was measured on."""
     try:
         return str(read_json(buffer / "manifest.json")["identity"]["dataset"])
-    except (OSError, CorruptFileError, KeyError, TypeError):
+    except UnreadableFileError:
+        raise
+    except (OSError, TeslaError, KeyError, TypeError):
         pass
     for measured in _measured(run):
         if "dataset" in measured.protocol:
@@ -165,5 +167,7 @@ def _origin(run: Run) -> SetOrigin | None:
 def _imported(workspace: Workspace, name: str | None) -> ImportedBuffer | None:
     try:
         return imported_buffer(workspace.folder / "buffers" / name) if name else None
+    except UnreadableFileError:
+        raise
     except TeslaError:
         return None

@@ -10,6 +10,8 @@ from engine.runs.run import Run
 from engine.runs.workspace import Workspace
 from engine.settings.decoders import formation_words
 from engine.storage.atomic import write_bytes
+from engine.storage.reading import open_to_read
+from tesla_tui.render.cells import cut
 from tesla_tui.render.words import clean
 from tesla_tui.report import words
 from tesla_tui.report.commands import commands
@@ -31,12 +33,12 @@ def write_report(workspace: Workspace, run: Run, path: Path) -> int:
     if path.exists() and not _is_report(path):
         raise UsageError(f"{path} already exists and is not a report.", "Choose another file with --to.")
     page = render(gather(workspace, run)).encode()
-    write_bytes(path, page)
+    write_bytes(path, page, tidy=True)
     return len(page)
 
 
 def _is_report(path: Path) -> bool:
-    with open(path, "rb") as file:
+    with open_to_read(path) as file:
         return f'content="{GENERATOR}'.encode() in file.read(4096)
 
 
@@ -56,12 +58,13 @@ def render(facts: Facts) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["cut"] = cut
     rows = words.settings_table(facts)
     figure, figure_of = words.headline(facts)
     return environment.get_template("report.html.j2").render(
         generator=f"{GENERATOR} {__version__}",
         style=files("tesla_tui.report").joinpath("report.css").read_text(encoding="utf-8"),
-        dataset=clean(facts.view.data.name if facts.view.data else facts.effective.settings.dataset.name),
+        dataset=clean(words.dataset_name(facts)),
         run=facts.run.name,
         workspace=clean(facts.workspace.folder.resolve().name),
         ipc=facts.effective.settings.distill.ipc,

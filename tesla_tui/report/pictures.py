@@ -69,7 +69,7 @@ class Pictures:
 
 def pictures(facts: Facts) -> Pictures:
     """Cut the film. A damaged or missing frame is left out."""
-    film = Film(facts.run)
+    film = Film(facts.run, again=False)
     film.look()
     names = [one_line(str(name)) for name in facts.view.names]
     moments, classes = _moments(film, names)

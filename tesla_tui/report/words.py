@@ -2,17 +2,20 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from engine.errors import counted
 from engine.events import EvaluationDone
 from engine.runs.data_record import DataDetails
 from engine.runs.judgement import difference, outcome_words, outcomes
 from engine.settings import AugmentSettings
 from engine.settings.decoders import random_words
 from engine.storage.filesystem import format_bytes
-from tesla_tui.render.words import clean, counted, duration, plus_minus, teachers_words
+from tesla_tui.render.words import accuracy_of, clean, duration, teachers_words
 from tesla_tui.report.commands import option_value
 from tesla_tui.report.facts import Facts, Measured
+from tesla_tui.watch.result import peak_words
 
 MOST_NAMES = 20
 """Classes that are named."""
@@ -49,20 +52,22 @@ def summary(facts: Facts) -> str:
     factor = settings.distill.formation
     if factor > 1:
         images += f", each of which holds {factor} x {factor} smaller ones,"
-    name = clean(_dataset(facts))
+    name = clean(dataset_name(facts))
     best = _result(facts, "distilled")
     base = _result(facts, "random")
     if best is not None:
-        words = f"Networks trained on {images} reach {_percent(best)} on the test images of {name}"
+        words = f"Networks trained on {images} reach {_with_count(best)} on the test images of {name}"
         if base is not None:
-            words += f"; on as many {random_words(factor)}, {_percent(base)}"
-        words += f" (± is the sample standard deviation over {counted(len(best.accuracies), 'network')} of this run). "
+            words += f"; on as many {random_words(factor)}, {_with_count(base)}"
+        if len(best.accuracies) > 1:
+            words += "; ± is the sample standard deviation over n networks of this run"
+        words += ". "
         return words + clean(outcome_words(outcomes([best], [base] if base else [], unimproved=facts.unimproved)))
     if facts.holdout is not None:
-        words = f"Not measured on the test images yet. Networks trained on {images} reach {_percent(facts.holdout)}"
+        words = f"Not measured on the test images yet. Networks trained on {images} reach {_with_count(facts.holdout)}"
         words += f" on held-out training images of {name}"
         if facts.holdout_random is not None:
-            words += f"; on as many {random_words(factor)}, {_percent(facts.holdout_random)}"
+            words += f"; on as many {random_words(factor)}, {_with_count(facts.holdout_random)}"
         return words + "."
     return f"{name} with {images}. Not measured yet."
 
@@ -71,10 +76,9 @@ def headline(facts: Facts) -> tuple[str, str]:
     """The main figure of the report, and what it measures."""
     best = _result(facts, "distilled")
     none = ": no improvement found" if facts.unimproved else ""
-    if best is not None:
-        return _percent(best), "test accuracy" + none
-    if facts.holdout is not None:
-        return _percent(facts.holdout), "held-out accuracy" + none
+    for result, words in ((best, "test accuracy"), (facts.holdout, "held-out accuracy")):
+        if result is not None:
+            return _percent(result), f"{words}, n = {len(result.accuracies)}{none}"
     if facts.view.iterations:
         return f"{facts.view.iteration:,} of {facts.view.iterations:,}", "iterations"
     return "—", "not measured yet"
@@ -89,7 +93,7 @@ def bars(facts: Facts) -> list[Bar]:
     ]
     if pairs[1][1] is None:
         pairs = [(random, facts.holdout_random, False), ("distilled images", facts.holdout, True)]
-    return [Bar(name, 100 * r.mean, _percent(r), ours) for name, r, ours in pairs if r]
+    return [Bar(name, 100 * r.mean, _with_count(r), ours) for name, r, ours in pairs if r]
 
 
 def state_words(facts: Facts) -> str:
@@ -137,7 +141,7 @@ def evaluation_rows(found: Iterable[Measured], unimproved: bool) -> list[dict[st
                 "ours": ours,
                 "subject": f"distilled, iteration {r.iteration:,}" if ours else random_words(r.formation),
                 "network": clean(r.network),
-                "accuracy": plus_minus(r.mean, r.std, len(r.accuracies)),
+                "accuracy": accuracy_of(r),
                 "gained": _gained(r, other, unimproved) if ours and other else "",
                 "range": f"{100 * min(r.accuracies):.1f} to {100 * max(r.accuracies):.1f}" if r.accuracies else "",
                 "count": len(r.accuracies),
@@ -166,6 +170,8 @@ def costs(facts: Facts) -> list[tuple[str, str]]:
         rows.append(("Per iteration", f"{_precise(c.iterations.median or 0)} (median)"))
     if c.evaluated:
         rows.append(("Evaluation", f"{duration(c.evaluation)} for {counted(c.evaluated, 'network')}"))
+    if c.peak_bytes is not None:
+        rows.append(("Peak memory", peak_words(facts.view)))
     rows.append(("Disk, this run", format_bytes(facts.run_bytes)))
     if facts.buffer_bytes:
         rows.append(("Disk, teachers", f"{format_bytes(facts.buffer_bytes)} ({facts.buffer}, shared by runs)"))
@@ -193,7 +199,8 @@ def provenance(facts: Facts) -> list[tuple[str, str]]:
     """Where the data, the teachers and the set are from."""
     data, settings = facts.view.data, facts.effective.settings
     found = facts.data
-    rows = [("Dataset", clean(_dataset(facts) if found is None else found.summary.source))]
+    path = settings.dataset.path or dataset_name(facts)
+    rows = [("Dataset", clean(path if found is None else found.summary.source))]
     if data is not None:
         kind = "grey" if data.channels == 1 else f"{data.channels} channels"
         rows.append(("Images", f"{data.resolution}×{data.resolution}, {kind}, {data.classes} classes"))
@@ -265,13 +272,22 @@ def _network(facts: Facts) -> str:
     return own if own in distilled or not distilled else distilled[0]
 
 
-def _dataset(facts: Facts) -> str:
-    settings = facts.effective.settings
-    return facts.view.data.name if facts.view.data else settings.dataset.path or settings.dataset.name
+def dataset_name(facts: Facts) -> str:
+    """What the dataset is called: a folder of pictures goes by its own name."""
+    asked = facts.effective.settings.dataset
+    if asked.name == "folder" and asked.path:
+        return Path(asked.path).name or asked.path
+    return facts.view.data.name if facts.view.data else asked.name
 
 
 def _percent(result: EvaluationDone) -> str:
-    return plus_minus(result.mean, result.std, len(result.accuracies)) + " %"
+    return accuracy_of(result) + " %"
+
+
+def _with_count(result: EvaluationDone) -> str:
+    """The same with the number of networks, which every ± needs."""
+    count = len(result.accuracies)
+    return _percent(result) + (f" (n = {count})" if count > 1 else "")
 
 
 def _gained(ours: EvaluationDone, base: EvaluationDone, unimproved: bool) -> str:
