@@ -15,7 +15,8 @@ from pathlib import Path
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from tests.fuzz.harness import Tally, attempt
-from tests.fuzz.readers import READERS, Reader
+from tests.fuzz.reader import Reader
+from tests.fuzz.readers import READERS
 
 BATCH = 200
 """Inputs of a reader before the next one's turn."""

@@ -14,7 +14,7 @@ from unittest import mock
 
 from engine.errors import TeslaError
 from engine.storage.atomic import disk
-from tests.fuzz.readers import Reader
+from tests.fuzz.reader import Reader
 
 MOST_SECONDS = 2.0
 """Processor time one input may take; a valid one takes milliseconds."""

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
 from tests.fuzz.harness import Tally, attempt
-from tests.fuzz.readers import READERS, Reader
+from tests.fuzz.reader import Reader
+from tests.fuzz.readers import READERS
 
 INPUTS = 60
 """For every reader here, the same ones every time; `make fuzz` tries others for as long as one likes."""

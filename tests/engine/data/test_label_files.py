@@ -111,6 +111,16 @@ def test_rows_without_a_class(tmp_path: Path) -> None:
     assert opened(tmp_path).train.labels.tolist() == [0, 1, -1, 0, 1, 0, 1, -1]
 
 
+def test_half_a_surrogate_pair_is_no_error(tmp_path: Path) -> None:
+    """JSON can have one, files and UTF-8 cannot."""
+    make(tmp_path, "train", count=8)
+    rows = [{"file_name": f"{i}.png", "label": ["a", "b\ud800"][i % 2], "\udfff": "\ud800"} for i in range(8)]
+    table(tmp_path / "train" / "metadata.jsonl", [*rows, {"file_name": "\ud800.png", "label": "a"}])
+    found = opened(tmp_path)
+    assert found.classes == ("a", "b\ufffd") and found.train.labels.tolist() == [0, 1] * 4
+    assert any("\ufffd.png" in name for left in found.listing.left_out for name in left.examples)
+
+
 def test_folders_and_metadata_must_agree(tmp_path: Path) -> None:
     root = make(tmp_path, "cat", "dog")
     rows = [{"file_name": f"{name}/{i}.png", "label": name} for name in ("cat", "dog") for i in range(5)]

@@ -3,6 +3,7 @@
 import base64
 import io
 import pathlib
+import time
 import urllib.request
 from dataclasses import replace
 from decimal import Decimal
@@ -16,6 +17,7 @@ import pytest
 from engine.data.registry import find_source
 from engine.data.request import DataRequest
 from engine.data.resolve import resolve
+from engine.data.tables.labels import class_names
 from engine.errors import DataError, UsageError
 from engine.settings.overrides import parse_override
 from tests.engine.data.table_files import opened, pictures, png, simple, write
@@ -135,3 +137,12 @@ def test_a_damaged_part_of_a_file_is_told_before_decoding(tmp_path: Path) -> Non
     skipping = replace(request, on_bad_file="skip")
     (kind,) = resolve(find_source(skipping), skipping).report.listing.left_out
     assert (kind.what, kind.reason) == ("60 images", "they cannot be read (dataset.on_bad_file = skip)")
+
+
+def test_a_name_twice_among_many_is_found_quickly() -> None:
+    """The names are a stranger's; with the square of their number, 200,000 of them would take hours."""
+    names = [f"class {i}" for i in range(200_000)]
+    begun = time.process_time()
+    with pytest.raises(ValueError, match="the name 'class 199999' twice"):
+        class_names({"_type": "ClassLabel", "names": [*names, names[-1]]})
+    assert time.process_time() - begun < 5

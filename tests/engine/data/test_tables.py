@@ -258,9 +258,10 @@ def test_configurations_of_a_readme(tmp_path: Path) -> None:
     assert len(found.train.labels) == 4
     assert found.listing.config is not None
     assert "default" in found.listing.config.why
-    (tmp_path / "README.md").write_text("---\nconfigs: 5\n---\n")
-    with pytest.raises(DataError, match=r"README\.md cannot be read"):
-        opened(tmp_path)
+    for wrong in ("configs: 5", "configs:\n- config_name: default\n  data_files:\n  - 1.0e+308"):
+        (tmp_path / "README.md").write_text(f"---\n{wrong}\n---\n")
+        with pytest.raises(DataError, match=r"README\.md cannot be read"):
+            opened(tmp_path)
 
 
 def test_names_of_classes_in_a_readme(tmp_path: Path) -> None:
@@ -630,6 +631,26 @@ def test_a_folder_of_save_to_disk_opens(tmp_path: Path, splits: bool) -> None:
     next((tmp_path / "saved").rglob("*.arrow")).write_bytes(b"x")
     with pytest.raises(DataError, match="saved by `datasets`, but cannot be opened"):
         opened(tmp_path / "saved")
+
+
+@pytest.mark.parametrize("where", [2**30, -1])
+def test_an_offset_out_of_an_arrow_file_is_damage(tmp_path: Path, where: int) -> None:
+    """Read at its word, it would end the process by a signal."""
+    import datasets
+
+    pixels = [png(i) for i in range(8)]
+    rows = [{"image": {"bytes": data, "path": None}, "label": i % 2} for i, data in enumerate(pixels)]
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])})
+    datasets.Dataset.from_list(rows, features=features).save_to_disk(str(tmp_path))
+    (file,) = tmp_path.glob("*.arrow")
+    offsets = np.cumsum([0, *map(len, pixels)]).astype("<i4")
+    wrong = offsets.copy()
+    wrong[4] = where
+    data = file.read_bytes()
+    assert data.count(offsets.tobytes()) == 1
+    file.write_bytes(data.replace(offsets.tobytes(), wrong.tobytes()))
+    with pytest.raises(DataError, match=r"An Arrow file in .* is damaged: .*offset"):
+        opened(tmp_path)
 
 
 def test_settings_without_a_use_are_refused(tmp_path: Path) -> None:

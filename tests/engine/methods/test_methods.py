@@ -106,7 +106,7 @@ def test_the_whole_dataset_is_the_upper_bound_and_is_not_exported(
     run = tiny_run("w", *options("whole"), *length)
     assert accuracy(run) > 0.85
     assert accuracy(run) > accuracy(run, "random") + 0.1
-    with pytest.raises(UsageError, match="no small set to export"):
+    with pytest.raises(UsageError, match="makes no small set"):
         run_to_end(exporting(workspace, run, tmp_path / "out"))
     assert not (tmp_path / "out").exists()
     # More epochs are another measurement.

@@ -159,3 +159,17 @@ def test_a_library_teaches_with_batch_norm(workspace: Workspace) -> None:
     said = [event.message for event in drive(workspace, run, effective) if isinstance(event, Notice)]
     assert len([words for words in said if words.startswith("timm:resnet18 is called with")]) == 1
     assert max(run.checkpoints()) == 6
+
+
+@pytest.mark.parametrize(
+    "code", ["raise SystemExit(0)", "import sys\ndef net(channels, classes, resolution): sys.exit()"]
+)
+def test_a_script_that_ends_itself_does_not_end_the_command_with_success(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    name = f"script_{len(code)}"
+    (tmp_path / f"{name}.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv(FOR_NOW, f"{name}:net")
+    with pytest.raises(UsageError, match=r"failed .*: SystemExit"):
+        build_network(f"{name}:net", **GREY)

@@ -219,6 +219,21 @@ def test_drives() -> None:
     assert folded(iteration(1)).driven_seconds() is None
 
 
+@pytest.mark.parametrize("batch", [True, False])
+def test_a_clock_that_is_set_back_takes_no_time_away(batch: bool) -> None:
+    times = [1000.0, 1010.0, 1020.0, 400.0, 410.0]
+    events = [start(), *done(1, 4)]
+    lines = [
+        {"seq": number, "time": time, **event_to_json(event)}
+        for number, (time, event) in enumerate(zip(times, events, strict=True))
+    ]
+    history = RunHistory()
+    for part in [lines] if batch else [[line] for line in lines]:
+        history.fold(part)
+    assert history.driven_seconds() == 30.0 and len(history.drives) == 1
+    assert history.driven_seconds(300.0) == 30.0, "set back again, and nothing was written since"
+
+
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tallies, "MOST_MARKS", 10)
     monkeypatch.setattr(accuracies, "MOST_EVALUATIONS", 10)
@@ -360,3 +375,16 @@ def test_an_iteration_that_compiles_is_not_the_pace(fast: bool) -> None:
     assert history.pace == pytest.approx((3 * 0.5 + 0.8) / 4)
     take(compiling, start(resumed=7))
     assert (history.compiling, history.pace) == (False, None)
+
+
+def test_the_peak_is_of_all_drivers_that_told_theirs() -> None:
+    history = RunHistory()
+    assert (history.costs.peak_bytes, history.costs.peak_device_bytes) == (None, None)
+    drives = [
+        RunStopped(reason="asked to stop", iteration=2, peak_bytes=900, peak_device_bytes=None),
+        RunStopped(reason="an older version", iteration=3),
+        RunFinished(seconds=1.0, peak_bytes=700, peak_device_bytes=50),
+    ]
+    for event in drives:
+        history.see(Entry(seq=0, time=0.0, event=event))
+    assert (history.costs.peak_bytes, history.costs.peak_device_bytes) == (900, 50)

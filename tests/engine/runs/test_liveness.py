@@ -15,21 +15,24 @@ from pathlib import Path
 
 import pytest
 
-from engine.errors import BusyError, UsageError
+from engine.errors import BusyError, UnreadableFileError, UsageError
 from engine.runs.heartbeat import Heartbeat, heartbeat
+from engine.runs.lease import acquire_run
 from engine.runs.liveness import LOOK, driver_alive, driver_of, is_driven, liveness, watch_drivers
 from engine.runs.run import Run
 from engine.runs.status import run_status
-from engine.runs.workspace import Workspace, acquire_run
+from engine.runs.workspace import Workspace
 from engine.runtime.generators import run_to_end
 from engine.storage import beats
+from engine.storage.atomic import disk
 from engine.storage.beats import GAP, LATE, BeatWatcher, beating
 from engine.storage.holder import Holder, this_process
-from engine.storage.lock import KernelLock
+from engine.storage.lock import KernelLock, is_locked
 from engine.storage.processes import this_machine
 from engine.tools.doctor import examine_workspace
 from tesla_tui.process.detached import ask_to_stop, start_detached
 from tesla_tui.watch.feed import RunFeed
+from tests.faults import Refusing
 from tests.processes import tesla_here
 
 Drive = Callable[..., Run]
@@ -288,15 +291,15 @@ def test_a_heartbeat_file_of_a_driver_that_may_live(tiny_run: Drive, workspace: 
     assert "left by a driver that was killed." in words
 
 
-def test_a_lock_that_may_not_be_read_is_not_free(tiny_run: Drive, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("how", ["EACCES", "EMFILE", "ESTALE"])
+def test_a_lock_that_cannot_be_read_is_not_free(tiny_run: Drive, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
     run = tiny_run("r")
     (run.folder / "driver.json").write_bytes(this_process("t").encoded())
     assert driver_alive(run) is False, "nobody has the lock"
 
-    def refuse(path: Path) -> bool:
-        raise PermissionError
-
-    monkeypatch.setattr("engine.runs.liveness.is_locked", refuse)
+    monkeypatch.setattr(disk, "system", Refusing(".driver.lock$", how, times=2))
+    with pytest.raises(UnreadableFileError, match=r"\.driver\.lock cannot be read"):
+        is_locked(run.folder / ".driver.lock")
     assert driver_alive(run) is True
 
 
@@ -338,7 +341,7 @@ import sys, time
 from pathlib import Path
 from engine.runs.heartbeat import heartbeat
 from engine.runs.run import Run
-from engine.runs.workspace import acquire_run
+from engine.runs.lease import acquire_run
 from engine.runtime.generators import run_to_end
 run = Run(Path(sys.argv[1]))
 with run_to_end(acquire_run(run)), heartbeat(run.heartbeat_file):

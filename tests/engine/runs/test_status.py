@@ -13,6 +13,7 @@ from engine.errors import CorruptFileError
 from engine.events import CheckpointSaved, EvaluationDone, Event, IterationDone, Progress, RunPaused, RunResumed
 from engine.runs.heartbeat import Heartbeat, heartbeat, read_heartbeat
 from engine.runs.journal import read_journal
+from engine.runs.lease import acquire_run
 from engine.runs.preview_frames import (
     MOST_FRAMES,
     Frame,
@@ -25,7 +26,7 @@ from engine.runs.preview_frames import (
 )
 from engine.runs.run import Run
 from engine.runs.status import run_status
-from engine.runs.workspace import Workspace, acquire_run
+from engine.runs.workspace import Workspace
 from engine.runtime.generators import run_to_end
 from engine.session.control import Control
 from engine.session.session import drive

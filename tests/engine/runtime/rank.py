@@ -20,6 +20,7 @@ from engine.errors import DivergedError, ExitCode, UsageError, WorkerLostError, 
 from engine.events import EvaluationDone, Notice, Progress
 from engine.matching import MatchingGradient, Parts, matching_sweeps
 from engine.networks import FlatNetwork, flatten_parameters
+from engine.networks.dropout import Dropout
 from engine.runs.workspace import Workspace
 from engine.runtime.distributed import watchdog
 from engine.runtime.distributed.environment import this_place
@@ -59,6 +60,20 @@ def divided(case: Case, ranks: Ranks, **changes: Any) -> MatchingGradient:
     return run_to_end(matching_sweeps(case.model, **arguments, shares=Parts(ranks, weights)))
 
 
+def with_dropout(ranks: Ranks) -> tuple[float, float]:
+    """The slope of the matching loss along a direction where ranks draw masks of their own, and what the gradient says.
+
+    The slope is a central difference.
+    """
+    case = make_case()
+    case.model = nn.Sequential(case.model, Dropout(0.3))
+    images = case.arguments["images"]
+    direction = torch.randn(images.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    up, down = (divided(case, ranks, images=images + sign * 1e-6 * direction, seed=ranks.rank).loss for sign in (1, -1))
+    found = divided(case, ranks, store="checkpoint", seed=ranks.rank)
+    return ((up - down) / 2e-6).item(), (found.images * direction).sum().item()
+
+
 def relative(a: Tensor, b: Tensor) -> float:
     return float((a - b).norm() / b.norm().clamp_min(1e-30))
 
@@ -71,6 +86,7 @@ def numbers(ranks: Ranks, folder: Path) -> dict[str, Any]:
         mine, whole = divided(case, ranks, mode=mode, store=store), case.gradient(mode=mode)
         for name in ("loss", "images", "labels", "student_lr"):
             found[f"{mode} {store} {name}"] = relative(getattr(mine, name), getattr(whole, name))
+    found["slope"], found["dropout"] = with_dropout(ranks)
     case = make_case()
     network, images = FlatNetwork(case.model), case.arguments["images"]
     alone = run_to_end(labelling(network, case.arguments["start"], images))

@@ -68,6 +68,7 @@ def test_two_ranks_compute_the_gradient_of_one(tmp_path: Path) -> None:
         errors = {name: value for name, value in found.items() if " " in name or name == "labels"}
         assert len(errors) == 13
         assert max(errors.values()) < 1e-12, errors
+        assert found["dropout"] == pytest.approx(found["slope"], rel=2e-5)
         assert found["led"] == 0 and found["gathered"] == [0, 10] and found["agreed"] == 1.0
     assert first["apart"] == "" and second["apart"].startswith("Worker 1 computed 2 where worker 0 computed 1")
 

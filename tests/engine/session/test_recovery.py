@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import time
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from engine.runs.journal import JournalWriter, read_journal, repair_journal, unr
 from engine.runs.recovery import clean_up, orphaned_checkpoint_files
 from engine.runs.run import Run
 from engine.runs.workspace import Workspace
-from engine.storage.temp_files import OLD, _machine, is_leftover, set_aside, temp_name
+from engine.storage.temp_files import OLD, _machine, is_leftover, scratch_folder, set_aside, temp_name
 from tests.conftest import Drive
 from tests.runs import newest
 
@@ -46,7 +47,7 @@ def test_a_teacher_damaged_in_mid_distillation_is_trained_again(tiny_run: Drive,
             words.append(event.message)
         return False
 
-    run = tiny_run("damaged", until=damage)
+    run = tiny_run("harmed", until=damage)
     assert same(run, whole)
     assert [path.read_bytes() for path in files] == before
     assert any("trained again" in text for text in words)
@@ -122,6 +123,21 @@ def test_halves_of_checkpoints_are_told_apart(tiny_run: Drive) -> None:
     words = clean_up(run)
     assert len(words) == 1 and "0000006.json is missing" in words[0]
     assert not cut_off.exists() and (newest.parent / "damaged" / newest.name).exists()
+
+
+def test_a_scratch_folder_goes_with_its_process_or_at_the_next_one(tmp_path: Path) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    dead, living = (tmp_path / f"x.tmp-{_machine()}-{number}-abcdef" for number in (ended.pid, os.getppid()))
+    other = tmp_path / f"y.tmp-{_machine()}-{ended.pid}-abcdef"
+    for folder in (dead, living, other):
+        folder.mkdir()
+        (folder / "file").write_text("")
+    with scratch_folder(tmp_path, "x") as outer, scratch_folder(tmp_path, "x") as inner:
+        assert {path.name for path in tmp_path.iterdir()} == {p.name for p in (living, other, outer, inner)}
+        (inner / "file").write_text("")
+        assert outer.stat().st_mode & 0o077 == 0
+    assert {path.name for path in tmp_path.iterdir()} == {living.name, other.name}
 
 
 def test_leftovers_are_those_of_dead_writers(tmp_path: Path) -> None:

@@ -15,11 +15,13 @@ from engine.events import (
     RunStopped,
     TeacherEpoch,
 )
+from engine.runs.history import read_history
 from engine.runs.journal import read_journal
+from engine.runs.lease import acquire_run
 from engine.runs.preview_frames import frame_path
 from engine.runs.run import Run
 from engine.runs.selection import selected_iteration
-from engine.runs.workspace import Workspace, acquire_run
+from engine.runs.workspace import Workspace
 from engine.runtime.generators import run_to_end
 from engine.session import evaluations as assessments
 from engine.session import random_images
@@ -42,6 +44,8 @@ def test_a_run_goes_from_data_to_a_test_accuracy(tiny_run: Drive) -> None:
     assert names[-1] == "RunFinished"
     assert names.count("IterationDone") == 6
     assert names.count("TeacherEpoch") == 4
+    peak = read_history(run).costs.peak_bytes
+    assert peak is not None and 50 * 10**6 < peak < 50 * 10**9  # PyTorch alone takes more than that
     state = newest(run)
     assert state["images"].shape == (10, 1, 8, 8)
     assert float(state["student_lr"]) > 0

@@ -155,6 +155,13 @@ def test_names_that_collide_are_refused(site: Site) -> None:
         ("Odd! = odd_one:METHOD", "", "only lower-case letters"),
         ("odd = odd_one:METHOD", "[methods.odd]\nabout = { teachers = 3 }", "has the wrong type"),
         ("odd = odd_one:METHOD", "[methods.odd]\nabout = 3", "is not a table"),
+        ("odd = odd_one:METHOD", "[methods.odd]\nfixed = ['distill.gradient']", "methods.odd.fixed is not a table"),
+        ("odd = odd_one:METHOD", "[methods.odd]\nipc = [1]", "methods.odd.ipc is not a table"),
+        ("odd = odd_one:METHOD", "[methods.odd.ipc.01]\nseed = 1", "not a table for a number of images"),
+        ("odd = odd_one:METHOD", "[methods.odd.ipc]\nmany = 3", "not a table for a number of images"),
+        ("odd = odd_one:METHOD", "[methods.odd]\ndataset = 3", "tesla-plugin.toml cannot be read"),
+        ("odd = odd_one:METHOD", "[methods.odd.dataset]\ncifar10 = 3", "dataset.cifar10 is not a table"),
+        ("odd = odd_one:METHOD", f"[methods]\n{'a.' * 9999}b = 1", "nested too deeply"),
     ],
 )
 def test_a_damaged_plugin_harms_nothing_else(site: Site, methods: str, tables: str, words: str) -> None:
@@ -163,3 +170,19 @@ def test_a_damaged_plugin_harms_nothing_else(site: Site, methods: str, tables: s
     assert not finding.good
     assert words in finding.words
     assert resolve_settings().settings.distill.method == "tesla"
+    with pytest.raises(SettingsError):
+        resolve_settings(overrides=["distill.method=odd"])
+
+
+@pytest.mark.parametrize("points", [b"[tesla.methods]\nno equals sign\n", b"\xff\xfe\x00"])
+def test_a_package_with_damaged_entry_points_hides_no_other(site: Site, points: bytes) -> None:
+    """Any package can be damaged; before, every command ended in the library's traceback."""
+    site.add("odd_one", methods="odd = odd_one:METHOD", tables=TABLES)
+    site.add("odd_two", methods="other = odd_two:METHOD")
+    (site.folder / "odd_two-1.2.dist-info" / "entry_points.txt").write_bytes(points)
+    installed.cache_clear()
+    assert "odd" in method_names() and "other" not in method_names()
+    assert resolve_settings(overrides=["distill.method=odd"]).settings.distill.iterations == 0
+    wrong = [finding for finding in examine_plugins() if not finding.good]
+    assert wrong
+    assert all("odd_two" in finding.what and "entry_points.txt cannot be read" in finding.words for finding in wrong)

@@ -268,6 +268,17 @@ def test_a_profile_that_is_no_name_is_refused(tmp_path: Path) -> None:
             resolve_settings(toml)
 
 
+@pytest.mark.parametrize("value", ["[]", "{ a = 1 }", "[[1]]", "3"])
+def test_a_profile_for_what_is_no_dataset_is_refused(tmp_path: Path, value: str) -> None:
+    toml = tmp_path / "tesla.toml"
+    toml.write_text(f'profile = "mtt"\n[dataset]\nname = {value}\n[distill]\nipc = 1\n')
+    with pytest.raises(SettingsError, match="The profile mtt has no row for"):
+        resolve_settings(toml)
+    toml.write_text(f'profile = "mtt"\n[dataset]\nname = "cifar10"\n[distill]\nipc = {value}\n')
+    with pytest.raises(SettingsError, match=r"cifar10|no setting `distill\.ipc\.a`"):
+        resolve_settings(toml)
+
+
 def test_a_profile_is_frozen_with_its_run(tmp_path: Path) -> None:
     effective = resolved("tesla-code", "cifar10", 1)
     path = tmp_path / "settings.toml"

@@ -25,9 +25,10 @@ from engine.data.cache import prepare_dataset
 from engine.data.request import DataRequest
 from engine.errors import BusyError, DataError, LostHoldError, UsageError
 from engine.events import Event, IterationDone, Progress, RunStarted, TeacherPublished
+from engine.runs.lease import acquire_run
 from engine.runs.liveness import is_driven
 from engine.runs.run import Run
-from engine.runs.workspace import Workspace, acquire_run
+from engine.runs.workspace import Workspace
 from engine.runtime.generators import run_to_end
 from engine.session.session import drive, teach
 from engine.storage.holder import Holder, read_holder, this_process

@@ -1,11 +1,13 @@
 """Files of other implementations: read without trust, taken over bit for bit, and written so that theirs read them."""
 
 import pickle
+import shutil
+import time
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ from engine.runtime.generators import run_to_end
 from engine.session.open_task import open_task
 from engine.session.session import drive, evaluate_run
 from engine.settings import resolve_settings
+from engine.storage.checksums import folder_sums
 from engine.tools.exchange.export import exporting
 from engine.tools.exchange.export_buffers import export_buffers
 from engine.tools.exchange.import_buffers import import_buffers
@@ -29,6 +32,7 @@ from engine.tools.exchange.import_images import Wanted, import_images
 from engine.training.teacher_buffer import TeacherBuffer
 from tests.conftest import TINY, Drive
 
+LAYOUTS: tuple[Literal["folder", "pt"], ...] = ("folder", "pt")
 SMALL = ("network.width=4", "network.depth=2")
 Trajectory = list[list[Tensor]]
 
@@ -63,6 +67,32 @@ def flat(snapshots: Trajectory) -> Tensor:
 
 def nothing_written(workspace: Workspace) -> bool:
     return not (workspace.folder / "buffers").exists() or not any((workspace.folder / "buffers").iterdir())
+
+
+@pytest.mark.slow
+def test_equal_exports_have_equal_checksums(
+    tiny_run: Drive, workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same run exported again, a run with the same settings in another workspace, a set imported again."""
+    run = tiny_run("r")
+    other = Workspace.create(tmp_path / "elsewhere", resolve_settings(), set())
+    shutil.copytree(workspace.folder / "buffers", other.folder / "buffers")
+    effective = other.settings(overrides=TINY, run=other.run("r"))
+    for number, (made, name) in enumerate([(workspace, "r"), (workspace, "r"), (other, "r")]):
+        if made is other:
+            run_to_end(drive(other, other.run("r"), effective))
+        monkeypatch.setattr(time, "time", lambda number=number: 1.7e9 + 86400 * number)
+        for layout in LAYOUTS:
+            run_to_end(exporting(made, made.run(name), tmp_path / f"{layout}{number}", layout=layout, with_test=True))
+        run_to_end(export_buffers(made, run.frozen().settings, tmp_path / f"buffers{number}"))
+        run_to_end(import_images(made, f"i{number}", Wanted(tmp_path / "pt0" / "images_best.pt"), TINY))
+        for layout in LAYOUTS:
+            again = made.run(f"i{number}").folder.rename(made.folder / "runs" / "again")
+            run_to_end(exporting(made, made.run("again"), tmp_path / f"again-{layout}{number}", layout=layout))
+            again.rename(made.folder / "runs" / f"i{number}")
+    for what in ("folder", "pt", "buffers", "again-folder", "again-pt"):
+        first, *others = (folder_sums(tmp_path / f"{what}{number}") for number in range(3))
+        assert first and all(sums == first for sums in others), what
 
 
 @pytest.mark.slow
