@@ -214,3 +214,59 @@ def _name(descriptor: int) -> str:
 def install(system: System) -> None:
     """Let a system take the place of the real one, in this process."""
     disk.system = system
+
+
+class Refusing(System):
+    """Refuses reads of one kind of file, and counts what it refused.
+
+    Args:
+        pattern: searched in the path.
+        how: name of the error.
+        call: `open`, `read`, `names` or `status`.
+        times: how often; every time after that it is as usual.
+    """
+
+    def __init__(self, pattern: str, how: str, call: str = "open", times: float = 1) -> None:
+        self._pattern, self._number, self._call, self._left = re.compile(pattern), getattr(errno, how), call, times
+        self.refused = 0
+
+    def open_to_read(self, path: Path) -> int:
+        self._look("open", str(path))
+        return super().open_to_read(path)
+
+    def read_into(self, descriptor: int, buffer: memoryview) -> int:
+        self._look("read", _name(descriptor))
+        return super().read_into(descriptor, buffer)
+
+    def names(self, folder: Path) -> list[str]:
+        self._look("names", str(folder))
+        return super().names(folder)
+
+    def status(self, path: Path) -> os.stat_result:
+        self._look("status", str(path))
+        return super().status(path)
+
+    def _look(self, call: str, path: str) -> None:
+        if call == self._call and self._pattern.search(path) and self._left > 0:
+            self._left -= 1
+            self.refused += 1
+            raise OSError(self._number, os.strerror(self._number), path)
+
+
+class Killed(BaseException):
+    """What takes the place of SIGKILL in a process that goes on: no code handles it, and no later call is made."""
+
+
+class Dying(Faulty):
+    """Faulty without a process of its own: at the strike and ever after, no call reaches the system."""
+
+    dead = False
+
+    def _call(self, name: str, path: str, real: Callable[[], Any], half: Callable[[], Any] | None = None) -> Any:
+        if self.dead:
+            raise Killed
+        return super()._call(name, path, real, half)
+
+    def strike(self) -> NoReturn:
+        self.dead = True
+        raise Killed

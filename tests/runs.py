@@ -45,3 +45,10 @@ def stop_at_iteration(number: int) -> Callable[[Event], bool]:
 
 def in_the_middle(stage: str, share: float) -> Callable[[Event], bool]:
     return lambda event: isinstance(event, Progress) and event.stage == stage and event.done >= share
+
+
+def break_run(run: Run) -> None:
+    """Empty the settings, and damage the line of the journal that has them too."""
+    run.settings_file.write_text("")
+    lines = run.journal_file.read_bytes().splitlines(keepends=True)
+    run.journal_file.write_bytes(b"".join(line.replace(b"settings", b"sittings") for line in lines))

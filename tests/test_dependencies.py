@@ -15,6 +15,8 @@ ROOT = Path(__file__).parents[1]
 OURS = ("engine", "tesla_tui")
 EXTRAS = ("tensorboard",)
 """Extras for users; the others (dev, docs) are for contributors."""
+SERVICES = {"wandb": "wandb", "trackio": "trackio", "mlflow": "mlflow-skinny"}
+"""Extras that no environment here has, as they are large, by what is imported; each has one package."""
 EXPORTED = ROOT / "engine" / "tools" / "exchange" / "train.py.txt"
 """The script in every exported folder, which the tutorial runs in the same environment."""
 
@@ -45,6 +47,8 @@ def installed() -> Mapping[str, list[str]]:
 @cache
 def distribution(package: str) -> str:
     """The distribution that an import package belongs to."""
+    if package in SERVICES:
+        return SERVICES[package]
     names = {normalised(name) for name in installed().get(package, ())}
     assert len(names) == 1, f"{package} belongs to {sorted(names) or 'no installed distribution'}"
     return names.pop()
@@ -71,18 +75,18 @@ def used() -> set[str]:
 
 @pytest.mark.slow
 def test_every_import_is_declared(project: dict[str, list[str]]) -> None:
-    known = declared(project[""]).union(*(declared(project[extra]) for extra in EXTRAS))
+    known = declared(project[""]).union(*(declared(project[extra]) for extra in (*EXTRAS, *SERVICES)))
     assert used() - known == set()
 
 
 @pytest.mark.slow
 def test_every_declared_dependency_is_imported(project: dict[str, list[str]]) -> None:
-    known = declared(project[""]).union(*(declared(project[extra]) for extra in EXTRAS))
+    known = declared(project[""]).union(*(declared(project[extra]) for extra in (*EXTRAS, *SERVICES)))
     assert known - used() == set()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("extra", EXTRAS)
+@pytest.mark.parametrize("extra", (*EXTRAS, *SERVICES))
 def test_modules_of_an_extra_are_imported_only_where_they_are_needed(extra: str, project: dict[str, list[str]]) -> None:
     """One module imports the extra's packages, and other modules import that one inside functions only."""
     wanted = declared(project[extra])

@@ -94,9 +94,13 @@ def test_the_code_of_the_python_page_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    whole, gradient = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "python.md").read_text(), re.DOTALL)
-    assert '("distill.iterations=200",)' in whole
-    exec(whole.replace('("distill.iterations=200",)', repr(TINY)), {})
-    assert "distilled test" in capsys.readouterr().out
+    whole, any_set, gradient = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "python.md").read_text(), re.DOTALL)
+    names: dict[str, object] = {}
+    assert '{"distill.iterations": 200}' in whole and "repeats=5" in any_set
+    exec(whole.replace('{"distill.iterations": 200}', repr(TINY)), names)
+    said = capsys.readouterr().out
+    assert "distilled test" in said and "torch.Size([10, 1, 8, 8]) torch.Size([10, 10])" in said
+    exec(any_set.replace("repeats=5", "repeats=2, settings={'evaluate.epochs': 4}"), names)
+    assert re.fullmatch(r"[\d.]+ ± [\d.]+ %, guessing is 10.3 %\n", capsys.readouterr().out)
     exec(gradient, {})
     assert "torch.Size([10, 1, 8, 8])" in capsys.readouterr().out

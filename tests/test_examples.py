@@ -1,6 +1,7 @@
 """The examples run and say what they promise."""
 
 import importlib.util
+import json
 import os
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from types import ModuleType
 import pytest
 
 from tests.conftest import TINY
+from tests.processes import HANGS
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -27,14 +29,47 @@ def example(name: str) -> ModuleType:
 
 def test_every_example_is_tested() -> None:
     tested = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
-    assert {path.stem for path in EXAMPLES.glob("*.py")} <= tested
+    assert {path.stem for path in EXAMPLES.iterdir() if path.suffix in (".py", ".ipynb")} <= tested
+
+
+@pytest.mark.slow
+def test_digits(tmp_path: Path) -> None:
+    """The notebook: as it is shown, and executed again with what is here."""
+    pytest.importorskip("nbconvert")
+    pytest.importorskip("ipykernel")
+    notebook = EXAMPLES / "digits.ipynb"
+    _check_outputs(notebook)
+    command = [sys.executable, "-m", "nbconvert", "--to", "notebook", "--execute", "--output-dir", tmp_path, notebook]
+    path = os.pathsep.join([str(EXAMPLES.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=HANGS)
+    assert done.returncode == 0, done.stderr
+    _check_outputs(tmp_path / "digits.ipynb")
+
+
+def _check_outputs(notebook: Path) -> None:
+    """Every cell was executed in order without an error; two pictures are inside."""
+    cells = [cell for cell in json.loads(notebook.read_text())["cells"] if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
+    outputs = [output for cell in cells for output in cell["outputs"]]
+    assert not {"error"} & {output["output_type"] for output in outputs}
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 2
+    printed = "".join("".join(output.get("text", "")) for output in outputs)
+    assert "(10, 1, 8, 8) images" in printed and "guessing" in printed and "train.py" in printed
 
 
 def test_distil_digits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert len((EXAMPLES / "distil_digits.py").read_text().splitlines()) <= 30
-    results = example("distil_digits").main(tmp_path / "ws", *TINY)
-    assert set(results) == {"distilled", "random"}
-    assert "holdout" in capsys.readouterr().out
+    made = example("distil_digits").main(tmp_path / "ws", *TINY)
+    assert made.images.shape == (10, 1, 8, 8)
+    assert "distilled, test: " in capsys.readouterr().out
+
+
+def test_evaluate_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    example("distil_digits").main(tmp_path / "ws", *TINY)
+    found = example("evaluate_set").main(tmp_path / "ws", "evaluate.epochs=4", "evaluate.repeats=2")
+    assert set(found) == {"its labels", "one-hot labels"} and all(0 <= value <= 1 for value in found.values())
+    assert "(2 networks)" in capsys.readouterr().out
 
 
 def test_gradient() -> None:

@@ -139,7 +139,7 @@ def test_the_first_page_has_the_answer(tmp_path: Path) -> None:
 
 def test_verdicts() -> None:
     assert verdict(Interval(-0.02, -0.03, -0.01, 5)) == "paper is better"
-    assert verdict(Interval(0.001, -0.01, 0.012, 5)) == "no difference found; more than 1.2 points is ruled out"
+    assert verdict(Interval(0.001, -0.01, 0.012, 5)) == "no difference found, 1.2 points at most"
     assert verdict(Interval(0.05, None, None, 1)) == "one pair: no interval"
 
 

@@ -86,6 +86,6 @@ def test_lines_of_markdown_fit(path: Path) -> None:
     long = [
         f"{number}: {len(line)}"
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
-        if len(line) > LONGEST
+        if len(line) > LONGEST and not (line.startswith("|") and line.endswith("` |"))  # a row that ends in a command
     ]
     assert not long, f"{path.name}, lines of more than {LONGEST} characters: {', '.join(long)}"

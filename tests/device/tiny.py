@@ -62,7 +62,7 @@ TEACHERS: dict[str, tuple[str, ...]] = {
     "vgg11": ("network.width=4",),
     "lenet": ("dataset.resolution=16",),
 }
-"""Networks that can be taught: those without dropout."""
+"""Networks that are taught here: those without dropout."""
 
 
 SLOW = ("resnet18", "vit", "vgg11", "vit-benchmark", "dc", "dsa")

@@ -146,6 +146,9 @@ def test_a_run_is_read_whatever_became_of_tesla_toml(tesla: Tesla, tmp_path: Pat
     for command in (["export", "ws", "--to", "out"], ["show", "ws"], ["report", "ws"], ["status", "ws"]):
         code, out = tesla(*command)
         assert code == 0, (command, out)
+    code, out = tesla("status", "ws")
+    assert "Settings: " in out and "is not valid TOML" in out
+    assert "is not valid TOML" in json.loads(tesla("status", "ws", "--json")[1])["settings_error"]
     code, out = tesla("run", "ws", "--run", "ipc-1")
     assert code == 2 and 'Text needs quotes: name = "convnet"' in out
 

@@ -14,9 +14,10 @@ import pytest
 import torch
 from PIL import Image
 
+from engine.runs.lease import acquire_run
 from engine.runs.liveness import is_driven
 from engine.runs.run import Run
-from engine.runs.workspace import Workspace, acquire_run
+from engine.runs.workspace import Workspace
 from engine.runtime.generators import run_to_end
 from tesla_tui.main import main
 from tests.conftest import TINY
@@ -371,5 +372,5 @@ def test_a_detached_run_that_cannot_begin_says_why(tesla: Tesla, tmp_path: Path)
     tesla("init", folder, "--dataset", "digits")
     code, _, complaint = tesla("run", folder, "--ipc", "100000", "--detach", "--set", "network.width=4")
     words = one_paragraph(complaint)
-    assert code == 1 and "more than the smallest class has" in words and "detached.log" in words
+    assert code == 2 and "more than the smallest class has" in words and "detached.log" in words
     assert "Traceback" not in words

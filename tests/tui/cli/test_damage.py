@@ -1,5 +1,6 @@
 """Every kind of file, damaged in every way: named by `tesla doctor`, repaired by `--repair`, and the run goes on."""
 
+import errno
 import os
 import shutil
 from collections.abc import Callable
@@ -14,10 +15,12 @@ from engine.session.session import drive
 from engine.settings import resolve_settings
 from engine.storage import beats
 from engine.storage.beats import WATCHER
+from engine.storage.filesystem import System, disk
 from engine.storage.holder import UNKNOWN, read_holder
 from engine.storage.temp_files import temp_name
 from tests.processes import tesla_here
-from tests.torture import RUN, SETTINGS, digests
+from tests.torture.cases import RUN, SETTINGS
+from tests.torture.state import digests
 
 pytestmark = pytest.mark.slow
 
@@ -161,6 +164,34 @@ def test_doctor_names_it_and_repairs_it(here: Path, tesla: Tesla, kind: str, how
         assert tesla("doctor", "ws")[0] == 0
     assert before <= precious(here)
     assert tesla("status", "ws")[0] == (2 if user and code else 0)
+
+
+class ReadOnly(System):
+    """Refuses one new file its name."""
+
+    def rename(self, source: Path, target: Path) -> None:
+        if target.name == "tesla.toml":
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), target)
+        super().rename(source, target)
+
+
+def test_repairs_of_both_settings_end_in_one_state(
+    here: Path, tesla: Tesla, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The settings of a run are restored from its journal, and their origins from tesla.toml: not before that."""
+    paths = [damage(here, kind, "empty").relative_to(here) for kind in ("tesla.toml", "settings")]
+    shutil.copytree(here, tmp_path / "other")
+    with monkeypatch.context() as patched:
+        patched.setattr(disk, "system", ReadOnly())
+        code, words = tesla("doctor", "ws", "--repair")
+    assert code == 1
+    assert "ws/tesla.toml is empty or missing, and must be restored first; nothing was changed." in words
+    assert (here / paths[1]).read_bytes() == b""
+    assert tesla("doctor", "ws", "--repair")[0] == 0
+    monkeypatch.chdir(tmp_path / "other")
+    assert tesla("doctor", "ws", "--repair")[0] == 0
+    for path in paths:
+        assert (here / path).read_bytes() == (tmp_path / "other" / path).read_bytes() != b""
 
 
 def precious(folder: Path) -> set[bytes]:

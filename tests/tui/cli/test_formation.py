@@ -70,24 +70,26 @@ def test_an_export_is_decoded_by_plain_pytorch_as_by_the_run(tesla: Tesla, tmp_p
 
     card = (out / "README.md").read_text()
     assert "Each image holds 2 x 2 smaller ones" in card
-    code = "\n".join(
-        line[4:] for line in card.split("own code:")[1].split("Or use")[0].splitlines() if line.startswith("    ")
-    )
     names: dict[str, Any] = {}
-    exec(code.replace("distilled.safetensors", str(out / "distilled.safetensors")), names)
-    assert torch.equal(names["images"], theirs["images"])
-    assert torch.equal(names["labels"], theirs["labels"])
+    exec(card.split("```python\n")[1].split("```")[0], names)
+    made = names["Distilled"](out / "distilled.safetensors")
+    assert len(made) == 80
+    assert torch.equal(made.images, theirs["images"])
+    assert torch.equal(made.labels, theirs["labels"])
     assert json.loads((out / "recipe.json").read_text())["formation"] == 2
 
     import datasets
+    from safetensors.torch import load_file
 
     seen = datasets.load_dataset(str(out), split="train")
     stored = datasets.load_dataset(str(out), "stored", split="train")
     assert (len(seen), len(stored)) == (80, 20)
+    assert seen.features == stored.features
     assert seen["label"] == [k for k in range(10) for _ in range(8)]
     assert np.array_equal(np.asarray(stored[3]["image"]), read(out / "images" / "1-1" / "0001.png"))
     assert np.array_equal(np.asarray(seen[9]["image"]), read(out / "decoded" / "1-1" / "0001.png"))
-    pixels = names["data"]["space.mean"], names["data"]["space.std"]
+    tensors = load_file(out / "distilled.safetensors")
+    pixels = tensors["space.mean"], tensors["space.std"]
     shown = (theirs["images"][9, 0] * pixels[1] + pixels[0]).clamp(0, 1)
     assert np.abs(np.asarray(seen[9]["image"]) / 255 - shown.numpy()).max() <= 0.5 / 255 + 1e-5
 

@@ -103,12 +103,13 @@ def test_a_card_is_valid_whatever_the_names() -> None:
 
     facts = {
         "dataset": {
-            "name": 'x"\n---\nlicense: evil\\', "source": "<script>![](http://tracker)", "test_images": 1,
-            "train_images": 1, "fingerprint": "0",
+            "title": 'x"\n---\nlicense: evil\\', "license": "unknown",
+            "classes": ["a|b", "`c`", "[d](http://e)"], "source": "<script>![](http://tracker)",
+            "test_images": 1, "train_images": 1, "fingerprint": "0",
         },
         "image": {"channels": 1, "resolution": 8, "space": "normalise"}, "ipc": 1, "formation": 1, "iteration": 1,
         "made_by": "t",
-        "made_at": "now", "run": "r", "origin": None, "method": "<b>m</b>",
+        "run": "r", "origin": None, "method": "<b>m</b>",
         "settings": {
             "distill.gradient": "exact", "labels.kind": "hard", "distill.iterations": 5, "distill.method": "tesla",
         },
@@ -116,10 +117,10 @@ def test_a_card_is_valid_whatever_the_names() -> None:
             "measured_with": "dsa",
         },
     }  # fmt: skip
-    card = dataset_card(facts, [], ("a|b", "`c`", "[d](http://e)"), False)
+    card = dataset_card(facts, [], ("a|b", "`c`", "[d](http://e)"), {"train": "data/train.parquet"}, False)
     head = yaml.safe_load(card.split("---\n")[1])
     assert head["pretty_name"] == 'x"---license: evil\\, distilled to 1 image per class'
-    assert "license" not in head
+    assert head["license"] == "unknown"
     body = card.split("---\n", 2)[2]
     assert "<script" not in body
     assert "![](http" not in body

@@ -56,7 +56,7 @@ def test_a_run_that_was_not_improved_says_so_everywhere(tesla: Tesla) -> None:  
     assert "No improvement found" not in flattened(tesla("evaluate", "ws", "--iteration", 6)[1])
     assert tesla("report", "ws", "--run", "ipc-1", "--to", "r.html")[0] == 0
     page = Path("r.html").read_text()
-    assert "test accuracy: no improvement found" in page and "No improvement found: no later checkpoint" in page
+    assert "test accuracy, n = 2: no improvement found" in page and "No improvement found: no later checkpoint" in page
     feed = RunFeed(run)
     feed.catch_up()
     assert "No improvement found" in [line.text for line in feed.view.log if line.kind == "RunFinished"][-1]

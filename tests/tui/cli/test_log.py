@@ -14,13 +14,16 @@ from PIL import Image
 from engine.errors import BusyError
 from engine.events import IterationDone, RunStarted
 from engine.runs.journal import JournalWriter
+from engine.runs.lease import acquire_run
 from engine.runs.run import Run
-from engine.runs.workspace import Workspace, acquire_run
+from engine.runs.workspace import Workspace
 from engine.runtime.generators import run_to_end
-from engine.tools.tracking import tensorboard as engine_tensorboard
+from engine.tools.tracking import follow as engine_follow
 from engine.tools.tracking.tensorboard import log_to_tensorboard
 from tesla_tui.main import main
 from tests.conftest import Drive
+from tests.forks import ForkedTesla
+from tests.processes import HANGS
 
 pytestmark = pytest.mark.slow
 
@@ -125,7 +128,7 @@ def test_it_follows_a_run_for_as_long_as_it_is_driven(
     workspace: Workspace, tiny_run: Drive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("tensorboard")
-    monkeypatch.setattr(engine_tensorboard, "LOOK", 0.01)
+    monkeypatch.setattr(engine_follow, "LOOK", 0.01)
     run = tiny_run("r", until=lambda event: isinstance(event, IterationDone))
     started = next(line for line in journal(run) if line["kind"] == "RunStarted")
     with run_to_end(acquire_run(run)):
@@ -158,3 +161,18 @@ def test_what_is_missing_is_said(
     assert tesla(monkeypatch, "log", workspace.folder, "--tensorboard", workspace.folder / "tb") == 2
     assert "pip install" in capsys.readouterr().err
     assert not (workspace.folder / "tb").exists()
+
+
+def test_a_disk_that_refuses_tensorboards_writer_is_one_sentence(tiny_run: Drive, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    run = tiny_run()
+    process = ForkedTesla(
+        "log", run.folder.parents[1], "--tensorboard", tmp_path / "tb", "--once", largest_file=2000
+    )  # fmt: skip
+    out, err = process.communicate(timeout=HANGS)
+    assert process.returncode == 1, out + err
+    assert "Traceback" not in err
+    assert err.count("Error: ") == 1
+    assert f"{tmp_path / 'tb' / run.name}" in err and "(File too large)" in err and "same command again" in err
+    assert ForkedTesla("log", run.folder.parents[1], "--tensorboard", tmp_path / "tb", "--once").wait(HANGS) == 0
+    assert "distillation/loss" in scalars(tmp_path / "tb" / run.name)

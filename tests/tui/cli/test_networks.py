@@ -33,8 +33,9 @@ def test_evaluate_takes_every_network(tesla: Tesla, tmp_path: Path) -> None:
     assert code == 2
     assert f"Known: {', '.join(NETWORKS)}." in one_paragraph(err) and "Did you mean vgg11?" in err
     code, _, err = tesla(
-        "run", "ws", "--run", "r", *SETS, "--set", "network.name=vit-benchmark", "--set", "network.width=8"
-    )
+        "run", "ws", "--run", "r", *SETS, "--set", "network.name=vit-benchmark", "--set", "network.width=8",
+        "--set", "distill.method=dc",
+    )  # fmt: skip
     assert code == 2 and "The network vit-benchmark has dropout" in one_paragraph(err)
     assert not (tmp_path / "ws" / "runs" / "r").exists()
 

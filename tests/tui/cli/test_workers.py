@@ -5,16 +5,19 @@ import os
 import signal
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
+from engine.errors import ExitCode, TeslaError, WorkerLostError
 from engine.events import IterationDone, RunFailed, RunFinished, RunStarted, RunStopped
 from engine.runs.liveness import is_driven
 from engine.runs.run import Run
 from engine.runs.workspace import Workspace
 from engine.settings import ComputeSettings, resolve_settings
-from tesla_tui.process.workers import launch
+from tesla_tui.process.speaker import LAUNCHER, code_of, reports
+from tesla_tui.process.workers import _verdict, launch
 from tests.processes import COMMAND, HANGS, sets, wait_for
 from tests.runs import events
 
@@ -99,6 +102,7 @@ def test_killed_stopped_and_gone_on_with(folder: Path) -> None:
     out, err = process.communicate(timeout=HANGS)
     assert process.returncode == 1
     assert f"Worker 1 (process {victim.pid}" in words(err) and "SIGKILL" in err
+    assert words(err).count("Worker 1") == err.count("Error: ") == 1
     assert "run the same command to resume" in words(err)
     failure = events(run)[-1]
     assert isinstance(failure, RunFailed) and f"Worker 1 (process {victim.pid}" in failure.message
@@ -157,6 +161,45 @@ def test_workers_that_cannot_be(folder: Path, options: list[str], environment: d
     process = start(folder, *options, environment=environment)
     _, err = process.communicate(timeout=HANGS)
     assert process.returncode == 2 and said in words(err)
+
+
+@pytest.mark.parametrize(
+    ("ends", "code"),
+    [
+        ({0: 1, 1: -9}, ExitCode.FAILURE),  # the first has told of the second, which the launcher had to kill
+        ({1: 12, 0: 1}, ExitCode.OUT_OF_MEMORY),
+        ({0: 1, 1: 2}, ExitCode.USAGE),
+        ({1: 143, 0: -15}, ExitCode.TERMINATED),
+        ({0: 130, 1: 130}, ExitCode.INTERRUPTED),
+        ({0: 99}, ExitCode.FAILURE),
+        ({1: -9, 0: 143}, "Worker 1 (process 101) was ended by SIGKILL (often a sign of too little memory)."),
+        ({0: 143, 1: -11}, "Worker 1 (process 101) was ended by SIGSEGV."),
+        ({1: -6, 0: -9}, "Worker 1 (process 101) was ended by SIGABRT."),
+    ],
+)
+def test_the_first_that_failed_is_reported_once(ends: dict[int, int], code: ExitCode | str) -> None:
+    failures = {rank: SimpleNamespace(exitcode=end, pid=100 + rank) for rank, end in ends.items()}
+    if isinstance(code, ExitCode):
+        assert _verdict(failures) is code
+    else:
+        with pytest.raises(TeslaError) as refused:
+            _verdict(failures)
+        assert refused.value.message == code
+
+
+@pytest.mark.parametrize("launched", [True, False])
+@pytest.mark.parametrize("ended", [None, 0, 1])
+def test_one_worker_reports_a_lost_one(monkeypatch: pytest.MonkeyPatch, launched: bool, ended: int | None) -> None:
+    if launched:
+        monkeypatch.setenv(LAUNCHER, "1")
+    error = WorkerLostError("Worker 1 was lost.", ended=ended)
+    speakers = []
+    for rank in ("0", "1", "2"):
+        monkeypatch.setenv("RANK", rank)
+        if reports(error):
+            speakers.append(rank)
+        assert code_of(error) == (ExitCode.TERMINATED if launched and not reports(error) else ExitCode.FAILURE)
+    assert speakers == ([] if launched and ended is not None else ["1" if ended == 0 else "0"])
 
 
 def test_more_workers_than_cuda_devices(monkeypatch: pytest.MonkeyPatch) -> None:

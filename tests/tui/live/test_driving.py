@@ -21,9 +21,9 @@ from engine.runs.journal import read_journal
 from engine.runs.liveness import is_driven
 from engine.runs.run import Run
 from engine.runs.workspace import Workspace
+from tesla_tui import crash
 from tesla_tui.live.dialogs.basic import Ask
 from tesla_tui.live.dialogs.error import ErrorScreen
-from tesla_tui.live.engine_thread import REPORT
 from tesla_tui.live.screens.workbench import Workbench
 from tesla_tui.process.detached import ask_to_stop, wait_until_free
 from tests.conftest import TINY
@@ -127,7 +127,8 @@ def test_a_run_driven_on_screen_has_the_bits_of_a_headless_one(show: Show, ws: W
     async def body(pilot: Pilot[str]) -> None:
         await until(pilot, lambda: isinstance(pilot.app.screen, Workbench))
         await until(pilot, lambda: "✓ finished" in screen_text(pilot))
-        assert "gained" in screen_text(pilot)
+        await until(pilot, lambda: "Finished: test accuracy" in screen_text(pilot))
+        assert "distilled  " in screen_text(pilot) and "peak memory" in screen_text(pilot)
 
     overrides = (*TINY, "labels.kind=target", "distill.ipc=2")
     show(body, watch=False, run="again", overrides=overrides)
@@ -216,7 +217,7 @@ def test_a_known_error_says_cause_state_and_way_on(show: Show, ws: Workspace) ->
         text = screen_text(pilot)
         assert "stayed bad" in text and "smaller distill.student_lr" in text.replace("\n", " ")
         assert re.search(r"Everything up to iteration \d+ is saved", text)
-        assert REPORT not in text
+        assert "tesla-crash" not in text
         await pilot.press("escape")
         await until(pilot, lambda: "✕ failed" in screen_text(pilot))
 
@@ -225,7 +226,7 @@ def test_a_known_error_says_cause_state_and_way_on(show: Show, ws: Workspace) ->
 
 
 def test_an_unforeseen_error_leaves_a_report_and_the_screens_stand(
-    show: Show, ws: Workspace, monkeypatch: pytest.MonkeyPatch
+    show: Show, ws: Workspace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from engine.session import loop
 
@@ -233,19 +234,22 @@ def test_an_unforeseen_error_leaves_a_report_and_the_screens_stand(
         raise ZeroDivisionError("in the middle of nowhere")
 
     monkeypatch.setattr(loop, "resumed_or_new_state", broken)
+    monkeypatch.setattr(crash, "PLACES", (lambda: tmp_path / "crashes",))
 
     async def body(pilot: Pilot[str]) -> None:
         await until(pilot, lambda: isinstance(pilot.app.screen, ErrorScreen))
         # Of the dialog alone: where its lines are broken depends on the length of a path.
         said = str(pilot.app.screen.query(Static).filter(".dialog-text").first().render())
-        assert "middle of nowhere" in said and REPORT in said
+        (report,) = (tmp_path / "crashes").iterdir()
+        assert "middle of nowhere" in said and report.name in said
         monkeypatch.undo()
         monkeypatch.setenv("TESLA_CACHE", os.environ.get("TESLA_CACHE", ""))
         await pilot.press("r")
         await until(pilot, lambda: "✓ finished" in screen_text(pilot))
 
     show(body, watch=False, run="odd", overrides=TINY)
-    assert "ZeroDivisionError" in (ws.run("odd").folder / REPORT).read_text()
+    (report,) = (tmp_path / "crashes").iterdir()
+    assert "ZeroDivisionError" in report.read_text()
 
 
 def test_a_new_run_starts_from_the_form(show: Show, ws: Workspace) -> None:
@@ -261,8 +265,28 @@ def test_a_new_run_starts_from_the_form(show: Show, ws: Workspace) -> None:
         await pilot.press("ctrl+g")
         await until(pilot, lambda: "› fresh" in screen_text(pilot) and "✓ finished" in screen_text(pilot))
 
-    show(body, run="soft")
+    show(body, run="soft", watch=False)
     assert ws.run("fresh").checkpoints()[-1] == 6
+
+
+def test_watching_starts_and_stops_nothing(show: Show, ws: Workspace) -> None:
+    """`--watch`: no key starts a run that stands still, nor opens a form that would."""
+    run = ws.run("stopped")
+    before = run.journal_file.read_bytes()
+
+    async def body(pilot: Pilot[str]) -> None:
+        bench = app_of(pilot).bench
+        assert bench is not None
+        await until(pilot, lambda: "READ-ONLY" in screen_text(pilot))
+        assert "Stopped at iteration 3." in screen_text(pilot) and "Press" not in screen_text(pilot)
+        for number, key in enumerate(("space", "t", "n"), 1):
+            await pilot.press(key)
+            await until(pilot, lambda n=number: len(pilot.app._notifications) == n)  # type: ignore[misc]
+            assert not bench.driving and pilot.app.screen is bench
+        assert all("--watch" in notice.message for notice in pilot.app._notifications)
+
+    show(body, run="stopped", watch=True)
+    assert run.journal_file.read_bytes() == before and not is_driven(run)
 
 
 def test_a_suspended_driver_is_shown_as_stalled(show: Show, ws: Workspace, headless: ForkedTesla) -> None:

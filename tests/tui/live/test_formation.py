@@ -10,7 +10,7 @@ from engine.runs.workspace import Workspace
 from tesla_tui.live.dialogs.picture import PictureScreen
 from tesla_tui.live.widgets.pictures import PictureGrid
 from tesla_tui.watch.previews import decoded_frame
-from tests.tui.live.conftest import Show, drive_run, screen_text
+from tests.tui.live.conftest import Show, drive_run, screen_text, until
 
 
 def test_frames_decode_to_what_the_engine_decodes_to() -> None:
@@ -27,6 +27,15 @@ def test_a_key_shows_what_networks_see_in_the_grid_and_in_a_picture(show: Show, 
     drive_run(ws, "packed", "distill.formation=2", "distill.iterations=2", "evaluate.epochs=1")
 
     async def body(pilot: Pilot[str]) -> None:
+        await until(pilot, lambda: "random, packed 2 x 2 " in screen_text(pilot))
+        lines = screen_text(pilot).split("\n")
+        bars = [
+            line.index("±")
+            for line in lines
+            for name in ("distilled", "random, packed")
+            if line.startswith(f" {name} ")
+        ]
+        assert len(bars) == 2 and bars[0] == bars[1], lines
         await pilot.press("2", "right", "right", "right")
         await pilot.pause(0.3)
         grid = pilot.app.screen.query_one("#image-grid", PictureGrid)

@@ -30,7 +30,7 @@ def test_the_form_chooses_a_method_and_shows_its_rates(show: Show) -> None:
         assert "whole gradient" in screen_text(pilot)
         assert form.query_one("#new-start").disabled
 
-    show(body, run="soft", size=(120, 45))
+    show(body, run="soft", watch=False, size=(120, 45))
 
 
 def test_a_run_without_teachers_has_no_such_stage(show: Show, ws: Workspace) -> None:

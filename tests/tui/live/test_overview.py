@@ -29,9 +29,22 @@ def test_the_overview_says_how_a_run_went(show: Show, ws: Workspace) -> None:
         tested = next(r for r in ws.run("soft").evaluations() if r.split == "test" and r.subject == "distilled")
         assert f"{100 * tested.mean:.1f} ± {100 * tested.std:.1f}" in text
         assert "random" in text
-        assert "n/a" in text  # no driver, so no resident memory
 
     show(body, run="soft")
+
+
+@pytest.mark.slow
+def test_the_stages_stay_on_their_line(show: Show, tmp_path: Path) -> None:
+    recorded = Workspace(Path(shutil.copytree(RECORDED, tmp_path / "recorded")))
+    journal = recorded.run("learned").journal_file
+    journal.write_text(journal.read_text().replace('iterations": 80', 'iterations": 800000'))
+
+    async def body(pilot: Pilot[str]) -> None:
+        stages, progress = screen_text(pilot).split("\n")[2:4]
+        assert "✓ teachers 6/6 › " in stages and "/800000" in stages and stages.endswith("evaluation")
+        assert " % " in progress
+
+    show(body, workspace=recorded, run="learned", size=(60, 18))
 
 
 @pytest.mark.slow

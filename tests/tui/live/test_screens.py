@@ -7,7 +7,7 @@ from textual.pilot import Pilot
 from textual.widgets import DataTable, Input
 
 from engine.runs.workspace import Workspace
-from tesla_tui.live.dialogs.basic import HelpScreen, Message, Prompt
+from tesla_tui.live.dialogs.basic import FolderPrompt, HelpScreen, Message
 from tesla_tui.live.dialogs.new_run import NewRunScreen
 from tesla_tui.live.dialogs.picture import PictureScreen
 from tesla_tui.live.panes.images import ImagesPane
@@ -84,7 +84,7 @@ def test_images_are_selected_paged_and_named(show: Show) -> None:
 
 def test_the_scrubber_goes_through_time(show: Show, ws: Workspace) -> None:
     async def body(pilot: Pilot[str]) -> None:
-        await pilot.press("2")
+        await pilot.press("2", "greater_than_sign")
         await pilot.pause(0.2)
         scrubber = pilot.app.screen.query_one(Scrubber)
         last = scrubber.position
@@ -124,7 +124,7 @@ def test_playing_goes_to_the_end_and_stops(show: Show) -> None:
 
 def test_initial_and_now_side_by_side(show: Show) -> None:
     async def body(pilot: Pilot[str]) -> None:
-        await pilot.press("2", "c")
+        await pilot.press("2", "greater_than_sign", "c")
         await pilot.pause(0.3)
         text = screen_text(pilot)
         assert "initial  iteration 0" in text and "now  iteration 6" in text
@@ -268,6 +268,16 @@ def test_every_theme_draws_and_the_palette_has_everything(show: Show) -> None:
     show(body, run="soft")
 
 
+@pytest.mark.parametrize("theme", ["ansi-dark", "ansi-light"])
+def test_themes_whose_colours_only_a_terminal_knows_are_not_offered(show: Show, theme: str) -> None:
+    async def body(pilot: Pilot[str]) -> None:
+        assert theme not in pilot.app.available_themes and pilot.app.theme == "tesla-dark"
+        assert f"Unknown theme '{theme}'" in " ".join(note.message for note in pilot.app._notifications)
+        assert not any(known.ansi for known in pilot.app.available_themes.values())
+
+    show(body, run="soft", preferences=Preferences(refresh=0.1, theme=theme))
+
+
 def test_no_color_still_shows_everything(show: Show, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
 
@@ -303,7 +313,7 @@ def test_an_empty_workspace_names_the_next_key(show: Show, tmp_path: Path) -> No
             ("2", "No images yet"),
             ("3", "No teachers planned"),
             ("4", "No runs yet"),
-            ("6", "distill.steps"),
+            ("6", "distill.method"),
         ):
             await pilot.press(key)
             await until(pilot, lambda words=words: words in screen_text(pilot))  # type: ignore[misc]
@@ -311,7 +321,7 @@ def test_an_empty_workspace_names_the_next_key(show: Show, tmp_path: Path) -> No
         await pilot.pause(0.2)
         assert isinstance(pilot.app.screen, NewRunScreen)
 
-    show(body, workspace=empty)
+    show(body, workspace=empty, watch=False)
 
 
 def test_the_form_validates_while_one_types(show: Show) -> None:
@@ -345,9 +355,12 @@ def test_the_form_validates_while_one_types(show: Show) -> None:
         assert "The run soft already exists" in screen_text(pilot)
         await pilot.press("escape")
         await pilot.pause()
+        assert form.query_one("#new-ipc", Input).value == "1"  # what it first held
+        await pilot.press("escape")
+        await pilot.pause()
         assert isinstance(pilot.app.screen, Workbench)
 
-    show(body, run="soft", size=(120, 45))
+    show(body, run="soft", watch=False, size=(120, 45))
 
 
 def test_export_from_the_screen(show: Show, ws: Workspace, tmp_path: Path) -> None:
@@ -356,7 +369,7 @@ def test_export_from_the_screen(show: Show, ws: Workspace, tmp_path: Path) -> No
     async def body(pilot: Pilot[str]) -> None:
         await pilot.press("x")
         await pilot.pause(0.2)
-        assert isinstance(pilot.app.screen, Prompt)
+        assert isinstance(pilot.app.screen, FolderPrompt)
         pilot.app.screen.query_one(Input).value = str(to)
         await pilot.press("enter")
         await until(pilot, lambda: (to / "README.md").exists() and isinstance(pilot.app.screen, Workbench))

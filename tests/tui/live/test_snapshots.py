@@ -13,6 +13,7 @@ import re
 import shutil
 import tempfile
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -26,7 +27,9 @@ from engine.settings import resolve_settings
 from tesla_tui.live.app import TeslaApp
 from tesla_tui.live.dialogs.error import ErrorScreen
 from tesla_tui.live.preferences import Preferences
-from tesla_tui.watch.devices import Devices, Gpu, Processor, Sample
+from tesla_tui.watch.devices import Devices, Processor, Sample
+from tesla_tui.watch.nvml import Gpu
+from tesla_tui.watch.run_gpus import NOT_DRIVEN, Use
 from tests.tui.live.conftest import settled
 
 pytestmark = pytest.mark.slow
@@ -40,9 +43,9 @@ PICTURES = Path(__file__).with_name("snapshots")
 class StillDevices(Devices):
     """A machine where nothing happens."""
 
-    def sample(self, pid: int | None = None) -> Sample:
-        gpu = Gpu(0, "NVIDIA A100-SXM4-80GB", 31 * 10**9, 80 * 10**9, 97, 61, 285.0, 400.0)
-        self.history = {0: [0.1, 0.2, 0.3, 0.4, 0.39]}  # type: ignore[dict-item]
+    def sample(self, use: Use = NOT_DRIVEN) -> Sample:
+        gpu = Gpu(0, "NVIDIA A100-SXM4-80GB", 31 * 10**9, 80 * 10**9, 97, 61, 285.0, 400.0, ours=True)
+        self.history = {("0", "memory"): deque([0.1, 0.2, 0.3, 0.4, 0.39])}
         return Sample((gpu,), Processor(16, 42.0, 6.5, 21 * 10**9, 64 * 10**9, None))
 
 
@@ -61,8 +64,8 @@ def recorded(tmp_path: Path) -> Workspace:
     return Workspace(Path(shutil.copytree(RECORDED, tmp_path / "recorded")))
 
 
-def app_for(workspace: Workspace) -> TeslaApp:
-    return TeslaApp(Preferences(refresh=30), workspace, watch=True, devices=StillDevices(nvml=object()))
+def app_for(workspace: Workspace, *, watch: bool = True) -> TeslaApp:
+    return TeslaApp(Preferences(refresh=30), workspace, watch=watch, devices=StillDevices(nvml=object()))
 
 
 def compare(app: TeslaApp, name: str, size: tuple[int, int], prepare: Prepare) -> None:
@@ -119,7 +122,7 @@ def test_screens(recorded: Workspace, name: str, size: tuple[int, int], keys: tu
 
 def test_empty(tmp_path: Path) -> None:
     empty = Workspace.create(tmp_path / "empty", resolve_settings(), {"dataset.name"})
-    compare(app_for(empty), "empty", (80, 24), nothing)
+    compare(app_for(empty, watch=False), "empty", (80, 24), nothing)
 
 
 def test_attached(recorded: Workspace) -> None:

@@ -7,8 +7,8 @@ import pytest
 from textual.geometry import Size
 
 from tesla_tui.live.widgets.braille import Line, raster
-from tesla_tui.live.widgets.chart import _short, _ticks
 from tesla_tui.live.widgets.pictures import _blocks, layout_for
+from tesla_tui.live.widgets.scales import number, ticks
 from tesla_tui.render.grid import resized
 
 
@@ -35,15 +35,15 @@ def test_a_band_covers_the_extremes_of_many_points() -> None:
 
 def test_ticks_are_round_and_few() -> None:
     for low, high in ((0, 1), (0.123, 0.177), (-3, 900), (1e-6, 2e-6)):
-        ticks = _ticks(low, high, 5)
-        assert 1 <= len(ticks) <= 6 and all(low <= tick <= high for tick in ticks)
-        step = ticks[1] - ticks[0] if len(ticks) > 1 else 1.0
+        found = ticks(low, high, 5)
+        assert 1 <= len(found) <= 6 and all(low <= tick <= high for tick in found)
+        step = found[1] - found[0] if len(found) > 1 else 1.0
         assert f"{step:.0e}"[0] in "125"
 
 
 @pytest.mark.parametrize("value", [0.0, 1e-9, 0.00123, 0.5, 12.25, 99999.0, 123456.0, -0.5])
 def test_numbers_fit_the_scale(value: float) -> None:
-    assert len(_short(value, 0.0)) <= 6
+    assert len(number(value, 0.0)) <= 6
 
 
 def test_half_blocks_have_the_colours_of_the_pixels() -> None:

@@ -1,9 +1,12 @@
 """The report: one file with everything in it, true to the run, harmless whatever names are in it, at any time."""
 
+import asyncio
+import base64
 import html
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -16,6 +19,7 @@ import pytest
 import torch
 from PIL import Image
 
+from engine.errors import UnreadableFileError
 from engine.events import CheckpointSaved, IterationDone, TeacherEpoch
 from engine.runs.history import read_history
 from engine.runs.judgement import outcomes
@@ -23,11 +27,15 @@ from engine.runs.status import run_status
 from engine.runs.workspace import Workspace
 from engine.runtime.generators import run_to_end
 from engine.settings.overrides import parse_override
+from engine.storage.filesystem import disk
 from engine.tools.exchange.import_images import Wanted, import_images
 from tesla_tui.render.words import teachers_words
 from tesla_tui.report import words
 from tesla_tui.report.commands import option_value
+from tesla_tui.report.page import write_report
+from tests.browser import CHROMIUM, MISSING, Browser
 from tests.conftest import TINY, Drive
+from tests.faults import Refusing
 from tests.tui.cli.test_cli import SETS, Tesla, tesla  # noqa: F401
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -98,12 +106,17 @@ def test_it_says_what_was_measured(tiny_run: Drive, workspace: Workspace, tmp_pa
     ours, base = results["distilled"], results["random"]
     for result in (ours, base):
         assert f"{100 * result.mean:.1f} ± {100 * result.std:.1f} %" in page.text
+    # The number of networks stands beside each of them, or in the table's own column.
+    lead = page.text.split("The images")[0]
+    for result in (ours, base):
+        assert lead.count(f"{100 * result.mean:.1f} ± {100 * result.std:.1f} % (n = 2)") == 2
+    assert f"{100 * ours.mean:.1f} ± {100 * ours.std:.1f} % test accuracy, n = 2" in lead
     (outcome,) = outcomes([ours], [base], unimproved=run_status(run).unimproved)
     assert f"{100 * (ours.mean - base.mean):+.1f} points with convnet (95 % interval" in outcome.words
     assert outcome.words in page.text
     teachers = read_history(run).teachers
     assert teachers is not None and teachers_words(teachers) in page.text
-    assert "finished, 6 iterations" in page.text
+    assert "finished, 6 iterations" in page.text and "Peak memory" in page.text
     assert page.count("svg") == 4
     # Ten classes, and the film from the first iteration to the last.
     assert page.count("img") >= 12
@@ -154,7 +167,53 @@ def test_soft_labels_have_a_map(tiny_run: Drive, workspace: Workspace, tmp_path:
     assert all(0 < share <= 1 for share in shares)
 
 
+LONG = "a class of pictures whose name goes on and on for a whole line, number "
+
+
 @pytest.mark.slow
+def test_long_class_names_lose_their_middle(tesla: Tesla, tmp_path: Path) -> None:  # noqa: F811
+    for k in range(3):
+        (tmp_path / "pics" / f"{LONG}{k}").mkdir(parents=True)
+        for i in range(12):
+            Image.new("L", (8, 8), 40 * k + i).save(tmp_path / "pics" / f"{LONG}{k}" / f"{i}.png")
+    tesla("init", "ws", "--dataset", "pics")
+    code, _, err = tesla("run", "ws", "--ipc", 1, "--set", "labels.kind=learned", *SETS, "--set", "teachers.batch=8")
+    assert code == 0, err
+    page = page_of(Workspace(Path("ws")), "ipc-1", tmp_path / "r.html")
+    for k in range(3):
+        # Under its images, under the film, at both sides of the map: short, different from the others, whole on demand.
+        assert sum(words.startswith("a class") and words.endswith(f"{k}") and "…" in words for words in page.words) == 4
+        assert sum(attributes.get("title") == f"{LONG}{k}" for _, attributes in page.tags) == 2
+    assert max(map(len, (words for words in page.words if "…" in words and words.startswith("a class")))) <= 48
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None or shutil.which("pdftotext") is None, reason=f"{MISSING}, or no pdftotext")
+def test_the_last_printed_page_has_more_than_a_line(tiny_run: Drive, workspace: Workspace, tmp_path: Path) -> None:
+    tiny_run("r", "labels.kind=target", "distill.ipc=2")
+    path = tmp_path / "r.html"
+    page_of(workspace, "r", path)
+
+    async def last_pages() -> list[str]:
+        async with Browser(tmp_path / "profile") as browser:
+            await browser.open(path.as_uri())
+            await browser.until("document.readyState === 'complete' && document.querySelector('footer') !== null")
+            return [await last_page(browser, space) for space in (0, 30, 60, 90)]
+
+    for text in asyncio.run(last_pages()):
+        assert "Cite" in text and "tesla report" in text, text  # the last heading, all below it, and the footer
+
+
+async def last_page(browser: Browser, space: int) -> str:
+    """Text of the last printed page, where everything is so many millimetres further down."""
+    await browser.value(f"document.querySelector('main').style.setProperty('padding-top', '{space}mm', 'important')")
+    answer = await browser.call("Page.printToPDF", preferCSSPageSize=True)
+    text = subprocess.run(
+        ["pdftotext", "-layout", "-", "-"], input=base64.b64decode(answer["data"]), capture_output=True, check=True
+    ).stdout.decode()
+    return text.rstrip("\f").rpartition("\f")[2]
+
+
 @pytest.mark.slow
 def test_it_says_how_the_data_were_read(tesla: Tesla, tmp_path: Path) -> None:  # noqa: F811
     for name in ("cat", "dog"):
@@ -166,6 +225,8 @@ def test_it_says_how_the_data_were_read(tesla: Tesla, tmp_path: Path) -> None:  
     assert tesla("run", "ws", "--ipc", 1, *SETS)[0] == 0
     text = page_of(Workspace(tmp_path / "ws"), "ipc-1", tmp_path / "report.html").text
     assert f"Dataset folder {tmp_path / 'pets'}" in text
+    assert "pets, distilled to 1 image per class" in text
+    assert "test images of pets" in text
     assert "test: test, 4 images (there is no test split: 20% of each class of train, drawn once)" in text
     assert "Classes cat, dog (sorted by name, as ImageFolder)" in text
     assert "Left out 1 " in text
@@ -270,3 +331,22 @@ def test_the_environment_has_what_was_recorded_and_no_more() -> None:
     assert rows(cuda="13.0", cudnn=91900, driver=None, capability="9.0", tf32="off", deterministic=True) == {
         "CUDA": "13.0", "cuDNN": "91900", "Compute capability": "9.0", "TF32": "off", "Deterministic kernels": "yes",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("pattern", "call"), [(r"previews/\d+.png$", "read"), ("previews$", "names"), ("previews$", "status")]
+)
+def test_a_frame_that_cannot_be_read_now_is_not_left_out(
+    tiny_run: Drive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pattern: str, call: str
+) -> None:
+    run = tiny_run()
+    workspace = Workspace(run.folder.parents[1])
+    target = tmp_path / "r.html"
+    with monkeypatch.context() as patched:
+        refusing = Refusing(pattern, "ESTALE", call)
+        patched.setattr(disk, "system", refusing)
+        with pytest.raises(UnreadableFileError, match="cannot be read now"):
+            write_report(workspace, run, target)
+    assert refusing.refused == 1 and not target.exists()
+    write_report(workspace, run, target)
+    assert target.exists()

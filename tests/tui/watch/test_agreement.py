@@ -219,6 +219,7 @@ def test_all_readers_agree(workspace: Workspace, tmp_path: Path, chapters: int) 
         assert view.recent_loss == status.loss == pytest.approx(fmean(losses))
         assert view.student_lr.latest == status.student_lr
         assert view.pace == status.seconds_per_iteration
+        assert view.costs.peak_bytes == status.peak_bytes
         assert view.teachers_done == status.teachers_done == status.teachers_total == 2
         assert view.failure == ("no room" if status.state == "failed" else "")
         assert [(e.iteration, e.mean) for e in view.held_out()] == record.holdout
