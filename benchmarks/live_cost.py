@@ -89,11 +89,11 @@ def pace(journal: Path, begin: float, end: float) -> float | None:
 
 
 def copied(workspace: Path, run: str, into: Path) -> Path:
-    """A copy of the workspace with that run only; teachers are shared by a link."""
+    """A copy of the workspace with that run only, and its teachers."""
     target = into / f"copy-{time.monotonic_ns()}"
     (target / "runs").mkdir(parents=True)
     shutil.copy(workspace / "tesla.toml", target)
-    (target / "buffers").symlink_to((workspace / "buffers").resolve())
+    shutil.copytree(workspace / "buffers", target / "buffers")
     shutil.copytree(workspace / "runs" / run, target / "runs" / run)
     return target
 

@@ -6,6 +6,9 @@ Drives a tiny real problem (the embedded digits) through `engine.session.session
 and the film. The run lives in FOLDER and resumes like any other: stop the script with Ctrl-C and run the same command
 again. Samples are kept beside the run, so that the table covers all drives. Growth is the slope of a least-squares line
 over the second half of every drive: what a process does while it warms up is not growth.
+
+Resident memory has two parts. Pages of files (the libraries) come and go with what else the machine does. The rest is
+this process's own, and what of it the C heap has given out is what the run really holds: a leak is seen there first.
 """
 
 import argparse
@@ -20,6 +23,7 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
+from heap import heap_in_use
 
 from engine.events import CheckpointSaved, EvaluationDone, IterationDone, IterationSkipped
 from engine.runs.journal import read_journal
@@ -38,7 +42,8 @@ SAMPLES = 100
 """Samples of the process in a whole soak."""
 
 TOLERATED = (
-    ("resident memory", "rss", 4e6),
+    ("memory of its own", "own", 4e6),
+    ("heap in use", "heap", 3e6),
     ("file descriptors", "descriptors", 2.0),
     ("threads", "threads", 2.0),
     ("tensors alive", "tensors", 20.0),
@@ -96,10 +101,13 @@ def state_of(process: psutil.Process, run: Run, iteration: int) -> dict[str, flo
     gc.collect()
     # type(), not isinstance(): that would ask the class of every object, and some lazy ones import a module for it.
     tensors = sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
+    memory = process.memory_info()
     checkpoints, frames = (list((run.folder / name).iterdir()) for name in ("checkpoints", "previews"))
     return {
         "iteration": iteration,
-        "rss": process.memory_info().rss,
+        "rss": memory.rss,
+        "own": memory.rss - getattr(memory, "shared", 0),
+        "heap": heap_in_use(),
         "descriptors": process.num_fds(),
         "threads": process.num_threads(),
         "tensors": tensors,
@@ -118,7 +126,7 @@ def summary(run: Run, samples: Path) -> dict[str, Any]:
         drives.setdefault(look["drive"], []).append(look)
     longest = max(drives.values(), key=len)
     settled = longest[len(longest) // 2 :]
-    slopes = {name: slope(settled, name) for name in ("rss", "descriptors", "threads", "tensors")}
+    slopes = {name: slope(settled, name) for name in ("rss", *(key for _, key, _ in TOLERATED))}
     thousands = (settled[-1]["iteration"] - settled[0]["iteration"]) / 1000
     begun = time.monotonic()
     events = [entry.event for entry, _ in read_journal(run.journal_file)]
@@ -143,7 +151,9 @@ def summary(run: Run, samples: Path) -> dict[str, Any]:
         "evaluations": sum(isinstance(event, EvaluationDone) for event in events),
         "skipped": sum(isinstance(event, IterationSkipped) for event in events),
         "rss_mb": [round(look["rss"] / 1e6, 1) for look in (longest[0], settled[0], settled[-1])],
-        "rss_bytes_per_1000_iterations": round(slopes["rss"]),
+        "own_mb": [round(look["own"] / 1e6, 1) for look in (longest[0], settled[0], settled[-1])],
+        "heap_mb": [round(look["heap"] / 1e6, 2) for look in (longest[0], settled[0], settled[-1])],
+        "bytes_per_iteration": {name: round(slopes[name] / 1000, 1) for name in ("rss", "own", "heap")},
         "descriptors": [int(look["descriptors"]) for look in (longest[0], settled[-1])],
         "threads": [int(look["threads"]) for look in (longest[0], settled[-1])],
         "tensors_alive": [int(look["tensors"]) for look in (longest[0], settled[-1])],

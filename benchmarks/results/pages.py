@@ -35,7 +35,7 @@ BLOCK = re.compile(r"(<!-- results:(?P<name>[A-Za-z0-9-]+) -->\n)(?P<text>.*?)(<
 START = "<!-- results:"
 MARK = "<!-- numbers: "
 WIDTH = 116
-FIRST = ("C", "B", "A", "C-h200", "E")
+FIRST = ("C", "C32", "B", "A", "C-h200", "E")
 """Experiments by what a newcomer wants to see; the README has the first one with a distilled set that was tested."""
 NOT_MEASURED = "Not measured yet."
 STUDY = DATA / "gradient-study.json"
@@ -152,8 +152,8 @@ class Pages:
                 "",
                 f"{experiment.title} ({settings['dataset.name']}, {count}, {network}, {most:,} iterations), on "
                 f"{machines}: mean over n runs with its 95 % interval (Student's t), {spent} in all. Checkpoints and "
-                f"rates are selected on held-out training images, nothing on test images. "
-                f"{''.join(self._unfinished(key, experiment.ipc))} [All results]({docs}results.md).",
+                "rates are selected on held-out training images, nothing on test images. "
+                + " ".join([*filter(None, self._unfinished(key, experiment.ipc)), f"[All results]({docs}results.md)."]),
             ]
         return [NOT_MEASURED]
 

@@ -166,7 +166,7 @@ def verdict(difference: Interval) -> str:
     if difference.high < 0:
         return "paper is better"
     most = 100 * max(-difference.low, difference.high)
-    return f"no difference found; more than {most:.1f} points is ruled out"
+    return f"no difference found, {most:.1f} points at most"
 
 
 def sentence(experiment: Experiment, pair: Pair, difference: Interval) -> str:
