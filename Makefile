@@ -49,8 +49,10 @@ docs: $(STAMP) ## build the documentation in site/
 results: $(STAMP) ## rebuild the tables and plots of README and docs from the runs in docs/data (docs/results.md)
 	$(BIN)/python -m benchmarks.results tables
 
-torture: $(STAMP) ## break a small run at every file-system call, at random moments, by power cuts (docs/reliability.md)
-	$(BIN)/python -m tests.torture --kills 240 --json torture.json
+torture: $(STAMP) ## break every writing command, from inside and (with strace) from outside (docs/reliability.md)
+	$(BIN)/python -m tests.torture --kills 240 --clock 40 --errors 80 --power 60 --json torture.json \
+		$(if $(shell command -v strace),--outside 500)
+	$(BIN)/python -m tests.supervision --kinds workers torchrun
 
 MINUTES ?= 15
 fuzz: $(STAMP) ## new inputs for every reader of untrusted files; MINUTES=60 for longer

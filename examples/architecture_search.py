@@ -14,13 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.methods.registry import method_of
-from engine.runs.selection import checkpoint_to_use
-from engine.runs.workspace import Workspace
+from engine import distil, open_workspace
 from engine.runtime.generators import run_to_end
 from engine.session.open_task import open_task
-from engine.session.session import drive
-from engine.settings import resolve_settings
 from engine.training.evaluation import evaluate_distilled
 from engine.training.labels import class_index, hard_labels
 from engine.training.real_images import random_real, real_images
@@ -56,22 +52,14 @@ def main(
     folder: Path, *overrides: str, widths: Iterable[int] = WIDTHS, depths: Iterable[int] = DEPTHS
 ) -> dict[str, float]:
     """Rank correlation with the whole dataset, of `distilled` and of `random`."""
-    if not (folder / "tesla.toml").exists():
-        Workspace.create(folder, resolve_settings(overrides=["dataset.name=digits"]), {"dataset.name"})
-    workspace = Workspace(folder)
-    run = workspace.run("ipc-1")
-    effective = workspace.settings(ipc=1, overrides=overrides, run=run)
-    settings = effective.settings
-    for _ in drive(workspace, run, effective):
-        pass  # see distil_digits.py for events to show
-
+    workspace = open_workspace(folder, dataset="digits")
+    made = distil(workspace, ipc=1, settings=overrides)  # see distil_digits.py for events to show
+    settings = workspace.settings(ipc=1, overrides=overrides, run=workspace.run("ipc-1")).settings
     task, _ = run_to_end(open_task(workspace, settings))
-    method = method_of(settings)
-    state = method.restore_state(*run.load_checkpoint(checkpoint_to_use(run, settings, None)), task)
     labels = hard_labels(class_index(task.classes, 1), task.classes, task.dtype).to(task.device)
     sets: dict[str, TrainingSet] = {
         "whole": WholeSet(task.train, lr=WHOLE_LR, epochs=WHOLE_EPOCHS),
-        "distilled": SmallSet(state.images, labels, state.student_lr.item()),
+        "distilled": SmallSet(made.images.to(task.device), labels, made.student_lr),
         "random": SmallSet(real_images(task, random_real(task, 1, "search")), labels, lr=0.01),
     }
     found: dict[str, list[float]] = {name: [] for name in sets}

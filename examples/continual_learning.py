@@ -17,16 +17,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from engine import Workspace, distil, open_workspace
 from engine.data import DataRequest, Dataset, InputSpace, draw_augment, fit_space, prepare_dataset
-from engine.methods.registry import method_of
 from engine.networks import initialised_network
-from engine.runs.selection import checkpoint_to_use
-from engine.runs.workspace import Workspace
 from engine.runtime.generators import run_to_end
 from engine.runtime.rng import counted_generator, counted_seed
-from engine.session.open_task import open_task
-from engine.session.session import drive
-from engine.settings import resolve_settings
 
 STEPS = ((0, 1), (2, 3), (4, 5), (6, 7), (8, 9))
 MEMORIES = ("nothing", "random", "distilled")
@@ -50,16 +45,9 @@ def distilled(workspace: Workspace, digits: Dataset, step: int, ipc: int, overri
     """Synthetic images of a step, ordered by class, as pixel values `(classes * ipc, C, H, W)` around [0, 1]."""
     folder = workspace.folder / "pictures" / f"step-{step}"
     write_step(digits, STEPS[step], folder)
-    run = workspace.run(f"step-{step}-ipc-{ipc}")
     own = ("dataset.name=folder", f"dataset.path={folder.resolve()}", *overrides)
-    effective = workspace.settings(ipc=ipc, overrides=own, run=run)
-    for _ in drive(workspace, run, effective):
-        pass  # see distil_digits.py for events to show
-    task, _ = run_to_end(open_task(workspace, effective.settings))
-    chosen = checkpoint_to_use(run, effective.settings, None)
-    state = method_of(effective.settings).restore_state(*run.load_checkpoint(chosen), task)
     # Every run normalises by its own images; pixels are the space that they share.
-    return task.space.decode(state.images).cpu()
+    return distil(workspace, f"step-{step}-ipc-{ipc}", ipc=ipc, settings=own).pixels
 
 
 def random_images(digits: Dataset, classes: Sequence[int], ipc: int, repeat: int) -> Tensor:
@@ -122,9 +110,7 @@ def main(
     folder: Path, *overrides: str, ipc: int = 1, updates: int = 200, repeats: int = 5
 ) -> dict[str, list[list[float]]]:
     """Accuracies by memory, then by repeat, then by step."""
-    if not (folder / "tesla.toml").exists():
-        Workspace.create(folder, resolve_settings(overrides=["dataset.name=digits"]), {"dataset.name"})
-    workspace = Workspace(folder)
+    workspace = open_workspace(folder, dataset="digits")
     digits = run_to_end(prepare_dataset(DataRequest("digits")))
     first = np.flatnonzero(np.isin(digits.train_labels, STEPS[0]))
     space = fit_space(digits, first, zca=False)  # nothing that is seen later

@@ -14,12 +14,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from engine.events import EvaluationDone
-from engine.matching import matching_gradient
+from engine import distil, matching_gradient, open_workspace
+from engine.events import EvaluationDone, Event
 from engine.networks import flatten_parameters
-from engine.runs.workspace import Workspace
-from engine.session.session import drive
-from engine.settings import resolve_settings
 
 MIXER = (
     "teachers.lr=0.1", "teachers.count=5", "distill.student_lr=0.1", "distill.lr_images=10.0", "distill.iterations=150",
@@ -69,15 +66,17 @@ def gradients_agree(steps: int = 5) -> float:
 
 def main(folder: Path, *overrides: str) -> dict[str, float]:
     """Distil the digits with this network; test accuracies by subject, 0..1."""
-    if not (folder / "tesla.toml").exists():
-        chosen = ["dataset.name=digits", f"network.name={Path(__file__).stem}:TinyMixer", *MIXER]
-        Workspace.create(folder, resolve_settings(overrides=chosen), {text.partition("=")[0] for text in chosen})
-    workspace = Workspace(folder)
-    run = workspace.run("mixer-1")
-    for event in drive(workspace, run, workspace.settings(ipc=1, overrides=overrides, run=run)):
-        if isinstance(event, EvaluationDone):
-            print(f"{event.subject}, {event.split}, iteration {event.iteration}: {100 * event.mean:.1f} %")
-    return {result.subject: result.mean for result in run.evaluations() if result.split == "test"}
+    chosen = [f"network.name={Path(__file__).stem}:TinyMixer", *MIXER]
+    workspace = open_workspace(folder, dataset="digits", settings=chosen)
+    distil(workspace, "mixer-1", ipc=1, settings=overrides, on_event=show)
+    results = workspace.run("mixer-1").evaluations()
+    return {result.subject: result.mean for result in results if result.split == "test"}
+
+
+def show(event: Event) -> None:
+    """Print accuracies."""
+    if isinstance(event, EvaluationDone):
+        print(f"{event.subject}, {event.split}, iteration {event.iteration}: {100 * event.mean:.1f} %")
 
 
 if __name__ == "__main__":
