@@ -23,7 +23,7 @@ from engine.settings.profiles import NONE, ProfileRow, profile_row, profile_rows
 from engine.settings.settings import Settings
 from engine.settings.sized import Counted
 from engine.settings.tables import FORMAT, Flat, flatten, read_toml
-from engine.settings.validation import check_keys, validated
+from engine.settings.validation import check_keys, check_values, validated
 from engine.storage.versions import check_format
 
 Layer = tuple[str, Flat]
@@ -122,9 +122,10 @@ class _File:
     """Its table `counted`."""
 
     def check_rows(self) -> None:
-        """Check the keys of every row: a typo in a table that is not used now is still a typo."""
+        """Check every row: a typo in a table that is not used now is still a typo."""
         for ipc, row in self.rows.items():
             check_keys(row, f"{self.name} [ipc.{ipc}]")
+            check_values(row, f"{self.name} [ipc.{ipc}]")
 
 
 def _read_file(toml: Path | None) -> _File:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from engine.errors import SettingsError
 from engine.settings.facts import FIELDS
@@ -51,14 +52,31 @@ def validated(values: Mapping[str, Any], origins: Mapping[str, str]) -> Settings
     Raises:
         SettingsError: a wrong type or range, or settings that contradict each other.
     """
+    try:
+        return _model(values)
+    except ValidationError as error:
+        raise SettingsError(*_describe(error.errors(include_url=False), origins)) from error
+
+
+def check_values(values: Mapping[str, Any], origin: str) -> None:
+    """Check each value alone: a table that is not used now does not say what stands beside it.
+
+    Raises:
+        SettingsError: a wrong type or range.
+    """
+    try:
+        _model(values)
+    except ValidationError as error:
+        if alone := [item for item in error.errors(include_url=False) if len(item["loc"]) > 1]:
+            raise SettingsError(*_describe(alone, dict.fromkeys(values, origin))) from error
+
+
+def _model(values: Mapping[str, Any]) -> Settings:
     # TOML and JSON have no tuples; strict models need them.
     plain = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
     if isinstance(plain.get("compute.compile"), bool):
         plain["compute.compile"] = "on" if plain["compute.compile"] else "off"
-    try:
-        return Settings.model_validate(nest(plain))
-    except ValidationError as error:
-        raise SettingsError(*_describe(error, origins)) from error
+    return Settings.model_validate(nest(plain))
 
 
 TUPLES = {"dataset.value_range": "two numbers in brackets, as [0, 4095]"}
@@ -74,10 +92,10 @@ def _shown(value: Any) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
-def _describe(error: ValidationError, origins: Mapping[str, str]) -> tuple[str, str]:
+def _describe(errors: Iterable[ErrorDetails], origins: Mapping[str, str]) -> tuple[str, str]:
     problems: dict[str, tuple[Any, list[str]]] = {}
     general: list[str] = []
-    for item in error.errors(include_url=False):
+    for item in errors:
         if item["type"] == "value_error":
             general.append(item["msg"].removeprefix("Value error, "))
             continue

@@ -3,7 +3,7 @@
 from collections import deque
 from dataclasses import dataclass, field
 
-from engine.events import Notice
+from engine.events import Notice, RunFinished, RunStopped
 from engine.runs.history import RunHistory
 from engine.runs.journal import Entry
 from tesla_tui.watch.log import LogLine, log_line
@@ -18,7 +18,7 @@ class RunView(RunHistory):
 
     log: deque[LogLine] = field(default_factory=lambda: deque(maxlen=MOST_LINES))
     notice: LogLine | None = None
-    """The newest notice, warning or error."""
+    """The newest notice, warning or error; after the end, only what is more than information."""
     warnings: int = 0
     """Warnings and errors so far."""
 
@@ -30,4 +30,7 @@ class RunView(RunHistory):
             self.warnings += line.level != "info"
             if line.level != "info" or line.kind == Notice.__name__:
                 self.notice = line
+        ended = isinstance(entry.event, RunFinished | RunStopped)
+        if ended and self.notice is not None and self.notice.level == "info":
+            self.notice = None  # it was about what was going on
         return super().see(entry)

@@ -119,6 +119,8 @@ def test_mistakes_on_the_command_line(text: str, words: str) -> None:
     [
         ("[distill]\nsteps = 3\nstepp = 4", r"`distill.stepp` \(tesla.toml\).*distill.steps"),
         ("[ipc.50.distill]\nstep = 4", r"tesla.toml \[ipc.50\]"),
+        ("[ipc.50.distill]\nsteps = 0", r"`distill.steps` must be .*got 0 \(tesla.toml \[ipc.50\]\)"),
+        ("[ipc.50.compute]\ndevice = 'tpu'", r"`compute.device` must .*got 'tpu' \(tesla.toml \[ipc.50\]\)"),
         ("steps = = 3", "not valid TOML.*line 1"),
         ("ipc = 3", "must be a group of tables"),
         ("a = " + "[" * 100_000, "nested too deeply"),
@@ -129,6 +131,17 @@ def test_mistakes_in_the_file(tmp_path: Path, text: str, words: str) -> None:
     path.write_text(text)
     with pytest.raises(SettingsError, match=words):
         resolve_settings(path)
+
+
+def test_a_table_that_is_not_used_is_not_held_against_the_others(tmp_path: Path) -> None:
+    """What it says may need the rest of its own table, as a start epoch needs as many epochs."""
+    path = tmp_path / "tesla.toml"
+    path.write_text("[ipc.50.distill]\nmax_start_epoch = 70\n[ipc.50.teachers]\nepochs = 80\n")
+    assert resolve_settings(path, ipc=1).settings.distill.max_start_epoch != 70
+    path.write_text("[ipc.50.distill]\nmax_start_epoch = 7000\n")
+    resolve_settings(path, ipc=1)
+    with pytest.raises(SettingsError, match="too short"):
+        resolve_settings(path, ipc=50)
 
 
 def test_ipc_and_its_setting_may_not_contradict() -> None:

@@ -133,6 +133,15 @@ def test_a_full_disk_is_why_a_run_stalls(written: Written, monkeypatch: pytest.M
     assert "disk" not in now(written(*events, state="stalled")).text
 
 
+@pytest.mark.parametrize("end", ["RunFinished", "RunStopped"])
+def test_information_of_a_run_is_over_with_it(written: Written, end: str) -> None:
+    """A finished run said "Compiling" for ever."""
+    ended = {"RunFinished": {"seconds": 3.0}, "RunStopped": {"reason": "asked", "iteration": None}}[end]
+    assert written(STARTED, INFO, {"kind": end, **ended}).view.notice is None
+    kept = written(STARTED, WARNING, {"kind": end, **ended}).view.notice
+    assert kept is not None and kept.text == WARNING["message"]
+
+
 def test_the_newest_notice_and_the_warnings_are_counted(written: Written) -> None:
     view = written(STARTED, WARNING, WARNING, INFO, DISTILLATION, ITERATION).view
     assert view.warnings == 2 and view.notice is not None
