@@ -144,7 +144,9 @@ def _outcome(ours: EvaluationDone, base: EvaluationDone | None, unimproved: bool
         counts = f"{len(ours.accuracies)} and {len(base.accuracies)} networks"
         on = f" on {ours.images:,} test images" if ours.images else ""
         if found is None:
-            kind, more = "unknown", f"no interval from {counts}; set evaluate.repeats to 2 or more"
+            single = min(len(ours.accuracies), len(base.accuracies)) < 2
+            why = "; set evaluate.repeats to 2 or more" if single else ", whose accuracies do not vary"
+            kind, more = "unknown", f"no interval from {counts}{why}"
         else:
             kind = "gained" if found.low > 0 else "worse" if found.high < 0 else "none"
             more = f"95 % interval {100 * found.low:+.1f} to {100 * found.high:+.1f}, Welch's t, {counts}{on}"

@@ -11,7 +11,7 @@ from textual.app import SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
-from engine.errors import ExitCode, TeslaError
+from engine.errors import ExitCode, TeslaError, system_reason
 from engine.runs.run import Run
 from engine.runs.workspace import Workspace
 from tesla_tui.live.dialogs.basic import Ask, Choice, HelpScreen
@@ -24,7 +24,7 @@ from tesla_tui.live.signals import SignalHandler
 from tesla_tui.live.themes import DEFAULTS, THEMES
 from tesla_tui.process.detached import start_detached
 from tesla_tui.render.commands import command
-from tesla_tui.render.words import saved_words
+from tesla_tui.render.words import clean, saved_words
 from tesla_tui.watch.devices import Devices
 from tesla_tui.watch.now import Now
 
@@ -204,8 +204,12 @@ class TeslaApp(TypedApp):
 
     def action_screenshot(self, filename: str | None = None, path: str | None = None) -> None:
         """An SVG of the screen, in the current folder."""
-        to = self.save_screenshot(filename, path)
-        self.notify(f"Saved screenshot: {to}", timeout=6)
+        try:
+            to = self.save_screenshot(filename, path)
+        except OSError as error:
+            self.notify(f"The screenshot could not be saved here: {system_reason(error)}.", severity="error")
+        else:
+            self.notify(f"Saved screenshot: {clean(to)}", timeout=6, markup=False)
 
     def watch_theme(self) -> None:
         """Everything is drawn again in the new colours."""

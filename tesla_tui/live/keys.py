@@ -1,4 +1,4 @@
-"""Input from the terminal: keys in the order they were typed, and bytes that are not UTF-8.
+"""Input from the terminal: keys in the order they were typed, and bytes that are not UTF-8 or no sequence of keys.
 
 Textual sends a key to the widget that has the focus when the key arrives. Keys that arrive in one chunk (a slow link, a
 paste, a fast typist) all arrive before the first of them has moved the focus, so `/check` would start an evaluation:
@@ -6,16 +6,19 @@ paste, a fast typist) all arrive before the first of them has moved the focus, s
 """
 
 import codecs
+import re
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from io import StringIO
 from typing import Any
 
 from rich.console import Console, RenderableType
 from textual import events
+from textual._xterm_parser import BRACKETED_PASTE_END, BRACKETED_PASTE_START, XTermParser
 from textual.app import App
 from textual.drivers import linux_driver, web_driver
+from textual.keys import Keys
 from textual.message import Message
 from textual.screen import Screen
 from textual.timer import Timer
@@ -163,10 +166,77 @@ class TypedApp(App[str]):
         self._fatal_error()
 
 
+KITTY_KEY = re.compile(r"\x1b\[(\d*)[\d:]*(?:;(\d*)(?::(\d*))?)?(;[\d:]*)?([A-Zu~])")
+"""A key in Kitty's protocol: its code, modifiers, event, text and end; with what Textual does not ask terminals for."""
+RELEASED = "3"
+"""Event of a key in Kitty's protocol that is let go."""
+ANSWER = re.compile(r"\x1b[\]P_^X][^\x1b\x07]*(?:\x1b\\|\x07)")
+"""A string that the terminal answers with."""
+UNKNOWN = re.compile(r"\x1b\[(?![\[<M])[0-?]*[ -/]*[@-~](?<!\$y)")
+"""A whole control sequence, unless it is one that Textual reads later: of the mouse, of a mode, of Linux's console."""
+
+
+class KeyParser(XTermParser):
+    """Makes events of what the terminal sends. Textual's own ends the app on a sequence that it misreads, and takes for
+    typed text what it does not know: late answers to questions, and all that follows an escape in a paste."""
+
+    def __init__(self, debug: bool = False) -> None:
+        super().__init__(debug)
+        self._pasting = False
+        self._cut = ""
+        """What may be the start of the end of a paste."""
+
+    def feed(self, data: str) -> Iterable[Message]:
+        """Read this; nothing at the end."""
+        text = self._plain(data)
+        return super().feed(text) if text or not data else ()
+
+    def _plain(self, data: str) -> str:
+        """Without answers, and without escapes in what is pasted."""
+        data, self._cut = self._cut + data, ""
+        found = []
+        while data:
+            text, end, data = data.partition(BRACKETED_PASTE_END if self._pasting else BRACKETED_PASTE_START)
+            if self._pasting:
+                at = text.rfind("\x1b")
+                if not end and at >= 0 and BRACKETED_PASTE_END.startswith(text[at:]):
+                    text, self._cut = text[:at], text[at:]
+                text = text.replace("\x1b", "\N{REPLACEMENT CHARACTER}")
+            else:
+                text = ANSWER.sub("", text)
+            found += [text, end]
+            self._pasting ^= bool(end)
+        return "".join(found)
+
+    def _sequence_to_key_events(self, sequence: str, alt: bool = False) -> Iterable[events.Key]:
+        """Its keys; none while it is not whole."""
+        ignored = [events.Key(Keys.Ignore, sequence)]
+        if ":" in sequence and (key := KITTY_KEY.fullmatch(sequence)) is not None:
+            code, modifiers, event, text, end = key.groups(default="")
+            if event == RELEASED:
+                return ignored
+            sequence = f"\x1b[{code};{modifiers or 1}{text}{end}"
+        try:
+            found = list(super()._sequence_to_key_events(sequence, alt))
+        except (ValueError, OverflowError):  # no number, or no character
+            return ignored
+        return found or ignored * bool(UNKNOWN.fullmatch(sequence))
+
+    def parse_mouse_code(self, code: str) -> Message | None:
+        """What the mouse did."""
+        if not (self.terminal_pixel_size and self.terminal_size):  # a size without an area is False
+            self.terminal_pixel_size = None  # it does not know how large a character is
+        return super().parse_mouse_code(code)
+
+
 def replace_bad_bytes() -> None:
-    """Read bytes that are not UTF-8 as the replacement character. Textual's drivers end the app with an error."""
+    """Read bytes that are not UTF-8 as the replacement character, and leave out sequences that are no key.
+
+    Textual's drivers end the app with an error.
+    """
     for driver in (linux_driver, web_driver):
         driver.getincrementaldecoder = _replacing_decoder  # type: ignore[attr-defined]
+        driver.XTermParser = KeyParser  # type: ignore[attr-defined]
 
 
 def _replacing_decoder(encoding: str) -> Callable[[], codecs.IncrementalDecoder]:

@@ -40,7 +40,10 @@ def write_film(run: Run, path: Path, *, factor: int = 1) -> int:
     film.look()
     newest = film.latest()
     if newest is None:
-        raise UsageError(f"{run.name} has no images yet.", f"Continue it with: {tesla('run', run.folder.parents[1])}")
+        where = (run.folder.parents[1], "--run", run.name)
+        if run.checkpoints():
+            raise UsageError(f"The previews of {run.name} are gone.", f"Its images are not: {tesla('show', *where)}")
+        raise UsageError(f"{run.name} has no images yet.", f"Continue it with: {tesla('run', *where)}")
     pictures = list(_pictures(film, _chosen(film.iterations, _picture(newest, factor)), factor))
     file = io.BytesIO()
     options = {"lossless": True, "method": 4} if kind == "WEBP" else {"disposal": 1} if kind == "GIF" else {}

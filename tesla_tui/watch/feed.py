@@ -1,6 +1,5 @@
 """Following a run from its files: the journal's new lines, the heartbeat, and its state."""
 
-from contextlib import suppress
 from pathlib import Path
 
 from engine.errors import UnreadableFileError
@@ -55,9 +54,8 @@ class RunFeed:
         """Read at most one slice; whether anything changed."""
         before = (self.view.events, self.state, self.heartbeat, self.trouble)
         try:
-            with suppress(FileNotFoundError):  # deleted just now
-                if self._more():
-                    self.view = self._fold_slice(self.view)
+            if self._more():
+                self.view = self._fold_slice(self.view)
             self._look()
             self.trouble = ""
         except UnreadableFileError as error:  # perhaps next time
@@ -74,7 +72,10 @@ class RunFeed:
 
     def _fold_slice(self, view: RunView) -> RunView:
         path: Path = self.run.journal_file
-        facts = path.stat()
+        try:
+            facts = path.stat()
+        except OSError:  # deleted just now
+            return view
         if facts.st_ino != self._inode or facts.st_size < self._offset:  # another file, or cut: start over
             self._inode, self._offset, view = facts.st_ino, 0, RunView()
         values, offset = read_lines(path, self._offset, SLICE)

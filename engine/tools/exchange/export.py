@@ -66,7 +66,7 @@ def exporting(
     """
     check_licence(licence)
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        raise UsageError(f"{to} already exists and is not empty.", "Choose a new folder with --to.")
+        raise UsageError(f"{to} already exists and is not empty.", "Choose a new folder.")
     found = yield from finished_set(workspace, run, iteration)
     task, images, labels = found.task, found.images, found.labels
     results = [

@@ -24,6 +24,7 @@ from tesla_tui.watch.selected import checkpoints_of, selected_of
 PLAY = 0.25
 """Seconds a frame is shown while playing; a slow terminal gets longer."""
 EMPTY = "No images yet. They appear with the first iteration. Press 1 to see the run's progress."
+GONE = "The previews of this run are gone. Its checkpoints, if it has any, still hold the images: tesla show, or x."
 
 
 class ImagesPane(Pane):
@@ -154,7 +155,8 @@ With multi-formation each picture holds several smaller ones; `d` shows them as 
             self.update_view()
             return
         if len(line.iterations) < 2:
-            self.notify("Nothing to play yet: there is only one frame.", severity="warning")
+            there = "is only one frame" if line.iterations else "are no frames"
+            self.notify(f"Nothing to play: there {there}.", severity="warning")
             return
         if line.chosen is None or line.position == len(line.iterations) - 1:
             line.go(0)
@@ -190,7 +192,9 @@ With multi-formation each picture holds several smaller ones; `d` shows them as 
         if self._views() > 1:
             factor = self._factor()
             frame, first = (None if stored is None else decoded_frame(stored, factor) for stored in (frame, first))
-        self.query_one("#images-empty").display = frame is None
+        empty = self.query_one("#images-empty", Static)
+        empty.display = frame is None
+        empty.update(GONE if feed is not None and not feed.live and feed.view.iteration else EMPTY)
         grids = self.query_one("#images-grids")
         if frame is not None and not grids.display:
             self.call_after_refresh(self.update_view)  # the grid has no size before it is shown

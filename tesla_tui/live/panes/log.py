@@ -29,7 +29,8 @@ class LogPane(SearchPane):
 
     HELP = """
 Every event in the run's journal except single iterations, which are charted. `/` searches for lines with all the given
-words. `v` changes the level: everything, warnings and errors, errors only.
+words. `v` changes the level: everything, warnings and errors, errors only. A line that does not fit is shown in full
+below the table when the cursor is on it.
 """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -44,17 +45,26 @@ words. `v` changes the level: everything, warnings and errors, errors only.
         self._last: LogLine | None = None
 
     def compose(self) -> ComposeResult:
-        """Search, words, table."""
+        """Search, words, table, the line under the cursor."""
         with Horizontal(classes="search-line"):
             yield Field(placeholder="/ to search, enter to finish", id="log-search")
             yield Static(id="log-words")
         yield DataTable(id="log-table", cursor_type="row")
+        yield Static(id="log-line")
 
     def on_mount(self) -> None:
         """The table's head."""
         table: DataTable[Text] = self.query_one(DataTable)
         for name in ("time", "", "event", "what"):
             table.add_column(name, key=name or "level")
+
+    def on_data_table_row_highlighted(self) -> None:
+        """The cursor moved."""
+        self._in_full()
+
+    def on_resize(self) -> None:
+        """Other lines fit."""
+        self.call_after_refresh(self._in_full)
 
     def run_changed(self) -> None:
         """Another journal."""
@@ -90,8 +100,19 @@ words. `v` changes the level: everything, warnings and errors, errors only.
             self._last = lines[-1]
         if matching and at_end:
             table.move_cursor(row=table.row_count - 1, animate=False)
+        self._in_full()
         words = {"info": "all levels", "warning": "warnings and errors", "error": "errors only"}[level]
         self.query_one("#log-words", Static).update(f"{table.row_count} lines · {words}", layout=False)
+
+    def _in_full(self) -> None:
+        """The line under the cursor, if the table has no room for it."""
+        table: DataTable[Text] = self.query_one(DataTable)
+        row = table.get_row_at(table.cursor_row) if table.is_valid_row_index(table.cursor_row) else [Text()]
+        columns = table.ordered_columns[:-1]
+        room = table.size.width - sum(column.get_render_width(table) for column in columns) - 2 * table.cell_padding
+        line = self.query_one("#log-line", Static)
+        line.display = row[-1].cell_len > room
+        line.update(row[-1])
 
     def _cells(self, line: LogLine) -> tuple[Text, Text, Text, Text]:
         colours = self.app.theme_variables

@@ -40,6 +40,7 @@ from tesla_tui.watch.runs import (
 )  # fmt: skip
 
 EMPTY = "No runs yet. Press n to start one."
+NO_MATCH = "No run matches the filter."
 LOOK_EVERY = 2.0
 """Seconds between two looks at the other runs."""
 
@@ -144,7 +145,8 @@ arrows read values, `+` and `-` zoom, `shift` with arrows selects a range and `e
         names = [facts.name for facts in self._facts]
         here, feed = self.query_one(RunsTable).chosen, self.context.feed
         if len(self._feeds) < 2 or here is None:
-            self.notify("There is only one run to look at. Press n to start another.", severity="warning")
+            few = "There is only one run to look at. Press n to start another." if names else NO_MATCH
+            self.notify(few if self._feeds else EMPTY, severity="warning")
             return
         others = [name for name in (*names[names.index(here) + 1 :], *names, *self._feeds) if name != here]
         open_run = feed.run.name if feed is not None else here
@@ -243,7 +245,8 @@ arrows read values, `+` and `-` zoom, `shift` with arrows selects a range and `e
         """How many there are, and how many are shown."""
         words = counted(number, "run")
         words = f"{len(self._facts)} of {words}" if len(self._facts) < number else words
-        self.query_one("#runs-words", Static).update(f"{words} by {self._sort.removesuffix(' %')}", layout=False)
+        by = "name" if self._sort == "run" else self._sort.removesuffix(" %")
+        self.query_one("#runs-words", Static).update(f"{words}, by {by}", layout=False)
         self.query_one("#runs-empty").display = not number
 
     def _differs(self, differs: dict[str, list[str]]) -> None:
@@ -267,7 +270,10 @@ arrows read values, `+` and `-` zoom, `shift` with arrows selects a range and `e
             "colour": Text("  " if name in self._hidden else "━━", style=self._colours[name]),
             "run": Text(name, style="bold" if current else ""),
             "state": Text(f"{sign} {facts.state}", style=colours[state_colour]),
-            "iteration": Text(f"{facts.iteration}/{facts.iterations}", justify="right"),
+            "iteration": Text(
+                f"{facts.iteration}/{facts.iterations}" if facts.iterations else f"{facts.iteration or ''}",
+                justify="right",
+            ),
             "held out %": Text("" if facts.held_out is None else percent(facts.held_out.mean), justify="right"),
             "test %": _accuracy(facts.test),
             "random %": _accuracy(facts.random),
@@ -281,6 +287,7 @@ arrows read values, `+` and `-` zoom, `shift` with arrows selects a range and `e
         shown = {facts.name: self._colours[facts.name] for facts in self._facts if facts.name not in self._hidden}
         views = {name: self._feeds[name].view for name in shown}
         chart.front = self.query_one(RunsTable).chosen
+        chart.found = bool(self._facts)
         if self._losses:
             chart.show_losses(views, shown, keys, self.context, logarithmic=self._log)
         else:

@@ -10,7 +10,7 @@ from textual.screen import ModalScreen
 from textual.timer import Timer
 from textual.widgets import ContentSwitcher
 
-from engine.errors import TeslaError, UnreadableFileError
+from engine.errors import TeslaError, UnreadableFileError, system_reason
 from engine.runs.run import Run
 from engine.runs.workspace import Workspace
 from engine.settings import EffectiveSettings
@@ -266,5 +266,7 @@ class Workbench(RunScreen):
     def report(self, title: str, error: BaseException) -> None:
         """Words about an error."""
         body = error.message if isinstance(error, TeslaError) else f"{type(error).__name__}: {error}"
+        if isinstance(error, OSError):
+            body = f"{error.filename}: {system_reason(error)}." if error.filename else f"{system_reason(error)}."
         hint = error.hint if isinstance(error, TeslaError) else ""
         self.app.push_screen(Message(title, f"{body}\n\n{hint}".strip()))

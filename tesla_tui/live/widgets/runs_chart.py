@@ -23,9 +23,11 @@ class RunsChart(Chart):
 
     front: str | None = None
     """The run under the cursor of the table."""
+    found = True
+    """Whether any run is in the table."""
 
     def __init__(self, id: str | None = None) -> None:  # noqa: A002
-        super().__init__(ACCURACY, empty="not measured yet: v shows the losses", id=id)
+        super().__init__(ACCURACY, id=id)
 
     def show_accuracies(
         self, views: Mapping[str, RunView], colours: Mapping[str, str], differing: Sequence[str]
@@ -55,7 +57,7 @@ class RunsChart(Chart):
             mark = None if best is None else float(best.iteration)
         if any(key.startswith(MEASURED) for key in differing):
             notes.append("measured in different ways")
-        self.show(lines, notes=notes, percent=True, mark=mark)
+        self.show(lines, notes=notes, percent=True, mark=mark, empty=self._why("not measured yet: v shows the losses"))
 
     def show_losses(
         self,
@@ -76,7 +78,11 @@ class RunsChart(Chart):
         notes = ["log" if logarithmic else "", context.trend_note]
         if "distill.steps" in differing:
             notes.append("those of other distill.steps do not compare")
-        self.show(lines, notes=notes, logarithmic=logarithmic)
+        self.show(lines, notes=notes, logarithmic=logarithmic, empty=self._why("no iterations yet"))
+
+    def _why(self, words: str) -> str:
+        """Why there is no line: these words, or that no run is left."""
+        return words if self.found else "no run matches"
 
     def _front_last(self, views: Mapping[str, RunView]) -> list[str]:
         return sorted(views, key=lambda name: name == self.front)

@@ -93,6 +93,10 @@ def test_a_gain_is_one_only_if_its_interval_says_so() -> None:
         (found,) = outcomes([result(ours, images=359)], [base], unimproved=False)
         assert found.kind == kind and words in found.words
         assert ("3 and 3 networks on 359 test images" in found.words) == (kind != "unknown")
+    (found,) = outcomes([result([0.5, 0.5])], [result([0.5, 0.5], 0, "random")], unimproved=False)
+    assert (
+        found.kind == "unknown" and "(no interval from 2 and 2 networks, whose accuracies do not vary)" in found.words
+    )
     (found,) = outcomes([result([0.7, 0.71])], [], unimproved=False)
     assert found.kind == "unknown" and found.difference is None and "were not measured" in found.words
 

@@ -73,5 +73,6 @@ def test_every_frame_shows_its_iteration(tesla: Tesla, tiny_run: Drive, workspac
     assert np.array_equal(np.asarray(cut), np.asarray(grid))
     for path in run.film.glob("*.png"):
         path.unlink()
-    with pytest.raises(UsageError, match="r has no images yet"):
+    with pytest.raises(UsageError, match="The previews of r are gone") as gone:
         write_film(run, tmp_path / "none.gif")
+    assert gone.value.hint.endswith("--run r")

@@ -66,6 +66,23 @@ def test_bytes_that_are_not_text_are_replaced(watched: list[object], tmp_path: P
         assert "UnicodeDecodeError" not in terminal.text
 
 
+def test_what_is_no_key_presses_none(watched: list[object], tmp_path: Path) -> None:
+    answers = b"\x1b[?62;4c\x1b_Gi=1;OK\x1b\\\x1b]11;rgb:0000/0000/0000\x1b\\\x1bP>|term(1)\x1b\\"
+    with opened(watched, tmp_path) as terminal:
+        terminal.wait_for("matching loss")
+        terminal.type(answers)  # to questions asked before the screens began, over a slow link
+        terminal.type(b"\x1b[200~\x1b[31mqueen n\x1b[0m" + b"\x1b[20")  # a paste with an escape in it, its end cut
+        terminal.rest(0.3)
+        terminal.type(b"1~\x1b[48;24;80;0;0t\x1b[<0;60;15M\x1b[<0;60;15m")  # a click in a terminal of unknown pixels
+        terminal.type(b"5/")
+        terminal.type(b"\x1b[97;1:1u\x1b[97;1:3u\x1b[98:66;1u\x1b[99;1:2u\x1b[999999999;1u")  # Kitty's keys
+        terminal.wait_until(lambda: any(line.split()[:1] == ["abc"] for line in terminal.lines), "the search")
+        terminal.type(b"\x15\x1b[200~a\x1b[31mb\x1b[201~")
+        terminal.wait_for("a\N{REPLACEMENT CHARACTER}[31mb")
+        terminal.type(b"\rq")
+        assert terminal.process.wait(60) == 0
+
+
 def test_text_longer_than_its_field_stays_visible(watched: list[object], tmp_path: Path) -> None:
     with opened(watched, tmp_path) as terminal:
         terminal.wait_for("matching loss")

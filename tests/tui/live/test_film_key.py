@@ -5,7 +5,7 @@ from PIL import Image
 from textual.pilot import Pilot
 
 from engine.runs.workspace import Workspace
-from tests.tui.live.conftest import Show, app_of, screen_text, until
+from tests.tui.live.conftest import Show, until
 
 pytestmark = pytest.mark.slow
 
@@ -15,7 +15,9 @@ def test_f_writes_the_film(show: Show, ws: Workspace) -> None:
         for name in (f"{ws.folder.name}-soft.webp", f"{ws.folder.name}-soft-2.webp"):
             await pilot.press("f")
             await until(pilot, lambda name=name: (ws.folder / name).exists())
-            await until(pilot, lambda name=name: name in screen_text(app_of(pilot)))
+            await until(
+                pilot, lambda name=name: f"{name}:" in " ".join(said.message for said in pilot.app._notifications)
+            )
             with Image.open(ws.folder / name) as picture:
                 assert picture.format == "WEBP" and picture.n_frames > 1
 

@@ -1,6 +1,7 @@
 """Sets of many classes with long names, CJK and emoji: what is drawn, at every size."""
 
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,12 @@ from rich.cells import cell_len
 from textual.geometry import Size
 from textual.pilot import Pilot
 
+from engine.runs.workspace import Workspace
 from tesla_tui.live.dialogs.picture import PictureScreen
 from tesla_tui.live.widgets.pictures import PictureGrid, layout_for, whole
 from tesla_tui.render.contact_sheet import LABEL, _fitted, _font
 from tesla_tui.render.grid import resized
-from tests.tui.live.conftest import Show, screen_text
+from tests.tui.live.conftest import Show, screen_text, until
 from tests.tui.live.many import class_names, many_classes, pictures
 
 SIZES = [(60, 18), (80, 24), (120, 40), (200, 50)]
@@ -81,3 +83,15 @@ def test_names_on_a_contact_sheet_are_cut_in_the_middle() -> None:
     name = "n02085620 a very long name of a class, and then some more of it, " * 40 + "at its end"
     fitted = _fitted(name, LABEL)
     assert _font().getlength(fitted) <= LABEL and fitted.startswith("n0208") and fitted.endswith("end")
+
+
+def test_previews_that_were_deleted_are_not_promised(show: Show, ws: Workspace) -> None:
+    shutil.rmtree(ws.run("soft").film)
+
+    async def body(pilot: Pilot[str]) -> None:
+        await pilot.press("2")
+        await until(pilot, lambda: "previews of this run are gone" in screen_text(pilot))
+        await pilot.press("p")
+        await until(pilot, lambda: "there are no frames" in screen_text(pilot))
+
+    show(body, workspace=ws, run="soft")

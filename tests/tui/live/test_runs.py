@@ -97,6 +97,11 @@ def test_a_filter_has_words_of_names_states_and_settings(show: Show, several: Wo
             assert f"{len(found)} of 5 runs" in screen_text(pilot)
             chart = pilot.app.screen.query_one(RunsChart)
             assert {line.name for line in chart._content.lines if line.name} <= set(found)
+            if not found:
+                await pilot.press("enter", "c")
+                assert "no run matches" in screen_text(pilot) and not isinstance(pilot.app.screen, CompareScreen)
+                assert [notice.message for notice in pilot.app._notifications] == ["No run matches the filter."]
+                await pilot.press("slash")
             await pilot.press("escape", "escape")
             assert len(names_of(pilot)) == 5
 
@@ -227,7 +232,7 @@ def test_one_run_alone_has_nothing_to_compare_with(show: Show, ws: Workspace) ->
 
     async def body(pilot: Pilot[str]) -> None:
         await pilot.press("4")
-        await until(pilot, lambda: "1 run " in screen_text(pilot))
+        await until(pilot, lambda: "1 run, by name" in screen_text(pilot))
         await pilot.press("c")
         await pilot.pause(0.2)
         assert not isinstance(pilot.app.screen, CompareScreen) and "only one run" in screen_text(pilot)

@@ -13,6 +13,7 @@ from tesla_tui.live.dialogs.picture import PictureScreen
 from tesla_tui.live.panes.images import ImagesPane
 from tesla_tui.live.preferences import Preferences
 from tesla_tui.live.screens.workbench import TABS, Workbench
+from tesla_tui.live.widgets.field import Field
 from tesla_tui.live.widgets.pictures import PictureGrid
 from tesla_tui.live.widgets.scrubber import Scrubber
 from tests.tui.live.conftest import Show, app_of, screen_text, settled, until
@@ -208,6 +209,23 @@ def test_the_log_is_searched_by_words_and_level(show: Show) -> None:
     show(body, run="soft")
 
 
+def test_a_line_of_the_log_that_does_not_fit_is_shown_in_full(show: Show) -> None:
+    async def body(pilot: Pilot[str]) -> None:
+        await pilot.press("5")
+        await pilot.pause(0.2)
+        table = pilot.app.screen.query_one("#log-table", DataTable)
+        line = str(table.get_row_at(table.cursor_row)[-1])
+        assert line.startswith("finished in") and len(line) > 60  # the newest
+        shown = " ".join(screen_text(pilot).split("finished in")[-1].split())
+        assert " ".join(line.removeprefix("finished in").split()) in shown
+        await pilot.press("up", "up", "up", "up", "up")
+        await pilot.pause(0.1)
+        here = str(table.get_row_at(table.cursor_row)[-1])
+        assert len(here) < 30 and screen_text(pilot).split("\n")[-3].strip() != here  # it fits
+
+    show(body, run="soft", size=(72, 24))
+
+
 def test_settings_tell_value_origin_and_meaning(show: Show) -> None:
     async def body(pilot: Pilot[str]) -> None:
         await pilot.press("6")
@@ -299,6 +317,40 @@ def test_a_screenshot_is_an_svg(show: Show, tmp_path: Path, monkeypatch: pytest.
 
     show(body, run="soft")
     assert [path.read_text()[:4] for path in tmp_path.glob("*.svg")] == ["<svg"]
+
+
+def test_a_screenshot_that_cannot_be_written_ends_nothing(
+    show: Show, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+
+    async def body(pilot: Pilot[str]) -> None:
+        folder.rmdir()
+        await pilot.press("f2")
+        await pilot.pause()
+        (notice,) = pilot.app._notifications
+        assert notice.message == "The screenshot could not be saved here: No such file or directory."
+
+    show(body, run="soft")
+
+
+def test_a_folder_the_system_refuses_is_named_without_words_of_python(show: Show) -> None:
+    async def body(pilot: Pilot[str]) -> None:
+        await pilot.press("x")
+        await until(pilot, lambda: isinstance(pilot.app.screen, FolderPrompt))
+        pilot.app.screen.query_one(Field).value = "a" * 300
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(pilot.app.screen, Message))
+        assert "File name too long." in flat(pilot) and "Errno" not in screen_text(pilot)
+
+    show(body, run="soft")
+
+
+def flat(pilot: Pilot[str]) -> str:
+    """What is drawn, without the lines around it and the breaks between words."""
+    return " ".join(screen_text(pilot).replace("│", " ").replace("▌", " ").split())
 
 
 def test_an_empty_workspace_names_the_next_key(show: Show, tmp_path: Path) -> None:

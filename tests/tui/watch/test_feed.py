@@ -32,6 +32,22 @@ def started(resumed: int | None) -> str:
     return json.dumps(line) + "\n"
 
 
+def test_a_journal_deleted_between_two_looks_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(tmp_path / "r")
+    run.folder.mkdir()
+    run.journal_file.write_text(started(None) + iteration(1))
+    feed, more = RunFeed(run), RunFeed._more
+
+    def gone(self: RunFeed) -> bool:
+        found = more(self)
+        run.journal_file.unlink(missing_ok=True)
+        return found
+
+    monkeypatch.setattr(RunFeed, "_more", gone)
+    feed.catch_up()  # in a thread of the screens, where an error ends them
+    assert feed.view.iteration == 0
+
+
 def test_a_feed_knows_what_the_run_did(tiny_run: Drive) -> None:
     run = tiny_run()
     feed = RunFeed(run)
