@@ -100,6 +100,7 @@ class Terminal(Drawing):
         cell: pixels of a character, (width, height).
         env: its environment, the tests' own by default.
         changed: module attributes by their dotted names, and what they are in the command's process.
+        term: its name, by which programs know what it can do.
     """
 
     def __init__(
@@ -111,6 +112,7 @@ class Terminal(Drawing):
         cell: tuple[int, int] = (0, 0),
         env: Mapping[str, str] | None = None,
         changed: Mapping[str, object] | None = None,
+        term: str = "xterm-256color",
     ) -> None:
         super().__init__(size)
         self.received = bytearray()
@@ -119,7 +121,7 @@ class Terminal(Drawing):
         columns, rows = size
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, columns * cell[0], rows * cell[1]))
         environment = {name: value for name, value in (env or os.environ).items() if name not in NOT_ITS_OWN}
-        environment |= {"TERM": "xterm-256color", "TESLA_TUI_CONFIG": str(config), "TESLA_IMAGES": images}
+        environment |= {"TERM": term, "TESLA_TUI_CONFIG": str(config), "TESLA_IMAGES": images}
         self.process = ForkedTesla(*words, env=environment, terminal=theirs, changed=changed)
         os.close(theirs)
 

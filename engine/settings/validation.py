@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
 from engine.errors import SettingsError
 from engine.settings.facts import FIELDS
@@ -92,7 +91,7 @@ def _shown(value: Any) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
-def _describe(errors: Iterable[ErrorDetails], origins: Mapping[str, str]) -> tuple[str, str]:
+def _describe(errors: Iterable[Any], origins: Mapping[str, str]) -> tuple[str, str]:
     problems: dict[str, tuple[Any, list[str]]] = {}
     general: list[str] = []
     for item in errors:

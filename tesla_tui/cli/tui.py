@@ -64,11 +64,13 @@ def tui(
     if images not in (None, "auto", "blocks", "kitty", "sixel"):
         raise UsageError(f"Invalid value for --images: {images}.", "Use auto, blocks, kitty or sixel.")
     preferences = preferences.model_copy(update=changes)
-    if not (sys.stdin.isatty() and sys.stdout.isatty()) and "TEXTUAL_DRIVER" not in os.environ:
-        where = workspace if workspace is not None else "my-run"
-        raise UsageError(
-            "`tesla tui` needs a terminal, and there is none here.", f"Run it without one: {tesla('run', where)}"
-        )
+    if "TEXTUAL_DRIVER" not in os.environ:
+        why = "there is none here" if not (sys.stdin.isatty() and sys.stdout.isatty()) else ""
+        if os.environ.get("TERM") == "dumb":
+            why = why or "this one (TERM is dumb) cannot draw"
+        if why:
+            hint = f"Run it without one: {tesla('run', workspace if workspace is not None else 'my-run')}"
+            raise UsageError(f"`tesla tui` needs a terminal, and {why}.", hint)
     from tesla_tui.live.graphics import choose_protocol
 
     choose_protocol(preferences.images)  # writes to the terminal: before the app starts

@@ -63,3 +63,10 @@ def test_init_without_a_terminal_says_how(tmp_path: Path) -> None:
     done = tesla("init", cwd=tmp_path)
     assert done.returncode == 2 and "init my-run --dataset digits" in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_a_terminal_that_cannot_draw_is_named(tmp_path: Path) -> None:
+    with Terminal("tui", config=tmp_path / "config", term="dumb", size=(150, 30)) as terminal:
+        terminal.wait_for("TERM is dumb")
+        assert terminal.ended() == 2
+    assert "Run it without one: " in terminal.text and b"\x1b[?1049h" not in terminal.received
