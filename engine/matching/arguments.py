@@ -79,6 +79,8 @@ def check_tensors(network: FlatNetwork, start: Any, target: Any, images: Any, la
             raise ValueError(
                 f"{name} is on {value.device} and start is on {start.device}. Give {name}.to({str(start.device)!r})."
             )
+    if start.is_meta:
+        raise ValueError("start is on the device meta, so it has no numbers.")
     if isinstance(student_lr, Tensor):
         number = not student_lr.shape and student_lr.dtype != torch.bool and not student_lr.is_complex()
         what = f"a tensor {tuple(student_lr.shape)}" if student_lr.shape else f"a tensor of type {_type(student_lr)}"
@@ -127,6 +129,11 @@ def check_schedule(schedule: Any, images: Tensor) -> None:
         if not isinstance(index, Tensor) or index.dtype not in INDEX_TYPES or index.ndim != 1 or not len(index):
             what = f"{_type(index)} {tuple(index.shape)}" if isinstance(index, Tensor) else _kind(index)
             raise ValueError(f"schedule[{step}]'s index is {what}; it must be a LongTensor (B,).{_index_hint(index)}")
+        if index.is_inference():
+            raise ValueError(
+                f"schedule[{step}]'s index was made in torch.inference_mode(), so no graph can keep it. Give "
+                "index.clone()."
+            )
         if index.device != images.device:
             raise ValueError(
                 f"schedule[{step}]'s index is on {index.device} and images is on {images.device}. Give index.to("

@@ -4,18 +4,25 @@ An error of PyTorch would come late, or never: with `torch.autograd.grad`, a fun
 left out of the second derivative in silence, and the gradient is wrong.
 """
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.utils.checkpoint import CheckpointFunction
 
+from engine.runtime.out_of_memory import is_out_of_memory
 
-def check_derivable(logits: Tensor) -> None:
+
+def check_derivable(logits: Tensor, theta: Tensor, images: Tensor) -> None:
     """Refuse what has no second derivative.
 
     Args:
         logits: of a model, with their graph.
+        theta: its parameters `(P,)`, a leaf of the graph.
+        images: its images `(B, C, H, W)`, a leaf of the graph.
 
     Raises:
         ValueError: names the operation.
@@ -35,7 +42,59 @@ def check_derivable(logits: Tensor) -> None:
         function = getattr(type(node), "_forward_cls", None)
         if function is not None:
             _check_function(function)
+            node.register_hook(partial(_check_gradients, function))
         waiting += [following for following, _ in node.next_functions if following is not None]
+    try:
+        _derive(logits, theta, images)
+    except ValueError:
+        raise
+    except Exception as error:  # PyTorch's are of several kinds, and a user's function has its own
+        if is_out_of_memory(error):
+            raise
+        raise ValueError(
+            f"model has no second derivative: {in_words(error)}. Compute the same with other operations of PyTorch."
+        ) from error
+
+
+def _derive(logits: Tensor, theta: Tensor, images: Tensor) -> None:
+    """Differentiate twice.
+
+    Raises:
+        ValueError: the logits do not depend on the parameters or the images.
+    """
+    loss = logits.square().sum()
+    by_theta, by_images = torch.autograd.grad(loss, (theta, images), create_graph=True, allow_unused=True)
+    for name, found in (("parameters", by_theta), ("images", by_images)):
+        if found is None:
+            raise ValueError(
+                f"model's logits do not depend on its {name} (no_grad, detach, NumPy or integers in its forward pass), "
+                "so there is nothing to match."
+            )
+    torch.autograd.grad(by_theta, (theta, images), grad_outputs=by_theta.detach(), materialize_grads=True)
+
+
+def in_words(error: Exception) -> str:
+    """What an error says, in its first sentence."""
+    said = str(error).strip() or type(error).__name__
+    return said.splitlines()[0].split(". ")[0].rstrip(".")
+
+
+def _check_gradients(function: type[Function], inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
+    """Of a function, in a backward pass that is differentiated again.
+
+    Its gradients by the inputs are linear in those by the outputs, so one that is no function of them any more was
+    computed without a graph.
+
+    Raises:
+        ValueError: one is, and is not 0.
+    """
+    depends = any(isinstance(given, Tensor) and given.requires_grad for given in outputs)
+    cut = (found for found in inputs if isinstance(found, Tensor) and not found.requires_grad)
+    if depends and any(bool(found.any()) for found in cut):
+        raise ValueError(
+            f"model's function {function.__name__} has a backward pass in NumPy, no_grad or detach: it has no second "
+            "derivative. Compute the same with PyTorch's own operations."
+        )
 
 
 def _check_function(function: type[Function]) -> None:

@@ -37,8 +37,8 @@ class Source(NamedTuple):
 class Draws:
     """What the steps of one call draw.
 
-    Seen are the global generators of PyTorch (host and device), Python and NumPy, `torch.Generator` and `random.Random`
-    objects that a module has as attributes, and counted dropout layers. `repeats.py` refuses what draws elsewhere.
+    Seen are the global generators of PyTorch (host and device), Python and NumPy, generators of all three that a module
+    has as attributes, and counted dropout layers. `repeats.py` refuses what draws elsewhere.
 
     Args:
         model: the student.
@@ -114,6 +114,10 @@ def draws_random(network: FlatNetwork, theta: Tensor, images: Tensor) -> bool:
 def _equal(a: Any, b: Any) -> bool:
     if isinstance(a, torch.Tensor):
         return torch.equal(a, b)
+    if isinstance(a, dict):
+        return all(_equal(value, b[key]) for key, value in a.items())
+    if hasattr(a, "tobytes"):
+        return bool(a.tobytes() == b.tobytes())
     if isinstance(a, tuple):  # NumPy's holds an array, whose comparison is one by one
         return all(x.tobytes() == y.tobytes() if hasattr(x, "tobytes") else x == y for x, y in zip(a, b, strict=True))
     return bool(a == b)
@@ -149,7 +153,24 @@ def _sources_of(model: nn.Module) -> list[Source]:
             found.append(_source_of_generator(value))
         elif isinstance(value, random.Random):
             found.append(Source(value.getstate, value.setstate, value.seed))
+        elif "numpy" in sys.modules:
+            found += _sources_of_numpy(value)
     return found
+
+
+def _sources_of_numpy(value: Any) -> list[Source]:
+    """Of a generator of NumPy that a module has made, if the value is one."""
+    numpy = sys.modules["numpy"].random
+    if isinstance(value, numpy.RandomState):
+        return [Source(value.get_state, value.set_state, lambda seed: value.seed(seed % 2**32))]
+    if not isinstance(value, numpy.Generator):
+        return []
+    bits = value.bit_generator
+
+    def restore(state: Any) -> None:
+        bits.state = state
+
+    return [Source(lambda: bits.state, restore, lambda seed: restore(type(bits)(seed).state))]
 
 
 def _source_of_layers(layers: list[Dropout]) -> Source:

@@ -4,6 +4,7 @@ The formulas are in sweeps.py.
 """
 
 import copy
+import threading
 import warnings
 from collections.abc import Generator
 from dataclasses import replace
@@ -27,6 +28,10 @@ from engine.networks.flat import FlatNetwork, LossName
 from engine.runtime.generators import run_to_end
 
 LOSSES = get_args(LossName)
+
+_ONE_AT_A_TIME = threading.RLock()
+"""A step puts its parameters into the model, and its seeds into generators that all threads share: two threads would
+compute with each other's, in silence."""
 
 
 def matching_gradient(
@@ -80,16 +85,19 @@ def matching_gradient(
         raise ValueError(f"seed is a {type(seed).__name__}; it must be a whole number or None.")
     seed = None if seed is None else int(seed)
     check_model(model)
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model is a {type(model).__name__}; it must be a torch.nn.Module, which this is made from.")
     network = FlatNetwork(model, loss=loss)
     problem = checked_problem(network, start, target, images, labels, student_lr, schedule, mode, store, seed=seed)
     check_values(
         problem.start, problem.target, problem.images, problem.labels, problem.student_lr, schedule,
         probabilities=loss == "cross-entropy",
     )  # fmt: skip
-    check_augmentation(problem)
-    if compile and mode != "unrolled":
-        problem = replace(problem, steps=_fused_steps(problem, model, hessian=mode == "exact"))
-    return run_to_end(sweep(problem, mode, store))
+    with _ONE_AT_A_TIME:
+        check_augmentation(problem)
+        if compile and mode != "unrolled":
+            problem = replace(problem, steps=_fused_steps(problem, model, hessian=mode == "exact"))
+        return run_to_end(sweep(problem, mode, store))
 
 
 def matching_sweeps(

@@ -143,7 +143,7 @@ def checked_problem(
         target=target.detach(),
         images=images.detach(),
         labels=labels.detach(),
-        student_lr=torch.as_tensor(student_lr, dtype=start.dtype, device=start.device).detach(),
+        student_lr=torch.as_tensor(student_lr, dtype=start.dtype, device=start.device).detach().clone(),
         schedule=schedule,
         shares=shares,
         seed=seed,

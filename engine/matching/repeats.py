@@ -6,13 +6,14 @@ operations whose second derivative would be wrong or fails.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
-from engine.matching.derivable import check_derivable
+from engine.matching.derivable import check_derivable, in_words
 from engine.matching.problem import Problem
 from engine.networks.flat import FlatNetwork
 from engine.runtime.out_of_memory import is_out_of_memory
@@ -42,12 +43,12 @@ def check_repeats(problem: Problem) -> None:
         images = problem.draws.watched(0, lambda: problem.batch(0))[0]
         images = images[: problem.steps.rows(len(images))]
 
-        def forward() -> Any:
+        def forward(theta: Tensor = problem.start, images: Tensor = images) -> Any:
             with problem.draws.at("student", 0):
-                return network(problem.start, images)
+                return network(theta, images)
 
         version = images._version
-        first = _first(problem, forward, images)
+        first = _called(lambda: problem.draws.watched(0, forward), images)
         if images._version != version:
             raise ValueError(
                 "model changes its images in place, so the next pass sees others. Let it begin with x = x.clone(), or "
@@ -60,9 +61,9 @@ def check_repeats(problem: Problem) -> None:
             )
         theta = problem.start.detach().requires_grad_()
         images = images.detach().requires_grad_()
-        with torch.enable_grad(), problem.draws.at("student", 0):
-            again = network(theta, images)
-        check_derivable(again)
+        with torch.enable_grad():
+            again = _called(lambda: forward(theta, images), images)
+            check_derivable(again, theta, images)
         if _differ(first, again.detach()):
             raise ValueError(_words(network, forward))
         known[key] = first.shape[1]
@@ -73,44 +74,54 @@ def check_repeats(problem: Problem) -> None:
         )
 
 
-def _first(problem: Problem, forward: Callable[[], Any], images: Tensor) -> Any:
-    """The result of the first pass.
+def _called(forward: Callable[[], Any], images: Tensor) -> Any:
+    """The result of a pass.
 
     Raises:
         ValueError: the model cannot take the images.
     """
     try:
-        return problem.draws.watched(0, forward)
-    except (RuntimeError, TypeError) as error:
+        return forward()
+    except Exception as error:  # a user's class decides what it raises
         if is_out_of_memory(error):
             raise
-        said = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-        shape = tuple(images.shape)
+        shape, said = tuple(images.shape), in_words(error)
         raise ValueError(f"model fails for a batch {shape}, as schedule[0] makes it from images: {said}.") from error
 
 
+@torch.no_grad()
 def check_augmentation(problem: Problem) -> None:
-    """Compare two calls of the first step's augmentation.
+    """Compare two calls of every step's augmentation; what that finds is read from the device once.
 
     Raises:
-        ValueError: they differ.
+        ValueError: they differ, or make numbers that are not finite.
     """
-    first = problem.draws.watched(0, lambda: problem.batch(0))[0]
-    if not bool(first.isfinite().all()):
-        raise ValueError("schedule[0]'s augmentation makes numbers that are not finite (NaN or infinity).")
-    if _differ(first, problem.batch(0)[0]):
-        raise ValueError(
-            "schedule[0]'s augmentation gives two results for one batch, so two sweeps would not see the same images. "
-            "Let it draw from PyTorch's global generator, or draw its parameters once, before."
-        )
+    found = []
+    for step in range(len(problem.schedule)):
+        # As in the first step, so that Python's and NumPy's generators are watched too.
+        first = problem.draws.watched(0, partial(problem.batch, step))[0]
+        found.append(torch.stack([first.isfinite().all(), ~_apart(first, problem.batch(step)[0])]))
+    for step, (finite, equal) in enumerate(torch.stack(found).tolist()):
+        if not finite:
+            raise ValueError(f"schedule[{step}]'s augmentation makes numbers that are not finite (NaN or infinity).")
+        if not equal:
+            raise ValueError(
+                f"schedule[{step}]'s augmentation gives two results for one batch, so two sweeps would not see the "
+                "same images. Let it draw from PyTorch's global generator, or draw its parameters once, before."
+            )
 
 
 def _differ(a: Tensor, b: Tensor) -> bool:
     """Whether two tensors differ by more than rounding; not if they are not finite."""
+    return bool(_apart(a, b))
+
+
+def _apart(a: Tensor, b: Tensor) -> Tensor:
+    """`_differ`, not read from the device."""
     if a.shape != b.shape:
-        return True
+        return torch.ones((), dtype=torch.bool, device=a.device)
     allowed = DIFFERENT_COARSE if a.dtype.itemsize == 2 else DIFFERENT
-    return bool((a - b).norm() > allowed * a.norm())
+    return torch.gt((a - b).norm(), allowed * a.norm())
 
 
 def _words(network: FlatNetwork, forward: Callable[[], Any]) -> str:

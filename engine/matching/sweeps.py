@@ -28,6 +28,7 @@ from engine.matching.repeats import check_repeats
 from engine.matching.steps import saved_bytes, student_loss
 from engine.networks.flat import FlatNetwork
 from engine.runtime.allocator import choose_memory
+from engine.runtime.out_of_memory import is_out_of_memory
 
 SMALL_BATCH = 2**18
 """Bytes of a batch whose augmentation is differentiated without being replayed once more."""
@@ -182,4 +183,9 @@ def _counted_bytes(problem: Problem, rows: int) -> int:
     images, labels = images[:rows], labels[:rows]
     theta = problem.start.detach().requires_grad_()
     with torch.enable_grad(), problem.draws.at("student", 0):
-        return saved_bytes(lambda: student_loss(problem.steps.network, theta, images, labels))[1]
+        try:
+            return saved_bytes(lambda: student_loss(problem.steps.network, theta, images, labels))[1]
+        except RuntimeError as error:  # a model that calls `torch.func.grad`, which takes no hooks
+            if is_out_of_memory(error):
+                raise
+            return 0

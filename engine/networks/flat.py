@@ -4,6 +4,7 @@ Trajectory matching treats a network as a point in parameter space, so everythin
 flat vectors `(P,)` in `model.parameters()` order, and the module itself is only a shape.
 """
 
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
@@ -14,6 +15,8 @@ from torch.func import functional_call
 from torch.nn.parameter import is_lazy
 
 from engine.networks.attention import attends, differentiable_attention
+from engine.networks.checkpoints import without_checkpoints
+from engine.networks.weight_norm import differentiable_weight_norm, has_weight_norm
 
 LossName = Literal["cross-entropy", "mse"]
 """As `labels.loss` spells it."""
@@ -27,8 +30,8 @@ class FlatNetwork:
     that a teacher's snapshot keeps; a buffer's value never reaches a student.
 
     Parameters with `requires_grad = False` are constants: they are part of `theta`, and no gradient reaches them. A
-    parameter that modules share is in `theta` once. Attention and recurrent layers are computed in a form that has
-    second derivatives.
+    parameter that modules share is in `theta` once. Attention, recurrent layers and weight norm are computed in a form
+    that has second derivatives, and checkpointed parts without their checkpoints.
 
     Args:
         model: any module with floating-point parameters; its mode (`train`/`eval`) is respected. A call draws what the
@@ -51,8 +54,10 @@ class FlatNetwork:
         """Names of the parameters that are constants."""
         self._kinds = {name: type(parameter) for name, parameter in named if _is_subclass(parameter)}
         self._buffers = dict(model.named_buffers())
+        self._places = _places(model)
         self._attends = attends(model)
         self._recurs = any(isinstance(module, nn.RNNBase) for module in model.modules())
+        self._normalises = has_weight_norm(model)
 
     def __call__(self, theta: Tensor, images: Tensor) -> Tensor:
         """Logits `(B, K)` of `images` `(B, C, H, W)` under the parameters `theta` `(P,)`."""
@@ -64,13 +69,19 @@ class FlatNetwork:
             state[name] = state[name].as_subclass(kind)
         for name, buffer in self._buffers.items():
             state[name] = buffer.to(theta.dtype).clone() if buffer.is_floating_point() else buffer.clone()
-        with differentiable_attention(self._attends), _differentiable_recurrence(self._recurs):
+        state = {place: state[name] for place, name in self._places.items()}
+        with (
+            differentiable_attention(self._attends),
+            _differentiable_recurrence(self._recurs),
+            differentiable_weight_norm(self._normalises),
+            without_checkpoints(),
+        ):
             if self.bf16:
                 # Without the cache of cast weights: it would outlive a functional call.
                 with torch.autocast(theta.device.type, dtype=torch.bfloat16, cache_enabled=False):
-                    coarse: Tensor = functional_call(self.model, state, (images,))
+                    coarse: Tensor = functional_call(self.model, state, (images,), tie_weights=False)
                 return coarse.to(theta.dtype)
-            logits: Tensor = functional_call(self.model, state, (images,))
+            logits: Tensor = functional_call(self.model, state, (images,), tie_weights=False)
         return logits.as_subclass(Tensor) if self._kinds else logits
 
     def unflatten(self, theta: Tensor) -> dict[str, Tensor]:
@@ -92,13 +103,42 @@ def _differentiable_recurrence(known: bool) -> AbstractContextManager[None]:
     return nullcontext()
 
 
+def _places(model: nn.Module) -> dict[str, str]:
+    """The name of every parameter and buffer by every place that holds it.
+
+    A module that is part of several others has its places once. PyTorch's own `tie_weights` replaces a parameter once
+    for each of its module's names, and puts back what it found the second time: not the parameter.
+    """
+
+    def named(module: nn.Module, prefix: str, *, inner: bool) -> Iterator[tuple[str, Tensor]]:
+        yield from module.named_parameters(prefix, recurse=inner, remove_duplicate=inner)
+        yield from module.named_buffers(prefix, recurse=inner, remove_duplicate=inner)
+
+    names = {id(tensor): name for name, tensor in named(model, "", inner=True)}
+    return {
+        place: names[id(tensor)]
+        for prefix, module in model.named_modules()
+        for place, tensor in named(module, prefix, inner=False)
+    }
+
+
 def _named_parameters(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
     named = list(model.named_parameters())
     if not named:
         raise ValueError("The model has no parameters.")
-    lazy = next((name for name, parameter in named if is_lazy(parameter)), None)
-    if lazy is not None:
-        raise ValueError(f"The model's parameter {lazy} has no shape yet. Call the model on a batch once.")
+    for kind, tensors in (("parameter", named), ("buffer", model.named_buffers())):
+        lazy = next((name for name, tensor in tensors if is_lazy(tensor)), None)
+        if lazy is not None:
+            raise ValueError(f"The model's {kind} {lazy} has no shape yet. Call the model on a batch once.")
+    for name, parameter in named:
+        if not parameter.is_floating_point():
+            instead = (
+                "Keep it as two real ones, with torch.view_as_complex in the forward pass"
+                if parameter.is_complex()
+                else "Make it a buffer"
+            )
+            kind = str(parameter.dtype).removeprefix("torch.")
+            raise ValueError(f"The model's parameter {name} is {kind}; it must be floating point. {instead}.")
     return named
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from engine.data.decoder import decode_all
@@ -83,7 +84,7 @@ def open_workspace(
         return _same_dataset(Workspace(path), dataset)
     plan = plan_workspace(path, dataset, _texts(settings, profile))
     Workspace.check_new(path)
-    found = run_to_end(plan.data.look(), on_event)
+    found = _run(plan.data.look(), on_event)
     return plan.make(None if found is None else found.report)
 
 
@@ -115,7 +116,7 @@ def distil(
     """
     opened = _workspace(workspace)
     events = distil_events(opened, run, ipc=ipc, profile=profile, settings=settings)
-    return run_to_end(events, on_event)
+    return _run(events, on_event)
 
 
 def distil_events(
@@ -131,6 +132,8 @@ def distil_events(
     overrides = _texts(settings, profile)
     if not isinstance(run, str | None):
         raise UsageError(f"run is {run!r}; give a name.")
+    if isinstance(ipc, np.integer):
+        ipc = int(ipc)
     if run is None:
         run = f"ipc-{opened.settings(ipc=ipc, overrides=overrides).settings.distill.ipc}"
     chosen = opened.run(run)
@@ -153,7 +156,7 @@ def load_set(
     Raises:
         TeslaError: there is no such run or checkpoint, or its method makes no small set.
     """
-    return run_to_end(_loading(_workspace(workspace), run, iteration))
+    return _run(_loading(_workspace(workspace), run, iteration), None)
 
 
 def evaluate(
@@ -190,9 +193,9 @@ def evaluate(
     """
     opened = _workspace(workspace)
     effective = opened.settings(overrides=_texts(settings, None), teachers=False)
-    given = AnySet(images, labels, float(student_lr))
+    given = AnySet(images, labels, student_lr)
     events = evaluating(opened, effective.settings, given, network, repeats, split)
-    return run_to_end(events, on_event)
+    return _run(events, on_event)
 
 
 def export(
@@ -225,6 +228,9 @@ def export(
     """
     if layout not in ("folder", "pt"):
         raise UsageError(f"layout is {layout!r}; it must be 'folder' or 'pt'.")
+    for name, text in (("title", title), ("licence", licence)):
+        if not isinstance(text, str | None):
+            raise UsageError(f"{name} is {text!r}; give a text.")
     opened = _workspace(workspace)
     chosen = opened.existing_run(run)
     writing = exporting(
@@ -237,7 +243,15 @@ def export(
         title=title,
         licence=licence,
     )
-    return run_to_end(writing, on_event)
+    return _run(writing, on_event)
+
+
+def _run(events: Generator[Event, None, Result], on_event: OnEvent | None) -> Result:
+    """Do it all. A program that evaluates may have switched gradients off: what is trained here needs them."""
+    if on_event is not None and not callable(on_event):
+        raise UsageError(f"on_event is {on_event!r}; give a function of one event.")
+    with torch.inference_mode(False), torch.enable_grad():
+        return run_to_end(events, on_event)
 
 
 def _workspace(workspace: Workspace | str | PathLike[str]) -> Workspace:
@@ -270,6 +284,9 @@ def _texts(settings: SettingValues | None, profile: str | None) -> tuple[str, ..
         raise UsageError(f"settings is {settings!r}; give a dictionary, such as {{'distill.iterations': 200}}.")
     else:
         given = [settings] if isinstance(settings, str) else list(settings or ())
+        for text in given:
+            if not isinstance(text, str):
+                raise UsageError(f"settings holds {text!r}; give texts, such as 'distill.iterations=200'.")
     return (*given, *([f"profile={json.dumps(profile)}"] if profile is not None else []))
 
 

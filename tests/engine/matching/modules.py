@@ -1,6 +1,7 @@
 """Modules of every kind, and a small matching problem for each."""
 
 import random
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
+from torch.utils.checkpoint import checkpoint
 
 from engine.networks import flatten_parameters
 from engine.networks.dropout import Dropout
@@ -102,6 +104,53 @@ class Recurrent(nn.Module):
         return self.head(self.rows(images[:, 0])[0][:, -1])
 
 
+class Shared(nn.Module):
+    """One layer in three places."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.head = nn.Linear(16, 16), nn.Linear(16, CLASSES)
+        self.second = self.first
+        self.all = nn.ModuleList([self.first, nn.BatchNorm1d(16), self.head])
+        self.norm = self.all[1]
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.all[2](self.norm(torch.tanh(self.second(torch.tanh(self.first(images.flatten(1)))))))
+
+
+class Checkpointed(nn.Module):
+    """A layer whose inner results are computed again in the backward pass."""
+
+    def __init__(self, *layers: nn.Module, **options: Any) -> None:
+        super().__init__()
+        self.block, self.options = nn.Sequential(nn.Linear(8, 8), *layers), options
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + checkpoint(self.block, x, use_reentrant=False, **self.options)
+
+
+class InnerGradient(nn.Module):
+    """A layer that differentiates itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.func.grad(lambda y: torch.tanh(self.inner(y)).square().sum())(x)
+
+
+class RareNoise(nn.Module):
+    """A layer that a generator of NumPy, which is its own, leaves out once in ten calls."""
+
+    def __init__(self, generator: Any) -> None:
+        super().__init__()
+        self.generator, self.inner = generator, nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x if self.generator.uniform() < 0.1 else x + torch.tanh(self.inner(x))
+
+
 class Buffers(nn.Module):
     """Integers that choose pixels, numbers that scale them, and a counter."""
 
@@ -144,6 +193,13 @@ def frozen() -> nn.Module:
     return model
 
 
+def old_weight_norm() -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        layer = nn.utils.weight_norm(nn.Linear(16, 8))
+    return nn.Sequential(nn.Flatten(), layer, nn.Tanh(), nn.Linear(8, CLASSES))
+
+
 def mlp(*between: nn.Module) -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.GELU(), *between, nn.Linear(8, CLASSES))
 
@@ -167,6 +223,11 @@ DRAWING: dict[str, Callable[[], nn.Module]] = {
     "a layer left out, by Python": lambda: StochasticDepth(lambda: random.random() < 0.5),
     "a layer left out, by NumPy": lambda: StochasticDepth(lambda: np.random.rand() < 0.5),
     "generators of its own": lambda: mlp(Noise()),
+    "a generator of NumPy": lambda: mlp(RareNoise(np.random.default_rng(0)), RareNoise(np.random.default_rng(1))),
+    "a Mersenne Twister": lambda: mlp(*(RareNoise(np.random.Generator(np.random.MT19937(n))) for n in range(2))),
+    "an old generator of NumPy": lambda: mlp(*(RareNoise(np.random.RandomState(n)) for n in range(2))),
+    "checkpoints with dropout": lambda: mlp(Checkpointed(nn.Tanh(), nn.Dropout(0.4))),
+    "checkpoints that draw anew": lambda: mlp(Checkpointed(nn.Tanh(), nn.Dropout(0.4), preserve_rng_state=False)),
 }
 
 STILL: dict[str, Callable[[], nn.Module]] = {
@@ -186,6 +247,10 @@ STILL: dict[str, Callable[[], nn.Module]] = {
     "weight normalisation": lambda: nn.Sequential(
         nn.Flatten(), weight_norm(nn.Linear(16, 8)), nn.Tanh(), nn.Linear(8, 3)
     ),
+    "weight normalisation by a hook": old_weight_norm,
+    "a layer in three places": Shared,
+    "checkpoints": lambda: mlp(Checkpointed(nn.Tanh())),
+    "a gradient inside": lambda: mlp(InnerGradient()),
     "spectral normalisation": lambda: nn.Sequential(nn.Flatten(), spectral_norm(nn.Linear(16, 8)), nn.Linear(8, 3)),
     "tied weights": Tied,
     "frozen parameters": frozen,

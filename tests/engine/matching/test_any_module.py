@@ -1,7 +1,9 @@
 """Any module: the gradient of what it computes, random or not, against the unrolled oracle in float64."""
 
+import pickle
 import random
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,7 +16,18 @@ from engine.networks import FlatNetwork
 from engine.networks.dropout import Dropout
 from engine.runtime.generators import run_to_end
 from engine.runtime.rng import counted_generator
-from tests.engine.matching.modules import DRAWING, STILL, FusedAttention, Noise, OwnType, TinyViT, case_of, frozen, mlp
+from tests.engine.matching.modules import (
+    DRAWING,
+    STILL,
+    FusedAttention,
+    Noise,
+    OwnType,
+    RareNoise,
+    TinyViT,
+    case_of,
+    frozen,
+    mlp,
+)
 from tests.engine.matching.test_matching import assert_close, relative
 
 
@@ -27,12 +40,15 @@ def states() -> list[Any]:
 def kept_by(model: nn.Module) -> dict[str, Any]:
     """What a call must not change: buffers, parameters, and how far generators and masks are."""
     found: dict[str, Any] = {name: tensor.tolist() for name, tensor in model.state_dict().items()}
+    found["objects"] = [id(tensor) for _, tensor in (*model.named_parameters(), *model.named_buffers())]
     for name, module in model.named_modules():
         found[f"{name} training"] = module.training
         if isinstance(module, Dropout):
             found[f"{name} calls"] = module.calls
         if isinstance(module, Noise):
             found[f"{name} generators"] = [module.generator.get_state().tolist(), module.python.getstate()]
+        if isinstance(module, RareNoise):
+            found[f"{name} generator"] = pickle.dumps(module.generator)
     return found
 
 
@@ -46,6 +62,29 @@ def test_exact_equals_unrolled_and_nothing_changes(name: str) -> None:
     assert relative(case.gradient(mode="paper").loss, unrolled.loss) < 1e-12
     assert (states(), kept_by(case.model)) == before
     assert unrolled.images.norm() > 0
+
+
+CONSTANTS = ("spectral normalisation",)
+"""Modules with vectors that depend on the parameters and are constants all the same: see docs/python.md."""
+
+
+@pytest.mark.parametrize("name", [name for name in DRAWING | STILL if name not in CONSTANTS])
+def test_exact_is_the_slope_of_the_loss(name: str) -> None:
+    """Where a derivative of PyTorch is wrong, `unrolled` is as wrong as `exact`: this asks neither."""
+    case = case_of((DRAWING | STILL)[name])
+    direction = torch.randn(7, 1, 4, 4, generator=counted_generator(1, "direction"), dtype=torch.float64)
+    images = case.arguments["images"]
+    up, down = (case.gradient(images=images + sign * 1e-5 * direction, seed=1, mode="paper").loss for sign in (1, -1))
+    found = float((case.gradient(seed=1).images * direction).sum())
+    assert float((up - down) / 2e-5) == pytest.approx(found, rel=1e-5)
+
+
+def test_threads_wait_for_each_other() -> None:
+    case = case_of(DRAWING["Dropout"], steps=20)
+    wanted = [case.gradient(seed=seed).images for seed in range(8)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda seed: case.gradient(seed=seed).images, range(8)))
+    assert all(map(torch.equal, found, wanted))
 
 
 @pytest.mark.parametrize("name", DRAWING)
@@ -180,6 +219,15 @@ def test_what_cannot_be_replayed_is_refused_by_name() -> None:
     case = case_of(mlp, augment=lambda batch: batch + torch.rand((), generator=hidden, dtype=torch.float64))
     with pytest.raises(ValueError, match=r"schedule\[0\]'s augmentation gives two results"):
         case.gradient()
+    later = [(torch.arange(3), lambda batch: batch), *case.arguments["schedule"]]
+    with pytest.raises(ValueError, match=r"schedule\[1\]'s augmentation gives two results"):
+        case.gradient(schedule=later)
+
+
+def test_a_later_step_may_draw_from_python() -> None:
+    case = case_of(mlp, augment=lambda batch: batch * random.random())
+    later = [(torch.arange(3), lambda batch: batch), *case.arguments["schedule"]]
+    assert_close(case.gradient(schedule=later), case.gradient(schedule=later, mode="unrolled"), 1e-9)
 
 
 def test_models_without_random_numbers_are_not_seeded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,9 @@ from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from engine.matching import matching_gradient
-from engine.networks import flatten_parameters
+from engine.networks import FlatNetwork, flatten_parameters
 from tests.engine.matching.modules import CLASSES, case_of, mlp
+from tests.engine.matching.test_matching import assert_close
 
 MISUSE: Mapping[str, tuple[Callable[[dict[str, Any]], dict[str, Any]], str]] = {
     "class indices": (
@@ -50,6 +51,19 @@ MISUSE: Mapping[str, tuple[Callable[[dict[str, Any]], dict[str, Any]], str]] = {
     "no gradient": (
         lambda a: {"target": torch.inference_mode()(a["target"].clone)()},
         r"target was made in torch\.inference_mode\(\).*Give target\.clone\(\)",
+    ),
+    "no numbers": (
+        lambda a: {name: a[name].to("meta") for name in ("start", "target", "images", "labels")}
+        | {"schedule": schedule(torch.arange(3, device="meta"))},
+        "start is on the device meta, so it has no numbers",
+    ),
+    "an index for inference": (
+        lambda a: {"schedule": schedule(torch.inference_mode()(torch.arange)(3))},
+        r"schedule\[1\]'s index was made in torch\.inference_mode\(\).*index\.clone\(\)",
+    ),
+    "later augmentations to NaN": (
+        lambda a: {"schedule": [*schedule(torch.arange(3)), (torch.arange(3), lambda batch: batch * torch.nan)]},
+        r"schedule\[2\]'s augmentation makes numbers that are not finite",
     ),
     "a seed of text": (lambda a: {"seed": "a"}, "seed is a str; it must be a whole number or None"),
     "another model": (lambda a: {"start": a["start"][1:]}, r"start has shape.*flatten_parameters\(model\)"),
@@ -136,6 +150,10 @@ def test_models_that_are_none() -> None:
         flatten_parameters(nn.LazyLinear(CLASSES))
     with pytest.raises(ValueError, match="The model has no parameters"):
         flatten_parameters(nn.Flatten())
+    with pytest.raises(ValueError, match=r"buffer 1\.running_mean has no shape yet"):
+        matching_gradient(nn.Sequential(mlp(), nn.LazyBatchNorm1d(affine=False)), **case_of(mlp).arguments)
+    with pytest.raises(ValueError, match=r"model is a FlatNetwork; it must be a torch\.nn\.Module"):
+        matching_gradient(FlatNetwork(mlp()), **case.arguments)  # type: ignore[arg-type]
     case = case_of(lambda: nn.Sequential(nn.Conv2d(1, CLASSES, 1)))
     with pytest.raises(ValueError, match=r"model returns a tensor \(5, 3, 4, 4\) for 5 images; it must return logits"):
         case.gradient()
@@ -160,6 +178,42 @@ class Cube(torch.autograd.Function):
         return given * 3 * ctx.saved_tensors[0] ** 2
 
 
+class NumpyCube(torch.autograd.Function):
+    """A function whose backward pass is computed by another library."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x**3
+
+    @staticmethod
+    def backward(ctx: Any, given: Tensor) -> Tensor:
+        return torch.from_numpy(given.detach().numpy() * 3 * ctx.saved_tensors[0].detach().numpy() ** 2)
+
+
+class StraightThrough(torch.autograd.Function):
+    """A function with a gradient that is not its own, as quantised networks have."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.sign()
+
+    @staticmethod
+    def backward(ctx: Any, given: Tensor) -> Tensor:
+        return given
+
+
+class Parts(nn.Module):
+    """Parameters that no vector of real numbers holds."""
+
+    def __init__(self, parameter: Tensor) -> None:
+        super().__init__()
+        self.inner, self.parameter = mlp(), nn.Parameter(parameter, requires_grad=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.inner(images)
+
+
 class Through(nn.Module):
     """A layer that is any function."""
 
@@ -181,16 +235,36 @@ class Through(nn.Module):
             lambda: mlp(Through(lambda x: checkpoint(torch.tanh, x, use_reentrant=True))),  # type: ignore[no-any-return]
             r"checkpoint with use_reentrant=True.*Give use_reentrant=False",
         ),
+        (lambda: mlp(Through(NumpyCube.apply)), "function NumpyCube has a backward pass in NumPy, no_grad or detach"),
+        (
+            lambda: nn.Sequential(Through(lambda x: torch.from_numpy(x.detach().numpy())), mlp()),
+            "model's logits do not depend on its images",
+        ),
+        (
+            lambda: mlp(Through(lambda x: torch.cdist(x, x) @ x)),
+            "model has no second derivative: the derivative for '_cdist_backward' is not implemented",
+        ),
+        (lambda: mlp(Through(lambda x: x[:, 99])), r"model fails for a batch.*index 99 is out of bounds"),
+        (lambda: Parts(torch.arange(3)), "parameter parameter is int64; it must be floating point. Make it a buffer"),
+        (lambda: Parts(torch.zeros(3) * 1j), "parameter parameter is complex64;.*torch.view_as_complex"),
         (lambda: nn.Sequential(mlp(), Through(Tensor.detach)), "model's logits do not depend on its parameters"),
         (lambda: nn.Sequential(nn.ReLU(inplace=True), mlp()), r"model changes its images in place.*x\.clone\(\)"),
     ],
-    ids=["DataParallel", "torch.compile", "once", "reentrant", "detached", "in place"],
+    ids=[
+        *("DataParallel", "torch.compile", "once", "reentrant", "NumPy", "no images", "cdist", "an index"),
+        *("integers", "complex", "detached", "in place"),
+    ],
 )
 @pytest.mark.filterwarnings("ignore")  # PyTorch's, of what is old
 def test_models_without_second_derivatives_are_refused(make: Callable[[], nn.Module], words: str) -> None:
     """PyTorch fails late with some of them, and with others the gradient would be wrong in silence."""
     with pytest.raises(ValueError, match=words):
         case_of(make).gradient()
+
+
+def test_a_function_with_a_gradient_of_its_own_is_taken_at_its_word() -> None:
+    case = case_of(lambda: mlp(Through(StraightThrough.apply)))
+    assert_close(case.gradient(), case.gradient(mode="unrolled"), 1e-9)
 
 
 def test_a_scripted_model_is_refused() -> None:
@@ -215,4 +289,4 @@ def test_values_are_read_once_a_call_and_not_in_every_step(monkeypatch: pytest.M
         reads.clear()
         case.gradient()
         counts.append(len(reads))
-    assert counts[0] == counts[1] == 2
+    assert counts[0] == counts[1] == 3

@@ -28,6 +28,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[engine.Workspace, en
     return workspace, engine.distil(workspace, ipc=1, settings=TINY)
 
 
+def digits_network() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+
+
+ONE_NETWORK = digits_network()
+
+
 def test_public_names_are_there_and_documented() -> None:
     page = (Path(__file__).parents[3] / "docs" / "python.md").read_text()
     for name in engine.__all__:
@@ -128,6 +135,23 @@ def test_evaluate_is_what_a_run_measures(made: tuple[engine.Workspace, engine.Di
         ({"network": lambda: nn.Linear(64, 10)}, r"cannot take one image \(1, 1, 8, 8\)"),
         ({"network": lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 3))}, r"\(1, 3\)"),
         ({"repeats": 0}, "repeats is 0"),
+        ({"repeats": 1.5}, "repeats is 1.5; it must be a whole number"),
+        ({"repeats": "2"}, "repeats is '2'; it must be a whole number"),
+        ({"labels": torch.arange(10) - 1}, "class -1; there are 10 classes"),
+        ({"labels": torch.tensor(3)}, r"labels is \(\); give \(N, 10\) probabilities"),
+        ({"images": torch.zeros(10, 1, 8, 8).to_sparse()}, "images is sparse"),
+        ({"images": torch.zeros(10, 1, 8, 8, device="meta")}, "without numbers"),
+        ({"student_lr": "fast"}, "student_lr is 'fast'; it must be a positive number"),
+        ({"student_lr": None}, "student_lr is None"),
+        ({"student_lr": torch.ones(2)}, "student_lr is tensor"),
+        ({"network": 3}, "network is 3; give a name, or a function that makes a module"),
+        ({"network": lambda: ONE_NETWORK}, "gives the same module again"),
+        ({"network": lambda: digits_network().requires_grad_(False)}, "requires_grad = False"),
+        ({"network": lambda: nn.Sequential(nn.Flatten(), nn.LazyLinear(10))}, "has no shape yet"),
+        ({"network": lambda: nn.Flatten()}, "has no parameters"),
+        ({"network": lambda: nn.Sequential(nn.Flatten(1, 2), nn.LSTM(8, 10))}, "gives a tuple for one image"),
+        ({"on_event": "print"}, "on_event is 'print'; give a function of one event"),
+        ({"settings": [3]}, "settings holds 3; give texts"),
         ({"split": "tset"}, "split"),
         ({"settings": {"evaluate.epoch": 3}}, "evaluate.epochs"),
         ({"settings": {"evaluate.epochs": {"a": 1}}}, "evaluate.epochs"),
@@ -141,6 +165,22 @@ def test_what_does_not_fit_is_refused_by_name(
     given = {"images": found.images, "labels": found.labels, "student_lr": 0.01, "repeats": 1, **change}
     with pytest.raises(TeslaError, match=words):
         engine.evaluate(workspace, **given)  # type: ignore[arg-type]
+
+
+def test_a_program_that_evaluates_may_have_gradients_off(made: tuple[engine.Workspace, engine.DistilledSet]) -> None:
+    workspace, found = made
+
+    def measured() -> engine.Accuracy:
+        images, labels = found.images.clone(), found.labels.clone()
+        return engine.evaluate(workspace, images, labels, 0.01, network=digits_network, settings=QUICK)
+
+    wanted = measured()
+    for off in (torch.no_grad(), torch.inference_mode()):
+        with off:
+            assert measured() == wanted
+    with torch.inference_mode():
+        again = engine.distil(workspace, "off", ipc=np.int64(1), settings=TINY)  # type: ignore[arg-type]
+    assert torch.equal(again.images, found.images) and not again.images.is_inference()
 
 
 def test_workspaces(tmp_path: Path) -> None:
@@ -160,6 +200,10 @@ def test_export_comes_back(made: tuple[engine.Workspace, engine.DistilledSet], t
     workspace, found = made
     with pytest.raises(UsageError, match="layout is 'zip'"):
         engine.export(workspace, tmp_path / "out", "ipc-1", layout="zip")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="title is 3; give a text"):
+        engine.export(workspace, tmp_path / "out", "ipc-1", title=3)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"licence is \['mit'\]; give a text"):
+        engine.export(workspace, tmp_path / "out", "ipc-1", licence=["mit"])  # type: ignore[arg-type]
     assert engine.export(workspace, tmp_path / "out", "ipc-1").images == 10
     prepared = run_to_end(prepare_images(workspace, "back", Wanted(images=tmp_path / "out"), ()))
     run_to_end(prepared.write())
