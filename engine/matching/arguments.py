@@ -123,8 +123,13 @@ def check_schedule(schedule: Any, images: Tensor) -> None:
     if not schedule:
         raise ValueError("The schedule is empty: matching needs at least one student step.")
     for step, pair in enumerate(schedule):
-        if not isinstance(pair, Sequence) or len(pair) != 2 or not callable(pair[1]):
+        if not isinstance(pair, Sequence) or len(pair) != 2:
             raise ValueError(f"schedule[{step}] is {_kind(pair)}; it must be a pair (index, augment).")
+        if not callable(pair[1]):
+            raise ValueError(
+                f"schedule[{step}]'s augment is {_kind(pair[1])}; it must be a function of a batch. For no augmentation "
+                "give lambda batch: batch."
+            )
         index = pair[0]
         if not isinstance(index, Tensor) or index.dtype not in INDEX_TYPES or index.ndim != 1 or not len(index):
             what = f"{_type(index)} {tuple(index.shape)}" if isinstance(index, Tensor) else _kind(index)

@@ -77,6 +77,10 @@ MISUSE: Mapping[str, tuple[Callable[[dict[str, Any]], dict[str, Any]], str]] = {
     "a list": (lambda a: {"schedule": schedule([0, 1])}, r"schedule\[1\]'s index is a list; it.*torch\.as_tensor"),
     "an empty batch": (lambda a: {"schedule": schedule(torch.arange(0))}, r"index is int64 \(0,\).*at least one"),
     "a generator": (lambda a: {"schedule": iter(a["schedule"])}, "schedule is a list_iterator; it must be a list"),
+    "no augmentation": (
+        lambda a: {"schedule": [(torch.arange(2), None)]},
+        r"schedule\[0\]'s augment is None; .* give lambda batch: batch\.",
+    ),
     "no pairs": (lambda a: {"schedule": [torch.arange(2)]}, r"schedule\[0\] is a Tensor; it must be a pair"),
     "fewer images": (
         lambda a: {"schedule": [(torch.arange(3), lambda batch: batch[:2])]},
