@@ -175,7 +175,8 @@ def write_json(path: Path, value: Mapping[str, Any], *, tidy: bool = False) -> N
 def sealed_json(value: Mapping[str, Any]) -> bytes:
     """The text of an object with its checksum, for a file that `read_json` reads."""
     plain = json.loads(json.dumps(value, allow_nan=False))  # as it will be read: lists for tuples, words for keys
-    return (json.dumps({**plain, SEAL: _seal(plain)}, indent=2, ensure_ascii=False) + "\n").encode()
+    text = json.dumps({**plain, SEAL: _seal(plain)}, indent=2, ensure_ascii=False) + "\n"
+    return text.encode(errors="backslashreplace")  # bytes of a path that are not UTF-8, escaped as JSON does
 
 
 def _seal(value: Mapping[str, Any]) -> str:

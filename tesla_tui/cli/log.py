@@ -123,6 +123,7 @@ def _csv(run: "Run", path: Path, console: "Console") -> None:
 
     from engine.storage.atomic import disk, write_bytes
     from engine.tools.tracking import write_csv
+    from tesla_tui.render.words import literal
 
     if path == Path("-"):
         write_csv(run, sys.stdout)
@@ -131,7 +132,7 @@ def _csv(run: "Run", path: Path, console: "Console") -> None:
     count = write_csv(run, text)
     disk.make_folder(path.parent)
     write_bytes(path, text.getvalue().encode(), tidy=True)
-    console.print(f"Wrote {count:,} numbers of {run.name} to [bold]{path}[/].", highlight=False)
+    console.print(f"Wrote {count:,} numbers of {run.name} to [bold]{literal(path)}[/].", highlight=False)
 
 
 def _follow(run: "Run", opened: "list[AbstractContextManager[Tracker]]", once: bool, console: "Console") -> None:
@@ -141,6 +142,7 @@ def _follow(run: "Run", opened: "list[AbstractContextManager[Tracker]]", once: b
     from engine.events import Event
     from engine.tools.tracking.follow import follow
     from tesla_tui.cli import follow as display
+    from tesla_tui.render.words import literal
 
     done: list[Tracker] = []
 
@@ -154,6 +156,8 @@ def _follow(run: "Run", opened: "list[AbstractContextManager[Tracker]]", once: b
     if not done:
         raise typer.Exit(code)
     for tracker in done:
-        console.print(f"Wrote {tracker.points:,} points of {run.name} to [bold]{tracker.where}[/].", highlight=False)
+        console.print(
+            f"Wrote {tracker.points:,} points of {run.name} to [bold]{literal(tracker.where)}[/].", highlight=False
+        )
         if tracker.view:
-            console.print(tracker.view, highlight=False)
+            console.print(literal(tracker.view), highlight=False)
