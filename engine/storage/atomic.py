@@ -52,7 +52,14 @@ REPAIR = "Run `tesla doctor WORKSPACE --repair` to set it aside, then run the sa
 
 @contextmanager
 def atomic_write(target: Path) -> Iterator[Path]:
-    """Yield a temporary file path beside `target`; on success it becomes `target`, on any error it is removed."""
+    """Yield a temporary file path beside `target`; on success it becomes `target`, on any error it is removed.
+
+    Raises:
+        UsageError: root may replace a device, as /dev/stdout.
+        DiskError: the system refuses.
+    """
+    if target.parent == Path("/dev"):
+        raise UsageError(f"{target} is not an ordinary file.", "Name a file in a folder of your own.")
     disk.make_folder(target.parent)
     temp = begin_temp(target)
     try:

@@ -32,7 +32,11 @@ def log(
     csv: Annotated[
         Path | None,
         typer.Option(
-            "--csv", metavar="FILE", help="Write every number so far as CSV; - for standard output.", show_default=False
+            "--csv",
+            metavar="FILE",
+            help="Write every number so far as CSV; - for standard output.",
+            show_default=False,
+            dir_okay=False,
         ),
     ] = None,
     wandb: Annotated[
@@ -84,8 +88,6 @@ def log(
         )
     if tensorboard is not None and tensorboard.exists() and not tensorboard.is_dir():
         raise UsageError(f"{tensorboard} is a file.", "--tensorboard takes a folder.")
-    if csv is not None and csv.is_dir():
-        raise UsageError(f"{csv} is a folder.", "--csv takes a file.")
     console = Console(stderr=csv == Path("-"))
     chosen = Workspace(workspace).existing_run(run)
     if csv is not None:

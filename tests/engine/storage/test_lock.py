@@ -359,6 +359,8 @@ def test_a_second_driver_of_this_host_is_refused(
 def test_a_run_that_is_no_longer_ours_is_not_written_to(
     what: str, workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for pause in ("SOONEST", "RESTING"):  # a frame after every iteration
+        monkeypatch.setattr(f"engine.runs.preview_writer.{pause}", 0)
     run = workspace.run("r")
     events = begin(workspace, run, "distill.checkpoint_every=1000000", "evaluate.every=1000000")
     until(events, IterationDone, 3)

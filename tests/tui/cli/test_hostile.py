@@ -85,6 +85,21 @@ def test_what_a_workspace_says_of_itself_is_only_text(tesla: Tesla, tmp_path: Pa
     assert "[link=x]no" in tesla("status", folder)[1]
 
 
+@pytest.mark.parametrize(
+    "words",
+    [("show", "ws", "--png"), ("show", "ws", "--film"), ("log", "ws", "--csv"), ("bench", "data", "--json"),
+     ("bench", "gradient", "--json"), ("bench", "gradient", "--png"), ("bench", "gradient", "--markdown")],
+)  # fmt: skip
+def test_a_folder_is_not_replaced_by_a_file(tesla: Tesla, tmp_path: Path, words: tuple[str, ...]) -> None:
+    shutil.copytree(Path(__file__).parents[2] / "data" / "recorded", tmp_path / "ws")
+    folder = tmp_path / "mine.gif"
+    folder.mkdir()
+    (folder / "precious").write_text("mine")
+    code, out = tesla(*words, folder.name)
+    assert code == 2 and "is a directory" in out
+    assert (folder / "precious").read_text() == "mine"
+
+
 @pytest.mark.slow
 def test_names_of_folders_and_files_are_said_as_they_are(tesla: Tesla, tmp_path: Path) -> None:
     folder = tmp_path / "a[/b] [red]c"
