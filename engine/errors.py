@@ -135,7 +135,7 @@ def system_reason(error: OSError) -> str:
 
 
 def require_utf8(path: Path, reader: str) -> None:
-    """Refuse a path of bytes that are not UTF-8, for libraries that fail at it in words of their own.
+    """Refuse a path of bytes that are not UTF-8, for libraries whose own error would not say so.
 
     Raises:
         UsageError: it is one; `reader` is the name of the library.
