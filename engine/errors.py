@@ -134,6 +134,19 @@ def system_reason(error: OSError) -> str:
     return error.strerror or str(error) or type(error).__name__
 
 
+def require_utf8(path: Path, reader: str) -> None:
+    """Refuse a path of bytes that are not UTF-8, for libraries whose own error would not say so.
+
+    Raises:
+        UsageError: it is one; `reader` is the name of the library.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        message = f"{reader} cannot open {path}: its name has bytes that are not UTF-8."
+        raise UsageError(message, "Rename that file or folder, or use another one.") from error
+
+
 def counted(number: int, one: str, many: str = "") -> str:
     """`1 epoch`, `1,200 epochs`; `many` is the plural where it is not just an s."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"

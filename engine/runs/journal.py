@@ -8,7 +8,7 @@ import json
 import os
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -77,7 +77,7 @@ class JournalWriter:
         if not event.journaled:
             return
         line = {"schema": SCHEMA, "seq": self._seq, "time": round(time.time(), 3), **event_to_json(event)}
-        disk.append(self._path, _sealed(json.dumps(line, ensure_ascii=False).encode()))
+        disk.append(self._path, _sealed(line))
         if event.lasting:
             disk.fsync(self._path)
         self._seq += 1
@@ -178,7 +178,9 @@ def last_entry(path: Path) -> Entry | None:
         window *= 8
 
 
-def _sealed(line: bytes) -> bytes:
+def _sealed(value: Mapping[str, Any]) -> bytes:
+    """A line with its checksum. Bytes of a path that are not UTF-8 are escaped, as JSON does."""
+    line = json.dumps(value, ensure_ascii=False).encode(errors="backslashreplace")
     return line[:-1] + CRC + f"{zlib.crc32(line):08x}".encode() + b'"}\n'
 
 
@@ -233,7 +235,7 @@ def repair_journal(path: Path) -> Path:
     for seq, value in enumerate(values):
         value.pop("crc", None)
         value["seq"] = seq
-    write_bytes(path, b"".join(_sealed(json.dumps(value, ensure_ascii=False).encode()) for value in values))
+    write_bytes(path, b"".join(map(_sealed, values)))
     return kept
 
 

@@ -119,9 +119,12 @@ class Workspace:
     def check_links(self, *folders: Path) -> None:
         """Refuse to write into folders of the workspace that a link takes elsewhere; see `engine.storage.symlinks`.
 
+        And into a workspace that was moved or deleted since it was opened: its folder would be made again.
+
         Raises:
-            UsageError: names the link.
+            UsageError: names the link, or the workspace that is gone.
         """
+        Workspace(self.folder)
         check_links(self.folder, folders)
 
     def runs(self) -> list[Run]:

@@ -131,6 +131,7 @@ class RunOutputs:
             self._previews.thin(self._run.checkpoints())
 
     def _preview(self, *, lasting: bool) -> None:
+        self._run.guard()
         self._previews.write(self._state.iteration, self._state.images, self._state.labels, lasting=lasting)
 
     def _prune_checkpoints(self) -> None:

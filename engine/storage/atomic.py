@@ -52,7 +52,14 @@ REPAIR = "Run `tesla doctor WORKSPACE --repair` to set it aside, then run the sa
 
 @contextmanager
 def atomic_write(target: Path) -> Iterator[Path]:
-    """Yield a temporary file path beside `target`; on success it becomes `target`, on any error it is removed."""
+    """Yield a temporary file path beside `target`; on success it becomes `target`, on any error it is removed.
+
+    Raises:
+        UsageError: root may replace a device, as /dev/stdout.
+        DiskError: the system refuses.
+    """
+    if target.parent == Path("/dev"):
+        raise UsageError(f"{target} is not an ordinary file.", "Name a file in a folder of your own.")
     disk.make_folder(target.parent)
     temp = begin_temp(target)
     try:
@@ -175,7 +182,8 @@ def write_json(path: Path, value: Mapping[str, Any], *, tidy: bool = False) -> N
 def sealed_json(value: Mapping[str, Any]) -> bytes:
     """The text of an object with its checksum, for a file that `read_json` reads."""
     plain = json.loads(json.dumps(value, allow_nan=False))  # as it will be read: lists for tuples, words for keys
-    return (json.dumps({**plain, SEAL: _seal(plain)}, indent=2, ensure_ascii=False) + "\n").encode()
+    text = json.dumps({**plain, SEAL: _seal(plain)}, indent=2, ensure_ascii=False) + "\n"
+    return text.encode(errors="backslashreplace")  # bytes of a path that are not UTF-8, escaped as JSON does
 
 
 def _seal(value: Mapping[str, Any]) -> str:

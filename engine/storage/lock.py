@@ -224,8 +224,8 @@ class LeaseLock:
         """Write this process's record; None on success, else the holder. Without a lock only one of many succeeds."""
         self._token = uuid.uuid4().hex
         temp = begin_temp(self._record)
-        disk.write(temp, this_process(self._token).encoded())
         try:
+            disk.write(temp, this_process(self._token).encoded())
             disk.fsync(temp)
             if locked:
                 if before == UNKNOWN and self._record.exists():

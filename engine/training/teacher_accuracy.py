@@ -139,6 +139,7 @@ def _stored(buffer: TeacherBuffer, measured_on: dict[str, Any]) -> dict[str, flo
 
 def _store(buffer: TeacherBuffer, measured_on: dict[str, Any], accuracies: dict[str, float]) -> None:
     if _stored(buffer, measured_on) != accuracies:
+        buffer.check_there()
         with suppress(OSError):  # a buffer that is read-only: measured each time
             write_json(
                 buffer.folder / FILE,

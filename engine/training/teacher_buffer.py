@@ -27,7 +27,7 @@ from engine.storage.reading import exists, is_file, is_folder, paths_in, status_
 from engine.storage.temp_files import ASIDE
 from engine.storage.tensors import read_rows, row_parts
 from engine.storage.versions import check_format
-from engine.training.trajectory import REPAIR, TrajectoryRecord, TrajectoryWriter, read_record
+from engine.training.trajectory import REPAIR, TrajectoryRecord, TrajectoryWriter, check_there, read_record
 
 
 class TeacherBuffer:
@@ -71,6 +71,14 @@ class TeacherBuffer:
                 "Move the folder away, or use another workspace.",
             )
         return repaired
+
+    def check_there(self) -> None:
+        """Refuse to write to a buffer that was moved or deleted since it was opened: its folder would be made again.
+
+        Raises:
+            UsageError: it was.
+        """
+        check_there(self.folder)
 
     def manifest(self) -> dict[str, Any] | None:
         """The identity in the manifest; None if there is none.

@@ -71,7 +71,7 @@ def train_teachers(task: Task, buffer: TeacherBuffer) -> Generator[Event, None, 
 
     Raises:
         DivergedError: a teacher's parameters or loss are not finite, or its loss is worse than guessing.
-        UsageError: an imported buffer lost a trajectory; nothing is trained into it.
+        UsageError: an imported buffer lost a trajectory, nothing is trained into it; or the buffer was moved.
     """
     yield from _mended(task, buffer)
     plan = plan_teachers(task, buffer)
@@ -101,6 +101,7 @@ def train_teachers(task: Task, buffer: TeacherBuffer) -> Generator[Event, None, 
         other = ""
         for trajectory in waiting:
             claim = claims[trajectory]
+            buffer.check_there()
             owner = claim.try_acquire()
             if owner is not None:
                 left.append(trajectory)
@@ -112,6 +113,7 @@ def train_teachers(task: Task, buffer: TeacherBuffer) -> Generator[Event, None, 
                     if buffer.epochs(trajectory) < plan.epochs:
                         yield from _train_one(task, buffer, trajectory, plan.count, plan.epochs, claim)
             except LostHoldError:  # this machine slept so long that another process took it over
+                buffer.check_there()
                 left.append(trajectory)
         if left == waiting:
             yield Progress(
@@ -150,6 +152,7 @@ def _train_one(
     with SingleWorker("snapshots") as writing:
         row = writer.last_row()
         if row is None:
+            claim.check()
             _snapshot(task, learner, writer, writing)
         else:
             learner.load(row.to(task.device, task.dtype))

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.errors import CorruptFileError
+from engine.errors import CorruptFileError, UsageError
 from engine.storage.atomic import (
     FORMAT,
     atomic_write,
@@ -128,11 +128,14 @@ class TrajectoryWriter:
         if loss is not None and accuracy is not None:
             self.record.losses.append(loss)
             self.record.accuracies.append(accuracy)
+        check_there(self._target.parent)
         self.clear_position()  # first: no stop in mid-epoch stays behind a whole one
         write_json(self._part_record, asdict(self.record))
 
     def save_position(self, position: Position) -> None:
-        """Keep a stop in mid-epoch."""
+        """Keep a stop in mid-epoch, unless the folder was moved: it would be made again."""
+        if not exists(self._target.parent):
+            return
         record = {"epoch": position.epoch, "step": position.step, "loss": position.loss, "correct": position.correct}
         write_tensors(self._position, {"parameters": position.theta}, record)
 
@@ -202,6 +205,15 @@ class TrajectoryWriter:
             loss = published.losses[epoch - 1] if epoch else None
             accuracy = published.accuracies[epoch - 1] if epoch else None
             self.append(row, loss, accuracy)
+
+
+def check_there(folder: Path) -> None:
+    """Raise UsageError if the folder of a buffer is gone: a write would make it again."""
+    if not exists(folder):
+        raise UsageError(
+            f"The folder of the teachers, {folder}, was moved or deleted while they were used.",
+            "Run the same command for the workspace where it is now; epochs trained before are saved there.",
+        )
 
 
 def read_record(path: Path) -> TrajectoryRecord:

@@ -129,13 +129,19 @@ def gradient(
     ] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads.")] = None,
-    png: Annotated[Path, typer.Option("--png", help="Where to write the chart.")] = PNG,
+    png: Annotated[Path, typer.Option("--png", help="Where to write the chart.", dir_okay=False)] = PNG,
     json: Annotated[
         Path | None,
-        typer.Option("--json", help="Where to write every sample. Default: next to the chart.", show_default=False),
+        typer.Option(
+            "--json",
+            help="Where to write every sample. Default: next to the chart.",
+            show_default=False,
+            dir_okay=False,
+        ),
     ] = None,
     markdown: Annotated[
-        Path | None, typer.Option("--markdown", help="Write the table to this file, too.", show_default=False)
+        Path | None,
+        typer.Option("--markdown", help="Write the table to this file, too.", show_default=False, dir_okay=False),
     ] = None,
 ) -> None:
     """Measure time and peak memory of the matching gradient, next to published code.

@@ -63,7 +63,9 @@ Precision = Annotated[
 Deterministic = Annotated[
     bool, typer.Option("--deterministic", help="Deterministic kernels on CUDA, for published code and ours alike.")
 ]
-JsonFile = Annotated[Path | None, typer.Option("--json", help="Write every sample to this file.", show_default=False)]
+JsonFile = Annotated[
+    Path | None, typer.Option("--json", help="Write every sample to this file.", show_default=False, dir_okay=False)
+]
 
 FROM_THE_FIRST = (
     "distill.min_start_epoch=0", "distill.max_start_epoch=1", "distill.current_max_start_epoch=max",

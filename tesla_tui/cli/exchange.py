@@ -68,7 +68,7 @@ def import_buffers(
     from engine.storage.filesystem import format_bytes
     from tesla_tui.cli.result import print_commands
     from tesla_tui.render.commands import command
-    from tesla_tui.render.words import clean
+    from tesla_tui.render.words import literal
 
     console = Console()
     opened = Workspace(workspace)
@@ -78,7 +78,7 @@ def import_buffers(
 
     buffer = _followed(imported(opened, effective, files, name, count=count, epochs=epochs), console)
     taken = sum(int(file["bytes"]) for file in buffer.files)
-    console.print(f"[bold]{name}[/]: {clean(buffer.provenance)} ({format_bytes(taken)}).", highlight=False)
+    console.print(f"[bold]{name}[/]: {literal(buffer.provenance)} ({format_bytes(taken)}).", highlight=False)
     print_commands(console, "Next:", command("run", workspace, "--set", f"teachers.buffer={name}"))
 
 
@@ -109,12 +109,13 @@ def export_buffers(
     chosen = opened.existing_run(run) if run is not None or (opened.runs() and ipc is None and not overrides) else None
     effective = chosen.frozen() if chosen else opened.settings(ipc=ipc, overrides=tuple(overrides or ()))
     from engine.tools.exchange.export_buffers import export_buffers as exported
+    from tesla_tui.render.words import literal
 
     done = _followed(exported(opened, effective.settings, to, per_file=per_file), console)
     total = sum(path.stat().st_size for path in to.glob("*.pt"))
     console.print(
-        f"Wrote {done.trajectories} trajectories of {done.epochs} epochs in {done.files} files to [bold]{to}[/] "
-        f"({format_bytes(total)}).",
+        f"Wrote {done.trajectories} trajectories of {done.epochs} epochs in {done.files} files to "
+        f"[bold]{literal(to)}[/] ({format_bytes(total)}).",
         highlight=False,
     )
 
@@ -209,7 +210,7 @@ def import_images(
     from engine.runs.workspace import Workspace
     from tesla_tui.cli.result import print_commands
     from tesla_tui.render.commands import command
-    from tesla_tui.render.words import clean
+    from tesla_tui.render.words import literal
 
     console = Console(stderr=as_json)
     opened = Workspace(workspace)
@@ -229,7 +230,7 @@ def import_images(
     if as_json:
         typer.echo(json.dumps({"format": FORMAT, **asdict(prepared.report)}, indent=2))
         return
-    console.print(f"[bold]{run}[/]: {clean(origin.words)}.", highlight=False)
+    console.print(f"[bold]{run}[/]: {literal(origin.words)}.", highlight=False)
     print_commands(console, "Next:", command("evaluate", workspace, "--run", run))
 
 

@@ -32,7 +32,11 @@ def log(
     csv: Annotated[
         Path | None,
         typer.Option(
-            "--csv", metavar="FILE", help="Write every number so far as CSV; - for standard output.", show_default=False
+            "--csv",
+            metavar="FILE",
+            help="Write every number so far as CSV; - for standard output.",
+            show_default=False,
+            dir_okay=False,
         ),
     ] = None,
     wandb: Annotated[
@@ -84,8 +88,6 @@ def log(
         )
     if tensorboard is not None and tensorboard.exists() and not tensorboard.is_dir():
         raise UsageError(f"{tensorboard} is a file.", "--tensorboard takes a folder.")
-    if csv is not None and csv.is_dir():
-        raise UsageError(f"{csv} is a folder.", "--csv takes a file.")
     console = Console(stderr=csv == Path("-"))
     chosen = Workspace(workspace).existing_run(run)
     if csv is not None:
@@ -123,6 +125,7 @@ def _csv(run: "Run", path: Path, console: "Console") -> None:
 
     from engine.storage.atomic import disk, write_bytes
     from engine.tools.tracking import write_csv
+    from tesla_tui.render.words import literal
 
     if path == Path("-"):
         write_csv(run, sys.stdout)
@@ -131,7 +134,7 @@ def _csv(run: "Run", path: Path, console: "Console") -> None:
     count = write_csv(run, text)
     disk.make_folder(path.parent)
     write_bytes(path, text.getvalue().encode(), tidy=True)
-    console.print(f"Wrote {count:,} numbers of {run.name} to [bold]{path}[/].", highlight=False)
+    console.print(f"Wrote {count:,} numbers of {run.name} to [bold]{literal(path)}[/].", highlight=False)
 
 
 def _follow(run: "Run", opened: "list[AbstractContextManager[Tracker]]", once: bool, console: "Console") -> None:
@@ -141,6 +144,7 @@ def _follow(run: "Run", opened: "list[AbstractContextManager[Tracker]]", once: b
     from engine.events import Event
     from engine.tools.tracking.follow import follow
     from tesla_tui.cli import follow as display
+    from tesla_tui.render.words import literal
 
     done: list[Tracker] = []
 
@@ -154,6 +158,8 @@ def _follow(run: "Run", opened: "list[AbstractContextManager[Tracker]]", once: b
     if not done:
         raise typer.Exit(code)
     for tracker in done:
-        console.print(f"Wrote {tracker.points:,} points of {run.name} to [bold]{tracker.where}[/].", highlight=False)
+        console.print(
+            f"Wrote {tracker.points:,} points of {run.name} to [bold]{literal(tracker.where)}[/].", highlight=False
+        )
         if tracker.view:
-            console.print(tracker.view, highlight=False)
+            console.print(literal(tracker.view), highlight=False)

@@ -31,10 +31,11 @@ def report(
 
     from engine.runs.workspace import Workspace
     from engine.storage.filesystem import format_bytes
+    from tesla_tui.render.words import literal
     from tesla_tui.report.page import write_report
 
     opened = Workspace(workspace)
     chosen = opened.existing_run(run)
     path = to if to is not None else Path(f"{workspace.resolve().name}-{chosen.name}.html")
     written = write_report(opened, chosen, path)
-    Console().print(f"Wrote [bold]{path}[/] ({format_bytes(written)}).", highlight=False)
+    Console().print(f"Wrote [bold]{literal(path)}[/] ({format_bytes(written)}).", highlight=False)

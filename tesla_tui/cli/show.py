@@ -25,7 +25,8 @@ def show(
         bool, typer.Option("--decoded", help="Show the images that networks see (with distill.formation).")
     ] = False,
     png: Annotated[
-        Path | None, typer.Option("--png", help="Write the full grid to this PNG instead.", show_default=False)
+        Path | None,
+        typer.Option("--png", help="Write the full grid to this PNG instead.", show_default=False, dir_okay=False),
     ] = None,
     film: Annotated[
         Path | None,
@@ -33,6 +34,7 @@ def show(
             "--film",
             help="Write the images over the iterations to this .gif, .webp or .png (APNG) instead.",
             show_default=False,
+            dir_okay=False,
         ),
     ] = None,
 ) -> None:

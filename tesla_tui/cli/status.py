@@ -62,7 +62,7 @@ def status(workspace: WorkspacePath, as_json: Json = False) -> None:
     if trouble is not None:
         console.print(f"[red]Settings:[/] {literal(trouble)}", highlight=False)
     for buffer in buffers:
-        console.print(f"Teachers [bold]{buffer.name}[/]: {clean(buffer.provenance)}", highlight=False)
+        console.print(f"Teachers [bold]{buffer.name}[/]: {literal(buffer.provenance)}", highlight=False)
     if not runs:
         words = f"{literal(workspace)} has no runs yet. Start one with:"
         print_commands(console, words, command("run", workspace, "--ipc", 1))

@@ -268,7 +268,7 @@ def gallery(workspace: WorkspacePath, run: Runs = None, name: Name = None) -> No
     from engine.settings.decoders import formation_words
     from engine.tools.studies.written import study_folder
     from tesla_tui.render.contact_sheet import contact_sheets
-    from tesla_tui.render.words import clean
+    from tesla_tui.render.words import literal
 
     console = Console()
     opened = Workspace(workspace)
@@ -282,4 +282,5 @@ def gallery(workspace: WorkspacePath, run: Runs = None, name: Name = None) -> No
         if words := formation_words(settings.distill.formation):
             title += f", {words}"
         pages = contact_sheets(found.pixels, found.classes, settings.distill.ipc, title, folder / chosen.name)
-        console.print(f"{clean(title)}: [bold]{pages[0]}[/]" + (f" and {len(pages) - 1} more" if pages[1:] else ""))
+        others = f" and {len(pages) - 1} more" if pages[1:] else ""
+        console.print(f"{literal(title)}: [bold]{literal(pages[0])}[/]{others}")

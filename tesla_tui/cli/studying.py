@@ -88,8 +88,10 @@ def answer(folder: Path, name: str, begin: "Callable[[Workspace, str], Generator
 
 
 def _say_where(console: "Console", target: Path, charts: int) -> None:
+    from tesla_tui.render.words import literal
+
     if charts == 0:
-        console.print(f"Wrote table.md and study.json to [bold]{target}[/].", highlight=False)
+        console.print(f"Wrote table.md and study.json to [bold]{literal(target)}[/].", highlight=False)
         return
     words = f"{charts} charts as PNG and SVG" if charts > 1 else "a chart as PNG and SVG"
-    console.print(f"Wrote table.md, study.json and {words} to [bold]{target}[/].", highlight=False)
+    console.print(f"Wrote table.md, study.json and {words} to [bold]{literal(target)}[/].", highlight=False)

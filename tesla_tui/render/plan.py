@@ -6,7 +6,7 @@ from rich.text import Text
 
 from engine.storage.filesystem import format_bytes
 from engine.tools.plan.report import Peak, Plan
-from tesla_tui.render.words import clean, duration
+from tesla_tui.render.words import clean, duration, literal
 
 STAGES = {"always": "always", "teachers": "teachers", "distillation": "distilling", "evaluation": "evaluating"}
 HOW = {"measured": "measured", "extrapolated": "extrapolated", "computed": "calculated"}
@@ -75,7 +75,7 @@ def _disk(plan: Plan) -> Table:
         table.add_row(use.name, format_bytes(use.bytes), use.note)
     for room in plan.room:
         free = f"{format_bytes(room.free)} free"
-        table.add_row(f"total at {clean(room.place)}", format_bytes(room.bytes), free, style="bold")
+        table.add_row(f"total at {literal(room.place)}", format_bytes(room.bytes), free, style="bold")
     return table
 
 

@@ -22,7 +22,7 @@ import psutil
 import torch
 from torch import Tensor
 
-from engine.errors import DataError, UsageError
+from engine.errors import DataError, UsageError, require_utf8
 from engine.events import Event, Progress
 from engine.storage.filesystem import format_bytes
 from engine.storage.reading import open_to_read, status_of, unreadable
@@ -61,7 +61,7 @@ def examine(path: Path, done: int, total: int, *, strict: bool = True) -> Genera
         strict: refuse an archive that is compressed, which torch.save never writes (numpy may).
 
     Raises:
-        UsageError: there is no such file.
+        UsageError: there is no such file, or PyTorch cannot open one of this name.
         DataError: it is damaged, or made to grow when it is read.
     """
     size = file_size(path)
@@ -74,6 +74,8 @@ def examine(path: Path, done: int, total: int, *, strict: bool = True) -> Genera
                 continue  # fails before anything can read it
             yield Progress(stage=STAGE, done=done / 1e6, total=total / 1e6, unit="MB", detail=f"checking {path.name}")
     mapped = is_archive(path)
+    if mapped:
+        require_utf8(path, "PyTorch")
     with open_to_read(path) as file:
         if not mapped and file.read(4) == b"PK\x03\x04":
             raise DataError(f"{path} is damaged: the end of the archive is missing.", "Download it again.")

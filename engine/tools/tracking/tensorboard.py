@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from engine.errors import DiskError, UnreadableFileError
+from engine.errors import DiskError, UnreadableFileError, quoted, require_utf8
 from engine.events import Event, RunStarted
 from engine.runs.preview_frames import frame_iterations, frame_path
 from engine.runs.run import Run
@@ -50,7 +50,7 @@ def open_tensorboard(run: Run, folder: Path) -> Iterator[Tracker]:
         folder: TensorBoard's `--logdir`; created if missing.
 
     Raises:
-        UsageError: the package `tensorboard` is not installed.
+        UsageError: the package `tensorboard` is not installed, or cannot open a folder of this name.
         BusyError: another process writes this run there.
         DiskError: the system refuses to write.
     """
@@ -58,12 +58,13 @@ def open_tensorboard(run: Run, folder: Path) -> Iterator[Tracker]:
         import tensorboard  # noqa: F401 - only whether it is there
     except ModuleNotFoundError as error:
         raise missing("tensorboard") from error
+    require_utf8(folder, "TensorBoard")
     target = folder / run.name
     hint = "Stop it, or choose another folder with --tensorboard."
     with _told_once(target), only_one(target / ".tesla-log.lock", f"to {target}", hint):
         for path in sorted(target.rglob(f"*.tfevents.*{SUFFIX}")):
             disk.remove(path)
-        yield _Writers(target, f"View them with: tensorboard --logdir {folder}")
+        yield _Writers(target, f"View them with: {quoted('tensorboard', '--logdir', folder)}")
 
 
 @contextmanager

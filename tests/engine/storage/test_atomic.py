@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.errors import CorruptFileError, NewerFormatError
+from engine.errors import CorruptFileError, NewerFormatError, UsageError
 from engine.storage.atomic import publishing_folder, read_tensors, write_bytes, write_json, write_tensors
 from engine.storage.tensors import read_file
 from tests.live_bytes import LiveBytes
@@ -122,3 +122,10 @@ def test_rows_of_a_tensor_are_read_alone(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(ValueError, match="does not fit"):
         read_rows(path, "parameters", (0,))
+
+
+def test_nothing_in_dev_is_replaced() -> None:
+    """Root may, and `/dev/stdout` would be a file for every program from then on."""
+    with pytest.raises(UsageError, match="not an ordinary file"):
+        write_bytes(Path("/dev/tesla-no-device"), b"x")
+    assert not Path("/dev/tesla-no-device").exists()

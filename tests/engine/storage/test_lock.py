@@ -23,14 +23,16 @@ import pytest
 from engine.data import cache, space
 from engine.data.cache import prepare_dataset
 from engine.data.request import DataRequest
-from engine.errors import BusyError, DataError, LostHoldError, UsageError
-from engine.events import Event, IterationDone, Progress, RunStarted, TeacherPublished
+from engine.errors import BusyError, DataError, DiskError, LostHoldError, UsageError
+from engine.events import Event, IterationDone, Progress, RunStarted, TeacherPublished, TeachersPlanned
 from engine.runs.lease import acquire_run
 from engine.runs.liveness import is_driven
 from engine.runs.run import Run
 from engine.runs.workspace import Workspace
 from engine.runtime.generators import run_to_end
 from engine.session.session import drive, teach
+from engine.storage.atomic import disk
+from engine.storage.filesystem import System
 from engine.storage.holder import Holder, read_holder, this_process
 from engine.storage.lock import LeaseLock
 from engine.storage.processes import process_alive, start_ticks, this_machine
@@ -246,6 +248,20 @@ def test_a_holder_that_was_given_up_notices(tmp_path: Path, either: str) -> None
     assert left is not None and left.token == "another" and left.released is None, "another's record was written over"
 
 
+@pytest.mark.parametrize("how", ["ENOSPC", "EDQUOT"])
+def test_a_refused_record_leaves_no_file(
+    tmp_path: Path, either: str, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    class Full(System):
+        def write(self, descriptor: int, data: bytes | memoryview) -> int:
+            raise OSError(getattr(errno, how), os.strerror(getattr(errno, how)))
+
+    monkeypatch.setattr(disk, "system", Full())
+    with pytest.raises(DiskError):
+        a_hold(tmp_path).try_acquire()
+    assert not list(tmp_path.glob("*.tmp-*"))
+
+
 @pytest.mark.slow
 def test_a_damaged_record_keeps_others_out_only_while_it_beats(tmp_path: Path, either: str, quick: None) -> None:
     record = tmp_path / "owner.json"
@@ -343,6 +359,8 @@ def test_a_second_driver_of_this_host_is_refused(
 def test_a_run_that_is_no_longer_ours_is_not_written_to(
     what: str, workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for pause in ("SOONEST", "RESTING"):  # a frame after every iteration
+        monkeypatch.setattr(f"engine.runs.preview_writer.{pause}", 0)
     run = workspace.run("r")
     events = begin(workspace, run, "distill.checkpoint_every=1000000", "evaluate.every=1000000")
     until(events, IterationDone, 3)
@@ -373,7 +391,34 @@ def test_a_run_that_is_no_longer_ours_is_not_written_to(
         assert run.heartbeat_file.read_text() == "another's"
 
 
+@pytest.mark.slow
+def test_a_workspace_that_is_moved_while_its_run_starts_is_not_made_again(workspace: Workspace, tmp_path: Path) -> None:
+    events = begin(workspace, workspace.run("r"))
+    next(events)
+    workspace.folder.rename(tmp_path / "moved")
+    with pytest.raises(UsageError, match="There is no folder"):
+        list(events)
+    assert not workspace.folder.exists()
+
+
 # --- teachers
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [TeachersPlanned, TeacherPublished])
+def test_teachers_whose_workspace_is_moved_are_not_trained_elsewhere(
+    workspace: Workspace, tmp_path: Path, kind: type[Event]
+) -> None:
+    moved = tmp_path / "moved"
+    settings = workspace.settings(overrides=TINY).settings
+    events = teach(workspace, settings)
+    until(events, kind)
+    workspace.folder.rename(moved)
+    with pytest.raises(UsageError, match="was moved or deleted"):
+        list(events)
+    assert not workspace.folder.exists()
+    list(teach(Workspace(moved), settings))
+    assert len(list(moved.rglob("trajectory-*.safetensors"))) == settings.teachers.count
 
 
 @pytest.mark.slow

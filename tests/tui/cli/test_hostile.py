@@ -1,8 +1,10 @@
 """What strangers named reaches neither the terminal nor a dataset card as anything but text."""
 
 import json
+import os
 import re
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -81,6 +83,75 @@ def test_what_a_workspace_says_of_itself_is_only_text(tesla: Tesla, tmp_path: Pa
         assert code in (0, 1, 2)
         harmless(out)
     assert "[link=x]no" in tesla("status", folder)[1]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("show", "ws", "--png"), ("show", "ws", "--film"), ("log", "ws", "--csv"), ("bench", "data", "--json"),
+     ("bench", "gradient", "--json"), ("bench", "gradient", "--png"), ("bench", "gradient", "--markdown")],
+)  # fmt: skip
+def test_a_folder_is_not_replaced_by_a_file(tesla: Tesla, tmp_path: Path, words: tuple[str, ...]) -> None:
+    shutil.copytree(Path(__file__).parents[2] / "data" / "recorded", tmp_path / "ws")
+    folder = tmp_path / "mine.gif"
+    folder.mkdir()
+    (folder / "precious").write_text("mine")
+    code, out = tesla(*words, folder.name)
+    assert code == 2 and "is a directory" in out
+    assert (folder / "precious").read_text() == "mine"
+
+
+@pytest.mark.slow
+def test_names_of_folders_and_files_are_said_as_they_are(tesla: Tesla, tmp_path: Path) -> None:
+    folder = tmp_path / "a[/b] [red]c"
+    folder.mkdir(parents=True)
+    ws = folder / "ws"
+    tesla("init", ws, "--dataset", "digits")
+    assert tesla("run", ws, "--ipc", 1, *SETS)[0] == 0
+    assert tesla("export", ws, "--to", folder / "set", "--format", "pt")[0] == 0
+    for words, named in (
+        (["export-buffers", ws, "--to", folder / "teachers"], "teachers"),
+        (["report", ws, "--to", folder / "r.html"], "r.html"),
+        (["log", ws, "--csv", folder / "n.csv"], "n.csv"),
+        (["log", ws, "--tensorboard", folder / "curves", "--once"], "curves"),
+        (["study", "gallery", ws, "--run", "ipc-1"], "ws/studies/gallery/ipc-1/page-001.png"),
+        (["study", "sla-only", ws, "--ipc", 1, *SETS], "ws/studies/sla-only"),
+    ):
+        code, out = tesla(*words)
+        assert code == 0, out
+        assert f"{folder}/{named}" in out.replace("\n", "")
+    images, teachers = folder / "i[/x].pt", folder / "t[/x].pt"
+    (folder / "i[").mkdir()
+    (folder / "t[").mkdir()
+    shutil.copy(folder / "set" / "images_best.pt", images)
+    shutil.copy(folder / "teachers" / "replay_buffer_0.pt", teachers)
+    code, out = tesla("import-images", ws, images, folder / "set" / "labels_best.pt", "--lr", "0.02", *SETS)
+    assert code == 0 and "imported from x].pt" in out
+    assert tesla("import-buffers", ws, teachers, "--name", "mtt", *SETS)[0] == 0
+    assert "imported from x].pt" in tesla("status", ws)[1]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="names are Unicode there")
+def test_a_name_that_is_not_unicode_is_refused_where_a_library_cannot_open_it(tesla: Tesla, tmp_path: Path) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path / "a") + b"\xff"))
+    folder.mkdir()
+    ws = folder / "ws"
+    tesla("init", ws, "--dataset", "digits")
+    code, out = tesla("run", ws, "--ipc", 1, *SETS)
+    assert code == 0, out
+    assert tesla("export", ws, "--to", folder / "set", "--format", "pt")[0] == 0
+    assert tesla("export-buffers", ws, "--to", folder / "teachers")[0] == 0
+    images, labels = folder / "set" / "images_best.pt", folder / "set" / "labels_best.pt"
+    for words in (
+        ["import-images", ws, images, labels, "--lr", "0.02", *SETS],
+        ["import-buffers", ws, folder / "teachers" / "replay_buffer_0.pt", "--name", "mtt", *SETS],
+        ["log", ws, "--tensorboard", folder / "curves", "--once"],
+    ):
+        code, out = tesla(*words)
+        assert code == 2, out
+        assert "its name has bytes that are not UTF-8" in out.replace("\n", " ")
+    assert sorted(path.name for path in folder.iterdir()) == ["set", "teachers", "ws"]
+    assert not list(ws.rglob("*mtt*"))
 
 
 @pytest.mark.parametrize(
