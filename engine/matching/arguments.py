@@ -127,8 +127,8 @@ def check_schedule(schedule: Any, images: Tensor) -> None:
             raise ValueError(f"schedule[{step}] is {_kind(pair)}; it must be a pair (index, augment).")
         if not callable(pair[1]):
             raise ValueError(
-                f"schedule[{step}]'s augment is {_kind(pair[1])}; it must be a function of a batch. For no augmentation "
-                "give lambda batch: batch."
+                f"schedule[{step}]'s augment is {_kind(pair[1])}; it must be a function of a batch. For no "
+                "augmentation give lambda batch: batch."
             )
         index = pair[0]
         if not isinstance(index, Tensor) or index.dtype not in INDEX_TYPES or index.ndim != 1 or not len(index):
