@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.errors import CorruptFileError, UsageError, system_reason
 from engine.storage.filesystem import disk
+from engine.storage.reading import is_special
 from engine.storage.temp_files import TEMP_MARK, begin_temp, end_temp, set_aside, sweep, sweep_target
 from engine.storage.untrusted import MOST_JSON, open_regular, parse_json, read_bounded
 from engine.storage.versions import check_format
@@ -55,10 +56,10 @@ def atomic_write(target: Path) -> Iterator[Path]:
     """Yield a temporary file path beside `target`; on success it becomes `target`, on any error it is removed.
 
     Raises:
-        UsageError: root may replace a device, as /dev/stdout.
+        UsageError: it is a device, a pipe or a socket, as /dev/stdout: it would be replaced by a file.
         DiskError: the system refuses.
     """
-    if target.parent == Path("/dev"):
+    if is_special(target):
         raise UsageError(f"{target} is not an ordinary file.", "Name a file in a folder of your own.")
     disk.make_folder(target.parent)
     temp = begin_temp(target)

@@ -124,6 +124,12 @@ def is_folder(path: Path) -> bool:
     return status is not None and stat.S_ISDIR(status.st_mode)
 
 
+def is_special(path: Path) -> bool:
+    """Whether there is a device, a pipe or a socket; see `status_of`."""
+    status = status_of(path)
+    return status is not None and not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode))
+
+
 def close_quietly(descriptor: int) -> None:
     """Close what was only read, or locked: if the system complains now, nothing is lost."""
     with suppress(OSError):

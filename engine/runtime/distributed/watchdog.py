@@ -31,6 +31,9 @@ STUCK = 10.0
 workers 30 seconds after the first has failed. Nothing is lost where the main thread only computes for so long: its next
 collective fails, which it would have to do anyway."""
 
+NOTICED_WITHIN = 10.0
+"""Seconds in which the first process should have noticed that another leaves."""
+
 REPLY = timedelta(seconds=20)
 """Longest wait for the store."""
 
@@ -89,7 +92,9 @@ class Watchdog:
             raise self._problem
 
     def leave(self, how: str, message: str = "", code: int = 0) -> None:
-        """Write why this process leaves."""
+        """Write why this process leaves, and let the first one notice: as soon as this one has ended, the launcher
+        sends the others a signal, which the first would take for a request to stop.
+        """
         self._stop.set()
         try:
             self._put("left", {"how": how, "message": message, "code": code})
@@ -98,6 +103,16 @@ class Watchdog:
         finally:
             if how != DONE:
                 _continue_stopped()
+        if how != DONE:
+            self._await_first()
+
+    def _await_first(self) -> None:
+        until = time.monotonic() + NOTICED_WITHIN
+        with suppress(RuntimeError):  # the store is gone
+            if self._place.writes or not self._is_here(0) or not self._announced(0):
+                return
+            while self._note(0) is None and process_alive(self._who(0)["pid"]) and time.monotonic() < until:
+                time.sleep(0.05)
 
     def reason(self) -> TeslaError:
         """Why a collective failed: waits a little for the note of a process that left."""

@@ -23,7 +23,7 @@ from engine.runtime.distributed import watchdog
 from engine.runtime.distributed.environment import RankEnvironment, this_place
 from engine.runtime.distributed.process_group import _choose_nccl
 from engine.runtime.distributed.ranks import Ranks
-from engine.runtime.distributed.watchdog import DONE, FAILED, Watchdog
+from engine.runtime.distributed.watchdog import DONE, FAILED, FOLLOWED, Watchdog
 from engine.runtime.generators import run_to_end
 from engine.runtime.rng import counted_generator
 from engine.session.open_task import open_task
@@ -192,6 +192,20 @@ def test_a_main_thread_that_waits_for_its_device_is_released(monkeypatch: pytest
             mine.check()
     finally:
         mine.leave(DONE)
+
+
+def test_one_that_leaves_lets_the_first_notice() -> None:
+    """Once it has ended, the launcher ends the first by a signal, which a busy first took for a request to stop."""
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    first = Watchdog(store, RankEnvironment(0, 2, 0, 2), lambda: None)
+    other = Watchdog(store, RankEnvironment(1, 2, 1, 2), lambda: None)
+    leaving = threading.Thread(target=other.leave, args=(FAILED, "a bug"))
+    leaving.start()
+    leaving.join(timeout=1)
+    assert leaving.is_alive()
+    first.leave(FOLLOWED, "a bug")
+    leaving.join(timeout=60)
+    assert not leaving.is_alive()
 
 
 @pytest.mark.parametrize(

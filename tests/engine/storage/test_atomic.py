@@ -1,5 +1,6 @@
 """Files are whole or absent."""
 
+import os
 import tracemalloc
 from pathlib import Path
 
@@ -124,8 +125,12 @@ def test_rows_of_a_tensor_are_read_alone(tmp_path: Path) -> None:
         read_rows(path, "parameters", (0,))
 
 
-def test_nothing_in_dev_is_replaced() -> None:
-    """Root may, and `/dev/stdout` would be a file for every program from then on."""
+@pytest.mark.parametrize("through", ["its name", "a link"])
+def test_what_is_no_file_is_not_replaced_by_one(tmp_path: Path, through: str) -> None:
+    """Root may replace `/dev/stdout`, and it would be a file for every program from then on."""
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
     with pytest.raises(UsageError, match="not an ordinary file"):
-        write_bytes(Path("/dev/tesla-no-device"), b"x")
-    assert not Path("/dev/tesla-no-device").exists()
+        write_bytes(pipe if through == "its name" else link, b"x")
+    assert pipe.is_fifo() and link.is_symlink() and sorted(tmp_path.iterdir()) == [link, pipe]
