@@ -4,15 +4,18 @@ No test may depend on how fast something is: whatever has to be met in the middl
 waits at a gate (tests/engine/faulty.py), and seconds are only bounds against hanging.
 """
 
+import os
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from subprocess import Popen
 
 import pytest
 
 from engine.runs.heartbeat import read_heartbeat
 from engine.runs.run import Run
+from engine.storage.temp_files import temp_name
 from tesla_tui.main import main
 from tests.conftest import TINY
 from tests.forks import ForkedTesla
@@ -66,3 +69,12 @@ def tesla_here(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPat
         return int(code), captured.out + captured.err
 
     return call
+
+
+def left_by_a_dead_writer(target: Path) -> Path:
+    """A temporary file beside `target`, of a process that has ended."""
+    ended = Popen(["true"])
+    ended.wait()
+    left = target.with_name(temp_name(target.name).replace(f"-{os.getpid()}-", f"-{ended.pid}-"))
+    left.write_text("half")
+    return left

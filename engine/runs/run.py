@@ -273,6 +273,11 @@ class Run:
                     disk.remove(path.with_suffix(".json"))
         sweep(folder)
 
+    def sweep(self) -> None:
+        """Remove what a kill or a refusal at the very end left in a finished run, which no driver opens again."""
+        with suppress(OSError):  # on a disk that cannot be written it is no reason to fail
+            sweep(self.folder)
+
     def save_evaluation(self, result: EvaluationDone, protocol: dict[str, Any], *, apart: bool = False) -> None:
         """Save a result with its protocol, beside those of other protocols; see `write_evaluation`."""
         self.guard()

@@ -1,7 +1,6 @@
 """`tesla run` and `tesla teach`."""
 
 import os
-from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -182,7 +181,6 @@ def _is_finished(workspace: "Workspace", run: "Run", effective: "EffectiveSettin
         UsageError: the run exists with settings that cannot change.
     """
     from engine.runs.status import run_status
-    from engine.storage.atomic import sweep
     from tesla_tui.cli.result import print_commands, print_result
 
     if not run.exists:
@@ -191,8 +189,7 @@ def _is_finished(workspace: "Workspace", run: "Run", effective: "EffectiveSettin
     status = run_status(run)
     if not status.finished or run.frozen().settings != effective.settings:
         return False
-    with suppress(OSError):  # what a kill at the very end left
-        sweep(run.folder)
+    run.sweep()
     console.print(f"[bold green]{run.name} is finished.[/]", highlight=False)
     print_result(console, workspace, run)
     if status.iterations:

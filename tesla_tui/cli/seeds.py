@@ -97,6 +97,8 @@ def drive_series(
     left = {run.name for run, _, _ in unfinished(planned)}
     for number, (run, effective, given) in enumerate(planned, 1):
         words = f"Run {number} of {len(planned)}: [bold]{run.name}[/], seed {effective.settings.seed}"
+        if run.name not in left:
+            run.sweep()
         console.print(words if run.name in left else f"{words}: already finished", highlight=False)
         if run.name in left and (code := drive((run, effective, given))) is not ExitCode.OK:
             print_commands(console, "[yellow]Stopped; what was done is saved.[/] Resume with:", series.again)

@@ -95,7 +95,9 @@ def drive_members(
         yield at
         finished = is_finished(run, effective)
         yield heading(run, member.label, number, len(members), finished)
-        if not finished:
+        if finished:
+            run.sweep()
+        else:
             yield from _within(drive(workspace, run, effective), at)
         records.append(read_record(run))
     yield StageFinished(stage=STAGE, seconds=time.monotonic() - began)

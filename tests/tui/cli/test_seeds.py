@@ -17,7 +17,7 @@ from engine.training.labels import class_index, hard_labels
 from engine.training.real_images import random_real, real_images
 from engine.training.training_set import SmallSet
 from tests.forks import ForkedTesla
-from tests.processes import HANGS, wait_for
+from tests.processes import HANGS, left_by_a_dead_writer, wait_for
 from tests.tui.cli.test_cli import SETS, Tesla, one_paragraph, tesla
 
 pytestmark = pytest.mark.slow
@@ -63,7 +63,9 @@ def test_a_run_of_several_seeds_ends_in_the_mean_over_runs(tesla: Tesla, tmp_pat
 
     # The same command prints it again, and does nothing.
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.jsonl")}
+    left = left_by_a_dead_writer(folder / "runs" / names[0] / "driver.json")
     code, again, _ = tesla("run", "ws", "--run", "a", "--seeds", 3, *SETS)
+    assert not left.exists()
     assert code == 0 and again.count("already finished") == 3
     assert again[again.index("a: 3 runs") :] == out[out.index("a: 3 runs") :]
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.jsonl")} == before

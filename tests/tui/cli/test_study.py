@@ -24,7 +24,7 @@ from tesla_tui.render.contact_sheet import contact_sheets
 from tesla_tui.render.study_chart import draw_charts
 from tests.conftest import TINY
 from tests.forks import ForkedTesla
-from tests.processes import HANGS, wait_for
+from tests.processes import HANGS, left_by_a_dead_writer, wait_for
 from tests.tui.cli.test_cli import SETS, Tesla, tesla
 
 pytestmark = pytest.mark.slow
@@ -57,7 +57,9 @@ def test_labels_ends_in_a_table_a_chart_and_runs_like_any_other(tesla: Tesla, tm
     with Image.open(folder / "chart-1.png") as picture:
         assert picture.width > 1000
     assert "<text" in (folder / "chart-1.svg").read_text()  # words stay words
+    left = left_by_a_dead_writer(run.folder / "driver.json")
     code, again, _ = tesla("study", "labels", "ws", "--no-whole", *SETS)
+    assert not left.exists()
     assert code == 0 and again.count("already finished") == 4
     assert rows_of(tmp_path / "ws", "labels") == rows
 
