@@ -10,7 +10,7 @@ from benchmarks.results.driver import commands
 from benchmarks.results.experiments import RATE, Experiment, Member, Pair, Search, load_experiments
 from benchmarks.results.pages import Pages, rebuild, stale
 from benchmarks.results.records import ROOT, Record, read_records, write_records
-from benchmarks.results.tables import best_rate, main_rows, names, pair_table, paired, verdict
+from benchmarks.results.tables import best_rate, held_out_chart, main_rows, names, pair_table, paired, verdict
 from engine.settings import resolve_settings
 from engine.settings.methods import fixed_table
 from engine.settings.tables import flatten
@@ -92,6 +92,14 @@ def test_pages_are_rebuilt_once(tmp_path: Path) -> None:
     assert "| exact | 74.0 ± 5.0 |" in text
     assert "images/results-T.svg" in text
     assert max(map(len, text.splitlines())) < 200
+
+
+@pytest.mark.parametrize(("members", "drawn"), [(0, False), (8, True), (9, False)])
+def test_a_plot_has_no_more_lines_than_colours(members: int, drawn: bool) -> None:
+    named = tuple(Member(name=f"m{number}", label=f"method {number}") for number in range(members))
+    runs = [record(f"{member.name}-seed-0", member.name, 0, (0.7, 0.8)) for member in named]
+    chart = held_out_chart(experiment(members=named, pairs=(), search=None), runs)
+    assert (chart is not None and len(chart.curves) == members) == drawn
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from benchmarks.results.experiments import Experiment, Member, Pair
 from benchmarks.results.records import Record
 from engine.tools.studies.outcome import Cell, Chart, Column, Curve, gain_words, percent_words, table_lines
 from engine.tools.studies.statistics import Interval, mean_interval, paired_difference
+from tesla_tui.render.study_chart import COLOURS
 
 COLUMNS = (
     Column("label", ""), Column("test", "test accuracy, %", "percent"), Column("share", "% of whole", "percent"),
@@ -238,7 +239,9 @@ def search_table(experiment: Experiment, records: Sequence[Record]) -> list[str]
 
 
 def held_out_chart(experiment: Experiment, records: Sequence[Record]) -> Chart | None:
-    """Held-out accuracy by iteration of every member: the mean over its complete runs; None without curves."""
+    """Held-out accuracy by iteration of every member: the mean over its complete runs; None without curves, or with more
+    than there are colours.
+    """
     curves = []
     for member in experiment.members:
         runs = [dict(run.holdout) for run in measured(records, member.name) if run.complete]
@@ -247,7 +250,7 @@ def held_out_chart(experiment: Experiment, records: Sequence[Record]) -> Chart |
             values = [mean_interval([run[at] for run in runs]) for at in shared]
             label = member.label + (f" (IPC {member.ipc or experiment.ipc})" if len(experiment.ipcs) > 1 else "")
             curves.append(Curve(label, shared, [v.mean for v in values], [v.half or 0.0 for v in values]))
-    if not curves:
+    if not 0 < len(curves) <= len(COLOURS):
         return None
     title, spread = f"{experiment.title}: held-out accuracy", "95 % interval over runs"
     return Chart(title, "iteration", "accuracy, %", curves, percent=True, spread=spread)
