@@ -239,8 +239,8 @@ def search_table(experiment: Experiment, records: Sequence[Record]) -> list[str]
 
 
 def held_out_chart(experiment: Experiment, records: Sequence[Record]) -> Chart | None:
-    """Held-out accuracy by iteration of every member: the mean over its complete runs; None without curves, or with more
-    than there are colours.
+    """Held-out accuracy by iteration of every member: the mean over its complete runs; None without curves, or with
+    more than there are colours.
     """
     curves = []
     for member in experiment.members:
