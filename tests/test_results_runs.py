@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.results.driver import Driver, chosen_rates
 from benchmarks.results.experiments import Experiment, load_experiments
-from benchmarks.results.records import ROOT, collect, read_records
+from benchmarks.results.records import ROOT, collect, read_records, usable, write_records
 from engine.events import RunStarted
 from engine.runs.history import read_history
 from engine.runs.run import Run
@@ -98,6 +98,30 @@ def test_an_experiment_from_its_runs_to_its_table(tmp_path: Path) -> None:
         path.unlink()
     again = {record.run: record for record in collect(known["T"], folder).records}
     assert again["a-seed-0"].test == run.test
+
+
+def test_runs_of_another_folder_are_not_run_again_with_kept(tmp_path: Path) -> None:
+    file, known = experiments(tmp_path, TINY_TOML)
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert Driver(known["T"], first, (), 2, lambda line: None).run() == 0
+    kept = collect(known["T"], first).records
+    write_records(tmp_path, "T", [record for record in kept if record.run != "a-seed-1"])
+
+    done = results(file, "--root", tmp_path, "run", "T", "--folder", second, "--kept")
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[1] for line in done.stdout.splitlines()] == ["a-seed-1"]
+    rate = next(record.settings["distill.lr_images"] for record in kept if record.run == "a-seed-0")
+    assert Workspace(second).run("a-seed-1").frozen().flat()["distill.lr_images"] == rate
+
+    done = results(file, "--root", tmp_path, "collect", "T", "--folder", second, "--kept")
+    assert (done.returncode, done.stderr) == (0, "")
+    both = {record.run: record.test for record in read_records(tmp_path, "T")}
+    assert both == {record.run: record.test for record in kept}  # the same bits, wherever it ran
+
+    # What is kept of other settings is not of this experiment.
+    other = experiments(tmp_path, TINY_TOML.replace("teachers.seed=0", "teachers.seed=1"))[1]["T"]
+    assert usable(other, kept) == {}
+    assert set(usable(known["T"], kept)) == set(both)
 
 
 def test_ctrl_c_saves_and_the_same_command_resumes(tmp_path: Path) -> None:

@@ -2,12 +2,13 @@
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 from benchmarks.results.driver import Driver, commands
 from benchmarks.results.experiments import FILE, Experiment, load_experiments
 from benchmarks.results.pages import rebuild
-from benchmarks.results.records import ROOT, collect, write_records
+from benchmarks.results.records import ROOT, Record, collect, read_records, write_records
 from engine.errors import TeslaError
 
 
@@ -35,14 +36,19 @@ def _run(experiment: Experiment, options: argparse.Namespace) -> int:
     if unknown := sorted(set(options.only) - set(names)):
         raise SystemExit(f"Experiment {experiment.key} has no member {', '.join(unknown)}. It has: {', '.join(names)}.")
     if options.list:
-        print(*commands(experiment, folder, options.only), sep="\n")
+        print(*commands(experiment, folder, options.only, _kept(options)), sep="\n")
         return 0
-    return Driver(experiment, folder, options.only, options.workers, lambda line: print(line, flush=True)).run()
+    say = partial(print, flush=True)
+    return Driver(experiment, folder, options.only, options.workers, say, _kept(options)).run()
+
+
+def _kept(options: argparse.Namespace) -> list[Record]:
+    return read_records(options.root, options.experiment) if options.kept else []
 
 
 def _collect(experiment: Experiment, options: argparse.Namespace) -> int:
     folder = options.folder or Path(experiment.workspace)
-    found = collect(experiment, folder, options.commit, options.machine)
+    found = collect(experiment, folder, options.commit, options.machine, _kept(options))
     for words in found.wrong:
         print(f"left out: {words}", file=sys.stderr)
     if not found.records:
@@ -64,6 +70,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     one = argparse.ArgumentParser(add_help=False)
     one.add_argument("experiment", metavar="EXPERIMENT")
     one.add_argument("--folder", type=Path, metavar="WORKSPACE", help="default: the experiment's name for it")
+    one.add_argument("--kept", action="store_true", help="take runs that WORKSPACE does not have from docs/data")
     run = subparsers.add_parser("run", parents=[one], help="run an experiment, or resume it")
     run.add_argument("--only", nargs="+", default=[], metavar="MEMBER", help="run these members only")
     run.add_argument("--workers", type=int, default=2, metavar="N", help="runs at once, one thread each (default 2)")

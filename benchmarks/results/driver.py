@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 
 from benchmarks.results.experiments import Experiment, Planned
-from benchmarks.results.records import LOGS, collect, differences, this_commit
+from benchmarks.results.records import LOGS, Record, collect, differences, this_commit, usable
 from benchmarks.results.tables import best_rate, duration
 from engine.errors import TeslaError
 from engine.runs.status import run_status
@@ -24,16 +24,17 @@ UNKNOWN = "RATE"
 """Stands for a rate that the search has not decided yet."""
 
 
-def chosen_rates(experiment: Experiment, folder: Path) -> dict[str, float | None]:
+def chosen_rates(experiment: Experiment, folder: Path, kept: Sequence[Record] = ()) -> dict[str, float | None]:
     """The rate that the search found, by member; None where it is not finished."""
     searched = [member for member in experiment.members if member.search]
-    records = collect(experiment, folder).records if searched and (folder / "tesla.toml").exists() else []
+    there = searched and (folder / "tesla.toml").exists()
+    records = collect(experiment, folder, kept=kept).records if there else list(usable(experiment, kept).values())
     return {member.name: best_rate(experiment, member, records) for member in searched}
 
 
-def commands(experiment: Experiment, folder: Path, only: Sequence[str] = ()) -> list[str]:
+def commands(experiment: Experiment, folder: Path, only: Sequence[str] = (), kept: Sequence[Record] = ()) -> list[str]:
     """The command of the workspace and of every run, for a shell."""
-    chosen, calls = chosen_rates(experiment, folder), []
+    chosen, calls = chosen_rates(experiment, folder, kept), []
     if not experiment.runs_of:
         calls.append(_init(experiment, folder))
     for run in experiment.planned:
@@ -64,12 +65,20 @@ class Driver:
         only: names of the members to run; empty: all.
         workers: processes at once.
         say: called with each line of progress.
+        kept: runs that were measured before, in another folder, and are not measured again.
     """
 
     def __init__(
-        self, experiment: Experiment, folder: Path, only: Sequence[str], workers: int, say: Callable[[str], None]
+        self,
+        experiment: Experiment,
+        folder: Path,
+        only: Sequence[str],
+        workers: int,
+        say: Callable[[str], None],
+        kept: Sequence[Record] = (),
     ) -> None:
         self.experiment, self.folder, self.workers, self.say = experiment, folder, workers, say
+        self.kept = usable(experiment, kept)
         self.planned = [run for run in experiment.planned if not only or run.member.name in only]
         self.failed: list[str] = []
         self._running: dict[str, subprocess.Popen[bytes]] = {}
@@ -103,7 +112,7 @@ class Driver:
         self._work({run.name: run.words(self.folder, None) for run in left if run.rate is not None})
         if self._stopping:
             return
-        chosen, jobs = chosen_rates(self.experiment, self.folder), {}
+        chosen, jobs = chosen_rates(self.experiment, self.folder, list(self.kept.values())), {}
         for run in (run for run in left if run.rate is None):
             rate = chosen.get(run.member.name)
             if run.waits and rate is None:
@@ -131,7 +140,7 @@ class Driver:
         """Whether a run is finished, with the settings of the experiment. Otherwise `tesla run` says what is wrong."""
         run = Workspace(self.folder).run(planned.name)
         if not run.exists:
-            return False
+            return planned.name in self.kept and not self.experiment.runs_of
         try:
             return run_status(run).finished and not differences(self.experiment, planned, run.frozen().flat())
         except TeslaError:

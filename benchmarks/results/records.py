@@ -134,7 +134,13 @@ class Collected:
     """Runs that were left out, with the reason: their settings are not the experiment's."""
 
 
-def collect(experiment: Experiment, folder: Path, commit: str | None = None, machine: str | None = None) -> Collected:
+def collect(
+    experiment: Experiment,
+    folder: Path,
+    commit: str | None = None,
+    machine: str | None = None,
+    kept: Sequence[Record] = (),
+) -> Collected:
     """Read every run of an experiment that exists.
 
     Args:
@@ -142,17 +148,21 @@ def collect(experiment: Experiment, folder: Path, commit: str | None = None, mac
         folder: its workspace.
         commit: of the code that made the runs, for those where it was not recorded.
         machine: the machine as text; unset: the processor or the accelerator that each run recorded.
+        kept: what was collected before, of another folder; it stands for the runs that this folder does not have.
 
     Raises:
         TeslaError: the folder is no workspace.
     """
     if not (folder / "runs").is_dir():
         Workspace(folder)  # says what is wrong with the folder
-    found = Collected([], [], [])
+    found, before = Collected([], [], []), usable(experiment, kept)
     for planned in experiment.planned:
         run = Run(folder / "runs" / planned.name)
         if not run.exists:
-            found.missing.append(planned.name)
+            if planned.name in before:
+                found.records.append(before[planned.name])
+            else:
+                found.missing.append(planned.name)
             continue
         try:
             differing = "; ".join(differences(experiment, planned, run.frozen().flat()))
@@ -165,6 +175,17 @@ def collect(experiment: Experiment, folder: Path, commit: str | None = None, mac
     return found
 
 
+def usable(experiment: Experiment, kept: Sequence[Record]) -> dict[str, Record]:
+    """The finished ones of some records by their run's name, if their settings are still the experiment's."""
+    records = {record.run: record for record in kept if record.finished}
+    return {
+        planned.name: record
+        for planned in experiment.planned
+        if (record := records.get(planned.name)) is not None
+        and not differences(experiment, planned, {**record.settings, "seed": record.seed, "distill.ipc": record.ipc})
+    }
+
+
 def differences(experiment: Experiment, planned: Planned, flat: dict[str, Any]) -> list[str]:
     """What a run's settings are, where the experiment says otherwise; the machine's own settings may differ."""
     asked = dict(map(parse_override, (*experiment.init, *planned.settings)))
@@ -172,7 +193,7 @@ def differences(experiment: Experiment, planned: Planned, flat: dict[str, Any]) 
     return [
         f"{key} is {flat[key]}, the experiment has {value}"
         for key, value in sorted(asked.items())
-        if not key.startswith("compute.") and _plain(flat[key]) != _plain(value)
+        if key in flat and not key.startswith("compute.") and _plain(flat[key]) != _plain(value)
     ]
 
 
