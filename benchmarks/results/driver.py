@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 
 from benchmarks.results.experiments import Experiment, Planned
-from benchmarks.results.records import LOGS, Record, collect, differences, this_commit, usable
+from benchmarks.results.records import LOGS, Record, collect, differences, tests_of_networks, this_commit, usable
 from benchmarks.results.tables import best_rate, duration
 from engine.errors import TeslaError
 from engine.runs.status import run_status
@@ -39,7 +39,7 @@ def commands(experiment: Experiment, folder: Path, only: Sequence[str] = (), kep
         calls.append(_init(experiment, folder))
     for run in experiment.planned:
         if experiment.runs_of:
-            words = _evaluate(folder, run, experiment.networks)
+            words = _evaluate(experiment, folder, run, experiment.networks)
         else:
             words = run.words(folder, chosen.get(run.member.name) or UNKNOWN)
         if not only or run.member.name in only:
@@ -52,8 +52,9 @@ def _init(experiment: Experiment, folder: Path) -> list[str]:
     return ["init", str(folder), "--dataset", experiment.dataset, *sets]
 
 
-def _evaluate(folder: Path, run: Planned, networks: Sequence[str]) -> list[str]:
-    return ["evaluate", str(folder), "--run", run.name, *(word for name in networks for word in ("--network", name))]
+def _evaluate(experiment: Experiment, folder: Path, run: Planned, networks: Sequence[str]) -> list[str]:
+    words = ["evaluate", str(folder), "--run", run.name, *(word for name in networks for word in ("--network", name))]
+    return words if experiment.repeats is None else [*words, "--set", f"evaluate.repeats={experiment.repeats}"]
 
 
 class Driver:
@@ -130,10 +131,10 @@ class Driver:
                 self.say(f"{planned.name}: not finished; run experiment {self.experiment.runs_of} first")
                 self.failed.append(planned.name)
                 continue
-            results = Workspace(self.folder).run(planned.name).evaluations()
-            measured = {r.network for r in results if (r.split, r.subject) == ("test", "distilled")}
+            results = tests_of_networks(self.experiment, Workspace(self.folder).run(planned.name))
+            measured = {r.network for r in results if r.subject == "distilled"}
             if wanted := [name for name in self.experiment.networks if name not in measured]:
-                jobs[planned.name] = _evaluate(self.folder, planned, wanted)
+                jobs[planned.name] = _evaluate(self.experiment, self.folder, planned, wanted)
         return jobs
 
     def done(self, planned: Planned) -> bool:

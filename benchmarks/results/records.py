@@ -171,8 +171,17 @@ def collect(
         if differing:
             found.wrong.append(f"{planned.name}: {differing}")
         else:
-            found.records.append(_record(planned, run, commit, machine))
+            found.records.append(_record(experiment, planned, run, commit, machine))
     return found
+
+
+def tests_of_networks(experiment: Experiment, run: Run) -> list[EvaluationDone]:
+    """The tests of a run with the experiment's other networks, as many of each as it asks for."""
+    settings = run.frozen().settings
+    if experiment.repeats is not None:
+        evaluate = settings.evaluate.model_copy(update={"repeats": experiment.repeats})
+        settings = settings.model_copy(update={"evaluate": evaluate})
+    return [r for r in run.evaluations(settings) if r.split == "test" and r.network in experiment.networks]
 
 
 def usable(experiment: Experiment, kept: Sequence[Record]) -> dict[str, Record]:
@@ -197,11 +206,12 @@ def differences(experiment: Experiment, planned: Planned, flat: dict[str, Any]) 
     ]
 
 
-def _record(planned: Planned, run: Run, commit: str | None, machine: str | None) -> Record:
+def _record(experiment: Experiment, planned: Planned, run: Run, commit: str | None, machine: str | None) -> Record:
     """A run as it is kept. One whose checkpoints were removed since is read as well."""
     frozen, history = run.frozen(), read_history(run)
     settings, environment = frozen.settings, history.environment
-    results = run.evaluations(settings)
+    others = tests_of_networks(experiment, run)
+    results = [r for r in run.evaluations(settings) if r.network not in experiment.networks] + others
     held = sorted((r.iteration, _short(r.mean)) for r in results if (r.split, r.subject) == ("holdout", "distilled"))
     tests = [r for r in results if (r.split, r.subject) == ("test", "distilled")]
     if held:
