@@ -174,6 +174,15 @@ def test_an_unfinished_run_counts_nowhere() -> None:
     assert "Not tested yet: exact; paper." in part("T", record("a-seed-0", "a", 0))
 
 
+def test_networks_without_a_test_are_named_and_have_no_column() -> None:
+    tests = {"convnet": (0.8, 0.82), "mlp": (0.6,)}
+    runs = [record(f"a-seed-{seed}", "a", seed, (0.8,)).model_copy(update={"test": tests}) for seed in (0, 1)]
+    text = part("T", *runs, runs_of="S", networks=("mlp", "vit"), pairs=(), search=None)
+    assert "| test accuracy, % | convnet | mlp |" in text
+    assert "60.0 ± 0.0 (n = 2)" in text
+    assert "Not tested yet: vit." in text
+
+
 def test_rows_with_a_test_come_first() -> None:
     better = record("a-seed-0", "a", 0, holdout=((0, 0.4), (10, 0.9)))
     rows = main_rows(experiment(), [better, record("b-seed-0", "b", 0, (0.5,))], 1)

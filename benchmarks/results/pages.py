@@ -115,7 +115,10 @@ class Pages:
             return [NOT_MEASURED, "", *searches, *repeat]
         lines = [experiment.note, ""] if experiment.note else []
         if experiment.networks:
-            return [*lines, *network_table(experiment, records), "", *_origin(records), "", *repeat]
+            lines += [*network_table(experiment, records), ""]
+            missing = [name for name in experiment.networks if not any(name in run.test for run in records)]
+            lines += [f"Not tested yet: {', '.join(missing)}.", ""] if missing else []
+            return [*lines, *_origin(records), "", *repeat]
         for ipc in experiment.ipcs:
             lines += [f"IPC {ipc}:", ""] if len(experiment.ipcs) > 1 else []
             lines += [*table(self.rows(key, ipc)), "", *self._unfinished(key, ipc)]

@@ -178,7 +178,7 @@ def sentence(experiment: Experiment, pair: Pair, difference: Interval) -> str:
 
 def network_table(experiment: Experiment, records: Sequence[Record]) -> list[str]:
     """Test accuracy by network; n runs for each cell."""
-    networks = [records[0].network, *experiment.networks]
+    networks = [name for name in (records[0].network, *experiment.networks) if any(name in run.test for run in records)]
     groups = [(member.label, measured(records, member.name)) for member in experiment.members]
     for ipc in experiment.ipcs:
         for views, runs in random_runs(records, ipc).items():
