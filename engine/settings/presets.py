@@ -61,8 +61,8 @@ def whole_where_needed(values: Flat, origins: dict[str, str]) -> None:
     """Take back a preset's `distill.formation` where images must be stored whole; what a person sets is refused there.
 
     That is: for methods but `random` and our own with teachers, for labels that a teacher gives, for imported sets,
-    where it does not divide `dataset.resolution`, and where that or `dataset.holdout` leaves fewer pixels or images of
-    a class than the preset of a size counts on.
+    with another decoder, where it does not divide `dataset.resolution`, and where that or `dataset.holdout` leaves
+    fewer pixels or images of a class than the preset of a size counts on.
 
     Args:
         values: the merged settings, flat; not validated yet.
@@ -78,6 +78,7 @@ def whole_where_needed(values: Flat, origins: dict[str, str]) -> None:
     fits = (
         (method == "random" or (method in own_methods() and method_traits(method).teachers))
         and values.get("labels.kind", "hard") in ("hard", "learned")
+        and values.get("distill.decoder", "formation") == "formation"
         and not (isinstance(side, int) and side % factor)
         and (counted is None or can_hold(factor, counted, values.get("distill.ipc", 1), holdout))
     )

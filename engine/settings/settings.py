@@ -130,6 +130,11 @@ def _check_decoder(settings: Settings) -> None:
         raise ValueError(f"distill.decoder = {distill.decoder} does not exist. Set one of {', '.join(DECODERS)}.")
     if distill.formation == 1 and distill.decoder == "formation":
         return
+    if distill.formation > 1 and distill.decoder != "formation":
+        raise ValueError(
+            f"distill.formation = {distill.formation} is for distill.decoder = formation; {distill.decoder} decodes in "
+            "its own way. Set distill.formation = 1."
+        )
     what = (
         f"distill.formation = {distill.formation}" if distill.formation > 1 else f"distill.decoder = {distill.decoder}"
     )

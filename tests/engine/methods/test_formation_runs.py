@@ -189,6 +189,15 @@ def test_the_documented_decoder_is_one_file_and_one_line(
     assert all(r.mean > 0 for r in run.evaluations())
 
 
+def test_formation_is_of_its_own_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another one has no sub-images that words or baselines could speak of."""
+    monkeypatch.setitem(engine.settings.decoders.DECODERS, "cosines", "cosines:cosines")
+    ask = ["dataset.name=fashion-mnist", "distill.decoder=cosines"]
+    assert resolve_settings(ipc=1, overrides=ask).settings.distill.formation == 1  # the preset has 2
+    with pytest.raises(SettingsError, match=r"is for distill\.decoder = formation"):
+        resolve_settings(ipc=1, overrides=[*ask, "distill.formation=2"])
+
+
 def run_workspace(run: Run) -> Workspace:
     return Workspace(run.folder.parents[1])
 
