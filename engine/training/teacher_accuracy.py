@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from engine.errors import CorruptFileError
+from engine.errors import CorruptFileError, counted
 from engine.events import Event, Notice, Progress, TeachersMeasured
 from engine.networks.flat import FlatNetwork
 from engine.runs.judgement import teachers_problem
@@ -112,7 +112,7 @@ def _advice(task: Task, measured: TeachersMeasured) -> str:
     settings = task.settings
     if settings.teachers.buffer is not None:
         return "Import a buffer of better teachers, or check that it is of this dataset and input space."
-    taken = f"They took {measured.epoch} epochs of {measured.steps} steps"
+    taken = f"They took {counted(measured.epoch, 'epoch')} of {counted(measured.steps, 'step')}"
     longer = "teachers.epochs" if settings.labels.kind == "last" else "distill.max_start_epoch and teachers.epochs"
     if measured.steps < FEW_STEPS:
         return f"{taken}: set a smaller teachers.batch (now {task.teacher_batch}), or raise {longer}."

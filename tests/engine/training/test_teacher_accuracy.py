@@ -80,3 +80,6 @@ def test_teachers_near_guessing_are_told_once(tiny_run: Drive) -> None:
     (notice,) = (notice for notice in events(run, Notice) if notice.about == "teachers")
     assert "near guessing" in notice.message
     assert "2 epochs of 2 steps: set a smaller teachers.batch (now 1000)" in notice.message
+    one = ("teachers.batch=1000", "distill.max_start_epoch=1", "distill.teacher_epochs=1")
+    once = tiny_run("one", *one, until=lambda event: isinstance(event, Notice))
+    assert "They took 1 epoch of 2 steps" in next(n for n in events(once, Notice) if n.about == "teachers").message
