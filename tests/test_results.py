@@ -162,6 +162,29 @@ def test_seeds_without_a_partner_are_no_pair() -> None:
     assert (found.count, found.low) == (1, None)
 
 
+def test_every_number_of_a_row_is_of_the_runs_it_counts() -> None:
+    """A run whose test is missing is in no column of a row that has tests, and in no pair."""
+    own = {"distill.lr_images": 1.0}
+    runs = [record(f"{name}-seed-{seed}", name, seed, (0.5 + seed / 10,), own) for name in "ab" for seed in (0, 1)]
+    runs += [record("a-seed-2", "a", 2, (0.9,), own), record("b-seed-2", "b", 2, own=own, holdout=((10, 0.9),))]
+    random = {"random": {"convnet": (0.4,)}, "random_holdout": 0.4}
+    runs = [
+        run.model_copy(update=random if run.test else {"random_holdout": 0.9}) for run in runs if run.member == "b"
+    ] + [run for run in runs if run.member == "a"]
+    found = {row.label: row for row in main_rows(experiment(), runs, 1)}
+    assert (found["paper"].runs, shown(found["paper"].held_out)) == ("`b-seed-{0..1}`", "60.0 ± 0.0")
+    assert shown(found["random real images"].held_out) == "40.0 ± 0.0"
+    assert pair_table(experiment(), runs)[-1].startswith("| pair | 55.0 ± 63.5 | 55.0 ± 63.5 | +0.0 ± 0.0 | 2 |")
+
+
+def test_runs_that_keep_their_first_images_are_counted() -> None:
+    own = {"distill.lr_images": 1.0}
+    runs = [record(f"a-seed-{seed}", "a", seed, (0.5,), own, selected=at) for seed, at in enumerate((0, 10, 0))]
+    drawn = record("b-seed-0", "b", 0, (0.5,), own, selected=0, iteration=0, iterations=0)  # nothing to update
+    assert "Selected the first images, before any update: exact in 2 of 3 runs." in part("T", *runs, drawn)
+    assert "Selected the first" not in part("T", runs[1], drawn)
+
+
 def test_an_unfinished_run_counts_nowhere() -> None:
     stopped = record("a-seed-0", "a", 0, iteration=5)
     assert main_rows(experiment(), [stopped], 1) == []

@@ -25,6 +25,7 @@ from benchmarks.results.tables import (
     search_table,
     sentence,
     table,
+    unimproved,
     whole_row,
 )
 from engine.tools.studies.outcome import Chart, Column, Curve, Outcome, Value, table_lines
@@ -121,7 +122,12 @@ class Pages:
             return [*lines, *_origin(records), "", *repeat]
         for ipc in experiment.ipcs:
             lines += [f"IPC {ipc}:", ""] if len(experiment.ipcs) > 1 else []
-            lines += [*table(self.rows(key, ipc)), "", *self._unfinished(key, ipc)]
+            lines += [
+                *table(self.rows(key, ipc)),
+                "",
+                *self._unfinished(key, ipc),
+                *unimproved(experiment, records, ipc),
+            ]
         if pairs := pair_table(experiment, records):
             lines += [*pairs, ""]
         if chart := held_out_chart(experiment, records):

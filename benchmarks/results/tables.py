@@ -51,6 +51,11 @@ def measured(records: Iterable[Record], member: str) -> list[Record]:
     return [run for run in records if run.member == member and run.rate is None]
 
 
+def counted(runs: Sequence[Record]) -> list[Record]:
+    """The runs that a row is about, so that it has one n: those with a test, or if none has one, the complete ones."""
+    return [run for run in runs if run.network in run.test] or [run for run in runs if run.complete]
+
+
 def tests_of(runs: Iterable[Record], network: str = "") -> Interval | None:
     """Test accuracy over runs, with another network or their own; None where no run was tested."""
     found = [run.test.get(network or run.network) for run in runs]
@@ -62,7 +67,7 @@ def main_rows(experiment: Experiment, records: Sequence[Record], ipc: int) -> li
     """The members of an IPC that have complete runs, the best first; then random real images, and all of them."""
     rows = []
     for member in experiment.of_ipc(ipc):
-        runs = [run for run in measured(records, member.name) if run.complete]
+        runs = counted(measured(records, member.name))
         if runs:
             rows.append(
                 Row(
@@ -79,12 +84,23 @@ def main_rows(experiment: Experiment, records: Sequence[Record], ipc: int) -> li
     for views, runs in random_runs(records, ipc).items():
         if views in own:
             continue
+        runs = [run for run in runs if run.network in run.random] or runs
         tests = [run.random[run.network] for run in runs if run.network in run.random]
         held = _interval([run.random_holdout for run in runs if run.random_holdout is not None])
         networks = max(map(len, tests), default=0)
         test = _interval([fmean(one) for one in tests])
         rows.append(Row(random_label(views), "random", test, held, "", networks, "in the runs above"))
     return sorted(rows, key=_place)
+
+
+def unimproved(experiment: Experiment, records: Sequence[Record], ipc: int) -> list[str]:
+    """The members with runs whose selected images are the first ones, and how many; nothing without any."""
+    found = []
+    for member in experiment.of_ipc(ipc):
+        runs = [run for run in counted(measured(records, member.name)) if run.iterations]
+        if first := sum(run.selected == 0 for run in runs):
+            found.append(f"{member.label} in {first} of {len(runs)} runs")
+    return [f"Selected the first images, before any update: {'; '.join(found)}.", ""] if found else []
 
 
 def _place(row: Row) -> tuple[bool, bool, bool, float]:
@@ -136,12 +152,18 @@ def table(rows: Sequence[Row], left_out: Sequence[str] = ()) -> list[str]:
 
 def paired(pair: Pair, records: Sequence[Record]) -> Interval | None:
     """Test accuracy of a minus that of b, over the seeds that both have finished; None if there are none."""
+    a, b = _sides(pair, records)
+    return paired_difference(a, b) if a else None
+
+
+def _sides(pair: Pair, records: Sequence[Record]) -> tuple[list[float], list[float]]:
+    """Test accuracies of a and of b, by seed, where both have one."""
     a, b = (
         {run.seed: fmean(run.test[run.network]) for run in measured(records, name) if run.network in run.test}
         for name in (pair.a, pair.b)
     )
     seeds = sorted(a.keys() & b.keys())
-    return paired_difference([a[seed] for seed in seeds], [b[seed] for seed in seeds]) if seeds else None
+    return [a[seed] for seed in seeds], [b[seed] for seed in seeds]
 
 
 def pair_table(experiment: Experiment, records: Sequence[Record]) -> list[str]:
@@ -151,8 +173,9 @@ def pair_table(experiment: Experiment, records: Sequence[Record]) -> list[str]:
         difference = paired(pair, records)
         if difference is not None:
             row: dict[str, Cell] = {"label": pair.label, "difference": difference, "n": difference.count}
-            for side, name in (("exact", pair.a), ("paper", pair.b)):
-                row[side] = tests_of(measured(records, name))
+            means = _sides(pair, records)
+            for side, name, tests in zip(("exact", "paper"), (pair.a, pair.b), means, strict=True):
+                row[side] = mean_interval(tests)
                 row[f"{side}_rate"] = used_rate(experiment.member(name), records)
             rows.append({**row, "verdict": verdict(difference)})
     return table_lines(PAIR_COLUMNS, rows) if rows else []
