@@ -10,7 +10,7 @@ from benchmarks.results.driver import commands
 from benchmarks.results.experiments import RATE, Experiment, Member, Pair, Search, load_experiments
 from benchmarks.results.pages import Pages, rebuild, stale
 from benchmarks.results.records import ROOT, Record, read_records, write_records
-from benchmarks.results.tables import best_rate, held_out_chart, main_rows, names, pair_table, paired, verdict
+from benchmarks.results.tables import best_rate, held_out_chart, main_rows, names, pair_table, paired, sentence, verdict
 from engine.settings import resolve_settings
 from engine.settings.methods import fixed_table
 from engine.settings.tables import flatten
@@ -148,7 +148,7 @@ def test_the_first_page_has_the_answer(tmp_path: Path) -> None:
 def test_verdicts() -> None:
     assert verdict(Interval(-0.02, -0.03, -0.01, 5)) == "paper is better"
     assert verdict(Interval(0.001, -0.01, 0.012, 5)) == "no difference found, 1.2 points at most"
-    assert verdict(Interval(0.05, None, None, 1)) == "one pair: no interval"
+    assert verdict(Interval(0.05, None, None, 1)) == "no interval"
 
 
 def test_seeds_without_a_partner_are_no_pair() -> None:
@@ -160,6 +160,8 @@ def test_seeds_without_a_partner_are_no_pair() -> None:
     found = paired(experiment().pairs[0], runs)
     assert found is not None
     assert (found.count, found.low) == (1, None)
+    words = sentence(experiment(), experiment().pairs[0], found)
+    assert words == "Test, pair: +0.0 points of test accuracy, 1 pair of runs: no interval."
 
 
 def test_every_number_of_a_row_is_of_the_runs_it_counts() -> None:

@@ -6,6 +6,7 @@ from statistics import fmean
 
 from benchmarks.results.experiments import Experiment, Member, Pair
 from benchmarks.results.records import Record
+from engine.errors import counted as counted_words
 from engine.tools.studies.outcome import Cell, Chart, Column, Curve, gain_words, percent_words, table_lines
 from engine.tools.studies.statistics import Interval, mean_interval, paired_difference
 from tesla_tui.render.study_chart import COLOURS
@@ -184,7 +185,7 @@ def pair_table(experiment: Experiment, records: Sequence[Record]) -> list[str]:
 def verdict(difference: Interval) -> str:
     """What the interval of a paired difference says."""
     if difference.low is None or difference.high is None:
-        return "one pair: no interval"
+        return "no interval"
     if difference.low > 0:
         return "exact is better"
     if difference.high < 0:
@@ -195,7 +196,7 @@ def verdict(difference: Interval) -> str:
 
 def sentence(experiment: Experiment, pair: Pair, difference: Interval) -> str:
     """A paired difference in a sentence."""
-    points = f"{gain_words(difference)} points of test accuracy, {difference.count} pairs of runs"
+    points = f"{gain_words(difference)} points of test accuracy, {counted_words(difference.count, 'pair')} of runs"
     return f"{experiment.title}, {pair.label}: {points}: {verdict(difference)}."
 
 
