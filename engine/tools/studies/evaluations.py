@@ -33,6 +33,7 @@ from engine.tools.studies.tables import (
     spread_note,
     spread_words,
     unequal_words,
+    unfinished_notes,
     whole_notes,
 )  # fmt: skip
 from engine.training.evaluation import BASELINE_LR, evaluate_distilled
@@ -180,6 +181,7 @@ def cross(workspace: Workspace, runs: Sequence[Run], networks: Sequence[str], ov
         notes.append("In a row of a single run, ± is the sample standard deviation of its networks.")
     if unequal := unequal_words(records):
         notes.append(unequal)
+    notes += unfinished_notes(records)
     return Outcome(
         study="cross",
         title="Distilled images under other networks",

@@ -38,7 +38,7 @@ from engine.tools.studies.members import (
 from engine.tools.studies.outcome import Cell, Column, Outcome, Value
 from engine.tools.studies.points import Points
 from engine.tools.studies.seeds import seeds_notes
-from engine.tools.studies.tables import RUNS, Study, shown, spread_note, whole_notes
+from engine.tools.studies.tables import RUNS, Study, shown, spread_note, unfinished_notes, whole_notes
 from engine.training.evaluation import BASELINE_LR, RATES, evaluate_distilled
 from engine.training.labels import class_index, hard_labels, mean_labels
 from engine.training.real_images import packed_images, random_real
@@ -116,6 +116,7 @@ def ranking(
         if several == 1
         else seeds_notes([len(group.records) for group in groups], own_teachers(groups))
     )
+    notes += unfinished_notes([one.record for one in found])
     notes += whole_notes(upper)
     if upper is None:
         notes.append("HLR needs a run on the whole dataset: leave out --no-whole.")

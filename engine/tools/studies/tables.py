@@ -4,6 +4,7 @@ from collections.abc import Generator, Sequence, Set
 
 from engine.errors import counted
 from engine.events import Event
+from engine.runs.status import run_status
 from engine.settings.overrides import parse_override
 from engine.tools.studies import paper_results
 from engine.tools.studies.groups import Group, Plan, shared_by
@@ -84,6 +85,17 @@ def whole_notes(whole: Record | None) -> list[str]:
         f"Whole dataset: one run ({whole.run.name}), {counted(networks, 'network')} trained on all training images "
         f"that are not held out, for {counted(epochs, 'epoch')}."
     ]
+
+
+def unfinished_notes(records: Sequence[Record]) -> list[str]:
+    """The runs that were stopped before their last iteration, if any was."""
+    statuses = [run_status(record.run) for record in records]
+    left = [
+        f"{status.name} (iteration {status.iteration:,} of {status.iterations:,})"
+        for status in statuses
+        if status.iteration < status.iterations and status.state != "imported"
+    ]
+    return [f"Not finished: {', '.join(left)}. What they have so far is in the table."] if left else []
 
 
 def spread_note(networks: int) -> str:

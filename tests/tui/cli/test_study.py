@@ -22,7 +22,7 @@ from engine.training.labels import class_index, hard_labels
 from engine.training.real_images import initial_images
 from tesla_tui.render.contact_sheet import contact_sheets
 from tesla_tui.render.study_chart import draw_charts
-from tests.conftest import TINY
+from tests.conftest import TINY, Drive
 from tests.forks import ForkedTesla
 from tests.processes import HANGS, left_by_a_dead_writer, wait_for
 from tests.tui.cli.test_cli import SETS, Tesla, tesla
@@ -155,6 +155,21 @@ def test_cross_evaluates_runs_with_other_networks(tesla: Tesla, tmp_path: Path) 
     rows = rows_of(tmp_path / "ws", "cross")
     assert [(row["run"], row["network"]) for row in rows] == [("ipc-1", "convnet"), ("ipc-1", "vit")]
     assert all(row["accuracy"]["std"] is None for row in rows)  # type: ignore[index]
+
+
+@pytest.mark.parametrize("study", ["cross", "ranking"])
+def test_a_stopped_run_is_named_beside_its_figures(
+    study: str, tesla: Tesla, tiny_run: Drive, workspace: Workspace
+) -> None:
+    tiny_run("whole-one")
+    tiny_run("half", until=lambda event: isinstance(event, IterationDone) and event.iteration == 4)
+    quick = ("--set", "evaluate.epochs=1", "--set", "evaluate.repeats=1")
+    more = ("--network", "convnet") if study == "cross" else ("--no-whole",)
+    code, out, err = tesla("study", study, workspace.folder, *more, *quick)
+    assert code == 0, err
+    assert {row["run"] for row in rows_of(workspace.folder, study)} == {"half", "whole-one"}
+    said = " ".join(out.split())
+    assert "Not finished: half (iteration 4 of 6). What they have so far is in the table." in said
 
 
 def test_start_drives_every_range_and_labels_with_both_gradients(tesla: Tesla, tmp_path: Path) -> None:
