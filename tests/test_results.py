@@ -9,7 +9,7 @@ import pytest
 from benchmarks.results.driver import commands
 from benchmarks.results.experiments import RATE, Experiment, Member, Pair, Search, load_experiments
 from benchmarks.results.pages import Pages, rebuild, stale
-from benchmarks.results.records import ROOT, Record, read_records, write_records
+from benchmarks.results.records import ROOT, Record, differences, read_records, write_records
 from benchmarks.results.tables import best_rate, held_out_chart, main_rows, names, pair_table, paired, sentence, verdict
 from engine.settings import resolve_settings
 from engine.settings.methods import fixed_table
@@ -72,6 +72,17 @@ def part(key: str, *runs: Record, **changes: Any) -> str:
 def test_what_is_committed_is_what_the_numbers_say() -> None:
     """`make results` changes nothing: no table or plot was typed, and none is older than its numbers."""
     assert stale(Pages(ROOT, load_experiments())) == []
+
+
+@pytest.mark.parametrize("key", load_experiments())
+def test_what_was_measured_has_the_settings_of_its_experiment(key: str) -> None:
+    """Otherwise the command below a table would measure something else."""
+    known = load_experiments()[key]
+    planned = {run.name: run for run in known.planned}
+    for run in read_records(ROOT, key):
+        if run.run in planned:
+            settings = {**run.settings, "seed": run.seed, "distill.ipc": run.ipc}
+            assert differences(known, planned[run.run], settings) == [], run.run
 
 
 def test_pages_are_rebuilt_once(tmp_path: Path) -> None:
