@@ -25,6 +25,7 @@ from benchmarks.results.tables import (
     search_table,
     sentence,
     table,
+    tested_networks,
     unimproved,
     whole_row,
 )
@@ -117,7 +118,7 @@ class Pages:
         lines = [experiment.note, ""] if experiment.note else []
         if experiment.networks:
             lines += [*network_table(experiment, records), ""]
-            missing = [name for name in experiment.networks if not any(name in run.test for run in records)]
+            missing = [name for name in experiment.networks if name not in tested_networks(records)]
             lines += [f"Not tested yet: {', '.join(missing)}.", ""] if missing else []
             return [*lines, *_origin(records), "", *repeat]
         for ipc in experiment.ipcs:

@@ -6,7 +6,7 @@ from statistics import fmean
 
 from benchmarks.results.experiments import Experiment, Member, Pair
 from benchmarks.results.records import Record
-from engine.errors import counted as counted_words
+from engine.errors import counted
 from engine.tools.studies.outcome import Cell, Chart, Column, Curve, gain_words, percent_words, table_lines
 from engine.tools.studies.statistics import Interval, mean_interval, paired_difference
 from tesla_tui.render.study_chart import COLOURS
@@ -52,7 +52,7 @@ def measured(records: Iterable[Record], member: str) -> list[Record]:
     return [run for run in records if run.member == member and run.rate is None]
 
 
-def counted(runs: Sequence[Record]) -> list[Record]:
+def shown_runs(runs: Sequence[Record]) -> list[Record]:
     """The runs that a row is about, so that it has one n: those with a test, or if none has one, the complete ones."""
     return [run for run in runs if run.network in run.test] or [run for run in runs if run.complete]
 
@@ -68,7 +68,7 @@ def main_rows(experiment: Experiment, records: Sequence[Record], ipc: int) -> li
     """The members of an IPC that have complete runs, the best first; then random real images, and all of them."""
     rows = []
     for member in experiment.of_ipc(ipc):
-        runs = counted(measured(records, member.name))
+        runs = shown_runs(measured(records, member.name))
         if runs:
             rows.append(
                 Row(
@@ -98,7 +98,7 @@ def unimproved(experiment: Experiment, records: Sequence[Record], ipc: int) -> l
     """The members with runs whose selected images are the first ones, and how many; nothing without any."""
     found = []
     for member in experiment.of_ipc(ipc):
-        runs = [run for run in counted(measured(records, member.name)) if run.iterations]
+        runs = [run for run in shown_runs(measured(records, member.name)) if run.iterations]
         if first := sum(run.selected == 0 for run in runs):
             found.append(f"{member.label} in {first} of {len(runs)} runs")
     return [f"Selected the first images, before any update: {'; '.join(found)}.", ""] if found else []
@@ -196,13 +196,19 @@ def verdict(difference: Interval) -> str:
 
 def sentence(experiment: Experiment, pair: Pair, difference: Interval) -> str:
     """A paired difference in a sentence."""
-    points = f"{gain_words(difference)} points of test accuracy, {counted_words(difference.count, 'pair')} of runs"
+    points = f"{gain_words(difference)} points of test accuracy, {counted(difference.count, 'pair')} of runs"
     return f"{experiment.title}, {pair.label}: {points}: {verdict(difference)}."
+
+
+def tested_networks(records: Sequence[Record]) -> set[str]:
+    """The networks that some run has a test with."""
+    return {name for run in records for name in run.test}
 
 
 def network_table(experiment: Experiment, records: Sequence[Record]) -> list[str]:
     """Test accuracy by network; n runs for each cell."""
-    networks = [name for name in (records[0].network, *experiment.networks) if any(name in run.test for run in records)]
+    tested = tested_networks(records)
+    networks = [name for name in (records[0].network, *experiment.networks) if name in tested]
     groups = [(member.label, measured(records, member.name)) for member in experiment.members]
     for ipc in experiment.ipcs:
         for views, runs in random_runs(records, ipc).items():
