@@ -297,7 +297,7 @@ class EvaluationDone(Event):
     formation: int = 1
     """f: each image that was trained on is one of f x f in a stored one."""
     lr: float | None = None
-    """Learning rate of networks on random real images; None for other sets, and for results of older versions."""
+    """Learning rate that was set or chosen; None where the set's own was used, and for results of older versions."""
 
 
 @dataclass(frozen=True, kw_only=True)

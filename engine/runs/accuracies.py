@@ -22,7 +22,7 @@ class Accuracies:
 
     def measured(self, event: EvaluationDone) -> None:
         """Add an evaluation; if one was repeated, the later counts."""
-        key = (event.iteration, event.subject, event.split, event.network, *self._protocol(event.split, event.subject))
+        key = (event.iteration, event.subject, event.split, event.network, *self._protocol(event))
         if len(self.evaluations) < MOST_EVALUATIONS or key in self.evaluations:
             self.evaluations[key] = event
 
@@ -50,12 +50,14 @@ class Accuracies:
 
     def _own(self, split: str, subject: str) -> list[EvaluationDone]:
         """Those that count, in the order they were first measured."""
-        protocol = self._protocol(split, subject)
         found = [(key, e) for key, e in self.evaluations.items() if e.split == split and e.subject == subject]
-        return [e for key, e in found if key[4:] == protocol]
+        return [e for key, e in found if key[4:] == self._protocol(e)]
 
-    def _protocol(self, split: str, subject: str) -> tuple[object, ...]:
-        repeats = "repeats" if split == "test" else "selection_repeats"
-        more = ("random_lr",) if subject == "random" else ()
-        keys = (f"evaluate.{key}" for key in (*KEYS, *more, repeats))
+    def _protocol(self, event: EvaluationDone) -> tuple[object, ...]:
+        more = ["repeats" if event.split == "test" else "selection_repeats"]
+        if event.subject == "random":
+            more.append("random_lr")
+        if event.network != self.settings.get("network.name"):
+            more.append("other_networks_lr")
+        keys = (f"evaluate.{key}" for key in (*KEYS, *more))
         return tuple(repr(self.settings.get(key, value_before(key))) for key in keys)

@@ -7,7 +7,7 @@ checkpoint, and what is reported about the run is about them.
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from engine.events import EvaluationDone
 from engine.settings import Settings
@@ -18,33 +18,46 @@ FIXED_RATE = {"lr": 0.01}
 """Of random real images, where a protocol does not name it: what was asked for, or what an older version used."""
 
 
-def distilled_protocol(settings: Settings, repeats: int) -> dict[str, Any]:
-    """What the accuracy of a distilled set depends on besides its checkpoint and the network it is trained with."""
-    drawn = {"draws": "per network", **_tuning(settings)} if settings.draws_random else {}
-    return {**record(settings, "distilled", _unused(settings, "distilled")), **drawn, "repeats": repeats}
+def distilled_protocol(settings: Settings, repeats: int, network: str | None = None) -> dict[str, Any]:
+    """What the accuracy of a distilled set depends on besides its checkpoint.
+
+    `network` is what is trained with it; None: the teachers' network.
+    """
+    drawn = {"draws": "per network"} if settings.draws_random else {}
+    return {**_protocol(settings, "distilled", network), **drawn, "repeats": repeats}
 
 
-def random_protocol(settings: Settings, repeats: int) -> dict[str, Any]:
+def random_protocol(settings: Settings, repeats: int, network: str | None = None) -> dict[str, Any]:
     """What the accuracy of random real images depends on besides the dataset, for any run."""
-    return {**record(settings, "random", _unused(settings, "random")), **_tuning(settings), "repeats": repeats}
+    return {**_protocol(settings, "random", network), "repeats": repeats}
 
 
-def _tuning(settings: Settings) -> dict[str, int]:
-    """Networks that each learning rate of random real images was judged by, where it was chosen."""
-    evaluate = settings.evaluate
-    return {"tuning": evaluate.selection_repeats} if evaluate.random_lr == "tuned" else {}
+def tunes_network(settings: Settings, subject: str, network: str | None) -> bool:
+    """Whether a network of the test has a learning rate of its own, chosen for this subject."""
+    other = network not in (None, settings.network.name)
+    whole = subject == "distilled" and settings.traits.all_images
+    return other and not whole and settings.evaluate.other_networks_lr == "tuned"
+
+
+def _protocol(settings: Settings, subject: Literal["distilled", "random"], network: str | None) -> dict[str, Any]:
+    """What is named for a subject, with the networks that each rate was judged by where one was chosen."""
+    evaluate, tuned = settings.evaluate, tunes_network(settings, subject, network)
+    unused = _unused(settings, subject)
+    unused.add("evaluate.random_lr" if tuned else "evaluate.other_networks_lr")
+    chosen = tuned or ("evaluate.random_lr" not in unused and evaluate.random_lr == "tuned")
+    return {**record(settings, subject, unused), **({"tuning": evaluate.selection_repeats} if chosen else {})}
 
 
 def _unused(settings: Settings, subject: str) -> set[str]:
     """Settings of the protocol that have no effect, given the value of another."""
     whole = subject == "distilled" and settings.traits.all_images
-    unused = {"evaluate.epochs" if whole else "evaluate.whole_epochs"}
+    unused = {"evaluate.epochs", "evaluate.other_networks_lr"} if whole else {"evaluate.whole_epochs"}
     if subject == "distilled" and not settings.draws_random:
         unused.add("evaluate.random_lr")
     return unused if settings.evaluate.augment == "dsa" else {*unused, "augment.ops"}
 
 
-_UNNAMED = {"augment": "dsa", "batch": 256, "reset_momentum": False}
+_UNNAMED = {"augment": "dsa", "batch": 256, "reset_momentum": False, "other_networks_lr": "same"}
 """What protocols say by leaving it out, of settings that may change on an existing run."""
 
 
@@ -55,7 +68,7 @@ def is_own(result: EvaluationDone, protocol: Mapping[str, Any], settings: Settin
     """
     repeats = settings.evaluate.repeats if result.split == "test" else settings.evaluate.selection_repeats
     of = random_protocol if result.subject == "random" else distilled_protocol
-    asked = {**_UNNAMED, **FIXED_RATE, **of(settings, repeats)}
+    asked = {**_UNNAMED, **FIXED_RATE, **of(settings, repeats, result.network)}
     found = {**_UNNAMED, **protocol}
     return all(_same(found[key], asked[key]) for key in asked.keys() & found.keys())
 

@@ -11,9 +11,9 @@ from typing import Any
 from engine.events import EvaluationDone, Event, Progress, stage_events
 from engine.methods.method import State
 from engine.methods.registry import method_of
-from engine.runs.protocol import distilled_protocol
+from engine.runs.protocol import distilled_protocol, tunes_network
 from engine.runs.run import Run
-from engine.session.random_images import held_out_random, protocol_of, random_rate, recalled
+from engine.session.learning_rates import held_out_random, network_rate, protocol_of, random_rate, recalled
 from engine.training.evaluation import STAGE, Evaluation, evaluate
 from engine.training.real_images import check_ipc
 from engine.training.task import Task
@@ -67,7 +67,7 @@ def _kept(task: Task, run: Run, wanted: Sequence[Evaluation]) -> Events:
         if not isinstance(event, EvaluationDone):
             yield event
         elif task.ranks.writes:
-            yield from _written(run, event, protocol_of(task, event.subject, repeats[event.split]))
+            yield from _written(run, event, protocol_of(task, event.subject, repeats[event.split], event.network))
 
 
 def _written(run: Run, result: EvaluationDone, protocol: dict[str, Any]) -> Events:
@@ -85,27 +85,29 @@ def final_test(task: Task, buffer: TeacherBuffer, run: Run, iteration: int, netw
     subjects = [("distilled", iteration), *([("random", 0)] if settings.evaluate.baseline else [])]
     missing = []
     for network, (subject, at) in itertools.product(networks, subjects):
-        protocol = protocol_of(task, subject, repeats)
+        protocol = protocol_of(task, subject, repeats, network)
         if (yield from recalled(task, run, subject, at, "test", network, protocol)) is None:
             missing.append((network, subject, at))
     missing = task.ranks.led(missing)
     _check_possible(task, [(network, subject) for network, subject, _ in missing])
     drawn = {"random", "distilled"} if settings.draws_random else {"random"}
-    rates: dict[str, float] = {}
+    tuned = {(network, subject) for network, subject, _ in missing if tunes_network(settings, subject, network)}
+    shared: dict[str, float] = {}
     for subject, at in subjects:
-        if subject in drawn and any(subject == one for _, one, _ in missing):
-            rates[subject] = yield from random_rate(task, run, subject, at)
+        if subject in drawn and any(subject == one and (name, one) not in tuned for name, one, _ in missing):
+            shared[subject] = yield from random_rate(task, run, subject, at)
     small: TrainingSet | None = None
     if any(subject not in drawn for _, subject, _ in missing):
         # Soft labels need up to a hundred teachers: once, and only if required.
         state = method_of(settings).restore_state(*run.load_checkpoint(iteration), task)
         small = yield from training_set(task, buffer, state)
-    wanted = [
-        Evaluation(subject, at, "test", network, repeats, lr=rates[subject])
-        if subject in rates
-        else Evaluation(subject, at, "test", network, repeats, small)
-        for network, subject, at in missing
-    ]
+    wanted = []
+    for network, subject, at in missing:
+        images = None if subject in drawn else small
+        rate = shared.get(subject)
+        if (network, subject) in tuned:
+            rate = yield from network_rate(task, run, network, subject, at, images)
+        wanted.append(Evaluation(subject, at, "test", network, repeats, images, rate))
     yield from _kept(task, run, wanted)
 
 

@@ -9,12 +9,14 @@ from torch import Tensor
 from engine.errors import UsageError
 from engine.events import Event, Progress, with_progress
 from engine.methods.registry import method_of
+from engine.runs.protocol import tunes_network
 from engine.runs.run import Run
 from engine.runs.same_data import check_data
 from engine.runs.selection import checkpoint_to_use
 from engine.runs.workspace import Workspace
 from engine.runtime.threads import run_in_thread
 from engine.session.open_task import open_finished
+from engine.settings import Settings
 from engine.training.task import Task
 
 STAGE = "export"
@@ -62,7 +64,12 @@ def finished_set(workspace: Workspace, run: Run, iteration: int | None) -> Gener
     )
     state = method.restore_state(tensors, record, task)
     labels = yield from method.export_labels(task, buffer, state, replace(at, detail="labels"))
-    results = [r for r in run.evaluations() if r.split == "test" and r.subject == "distilled" and r.iteration == chosen]
-    tuned = next((r.lr for r in results if r.lr is not None), None)
+    tuned = _tuned(run, settings, chosen)
     student_lr = state.student_lr if tuned is None else torch.full_like(state.student_lr, tuned)
     return FinishedSet(task, state.images, labels, student_lr, chosen)
+
+
+def _tuned(run: Run, settings: Settings, iteration: int) -> float | None:
+    """The rate of the method random; that of another network, where it has its own, is not the set's."""
+    own = [r for r in run.evaluations() if (r.split, r.subject, r.iteration) == ("test", "distilled", iteration)]
+    return next((r.lr for r in own if not tunes_network(settings, "distilled", r.network) and r.lr is not None), None)

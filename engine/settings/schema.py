@@ -299,6 +299,13 @@ class EvaluateSettings(Section):
     ] = "tuned"
     """Learning rate for random real images, the baseline and the method random. tuned: the one of 0.003, 0.01, 0.03 and
     0.1 with the best held-out accuracy (0.01 without a held-out part)."""
+    other_networks_lr: Annotated[
+        Literal["same", "tuned"],
+        Affects(distilled="other_networks_lr", random="other_networks_lr", unnamed=("same",), change="any time"),
+    ] = "same"
+    """Learning rate of test networks other than the teachers'. same: that of the teachers' network (learned with the
+    images; random_lr for random real images). tuned: for each of these networks, and for random real images apart, the
+    best on held-out images of 0.003, 0.01, 0.03, 0.1 and the learned one (not for the method whole)."""
 
 
 class ComputeSettings(Section):

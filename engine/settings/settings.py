@@ -105,6 +105,11 @@ def _check_consistent(settings: Settings) -> None:
             f"distill.init = correct needs a teacher; distill.method = {distill.method} trains none. Set "
             "distill.init = real, noise or kmeans."
         )
+    if settings.evaluate.other_networks_lr == "tuned" and settings.dataset.holdout == 0:
+        raise ValueError(
+            "evaluate.other_networks_lr = tuned chooses rates on held-out images; dataset.holdout = 0 holds none out. "
+            "Set evaluate.other_networks_lr = same, or dataset.holdout when you make the workspace."
+        )
     if settings.peers.lr_end < 1 and settings.peers.decay_end is None:
         raise ValueError(
             f"peers.lr_end = {settings.peers.lr_end:g} lets the learning rate fall; set peers.decay_end to the "

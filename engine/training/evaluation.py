@@ -18,6 +18,7 @@ from engine.data.augment import draw_augment
 from engine.data.policies import PolicyAugment
 from engine.events import EvaluationDone, Event, Notice, Progress
 from engine.networks.flat import load_parameters
+from engine.runs.protocol import tunes_network
 from engine.runtime.finite import is_finite
 from engine.runtime.generators import map_events
 from engine.runtime.rng import counted_generator, counted_seed
@@ -26,7 +27,7 @@ from engine.training.real_images import packed_images, random_real
 from engine.training.sgd import SgdRule, Trainer
 from engine.training.task import Split, Task
 from engine.training.trainer import say_spelling, trainer
-from engine.training.training_set import SmallSet, TrainingSet, small_set
+from engine.training.training_set import SmallSet, TrainingSet, at_rate, small_set
 
 STAGE = "evaluation"
 
@@ -34,7 +35,7 @@ RULE = SgdRule(momentum=0.9, weight_decay=5e-4)
 BASELINE_LR = 0.01
 """Learning rate for real images that have none of their own and are not tuned: that of DC, DM and MTT."""
 RATES = (0.003, 0.01, 0.03, 0.1)
-"""Learning rates that random real images are tuned over."""
+"""Learning rates that are tried where one is tuned."""
 MEASURE = 1024
 """Real images per forward pass, at most ..."""
 MEASURE_PIXELS = 2**20
@@ -57,8 +58,8 @@ class Evaluation:
     small: TrainingSet | Callable[[int], TrainingSet] | None = None
     """What is trained on, the same or by repeat. None: as many random real images with one-hot labels, drawn again in
     every repeat."""
-    lr: float = BASELINE_LR
-    """Learning rate for random real images."""
+    lr: float | None = None
+    """Learning rate; None: that of the set. Random real images need one."""
 
 
 def evaluate(task: Task, evaluations: Sequence[Evaluation]) -> Generator[Event, None, None]:
@@ -162,7 +163,7 @@ def _random_set(task: Task, evaluation: Evaluation, repeat: int) -> TrainingSet:
     purpose = "baseline" if evaluation.subject == "random" else "init-real"
     counters = () if purpose == "init-real" and repeat == 0 else (repeat,)
     images = packed_images(task, random_real(task, ipc * task.decoder.views, purpose, *counters))
-    return small_set(SmallSet(images, labels, evaluation.lr), task.decoder)
+    return small_set(SmallSet(images, labels, BASELINE_LR), task.decoder)
 
 
 def _one(task: Task, evaluation: Evaluation, repeat: int) -> Generator[Event, None, float]:
@@ -170,6 +171,8 @@ def _one(task: Task, evaluation: Evaluation, repeat: int) -> Generator[Event, No
     what = f"{evaluation.subject}, {network}"
     given = evaluation.small
     small = _random_set(task, evaluation, repeat) if given is None else given(repeat) if callable(given) else given
+    if evaluation.lr is not None:
+        small = at_rate(small, evaluation.lr)
     seed = task.settings.seed
     model = task.fresh_network(counted_seed(seed, "evaluate-init", repeat), network).train()
     yield from say_spelling(task, network)
@@ -213,6 +216,8 @@ def planned_steps(task: Task, network: str, count: int, length: int | None = Non
     settings = task.settings
     subjects = 2 if settings.evaluate.baseline else 1
     networks = 0
+    if tunes_network(settings, "distilled", network):
+        networks += (subjects * len(RATES) + 1) * settings.evaluate.selection_repeats
     if network in (settings.evaluate.networks or (task.network_name,)):
         networks += subjects * settings.evaluate.repeats
     if network == task.network_name:
@@ -289,5 +294,5 @@ def _done(task: Task, evaluation: Evaluation, accuracies: list[float], started: 
         images=len(measured),
         guessing=guessing(measured.labels),
         formation=task.settings.distill.formation,
-        lr=evaluation.lr if evaluation.small is None else None,
+        lr=evaluation.lr,
     )

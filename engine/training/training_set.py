@@ -1,6 +1,6 @@
 """What a network is trained on when it is evaluated: a small set, or all training images."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -74,6 +74,14 @@ class DecodedSet:
         views = self.decoder.views
         stored, labels = self.stored.batch(torch.div(index, views, rounding_mode="floor"))
         return self.decoder.decode(stored, to_device(index % views, stored.device)), labels
+
+
+def at_rate(images: TrainingSet, lr: float) -> TrainingSet:
+    """The same images, trained on at another learning rate."""
+    if isinstance(images, DecodedSet):
+        return replace(images, stored=replace(images.stored, lr=lr))
+    assert isinstance(images, (SmallSet, WholeSet))
+    return replace(images, lr=lr)
 
 
 def small_set(stored: SmallSet, decoder: Decoder) -> TrainingSet:

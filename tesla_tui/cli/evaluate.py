@@ -38,7 +38,7 @@ def evaluate(
     from engine.runs.selection import checkpoint_to_use, is_unimproved
     from engine.runs.workspace import Workspace
     from tesla_tui.cli.follow import follow
-    from tesla_tui.cli.result import print_outcomes
+    from tesla_tui.cli.result import print_outcomes, print_rates
     from tesla_tui.render.tables import print_table, results_table
     from tesla_tui.render.words import literal
 
@@ -65,6 +65,7 @@ def evaluate(
     random = tuple(result for result in results if result.subject == "random")
     found = outcomes(distilled, random, unimproved=iteration is None and is_unimproved(chosen, own, at))
     print_table(console, results_table(distilled, random, found, settings.distill.ipc, console.width))
+    print_rates(console, settings, distilled, random)
     print_outcomes(console, found)
     others = protocol_words(settings, own)
     if others:

@@ -1,14 +1,18 @@
 """The end of a run for the user: the images, the table, the next command."""
 
+from collections.abc import Sequence
+
 from rich.console import Console
 from rich.text import Text
 
 from engine.errors import TeslaError
+from engine.events import EvaluationDone
 from engine.runs.judgement import Outcome
+from engine.runs.protocol import tunes_network
 from engine.runs.run import Run
 from engine.runs.status import run_status
 from engine.runs.workspace import Workspace
-from engine.settings import method_traits
+from engine.settings import Settings, method_traits
 from engine.settings.overrides import code_named
 from engine.settings.trust import is_recorded
 from tesla_tui.render.commands import command
@@ -33,12 +37,7 @@ def print_result(console: Console, workspace: Workspace, run: Run, *, pictures: 
             console.print(Text(words, style="yellow"), soft_wrap=not is_bounded(console))
     if status.test:
         print_table(console, results_table(status.test, status.random, status.outcomes, status.ipc, console.width))
-    tuned = run.frozen().settings.evaluate.random_lr == "tuned"
-    for which, results in (("random real images", status.random), ("this run's own draws", status.test)):
-        rate = next((result.lr for result in results if result.lr is not None), None)
-        if rate is not None:
-            how = " (chosen on the held-out part)" if tuned and run.frozen().settings.dataset.holdout else ""
-            console.print(f"Learning rate for {which}: {rate:g}{how}.", highlight=False)
+    print_rates(console, run.frozen().settings, status.test, status.random)
     if status.selected is not None and status.iterations:
         why = "the last one"
         if status.holdout is not None:
@@ -54,6 +53,25 @@ def print_result(console: Console, workspace: Workspace, run: Run, *, pictures: 
             print_commands(console, "Before you export, allow the code that this run uses:", *needed)
         commands.insert(0, command("export", workspace.folder, "--run", run.name, "--to", "out/"))
     print_commands(console, "Next:", *commands)
+
+
+def print_rates(
+    console: Console, settings: Settings, distilled: Sequence[EvaluationDone], random: Sequence[EvaluationDone]
+) -> None:
+    """The learning rates that were chosen for a test, or set; nothing for those that images learned."""
+    own = "this run's own draws" if settings.draws_random else "distilled images"
+    for what, results in (("random real images", random), (own, distilled)):
+        found: dict[str, dict[str, list[str]]] = {}
+        for result in results:
+            if result.lr is not None:
+                tuned = tunes_network(settings, result.subject, result.network)
+                chosen = tuned or (settings.evaluate.random_lr == "tuned" and settings.dataset.holdout)
+                rates = found.setdefault(" (chosen on the held-out part)" if chosen else "", {})
+                rates.setdefault(f"{result.lr:.3g}", []).append(clean(result.network))
+        for how, rates in found.items():
+            of_all = len(results) == sum(map(len, rates.values())) and len(rates) == 1
+            words = ", ".join(rates if of_all else (f"{rate} with {' and '.join(rates[rate])}" for rate in rates))
+            console.print(f"Learning rate for {what}: {words}{how}.", highlight=False)
 
 
 def print_outcomes(console: Console, outcomes: tuple[Outcome, ...]) -> None:

@@ -145,7 +145,7 @@ def evaluation_rows(found: Iterable[Measured], unimproved: bool) -> list[dict[st
                 "gained": _gained(r, other, unimproved) if ours and other else "",
                 "range": f"{100 * min(r.accuracies):.1f} to {100 * max(r.accuracies):.1f}" if r.accuracies else "",
                 "count": len(r.accuracies),
-                "protocol": _protocol(measured),
+                "protocol": _protocol(measured) + ("" if r.lr is None else f", learning rate {r.lr:.3g}"),
             }
         )
     return rows
@@ -257,7 +257,8 @@ def _protocol(measured: Measured) -> str:
         augmented = (
             ", no augmentation" if not ops else ", DSA" + (f" without {' and '.join(without)}" if without else "")
         )
-    return clean(f"{protocol.get('epochs', '?')} epochs{augmented}, seed {protocol.get('seed', '?')}")
+    rate = ", a rate for each network" if protocol.get("other_networks_lr") == "tuned" else ""
+    return clean(f"{protocol.get('epochs', '?')} epochs{augmented}{rate}, seed {protocol.get('seed', '?')}")
 
 
 def _result(facts: Facts, subject: str) -> EvaluationDone | None:

@@ -213,8 +213,11 @@ def _made(facts: dict[str, Any]) -> str:
 
 def _rate(results: list[EvaluationDone]) -> str:
     """The learning rate of random real images, where it is known."""
-    rate = next((r.lr for r in results if r.subject == "random" and r.lr is not None), None)
-    return "" if rate is None else f" and trained at a learning rate of {rate:g}"
+    rates = {r.network: f"{r.lr:g}" for r in results if r.subject == "random" and r.lr is not None}
+    if len(set(rates.values())) > 1:
+        each = ", ".join(f"{rate} ({card_text(network)})" for network, rate in rates.items())
+        return f" and trained at learning rates of {each}"
+    return f" and trained at a learning rate of {next(iter(rates.values()))}" if rates else ""
 
 
 def _table(results: list[EvaluationDone]) -> str:

@@ -1,10 +1,13 @@
 """The time a run takes: measured pieces, scaled up. Pure functions."""
 
+from collections.abc import Sequence
+
 import torch
 
 from engine.data.whitening import whitening_bytes, whitening_seconds
 from engine.matching.checkpoints import CheckpointTrace
 from engine.methods.tesla_labels import MOST_SHIP
+from engine.runs.protocol import tunes_network
 from engine.settings import Settings
 from engine.storage.filesystem import format_bytes
 from engine.tools.plan.problem import Found, Problem, epochs_of, kept_vectors, step_note, step_units
@@ -176,9 +179,25 @@ def _test(problem: Problem, evaluations: dict[str, Found], shipped: float) -> Du
         own = _evaluation_seconds(problem, evaluations[settings.network.name], problem.facts.holdout, random=True)
         subjects = settings.evaluate.baseline + settings.draws_random
         total += subjects * len(RATES) * settings.evaluate.selection_repeats * own
+    tuned = _tuning(problem, evaluations, networks)
+    total += tuned
     note = f"{count} of {repeats} networks, {span(tests[0])}"
+    note += f", and {span(tuned)} to choose rates" if tuned else ""
     note += _words(problem, evaluations[networks[0]], TRAINING_SHARE)
     return Duration("test", total + shipped, how_of(evaluations[networks[0]]), note)
+
+
+def _tuning(problem: Problem, evaluations: dict[str, Found], networks: Sequence[str]) -> float:
+    """Seconds to choose the learning rates of other networks than the teachers'."""
+    settings, measured = problem.settings, problem.facts.holdout
+    total = 0.0
+    for network in networks:
+        if tunes_network(settings, "distilled", network):
+            found = evaluations[network]
+            own = (len(RATES) + (not settings.draws_random)) * _evaluation_seconds(problem, found, measured)
+            random = len(RATES) * _evaluation_seconds(problem, found, measured, random=True)
+            total += settings.evaluate.selection_repeats * (own + settings.evaluate.baseline * random)
+    return total
 
 
 def _evaluation_seconds(problem: Problem, found: Found, measured: int, *, random: bool = False) -> float:

@@ -17,9 +17,9 @@ from engine.runs.run import Run
 from engine.runs.selection import checkpoint_to_use
 from engine.runs.workspace import Workspace
 from engine.session.evaluations import training_set
+from engine.session.learning_rates import random_rate
 from engine.session.memory_hints import explain_out_of_memory
 from engine.session.open_task import open_finished
-from engine.session.random_images import random_rate
 from engine.settings import EffectiveSettings, EvaluateSettings, Settings
 from engine.settings.decoders import packed_words
 from engine.storage.atomic import sha256_file

@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from engine.events import EvaluationDone, Event, Progress, StageFinished, StageStarted, stage_events
+from engine.runs.protocol import tunes_network
 from engine.runs.run import Run
 from engine.runs.workspace import Workspace
 from engine.runtime.generators import run_to_end
@@ -181,7 +182,7 @@ def cross(workspace: Workspace, runs: Sequence[Run], networks: Sequence[str], ov
         notes.append("In a row of a single run, ± is the sample standard deviation of its networks.")
     if unequal := unequal_words(records):
         notes.append(unequal)
-    notes += unfinished_notes(records)
+    notes += [*_rate_notes(records, networks), *unfinished_notes(records)]
     return Outcome(
         study="cross",
         title="Distilled images under other networks",
@@ -202,6 +203,26 @@ def cross(workspace: Workspace, runs: Sequence[Run], networks: Sequence[str], ov
         notes=[*notes, *whole_notes(whole), *published_notes(records)],
         setting=shared_setting(records),
     )
+
+
+def _rate_notes(records: Sequence[Record], networks: Sequence[str]) -> list[str]:
+    """The rates that were chosen for each network, where they were."""
+    found = []
+    for network in networks:
+        rates = [
+            f"{what} {' and '.join(f'{rate:.3g}' for rate in sorted(set(chosen)))}"
+            for what, subject in (("distilled", "test"), ("random", "random"))
+            if (chosen := [
+                result.lr
+                for record in records
+                if (result := getattr(record, subject).get(network)) is not None
+                and result.lr is not None
+                and tunes_network(record.settings, result.subject, network)
+            ])
+        ]  # fmt: skip
+        if rates:
+            found.append(f"{network} ({', '.join(rates)})")
+    return [f"Learning rates chosen on the held-out part: {'; '.join(found)}."] if found else []
 
 
 def _within(events: Generator[Event, None, None], at: Progress) -> Generator[Event, None, None]:

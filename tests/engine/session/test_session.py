@@ -24,7 +24,7 @@ from engine.runs.selection import selected_iteration
 from engine.runs.workspace import Workspace
 from engine.runtime.generators import run_to_end
 from engine.session import evaluations as assessments
-from engine.session import random_images
+from engine.session import learning_rates
 from engine.training.evaluation import RATES, Evaluation
 from engine.training.task import Task
 from tests.conftest import Drive
@@ -190,7 +190,7 @@ def test_runs_of_a_workspace_share_the_random_baseline(tiny_run: Drive, monkeypa
         drawn.extend(evaluation.split for evaluation in wanted if evaluation.subject == "random")
         return real(task, wanted)
 
-    for module in (assessments, random_images):
+    for module in (assessments, learning_rates):
         monkeypatch.setattr(module, "evaluate", counted)
     each = ["holdout"] * len(RATES) + ["test"]
 

@@ -132,3 +132,42 @@ def test_a_cross_study_shows_what_it_measured(tesla: Tesla) -> None:  # noqa: F8
 def mean_of(run: Run, epochs: int) -> str:
     accuracies = measured_on_test(run, epochs)["distilled"]
     return re.escape(f"{sum(accuracies) / len(accuracies)}"[:8])
+
+
+def test_a_rate_for_each_network_is_said_and_kept_apart(tesla: Tesla) -> None:  # noqa: F811
+    tesla("init", "ws", "--dataset", "digits")
+    tesla("run", "ws", "--ipc", 1, *SETS)
+    networks = ("--network", "convnet", "--network", "mlp")
+    assert "Learning rate for distilled" not in tesla("evaluate", "ws", *networks)[1]
+    code, out, _ = tesla("evaluate", "ws", *networks, "--set", "evaluate.other_networks_lr=tuned")
+    assert code == 0
+    run = Workspace(Path("ws")).run("ipc-1")
+    tuned = {r.subject: r for r, p in run.measured() if r.split == "test" and p.get("other_networks_lr") == "tuned"}
+    assert {r.network for r in tuned.values()} == {"mlp"}
+    said = one_paragraph(out)
+    assert f"Learning rate for distilled images: {tuned['distilled'].lr:.3g} with mlp (chosen on the held-out" in said
+    assert f"{tuned['random'].lr:.3g} with mlp" in said.partition("Learning rate for random real images: ")[2]
+    assert "evaluate.other_networks_lr = tuned (the run's: same)" in said
+    assert {r.network for r in run.evaluations() if r.split == "holdout"} == {"convnet"}
+
+    assert tesla("report", "ws", "--to", "r.html")[0] == 0
+    first, _, second = Path("r.html").read_text().partition("Other protocols")
+    assert "a rate for each network" in second and "a rate for each network" not in first
+    study = tesla("study", "cross", "ws", *networks, "--set", "evaluate.other_networks_lr=tuned")[1]
+    rates = "distilled {distilled.lr:.3g}, random {random.lr:.3g}".format(**tuned)
+    assert f"Learning rates chosen on the held-out part: mlp ({rates})." in one_paragraph(study)
+    plans = [
+        tesla("plan", "ws", "--run", "more", "--ipc", 1, *SETS, "--set", 'evaluate.networks=["mlp"]', *more)[1]
+        for more in ((), ("--set", "evaluate.other_networks_lr=tuned"))
+    ]
+    assert ["to choose rates" in one_paragraph(plan) for plan in plans] == [False, True]
+
+    both = ("--set", 'evaluate.networks=["convnet","mlp"]', "--set", "evaluate.other_networks_lr=tuned")
+    assert tesla("run", "ws", "--run", "both", "--ipc", 1, *SETS, *both)[0] == 0
+    assert tesla("export", "ws", "--run", "both", "--to", "out")[0] == 0
+    rates = {r.network: r.lr for r in Workspace(Path("ws")).run("both").evaluations() if r.subject == "random"}
+    card = " ".join(Path("out/README.md").read_text().split())
+    if len(set(rates.values())) > 1:
+        assert f"learning rates of {rates['convnet']:g} (convnet), {rates['mlp']:g} (mlp)" in card
+    else:
+        assert f"a learning rate of {rates['mlp']:g}" in card
