@@ -12,7 +12,9 @@ from benchmarks.results.pages import Pages, rebuild, stale
 from benchmarks.results.records import ROOT, Record, differences, read_records, write_records
 from benchmarks.results.tables import best_rate, held_out_chart, main_rows, names, pair_table, paired, sentence, verdict
 from engine.settings import resolve_settings
+from engine.settings.facts import may_change
 from engine.settings.methods import fixed_table
+from engine.settings.overrides import parse_override
 from engine.settings.tables import flatten
 from engine.tools.studies.outcome import gain_words, percent_words
 from engine.tools.studies.statistics import Interval
@@ -320,6 +322,13 @@ def test_no_run_of_an_experiment_depends_on_a_preset(key: str) -> None:
         left = {name for name, origin in found.origins.items() if origin.startswith("preset ")}
         unread = {RATE} if not found.settings.distill.iterations else set()  # by selections of real images
         assert left - {"dataset.resolution", *fixed, *unread} == set(), run.name
+
+
+def test_settings_of_tests_with_other_networks_are_evaluations_only() -> None:
+    for known in load_experiments().values():
+        keys = [parse_override(text)[0] for text in known.tests]
+        assert all(key.startswith("evaluate.") and may_change(key) for key in keys)
+        resolve_settings(ipc=known.ipc, overrides=[f"dataset.name={known.dataset}", *known.tests])
 
 
 def test_names_of_runs() -> None:

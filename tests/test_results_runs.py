@@ -15,6 +15,7 @@ from engine.events import RunStarted
 from engine.runs.history import read_history
 from engine.runs.run import Run
 from engine.runs.workspace import Workspace
+from engine.training.evaluation import RATES
 from tests.conftest import TINY
 from tests.processes import HANGS, NEVER, wait_for
 from tests.runs import events
@@ -36,7 +37,11 @@ TINY_TOML = table(
     '{ name = "a", label = "exact", search = true }, { name = "r", label = "random", set = ["distill.method=random"] }',
     'search = { rates = [1, 10], seed = 9, set = ["evaluate.repeats=1", "evaluate.baseline=false"] }',
 )
-OTHER_NETWORKS = table("D", '{ name = "a", label = "exact" }', 'runs_of = "T"\nnetworks = ["mlp"]\nrepeats = 1')
+OTHER_NETWORKS = table(
+    "D",
+    '{ name = "a", label = "exact" }',
+    'runs_of = "T"\nnetworks = ["mlp"]\ntests = ["evaluate.repeats=1", "evaluate.other_networks_lr=tuned"]',
+)
 
 
 def experiments(folder: Path, text: str) -> tuple[Path, dict[str, Experiment]]:
@@ -49,6 +54,10 @@ def results(file: Path, *words: object) -> subprocess.CompletedProcess[str]:
     """`python -m benchmarks.results`."""
     command = [sys.executable, "-m", "benchmarks.results", "--experiments", str(file), *map(str, words)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=HANGS)
+
+
+def is_rate(value: object) -> bool:
+    return isinstance(value, float)
 
 
 def test_an_experiment_from_its_runs_to_its_table(tmp_path: Path) -> None:
@@ -86,6 +95,8 @@ def test_an_experiment_from_its_runs_to_its_table(tmp_path: Path) -> None:
     assert [at for at, _ in run.holdout] == [0, 3, 6]
     networks = {name: len(accuracies) for name, accuracies in read_records(tmp_path, "D")[0].test.items()}
     assert networks == {"convnet": len(run.test["convnet"]), "mlp": 1}
+    tried = [result.mean for result, protocol in own.measured() if is_rate(protocol.get("other_networks_lr"))]
+    assert len(tried) == 2 * len(RATES) + 1
 
     done = results(file, "--root", tmp_path, "tables")
     assert done.returncode == 0, done.stderr
@@ -114,6 +125,10 @@ def test_runs_of_another_folder_are_not_run_again_with_kept(tmp_path: Path) -> N
     rate = next(record.settings["distill.lr_images"] for record in kept if record.run == "a-seed-0")
     assert Workspace(second).run("a-seed-1").frozen().flat()["distill.lr_images"] == rate
 
+    before = read_records(tmp_path, "T")
+    done = results(file, "--root", tmp_path, "collect", "T", "--folder", second)
+    assert done.returncode == 1 and "a-seed-0, r-seed-0, r-seed-1" in done.stderr and "Add --kept" in done.stderr
+    assert read_records(tmp_path, "T") == before
     done = results(file, "--root", tmp_path, "collect", "T", "--folder", second, "--kept")
     assert (done.returncode, done.stderr) == (0, "")
     both = {record.run: record.test for record in read_records(tmp_path, "T")}

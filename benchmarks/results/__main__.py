@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmarks.results.driver import Driver, commands
 from benchmarks.results.experiments import FILE, Experiment, load_experiments
 from benchmarks.results.pages import rebuild
-from benchmarks.results.records import ROOT, Record, collect, read_records, write_records
+from benchmarks.results.records import ROOT, Record, collect, read_records, usable, write_records
 from engine.errors import TeslaError
 
 
@@ -53,6 +53,11 @@ def _collect(experiment: Experiment, options: argparse.Namespace) -> int:
         print(f"left out: {words}", file=sys.stderr)
     if not found.records:
         print(f"{folder} has no run of experiment {experiment.key}; nothing was written.")
+        return 1
+    before = usable(experiment, read_records(options.root, experiment.key))
+    if lost := sorted(before.keys() - {run.run for run in found.records if run.finished}):
+        print(f"docs/data has finished runs that {folder} does not have: {', '.join(lost)}.", file=sys.stderr)
+        print("Nothing was written. Add --kept to keep them, or delete their file to start again.", file=sys.stderr)
         return 1
     file = write_records(options.root, experiment.key, found.records)
     finished = sum(run.finished for run in found.records)

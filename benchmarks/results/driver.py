@@ -53,8 +53,8 @@ def _init(experiment: Experiment, folder: Path) -> list[str]:
 
 
 def _evaluate(experiment: Experiment, folder: Path, run: Planned, networks: Sequence[str]) -> list[str]:
-    words = ["evaluate", str(folder), "--run", run.name, *(word for name in networks for word in ("--network", name))]
-    return words if experiment.repeats is None else [*words, "--set", f"evaluate.repeats={experiment.repeats}"]
+    networks = [word for name in networks for word in ("--network", name)]
+    return ["evaluate", str(folder), "--run", run.name, *networks, *(w for s in experiment.tests for w in ("--set", s))]
 
 
 class Driver:
@@ -131,9 +131,10 @@ class Driver:
                 self.say(f"{planned.name}: not finished; run experiment {self.experiment.runs_of} first")
                 self.failed.append(planned.name)
                 continue
-            results = tests_of_networks(self.experiment, Workspace(self.folder).run(planned.name))
-            measured = {r.network for r in results if r.subject == "distilled"}
-            if wanted := [name for name in self.experiment.networks if name not in measured]:
+            run = Workspace(self.folder).run(planned.name)
+            subjects = {"distilled", "random"} if run.frozen().settings.evaluate.baseline else {"distilled"}
+            found = {(r.network, r.subject) for r in tests_of_networks(self.experiment, run)}
+            if wanted := [n for n in self.experiment.networks if not {(n, s) for s in subjects} <= found]:
                 jobs[planned.name] = _evaluate(self.experiment, self.folder, planned, wanted)
         return jobs
 

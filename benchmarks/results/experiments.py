@@ -69,8 +69,8 @@ class Experiment(_Table):
     pairs: tuple[Pair, ...] = ()
     networks: tuple[str, ...] = ()
     """Other networks that the finished sets are tested with."""
-    repeats: int | None = Field(default=None, ge=1)
-    """How many of each of those are trained for a run; unset: evaluate.repeats of the run."""
+    tests: tuple[str, ...] = ()
+    """Settings `evaluate.*` of those tests, above the run's."""
     runs_of: str = ""
     """The experiment whose runs these are, where only their networks are new."""
     note: str = ""

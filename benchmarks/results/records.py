@@ -176,11 +176,10 @@ def collect(
 
 
 def tests_of_networks(experiment: Experiment, run: Run) -> list[EvaluationDone]:
-    """The tests of a run with the experiment's other networks, as many of each as it asks for."""
+    """The tests of a run with the experiment's other networks, to the settings that it has for them."""
     settings = run.frozen().settings
-    if experiment.repeats is not None:
-        evaluate = settings.evaluate.model_copy(update={"repeats": experiment.repeats})
-        settings = settings.model_copy(update={"evaluate": evaluate})
+    asked = {key.removeprefix("evaluate."): value for key, value in map(parse_override, experiment.tests)}
+    settings = settings.model_copy(update={"evaluate": settings.evaluate.model_copy(update=asked)})
     return [r for r in run.evaluations(settings) if r.split == "test" and r.network in experiment.networks]
 
 
