@@ -2,6 +2,8 @@
 
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
@@ -41,12 +43,12 @@ def hub_source(request: DataRequest, facts: DatasetFacts) -> Source:
 
 
 def _open(request: DataRequest, facts: DatasetFacts) -> OpenSource:
-    datasets = _library(request, facts)
     config = request.config or facts.config or None
-    try:
-        loaded = datasets.load_dataset(facts.hub, config)
-    except Exception as error:  # the library raises its own, the hub's, httpx's and pyarrow's errors
-        _refuse(error, request, facts, datasets)
+    with _library(request, facts) as datasets:
+        try:
+            loaded = datasets.load_dataset(facts.hub, config)
+        except Exception as error:  # the library raises its own, the hub's, httpx's and pyarrow's errors
+            _refuse(error, request, facts, datasets)
     cache = (
         datasets.config.HF_CACHE_HOME, datasets.config.HF_DATASETS_CACHE, datasets.config.DOWNLOADED_DATASETS_PATH
     )  # fmt: skip
@@ -61,11 +63,11 @@ def _open(request: DataRequest, facts: DatasetFacts) -> OpenSource:
 
 def _preview(request: DataRequest, facts: DatasetFacts) -> Preview:
     """Splits, columns and classes as the publisher describes them, without a download."""
-    datasets = _library(request, facts)
-    try:
-        builder = datasets.load_dataset_builder(facts.hub, request.config or facts.config or None)
-    except Exception as error:
-        _refuse(error, request, facts, datasets)
+    with _library(request, facts) as datasets:
+        try:
+            builder = datasets.load_dataset_builder(facts.hub, request.config or facts.config or None)
+        except Exception as error:
+            _refuse(error, request, facts, datasets)
     info = builder.info
     described = dict(info.splits or {})
     rows = {str(name): int(split.num_examples or 0) for name, split in described.items()}
@@ -110,23 +112,31 @@ def _config(used: str | None, request: DataRequest, facts: DatasetFacts) -> Choi
     return Choice(used, "the default of the hub's dataset")
 
 
-def _library(request: DataRequest, facts: DatasetFacts) -> Any:
-    """The `datasets` library, told not to wait for a network that is not there."""
-    # A machine without a network should fail in seconds, not after minutes of retries.
+@contextmanager
+def _library(request: DataRequest, facts: DatasetFacts) -> Iterator[Any]:
+    """The `datasets` library, told not to wait for a network that is not there: it would retry for half a minute.
+
+    It reads the environment when it is imported, which may have been long ago, and the network may come back.
+    """
     os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", "10")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    if not _reachable():
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read on import: what is already downloaded still opens
     if Path(facts.hub).exists():  # the library would take the folder, whatever is in it
         raise DataError(
             f"{facts.hub} is both a local folder and the id of a hub dataset.",
             "To use the folder, set dataset.path to it.",
         )
     import datasets
+    from huggingface_hub import constants
 
     if not os.environ.get("TESLA_HUB_PROGRESS"):
         datasets.disable_progress_bars()
-    return datasets
+    before = constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE
+    if not _reachable():  # what is already downloaded still opens
+        constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
+    try:
+        yield datasets
+    finally:
+        constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE = before
 
 
 def _refuse(error: Exception, request: DataRequest, facts: DatasetFacts, datasets: Any) -> NoReturn:

@@ -188,3 +188,33 @@ def test_a_folder_of_the_same_name_is_not_taken(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "someone" / "pets").mkdir(parents=True)
     with pytest.raises(DataError, match="is both a local folder"):
         opened()
+
+
+@pytest.mark.parametrize("reachable", [True, False])
+def test_the_library_knows_that_the_hub_is_out_of_reach_only_while_it_is_asked(
+    monkeypatch: pytest.MonkeyPatch, reachable: bool
+) -> None:
+    """It was imported long ago, so the environment would be too late; and the network may come back."""
+    import datasets
+    from huggingface_hub import constants
+
+    def flags() -> tuple[bool, bool]:
+        return constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE
+
+    def offline(*_: Any, **__: Any) -> Any:
+        seen.append(flags())
+        raise ConnectionError("Name or service not known")
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("engine.data.tables.hub._reachable", lambda: reachable)
+    seen: list[tuple[bool, bool]] = []
+    for name in ("load_dataset", "load_dataset_builder"):
+        monkeypatch.setattr(datasets, name, offline)
+    source = find_source(DataRequest("cifar10"))
+    assert source.preview is not None
+    for ask in (source.open, source.preview):
+        with pytest.raises(DataError, match="could not be downloaded"):
+            ask()
+    assert seen == [(not reachable, not reachable)] * 2
+    assert flags() == (False, False)
