@@ -31,6 +31,28 @@ def test_an_eager_that_is_far_from_everything_excuses_nothing() -> None:
     assert disagreement(off_by(0.6), off_by(0.3)(THETA), THETA, 5e-2, off_by(0.0))
 
 
+@pytest.mark.parametrize(
+    ("error", "fits"), [(9e-4, True), (2e-3, True), (3e-3, False), (1.0, False), (float("nan"), False)]
+)
+def test_a_sign_that_rounding_decides_is_found_with_a_few_changes(error: float, fits: bool) -> None:
+    """A ReLU whose input is nearly zero: half of all changes of rounding's size turn its sign, the first one does not."""
+    first = torch.randn(2, generator=torch.Generator().manual_seed(0))[0].sign()
+    calls: list[float] = []
+
+    def eager(theta: Tensor) -> dict[str, Tensor]:
+        calls.append(theta[0].item())
+        turned = (theta[0] - 1) * first < 0
+        return {"gradient": torch.tensor([1.0, 5e-4 if turned else 0.0])}
+
+    said = disagreement(eager, {"gradient": torch.tensor([1.0, error])}, torch.ones(2), 1e-3)
+    assert (said == "") is fits
+    assert len(calls) == {9e-4: 1, 3e-3: 9}.get(error, len(calls))
+    if error == 2e-3:
+        assert 2 < len(calls) < 9
+    if not error <= 2e-2:
+        assert len(calls) == 1  # no rounding explains that
+
+
 @pytest.mark.parametrize(("factor", "fits"), [(1.0, True), (1.6, False)])
 def test_bf16_steps_are_compared_with_float32(factor: float, fits: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     def compile_(function: Callable[..., Tensor], **options: object) -> Callable[..., object]:
