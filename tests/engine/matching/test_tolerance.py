@@ -35,7 +35,7 @@ def test_an_eager_that_is_far_from_everything_excuses_nothing() -> None:
     ("error", "fits"), [(9e-4, True), (2e-3, True), (3e-3, False), (1.0, False), (float("nan"), False)]
 )
 def test_a_sign_that_rounding_decides_is_found_with_a_few_changes(error: float, fits: bool) -> None:
-    """A ReLU whose input is nearly zero: half of all changes of rounding's size turn its sign, the first one does not."""
+    """A ReLU whose input is nearly zero: half of all changes turn its sign, the first one does not."""
     first = torch.randn(2, generator=torch.Generator().manual_seed(0))[0].sign()
     calls: list[float] = []
 
