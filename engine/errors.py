@@ -134,16 +134,21 @@ def system_reason(error: OSError) -> str:
     return error.strerror or str(error) or type(error).__name__
 
 
-def require_utf8(path: Path, reader: str) -> None:
-    """Refuse a path of bytes that are not UTF-8, for libraries whose own error would not say so.
+def require_utf8(path: Path, reader: str, cannot: str = "open") -> None:
+    """Refuse a path of bytes that are not UTF-8, for libraries and files whose own error would not say so.
+
+    Args:
+        path: any.
+        reader: the name of the library or file.
+        cannot: what it cannot do with such a path.
 
     Raises:
-        UsageError: it is one; `reader` is the name of the library.
+        UsageError: it is one.
     """
     try:
         str(path).encode()
     except UnicodeEncodeError as error:
-        message = f"{reader} cannot open {path}: its name has bytes that are not UTF-8."
+        message = f"{reader} cannot {cannot} {path}: its name has bytes that are not UTF-8."
         raise UsageError(message, "Rename that file or folder, or use another one.") from error
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.errors import DataError, UsageError, tesla
+from engine.errors import DataError, UsageError, require_utf8, tesla
 from engine.events import Event
 from engine.runs.data_record import write_record
 from engine.runs.workspace import Workspace
@@ -109,7 +109,7 @@ def plan_data(dataset: str, overrides: Sequence[str], *, preset: str | None = No
     path = Path(dataset).expanduser()
     note = ""
     if path.exists() and ("/" in dataset or dataset not in dataset_names()):
-        chosen = ['dataset.name="folder"', f"dataset.path={json.dumps(str(path.resolve()))}"]
+        chosen = ['dataset.name="folder"', f"dataset.path={_quoted(path.resolve())}"]
     elif dataset.startswith(("/", "./", "../", "~")) or dataset.count("/") > 1:
         raise DataError(
             f"{dataset}: there is no such folder or file.",
@@ -117,6 +117,7 @@ def plan_data(dataset: str, overrides: Sequence[str], *, preset: str | None = No
         )
     elif path.exists():
         note = f"{dataset} is a known dataset and also a folder here. To use the folder, write ./{dataset}."
+    require_utf8(path, "tesla.toml", "hold")
     name = parse_override(chosen[0])[1]
     sized = name == "folder" or name not in preset_names()
     # The preset `folder` is theirs anyway, and follows their size.
@@ -165,4 +166,10 @@ def _whole_path(text: str) -> str:
     key, value = parse_override(text)
     if key not in PATHS or not isinstance(value, str) or value.startswith("~"):
         return text
-    return f"{key}={json.dumps(str(Path(value).absolute()))}"
+    return f"{key}={_quoted(Path(value).absolute())}"
+
+
+def _quoted(path: Path) -> str:
+    """A path as TOML has it, which has text only."""
+    require_utf8(path, "tesla.toml", "hold")
+    return json.dumps(str(path))

@@ -154,6 +154,24 @@ def test_a_name_that_is_not_unicode_is_refused_where_a_library_cannot_open_it(te
     assert not list(ws.rglob("*mtt*"))
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="names are Unicode there")
+def test_data_whose_path_tesla_toml_cannot_hold_is_refused_in_these_words(tesla: Tesla, tmp_path: Path) -> None:
+    pictures = Path(os.fsdecode(os.fsencode(tmp_path / "p") + b"\xe9"))
+    for name in ("a", "b"):
+        (pictures / name).mkdir(parents=True)
+        for number in range(6):
+            Image.new("L", (8, 8), 20 * number).save(pictures / name / f"{number}.png")
+    setting = f"dataset.path={pictures}"
+    for words in (
+        ["data", pictures], ["init", "ws", "--dataset", pictures], ["init", "ws", "--dataset", os.fsdecode(b"none\xe9")],
+        ["init", "ws", "--dataset", "folder", "--set", setting],
+    ):  # fmt: skip
+        code, out = tesla(*words)
+        assert code == 2, out
+        assert "tesla.toml cannot hold" in out and "bytes that are not UTF-8" in out.replace("\n", " ")
+    assert not (tmp_path / "ws").exists()
+
+
 @pytest.mark.parametrize(
     "name",
     ["../../x", "/etc/passwd", "a/b", "..", ".", "", "a\x00b", "a\nb", "-rf", "x" * 65, "x" * 10_000, "caf\u00e9",
