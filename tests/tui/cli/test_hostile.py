@@ -163,7 +163,9 @@ def test_data_whose_path_tesla_toml_cannot_hold_is_refused_in_these_words(tesla:
             Image.new("L", (8, 8), 20 * number).save(pictures / name / f"{number}.png")
     setting = f"dataset.path={pictures}"
     for words in (
-        ["data", pictures], ["init", "ws", "--dataset", pictures], ["init", "ws", "--dataset", os.fsdecode(b"none\xe9")],
+        ["data", pictures],
+        ["init", "ws", "--dataset", pictures],
+        ["init", "ws", "--dataset", os.fsdecode(b"none\xe9")],
         ["init", "ws", "--dataset", "folder", "--set", setting],
     ):  # fmt: skip
         code, out = tesla(*words)
