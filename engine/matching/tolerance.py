@@ -60,7 +60,7 @@ def disagreement(
             makes results better.
     """
     right = eager(theta) if finer is None else finer(theta)
-    others = map(eager, _shaken(theta)) if finer is None else iter([eager(theta)])
+    others = map(eager, _shaken(theta) if finer is None else [theta])
     times, most, whose = (SHAKEN, MOST, "eager") if finer is None else (COARSE, MOST_COARSE, "float32")
     errors = {name: _distance(result, right[name]) for name, result in found.items()}
     left = {name: error for name, error in errors.items() if not error <= always}
