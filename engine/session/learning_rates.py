@@ -141,4 +141,5 @@ def _words(what: str, found: Mapping[float, EvaluationDone], best: float) -> str
     tried = ", ".join(f"{rate:.3g} ({100 * found[rate].mean:.1f} %)" for rate in sorted(found))
     repeats = len(found[best].accuracies)
     networks = "1 network" if repeats == 1 else f"{repeats} networks"
-    return f"{what}: learning rate {best:.3g}, by held-out accuracy of {networks} each: {tried}"
+    edge = {min(found): " (the lowest tried)", max(found): " (the highest tried)"}.get(best, "")
+    return f"{what}: learning rate {best:.3g}{edge}, by held-out accuracy of {networks} each: {tried}"

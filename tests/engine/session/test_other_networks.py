@@ -63,7 +63,8 @@ def test_the_rate_is_the_best_on_held_out_images(tiny_run: Drive, workspace: Wor
         assert tuned["convnet", subject] == same["convnet", subject], "the teachers' network has the learned rate"
         rate, accuracies = by_hand(workspace, run, subject)
         assert (tuned["mlp", subject].lr, tuned["mlp", subject].accuracies) == (rate, accuracies)
-        assert any(f"with mlp: learning rate {rate:.3g}, by held-out" in notice.message for notice in notices)
+        edge = {RATES[0]: " (the lowest tried)", RATES[-1]: " (the highest tried)"}.get(rate, "")
+        assert any(f"with mlp: learning rate {rate:.3g}{edge}, by held-out" in notice.message for notice in notices)
     added = set((run.folder / "evaluations").iterdir()) - files
     assert len(added) == 2 * len(RATES) + 1 + 2  # every rate, and the two results
 

@@ -236,7 +236,8 @@ def test_random_images_are_tuned_on_the_held_out_part(tesla: Tesla, tmp_path: Pa
     (test,) = (r for r in run.evaluations() if r.split == "test" and r.subject == "random")
     assert test.lr == best, "the test has one rate, chosen without it"
     words = one_paragraph(out)
-    assert f"learning rate {best:g}, by held-out accuracy of 3 networks each: 0.003 (" in words
+    edge = {RATES[0]: " (the lowest tried)", RATES[-1]: " (the highest tried)"}.get(best, "")
+    assert f"learning rate {best:g}{edge}, by held-out accuracy of 3 networks each: 0.003 (" in words
     # The run's own are the tuned ones; another run of the workspace measures nothing again.
     assert [r for r in run.evaluations() if r.subject == "random" and r.split == "holdout"] == [tuned]
     code, out, _ = tesla("run", "ws", "--run", "b", *SETS, "--set", "distill.lr_images=5")
