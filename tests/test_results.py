@@ -16,7 +16,7 @@ from engine.settings.facts import may_change
 from engine.settings.methods import fixed_table
 from engine.settings.overrides import parse_override
 from engine.settings.tables import flatten
-from engine.tools.studies.outcome import gain_words, percent_words
+from engine.tools.studies.outcome import cell_words, gain_words, percent_words
 from engine.tools.studies.statistics import Interval
 
 SHARED = {
@@ -329,6 +329,10 @@ def test_settings_of_tests_with_other_networks_are_evaluations_only() -> None:
         keys = [parse_override(text)[0] for text in known.tests]
         assert all(key.startswith("evaluate.") and may_change(key) for key in keys)
         resolve_settings(ipc=known.ipc, overrides=[f"dataset.name={known.dataset}", *known.tests])
+
+
+def test_large_rates_have_no_exponent() -> None:
+    assert [cell_words(rate, "number") for rate in (0.5, 3000.0, 10_000.0, 2e6)] == ["0.5", "3000", "10000", "2e+06"]
 
 
 def test_names_of_runs() -> None:

@@ -131,7 +131,7 @@ def cell_words(cell: Cell, form: str) -> str:
         digits, spread = ".4f" if form == "ratio" else ".4g", spread_of(cell)
         return f"{cell.mean:{digits}}" + ("" if spread is None else f" ± {spread:{digits}}")
     if form == "number" and isinstance(cell, float | int):
-        return f"{cell:.4g}"
+        return f"{cell:.0f}" if 1e4 <= abs(cell) < 1e6 else f"{cell:.4g}"  # 10000 is no 1e+04
     if form == "seconds" and isinstance(cell, float | int):
         return f"{cell:,.0f} s" if cell >= 10 else f"{cell:.2g} s"
     return str(cell)
