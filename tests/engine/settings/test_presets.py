@@ -76,3 +76,11 @@ def test_measured_rows_are_among_the_best_of_their_searches(dataset: str, ipc: i
     assert chosen
     assert all(row["n"] == 3 for row in found)
     assert max(row["held_out"] for row in found) - max(row["held_out"] for row in chosen) < 0.005
+
+
+def test_the_rate_at_fashion_mnist_ipc_50_is_among_the_best_of_its_search() -> None:
+    """The runs of the experiment B50; equal is what differs by less than half a point."""
+    runs = json.loads(SEARCHES.with_name("results-B50.json").read_text())["runs"]
+    best = {run["rate"]: max(accuracy for _, accuracy in run["holdout"]) for run in runs if run["rate"] is not None}
+    assert len(best) > 3
+    assert max(best.values()) - best[fashion(ipc=50).settings.distill.lr_images] < 0.005
