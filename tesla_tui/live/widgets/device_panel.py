@@ -36,6 +36,7 @@ class DevicePanel(Static):
     def __init__(self) -> None:
         super().__init__()
         self._drawn: tuple[object, ...] = ()
+        self._shown: tuple[Devices, Sample] | None = None
 
     def show(self, devices: Devices, use: Use) -> None:
         """Look at the machine, in a thread because eight busy GPUs take their time to answer, and draw."""
@@ -50,7 +51,13 @@ class DevicePanel(Static):
         if not get_current_worker().is_cancelled:
             self.app.call_from_thread(self._draw, devices, sample)
 
+    def on_resize(self) -> None:
+        """Draw again in the room there is now: the first GPU that is found makes more of it."""
+        if self._shown is not None:
+            self._draw(*self._shown)
+
     def _draw(self, devices: Devices, sample: Sample) -> None:
+        self._shown = devices, sample
         drawn = (sample, self.app.theme, self.content_size)
         if drawn == self._drawn:
             return

@@ -11,9 +11,11 @@ import pytest
 from textual.pilot import Pilot
 
 from engine.runs.workspace import Workspace
+from tesla_tui.live.preferences import Preferences
 from tesla_tui.live.screens.devices import DeviceCard, DevicesScreen
 from tesla_tui.live.screens.workbench import TABS
 from tesla_tui.live.widgets.bars import bar, strip
+from tesla_tui.live.widgets.device_panel import DevicePanel
 from tesla_tui.watch.devices import HISTORY, Devices, Sample
 from tesla_tui.watch.feed import RunFeed
 from tesla_tui.watch.nvml import Board
@@ -331,6 +333,21 @@ def test_a_run_on_the_cpu_of_a_machine_with_gpus(show: Show, monkeypatch: pytest
         assert text.index("cores") < text.index("GPU 0") and "●" not in text.split("the run is on the CPU")[1]
 
     show(body, run="stopped", devices=Devices(eight()))
+
+
+def test_the_panel_uses_the_room_there_is_without_waiting_for_the_next_look(show: Show) -> None:
+    """The first GPU that is found makes more room; a slow refresh would leave the short lines there."""
+
+    async def body(pilot: Pilot[str]) -> None:
+        panel = pilot.app.screen.query_one(DevicePanel)
+        await until(pilot, lambda: "285/400 W" in screen_text(pilot))
+        panel.styles.height = 4
+        await until(pilot, lambda: "285/400 W" not in screen_text(pilot), 15)
+        panel.styles.height = 12
+        await until(pilot, lambda: "285/400 W" in screen_text(pilot), 15)
+
+    slow = Preferences(refresh=30)
+    show(body, run="stopped", size=(160, 50), devices=Devices(FakeNvml(FakeBoard(), FakeBoard())), preferences=slow)
 
 
 def test_without_a_run_no_gpu_is_called_its_own(show: Show) -> None:
