@@ -22,7 +22,8 @@ class Accuracies:
 
     def measured(self, event: EvaluationDone) -> None:
         """Add an evaluation; if one was repeated, the later counts."""
-        key = (event.iteration, event.subject, event.split, event.network, *self._protocol(event))
+        protocol = self._protocol(event.split, event.subject, event.network)
+        key = (event.iteration, event.subject, event.split, event.network, *protocol)
         if len(self.evaluations) < MOST_EVALUATIONS or key in self.evaluations:
             self.evaluations[key] = event
 
@@ -51,13 +52,14 @@ class Accuracies:
     def _own(self, split: str, subject: str) -> list[EvaluationDone]:
         """Those that count, in the order they were first measured."""
         found = [(key, e) for key, e in self.evaluations.items() if e.split == split and e.subject == subject]
-        return [e for key, e in found if key[4:] == self._protocol(e)]
+        protocols = {network: self._protocol(split, subject, network) for network in {e.network for _, e in found}}
+        return [e for key, e in found if key[4:] == protocols[e.network]]
 
-    def _protocol(self, event: EvaluationDone) -> tuple[object, ...]:
-        more = ["repeats" if event.split == "test" else "selection_repeats"]
-        if event.subject == "random":
+    def _protocol(self, split: str, subject: str, network: str) -> tuple[object, ...]:
+        more = ["repeats" if split == "test" else "selection_repeats"]
+        if subject == "random":
             more.append("random_lr")
-        if event.network != self.settings.get("network.name"):
+        if network != self.settings.get("network.name"):
             more.append("other_networks_lr")
         keys = (f"evaluate.{key}" for key in (*KEYS, *more))
         return tuple(repr(self.settings.get(key, value_before(key))) for key in keys)

@@ -209,19 +209,16 @@ def _rate_notes(records: Sequence[Record], networks: Sequence[str]) -> list[str]
     """The rates that were chosen for each network, where they were."""
     found = []
     for network in networks:
-        rates = [
-            f"{what} {' and '.join(f'{rate:.3g}' for rate in sorted(set(chosen)))}"
-            for what, subject in (("distilled", "test"), ("random", "random"))
-            if (chosen := [
-                result.lr
-                for record in records
-                if (result := getattr(record, subject).get(network)) is not None
-                and result.lr is not None
-                and tunes_network(record.settings, result.subject, network)
-            ])
-        ]  # fmt: skip
+        rates: dict[str, set[float]] = {}
+        for record in records:
+            for result in (record.test.get(network), record.random.get(network)):
+                if result is None or result.lr is None:
+                    continue
+                if tunes_network(record.settings, result.subject, network):
+                    rates.setdefault(result.subject, set()).add(result.lr)
         if rates:
-            found.append(f"{network} ({', '.join(rates)})")
+            each = [f"{what} {' and '.join(f'{lr:.3g}' for lr in sorted(chosen))}" for what, chosen in rates.items()]
+            found.append(f"{network} ({', '.join(each)})")
     return [f"Learning rates chosen on the held-out part: {'; '.join(found)}."] if found else []
 
 
